@@ -1,0 +1,2 @@
+//! `mc_ctl`: the command and the controller.
+fn main() {}

@@ -1,0 +1,1 @@
+//! `network.conf`, `ID.conf` and `mc.key`, read and checked into one configuration.

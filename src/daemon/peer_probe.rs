@@ -1,0 +1,1 @@
+//! Looks at the other's instance while heartbeats are missed.

@@ -1,0 +1,1 @@
+//! Does the decision thread's jobs, one at a time.

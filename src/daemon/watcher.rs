@@ -1,0 +1,1 @@
+//! Starts the controller again when it dies or hangs.

@@ -1,0 +1,657 @@
+//! What goes into the core and what comes out of it.
+//!
+//! The contract of whoever runs a [`super::node::Node`]:
+//!
+//! - Exactly one [`Event::Boot`] first. Then [`Event::Tick`] at least every [`TICK_MS`], late or not.
+//! - Events carry the time at which they were received; the times given to `step` never go down.
+//! - Actions are performed in the order in which they were returned. [`Action::Send`] may be lost, delayed, repeated or
+//!   reordered. [`Action::Store`] answers with [`Event::Stored`] only when the bytes are durable, in order.
+//! - One [`Job`] at a time: the core never orders a second one while one is out, but for [`Job::Stop`], which cancels
+//!   what runs (whose own answer is then [`Outcome::Failed`], and comes first). Every job answers with [`Event::Done`]
+//!   once nothing of it goes on any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
+//! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
+
+use super::types::{DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Time, Timeline, View};
+use serde::{Deserialize, Serialize};
+
+/// The longest time between two [`Event::Tick`]s that the daemon asks for, in milliseconds.
+pub const TICK_MS: u64 = 50;
+
+// ---------------------------------------------------------------------------------------------------------- settings
+
+/// What a server does when heartbeats are lost (`heartbeat_error_action`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum OnSilence {
+    /// Asks the arbiter.
+    Arbitration,
+    /// Asks the operator's script; its consent makes a forced view.
+    Command,
+    /// Reports only.
+    Message,
+    /// Acts alone, without a safety argument (PROTOCOL section 6).
+    Fallback,
+    /// Safe half: only the standby acts.
+    Switch,
+    /// Safe half: only the primary acts.
+    Disconnect,
+}
+
+/// What a server does when its own instance does not answer (`db_instance_timeout_action`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum OnInstanceSilence {
+    /// Nothing.
+    None,
+    /// Reports only.
+    Message,
+    /// As a dead instance.
+    Failover,
+}
+
+/// One server's settings, fixed for the life of a controller process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Settings {
+    /// This server.
+    pub me: super::types::Server,
+    /// `network.conf` names an arbiter.
+    pub arbiter: bool,
+    /// Time between two heartbeats, ms.
+    pub heartbeat_interval_ms: u64,
+    /// `heartbeat_timeout`, ms.
+    pub heartbeat_timeout_ms: u64,
+    /// (timeout + interval) x (retry + 1) of the heartbeats, ms.
+    pub heartbeat_detection_ms: u64,
+    /// The same of the instance probe, ms.
+    pub instance_detection_ms: u64,
+    /// The same of the disk probe, ms.
+    pub disk_detection_ms: u64,
+    /// `heartbeat_error_action`.
+    pub on_silence: OnSilence,
+    /// `db_instance_timeout_action`.
+    pub on_instance_silence: OnInstanceSilence,
+    /// `isolated_primary_action = stop`.
+    pub isolated_primary_stops: bool,
+    /// `startup_wait`, ms.
+    pub startup_wait_ms: u64,
+    /// `rebuild_action = auto`.
+    pub rebuild_auto: bool,
+    /// `shutdown_detached_synchronous_standby = on`.
+    pub stop_detached_standby: bool,
+    /// Random; new for every controller process. The core makes its ids from it.
+    pub seed: u64,
+}
+
+// ----------------------------------------------------------------------------------------------------------- readings
+
+/// The state that `pg_control` tells.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum ControlState {
+    /// A primary, shut down cleanly.
+    ShutDown,
+    /// A standby, shut down.
+    ShutDownInRecovery,
+    /// A primary that runs, or crashed.
+    InProduction,
+    /// A standby that runs, or crashed.
+    InArchiveRecovery,
+    /// Anything else: starting, shutting down, crash recovery.
+    Other,
+}
+
+/// What lies in the data directory, read without a connection. Present in answers of jobs that end with the instance
+/// down, and of [`Job::Inspect`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct DataDir {
+    /// System identifier.
+    pub system: SystemId,
+    /// Inode and birth time of `global/pg_control`, folded into one number, never 0.
+    pub fingerprint: u64,
+    /// Position of the latest checkpoint record.
+    pub checkpoint: Lsn,
+    /// Its timeline.
+    pub checkpoint_timeline: Timeline,
+    /// Timeline of the minimum recovery point; 0 where there is none.
+    pub min_recovery_timeline: Timeline,
+    /// The cluster state.
+    pub state: ControlState,
+    /// `standby.signal` is there.
+    pub standby_signal: bool,
+    /// `backup_label` is there.
+    pub backup_label: bool,
+    /// The ledger that the mark names; 0 where there is no mark.
+    pub mark: LedgerId,
+    /// The postmaster, or one of its processes, runs.
+    pub running: bool,
+}
+
+impl DataDir {
+    /// Whether an instance started from it comes up as a standby.
+    pub fn is_standby(&self) -> bool {
+        self.standby_signal
+    }
+}
+
+/// What `synchronous_standby_names` is, as a new session sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Names {
+    /// Empty: commits wait for nobody.
+    Unset,
+    /// Exactly the peer's name, from the line that the controller owns.
+    Peer,
+    /// Anything else, or from another file or a later line.
+    Other,
+}
+
+/// The standby's row in `pg_stat_replication`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct StandbyRow {
+    /// `state` is `streaming`.
+    pub streaming: bool,
+    /// `sync_state` is `sync`.
+    pub sync: bool,
+    /// `flush_lsn`.
+    pub flushed: Lsn,
+    /// Changes whenever a reply has arrived (`reply_time`, folded).
+    pub reply: u64,
+}
+
+/// One look at the own instance. The probe sends one at least every interval; silence is a reading of its own.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Instance {
+    /// There is no postmaster and none of its processes.
+    Down,
+    /// It refuses sessions for now: starting up, shutting down, in crash recovery.
+    Starting,
+    /// It answers, but lets the controller not in: too many clients, a wrong password, a missing role or database.
+    Closed,
+    /// No answer within the time limit, on the persistent or on a fresh connection.
+    Silent,
+    /// A primary.
+    Primary {
+        /// Its timeline.
+        timeline: Timeline,
+        /// `pg_current_wal_flush_lsn()`.
+        flushed: Lsn,
+        /// `synchronous_standby_names`.
+        names: Names,
+        /// Some backend waits for the standby (`SyncRep`).
+        waiting: bool,
+        /// The row of the peer's name; `None` if there is none, or more than one.
+        standby: Option<StandbyRow>,
+    },
+    /// A standby.
+    Standby {
+        /// The timeline that it receives or replays.
+        timeline: Timeline,
+        /// `pg_last_wal_receive_lsn()`, else what it has replayed.
+        received: Lsn,
+        /// `pg_last_wal_replay_lsn()`.
+        replayed: Lsn,
+        /// The WAL receiver streams.
+        streaming: bool,
+        /// Changes whenever a message has arrived (`last_msg_receipt_time`, folded).
+        contact: u64,
+    },
+}
+
+/// What a disk probe found in one round over the data directory, `pg_wal` and the tablespaces.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Disk {
+    /// Written, synced and read back.
+    Good,
+    /// An error, or no answer within the limit: `data`, `tran_log` or `tablespace NAME`.
+    Failed(String),
+}
+
+/// What came of an attempt to connect to the other's instance (made only while [`Action::WatchPeer`] says so).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum PeerInstance {
+    /// Something there answered in PostgreSQL's protocol.
+    Answered,
+    /// The host's kernel refused the connection.
+    Refused,
+    /// Nothing.
+    Silent,
+}
+
+// ----------------------------------------------------------------------------------------------------------- messages
+
+/// The state of an instance in one word, as told to the peer and shown by `mc_ctl status`.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Health {
+    /// Not known yet.
+    Unknown,
+    /// Stopped on the controller's order, or not started yet.
+    Stopped,
+    /// Starting, or stopping, on the controller's order.
+    Starting,
+    /// It answers.
+    Well,
+    /// Dead, or silent past the retries.
+    Failed,
+}
+
+/// The role in which an instance runs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Role {
+    /// It takes writes.
+    Primary,
+    /// It is in recovery.
+    Standby,
+    /// Not running, or not known.
+    None,
+}
+
+/// The regular message from member to member. Level: it says all that the sender is, every time.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// Counts the sender's heartbeats since its start.
+    pub seq: u64,
+    /// `seq` of the last heartbeat that it received from the receiver since its own start; 0 for none.
+    pub echo: u64,
+    /// Random; names the operator's start (kept by the watcher when it restarts a controller).
+    pub start_id: u64,
+    /// System identifier of its data directory; 0 while it is not known.
+    pub system: SystemId,
+    /// Its durable ledger.
+    pub ledger: Option<Ledger>,
+    /// Role of its instance.
+    pub role: Role,
+    /// Health of its instance.
+    pub instance: Health,
+    /// What has failed of its disks; empty for nothing.
+    pub disk: String,
+    /// Its WAL receiver streams.
+    pub streaming: bool,
+    /// Timeline of its instance.
+    pub timeline: Timeline,
+    /// Primary: flushed. Standby: received.
+    pub lsn: Lsn,
+    /// Standby: replayed.
+    pub replayed: Lsn,
+    /// The primary has stopped its instance and asks the standby to take over.
+    pub take_over: bool,
+    /// With `take_over`: what the standby must have received past, 0 where nothing is asked.
+    pub shutdown_checkpoint: Lsn,
+    /// Automatic switch and disconnection.
+    pub failover: Failover,
+    /// `heartbeat_error_action`.
+    pub on_silence: OnSilence,
+    /// The sender's heartbeat detection time, ms.
+    pub detection_ms: u64,
+    /// It was promoted under the present right to run alone.
+    pub promoted: bool,
+    /// It sees the host of the receiver's peer refuse connections (for the arbiter: PROTOCOL R8).
+    pub peer_refuses: bool,
+    /// The arbiter's ledger, as it last heard it; `None` without an arbiter or while it is not heard.
+    pub arbiter: Option<LedgerId>,
+    /// Its `application_name`.
+    pub name: String,
+    /// `host:port` under which its instance is reached by the other one.
+    pub address: String,
+}
+
+/// What members say to each other.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Message {
+    /// See [`Heartbeat`].
+    Heartbeat(Box<Heartbeat>),
+    /// Asks for consent to `view` (PROTOCOL R1 to R4).
+    Propose {
+        /// The sender's durable ledger.
+        base: Ledger,
+        /// The view proposed.
+        view: View,
+        /// The position up to which the sender's instance has received WAL (a standby's), else 0.
+        received: Lsn,
+    },
+    /// The answer to a proposal, accepted or not: the answerer's durable ledger.
+    Answer {
+        /// `None` for a member that holds none.
+        ledger: Option<Ledger>,
+    },
+    /// An operator's request, passed on to the server that can do it.
+    Ask {
+        /// Names the request in the answer.
+        id: u64,
+        /// What is asked.
+        request: Request,
+        /// How long the asker waits for the answer, ms.
+        limit_ms: u64,
+    },
+    /// The answer to [`Message::Ask`].
+    Told {
+        /// The request's id.
+        id: u64,
+        /// What came of it.
+        reply: Reply,
+    },
+}
+
+// ----------------------------------------------------------------------------------------------------------- requests
+
+/// What an operator asks of a running controller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Start the instance (`mc_ctl start` where only the controller runs).
+    Start {
+        /// `-f`, `-F` or neither.
+        failover: Option<bool>,
+    },
+    /// End this controller, after what belongs to it.
+    Stop {
+        /// Stop the instance too (not `--mc-only`).
+        instance: bool,
+        /// Both servers (`-a`).
+        all: bool,
+    },
+    /// Planned switch.
+    Switch,
+    /// Disconnect the standby.
+    Detach,
+    /// Switch on or off the automatic switch and disconnection.
+    Failover(bool),
+}
+
+/// What came of a request.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// Done.
+    Done,
+    /// The present state does not allow it; nothing was changed.
+    Refused(String),
+    /// It was tried and did not succeed; the text says how things stand.
+    Failed(String),
+    /// It did not end in time; the text says how things stand.
+    TimedOut(String),
+}
+
+// --------------------------------------------------------------------------------------------------------------- jobs
+
+/// Names a job in its answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct JobId(pub u64);
+
+/// One piece of work on the instance, done by the runner.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Job {
+    /// Read the data directory. Answers [`Outcome::Data`].
+    Inspect,
+    /// Put the mark that names this ledger into the data directory, durably. Answers [`Outcome::Data`].
+    Mark(LedgerId),
+    /// Start the instance: first write and sync `synchronous_standby_names` as told (`None`: commented out; `Some`: set to
+    /// exactly this name), then start it, then answer [`Outcome::Started`] once its postmaster lives (it may still be in
+    /// recovery), or [`Outcome::Failed`].
+    Start {
+        /// `Some(name)`: set; `None`: commented out.
+        names: Option<String>,
+        /// `Some(host:port)`: before the start, make the directory a standby's of the instance there (`standby.signal`,
+        /// `primary_conninfo`). `None`: leave it what it is.
+        follow: Option<String>,
+    },
+    /// Stop the instance with all its processes: fast, and where that takes longer than `fast_ms`, immediate, then
+    /// SIGKILL. With `names`, set and sync `synchronous_standby_names` in the file to this name as well (no reload; a
+    /// failure to write is reported by [`Outcome::Failed`] only if the file can be read and differs). Interrupts any other
+    /// job. Answers [`Outcome::Stopped`] when no process is left, [`Outcome::Failed`] when some cannot be ended.
+    Stop {
+        /// How long a fast shutdown may take, ms; 0: immediate at once.
+        fast_ms: u64,
+        /// The name to set in the file.
+        names: Option<String>,
+    },
+    /// Set `synchronous_standby_names` to exactly this name, sync the file, reload. Answers [`Outcome::Applied`] when a new
+    /// session shows it.
+    NamesOn(String),
+    /// Comment `synchronous_standby_names` out, sync, reload, and verify by effect: a new session shows it empty and no
+    /// backend waits for the standby any more. On a standby: a new session shows it empty. Answers [`Outcome::Applied`], or
+    /// [`Outcome::Failed`] saying what is in the way, with file and line.
+    NamesOff,
+    /// Promote. Answers [`Outcome::Promoted`] when it takes writes.
+    Promote,
+    /// PROTOCOL R9, steps 2 to 5, for the standby of this name. Answers [`Outcome::Proved`].
+    Prove(String),
+    /// `CHECKPOINT`. Answers [`Outcome::Applied`].
+    Checkpoint,
+}
+
+/// What came of a job.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// The data directory was read.
+    Data(DataDir),
+    /// The postmaster lives. The data directory as it was just before.
+    Started(DataDir),
+    /// No process is left.
+    Stopped(DataDir),
+    /// It is in effect.
+    Applied,
+    /// The instance takes writes on this timeline.
+    Promoted(Timeline),
+    /// The standby is synchronous and has flushed past this position, read after the setting was in effect.
+    Proved(Lsn),
+    /// It did not succeed, or was cancelled; how far it came is not known. In PostgreSQL style, with a hint.
+    Failed(String),
+}
+
+// ------------------------------------------------------------------------------------------------------------- events
+
+/// How the controller came to be started.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum StartedBy {
+    /// `mc_ctl start`.
+    Operator {
+        /// Start the instance too (not `--mc-only`).
+        instance: bool,
+        /// `-f`, `-F` or neither.
+        failover: Option<bool>,
+    },
+    /// The watcher, after a crash or a hang of the controller.
+    Watcher,
+}
+
+/// The first event.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Boot {
+    /// How it was started.
+    pub by: StartedBy,
+    /// What the ledger file held; `None` where there is no such file.
+    pub durable: Option<Durable>,
+    /// The data directory; `None` where it could not be read (a failed disk).
+    pub data: Option<DataDir>,
+    /// This server's `application_name`.
+    pub name: String,
+    /// `host:port` under which the other instance reaches this one.
+    pub address: String,
+    /// See [`Heartbeat::start_id`].
+    pub start_id: u64,
+}
+
+/// What happens to a server's core.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    /// The first one.
+    Boot(Box<Boot>),
+    /// Time goes by.
+    Tick,
+    /// A message, authenticated and decoded.
+    Heard(Member, Message),
+    /// The member's host refused a connection to its controller's port (each attempt is one event).
+    Refused(Member),
+    /// The other's instance was looked at.
+    PeerInstance(PeerInstance),
+    /// The own instance was looked at.
+    Instance(Instance),
+    /// The postmaster has ended (process-death notice, not a probe).
+    Died,
+    /// The disks were looked at.
+    Disk(Disk),
+    /// The write with this number, and all before it, are durable.
+    Stored(u64),
+    /// The write failed; whether it will be found after a restart is not known.
+    StoreFailed(u64, String),
+    /// A job has ended.
+    Done(JobId, Outcome),
+    /// An operator asks.
+    Request {
+        /// Names the request in the reply.
+        id: u64,
+        /// What is asked.
+        request: Request,
+        /// The time limit, ms.
+        limit_ms: u64,
+    },
+}
+
+// ------------------------------------------------------------------------------------------------------------ actions
+
+/// What the core orders.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// Send a message.
+    Send(Member, Message),
+    /// Write this durably and answer [`Event::Stored`] with the number. The text is the reason, for the history; empty
+    /// where the view does not change.
+    Store(u64, Box<Durable>, String),
+    /// Do a job.
+    Run(JobId, Job),
+    /// The answer to this job is overdue: cancel what can be cancelled, and answer (again).
+    Nudge(JobId),
+    /// Look at the other's instance (or stop looking).
+    WatchPeer(bool),
+    /// Answer an operator.
+    Reply(u64, Reply),
+    /// Tell the operator.
+    Say(Say),
+    /// End this controller process and its watcher.
+    Exit,
+}
+
+/// What is told to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Say {
+    /// The view changed.
+    View {
+        /// The view before.
+        from: Option<View>,
+        /// The view now.
+        to: View,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// No heartbeat past the retries, and nothing else to be seen of the other server. MCA00019.
+    HeartbeatLost {
+        /// What is done about it.
+        done: &'static str,
+    },
+    /// Heartbeats come again.
+    HeartbeatBack,
+    /// Heartbeats are lost, but the other's instance lives: no switch.
+    PeerAlive,
+    /// The own instance has failed.
+    InstanceFailed {
+        /// `dead` or `does not answer`.
+        how: &'static str,
+    },
+    /// The own instance answers again.
+    InstanceWell,
+    /// The own instance answers, but does not let the controller in.
+    InstanceClosed,
+    /// A disk has failed.
+    DiskFailed(String),
+    /// The disks are well again.
+    DiskWell,
+    /// The standby is connected but does not flush, or does not stream.
+    StandbyStalled,
+    /// Automatic switch and disconnection are off: this would have been done.
+    WouldHave {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A decision was made: what, and why.
+    Decided {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The promotion begins.
+    PromotionStarted,
+    /// MCA00062.
+    PromotionCompleted,
+    /// The standby was disconnected, in effect.
+    Disconnected,
+    /// The pair is mirrored.
+    Mirrored,
+    /// The standby did not take over in time; the primary goes on.
+    HandOverFailed(String),
+    /// A job failed.
+    JobFailed {
+        /// Which.
+        job: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The instance was stopped because the other server has the right to run.
+    Inactivated {
+        /// It may come back without a rebuild.
+        clean: bool,
+    },
+    /// A primary's data directory without the right to run: a rebuild is needed.
+    RebuildNeeded,
+    /// This server's data directory is not the one that the view names.
+    NotEligible(&'static str),
+    /// The instance was started several times and did not stay up.
+    LeftDown,
+    /// The controller does not start the instance, and why.
+    WillNotStart(String),
+    /// Commits wait for the standby, and nothing can be done without an operator. Each minute.
+    CommitsWait,
+    /// `synchronous_standby_names` was found changed, and is set back.
+    NamesChanged,
+    /// Both servers run alone. PANIC.
+    Split {
+        /// This server's position.
+        mine: (Timeline, Lsn),
+        /// The other's.
+        theirs: (Timeline, Lsn),
+        /// This server is the one that is stopped.
+        stopped: bool,
+    },
+    /// The controller was paused; its failure counters start anew.
+    Paused {
+        /// How long, ms.
+        ms: u64,
+    },
+    /// Failover was switched on or off.
+    FailoverSet(bool),
+    /// The ledger could not be written.
+    StoreFailed(String),
+    /// The other server belongs to another cluster.
+    OtherSystem {
+        /// Ours.
+        mine: SystemId,
+        /// Theirs.
+        theirs: SystemId,
+    },
+    /// A data directory was recognised as exchanged or put back, and named anew.
+    DataReplaced {
+        /// What differs.
+        why: &'static str,
+        /// Its new name.
+        data: DataIdentity,
+    },
+    /// The standby was detached by an operator, or attached again.
+    Detached(bool),
+    /// The primary has been cut off and stops its instance (`isolated_primary_action`).
+    Isolated,
+}
+
+/// A time at which something was last seen, and what was seen.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Seen<T> {
+    /// When it was received.
+    pub at: Time,
+    /// What.
+    pub what: T,
+}

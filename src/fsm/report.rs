@@ -1,0 +1,117 @@
+//! What a node tells of itself: the material of `mc_ctl status`, of the health endpoint and of `start -w`.
+//!
+//! Plain values, made by [`super::node::Node::report`]; rendering is `status.rs`'s.
+
+use super::types::{Lsn, Server, Time, Timeline, View};
+use serde::{Deserialize, Serialize};
+
+/// The status word: the third line of `mc_ctl status` (CONTRACT section 6).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Word {
+    /// Mirrored and healthy.
+    Switchable,
+    /// A switch or disconnection is under way.
+    Switching,
+    /// Degraded after a switch.
+    Switched,
+    /// Degraded after a disconnection, or not healthy enough to switch.
+    NotSwitchable,
+    /// Mirrored and healthy, automatic switch and disconnection off.
+    FailoverDisabled,
+    /// Both run alone.
+    SplitBrain,
+    /// No view yet, or nothing known.
+    Unknown,
+}
+
+/// The `host_role` column.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum HostRole {
+    /// `primary`
+    Primary,
+    /// `standby`
+    Standby,
+    /// `none(inactivated primary)`
+    InactivatedPrimary,
+    /// `none(inactivated standby)`
+    InactivatedStandby,
+    /// `none(unknown)`
+    Unknown,
+}
+
+/// The `host_status` column.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostStatus {
+    /// Its controller talks.
+    Normal,
+    /// It does not, past the retries.
+    Abnormal,
+    /// Not heard yet.
+    Unknown,
+}
+
+/// One row of the table.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct ServerReport {
+    /// Which server.
+    pub server: Server,
+    /// Its role.
+    pub role: HostRole,
+    /// Its host.
+    pub host: HostStatus,
+    /// `None`: unknown. Else what is abnormal of `postmaster`, `wal_sender`, `wal_receiver`; empty: normal.
+    pub processes: Option<Vec<String>>,
+    /// `None`: unknown. Else what has failed (`data`, `tran_log`, `tablespace NAME`); empty: normal.
+    pub disk: Option<String>,
+    /// Primary: flushed. Standby: received.
+    pub lsn: Option<Lsn>,
+    /// Standby: replayed.
+    pub replayed: Option<Lsn>,
+    /// Its timeline.
+    pub timeline: Option<Timeline>,
+}
+
+/// How far the start of this server has come, for `mc_ctl start -w`.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Progress {
+    /// Not there yet, and what is waited for.
+    Waiting(String),
+    /// The instance runs and its role is known; on a standby the pair is not mirrored yet (what is waited for). A
+    /// primary's start is done here.
+    Running(String),
+    /// Mirrored, or whatever this start could lead to: nothing more is waited for.
+    Settled,
+    /// The instance will not be started, and why.
+    Refused(String),
+}
+
+/// All that a node tells.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Report {
+    /// This server.
+    pub me: Server,
+    /// The status word.
+    pub word: Word,
+    /// Both servers, in the order of `network.conf`.
+    pub servers: [ServerReport; 2],
+    /// The durable view.
+    pub view: Option<View>,
+    /// Since when this process has seen that view (`None`: since before its start).
+    pub since: Option<Time>,
+    /// Why it was entered, in a sentence; empty where this process did not see it.
+    pub reason: String,
+    /// Automatic switch and disconnection are on.
+    pub failover: bool,
+    /// The arbiter is heard; `None` without one.
+    pub arbiter: Option<bool>,
+    /// WAL that the standby has not flushed yet, bytes, as the primary sees it.
+    pub lag_bytes: Option<u64>,
+    /// Commits wait for the standby.
+    pub waiting: bool,
+    /// What an operator should know or do, in sentences; empty for nothing.
+    pub advice: Vec<String>,
+    /// How far this server's start has come.
+    pub progress: Progress,
+}

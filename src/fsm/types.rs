@@ -1,0 +1,220 @@
+//! The nouns of the protocol: members, terms, positions, views and ledgers.
+//!
+//! Plain values. Everything that crosses the wire or is written to disk by the core is made of these.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One of the two servers, by the line that it has in `network.conf`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Server {
+    /// The server of the first line; it proposes with odd terms.
+    First,
+    /// The server of the second line; it proposes with even terms.
+    Second,
+}
+
+impl Server {
+    /// Both servers, in the order of `network.conf`.
+    pub const BOTH: [Server; 2] = [Server::First, Server::Second];
+
+    /// The other server of the pair.
+    pub fn other(self) -> Server {
+        match self {
+            Server::First => Server::Second,
+            Server::Second => Server::First,
+        }
+    }
+
+    /// 0 for the first line, 1 for the second.
+    pub fn index(self) -> usize {
+        match self {
+            Server::First => 0,
+            Server::Second => 1,
+        }
+    }
+}
+
+/// Any member of a cluster.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Member {
+    /// A server, with an instance.
+    Server(Server),
+    /// The third member, which holds no data.
+    Arbiter,
+}
+
+/// A monotonic time in milliseconds that goes on during suspend (`CLOCK_BOOTTIME`). Only differences mean anything.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Time(pub u64);
+
+impl Time {
+    /// Milliseconds from `earlier` to this time; 0 where `earlier` is later.
+    pub fn since(self, earlier: Time) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This time and `ms` milliseconds.
+    pub fn plus(self, ms: u64) -> Time {
+        Time(self.0.saturating_add(ms))
+    }
+}
+
+/// A term: numbers the views. Odd terms are proposed by the first server, even ones by the second (PROTOCOL R1).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Term(pub u64);
+
+impl Term {
+    /// The smallest term above this one that `server` may propose with.
+    pub fn next_for(self, server: Server) -> Term {
+        let next = self.0 + 1;
+        let odd = next % 2 == 1;
+        Term(if odd == (server == Server::First) { next } else { next + 1 })
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A position in the write-ahead log, in bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Lsn(pub u64);
+
+impl fmt::Display for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:X}/{:X}", self.0 >> 32, self.0 & 0xffff_ffff)
+    }
+}
+
+impl std::str::FromStr for Lsn {
+    type Err = String;
+
+    /// Parses PostgreSQL's `high/low` notation.
+    fn from_str(text: &str) -> Result<Lsn, String> {
+        let bad = || format!("\"{text}\" is not a WAL position");
+        let (high, low) = text.trim().split_once('/').ok_or_else(bad)?;
+        let high = u32::from_str_radix(high, 16).map_err(|_| bad())?;
+        let low = u32::from_str_radix(low, 16).map_err(|_| bad())?;
+        Ok(Lsn(u64::from(high) << 32 | u64::from(low)))
+    }
+}
+
+/// A PostgreSQL timeline.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Timeline(pub u32);
+
+/// PostgreSQL's system identifier: the cluster's name.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct SystemId(pub u64);
+
+/// The random name of a ledger; 0 stands for none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct LedgerId(pub u64);
+
+/// The random name of a data directory; 0 stands for none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct DataId(pub u64);
+
+/// Whether both servers serve, or one alone.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Mode {
+    /// The other server is the synchronous standby and holds every acknowledged commit.
+    Mirrored,
+    /// The primary alone may acknowledge commits; the other must not be promoted.
+    Degraded,
+}
+
+/// Who may acknowledge commits (PROTOCOL section 2).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct View {
+    /// Numbers the views; one term never carries two.
+    pub term: Term,
+    /// The server whose instance takes writes.
+    pub primary: Server,
+    /// Mirrored, or alone.
+    pub mode: Mode,
+    /// The data directories that the view leans on, by [`Server::index`]; 0 where not known.
+    pub data: [DataId; 2],
+    /// The arbiter's ledger that the view leans on; 0 for none.
+    pub arbiter: LedgerId,
+    /// Written without the consent that the safety argument needs (PROTOCOL section 6).
+    pub forced: bool,
+}
+
+impl View {
+    /// Whether this is `Degraded(server)`.
+    pub fn is_alone(&self, server: Server) -> bool {
+        self.mode == Mode::Degraded && self.primary == server
+    }
+
+    /// Whether this is `Mirrored(server)`.
+    pub fn is_mirrored(&self, server: Server) -> bool {
+        self.mode == Mode::Mirrored && self.primary == server
+    }
+}
+
+/// How a data directory is recognised: its random name, and what it is compared by when it is looked at again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct DataIdentity {
+    /// The random name.
+    pub id: DataId,
+    /// Inode and birth time of `global/pg_control`, folded into one number by whoever reads the directory.
+    pub fingerprint: u64,
+    /// The last checkpoint seen in it. A directory whose checkpoint is older has been put back.
+    pub checkpoint: Lsn,
+}
+
+/// What a member keeps on disk (PROTOCOL section 2). For the arbiter `data` is all zero.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The cluster that it belongs to.
+    pub system: SystemId,
+    /// Its own random name.
+    pub id: LedgerId,
+    /// This server's data directory.
+    pub data: DataIdentity,
+    /// The newest view that this member has accepted, adopted or written.
+    pub view: View,
+    /// The highest term promised, at least `view.term`. Never goes down.
+    pub promised: Term,
+}
+
+/// The pair's setting for automatic switch and disconnection; the higher `version` wins.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Failover {
+    /// Counts the changes; made distinct between the servers in the way of terms.
+    pub version: u64,
+    /// Whether a failure leads to a switch or a disconnection by itself.
+    pub enabled: bool,
+}
+
+/// What a server keeps beside its ledger, in the same file: no part of the safety argument, but needed after a restart.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Notes {
+    /// Automatic switch and disconnection.
+    pub failover: Failover,
+    /// The instance is to run (false after a stop that was asked for).
+    pub wanted: bool,
+    /// An operator detached the standby: no return to `Mirrored` until the standby's controller is started anew. Holds
+    /// the other's `start_id` at that time; 0 for not detached.
+    pub detached: u64,
+    /// This data directory was shut down in a hand-over and its shutdown checkpoint confirmed by the standby: it may
+    /// start as a standby without a rebuild. Holds the position of that checkpoint; 0 for none.
+    pub handed_over: Lsn,
+    /// This server was promoted (or was asked to be) under the present right to run alone.
+    pub promoted: bool,
+    /// A split was seen and this server is the one that was stopped; it stays down until an operator decides.
+    pub lost_split: bool,
+}
+
+/// Everything that a server writes to disk, in one file and one write.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct Durable {
+    /// The protocol's part.
+    pub ledger: Ledger,
+    /// The rest.
+    pub notes: Notes,
+}

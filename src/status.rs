@@ -1,0 +1,1 @@
+//! The status model and its renderings.
