@@ -1,1 +1,211 @@
-//! Messages between members as bytes.
+//! Messages between the members as bytes: total (junk is an error, never a panic), versioned and bounded.
+//!
+//! A body is JSON. What a newer minor version adds is ignored here, and what an older one does not know to say is filled
+//! in from [`heartbeat_defaults`], so that members one minor version apart work together (CONTRACT section 9). A message
+//! of an unknown kind is an error for that message alone. Only `daemon::links` calls this; encryption and framing are
+//! its work.
+
+use crate::error::{Error, Result};
+use crate::fsm::event::{Health, Heartbeat, Message, OnSilence, Role};
+use crate::fsm::types::{Failover, Lsn, Member, SystemId, Timeline};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Members of different major versions do not talk: the handshake fails.
+pub const MAJOR: u8 = 1;
+
+/// Told in [`Hello`]; grows whenever a field or a kind of message is added.
+pub const MINOR: u16 = 0;
+
+/// The longest body, in bytes: a Noise message is at most 65535 bytes with its 16-byte tag.
+pub const MAX_BODY: usize = 65535 - 16;
+
+/// The first message on a connection: who talks, and to whom.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Hello {
+    /// The sender's [`MINOR`].
+    pub version: u16,
+    /// The sender, by its line in `network.conf`: both members must number the lines alike, or they would propose with
+    /// the same terms (PROTOCOL R1).
+    pub member: Member,
+    /// The sender's identifier in `network.conf`.
+    pub id: String,
+    /// The identifier of the member that it means to talk to.
+    pub to: String,
+}
+
+impl Hello {
+    /// As a body.
+    pub fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// From a body.
+    ///
+    /// # Errors
+    /// Whatever is not a `Hello`.
+    pub fn decode(body: &[u8]) -> Result<Hello> {
+        bounded(body)?;
+        serde_json::from_slice(body).map_err(malformed)
+    }
+}
+
+/// A message as a body.
+///
+/// # Errors
+/// Longer than [`MAX_BODY`].
+pub fn encode(message: &Message) -> Result<Vec<u8>> {
+    let body = serde_json::to_vec(message).map_err(malformed)?;
+    bounded(&body)?;
+    Ok(body)
+}
+
+/// A body as a message.
+///
+/// # Errors
+/// Whatever is not a message, or one of a kind that this version does not know.
+pub fn decode(body: &[u8]) -> Result<Message> {
+    bounded(body)?;
+    let mut value: Value = serde_json::from_slice(body).map_err(malformed)?;
+    if let Some(Value::Object(told)) = value.get_mut("Heartbeat")
+        && let Ok(Value::Object(defaults)) = serde_json::to_value(heartbeat_defaults())
+    {
+        for (field, default) in defaults {
+            told.entry(field).or_insert(default);
+        }
+    }
+    serde_json::from_value(value).map_err(malformed)
+}
+
+/// What a heartbeat means that does not say it. A ledger is whole or none: nothing inside it is ever filled in.
+fn heartbeat_defaults() -> Heartbeat {
+    Heartbeat {
+        seq: 0,
+        echo: 0,
+        start_id: 0,
+        system: SystemId(0),
+        ledger: None,
+        role: Role::None,
+        instance: Health::Unknown,
+        disk: String::new(),
+        streaming: false,
+        timeline: Timeline(0),
+        lsn: Lsn(0),
+        replayed: Lsn(0),
+        take_over: false,
+        shutdown_checkpoint: Lsn(0),
+        failover: Failover::default(),
+        on_silence: OnSilence::Message,
+        detection_ms: 0,
+        promoted: false,
+        peer_refuses: false,
+        arbiter: None,
+        name: String::new(),
+        address: String::new(),
+    }
+}
+
+fn bounded(body: &[u8]) -> Result<()> {
+    if body.len() > MAX_BODY {
+        return Err(Error::new(format!("message of {} bytes is longer than {MAX_BODY}", body.len())));
+    }
+    Ok(())
+}
+
+fn malformed(cause: serde_json::Error) -> Error {
+    Error::new(format!("malformed message: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::event::{Reply, Request};
+    use crate::fsm::types::*;
+    use proptest::prelude::*;
+
+    fn ledger(term: u64) -> Ledger {
+        Ledger {
+            system: SystemId(u64::MAX),
+            id: LedgerId(u64::MAX - 1),
+            data: DataIdentity { id: DataId(7), fingerprint: 8, checkpoint: Lsn(9) },
+            view: View {
+                term: Term(term),
+                primary: Server::Second,
+                mode: Mode::Mirrored,
+                data: [DataId(1), DataId(2)],
+                arbiter: LedgerId(3),
+                forced: false,
+            },
+            promised: Term(term + 1),
+        }
+    }
+
+    fn messages(term: u64, text: String) -> Vec<Message> {
+        let heartbeat = Heartbeat {
+            seq: term,
+            ledger: Some(ledger(term)),
+            disk: text.clone(),
+            name: text.clone(),
+            arbiter: Some(LedgerId(term)),
+            ..heartbeat_defaults()
+        };
+        vec![
+            Message::Heartbeat(Box::new(heartbeat)),
+            Message::Propose { base: ledger(term), view: ledger(term).view, received: Lsn(u64::MAX) },
+            Message::Answer { ledger: None },
+            Message::Answer { ledger: Some(ledger(term)) },
+            Message::Ask { id: term, request: Request::Stop { instance: true, all: false }, limit_ms: 5 },
+            Message::Told { id: term, reply: Reply::Refused(text) },
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn every_message_comes_back(term in 0..u64::MAX - 1, text in ".*") {
+            for message in messages(term, text) {
+                prop_assert_eq!(decode(&encode(&message).unwrap()).unwrap(), message);
+            }
+        }
+
+        #[test]
+        fn junk_is_an_error(body in proptest::collection::vec(any::<u8>(), 0..2000)) {
+            prop_assert!(decode(&body).is_err());
+            prop_assert!(Hello::decode(&body).is_err());
+        }
+
+        #[test]
+        fn a_damaged_message_never_panics(term in 0..9u64, kind in 0..6usize, cut in 0..900usize, at in 0..900usize, byte: u8) {
+            let mut body = encode(&messages(term, "x".into())[kind]).unwrap();
+            let at = at % body.len();
+            body[at] = byte;
+            let _ = decode(&body);
+            body.truncate(cut);
+            let _ = decode(&body);
+        }
+    }
+
+    #[test]
+    fn an_older_and_a_newer_minor_version_are_understood() {
+        let older = br#"{"Heartbeat":{"seq":5,"role":"Primary","ledger":null}}"#;
+        let Message::Heartbeat(heartbeat) = decode(older).unwrap() else { panic!("no heartbeat") };
+        assert_eq!(*heartbeat, Heartbeat { seq: 5, role: Role::Primary, ..heartbeat_defaults() });
+        let newer = br#"{"Heartbeat":{"seq":5,"role":"Primary","ledger":null,"colour":{"of":["the","sky"]}}}"#;
+        assert_eq!(decode(newer).unwrap(), Message::Heartbeat(heartbeat));
+    }
+
+    #[test]
+    fn a_ledger_is_whole_or_none() {
+        let mut value = serde_json::to_value(&messages(3, String::new())[0]).unwrap();
+        value["Heartbeat"]["ledger"].as_object_mut().unwrap().remove("promised");
+        assert!(decode(&serde_json::to_vec(&value).unwrap()).is_err());
+    }
+
+    #[test]
+    fn bounds_and_depth() {
+        let long = Message::Told { id: 1, reply: Reply::Failed("x".repeat(MAX_BODY)) };
+        assert!(encode(&long).is_err());
+        assert!(decode(&vec![b' '; MAX_BODY + 1]).is_err());
+        assert!(decode("[".repeat(60_000).as_bytes()).is_err());
+        assert!(decode(br#"{"Sing":{"song":1}}"#).is_err());
+    }
+}

@@ -1,4 +1,7 @@
 //! The controller process: its threads and the loop of the decision thread.
+//!
+//! Threads talk to the decision thread through its [`Inbox`] alone and never to each other. The decision thread is
+//! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
 pub mod control;
 pub mod db_probe;
 pub mod disk_probe;
@@ -7,3 +10,59 @@ pub mod peer_probe;
 pub mod runner;
 pub mod store;
 pub mod watcher;
+
+use crate::fsm::event::Event;
+use crate::fsm::types::Time;
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use rustix::time::{ClockId, clock_gettime};
+
+/// Stack of every thread, in bytes: nothing here recurses or keeps large buffers on the stack.
+pub const STACK: usize = 256 * 1024;
+
+/// How many events may wait for the decision thread.
+const INBOX_LENGTH: usize = 1024;
+
+/// The present time: `CLOCK_BOOTTIME` in milliseconds, so that a suspend counts.
+pub fn now() -> Time {
+    let time = clock_gettime(ClockId::Boottime);
+    Time(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+}
+
+/// The way into the decision thread's inbox; one clone for each thread. Events are stamped with the time at which they
+/// are put in.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    sender: Sender<(Time, Event)>,
+}
+
+impl Inbox {
+    /// An inbox, and the end from which the decision thread takes.
+    pub fn new() -> (Inbox, Receiver<(Time, Event)>) {
+        let (sender, receiver) = crossbeam_channel::bounded(INBOX_LENGTH);
+        (Inbox { sender }, receiver)
+    }
+
+    /// For readings, which the next one replaces, and messages, which may be lost: dropped where the inbox is full.
+    /// False once the decision thread is gone: the caller's thread ends.
+    pub fn offer(&self, event: Event) -> bool {
+        !matches!(self.sender.try_send((now(), event)), Err(TrySendError::Disconnected(_)))
+    }
+
+    /// For answers that must not be lost (`Done`, `Stored`, `Request`, `Died`): waits for room. False once the decision
+    /// thread is gone: the caller's thread ends.
+    pub fn put(&self, event: Event) -> bool {
+        self.sender.send((now(), event)).is_ok()
+    }
+}
+
+/// Starts a thread with a small stack. The name shows in `ps -L` (at most 15 bytes).
+///
+/// # Errors
+/// The system refuses another thread.
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> crate::error::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK)
+        .spawn(body)
+        .map_err(|cause| crate::error::Error::new(format!("could not start thread \"{name}\": {cause}")))
+}
