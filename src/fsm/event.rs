@@ -280,8 +280,6 @@ pub struct Heartbeat {
     pub detection_ms: u64,
     /// It was promoted under the present right to run alone.
     pub promoted: bool,
-    /// It sees the host of the receiver's peer refuse connections (for the arbiter: PROTOCOL R8).
-    pub peer_refuses: bool,
     /// The arbiter's ledger, as it last heard it; `None` without an arbiter or while it is not heard.
     pub arbiter: Option<LedgerId>,
     /// Its `application_name`.
@@ -461,6 +459,9 @@ pub struct Boot {
     pub name: String,
     /// `host:port` under which the other instance reaches this one.
     pub address: String,
+    /// The other server's `application_name` as `synchronous_standby_names` has it, commented out or not; where it has
+    /// none, the other's identifier. Used until the other tells its name.
+    pub peer_name: String,
     /// See [`Heartbeat::start_id`].
     pub start_id: u64,
 }
@@ -474,7 +475,8 @@ pub enum Event {
     Tick,
     /// A message, authenticated and decoded.
     Heard(Member, Message),
-    /// The member's host refused a connection to its controller's port (each attempt is one event).
+    /// The member's host refused a connection to its controller's port (each attempt is one event). To the arbiter: both
+    /// that port and the instance's.
     Refused(Member),
     /// The other's instance was looked at.
     PeerInstance(PeerInstance),
