@@ -1,1 +1,157 @@
 //! `network.conf`, `ID.conf` and `mc.key`, read and checked into one configuration.
+//!
+//! Called once by each program at its start. Reads files and asks this machine about its addresses; changes nothing,
+//! logs nothing (what is to be told is returned as [`Remark`]s), and never connects to an instance or a member.
+
+pub mod key;
+pub mod network;
+pub mod params;
+pub mod server_file;
+
+pub use key::{Key, Secret};
+pub use network::{MemberLine, Network};
+pub use params::Parameter;
+pub use server_file::ServerFile;
+
+use crate::error::Result;
+use crate::fsm::event::{OnSilence, Settings};
+use crate::fsm::types::Server;
+use std::path::{Path, PathBuf};
+
+/// How serious a [`Remark`] is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Level {
+    /// Something has no effect, or is worth knowing.
+    Notice,
+    /// Something can go wrong that the operator could prevent.
+    Warning,
+}
+
+/// Something about a configuration that is in order, for the caller to log.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Remark {
+    /// How serious.
+    pub level: Level,
+    /// What, in a sentence.
+    pub text: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+}
+
+/// The whole configuration of one server's controller, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The management directory, absolute.
+    pub dir: PathBuf,
+    /// This server's identifier.
+    pub id: String,
+    /// Which line of `network.conf` this server is.
+    pub me: Server,
+    /// `network.conf`.
+    pub network: Network,
+    /// `ID.conf`.
+    pub server: ServerFile,
+    /// `mc.key`.
+    pub key: Key,
+    /// What is to be logged at a start.
+    pub remarks: Vec<Remark>,
+}
+
+impl Config {
+    /// Reads and checks everything, the instance's directories included. `local_server` is the option's identifier.
+    pub fn load(dir: &Path, local_server: Option<&str>) -> Result<Config> {
+        let _ = (dir, local_server);
+        Err(crate::error::Error::new("the configuration cannot be read yet"))
+    }
+
+    /// As [`Config::load`], for commands that only talk to the controller: looks at nothing of the instance, so that
+    /// it works when the data directory's disk has failed. `config_file`, `bin_dir` are then as in the file or empty,
+    /// and `major_version` is 0.
+    pub fn load_for_client(dir: &Path, local_server: Option<&str>) -> Result<Config> {
+        Config::load(dir, local_server)
+    }
+
+    /// `DIR/ID`: control socket, pid, ledger, history.
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.join(&self.id)
+    }
+
+    /// This server's line of `network.conf`.
+    pub fn own(&self) -> &MemberLine {
+        &self.network.servers[self.me.index()]
+    }
+
+    /// The other server's line of `network.conf`.
+    pub fn peer(&self) -> &MemberLine {
+        &self.network.servers[self.me.other().index()]
+    }
+
+    /// The decision core's part of the configuration.
+    pub fn settings(&self, seed: u64) -> Settings {
+        let file = &self.server;
+        Settings {
+            me: self.me,
+            arbiter: self.network.arbiter.is_some(),
+            heartbeat_interval_ms: file.heartbeat_interval_ms,
+            heartbeat_timeout_ms: file.heartbeat_timeout_ms,
+            heartbeat_detection_ms: detection_ms(
+                file.heartbeat_interval_ms,
+                file.heartbeat_timeout_ms,
+                file.heartbeat_retry,
+            ),
+            instance_detection_ms: detection_ms(
+                file.db_instance_check_interval_ms,
+                file.db_instance_check_timeout_ms,
+                file.db_instance_check_retry,
+            ),
+            disk_detection_ms: detection_ms(
+                file.disk_check_interval_ms,
+                file.disk_check_timeout_ms,
+                file.disk_check_retry,
+            ),
+            on_silence: file.heartbeat_error_action,
+            on_instance_silence: file.db_instance_timeout_action,
+            isolated_primary_stops: file.isolated_primary_stops,
+            startup_wait_ms: file.startup_wait_ms,
+            rebuild_auto: file.rebuild_auto,
+            stop_detached_standby: file.shutdown_detached_synchronous_standby,
+            seed,
+        }
+    }
+
+    /// Every parameter of `ID.conf` with its value and where that came from, in the order of the manual. Passwords are
+    /// hidden.
+    pub fn parameters(&self) -> Vec<Parameter> {
+        self.server.parameters.clone()
+    }
+}
+
+/// (timeout + interval) x (retry + 1), in ms (guide, table 3.1); saturates, since each may be as large as 2147483647.
+pub fn detection_ms(interval_ms: u64, timeout_ms: u64, retry: u32) -> u64 {
+    interval_ms.saturating_add(timeout_ms).saturating_mul(u64::from(retry) + 1)
+}
+
+impl Remark {
+    /// A remark of level NOTICE.
+    pub fn notice(text: impl Into<String>, hint: impl Into<String>) -> Remark {
+        Remark { level: Level::Notice, text: text.into(), hint: hint.into() }
+    }
+
+    /// A remark of level WARNING.
+    pub fn warning(text: impl Into<String>, hint: impl Into<String>) -> Remark {
+        Remark { level: Level::Warning, text: text.into(), hint: hint.into() }
+    }
+
+    /// What can happen without an arbiter when nothing else was chosen (CONTRACT, issue of `heartbeat_error_action`).
+    pub fn fallback(set_in_file: bool, action: OnSilence) -> Option<Remark> {
+        if set_in_file || action != OnSilence::Fallback {
+            return None;
+        }
+        Some(Remark::warning(
+            "heartbeat_error_action is not set and there is no arbiter, so \"fallback\" applies: when only the network \
+             between the two servers fails, both may go on alone, and commits acknowledged by one of them are lost",
+            "Set heartbeat_error_action = 'switch' (only the standby acts on silence) or 'disconnect' (only the primary \
+             does), the same on both servers.",
+        ))
+    }
+}
