@@ -1,1 +1,417 @@
-//! PostgreSQL: connect.
+//! Sessions to the own instance, every step of which ends within a time limit.
+//!
+//! A frozen postmaster accepts connections in its kernel and never answers; a frozen backend takes a query and never
+//! answers. So the limit is set around the whole of an open and the whole of a query, authentication included, and a
+//! session that has missed it is closed: no thread is left behind. It decides nothing, and passwords appear in no text
+//! of its own. Called by the probe of the instance and by the runner.
+
+use crate::error::Error;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+
+/// The `application_name` of every session of the controller's.
+pub const APPLICATION_NAME: &str = "mirroring_controller";
+
+/// Whom to connect as, and where the instance lives.
+#[derive(Clone)]
+pub struct Target {
+    /// Database role.
+    pub user: String,
+    /// Its password, where one is configured.
+    pub password: Option<String>,
+    /// Database.
+    pub dbname: String,
+    /// Data directory. Port, socket directory and listen address are read from its `postmaster.pid`.
+    pub data: PathBuf,
+    /// The way that worked last, so that a server that lets us in by TCP alone does not log a refusal each time.
+    way: Arc<AtomicUsize>,
+}
+
+impl Target {
+    /// The instance of this data directory.
+    pub fn new(
+        user: impl Into<String>,
+        password: Option<String>,
+        dbname: impl Into<String>,
+        data: impl Into<PathBuf>,
+    ) -> Target {
+        Target { user: user.into(), password, dbname: dbname.into(), data: data.into(), way: Arc::default() }
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target {{ user: {:?}, dbname: {:?}, data: {:?} }}", self.user, self.dbname, self.data)
+    }
+}
+
+/// Why there is no session, or no answer (CONTRACT section 10).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// Nobody listens: no `postmaster.pid`, no socket, or the kernel refuses.
+    NotRunning,
+    /// It is starting up, shutting down or recovering from a crash.
+    Starting,
+    /// It answers, but lets us not in: too many clients, authentication, a missing role or database, missing rights. Not
+    /// a failure of the instance.
+    Closed(String),
+    /// No answer within the time limit.
+    Silent,
+    /// Anything else: the session was lost, the server reports an internal or an I/O error.
+    Other(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NotRunning => f.write_str("the instance is not running"),
+            Refusal::Starting => f.write_str("the instance is starting up or shutting down"),
+            Refusal::Closed(why) => write!(f, "the instance does not let the controller in: {why}"),
+            Refusal::Silent => f.write_str("the instance does not answer within the time limit"),
+            Refusal::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Error {
+        let hint = match &refusal {
+            Refusal::Closed(_) => {
+                "Check db_instance_username, db_instance_password and target_db, pg_hba.conf, and max_connections."
+            }
+            _ => "",
+        };
+        Error::new(refusal.to_string()).hint(hint)
+    }
+}
+
+/// A row of an answer, all columns as text.
+pub type Row = Vec<Option<String>>;
+
+/// A session. After [`Refusal::Silent`], or when the server has closed it, every further query is refused.
+pub struct Session {
+    live: Option<Live>,
+    what: String,
+}
+
+struct Live {
+    runtime: Runtime,
+    client: Client,
+}
+
+impl Session {
+    /// Opens a session within `timeout`, which is also its `statement_timeout` and `lock_timeout`. `what` says for what,
+    /// in texts of errors. Tries the Unix socket, then TCP; one that refuses to authenticate us leads to the next.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`]. With several ways tried, the first that was [`Refusal::Closed`], else the last.
+    pub fn open(target: &Target, timeout: Duration, what: &str) -> Result<Session, Refusal> {
+        let end = Instant::now() + timeout;
+        let mut ways = Ways::read(&target.data)?.list();
+        if ways.is_empty() {
+            return Err(Refusal::NotRunning);
+        }
+        let count = ways.len();
+        let first = target.way.load(Ordering::Relaxed) % count;
+        ways.rotate_left(first);
+        let mut refusal = Refusal::NotRunning;
+        for (index, way) in ways.iter().enumerate() {
+            match connect(target, way, end.saturating_duration_since(Instant::now()), timeout) {
+                Ok(live) => {
+                    target.way.store((first + index) % count, Ordering::Relaxed);
+                    return Ok(Session { live: Some(live), what: what.to_owned() });
+                }
+                Err(Refusal::NotRunning) => {}
+                Err(closed @ Refusal::Closed(_)) if refusal == Refusal::NotRunning => refusal = closed,
+                Err(Refusal::Closed(_)) => {}
+                Err(other) if refusal == Refusal::NotRunning => return Err(other),
+                Err(_) => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Runs `sql` (one statement or several) in one round trip and returns the rows of all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::Silent`] where no answer came within `limit`; the session is closed then. [`Refusal::Closed`] for
+    /// missing rights, [`Refusal::Other`] for any other error, with the server's text.
+    pub fn query(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Refusal> {
+        let Some(live) = &self.live else {
+            return Err(Refusal::Other(format!("could not query instance for {}: the session is closed", self.what)));
+        };
+        let answer = live.runtime.block_on(async { tokio::time::timeout(limit, live.client.simple_query(sql)).await });
+        match answer {
+            Err(_) => {
+                self.close();
+                Err(Refusal::Silent)
+            }
+            Ok(Err(error)) => {
+                if live.client.is_closed() || error.as_db_error().is_none() {
+                    self.close();
+                }
+                Err(classify(&error, &format!("could not query instance for {}", self.what)))
+            }
+            Ok(Ok(messages)) => Ok(rows(messages)),
+        }
+    }
+
+    /// Whether the session has been closed, by us or by the server.
+    pub fn is_closed(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.client.is_closed())
+    }
+
+    fn close(&mut self) {
+        if let Some(live) = self.live.take() {
+            drop(live.client);
+            // Not waited for: a name that is being resolved would keep us.
+            live.runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(live) = self.live.take() {
+            let Live { runtime, client } = live;
+            drop(client);
+            // One turn, in which the connection says good-bye, so that the server does not log a lost one.
+            runtime
+                .block_on(async { tokio::time::timeout(Duration::from_millis(1), std::future::pending::<()>()).await })
+                .ok();
+            runtime.shutdown_background();
+        }
+    }
+}
+
+fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<Row> {
+    messages
+        .into_iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|column| row.get(column).map(str::to_owned)).collect())
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+// -------------------------------------------------------------------------------------------------------------- ways
+
+/// One address of the instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Way {
+    Socket(PathBuf, u16),
+    Address(IpAddr, u16),
+    Name(String, u16),
+}
+
+/// What `postmaster.pid` says of where the instance listens.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Ways {
+    port: u16,
+    socket_directory: String,
+    listen_address: String,
+}
+
+impl Ways {
+    fn read(data: &Path) -> Result<Ways, Refusal> {
+        let path = data.join("postmaster.pid");
+        match std::fs::read(&path) {
+            Ok(bytes) => Ways::parse(&String::from_utf8_lossy(&bytes)).ok_or(Refusal::NotRunning),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(Refusal::NotRunning),
+            Err(error) => Err(Refusal::Other(Error::io("read file", &path, error).message)),
+        }
+    }
+
+    /// Lines 4 to 6. `None` while a starting postmaster has not written them yet.
+    fn parse(text: &str) -> Option<Ways> {
+        let mut lines = text.lines().skip(3);
+        let port = lines.next()?.trim().parse().ok()?;
+        let socket_directory = lines.next()?.trim().to_owned();
+        let listen_address = lines.next()?.trim().to_owned();
+        Some(Ways { port, socket_directory, listen_address })
+    }
+
+    fn list(&self) -> Vec<Way> {
+        let mut list = Vec::new();
+        if !self.socket_directory.is_empty() {
+            list.push(Way::Socket(PathBuf::from(&self.socket_directory), self.port));
+        }
+        let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
+        match self.listen_address.as_str() {
+            "" => {}
+            "*" | "localhost" => list.extend([Way::Address(v4, self.port), Way::Address(v6, self.port)]),
+            "0.0.0.0" => list.push(Way::Address(v4, self.port)),
+            "::" => list.push(Way::Address(v6, self.port)),
+            name => list.push(match name.parse() {
+                Ok(address) => Way::Address(address, self.port),
+                Err(_) => Way::Name(name.to_owned(), self.port),
+            }),
+        }
+        list
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------ connect
+
+fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -> Result<Live, Refusal> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Refusal::Other(format!("could not prepare a session: {error}")))?;
+    let config = config(target, way, timeout);
+    let opened = runtime.block_on(async {
+        tokio::time::timeout(remaining, async {
+            let (client, connection) = config.connect(NoTls).await?;
+            tokio::spawn(async move {
+                // Ends when the client is dropped or the server closes; queries then say so themselves.
+                let _ = connection.await;
+            });
+            Ok::<Client, tokio_postgres::Error>(client)
+        })
+        .await
+    });
+    match opened {
+        Ok(Ok(client)) => Ok(Live { runtime, client }),
+        Ok(Err(error)) => {
+            runtime.shutdown_background();
+            Err(classify(&error, "could not connect to instance"))
+        }
+        Err(_) => {
+            runtime.shutdown_background();
+            Err(Refusal::Silent)
+        }
+    }
+}
+
+/// Everything is pinned by the startup packet, so that no setting of the role, the database or the server comes between,
+/// and no further round trip is needed. `synchronous_commit = local`: the controller must never wait for the standby.
+fn config(target: &Target, way: &Way, timeout: Duration) -> Config {
+    let mut config = Config::new();
+    let ms = timeout.as_millis().max(1);
+    config
+        .user(&target.user)
+        .dbname(&target.dbname)
+        .application_name(APPLICATION_NAME)
+        .ssl_mode(tokio_postgres::config::SslMode::Disable)
+        .connect_timeout(timeout)
+        .tcp_user_timeout(timeout)
+        .options(format!(
+            "-c search_path=pg_catalog -c synchronous_commit=local -c standard_conforming_strings=on \
+             -c client_encoding=UTF8 -c statement_timeout={ms} -c lock_timeout={ms} \
+             -c idle_in_transaction_session_timeout={ms} -c default_transaction_isolation=read\\ committed"
+        ));
+    if let Some(password) = &target.password {
+        config.password(password);
+    }
+    match way {
+        Way::Socket(directory, port) => config.host_path(directory).port(*port),
+        Way::Address(address, port) => config.host(address.to_string()).hostaddr(*address).port(*port),
+        Way::Name(name, port) => config.host(name).port(*port),
+    };
+    config
+}
+
+fn classify(error: &tokio_postgres::Error, what: &str) -> Refusal {
+    if let Some(db) = error.as_db_error() {
+        return classify_state(db.code(), format!("{what}: {}", db.message()));
+    }
+    if let Some(io) = source_io(error) {
+        use std::io::ErrorKind::*;
+        return match io.kind() {
+            ConnectionRefused | NotFound => Refusal::NotRunning,
+            // A full queue of connections that nobody accepts.
+            TimedOut | WouldBlock => Refusal::Silent,
+            _ => Refusal::Other(format!("{what}: {io}")),
+        };
+    }
+    let text = error.to_string();
+    // What the client itself finds wanting: "password missing", an authentication method that it does not know.
+    if text.contains("authentication") || text.contains("invalid configuration") {
+        return Refusal::Closed(format!("{what}: {text}"));
+    }
+    Refusal::Other(format!("{what}: {text}"))
+}
+
+fn source_io(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = std::error::Error::source(error);
+    while let Some(this) = cause {
+        if let Some(io) = this.downcast_ref() {
+            return Some(io);
+        }
+        cause = this.source();
+    }
+    None
+}
+
+/// By SQLSTATE (PostgreSQL documentation, appendix A).
+fn classify_state(state: &SqlState, text: String) -> Refusal {
+    let code = state.code();
+    match code {
+        // cannot_connect_now: starting up, shutting down, in recovery; then the notices of a shutdown to a session
+        "57P03" | "57P01" | "57P02" => Refusal::Starting,
+        // too_many_connections, invalid_catalog_name (no such database), insufficient_privilege,
+        // object_not_in_prerequisite_state (a database that takes no connections), undefined_object
+        "53300" | "3D000" | "42501" | "55000" | "42704" => Refusal::Closed(text),
+        // invalid_authorization_specification and invalid_password: pg_hba.conf, role, password, LOGIN
+        _ if code.starts_with("28") => Refusal::Closed(text),
+        // query_canceled: the statement_timeout; lock_not_available
+        "57014" | "55P03" => Refusal::Silent,
+        _ => Refusal::Other(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ways_come_from_postmaster_pid() {
+        let check = |lines: &str, expected: &[Way]| {
+            let ways = Ways::parse(&format!("12345\n/data\n1700000000\n{lines}"));
+            assert_eq!(ways.map(|ways| ways.list()).unwrap_or_default(), expected, "{lines:?}");
+        };
+        let socket = Way::Socket(PathBuf::from("/run/postgresql"), 5432);
+        let v4 = Way::Address(IpAddr::V4(Ipv4Addr::LOCALHOST), 5432);
+        let v6 = Way::Address(IpAddr::V6(Ipv6Addr::LOCALHOST), 5432);
+        check("5432\n/run/postgresql\n*\n", &[socket.clone(), v4.clone(), v6.clone()]);
+        check("5432\n/run/postgresql\n\n", &[socket]);
+        check("5432\n\n0.0.0.0\n", &[v4]);
+        check("5432\n\n::\n", &[v6]);
+        check("5432\n\n192.0.2.1\n", &[Way::Address(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 5432)]);
+        check("5432\n\ndb.example\n", &[Way::Name("db.example".into(), 5432)]);
+        check("", &[]);
+        check("port\n\n\n", &[]);
+        check("99999\n/tmp\n\n", &[]);
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_sqlstate() {
+        let check = |code: &str, expected: Refusal| {
+            assert_eq!(classify_state(&SqlState::from_code(code), "text".into()), expected, "{code}");
+        };
+        for code in ["28P01", "28000", "53300", "3D000", "42501"] {
+            check(code, Refusal::Closed("text".into()));
+        }
+        check("57P03", Refusal::Starting);
+        check("57014", Refusal::Silent);
+        check("58030", Refusal::Other("text".into()));
+        check("XX001", Refusal::Other("text".into()));
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let target = Target::new("u", Some("secret".into()), "postgres", "/data");
+        assert!(!format!("{target:?}").contains("secret"));
+    }
+}

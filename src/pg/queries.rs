@@ -1,1 +1,375 @@
-//! PostgreSQL: queries.
+//! What is asked of the own instance in SQL: the probe's one look, and the single questions of the runner.
+//!
+//! Everything goes through [`Session`], so every question ends within its time limit. It decides nothing.
+
+use super::connect::{Refusal, Session};
+use crate::fsm::event::{Instance, Names, StandbyRow};
+use crate::fsm::types::{Lsn, Timeline};
+use std::time::Duration;
+
+/// The `wait_event` of a commit that waits for its standby.
+const WAITERS: &str = "FROM pg_stat_get_activity(NULL) WHERE wait_event = 'SyncRep'";
+
+/// One look at the instance, in one round trip, on a primary as on a standby.
+///
+/// The timeline of a primary is taken from the name of the WAL segment that it writes (right from the moment of a
+/// promotion; `pg_control` follows only with the next checkpoint); that of a standby from its WAL receiver, else from
+/// `pg_control`. `peer` is the other server's `application_name`.
+///
+/// # Errors
+///
+/// As [`Session::query`]; [`Refusal::Other`] also for an answer that makes no sense.
+pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Instance, Refusal> {
+    let rows = session.query(&probe_sql(peer), limit)?;
+    let row = rows.first().ok_or_else(|| nonsense("no row"))?;
+    let column = |index: usize| row.get(index).and_then(|value| value.as_deref());
+    let number = |index: usize| column(index).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let truth = |index: usize| column(index) == Some("t");
+    if truth(0) {
+        let timeline = number(13).max(if number(13) == 0 { number(14) } else { 0 });
+        return Ok(Instance::Standby {
+            timeline: Timeline(u32::try_from(timeline).map_err(|_| nonsense("timeline"))?),
+            received: Lsn(number(11).max(number(12))),
+            replayed: Lsn(number(12)),
+            streaming: truth(15),
+            contact: number(16),
+        });
+    }
+    // A standby that was promoted between two columns of the row: look again next time.
+    let segment = column(1).ok_or_else(|| nonsense("no WAL segment"))?;
+    let timeline = segment.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    let names = column(3).ok_or_else(|| nonsense("no synchronous_standby_names"))?;
+    Ok(Instance::Primary {
+        timeline: Timeline(timeline.ok_or_else(|| nonsense(segment))?),
+        flushed: Lsn(number(2)),
+        names: classify_names(names, peer, truth(4)),
+        waiting: truth(5),
+        standby: (number(6) == 1).then(|| StandbyRow {
+            streaming: truth(7),
+            sync: truth(8),
+            flushed: Lsn(number(9)),
+            reply: number(10),
+        }),
+    })
+}
+
+fn nonsense(what: &str) -> Refusal {
+    Refusal::Other(format!("could not understand the instance's answer: {what}"))
+}
+
+/// Columns: 0 in recovery; 1 segment, 2 flushed, 3 names, 4 names from the main file, 5 somebody waits; of the rows of the
+/// peer's name 6 count, 7 streaming, 8 sync, 9 flushed, 10 reply; of the WAL receiver 11 received, 12 replayed,
+/// 13 timeline, 14 timeline in `pg_control`, 15 streaming, 16 last message.
+fn probe_sql(peer: &str) -> String {
+    format!(
+        "SELECT pg_is_in_recovery(), \
+         CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_flush_lsn()) END, \
+         CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() - '0/0' END, \
+         current_setting('synchronous_standby_names'), \
+         CASE current_setting('synchronous_standby_names') WHEN '' THEN true ELSE \
+         (SELECT sourcefile = current_setting('config_file') FROM pg_settings \
+         WHERE name = 'synchronous_standby_names') END, \
+         EXISTS (SELECT {WAITERS}), \
+         s.n, s.streaming, s.sync, s.flushed, s.reply, \
+         pg_last_wal_receive_lsn() - '0/0', pg_last_wal_replay_lsn() - '0/0', \
+         r.received_tli, \
+         CASE WHEN r.received_tli IS NULL AND pg_is_in_recovery() THEN \
+         (SELECT greatest(c.timeline_id, m.min_recovery_end_timeline) \
+         FROM pg_control_checkpoint() c, pg_control_recovery() m) END, \
+         r.status = 'streaming', \
+         (extract(epoch FROM r.last_msg_receipt_time) * 1000000)::int8 \
+         FROM (SELECT count(*) AS n, bool_and(state = 'streaming') AS streaming, bool_and(sync_state = 'sync') AS sync, \
+         min(flush_lsn) - '0/0' AS flushed, max((extract(epoch FROM reply_time) * 1000000)::int8) AS reply \
+         FROM pg_stat_replication WHERE {}) s \
+         LEFT JOIN pg_stat_wal_receiver r ON true",
+        named(peer)
+    )
+}
+
+/// The condition that a walsender has this `application_name`, compared as `synchronous_standby_names` does: ignoring
+/// ASCII case alone.
+fn named(name: &str) -> String {
+    format!("lower(application_name COLLATE \"C\") = lower({} COLLATE \"C\")", literal(name))
+}
+
+/// An SQL string. Every session has `standard_conforming_strings` on.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\0', "").replace('\'', "''"))
+}
+
+// -------------------------------------------------------------------------------------------------------------- names
+
+/// What a value of `synchronous_standby_names` means to us (PROTOCOL R9): `ours` where it comes from the main
+/// configuration file.
+pub fn classify_names(value: &str, peer: &str, ours: bool) -> Names {
+    if value.trim().is_empty() {
+        return Names::Unset;
+    }
+    match single_name(value) {
+        Some(name) if ours && name.eq_ignore_ascii_case(peer) => Names::Peer,
+        _ => Names::Other,
+    }
+}
+
+/// The one name that `value` consists of, without its quotes; `None` for a list, a priority or quorum clause, and `*`,
+/// which stands for everyone even in quotes. PostgreSQL's `syncrep_scanner.l`.
+pub fn single_name(value: &str) -> Option<String> {
+    let value = value.trim_matches([' ', '\t', '\n', '\r', '\u{b}', '\u{c}']);
+    let name = match value.strip_prefix('"') {
+        Some(rest) => {
+            let inner = rest.strip_suffix('"')?;
+            if inner.replace("\"\"", "").contains('"') {
+                return None;
+            }
+            inner.replace("\"\"", "\"")
+        }
+        None => {
+            let word = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || !c.is_ascii();
+            let digits = value.bytes().all(|b| b.is_ascii_digit());
+            let starts = value.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || !c.is_ascii());
+            if !(value.chars().all(word) && (starts || digits)) {
+                return None;
+            }
+            value.to_owned()
+        }
+    };
+    (!name.is_empty() && name != "*").then_some(name)
+}
+
+// ---------------------------------------------------------------------------------------------- questions of the runner
+
+fn one(session: &mut Session, sql: &str, limit: Duration) -> Result<Option<String>, Refusal> {
+    Ok(session.query(sql, limit)?.into_iter().next().and_then(|row| row.into_iter().next().flatten()))
+}
+
+fn number(session: &mut Session, sql: &str, limit: Duration) -> Result<u64, Refusal> {
+    let text = one(session, sql, limit)?.unwrap_or_default();
+    text.parse().map_err(|_| nonsense(&text))
+}
+
+/// The value of a setting, as this session sees it.
+///
+/// # Errors
+///
+/// As [`Session::query`], like all questions below.
+pub fn show(session: &mut Session, setting: &str, limit: Duration) -> Result<String, Refusal> {
+    Ok(one(session, &format!("SELECT current_setting({})", literal(setting)), limit)?.unwrap_or_default())
+}
+
+/// `synchronous_standby_names`, as this session sees it. Only the checkpointer puts it in effect: what a new session sees
+/// is necessary, not sufficient.
+pub fn show_names(session: &mut Session, limit: Duration) -> Result<String, Refusal> {
+    show(session, "synchronous_standby_names", limit)
+}
+
+/// How many backends wait for the standby.
+pub fn waiters(session: &mut Session, limit: Duration) -> Result<u64, Refusal> {
+    number(session, &format!("SELECT count(*) {WAITERS}"), limit)
+}
+
+/// `pg_current_wal_flush_lsn()`; an error on a standby.
+pub fn flush_lsn(session: &mut Session, limit: Duration) -> Result<Lsn, Refusal> {
+    number(session, "SELECT pg_current_wal_flush_lsn() - '0/0'", limit).map(Lsn)
+}
+
+/// The timeline on which a primary writes; an error on a standby.
+pub fn primary_timeline(session: &mut Session, limit: Duration) -> Result<Timeline, Refusal> {
+    let name = one(session, "SELECT pg_walfile_name(pg_current_wal_flush_lsn())", limit)?.unwrap_or_default();
+    let timeline = name.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+    timeline.map(Timeline).ok_or_else(|| nonsense(&name))
+}
+
+/// Whether it is a standby.
+pub fn is_in_recovery(session: &mut Session, limit: Duration) -> Result<bool, Refusal> {
+    Ok(one(session, "SELECT pg_is_in_recovery()", limit)?.as_deref() == Some("t"))
+}
+
+/// The standbys that are connected under this `application_name`, each with its process.
+pub fn standby_rows(session: &mut Session, name: &str, limit: Duration) -> Result<Vec<(i32, StandbyRow)>, Refusal> {
+    let sql = format!(
+        "SELECT pid, state = 'streaming', sync_state = 'sync', flush_lsn - '0/0', \
+         (extract(epoch FROM reply_time) * 1000000)::int8 FROM pg_stat_replication WHERE {}",
+        named(name)
+    );
+    let rows = session.query(&sql, limit)?;
+    let read = |row: &Vec<Option<String>>| {
+        let column = |index: usize| row.get(index).and_then(|value| value.as_deref()).unwrap_or_default();
+        let found = StandbyRow {
+            streaming: column(1) == "t",
+            sync: column(2) == "t",
+            flushed: Lsn(column(3).parse().unwrap_or(0)),
+            reply: column(4).parse().unwrap_or(0),
+        };
+        (column(0).parse().unwrap_or(0), found)
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// `CHECKPOINT`, which may take as long as `limit`, whatever the session's `statement_timeout` is.
+pub fn checkpoint(session: &mut Session, limit: Duration) -> Result<(), Refusal> {
+    session.query("SET statement_timeout = 0", limit)?;
+    session.query("CHECKPOINT", limit).map(drop)
+}
+
+/// `max_wal_senders`.
+pub fn max_wal_senders(session: &mut Session, limit: Duration) -> Result<u64, Refusal> {
+    number(session, "SELECT current_setting('max_wal_senders')", limit)
+}
+
+/// `server_version_num`, such as 150018.
+pub fn server_version_num(session: &mut Session, limit: Duration) -> Result<u32, Refusal> {
+    let found = number(session, "SELECT current_setting('server_version_num')", limit)?;
+    u32::try_from(found).map_err(|_| nonsense("server_version_num"))
+}
+
+/// Whether the session's role is a superuser, which the controller needs.
+pub fn is_superuser(session: &mut Session, limit: Duration) -> Result<bool, Refusal> {
+    Ok(one(session, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user", limit)?.as_deref() == Some("t"))
+}
+
+/// Where a setting's value comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// The value.
+    pub value: String,
+    /// `pg_settings.source`: `default`, `configuration file`, `command line`, …
+    pub source: String,
+    /// The file, where it comes from one.
+    pub file: Option<String>,
+    /// The line in it; 0 where there is no file.
+    pub line: u32,
+}
+
+/// Where the value of a setting comes from, as this session sees it.
+pub fn setting_source(session: &mut Session, setting: &str, limit: Duration) -> Result<Source, Refusal> {
+    let sql =
+        format!("SELECT setting, source, sourcefile, sourceline FROM pg_settings WHERE name = {}", literal(setting));
+    let row = session.query(&sql, limit)?.into_iter().next().ok_or_else(|| nonsense(setting))?;
+    let mut columns = row.into_iter();
+    let mut next = || columns.next().flatten();
+    Ok(Source {
+        value: next().unwrap_or_default(),
+        source: next().unwrap_or_default(),
+        file: next(),
+        line: next().and_then(|line| line.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// What is wrong in the configuration files (`pg_file_settings.error`), each as `file:line: name: error`. Values that need
+/// a restart to be applied are not meant.
+pub fn file_errors(session: &mut Session, limit: Duration) -> Result<Vec<String>, Refusal> {
+    let sql = "SELECT concat(sourcefile, ':', sourceline, ': ', name, ': ', error) FROM pg_file_settings \
+               WHERE error IS NOT NULL AND error <> 'setting could not be applied'";
+    Ok(session.query(sql, limit)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
+/// What `primary_conninfo` says.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Upstream {
+    /// `application_name`, else `cluster_name` where that is set, which is what the WAL receiver falls back to.
+    pub application_name: Option<String>,
+    /// `host`, else `hostaddr`.
+    pub host: Option<String>,
+    /// `port`.
+    pub port: Option<String>,
+}
+
+/// The running instance's `primary_conninfo`, without its password.
+pub fn upstream(session: &mut Session, limit: Duration) -> Result<Upstream, Refusal> {
+    let sql = "SELECT current_setting('primary_conninfo'), current_setting('cluster_name')";
+    let row = session.query(sql, limit)?.into_iter().next().ok_or_else(|| nonsense("primary_conninfo"))?;
+    let text = |index: usize| row.get(index).and_then(|value| value.clone()).unwrap_or_default();
+    let mut upstream = parse_conninfo(&text(0));
+    if upstream.application_name.is_none() && !text(1).is_empty() {
+        upstream.application_name = Some(text(1));
+    }
+    Ok(upstream)
+}
+
+/// Reads a connection string of the form `key = 'value' …` (libpq, "Connection Strings"). A URI gives nothing.
+pub fn parse_conninfo(text: &str) -> Upstream {
+    let mut upstream = Upstream::default();
+    let mut hostaddr = None;
+    let mut chars = text.chars().peekable();
+    loop {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let mut key = String::new();
+        while let Some(c) = chars.next_if(|c| !c.is_whitespace() && *c != '=') {
+            key.push(c);
+        }
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if key.is_empty() || chars.next_if_eq(&'=').is_none() {
+            break;
+        }
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let quoted = chars.next_if_eq(&'\'').is_some();
+        let mut value = String::new();
+        while let Some(c) = chars.next_if(|c| quoted || !c.is_whitespace()) {
+            match c {
+                '\\' => value.extend(chars.next()),
+                '\'' if quoted => break,
+                c => value.push(c),
+            }
+        }
+        let value = Some(value).filter(|value| !value.is_empty());
+        match key.as_str() {
+            "application_name" => upstream.application_name = value,
+            "host" => upstream.host = value,
+            "hostaddr" => hostaddr = value,
+            "port" => upstream.port = value,
+            _ => {}
+        }
+    }
+    upstream.host = upstream.host.or(hostaddr);
+    upstream
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_name_and_nothing_else_counts_as_the_peer() {
+        let check = |value: &str, peer: &str, expected: Names| {
+            assert_eq!(classify_names(value, peer, true), expected, "{value:?} for {peer:?}");
+        };
+        check("", "nd2", Names::Unset);
+        check("  ", "nd2", Names::Unset);
+        check("nd2", "nd2", Names::Peer);
+        check(" ND2 ", "nd2", Names::Peer);
+        check("\"nd2\"", "nd2", Names::Peer);
+        check("\"nd-2\"", "nd-2", Names::Peer);
+        check("\"a\"\"b\"", "a\"b", Names::Peer);
+        check("2", "2", Names::Peer);
+        check("nd-2", "nd-2", Names::Other);
+        check("2a", "2a", Names::Other);
+        check("nd3", "nd2", Names::Other);
+        check("nd2, nd3", "nd2", Names::Other);
+        check("nd2,nd2", "nd2", Names::Other);
+        check("1 (nd2)", "nd2", Names::Other);
+        check("FIRST 1 (nd2)", "nd2", Names::Other);
+        check("ANY 1 (nd2)", "nd2", Names::Other);
+        check("*", "*", Names::Other);
+        check("\"*\"", "*", Names::Other);
+        check("\"\"", "", Names::Other);
+        check("\"nd2", "nd2", Names::Other);
+        check("\"nd2\",\"nd2\"", "nd2\",\"nd2", Names::Other);
+        check("Ä", "ä", Names::Other);
+        assert_eq!(classify_names("nd2", "nd2", false), Names::Other, "from another file");
+    }
+
+    #[test]
+    fn connection_strings_are_read_as_libpq_does() {
+        let check = |text: &str, name: Option<&str>, host: Option<&str>, port: Option<&str>| {
+            let own = |value: Option<&str>| value.map(str::to_owned);
+            let expected = Upstream { application_name: own(name), host: own(host), port: own(port) };
+            assert_eq!(parse_conninfo(text), expected, "{text:?}");
+        };
+        check("", None, None, None);
+        check("host=a port=5432 application_name=nd2", Some("nd2"), Some("a"), Some("5432"));
+        check("host = 'a b'  application_name = 'it\\'s' password=''", Some("it's"), Some("a b"), None);
+        check("hostaddr=192.0.2.1 user=x", None, Some("192.0.2.1"), None);
+        check("postgresql://a/b", None, None, None);
+        check("host", None, None, None);
+    }
+}
