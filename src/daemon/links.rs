@@ -1,1 +1,424 @@
 //! Connections between the members.
+//!
+//! A member sends on the connections that it dials and receives on those that it accepts, so each direction between two
+//! members is a TCP connection of its own, and a direction that is cut does not hide behind the other. One thread for
+//! each peer dials and sends; one for each listening address accepts; one for each accepted connection receives. Names
+//! are resolved anew at each dial. Nothing is decided here: what is heard, and what the other's kernel refuses, goes to
+//! the inbox.
+
+use super::noise::{Reader, Writer};
+use super::{Inbox, now, spawn};
+use crate::error::{Error, Result};
+use crate::fsm::event::{Event, Message};
+use crate::fsm::types::Member;
+use crate::wire::{self, Hello};
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::Shutdown;
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Connections that may wait to be authenticated at a time.
+const MAX_STRANGERS: usize = 16;
+
+/// How long an accepted connection may take to authenticate itself.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
+
+/// Messages that may wait for a connection; a message that finds no room is dropped.
+const QUEUE_LENGTH: usize = 64;
+
+/// The longest pause after a refused connection.
+const REFUSED_PAUSE_MS: u64 = 100;
+
+/// Strangers are reported at most this often.
+const REPORT_INTERVAL_MS: u64 = 60_000;
+
+/// Another member, as in `network.conf`.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Which.
+    pub member: Member,
+    /// Its identifier.
+    pub id: String,
+    /// Host and port of its controller.
+    pub address: (String, u16),
+}
+
+/// What links need to know.
+#[derive(Clone)]
+pub struct Settings {
+    /// This member.
+    pub me: Member,
+    /// Its identifier.
+    pub id: String,
+    /// Hosts and ports to listen on.
+    pub listen: Vec<(String, u16)>,
+    /// The others.
+    pub peers: Vec<Peer>,
+    /// The pre-shared key.
+    pub key: [u8; 32],
+    /// `heartbeat_interval`, ms.
+    pub interval_ms: u64,
+    /// `heartbeat_timeout`, ms.
+    pub timeout_ms: u64,
+}
+
+/// The running links. Dropping it closes every connection and ends the threads.
+pub struct Links {
+    shared: Arc<Shared>,
+    outgoing: Vec<Outgoing>,
+    listeners: Vec<Arc<TcpListener>>,
+}
+
+struct Shared {
+    settings: Settings,
+    inbox: Inbox,
+    stop: AtomicBool,
+    /// Connections that are not authenticated yet.
+    strangers: AtomicUsize,
+    /// When strangers were last reported.
+    reported: AtomicU64,
+    /// When each peer was last heard, in the order of `settings.peers`.
+    heard: Vec<AtomicU64>,
+    /// The one authenticated connection from each peer, numbered.
+    incoming: Mutex<HashMap<Member, (u64, TcpStream)>>,
+    accepted: AtomicU64,
+}
+
+struct Outgoing {
+    member: Member,
+    queue: Sender<Queued>,
+    wake: Arc<OwnedFd>,
+}
+
+struct Queued {
+    heartbeat: bool,
+    body: Vec<u8>,
+}
+
+impl Links {
+    /// Binds every listening address and starts the threads.
+    ///
+    /// # Errors
+    /// An address that cannot be resolved or bound.
+    pub fn start(settings: Settings, inbox: Inbox) -> Result<Links> {
+        let mut listeners = Vec::new();
+        for (host, port) in &settings.listen {
+            listeners.extend(listen(host, *port)?.into_iter().map(Arc::new));
+        }
+        let shared = Arc::new(Shared {
+            heard: settings.peers.iter().map(|_| AtomicU64::new(0)).collect(),
+            settings,
+            inbox,
+            stop: AtomicBool::new(false),
+            strangers: AtomicUsize::new(0),
+            reported: AtomicU64::new(0),
+            incoming: Mutex::default(),
+            accepted: AtomicU64::new(0),
+        });
+        let mut outgoing = Vec::new();
+        for (index, peer) in shared.settings.peers.iter().enumerate() {
+            let (queue, queued) = crossbeam_channel::bounded(QUEUE_LENGTH);
+            let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+                .map_err(|cause| Error::new(format!("could not create an eventfd: {cause}")))?;
+            let wake = Arc::new(wake);
+            let mut dialler =
+                Dialler { shared: shared.clone(), index, queued, wake: wake.clone(), said: String::new() };
+            spawn("link-out", move || dialler.run())?;
+            outgoing.push(Outgoing { member: peer.member, queue, wake });
+        }
+        for listener in &listeners {
+            let (shared, listener) = (shared.clone(), listener.clone());
+            spawn("link-listen", move || accept(&shared, &listener))?;
+        }
+        Ok(Links { shared, outgoing, listeners })
+    }
+
+    /// Sends a message if it can be sent; never waits. Dropped where the queue is full or the member is unknown.
+    pub fn send(&self, to: Member, message: &Message) {
+        let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.member == to) else { return };
+        match wire::encode(message) {
+            Ok(body) => {
+                let heartbeat = matches!(message, Message::Heartbeat(_));
+                if outgoing.queue.try_send(Queued { heartbeat, body }).is_ok() {
+                    wake(&outgoing.wake);
+                }
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+}
+
+impl Drop for Links {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::SeqCst);
+        for listener in &self.listeners {
+            let _ = rustix::net::shutdown(listener, Shutdown::Both);
+        }
+        for (_, stream) in lock(&self.shared.incoming).values() {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        for outgoing in &self.outgoing {
+            wake(&outgoing.wake);
+        }
+    }
+}
+
+fn wake(eventfd: &OwnedFd) {
+    let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>> {
+    let addresses = (host, port).to_socket_addrs().map_err(|cause| {
+        Error::new(format!("could not resolve host \"{host}\": {cause}"))
+            .hint("check network.conf and the name service")
+    })?;
+    let mut listeners = Vec::new();
+    for address in addresses {
+        listeners.push(TcpListener::bind(address).map_err(|cause| {
+            let hint = match cause.kind() {
+                ErrorKind::AddrInUse => "another program, or another controller, listens there; choose another port in network.conf on all members",
+                ErrorKind::AddrNotAvailable => "the host on this server's line of network.conf must be an address of this host",
+                _ => "check this server's line of network.conf",
+            };
+            Error::new(format!("could not listen on {address}: {cause}")).hint(hint)
+        })?);
+    }
+    Ok(listeners)
+}
+
+// ------------------------------------------------------------------------------------------------------------ sending
+
+/// One peer's sending thread.
+struct Dialler {
+    shared: Arc<Shared>,
+    index: usize,
+    queued: Receiver<Queued>,
+    wake: Arc<OwnedFd>,
+    /// What was last logged, so that only a change is.
+    said: String,
+}
+
+enum DialError {
+    /// The kernel of the host refused, on every address that the name has.
+    Refused,
+    /// It took as long as it may.
+    Silent,
+    Other(Error),
+}
+
+impl Dialler {
+    fn run(&mut self) {
+        let settings = &self.shared.settings;
+        let peer = settings.peers[self.index].clone();
+        let pause = Duration::from_millis(settings.interval_ms.min(REFUSED_PAUSE_MS));
+        let long_pause = Duration::from_millis(settings.interval_ms);
+        while !self.stopped() {
+            match self.dial(&peer) {
+                Ok(writer) => {
+                    self.say(format!("connected to \"{}\"", peer.id));
+                    let why = self.serve(writer);
+                    if !self.stopped() {
+                        self.say(format!("connection to \"{}\" ended: {}", peer.id, why.message));
+                    }
+                }
+                Err(DialError::Refused) => {
+                    self.shared.inbox.offer(Event::Refused(peer.member));
+                    self.say(format!("\"{}\" refuses connections to {}:{}", peer.id, peer.address.0, peer.address.1));
+                    std::thread::sleep(pause);
+                }
+                Err(DialError::Silent) => {
+                    self.say(format!("no answer from \"{}\" at {}:{}", peer.id, peer.address.0, peer.address.1));
+                }
+                Err(DialError::Other(error)) => {
+                    self.say(format!("could not connect to \"{}\": {}", peer.id, error.message));
+                    std::thread::sleep(long_pause);
+                }
+            }
+        }
+    }
+
+    fn stopped(&self) -> bool {
+        self.shared.stop.load(Ordering::SeqCst)
+    }
+
+    fn say(&mut self, text: String) {
+        if self.said != text {
+            log::info!("{text}");
+            self.said = text;
+        }
+    }
+
+    fn dial(&self, peer: &Peer) -> std::result::Result<Writer, DialError> {
+        let settings = &self.shared.settings;
+        let limit = Duration::from_millis(settings.timeout_ms.max(1));
+        let (host, port) = &peer.address;
+        let addresses = (host.as_str(), *port)
+            .to_socket_addrs()
+            .map_err(|cause| DialError::Other(Error::new(format!("could not resolve host \"{host}\": {cause}"))))?;
+        let mut failure = None;
+        for address in addresses {
+            match connect(address, limit, settings) {
+                Ok(stream) => {
+                    let hello = Hello {
+                        version: wire::MINOR,
+                        member: settings.me,
+                        id: settings.id.clone(),
+                        to: peer.id.clone(),
+                    };
+                    return Writer::dial(stream, &settings.key, &hello, limit).map_err(DialError::Other);
+                }
+                // One address that does not refuse is enough not to call the host refusing.
+                Err(DialError::Refused) => failure = failure.or(Some(DialError::Refused)),
+                Err(other) => failure = Some(other),
+            }
+        }
+        Err(failure.unwrap_or_else(|| DialError::Other(Error::new(format!("host \"{host}\" has no address")))))
+    }
+
+    /// Sends what comes until the connection ends; says why it ended. A connection whose peer has not been heard for
+    /// longer than a heartbeat may take is given up: after a cut, a new one is there sooner than TCP sends again.
+    fn serve(&self, mut writer: Writer) -> Error {
+        let limit = self.shared.settings.timeout_ms + self.shared.settings.interval_ms;
+        let opened = now().0;
+        let mut backlog: Vec<Queued> = self.queued.try_iter().collect();
+        // Only the last of the heartbeats that waited for the connection says anything.
+        let last = backlog.iter().rposition(|queued| queued.heartbeat);
+        let mut position = 0..;
+        backlog.retain(|queued| position.next() == last || !queued.heartbeat);
+        loop {
+            for queued in backlog.drain(..).chain(self.queued.try_iter()) {
+                if let Err(error) = writer.send(&queued.body) {
+                    return error;
+                }
+            }
+            if self.stopped() {
+                return Error::new("stopped");
+            }
+            let heard = self.shared.heard[self.index].load(Ordering::SeqCst).max(opened);
+            let left = (heard + limit).saturating_sub(now().0);
+            if left == 0 {
+                return Error::new("nothing heard");
+            }
+            let wait = Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000 * 1_000_000) as i64 };
+            let mut fds = [
+                PollFd::new(&*self.wake, PollFlags::IN),
+                PollFd::new(writer.stream(), PollFlags::IN | PollFlags::RDHUP),
+            ];
+            let _ = poll(&mut fds, Some(&wait));
+            let (woken, broken) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            if broken {
+                // The other end says nothing after the handshake: whatever is there to read is its end.
+                return Error::new("the other end closed it");
+            }
+            if woken {
+                let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
+            }
+        }
+    }
+}
+
+fn connect(address: SocketAddr, limit: Duration, settings: &Settings) -> std::result::Result<TcpStream, DialError> {
+    let other = |cause: &dyn std::fmt::Display| DialError::Other(Error::new(format!("{address}: {cause}")));
+    let stream = TcpStream::connect_timeout(&address, limit).map_err(|cause| match cause.kind() {
+        ErrorKind::ConnectionRefused => DialError::Refused,
+        ErrorKind::TimedOut => DialError::Silent,
+        _ => other(&cause),
+    })?;
+    stream.set_nodelay(true).map_err(|cause| other(&cause))?;
+    stream.set_write_timeout(Some(limit)).map_err(|cause| other(&cause))?;
+    let unacknowledged_ms = u32::try_from(settings.timeout_ms + settings.interval_ms).unwrap_or(u32::MAX);
+    rustix::net::sockopt::set_tcp_user_timeout(&stream, unacknowledged_ms).map_err(|cause| other(&cause))?;
+    Ok(stream)
+}
+
+// ---------------------------------------------------------------------------------------------------------- receiving
+
+fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    while !shared.stop.load(Ordering::SeqCst) {
+        let Ok((stream, address)) = listener.accept() else {
+            // Out of file descriptors, most likely.
+            std::thread::sleep(Duration::from_millis(REFUSED_PAUSE_MS));
+            continue;
+        };
+        if shared.strangers.fetch_add(1, Ordering::SeqCst) >= MAX_STRANGERS {
+            shared.strangers.fetch_sub(1, Ordering::SeqCst);
+            continue;
+        }
+        let receiver = shared.clone();
+        if spawn("link-in", move || receive(&receiver, stream, address)).is_err() {
+            shared.strangers.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Authenticates one connection, and takes its messages until it ends or the same member opens another.
+fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr) {
+    let _ = stream.set_nodelay(true);
+    let _ = stream.set_write_timeout(Some(HANDSHAKE_LIMIT));
+    let known = stream
+        .try_clone()
+        .map_err(|cause| Error::new(format!("could not keep a connection: {cause}")))
+        .and_then(|clone| Ok((clone, Reader::accept(stream, &shared.settings.key, HANDSHAKE_LIMIT)?)))
+        .and_then(|(clone, (reader, hello))| Ok((clone, reader, recognise(shared, &hello)?)));
+    shared.strangers.fetch_sub(1, Ordering::SeqCst);
+    let (clone, mut reader, index) = match known {
+        Ok(known) => known,
+        Err(error) => return report_stranger(shared, address, &error),
+    };
+    let member = shared.settings.peers[index].member;
+    let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
+    if let Some((_, old)) = lock(&shared.incoming).insert(member, (number, clone)) {
+        let _ = old.shutdown(std::net::Shutdown::Both);
+    }
+    loop {
+        shared.heard[index].store(now().0, Ordering::SeqCst);
+        if shared.stop.load(Ordering::SeqCst) {
+            break;
+        }
+        let Ok(body) = reader.receive() else { break };
+        match wire::decode(&body) {
+            Ok(message) => {
+                if !shared.inbox.offer(Event::Heard(member, message)) {
+                    break;
+                }
+            }
+            Err(error) => log::debug!("from \"{}\": {error}", shared.settings.peers[index].id),
+        }
+    }
+    let mut incoming = lock(&shared.incoming);
+    if incoming.get(&member).is_some_and(|(current, _)| *current == number) {
+        incoming.remove(&member);
+    }
+}
+
+/// The peer that says hello, by its place in `peers`.
+fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
+    let settings = &shared.settings;
+    let found = settings.peers.iter().position(|peer| peer.id == hello.id);
+    match found {
+        Some(index) if settings.peers[index].member == hello.member && hello.to == settings.id => Ok(index),
+        _ => Err(Error::new(format!(
+            "member \"{}\" means to talk to \"{}\", and its network.conf is not the same as here",
+            hello.id, hello.to
+        ))
+        .hint("network.conf must be the same on all members, its lines in the same order")),
+    }
+}
+
+fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
+    let (at, last) = (now().0, shared.reported.load(Ordering::SeqCst));
+    if last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS {
+        shared.reported.store(at, Ordering::SeqCst);
+        log::warn!("a connection from {address} was closed: {error}");
+    }
+}

@@ -4,14 +4,18 @@
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
 pub mod control;
 pub mod db_probe;
+mod decision;
 pub mod disk_probe;
 pub mod links;
+mod noise;
 pub mod peer_probe;
 pub mod runner;
 pub mod store;
 pub mod watcher;
 
-use crate::fsm::event::Event;
+use crate::config::Config;
+use crate::error::Result;
+use crate::fsm::event::{Event, StartedBy};
 use crate::fsm::types::Time;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
@@ -59,10 +63,19 @@ impl Inbox {
 ///
 /// # Errors
 /// The system refuses another thread.
-pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> crate::error::Result<std::thread::JoinHandle<()>> {
+pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name(name.to_owned())
         .stack_size(STACK)
         .spawn(body)
         .map_err(|cause| crate::error::Error::new(format!("could not start thread \"{name}\": {cause}")))
+}
+
+/// Runs the controller until it is told to end; returns the exit code of the process. Called by `mc_ctl start
+/// --foreground` and, through [`watcher::dispatch`], by the watcher.
+///
+/// # Errors
+/// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
+pub fn run(config: Config, by: StartedBy, start_id: u64, foreground: bool) -> Result<u8> {
+    decision::run(config, by, start_id, foreground)
 }

@@ -1,1 +1,407 @@
-//! Writes the ledger.
+//! The run-time directory `DIR/ID`: its lock, the ledger file and the history.
+//!
+//! The ledger is replaced by write-new-file, fsync, rename, fsync-directory, and names its own file by inode and birth
+//! time, so that one put back from a backup or copied from elsewhere is recognised (PROTOCOL section 2). One thread
+//! writes, in order, and answers by event once the bytes are durable; the decision thread never waits for it.
+
+use super::{Inbox, spawn};
+use crate::error::{Error, Result};
+use crate::fsm::event::Event;
+use crate::fsm::types::{Durable, Mode, View};
+use crossbeam_channel::{Receiver, Sender};
+use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+const LEDGER: &str = "ledger";
+const NEW_LEDGER: &str = "ledger.new";
+const HISTORY: &str = "history";
+
+/// What a controller holds as long as it lives.
+pub const CONTROLLER_LOCK: &str = "lock";
+
+/// What a watcher, or a controller that runs without one, holds as long as it lives.
+pub const WATCHER_LOCK: &str = "watcher.lock";
+
+/// The longest ledger file that is read, in bytes.
+const MAX_LEDGER: u64 = 64 * 1024;
+
+/// Version of the file's format; another one is not read.
+const FORMAT: u32 = 1;
+
+/// The ledger file.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+struct Stored {
+    format: u32,
+    /// What the file is recognised by: its own inode and birth time.
+    inode: u64,
+    /// Nanoseconds since the epoch; `None` where the filesystem keeps no birth time.
+    born: Option<i128>,
+    durable: Durable,
+    /// Over all of the above.
+    checksum: u64,
+}
+
+/// What [`load`] found.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the ledger file held; `None` where there is none.
+    pub durable: Option<Durable>,
+    /// The filesystem keeps no birth time: a ledger put back is recognised by its inode alone. To be told as a NOTICE.
+    pub no_birth_time: bool,
+}
+
+/// One lock of a run-time directory, held as long as this lives: one controller, and one watcher, for each directory. The
+/// kernel lets go of it when the process is gone, and not before: a controller that hangs on a dying disk keeps it.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock `name` of `run_dir`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// Another controller holds it, or the directory cannot be used.
+    pub fn take(run_dir: &Path, name: &str) -> Result<Lock> {
+        match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(run_dir) {
+            Err(cause) if cause.kind() != ErrorKind::AlreadyExists => {
+                return Err(Error::io("create directory", run_dir, cause));
+            }
+            _ => (),
+        }
+        let path = run_dir.join(name);
+        let file = private().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|cause| Error::io("open file", &path, cause))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Lock { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(Error::new("the controller is running already").hint("\"mc_ctl status\" shows its state"))
+            }
+            Err(cause) => Err(Error::io("lock file", &path, cause)),
+        }
+    }
+}
+
+/// Reads the ledger of `run_dir`.
+///
+/// # Errors
+/// A ledger that cannot be read, is not whole, or is not the file that it says it is. It is never taken for none.
+pub fn load(run_dir: &Path) -> Result<Loaded> {
+    let path = run_dir.join(LEDGER);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => {
+            return Ok(Loaded { durable: None, no_birth_time: false });
+        }
+        Err(cause) => return Err(Error::io("open ledger", &path, cause).hint(REMEDY)),
+    };
+    let mut bytes = Vec::new();
+    let read = (&file).take(MAX_LEDGER).read_to_end(&mut bytes);
+    read.map_err(|cause| Error::io("read ledger", &path, cause).hint(REMEDY))?;
+    let stored: Stored = serde_json::from_slice(&bytes)
+        .map_err(|cause| Error::new(format!("ledger \"{}\" is not whole: {cause}", path.display())).hint(REMEDY))?;
+    if stored.format != FORMAT {
+        return Err(Error::new(format!("ledger \"{}\" has format {}, not {FORMAT}", path.display(), stored.format))
+            .hint("use the version of this program that wrote it"));
+    }
+    if stored.checksum != checksum(&stored)? {
+        return Err(
+            Error::new(format!("ledger \"{}\" is not whole: its checksum differs", path.display())).hint(REMEDY)
+        );
+    }
+    let (inode, born) = identity(&file, &path)?;
+    if (inode, born) != (stored.inode, stored.born) {
+        return Err(Error::new(format!(
+            "ledger \"{}\" is not the file that was written here: it was copied, or restored from a backup",
+            path.display()
+        ))
+        .hint(REMEDY));
+    }
+    Ok(Loaded { durable: Some(stored.durable), no_birth_time: born.is_none() })
+}
+
+const REMEDY: &str = "an old ledger could give a right away twice, so this server does not start with it; put the file \
+                      itself back if it was moved, else remove it: the other server's controller then tells this one the \
+                      state, or, if the other one is lost, run \"mc_ctl start --adopt-data\"";
+
+fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+/// Inode and birth time of an open file.
+fn identity(file: &File, path: &Path) -> Result<(u64, Option<i128>)> {
+    let stat = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::INO | StatxFlags::BTIME)
+        .map_err(|cause| Error::io("stat file", path, cause))?;
+    let mask = StatxFlags::from_bits_retain(stat.stx_mask);
+    let born = i128::from(stat.stx_btime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_btime.tv_nsec);
+    Ok((stat.stx_ino, mask.contains(StatxFlags::BTIME).then_some(born)))
+}
+
+/// FNV-1a over the JSON of everything else: against torn and edited files, not against malice.
+fn checksum(stored: &Stored) -> Result<u64> {
+    let bytes = serde_json::to_vec(&Stored { checksum: 0, ..stored.clone() })
+        .map_err(|cause| Error::new(format!("could not write the ledger as JSON: {cause}")))?;
+    Ok(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)))
+}
+
+/// Replaces the ledger of `run_dir` durably.
+///
+/// # Errors
+/// Any step that fails; whether the new ledger will be found after a crash is then not known.
+pub fn save(run_dir: &Path, durable: &Durable) -> Result<()> {
+    let (new, path) = (run_dir.join(NEW_LEDGER), run_dir.join(LEDGER));
+    match std::fs::remove_file(&new) {
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Error::io("remove file", &new, cause)),
+        _ => (),
+    }
+    let mut file =
+        private().write(true).create_new(true).open(&new).map_err(|cause| Error::io("create file", &new, cause))?;
+    let (inode, born) = identity(&file, &new)?;
+    let mut stored = Stored { format: FORMAT, inode, born, durable: *durable, checksum: 0 };
+    stored.checksum = checksum(&stored)?;
+    let mut bytes = serde_json::to_vec(&stored).map_err(|cause| Error::io("encode", &new, cause))?;
+    bytes.push(b'\n');
+    file.write_all(&bytes).map_err(|cause| Error::io("write file", &new, cause))?;
+    file.sync_all().map_err(|cause| Error::io("sync file", &new, cause))?;
+    std::fs::rename(&new, &path).map_err(|cause| {
+        Error::new(format!("could not rename file \"{}\" to \"{}\": {cause}", new.display(), path.display()))
+    })?;
+    sync_directory(run_dir)
+}
+
+fn sync_directory(directory: &Path) -> Result<()> {
+    let opened = File::open(directory).and_then(|directory| directory.sync_all());
+    opened.map_err(|cause| Error::io("sync directory", directory, cause))
+}
+
+// ------------------------------------------------------------------------------------------------------------- thread
+
+struct Order {
+    number: u64,
+    durable: Box<Durable>,
+    reason: String,
+}
+
+/// The thread that writes. Ends, after what is queued, when this is dropped.
+pub struct Store {
+    queue: Sender<Order>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Store {
+    /// Starts it for `run_dir`, whose ledger holds `durable`.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(run_dir: PathBuf, durable: Option<Durable>, inbox: Inbox) -> Result<Store> {
+        let (queue, queued) = crossbeam_channel::unbounded();
+        let mut view = durable.map(|durable| durable.ledger.view);
+        let thread = spawn("store", move || write_all(&run_dir, &mut view, &queued, &inbox))?;
+        Ok(Store { queue, thread })
+    }
+
+    /// Orders a write; it answers with [`Event::Stored`] or [`Event::StoreFailed`]. Never waits.
+    pub fn write(&self, number: u64, durable: Box<Durable>, reason: String) {
+        let _ = self.queue.send(Order { number, durable, reason });
+    }
+
+    /// Waits until everything ordered is written, at most `limit`.
+    pub fn finish(self, limit: std::time::Duration) {
+        drop(self.queue);
+        let deadline = std::time::Instant::now() + limit;
+        while !self.thread.is_finished() && std::time::Instant::now() < deadline {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+}
+
+/// Writes until the queue closes. Of several that wait only the last is written: it is at least as new as the others.
+fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, inbox: &Inbox) {
+    while let Ok(first) = queued.recv() {
+        let mut batch = vec![first];
+        batch.extend(queued.try_iter());
+        let Some(last) = batch.last() else { continue };
+        let outcome = save(run_dir, &last.durable);
+        for write in batch {
+            let answer = match &outcome {
+                Ok(()) => Event::Stored(write.number),
+                Err(error) => Event::StoreFailed(write.number, error.to_string()),
+            };
+            inbox.put(answer);
+            if outcome.is_ok() {
+                let to = write.durable.ledger.view;
+                if !write.reason.is_empty()
+                    && let Err(error) = append_history(run_dir, *view, &write)
+                {
+                    log::warn!("{error}");
+                }
+                *view = Some(to);
+            }
+        }
+    }
+}
+
+/// One line of `DIR/ID/history`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// Milliseconds since the epoch, of this host's clock.
+    pub time_ms: u64,
+    /// The view before; `None` for the first one.
+    pub from: Option<View>,
+    /// The view since.
+    pub to: View,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+fn append_history(run_dir: &Path, from: Option<View>, write: &Order) -> Result<()> {
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let change =
+        Change { time_ms: time.as_millis() as u64, from, to: write.durable.ledger.view, reason: write.reason.clone() };
+    let path = run_dir.join(HISTORY);
+    let mut line = serde_json::to_vec(&change).map_err(|cause| Error::io("encode", &path, cause))?;
+    line.push(b'\n');
+    let file = private().append(true).create(true).open(&path);
+    // One write, so that a line is there whole or, after a crash, cut short at the end.
+    file.and_then(|mut file| file.write_all(&line)).map_err(|cause| Error::io("append to file", &path, cause))
+}
+
+/// The changes of view that this server has noted, oldest first; lines that a crash cut short are left out.
+///
+/// # Errors
+/// A history that is there and cannot be read.
+pub fn history(run_dir: &Path) -> Result<Vec<Change>> {
+    let path = run_dir.join(HISTORY);
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(cause) => Err(Error::io("read file", &path, cause)),
+    }
+}
+
+/// A view for logs: `Mirrored(nd1)@4`, with the identifiers of `network.conf`.
+pub fn view_text(view: &View, ids: &[String; 2]) -> String {
+    let mode = match view.mode {
+        Mode::Mirrored => "Mirrored",
+        Mode::Degraded => "Degraded",
+    };
+    format!("{mode}({})@{}{}", ids[view.primary.index()], view.term, if view.forced { " forced" } else { "" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::*;
+
+    fn durable(term: u64) -> Durable {
+        let view = View {
+            term: Term(term),
+            primary: Server::First,
+            mode: Mode::Degraded,
+            data: [DataId(u64::MAX), DataId(2)],
+            arbiter: LedgerId(0),
+            forced: false,
+        };
+        let ledger = Ledger {
+            system: SystemId(7_000_000_000_000_000_001),
+            id: LedgerId(5),
+            data: DataIdentity::default(),
+            view,
+            promised: Term(term),
+        };
+        Durable { ledger, notes: Notes::default() }
+    }
+
+    fn error(run_dir: &Path) -> String {
+        load(run_dir).unwrap_err().message
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_and_missing_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(load(dir.path()).unwrap().durable, None);
+        for term in 1..4 {
+            save(dir.path(), &durable(term)).unwrap();
+            assert_eq!(load(dir.path()).unwrap().durable, Some(durable(term)));
+        }
+    }
+
+    #[test]
+    fn a_ledger_put_back_is_recognised() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ledger, kept) = (dir.path().join(LEDGER), dir.path().join("kept"));
+        save(dir.path(), &durable(1)).unwrap();
+        std::fs::copy(&ledger, &kept).unwrap();
+        save(dir.path(), &durable(2)).unwrap();
+        std::fs::rename(&kept, &ledger).unwrap();
+        assert!(error(dir.path()).contains("restored from a backup"));
+        // Over the present file, as `cp` does it: the inode is the present one's, what the file says is not.
+        save(dir.path(), &durable(1)).unwrap();
+        let old = std::fs::read(&ledger).unwrap();
+        save(dir.path(), &durable(2)).unwrap();
+        save(dir.path(), &durable(3)).unwrap();
+        std::fs::write(&ledger, old).unwrap();
+        assert!(error(dir.path()).contains("restored from a backup"));
+    }
+
+    #[test]
+    fn a_torn_or_edited_ledger_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join(LEDGER);
+        save(dir.path(), &durable(3)).unwrap();
+        let whole = std::fs::read_to_string(&ledger).unwrap();
+        for length in 0..whole.len() - 1 {
+            std::fs::write(&ledger, &whole[..length]).unwrap();
+            assert!(error(dir.path()).contains("not whole"), "{length}");
+        }
+        std::fs::write(&ledger, whole.replace("\"promised\":3", "\"promised\":2")).unwrap();
+        assert!(error(dir.path()).contains("checksum"));
+        std::fs::write(&ledger, &whole).unwrap();
+        assert_eq!(load(dir.path()).unwrap().durable, Some(durable(3)));
+    }
+
+    #[test]
+    fn one_holder_of_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("nd1");
+        let lock = Lock::take(&run_dir, CONTROLLER_LOCK).unwrap();
+        assert!(Lock::take(&run_dir, CONTROLLER_LOCK).unwrap_err().message.contains("running already"));
+        drop(lock);
+        Lock::take(&run_dir, CONTROLLER_LOCK).unwrap();
+    }
+
+    #[test]
+    fn every_write_is_answered_in_order_and_the_history_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inbox, events) = Inbox::new();
+        let store = Store::start(dir.path().to_owned(), None, inbox).unwrap();
+        for number in 1..=20 {
+            let reason = if number % 2 == 0 { format!("why {number}") } else { String::new() };
+            store.write(number, Box::new(durable(number)), reason);
+        }
+        store.finish(std::time::Duration::from_secs(10));
+        let answers: Vec<Event> = events.try_iter().map(|(_, event)| event).collect();
+        assert_eq!(answers, (1..=20).map(Event::Stored).collect::<Vec<_>>());
+        assert_eq!(load(dir.path()).unwrap().durable, Some(durable(20)));
+        let history = history(dir.path()).unwrap();
+        assert_eq!(history.len(), 10);
+        assert_eq!(history[1].from, Some(durable(3).ledger.view));
+        assert_eq!((history[1].to, history[1].reason.as_str()), (durable(4).ledger.view, "why 4"));
+    }
+
+    #[test]
+    fn a_failed_write_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inbox, events) = Inbox::new();
+        let store = Store::start(dir.path().join("gone"), None, inbox).unwrap();
+        store.write(1, Box::new(durable(1)), String::new());
+        store.finish(std::time::Duration::from_secs(10));
+        assert!(matches!(events.try_recv().unwrap().1, Event::StoreFailed(1, _)));
+    }
+}

@@ -1,0 +1,155 @@
+//! One authenticated, encrypted connection in one direction: Noise `NNpsk0` over a byte stream, in frames of a 16-bit
+//! big-endian length and that many bytes.
+//!
+//! The dialler sends, the other end only takes part in the handshake. `psk0` mixes the key in before the first message:
+//! whoever does not hold it cannot make a first message that is answered. Only `links.rs` calls this.
+
+use crate::error::{Error, Result};
+use crate::wire::{Hello, MAJOR};
+use snow::{Builder, HandshakeState, TransportState};
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+
+/// Length of either handshake message: an ephemeral key and the tag of an empty payload.
+const HANDSHAKE_LENGTH: usize = 32 + 16;
+
+/// The longest encrypted [`Hello`].
+const HELLO_LENGTH: usize = 1024;
+
+/// Length of an authentication tag.
+const TAG: usize = 16;
+
+/// The sending end, made by the dialler.
+pub struct Writer {
+    stream: TcpStream,
+    state: TransportState,
+}
+
+/// The receiving end.
+pub struct Reader {
+    stream: TcpStream,
+    state: TransportState,
+}
+
+impl Writer {
+    /// Shakes hands on a connection just dialled, and says hello.
+    ///
+    /// # Errors
+    /// The other end does not hold the key, is of another major version, or does not answer before `limit`.
+    pub fn dial(mut stream: TcpStream, key: &[u8; 32], hello: &Hello, limit: Duration) -> Result<Writer> {
+        let deadline = Instant::now() + limit;
+        let mut handshake = state(key, true)?;
+        let mut message = [0; HANDSHAKE_LENGTH];
+        let length = handshake.write_message(&[], &mut message).map_err(noise)?;
+        write_frame(&mut stream, &message[..length])?;
+        let answer = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline))?;
+        handshake.read_message(&answer, &mut message).map_err(noise)?;
+        let mut writer = Writer { stream, state: handshake.into_transport_mode().map_err(noise)? };
+        writer.send(&hello.encode())?;
+        Ok(writer)
+    }
+
+    /// Sends one message.
+    ///
+    /// # Errors
+    /// The connection is broken, or the write timeout of the stream has passed: it is of no more use.
+    pub fn send(&mut self, body: &[u8]) -> Result<()> {
+        let mut frame = vec![0; body.len() + TAG];
+        let length = self.state.write_message(body, &mut frame).map_err(noise)?;
+        write_frame(&mut self.stream, &frame[..length])
+    }
+
+    /// The connection, to wait on.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl Reader {
+    /// Shakes hands on a connection just accepted, and takes the hello. Sends nothing before the other end has shown
+    /// that it holds the key. Only the hello proves that the other end is alive: a first message may be a recording.
+    ///
+    /// # Errors
+    /// The other end does not hold the key, is of another major version, or is not done before `limit`.
+    pub fn accept(mut stream: TcpStream, key: &[u8; 32], limit: Duration) -> Result<(Reader, Hello)> {
+        let deadline = Instant::now() + limit;
+        let mut handshake = state(key, false)?;
+        let mut message = [0; HANDSHAKE_LENGTH];
+        let first = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline))?;
+        handshake.read_message(&first, &mut message).map_err(noise)?;
+        let length = handshake.write_message(&[], &mut message).map_err(noise)?;
+        write_frame(&mut stream, &message[..length])?;
+        let mut reader = Reader { stream, state: handshake.into_transport_mode().map_err(noise)? };
+        let hello = reader.read(HELLO_LENGTH, Some(deadline))?;
+        Ok((reader, Hello::decode(&hello)?))
+    }
+
+    /// Waits for one message.
+    ///
+    /// # Errors
+    /// The connection is broken, or something in it was forged: it is of no more use.
+    pub fn receive(&mut self) -> Result<Vec<u8>> {
+        self.read(usize::from(u16::MAX), None)
+    }
+
+    fn read(&mut self, longest: usize, deadline: Option<Instant>) -> Result<Vec<u8>> {
+        let frame = read_frame(&mut self.stream, longest, deadline)?;
+        let mut body = vec![0; frame.len()];
+        let length = self.state.read_message(&frame, &mut body).map_err(noise)?;
+        body.truncate(length);
+        Ok(body)
+    }
+}
+
+fn state(key: &[u8; 32], initiator: bool) -> Result<HandshakeState> {
+    let prologue = [b"mirroring controller ".as_slice(), &[MAJOR]].concat();
+    let builder = Builder::new(PATTERN.parse().map_err(noise)?);
+    let builder = builder.psk(0, key).and_then(|builder| builder.prologue(&prologue)).map_err(noise)?;
+    if initiator { builder.build_initiator() } else { builder.build_responder() }.map_err(noise)
+}
+
+fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> Result<()> {
+    let Ok(length) = u16::try_from(frame.len()) else {
+        return Err(Error::new(format!("frame of {} bytes is too long", frame.len())));
+    };
+    let bytes = [&length.to_be_bytes(), frame].concat();
+    stream.write_all(&bytes).map_err(|cause| Error::new(format!("could not send: {cause}")))
+}
+
+fn read_frame(stream: &mut TcpStream, longest: usize, deadline: Option<Instant>) -> Result<Vec<u8>> {
+    let mut length = [0; 2];
+    read_exact(stream, &mut length, deadline)?;
+    let length = usize::from(u16::from_be_bytes(length));
+    if length > longest {
+        return Err(Error::new(format!("frame of {length} bytes where at most {longest} are expected")));
+    }
+    let mut frame = vec![0; length];
+    read_exact(stream, &mut frame, deadline)?;
+    Ok(frame)
+}
+
+/// Reads until `buffer` is full; the deadline is for all of it, however it drips in.
+fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<Instant>) -> Result<()> {
+    let failed = |cause: &dyn std::fmt::Display| Error::new(format!("could not receive: {cause}"));
+    while !buffer.is_empty() {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(failed(&"no answer in time"));
+        }
+        stream.set_read_timeout(left).map_err(|cause| failed(&cause))?;
+        match stream.read(buffer) {
+            Ok(0) => return Err(failed(&"the other end closed the connection")),
+            Ok(length) => buffer = &mut buffer[length..],
+            Err(cause) if matches!(cause.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => (),
+            Err(cause) => return Err(failed(&cause)),
+        }
+    }
+    Ok(())
+}
+
+fn noise(cause: snow::Error) -> Error {
+    Error::new(format!("could not authenticate: {cause}"))
+}
