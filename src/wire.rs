@@ -98,7 +98,6 @@ fn heartbeat_defaults() -> Heartbeat {
         on_silence: OnSilence::Message,
         detection_ms: 0,
         promoted: false,
-        peer_refuses: false,
         arbiter: None,
         name: String::new(),
         address: String::new(),
