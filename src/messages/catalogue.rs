@@ -1,0 +1,256 @@
+//! The catalogue: number, type, text, cause, what was done, what to do. `mc_ctl explain` and the manual print it.
+//!
+//! Numbers are never reused. Those below 1000 are the guide's own, everything else begins at 1000.
+
+use super::Entry;
+use super::Type::{self, Error, Fatal, Log, Notice, Panic, Warning};
+
+/// The message of this number.
+pub fn find(number: u32) -> Option<&'static Entry> {
+    CATALOGUE.iter().find(|e| e.number == number)
+}
+
+/// Reads `MCA00062`, `mca62` or `62`.
+pub fn parse_number(text: &str) -> Option<u32> {
+    let digits = if text.get(..3).is_some_and(|p| p.eq_ignore_ascii_case("mca")) { &text[3..] } else { text };
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    digits.parse().ok()
+}
+
+impl Entry {
+    /// What `mc_ctl explain` prints.
+    pub fn explain(&self) -> String {
+        let Entry { number, text, cause, action, remedy, .. } = self;
+        let kind = self.kind.word();
+        format!(
+            "MCA{number:05}  {kind}: {text}\n\nCause:          {cause}\nSystem action:  {action}\nWhat to do:     {remedy}\n"
+        )
+    }
+}
+
+const fn e(
+    number: u32,
+    kind: Type,
+    text: &'static str,
+    cause: &'static str,
+    action: &'static str,
+    remedy: &'static str,
+) -> Entry {
+    Entry { number, kind, text, cause, action, remedy }
+}
+
+const NOTHING: &str = "Nothing.";
+
+/// All messages, by number.
+#[rustfmt::skip]
+pub static CATALOGUE: &[Entry] = &[
+    e(19, Error, "detected an error on the monitored object \"server({server})\": no response:ping timeout: {done}",
+        "No heartbeat of the other server's controller has arrived for the detection time, and there is no other sign of life of that server.",
+        "What heartbeat_error_action says; the end of the message names it.",
+        "Find out whether the other host is down or only the admin network is. Until then do not use --force on either side."),
+    e(62, Log, "promotion processing completed",
+        "This server's instance was a standby and has become the primary.",
+        "The instance takes writes; it runs alone.",
+        "Repair the other server and bring it back as the standby. In the logs of both servers the latest of these messages names the last primary."),
+    e(152, Error, "failed to connect to arbitration server \"{arbiter}\" event:\"{event}\"",
+        "The arbiter did not answer at the start of the controller.",
+        "The start is given up.",
+        "Check the arbiter's line in network.conf, that mc_arb runs there, mc.key on both, and the network."),
+    e(157, Warning, "communication error with the arbitration server \"{arbiter}\" occurred",
+        "The connection with the arbiter ended.",
+        "The controller connects again until it succeeds. Meanwhile nothing that needs the arbiter's consent is done.",
+        "Check that mc_arb runs on its host, and the network."),
+    e(213, Warning, "values of parameters for abnormality monitoring in \"{file}\" are too small for heartbeat_interval in arbitration definition file of arbitration server \"{arbiter}\"",
+        "The arbiter looks at the servers less often than they at each other.",
+        "Arbitration may come late.",
+        "Make heartbeat_interval of the arbiter smaller, or heartbeat_timeout and heartbeat_retry of the servers larger."),
+
+    // ------------------------------------------------------------------------------------------ the decision core
+    e(1000, Log, "view: {from} -> {to}: {why}",
+        "It changed who may acknowledge commits. Mirrored(x): x is the primary and the other holds every acknowledged commit. Degraded(x): x alone serves. The number after @ counts the changes.",
+        "The change is on disk. The instance is made to agree with it.",
+        "After Degraded(x) make the other server well again; see \"recovering a failed server\" in mc_ctl(8)."),
+    e(1001, Log, "heartbeats of server \"{server}\" arrive again",
+        "The other server's controller is heard again.", "Monitoring goes on.", NOTHING),
+    e(1002, Warning, "no heartbeat of server \"{server}\" arrives, but its instance lives: nothing is switched",
+        "The other controller is dead, stopped or cut off, while its instance still answers or WAL still streams.",
+        "Nothing is switched or disconnected as long as this is so.",
+        "Start the other controller again, or mend the admin network."),
+    e(1003, Error, "the instance of server \"{server}\" has failed: {how}",
+        "The postmaster ended without an order by mc_ctl, or did not answer for its detection time.",
+        "With failover enabled the other server goes on alone: the standby is promoted, or a failed standby is disconnected.",
+        "Read the instance's own log for the cause. Then bring the server back as the standby."),
+    e(1004, Log, "the instance of server \"{server}\" answers",
+        "The instance was found well for the first time, or again.", "Monitoring goes on.", NOTHING),
+    e(1005, Warning, "the instance of server \"{server}\" answers, but does not let the controller in",
+        "Too many clients, a wrong password, or a role or database that is missing. The message before this one has the server's own words.",
+        "This is not taken for a failure of the instance. What the controller cannot see it cannot act on.",
+        "Mend db_instance_username, db_instance_password, target_db or pg_hba.conf, or raise max_connections."),
+    e(1006, Error, "a disk of server \"{server}\" has failed: {what}",
+        "Writing, syncing or reading back a small file failed, or did not end within the detection time. \"data\" is the data directory, \"tran_log\" is pg_wal.",
+        "As for a failed instance, unless tablespace_directory_error_action says message.",
+        "Look at the disk and the kernel's log. A full disk counts too."),
+    e(1007, Log, "the disks of server \"{server}\" are well again",
+        "The disk check succeeds again.", "Monitoring goes on.", NOTHING),
+    e(1008, Warning, "the standby on server \"{server}\" has stopped confirming WAL",
+        "Both controllers talk, but the standby does not stream, or is connected and no longer flushes.",
+        "With failover enabled the standby is disconnected, so that commits do not wait.",
+        "Look at the standby's WAL receiver, its log, and the log transfer network."),
+    e(1009, Notice, "{why}; automatic switch and disconnection are off: this would have been done: {what}",
+        "Something failed that would have led to a switch or a disconnection.",
+        "Nothing was done.",
+        "Type mc_ctl switch or mc_ctl detach if it is wanted; mc_ctl enable-failover lets the controller act by itself."),
+    e(1010, Log, "{why}: {what}",
+        "The controller has decided.", "What the message says after the colon.", NOTHING),
+    e(1011, Log, "promotion of the instance of server \"{server}\" begins",
+        "This server has the right to run alone and its instance is a standby.",
+        "synchronous_standby_names is commented out and the instance promoted; MCA00062 follows.",
+        "If MCA00062 does not follow, read the instance's log: it first replays all the WAL that it has received."),
+    e(1012, Log, "the standby on server \"{standby}\" is disconnected; server \"{server}\" goes on alone",
+        "The primary has the right to run alone.",
+        "synchronous_standby_names is commented out and reloaded, and no commit waits for the standby any more.",
+        "Repair the standby; when it streams again the pair becomes mirrored by itself."),
+    e(1013, Log, "the pair is mirrored: every acknowledged commit is on server \"{server}\" too",
+        "The standby streams, is synchronous, and has been proved so.", "Either server can now take over from the other.", NOTHING),
+    e(1014, Warning, "server \"{standby}\" did not take over: {why}; the instance of server \"{server}\" goes on",
+        "The primary stopped its instance to hand over, but the standby did not confirm in time that it has everything.",
+        "The primary starts its instance again; nothing has changed.",
+        "Find out why the standby could not take over; then type mc_ctl switch again."),
+    e(1015, Error, "server \"{server}\": {job} failed: {why}",
+        "A step of work on the instance did not succeed. The message has the reason and a hint.",
+        "It is tried again as long as it is needed, with growing pauses.",
+        "Follow the hint. The server's instance and its configuration are as the message says."),
+    e(1016, Warning, "the instance of server \"{server}\" was stopped: server \"{other}\" has the right to run; no rebuild is needed",
+        "The roles were handed over cleanly.",
+        "The instance stays down (status: none(inactivated primary)), or becomes the standby with rebuild_action = 'auto'.",
+        "Bring it back as the standby; see \"recovering a failed server\" in mc_ctl(8)."),
+    e(1017, Warning, "the instance of server \"{server}\" was stopped: server \"{other}\" has the right to run",
+        "The other server runs alone. Were both to run, their data would part.",
+        "The instance stays down (status: none(inactivated primary)).",
+        "Rebuild this server as the standby (pg_rewind, else pg_basebackup)."),
+    e(1018, Warning, "server \"{server}\" needs a rebuild before it can be the standby of server \"{other}\"",
+        "This data directory was a primary's; the other server has since gone on alone.",
+        "The instance is not started.",
+        "Rebuild it (pg_rewind, else pg_basebackup); see \"recovering a failed server\" in mc_ctl(8)."),
+    e(1019, Warning, "server \"{server}\" cannot take part in a switch: {why}",
+        "Its data directory is not the one that the present view names: it was rebuilt, restored or exchanged.",
+        "It proposes nothing, is not promoted, and is not started as a primary.",
+        "Let it stream as the standby until the pair is mirrored. If it is the only copy left: mc_ctl(8), --adopt-data."),
+    e(1020, Error, "the instance of server \"{server}\" was started several times and did not stay up; it is left down",
+        "Each start ended soon after.", "The instance is not started again by itself.",
+        "Read the instance's log, mend the cause, then type mc_ctl start."),
+    e(1021, Error, "the instance of server \"{server}\" is not started: {why}",
+        "Starting it could let two primaries run or lose acknowledged commits, or is not possible.",
+        "The controller stays up; the instance stays down.",
+        "Do what the message says. Do not start the instance with pg_ctl."),
+    e(1022, Warning, "commits on server \"{server}\" wait for server \"{standby}\", which is not heard; if that server is surely down, type: mc_ctl detach --force",
+        "The other server is silent, and this one may not go on alone without its consent.",
+        "Commits wait; reads work. Repeated each minute.",
+        "Bring the other server back. Go on alone by force only if it is surely down and stays so: what it did alone would be lost."),
+    e(1023, Warning, "synchronous_standby_names on server \"{server}\" was changed by somebody else; it is set back",
+        "The setting was edited, or overridden in postgresql.auto.conf, an include or on the command line.",
+        "It is set back; until the pair is proved mirrored again, no switch is possible.",
+        "Leave this setting to the controller. Remove overriding lines; mc_ctl switch and detach do all that is needed."),
+    e(1024, Panic, "split brain: server \"{server}\" ({position}) and server \"{other}\" ({other_position}) have both run alone; the instance of server \"{stopped}\" is kept down",
+        "Both servers took writes without each other: one of them by force or by heartbeat_error_action = 'fallback'.",
+        "The one that was not promoted is stopped, so that they part no further. Nothing is deleted.",
+        "Decide which data to keep, save the rows of the other if they matter, then rebuild that server from the one kept."),
+    e(1025, Warning, "the controller was paused for {ms} ms; its failure counters start anew",
+        "The process or the whole host stood still (SIGSTOP, a frozen virtual machine, a stalled disk).",
+        "What was not heard during that time is not held against the other server.",
+        "If it repeats: look at the load of the host and of its hypervisor; raise heartbeat_timeout."),
+    e(1026, Log, "automatic switch and disconnection are enabled", "mc_ctl start -f or enable-failover.", "Both servers keep it.", NOTHING),
+    e(1027, Log, "automatic switch and disconnection are disabled", "mc_ctl start -F or disable-failover.", "Both servers keep it. Failures are only reported.", "mc_ctl enable-failover when the work is done."),
+    e(1028, Error, "could not write the ledger: {why}",
+        "The management directory's disk is full or has failed.",
+        "Nothing that depends on it is done; stopping the instance still is.",
+        "Make room, or replace the disk."),
+    e(1029, Error, "server \"{server}\" belongs to another cluster: its system identifier is {theirs}, ours {ours}",
+        "Its data directory was not made from this one's by pg_basebackup, or network.conf names the wrong host.",
+        "The two do nothing together.",
+        "Check network.conf on both, then rebuild the standby from the primary."),
+    e(1030, Warning, "the data directory of server \"{server}\" is another one than before: {why}",
+        "It was rebuilt, restored from a backup, or copied.",
+        "It gets a new name. As long as the view does not name it, it is not promoted.",
+        "Nothing after a rebuild. After a restore of the only copy: mc_ctl(8), --adopt-data."),
+    e(1031, Log, "the standby is detached by an operator; it stays so until its controller is started anew",
+        "mc_ctl detach, or mc_ctl stop on the standby.", "The primary goes on alone.", "mc_ctl stop and start on the standby attach it again."),
+    e(1032, Log, "the standby is attached again", "The detached standby's controller was started anew.", "The pair becomes mirrored when the standby streams.", NOTHING),
+    e(1033, Warning, "server \"{server}\" has heard neither the other server nor the arbiter for long: its instance is stopped",
+        "isolated_primary_action = 'stop'; the other server may have been promoted.",
+        "The instance stays down until one of them is heard.",
+        "Mend the network."),
+
+    // ------------------------------------------------------------------------------------------------- the daemon
+    e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),
+    e(1101, Log, "mirroring controller of server \"{server}\" ends", "mc_ctl stop, or a signal.", "Monitoring ends.", NOTHING),
+    e(1102, Error, "the controller of server \"{server}\" ended unexpectedly ({how}); it is started again",
+        "It crashed or was killed.", "The watcher starts it again; the instance is not touched.",
+        "If it was not killed by hand, report it with the messages before this one."),
+    e(1103, Error, "the controller of server \"{server}\" stood still for {ms} ms; it is ended and started again",
+        "Its decision thread did nothing for agent_alive_timeout.", "The watcher starts it again; the instance is not touched.",
+        "Look at the load of the host. If the host was well, report it with the messages before this one."),
+    e(1104, Warning, "server \"{server}\": heartbeat_error_action is not set and there is no arbiter, so 'fallback' applies: \
+if only the network between the servers breaks, both may take writes, and acknowledged commits may be lost; \
+set it to 'switch' or 'disconnect' on both servers (safe), or to 'fallback' (no warning)",
+        "Two servers alone cannot tell a dead peer from a broken network.",
+        "On silence past the retries, each server with failover enabled acts alone.",
+        "Set heartbeat_error_action in both ID.conf files: 'switch' where service must go on after the primary's host dies, 'disconnect' where it must go on after the standby's host dies; both never lose acknowledged commits. Or write 'fallback' to accept the risk."),
+    e(1105, Notice, "automatic switch and disconnection are off: failures are only reported; mc_ctl enable-failover, or start with -f, lets the controller act",
+        "The controller was started with neither -f nor -F, and it was not enabled before.",
+        "Synchronous replication is kept. A failure is reported, and nothing is switched.",
+        "mc_ctl enable-failover, once both servers run. -F says off without this notice."),
+    e(1106, Notice, "{note}", "A configuration file has something without effect.", "It is ignored.", "Remove it, or leave it."),
+    e(1107, Log, "connected with \"{member}\"", "Both hold the same key.", "Heartbeats are exchanged.", NOTHING),
+    e(1108, Warning, "not connected with \"{member}\": {why}",
+        "It does not run, cannot be reached, or the connection broke.", "The controller connects again until it succeeds.",
+        "Check that its controller runs, network.conf on both, firewalls, and the network."),
+    e(1109, Warning, "a connection from \"{from}\" was refused: {why}",
+        "The caller does not hold this cluster's mc.key, or is no member.", "Nothing was answered.",
+        "If it is a member: copy mc.key from the other server. If not: find out who it is."),
+    e(1110, Warning, "{text}",
+        "The instance refuses the controller's session; the text is the server's.",
+        "This is not taken for a failure of the instance.", "As the text says."),
+    e(1111, Log, "request of an operator: {what}", "An mc_ctl command.", "It is carried out or refused; the command tells.", NOTHING),
+    e(1112, Log, "{program}: {line}", "Output of a program that the controller has run.", "None.", NOTHING),
+    e(1113, Warning, "PostgreSQL {version} may acknowledge commits before synchronous_standby_names takes effect while it starts (accept_startup_race = 'on')",
+        "A defect of that version, allowed by the parameter.", "The pair becomes mirrored all the same; a crash just after such a start can lose commits.",
+        "Install at least 17.5, 16.9, 15.13, 14.18 or 13.21."),
+    e(1114, Warning, "the management directory \"{directory}\" lies on the filesystem of the data directory \"{data}\"",
+        "One disk holds both.", "If that disk fails, this server can no longer give its consent to the other.",
+        "Put the management directory on another disk."),
+    e(1115, Notice, "the filesystem of \"{path}\" keeps no birth times of files",
+        "statx returns none.", "A ledger that is put back from a backup is recognised by less.", "Never restore the management directory's contents. ext4, xfs and btrfs keep them."),
+    e(1116, Warning, "{text}", "Something did not succeed; the text says what.", "The controller goes on.", "As the text says."),
+    e(1117, Error, "{text}", "Something failed; the text says what.", "The controller goes on without it.", "As the text says."),
+    e(1118, Fatal, "{text}", "The controller cannot go on; the text says why.", "It ends. The instance is not touched.", "As the text says; then mc_ctl start."),
+    e(1119, Panic, "internal error: {text}", "A mistake in the controller.", "It ends, and its watcher starts it again. The instance is not touched.", "Report it with the messages before this one."),
+    e(1120, Warning, "{count} messages are missing in this file", "The disk of the management directory did not take them in time.", "Syslog has them.", "Look at the disk."),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_rise_and_every_part_is_written() {
+        assert!(CATALOGUE.windows(2).all(|w| w[0].number < w[1].number));
+        for e in CATALOGUE {
+            assert!([e.text, e.cause, e.action, e.remedy].iter().all(|t| !t.is_empty()), "MCA{:05}", e.number);
+            assert_eq!(e.text.matches('{').count(), e.text.matches('}').count(), "MCA{:05}", e.number);
+            assert!(!e.text.contains('\n') && !e.text.contains("  "), "MCA{:05}: one line", e.number);
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_people_type_them() {
+        for text in ["MCA00062", "mca62", "62", "00062"] {
+            assert_eq!(parse_number(text), Some(62), "{text}");
+        }
+        for text in ["", "MCA", "MCA-1", "x", "MCé62", "99999999999"] {
+            assert_eq!(parse_number(text), None, "{text}");
+        }
+    }
+}

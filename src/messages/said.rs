@@ -1,0 +1,225 @@
+//! From what is said (by the core) and told (by the daemon) to messages of the catalogue.
+
+use super::Message;
+use crate::error::Error;
+use crate::fsm::event::Say;
+use crate::fsm::types::{Lsn, Mode, Server, Timeline, View};
+
+/// What the servers are called in messages: their ids in `network.conf`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Names {
+    /// The ids, in the order of `network.conf`.
+    pub ids: [String; 2],
+    /// Which of them this server is.
+    pub me: Server,
+}
+
+impl Names {
+    /// The id of a server.
+    pub fn id(&self, server: Server) -> &str {
+        &self.ids[server.index()]
+    }
+
+    /// This server's id.
+    pub fn me(&self) -> &str {
+        self.id(self.me)
+    }
+
+    /// The other server's id.
+    pub fn peer(&self) -> &str {
+        self.id(self.me.other())
+    }
+
+    /// `Mirrored(nd1)@4`; `none` where there is no view.
+    pub fn view(&self, view: Option<&View>) -> String {
+        let Some(view) = view else { return "none".into() };
+        let mode = match view.mode {
+            Mode::Mirrored => "Mirrored",
+            Mode::Degraded => "Degraded",
+        };
+        let forced = if view.forced { " (forced)" } else { "" };
+        format!("{mode}({})@{}{forced}", self.id(view.primary), view.term.0)
+    }
+}
+
+/// What the daemon itself tells.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Tell {
+    /// The controller is up: this server's id, the other's id.
+    Started {
+        /// This server's id.
+        server: String,
+        /// The program's version.
+        version: String,
+    },
+    /// The controller ends as asked.
+    Stopped {
+        /// This server's id.
+        server: String,
+    },
+    /// The watcher found the controller ended, and starts it again.
+    ControllerDied {
+        /// This server's id.
+        server: String,
+        /// Its exit status or signal.
+        how: String,
+    },
+    /// The watcher ended a controller whose decision thread stood still, and starts it again.
+    ControllerHung {
+        /// This server's id.
+        server: String,
+        /// How long it was silent, ms.
+        ms: u64,
+    },
+    /// Two servers without an arbiter, and `heartbeat_error_action` not set: `fallback` applies. At every start.
+    FallbackByDefault {
+        /// This server's id.
+        server: String,
+    },
+    /// Automatic switch and disconnection are off (a start with neither -f nor -F, where it was not enabled before).
+    FailoverOff,
+    /// A note on a configuration file (a key without effect, say); the text names the file.
+    File(String),
+    /// A connection with another member stands, authenticated in both directions.
+    LinkUp {
+        /// The other member's id.
+        peer: String,
+    },
+    /// The connection with another member ended, or could not be made; on change only.
+    LinkDown {
+        /// The other member's id.
+        peer: String,
+        /// Why.
+        why: String,
+    },
+    /// Somebody connected who does not hold the cluster's key, or speaks another protocol version.
+    LinkRefused {
+        /// The address from which the connection came, or the member's id.
+        from: String,
+        /// Why.
+        why: String,
+    },
+    /// The instance lets the controller not in; the server's own words.
+    Probe(String),
+    /// An operator's request has come in.
+    Request {
+        /// As typed: `switch`.
+        what: String,
+    },
+    /// What a program that was run for the instance wrote (`pg_ctl`).
+    Output {
+        /// The program.
+        program: String,
+        /// One line of it.
+        line: String,
+    },
+    /// `accept_startup_race = on` on a version of PostgreSQL named in PROTOCOL section 7.
+    StartupRace {
+        /// PostgreSQL's version.
+        version: String,
+    },
+    /// The management directory lies on the data directory's filesystem.
+    SameFilesystem {
+        /// The management directory.
+        directory: String,
+        /// The data directory.
+        data: String,
+    },
+    /// The filesystem of the ledger keeps no birth times of files.
+    NoBirthTime {
+        /// The ledger's file.
+        path: String,
+    },
+    /// Something did not succeed, and the controller goes on as well as it can.
+    Warning(Error),
+    /// An operating error.
+    Error(Error),
+    /// The controller cannot go on and ends.
+    Fatal(Error),
+    /// A mistake in the controller itself; it ends, and its watcher starts it again.
+    Panic(String),
+    /// The log file could not take this many lines.
+    MessagesLost(u64),
+}
+
+fn position((timeline, lsn): (Timeline, Lsn)) -> String {
+    format!("timeline {}, {lsn}", timeline.0)
+}
+
+/// `message (hint)`, on one line.
+fn one_line(error: &Error) -> String {
+    if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
+}
+
+pub(super) fn of_say(say: &Say, names: &Names) -> Message {
+    let (me, peer) = (names.me(), names.peer());
+    let m = Message::new;
+    match say {
+        Say::View { from, to, why } => m(1000, &[&names.view(from.as_ref()), &names.view(Some(to)), why]),
+        Say::HeartbeatLost { done } => m(19, &[peer, done]),
+        Say::HeartbeatBack => m(1001, &[peer]),
+        Say::PeerAlive => m(1002, &[peer]),
+        Say::InstanceFailed { how } => m(1003, &[me, how]),
+        Say::InstanceWell => m(1004, &[me]),
+        Say::InstanceClosed => m(1005, &[me]),
+        Say::DiskFailed(what) => m(1006, &[me, what]),
+        Say::DiskWell => m(1007, &[me]),
+        Say::StandbyStalled => m(1008, &[peer]),
+        Say::WouldHave { what, why } => m(1009, &[why, what]),
+        Say::Decided { what, why } => m(1010, &[why, what]),
+        Say::PromotionStarted => m(1011, &[me]),
+        Say::PromotionCompleted => m(62, &[]),
+        Say::Disconnected => m(1012, &[peer, me]),
+        Say::Mirrored => m(1013, &[peer]),
+        Say::HandOverFailed(why) => m(1014, &[peer, why, me]),
+        Say::JobFailed { job, why } => m(1015, &[me, job, why]),
+        Say::Inactivated { clean: true } => m(1016, &[me, peer]),
+        Say::Inactivated { clean: false } => m(1017, &[me, peer]),
+        Say::RebuildNeeded => m(1018, &[me, peer]),
+        Say::NotEligible(why) => m(1019, &[me, why]),
+        Say::LeftDown => m(1020, &[me]),
+        Say::WillNotStart(why) => m(1021, &[me, why]),
+        Say::CommitsWait => m(1022, &[me, peer]),
+        Say::NamesChanged => m(1023, &[me]),
+        Say::Split { mine, theirs, stopped } => {
+            let loser = if *stopped { me } else { peer };
+            m(1024, &[me, &position(*mine), peer, &position(*theirs), loser])
+        }
+        Say::Paused { ms } => m(1025, &[&ms.to_string()]),
+        Say::FailoverSet(true) => m(1026, &[]),
+        Say::FailoverSet(false) => m(1027, &[]),
+        Say::StoreFailed(why) => m(1028, &[why]),
+        Say::OtherSystem { mine, theirs } => m(1029, &[peer, &theirs.0.to_string(), &mine.0.to_string()]),
+        Say::DataReplaced { why, .. } => m(1030, &[me, why]),
+        Say::Detached(true) => m(1031, &[]),
+        Say::Detached(false) => m(1032, &[]),
+        Say::Isolated => m(1033, &[me]),
+    }
+}
+
+pub(super) fn of_tell(tell: &Tell) -> Message {
+    let m = Message::new;
+    match tell {
+        Tell::Started { server, version } => m(1100, &[version, server]),
+        Tell::Stopped { server } => m(1101, &[server]),
+        Tell::ControllerDied { server, how } => m(1102, &[server, how]),
+        Tell::ControllerHung { server, ms } => m(1103, &[server, &ms.to_string()]),
+        Tell::FallbackByDefault { server } => m(1104, &[server]),
+        Tell::FailoverOff => m(1105, &[]),
+        Tell::File(note) => m(1106, &[note]),
+        Tell::LinkUp { peer } => m(1107, &[peer]),
+        Tell::LinkDown { peer, why } => m(1108, &[peer, why]),
+        Tell::LinkRefused { from, why } => m(1109, &[from, why]),
+        Tell::Probe(text) => m(1110, &[text]),
+        Tell::Request { what } => m(1111, &[what]),
+        Tell::Output { program, line } => m(1112, &[program, line]),
+        Tell::StartupRace { version } => m(1113, &[version]),
+        Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
+        Tell::NoBirthTime { path } => m(1115, &[path]),
+        Tell::Warning(error) => m(1116, &[&one_line(error)]),
+        Tell::Error(error) => m(1117, &[&one_line(error)]),
+        Tell::Fatal(error) => m(1118, &[&one_line(error)]),
+        Tell::Panic(text) => m(1119, &[text]),
+        Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
+    }
+}
