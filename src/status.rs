@@ -1,1 +1,517 @@
-//! The status model and its renderings.
+//! What `mc_ctl status` shows: one model, rendered as text, JSON, a monitoring line and Prometheus metrics.
+//!
+//! Made from the controller's snapshot alone; must not read files, ask other hosts, or look at a clock. Called by
+//! `cli::status` and by whoever serves the state over a network. The JSON field names are an interface: fields are added,
+//! never renamed.
+
+use crate::daemon::control::{MemberName, Snapshot};
+use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
+use crate::fsm::types::{Mode, Server};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// The state of the pair as one controller knows it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Status {
+    /// The status word.
+    pub mirroring_status: Word,
+    /// The server whose controller answered.
+    pub local_server: String,
+    /// Both servers, in the order of `network.conf`.
+    pub servers: [ServerStatus; 2],
+    /// The arbiter; `null` without one.
+    pub arbiter: Option<ArbiterStatus>,
+    /// The view; `null` where there is none yet.
+    pub view: Option<ViewStatus>,
+    /// Automatic switch and disconnection are on.
+    pub failover_enabled: bool,
+    /// WAL that the standby has not flushed yet, bytes, as the primary sees it; `null` where not known.
+    pub lag_bytes: Option<u64>,
+    /// Commits wait for the standby.
+    pub commits_waiting: bool,
+    /// What an operator should know or do.
+    pub advice: Vec<String>,
+    /// How far this server's start has come: `waiting`, `running`, `settled`, `refused`.
+    pub progress: &'static str,
+    /// What is waited for, or why the start was refused; empty otherwise.
+    pub progress_detail: String,
+    /// The answering controller.
+    pub controller: ControllerStatus,
+}
+
+/// One server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ServerStatus {
+    /// Its id.
+    pub server_id: String,
+    /// `primary`, `standby`, `none(...)`.
+    pub host_role: &'static str,
+    /// Its host in `network.conf`.
+    pub host: String,
+    /// `normal`, `abnormal`, `unknown`.
+    pub host_status: &'static str,
+    /// `normal`, `abnormal(...)` joined by `,`, or `unknown`.
+    pub db_proc_status: String,
+    /// `normal`, `abnormal(...)`, `unknown`.
+    pub disk_status: String,
+    /// Primary: flushed. Standby: received. As `high/low`.
+    pub lsn: Option<String>,
+    /// Standby: replayed.
+    pub replayed_lsn: Option<String>,
+    /// Its timeline.
+    pub timeline: Option<u32>,
+}
+
+/// The arbiter.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ArbiterStatus {
+    /// Its id.
+    pub arbiter_id: String,
+    /// Its host in `network.conf`.
+    pub host: String,
+    /// `online`, `offline`.
+    pub status: &'static str,
+}
+
+/// The view (PROTOCOL section 2).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ViewStatus {
+    /// Counts the changes.
+    pub term: u64,
+    /// `mirrored`, `degraded`.
+    pub mode: &'static str,
+    /// The id of the server whose instance takes writes.
+    pub primary: String,
+    /// Entered without the consent that the safety argument needs.
+    pub forced: bool,
+    /// For how many seconds this controller has seen it; `null`: since before its start.
+    pub seconds: Option<u64>,
+    /// Why it was entered; empty where this controller did not see it.
+    pub reason: String,
+}
+
+/// The controller that answered.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ControllerStatus {
+    /// Its process id.
+    pub pid: u32,
+    /// Its version.
+    pub version: String,
+    /// For how many seconds it has run.
+    pub uptime_seconds: u64,
+}
+
+/// Whether, and what of, the text is coloured.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Colour {
+    /// Plain text.
+    Never,
+    /// Values that are not normal stand out.
+    Always,
+}
+
+impl Status {
+    /// The model of a controller's answer.
+    pub fn new(snapshot: &Snapshot) -> Status {
+        let report = &snapshot.report;
+        let id = |server: Server| snapshot.servers[server.index()].id.clone();
+        let (progress, progress_detail) = match &report.progress {
+            Progress::Waiting(what) => ("waiting", what.clone()),
+            Progress::Running(what) => ("running", what.clone()),
+            Progress::Settled => ("settled", String::new()),
+            Progress::Refused(why) => ("refused", why.clone()),
+        };
+        Status {
+            mirroring_status: report.word,
+            local_server: id(report.me),
+            servers: [0, 1].map(|i| ServerStatus::new(&snapshot.servers[i], &report.servers[i])),
+            arbiter: snapshot.arbiter.as_ref().map(|name| ArbiterStatus {
+                arbiter_id: name.id.clone(),
+                host: name.host.clone(),
+                status: if report.arbiter == Some(true) { "online" } else { "offline" },
+            }),
+            view: report.view.as_ref().map(|view| ViewStatus {
+                term: view.term.0,
+                mode: match view.mode {
+                    Mode::Mirrored => "mirrored",
+                    Mode::Degraded => "degraded",
+                },
+                primary: id(view.primary),
+                forced: view.forced,
+                seconds: report.since.map(|since| snapshot.now.since(since) / 1000),
+                reason: report.reason.clone(),
+            }),
+            failover_enabled: report.failover,
+            lag_bytes: report.lag_bytes,
+            commits_waiting: report.waiting,
+            advice: report.advice.clone(),
+            progress,
+            progress_detail,
+            controller: ControllerStatus {
+                pid: snapshot.pid,
+                version: snapshot.version.clone(),
+                uptime_seconds: snapshot.now.since(snapshot.started) / 1000,
+            },
+        }
+    }
+
+    /// The text of CONTRACT section 6, and with `arbiter` its table too.
+    pub fn text(&self, arbiter: bool, colour: Colour) -> String {
+        let mut out = format!("mirroring status\n-----------------\n{}\n", self.paint_word(colour));
+        let header = ["server_id", "host_role", "host", "host_status", "db_proc_status", "disk_status"];
+        let rows: Vec<[&str; 6]> = self.servers.iter().map(ServerStatus::columns).collect();
+        table(&mut out, &header, &rows, colour);
+        if arbiter {
+            match &self.arbiter {
+                Some(a) => {
+                    out.push('\n');
+                    table(&mut out, &["arbiter_id", "host", "status"], &[[&a.arbiter_id, &a.host, a.status]], colour);
+                }
+                None => out.push_str("\nno arbiter\n"),
+            }
+        }
+        out
+    }
+
+    /// Everything, as one JSON object.
+    pub fn json(&self) -> String {
+        // A struct of strings and numbers always has a JSON text.
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// One line in the form of monitoring plugins, and the exit code that belongs to it.
+    pub fn check(&self) -> (String, u8) {
+        let arbiter_lost = self.arbiter.as_ref().is_some_and(|a| a.status != "online");
+        let (state, code) = match self.mirroring_status {
+            Word::Switchable if !arbiter_lost => ("OK", 0),
+            Word::Switchable | Word::Switching | Word::FailoverDisabled => ("WARNING", 1),
+            Word::Switched | Word::NotSwitchable | Word::SplitBrain => ("CRITICAL", 2),
+            Word::Unknown => ("UNKNOWN", 3),
+        };
+        let mut line = format!("MIRRORING {state} - {}", word_text(self.mirroring_status));
+        for s in &self.servers {
+            let _ = write!(line, ", {} {}", s.server_id, s.host_role);
+        }
+        if arbiter_lost {
+            line.push_str(", arbiter offline");
+        }
+        if self.commits_waiting {
+            line.push_str(", commits wait");
+        }
+        // `|` begins the performance data. "U": not known.
+        let line = line.replace('|', "/");
+        match self.lag_bytes {
+            Some(bytes) => (format!("{line} | lag_bytes={bytes}B;;;0\n"), code),
+            None => (format!("{line} | lag_bytes=U\n"), code),
+        }
+    }
+
+    /// Prometheus text exposition format.
+    pub fn prometheus(&self) -> String {
+        let mut out = String::new();
+        let mut metric = |name: &str, help: &str, values: &[(String, f64)]| {
+            let _ = writeln!(out, "# HELP mirroring_{name} {help}\n# TYPE mirroring_{name} gauge");
+            for (labels, value) in values {
+                let _ = writeln!(out, "mirroring_{name}{labels} {value}");
+            }
+        };
+        let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
+        let words: Vec<_> = WORDS
+            .iter()
+            .map(|w| (format!("{{status=\"{}\"}}", word_text(*w)), flag(*w == self.mirroring_status)))
+            .collect();
+        metric("status", "The mirroring status: 1 for the present one.", &words);
+        let each = |value: fn(&ServerStatus) -> bool| -> Vec<(String, f64)> {
+            self.servers.iter().map(|s| (format!("{{server_id=\"{}\"}}", s.server_id), flag(value(s)))).collect()
+        };
+        metric("server_primary", "The server is the primary.", &each(|s| s.host_role == "primary"));
+        metric("server_host_normal", "The server's controller talks.", &each(|s| s.host_status == "normal"));
+        metric("server_db_normal", "The server's instance is well.", &each(|s| s.db_proc_status == "normal"));
+        metric("server_disk_normal", "The server's disks are well.", &each(|s| s.disk_status == "normal"));
+        let one = |value: f64| [(String::new(), value)];
+        metric("failover_enabled", "Automatic switch and disconnection are on.", &one(flag(self.failover_enabled)));
+        metric("commits_waiting", "Commits wait for the standby.", &one(flag(self.commits_waiting)));
+        if let Some(view) = &self.view {
+            metric("view_term", "Counts the changes of view.", &one(view.term as f64));
+        }
+        if let Some(bytes) = self.lag_bytes {
+            metric("lag_bytes", "WAL that the standby has not flushed yet.", &one(bytes as f64));
+        }
+        if let Some(a) = &self.arbiter {
+            metric("arbiter_online", "The arbiter is heard.", &one(flag(a.status == "online")));
+        }
+        out
+    }
+
+    fn paint_word(&self, colour: Colour) -> String {
+        let word = word_text(self.mirroring_status);
+        match (colour, self.mirroring_status) {
+            (Colour::Never, _) | (_, Word::Switchable) => word.into(),
+            (_, Word::Switching | Word::FailoverDisabled) => format!("\x1b[33m{word}\x1b[0m"),
+            _ => format!("\x1b[31m{word}\x1b[0m"),
+        }
+    }
+}
+
+impl ServerStatus {
+    fn new(name: &MemberName, report: &ServerReport) -> ServerStatus {
+        ServerStatus {
+            server_id: name.id.clone(),
+            host: name.host.clone(),
+            host_role: match report.role {
+                HostRole::Primary => "primary",
+                HostRole::Standby => "standby",
+                HostRole::InactivatedPrimary => "none(inactivated primary)",
+                HostRole::InactivatedStandby => "none(inactivated standby)",
+                HostRole::Unknown => "none(unknown)",
+            },
+            host_status: match report.host {
+                HostStatus::Normal => "normal",
+                HostStatus::Abnormal => "abnormal",
+                HostStatus::Unknown => "unknown",
+            },
+            db_proc_status: match &report.processes {
+                None => "unknown".into(),
+                Some(failed) if failed.is_empty() => "normal".into(),
+                Some(failed) => failed.iter().map(|p| format!("abnormal({p})")).collect::<Vec<_>>().join(","),
+            },
+            disk_status: match report.disk.as_deref() {
+                None => "unknown".into(),
+                Some("") => "normal".into(),
+                Some(what) => format!("abnormal({what})"),
+            },
+            lsn: report.lsn.map(|lsn| lsn.to_string()),
+            replayed_lsn: report.replayed.map(|lsn| lsn.to_string()),
+            timeline: report.timeline.map(|t| t.0),
+        }
+    }
+
+    fn columns(&self) -> [&str; 6] {
+        let ServerStatus { server_id, host_role, host, host_status, db_proc_status, disk_status, .. } = self;
+        [server_id, host_role, host, host_status, db_proc_status, disk_status]
+    }
+}
+
+/// Columns two spaces apart, each as wide as its widest value, under a rule as wide as the table.
+fn table<const N: usize>(out: &mut String, header: &[&str; N], rows: &[[&str; N]], colour: Colour) {
+    let width = |i: usize| rows.iter().map(|r| r[i].len()).chain([header[i].len()]).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    row(out, header, &widths, Colour::Never);
+    let _ = writeln!(out, "{}", "-".repeat(widths.iter().sum::<usize>() + 2 * (N - 1)));
+    for cells in rows {
+        row(out, cells, &widths, colour);
+    }
+}
+
+fn row<const N: usize>(out: &mut String, cells: &[&str; N], widths: &[usize], colour: Colour) {
+    for (i, cell) in cells.iter().enumerate() {
+        let bad = cell.starts_with("abnormal") || cell.starts_with("none(") || *cell == "offline";
+        let (on, off) = match colour {
+            Colour::Always if bad => ("\x1b[31m", "\x1b[0m"),
+            Colour::Always if *cell == "unknown" => ("\x1b[33m", "\x1b[0m"),
+            _ => ("", ""),
+        };
+        let pad = if i + 1 < N { widths[i] - cell.len() + 2 } else { 0 };
+        let _ = write!(out, "{on}{cell}{off}{:pad$}", "");
+    }
+    out.push('\n');
+}
+
+/// Every status word, in the order of the manual.
+const WORDS: [Word; 7] = [
+    Word::Switchable,
+    Word::Switching,
+    Word::Switched,
+    Word::NotSwitchable,
+    Word::FailoverDisabled,
+    Word::SplitBrain,
+    Word::Unknown,
+];
+
+/// The status word as it is shown.
+pub fn word_text(word: Word) -> &'static str {
+    match word {
+        Word::Switchable => "switchable",
+        Word::Switching => "switching",
+        Word::Switched => "switched",
+        Word::NotSwitchable => "not-switchable",
+        Word::FailoverDisabled => "failover-disabled",
+        Word::SplitBrain => "split-brain",
+        Word::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::report::Report;
+    use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
+
+    fn snapshot() -> Snapshot {
+        let server = |server, role, lsn| ServerReport {
+            server,
+            role,
+            host: HostStatus::Normal,
+            processes: Some(vec![]),
+            disk: Some(String::new()),
+            lsn: Some(Lsn(lsn)),
+            replayed: None,
+            timeline: Some(Timeline(1)),
+        };
+        let name = |id: &str, host: &str| MemberName { id: id.into(), host: host.into() };
+        let primary = Server::First;
+        Snapshot {
+            now: Time(100_000),
+            alive: Time(99_990),
+            pid: 42,
+            version: "0.1.0".into(),
+            started: Time(10_000),
+            start_id: 1,
+            servers: [name("nd1", "192.0.2.100"), name("nd2", "192.0.2.110")],
+            arbiter: None,
+            report: Report {
+                me: primary,
+                word: Word::Switchable,
+                servers: [
+                    server(Server::First, HostRole::Primary, 0x1_0000_0100),
+                    server(Server::Second, HostRole::Standby, 0x1_0000_0000),
+                ],
+                view: Some(View {
+                    term: Term(3),
+                    primary,
+                    mode: Mode::Mirrored,
+                    data: Default::default(),
+                    arbiter: LedgerId(0),
+                    forced: false,
+                }),
+                since: Some(Time(95_500)),
+                reason: "the standby is synchronous".into(),
+                failover: true,
+                arbiter: None,
+                lag_bytes: Some(256),
+                waiting: false,
+                advice: vec![],
+                progress: Progress::Settled,
+            },
+        }
+    }
+
+    fn failed() -> Snapshot {
+        let mut s = snapshot();
+        s.report.word = Word::Switched;
+        s.report.servers[0].role = HostRole::InactivatedPrimary;
+        s.report.servers[0].processes = Some(vec!["wal_sender".into(), "postmaster".into()]);
+        s.report.servers[0].disk = None;
+        s.report.servers[1].role = HostRole::Primary;
+        s.report.servers[1].host = HostStatus::Unknown;
+        s.report.servers[1].disk = Some("tablespace a b".into());
+        s.report.lag_bytes = None;
+        s.arbiter = Some(MemberName { id: "arb".into(), host: "arbiter.example".into() });
+        s.report.arbiter = Some(false);
+        s
+    }
+
+    #[test]
+    fn the_healthy_pair_reads_as_in_the_contract() {
+        let expected = "\
+mirroring status
+-----------------
+switchable
+server_id  host_role  host         host_status  db_proc_status  disk_status
+---------------------------------------------------------------------------
+nd1        primary    192.0.2.100  normal       normal          normal
+nd2        standby    192.0.2.110  normal       normal          normal
+";
+        assert_eq!(Status::new(&snapshot()).text(false, Colour::Never), expected);
+        assert_eq!(Status::new(&snapshot()).text(false, Colour::Always), expected);
+    }
+
+    #[test]
+    fn columns_widen_with_their_values() {
+        let expected = "\
+mirroring status
+-----------------
+switched
+server_id  host_role                 host         host_status  db_proc_status                              disk_status
+------------------------------------------------------------------------------------------------------------------------------------
+nd1        none(inactivated primary)  192.0.2.100  normal       abnormal(wal_sender),abnormal(postmaster)  unknown
+nd2        primary                    192.0.2.110  unknown      normal                                     abnormal(tablespace a b)
+
+arbiter_id  host             status
+------------------------------------
+arb         arbiter.example  offline
+";
+        let text = Status::new(&failed()).text(true, Colour::Never);
+        let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let no_rules = |t: &str| words(t).into_iter().filter(|w| !w.starts_with("---")).collect::<Vec<_>>();
+        assert_eq!(no_rules(&text), no_rules(expected));
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines[2], "switched");
+        let at = |line: usize, word: &str| lines[line].find(word);
+        assert_eq!(at(3, "host_status"), at(5, "normal"));
+        assert_eq!(at(3, "disk_status"), at(6, "abnormal("));
+        assert_eq!(lines[4].len(), lines[6].len());
+    }
+
+    #[test]
+    fn colour_changes_no_text() {
+        let status = Status::new(&failed());
+        let coloured = status.text(true, Colour::Always);
+        assert!(coloured.contains("\x1b[31mswitched\x1b[0m") && coloured.contains("\x1b[33munknown\x1b[0m"));
+        let plain = ["31m", "33m", "0m"].iter().fold(coloured, |t, c| t.replace(&format!("\x1b[{c}"), ""));
+        assert_eq!(plain, status.text(true, Colour::Never));
+    }
+
+    #[test]
+    fn check_lines() {
+        let check = |s: &Snapshot| Status::new(s).check();
+        assert_eq!(
+            check(&snapshot()),
+            ("MIRRORING OK - switchable, nd1 primary, nd2 standby | lag_bytes=256B;;;0\n".into(), 0)
+        );
+        let text = "MIRRORING CRITICAL - switched, nd1 none(inactivated primary), nd2 primary, arbiter offline | lag_bytes=U\n";
+        assert_eq!(check(&failed()), (text.into(), 2));
+        for (word, code) in WORDS.into_iter().zip([0, 1, 2, 2, 1, 2, 3]) {
+            let mut s = snapshot();
+            s.report.word = word;
+            assert_eq!(check(&s).1, code, "{word:?}");
+        }
+        let mut s = failed();
+        s.report.word = Word::Switchable;
+        assert_eq!(check(&s).1, 1, "arbiter offline");
+    }
+
+    #[test]
+    fn json_names_are_stable() {
+        let json: serde_json::Value = serde_json::from_str(&Status::new(&snapshot()).json()).unwrap();
+        assert_eq!(json["mirroring_status"], "switchable");
+        assert_eq!(json["servers"][1]["server_id"], "nd2");
+        assert_eq!(json["servers"][0]["lsn"], "1/100");
+        assert_eq!(
+            json["view"],
+            serde_json::json!({
+                "term": 3, "mode": "mirrored", "primary": "nd1", "forced": false, "seconds": 4,
+                "reason": "the standby is synchronous"
+            })
+        );
+        let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes local_server \
+                        mirroring_status progress progress_detail servers view";
+        assert_eq!(names.join(" "), expected);
+    }
+
+    #[test]
+    fn prometheus_lines() {
+        let text = Status::new(&failed()).prometheus();
+        for line in [
+            "mirroring_status{status=\"switched\"} 1",
+            "mirroring_status{status=\"switchable\"} 0",
+            "mirroring_server_primary{server_id=\"nd2\"} 1",
+            "mirroring_view_term 3",
+            "mirroring_arbiter_online 0",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -192,9 +192,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1103, Error, "the controller of server \"{server}\" stood still for {ms} ms; it is ended and started again",
         "Its decision thread did nothing for agent_alive_timeout.", "The watcher starts it again; the instance is not touched.",
         "Look at the load of the host. If the host was well, report it with the messages before this one."),
-    e(1104, Warning, "server \"{server}\": heartbeat_error_action is not set and there is no arbiter, so 'fallback' applies: \
-if only the network between the servers breaks, both may take writes, and acknowledged commits may be lost; \
-set it to 'switch' or 'disconnect' on both servers (safe), or to 'fallback' (no warning)",
+    e(1104, Warning, "{text}",
         "Two servers alone cannot tell a dead peer from a broken network.",
         "On silence past the retries, each server with failover enabled acts alone.",
         "Set heartbeat_error_action in both ID.conf files: 'switch' where service must go on after the primary's host dies, 'disconnect' where it must go on after the standby's host dies; both never lose acknowledged commits. Or write 'fallback' to accept the risk."),
@@ -202,7 +200,7 @@ set it to 'switch' or 'disconnect' on both servers (safe), or to 'fallback' (no 
         "The controller was started with neither -f nor -F, and it was not enabled before.",
         "Synchronous replication is kept. A failure is reported, and nothing is switched.",
         "mc_ctl enable-failover, once both servers run. -F says off without this notice."),
-    e(1106, Notice, "{note}", "A configuration file has something without effect.", "It is ignored.", "Remove it, or leave it."),
+    e(1106, Notice, "{note}", "A configuration file has something without effect, or worth knowing.", "None.", "As the text says."),
     e(1107, Log, "connected with \"{member}\"", "Both hold the same key.", "Heartbeats are exchanged.", NOTHING),
     e(1108, Warning, "not connected with \"{member}\": {why}",
         "It does not run, cannot be reached, or the connection broke.", "The controller connects again until it succeeds.",

@@ -1,8 +1,9 @@
 //! From what is said (by the core) and told (by the daemon) to messages of the catalogue.
 
 use super::Message;
+use crate::config::{Level, Remark};
 use crate::error::Error;
-use crate::fsm::event::Say;
+use crate::fsm::event::{OnSilence, Say};
 use crate::fsm::types::{Lsn, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
@@ -71,15 +72,10 @@ pub enum Tell {
         /// How long it was silent, ms.
         ms: u64,
     },
-    /// Two servers without an arbiter, and `heartbeat_error_action` not set: `fallback` applies. At every start.
-    FallbackByDefault {
-        /// This server's id.
-        server: String,
-    },
     /// Automatic switch and disconnection are off (a start with neither -f nor -F, where it was not enabled before).
     FailoverOff,
-    /// A note on a configuration file (a key without effect, say); the text names the file.
-    File(String),
+    /// Something about the configuration; at every start.
+    Remark(Remark),
     /// A connection with another member stands, authenticated in both directions.
     LinkUp {
         /// The other member's id.
@@ -204,9 +200,16 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Stopped { server } => m(1101, &[server]),
         Tell::ControllerDied { server, how } => m(1102, &[server, how]),
         Tell::ControllerHung { server, ms } => m(1103, &[server, &ms.to_string()]),
-        Tell::FallbackByDefault { server } => m(1104, &[server]),
         Tell::FailoverOff => m(1105, &[]),
-        Tell::File(note) => m(1106, &[note]),
+        Tell::Remark(remark) => {
+            let text = one_line(&Error::new(&remark.text).hint(&remark.hint));
+            let fallback = Remark::fallback(false, OnSilence::Fallback);
+            match remark.level {
+                _ if Some(remark) == fallback.as_ref() => m(1104, &[&text]),
+                Level::Notice => m(1106, &[&text]),
+                Level::Warning => m(1116, &[&text]),
+            }
+        }
         Tell::LinkUp { peer } => m(1107, &[peer]),
         Tell::LinkDown { peer, why } => m(1108, &[peer, why]),
         Tell::LinkRefused { from, why } => m(1109, &[from, why]),
