@@ -432,8 +432,8 @@ nd2        standby    192.0.2.110  normal       normal          normal
 mirroring status
 -----------------
 switched
-server_id  host_role                 host         host_status  db_proc_status                              disk_status
-------------------------------------------------------------------------------------------------------------------------------------
+server_id  host_role                  host         host_status  db_proc_status                             disk_status
+-----------------------------------------------------------------------------------------------------------------------------------
 nd1        none(inactivated primary)  192.0.2.100  normal       abnormal(wal_sender),abnormal(postmaster)  unknown
 nd2        primary                    192.0.2.110  unknown      normal                                     abnormal(tablespace a b)
 
@@ -441,16 +441,7 @@ arbiter_id  host             status
 ------------------------------------
 arb         arbiter.example  offline
 ";
-        let text = Status::new(&failed()).text(true, Colour::Never);
-        let words = |t: &str| t.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-        let no_rules = |t: &str| words(t).into_iter().filter(|w| !w.starts_with("---")).collect::<Vec<_>>();
-        assert_eq!(no_rules(&text), no_rules(expected));
-        let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[2], "switched");
-        let at = |line: usize, word: &str| lines[line].find(word);
-        assert_eq!(at(3, "host_status"), at(5, "normal"));
-        assert_eq!(at(3, "disk_status"), at(6, "abnormal("));
-        assert_eq!(lines[4].len(), lines[6].len());
+        assert_eq!(Status::new(&failed()).text(true, Colour::Never), expected);
     }
 
     #[test]

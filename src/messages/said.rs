@@ -226,3 +226,109 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::{DataIdentity, LedgerId, SystemId, Term};
+
+    const NAMES: fn() -> Names = || Names { ids: ["nd1".into(), "nd2".into()], me: Server::Second };
+
+    fn view(primary: Server, mode: Mode, term: u64) -> View {
+        View { term: Term(term), primary, mode, data: Default::default(), arbiter: LedgerId(0), forced: false }
+    }
+
+    #[test]
+    fn transitions_have_one_grammar() {
+        let say = Say::View {
+            from: Some(view(Server::First, Mode::Mirrored, 4)),
+            to: view(Server::Second, Mode::Degraded, 6),
+            why: "nd1 reported its instance dead".into(),
+        };
+        let text = "LOG: view: Mirrored(nd1)@4 -> Degraded(nd2)@6: nd1 reported its instance dead (MCA01000)";
+        assert_eq!(of_say(&say, &NAMES()).to_string(), text);
+    }
+
+    #[test]
+    fn every_message_is_in_the_catalogue_and_gets_all_its_values() {
+        let s = || String::from("x");
+        let to = view(Server::First, Mode::Degraded, 1);
+        let error = || Error::new("x").hint("y");
+        let said = [
+            Say::View { from: None, to, why: s() },
+            Say::HeartbeatLost { done: "x" },
+            Say::HeartbeatBack,
+            Say::PeerAlive,
+            Say::InstanceFailed { how: "dead" },
+            Say::InstanceWell,
+            Say::InstanceClosed,
+            Say::DiskFailed(s()),
+            Say::DiskWell,
+            Say::StandbyStalled,
+            Say::WouldHave { what: "x", why: "y" },
+            Say::Decided { what: "x", why: "y" },
+            Say::PromotionStarted,
+            Say::PromotionCompleted,
+            Say::Disconnected,
+            Say::Mirrored,
+            Say::HandOverFailed(s()),
+            Say::JobFailed { job: "x", why: s() },
+            Say::Inactivated { clean: true },
+            Say::Inactivated { clean: false },
+            Say::RebuildNeeded,
+            Say::NotEligible("x"),
+            Say::LeftDown,
+            Say::WillNotStart(s()),
+            Say::CommitsWait,
+            Say::NamesChanged,
+            Say::Split { mine: (Timeline(1), Lsn(1)), theirs: (Timeline(2), Lsn(2)), stopped: true },
+            Say::Paused { ms: 1 },
+            Say::FailoverSet(true),
+            Say::FailoverSet(false),
+            Say::StoreFailed(s()),
+            Say::OtherSystem { mine: SystemId(1), theirs: SystemId(2) },
+            Say::DataReplaced { why: "x", data: DataIdentity::default() },
+            Say::Detached(true),
+            Say::Detached(false),
+            Say::Isolated,
+        ];
+        let told = [
+            Tell::Started { server: s(), version: s() },
+            Tell::Stopped { server: s() },
+            Tell::ControllerDied { server: s(), how: s() },
+            Tell::ControllerHung { server: s(), ms: 1 },
+            Tell::FailoverOff,
+            Tell::Remark(Remark::notice("x", "y")),
+            Tell::LinkUp { peer: s() },
+            Tell::LinkDown { peer: s(), why: s() },
+            Tell::LinkRefused { from: s(), why: s() },
+            Tell::Probe(s()),
+            Tell::Request { what: s() },
+            Tell::Output { program: s(), line: s() },
+            Tell::StartupRace { version: s() },
+            Tell::SameFilesystem { directory: s(), data: s() },
+            Tell::NoBirthTime { path: s() },
+            Tell::Warning(error()),
+            Tell::Error(error()),
+            Tell::Fatal(error()),
+            Tell::Panic(s()),
+            Tell::MessagesLost(1),
+        ];
+        let messages: Vec<_> = said.iter().map(|x| of_say(x, &NAMES())).chain(told.iter().map(of_tell)).collect();
+        for message in &messages {
+            let entry = crate::messages::catalogue::find(message.number).expect("in the catalogue");
+            let (shape, wanted) = (message.text.contains('?'), message.text.contains('{'));
+            assert!(!shape && !wanted, "{message}: of {}", entry.text);
+        }
+        let mut numbers: Vec<_> = messages.iter().map(|m| m.number).collect();
+        numbers.sort_unstable();
+        numbers.dedup();
+        assert_eq!(numbers.len(), messages.len(), "one number, one message");
+    }
+
+    #[test]
+    fn the_fallback_warning_has_a_number_of_its_own() {
+        let remark = Remark::fallback(false, OnSilence::Fallback).expect("a remark");
+        assert_eq!(of_tell(&Tell::Remark(remark)).number, 1104);
+    }
+}
