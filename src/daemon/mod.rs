@@ -6,6 +6,7 @@ pub mod control;
 pub mod db_probe;
 mod decision;
 pub mod disk_probe;
+pub mod jobs;
 pub mod links;
 mod noise;
 pub mod peer_probe;

@@ -1,1 +1,73 @@
-//! Does the decision thread's jobs, one at a time.
+//! Does the decision thread's jobs on the instance, one at a time, on a thread of its own, and answers each by
+//! [`Event::Done`]. It decides nothing. [`super::jobs`] holds what each job does.
+//!
+//! A newer order cancels the one that runs (only [`Job::Stop`] is ordered so): every wait of a job looks at its cancel
+//! flag, and the cancelled job answers [`Outcome::Failed`] first. Calls that may hang on a dying disk or a frozen
+//! instance are made on threads that can be abandoned, so that an order to stop is always heard.
+
+use super::jobs;
+pub use super::jobs::Setup;
+use crate::error::{Error, Result};
+use crate::fsm::event::{Event, Job, JobId, Outcome};
+use crate::pg::bounded::{Cancel, Canceller};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+enum Order {
+    Run(JobId, Job, Cancel),
+    AnswerAgain(JobId),
+}
+
+/// The handle of the decision thread. When it is dropped, the running job is cancelled and the thread ends.
+#[derive(Debug)]
+pub struct Runner {
+    orders: Sender<Order>,
+    current: Option<(JobId, bool, Canceller)>,
+}
+
+impl Runner {
+    /// Starts the thread. `report` takes each [`Event::Done`] into the inbox.
+    pub fn start(setup: Setup, report: Box<dyn Fn(Event) + Send>) -> Result<Runner> {
+        let (orders, inbox) = unbounded();
+        let work = move || run(&setup, &inbox, &*report);
+        let spawned = std::thread::Builder::new().name("runner".into()).spawn(work);
+        spawned.map_err(|e| Error::new(format!("could not start a thread: {e}")))?;
+        Ok(Runner { orders, current: None })
+    }
+
+    /// Orders a job; what runs is cancelled.
+    pub fn run(&mut self, id: JobId, job: Job) {
+        let (canceller, cancel) = Cancel::new();
+        // Dropping the old canceller cancels.
+        self.current = Some((id, matches!(job, Job::Stop { .. }), canceller));
+        // The thread ends only after this sender is gone.
+        let _ = self.orders.send(Order::Run(id, job, cancel));
+    }
+
+    /// Asks for the answer to a job again; if it still runs, it is cancelled first (but for a stop, which ends by itself).
+    pub fn nudge(&mut self, id: JobId) {
+        if self.current.as_ref().is_some_and(|(current, stops, _)| *current == id && !stops) {
+            self.current = None;
+        }
+        let _ = self.orders.send(Order::AnswerAgain(id));
+    }
+}
+
+fn run(setup: &Setup, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
+    let mut last: Option<(JobId, Outcome)> = None;
+    for order in inbox {
+        match order {
+            Order::Run(id, job, cancel) => {
+                let outcome = jobs::perform(setup, &job, &cancel).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
+                log::debug!("job {}: {job:?}: {outcome:?}", id.0);
+                last = Some((id, outcome.clone()));
+                report(Event::Done(id, outcome));
+            }
+            Order::AnswerAgain(id) => {
+                let known = last.clone().filter(|(last_id, _)| *last_id == id);
+                let unknown = || (id, Outcome::Failed("the order did not reach the runner".into()));
+                let (id, outcome) = known.unwrap_or_else(unknown);
+                report(Event::Done(id, outcome));
+            }
+        }
+    }
+}

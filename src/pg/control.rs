@@ -1,1 +1,166 @@
-//! PostgreSQL: control.
+//! What lies in a data directory, read without a connection: `global/pg_control` through `pg_controldata`, the signal
+//! files, and the mark that names the ledger. Reads may hang on a dying disk; the runner makes them on threads that it
+//! can abandon.
+
+use super::{Place, commands, files, process};
+use crate::error::{Error, Result};
+use crate::fsm::event::{ControlState, DataDir};
+use crate::fsm::types::{LedgerId, Lsn, SystemId, Timeline};
+use rustix::fs::{AtFlags, StatxFlags};
+use std::path::Path;
+use std::time::Duration;
+
+/// The file in the data directory that names the ledger which the directory belongs to (PROTOCOL section 2).
+pub const MARK: &str = "mirroring_controller.mark";
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Reads the data directory, and looks whether one of its processes runs.
+pub fn inspect(place: &Place) -> Result<DataDir> {
+    let fingerprint = fingerprint(&place.data)?;
+    let text = commands::controldata(place).run(LIMIT, None)?;
+    let running = !process::scan(&place.data)?.is_empty();
+    let exists = |name: &str| place.data.join(name).symlink_metadata().is_ok();
+    let control = parse(&text)
+        .map_err(|why| Error::new(format!("could not read the control data of \"{}\": {why}", place.data.display())))?;
+    Ok(DataDir {
+        fingerprint,
+        standby_signal: exists("standby.signal"),
+        backup_label: exists("backup_label"),
+        mark: read_mark(&place.data)?,
+        running,
+        ..control
+    })
+}
+
+/// The cluster state alone.
+pub fn state(place: &Place) -> Result<ControlState> {
+    let text = commands::controldata(place).run(LIMIT, None)?;
+    parse(&text).map(|data| data.state).map_err(Error::new)
+}
+
+/// Inode and birth time of `global/pg_control`, which PostgreSQL rewrites in place, in one number; never 0.
+fn fingerprint(data: &Path) -> Result<u64> {
+    let missing = |e: rustix::io::Errno| {
+        let hint = "Check db_instance, and that the file system is mounted.";
+        Error::io("open data directory", data, std::io::Error::from(e)).hint(hint)
+    };
+    rustix::fs::stat(data).map_err(missing)?;
+    let path = data.join("global/pg_control");
+    let wanted = StatxFlags::INO | StatxFlags::BTIME;
+    let stat = rustix::fs::statx(rustix::fs::CWD, &path, AtFlags::empty(), wanted).map_err(|e| {
+        Error::io("stat file", &path, std::io::Error::from(e))
+            .hint("This is not a PostgreSQL data directory, or it is damaged.")
+    })?;
+    let mut hash = mix(stat.stx_ino);
+    if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME) {
+        hash = mix(hash ^ stat.stx_btime.tv_sec as u64);
+        hash = mix(hash ^ u64::from(stat.stx_btime.tv_nsec));
+    }
+    Ok(hash.max(1))
+}
+
+/// The finisher of splitmix64.
+fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
+}
+
+/// The output of `pg_controldata` in the C locale.
+fn parse(text: &str) -> std::result::Result<DataDir, String> {
+    if text.contains("WARNING:") {
+        return Err("pg_controldata reports a damaged or foreign control file".into());
+    }
+    let value = |label: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':'));
+        line.map(str::trim).ok_or_else(|| format!("pg_controldata does not tell \"{label}\""))
+    };
+    let number = |label: &str| value(label)?.parse::<u64>().map_err(|_| format!("\"{label}\" is not a number"));
+    let timeline =
+        |label: &str| u32::try_from(number(label)?).map(Timeline).map_err(|_| format!("\"{label}\" is out of range"));
+    let state = match value("Database cluster state")? {
+        "shut down" => ControlState::ShutDown,
+        "shut down in recovery" => ControlState::ShutDownInRecovery,
+        "in production" => ControlState::InProduction,
+        "in archive recovery" => ControlState::InArchiveRecovery,
+        _ => ControlState::Other,
+    };
+    Ok(DataDir {
+        system: SystemId(number("Database system identifier")?),
+        fingerprint: 0,
+        checkpoint: value("Latest checkpoint location")?.parse::<Lsn>()?,
+        checkpoint_timeline: timeline("Latest checkpoint's TimeLineID")?,
+        min_recovery_timeline: timeline("Min recovery ending loc's timeline")?,
+        state,
+        standby_signal: false,
+        backup_label: false,
+        mark: LedgerId(0),
+        running: false,
+    })
+}
+
+/// Puts the mark that names this ledger into the data directory, durably.
+pub fn write_mark(data: &Path, ledger: LedgerId) -> Result<()> {
+    files::replace(&data.join(MARK), format!("{:016x}\n", ledger.0).as_bytes(), None)
+}
+
+/// The ledger that the mark names; 0 where there is no mark.
+fn read_mark(data: &Path) -> Result<LedgerId> {
+    let path = data.join(MARK);
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(LedgerId(0)),
+        Err(e) => return Err(Error::io("read file", &path, e)),
+    };
+    match u64::from_str_radix(text.trim(), 16) {
+        Ok(id) if id != 0 => Ok(LedgerId(id)),
+        // A mark without a readable name is a mark all the same; no ledger has this id.
+        _ => Ok(LedgerId(u64::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "pg_control version number:            1300
+Database system identifier:           7575757575757575757
+Database cluster state:               shut down in recovery
+pg_control last modified:             Mon 23 Nov 2026 10:00:00 AM UTC
+Latest checkpoint location:           1/3000060
+Latest checkpoint's TimeLineID:       2
+Latest checkpoint's PrevTimeLineID:   2
+Minimum recovery ending location:     0/30000D8
+Min recovery ending loc's timeline:   1
+";
+
+    #[test]
+    fn parses_control_data() {
+        let data = parse(TEXT).unwrap();
+        assert_eq!(data.system, SystemId(7_575_757_575_757_575_757));
+        assert_eq!(data.checkpoint, Lsn(0x1_0300_0060));
+        assert_eq!((data.checkpoint_timeline, data.min_recovery_timeline), (Timeline(2), Timeline(1)));
+        assert_eq!(data.state, ControlState::ShutDownInRecovery);
+        assert!(parse(&TEXT.replace("cluster state", "x")).unwrap_err().contains("Database cluster state"));
+        assert!(parse(&TEXT.replace("1/3000060", "zzz")).is_err());
+        assert!(parse(&format!("WARNING: Calculated CRC checksum does not match\n{TEXT}")).is_err());
+    }
+
+    #[test]
+    fn marks() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(read_mark(dir.path()), Ok(LedgerId(0)));
+        write_mark(dir.path(), LedgerId(0xabc)).unwrap();
+        assert_eq!(read_mark(dir.path()), Ok(LedgerId(0xabc)));
+        std::fs::write(dir.path().join(MARK), "junk").unwrap();
+        assert_eq!(read_mark(dir.path()), Ok(LedgerId(u64::MAX)));
+    }
+
+    #[test]
+    fn missing_directory_is_said() {
+        let error = fingerprint(Path::new("/nonexistent/data")).unwrap_err();
+        assert!(error.message.starts_with("could not open data directory \"/nonexistent/data\""), "{error}");
+    }
+}

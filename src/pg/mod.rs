@@ -1,8 +1,14 @@
 //! PostgreSQL: its files, programs, processes and sessions. No decisions.
+pub mod bounded;
 pub mod commands;
 pub mod conf;
 pub mod connect;
 pub mod control;
+pub mod files;
+pub mod follow;
+pub mod place;
 pub mod process;
 pub mod queries;
 pub mod version;
+
+pub use place::Place;

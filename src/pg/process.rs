@@ -1,1 +1,259 @@
-//! PostgreSQL: process.
+//! The processes of an instance: found by what they are, never by `postmaster.pid` (a stale one may name an innocent
+//! process). A process belongs to a data directory if it is ours, runs a `postgres` executable, and its working
+//! directory is the data directory, which PostgreSQL holds for its whole life. Signals go through pidfds that were opened
+//! before the process was recognised, so a recycled pid is never signalled.
+
+use super::Place;
+use super::bounded::Cancel;
+use crate::error::{Error, Result};
+use crate::fsm::event::ControlState;
+use rustix::event::{PollFd, PollFlags};
+use rustix::fd::{AsFd, OwnedFd};
+use rustix::process::{Pid, PidfdFlags, Signal};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How often a stop looks for what is left.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long an immediate shutdown may take before SIGKILL.
+const IMMEDIATE: Duration = Duration::from_millis(1000);
+
+/// How long processes may stay after the control file says that the instance is shut down (a hanging archive_command).
+const AFTER_SHUTDOWN: Duration = Duration::from_millis(500);
+
+/// How long processes may take to vanish after SIGKILL.
+const KILL: Duration = Duration::from_secs(5);
+
+/// A process of an instance.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// It is the postmaster, not one of its children.
+    pub postmaster: bool,
+    fd: OwnedFd,
+}
+
+/// The data directory as the kernel names it in `/proc`; as given, where it cannot be looked up.
+pub fn home(data: &Path) -> PathBuf {
+    std::fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf())
+}
+
+/// The numbers of all processes of the instance, the postmaster included. Zombies do not count.
+pub fn scan(data: &Path) -> Result<Vec<i32>> {
+    let home = home(data);
+    Ok(all_pids()?.into_iter().filter(|pid| belongs(*pid, &home)).collect())
+}
+
+/// The postmaster of a data directory.
+pub fn postmaster(data: &Path) -> Result<Option<Process>> {
+    let home = home(data);
+    let pids: Vec<i32> = all_pids()?.into_iter().filter(|pid| belongs(*pid, &home)).collect();
+    Ok(pids.iter().filter(|pid| leads(**pid, &pids)).find_map(|pid| open(*pid, &home)).map(|mut process| {
+        process.postmaster = true;
+        process
+    }))
+}
+
+/// Whether the process is nobody's child among these and has not taken the title of one.
+fn leads(pid: i32, pids: &[i32]) -> bool {
+    let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let parent = stat_fields(pid).map(|(_, parent)| parent);
+    !title.is_empty() && !title.starts_with(b"postgres:") && parent.is_some_and(|parent| !pids.contains(&parent))
+}
+
+impl Process {
+    /// Whether it has not ended.
+    pub fn alive(&self) -> bool {
+        !self.wait(Duration::ZERO)
+    }
+
+    /// Waits for its end, at most this long; whether it has ended.
+    pub fn wait(&self, time: Duration) -> bool {
+        wait_readable(&self.fd, time)
+    }
+
+    /// Sends a signal; false where it has ended.
+    pub fn signal(&self, signal: Signal) -> bool {
+        rustix::process::pidfd_send_signal(&self.fd, signal).is_ok()
+    }
+
+    /// It is stopped (SIGSTOP, a debugger).
+    pub fn is_stopped(&self) -> bool {
+        stat_fields(self.pid).is_some_and(|(state, _)| matches!(state, b'T' | b't'))
+    }
+}
+
+impl AsFd for Process {
+    /// Readable once the process has ended.
+    fn as_fd(&self) -> rustix::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Whether a descriptor becomes readable within this time.
+pub(super) fn wait_readable(fd: &OwnedFd, time: Duration) -> bool {
+    let time = rustix::event::Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    matches!(rustix::event::poll(&mut fds, Some(&time)), Ok(1..))
+}
+
+fn all_pids() -> Result<Vec<i32>> {
+    let proc = Path::new("/proc");
+    let entries = std::fs::read_dir(proc).map_err(|e| Error::io("open directory", proc, e))?;
+    Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+}
+
+/// Whether the process is one of the instance whose data directory is `home`.
+fn belongs(pid: i32, home: &Path) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    if std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() != Some(me) {
+        return false;
+    }
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if !matches!(name.as_str(), "postgres" | "postgres (deleted)") {
+        return false;
+    }
+    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+    cwd == home || is_told(pid, home)
+}
+
+/// A postmaster that has not yet changed its directory: its `-D` is the data directory.
+fn is_told(pid: i32, home: &Path) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut args = line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned());
+    args.any(|arg| arg == "-D")
+        && args.next().is_some_and(|data| !data.is_empty() && self::home(Path::new(&data)) == home)
+}
+
+/// Whether `pg_ctl` or its shell is still on the way to become the postmaster of this directory.
+pub fn launching(data: &Path) -> Result<bool> {
+    let home = data.as_os_str().as_encoded_bytes();
+    let me = rustix::process::geteuid().as_raw();
+    Ok(all_pids()?.into_iter().any(|pid| {
+        let ours = || std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() == Some(me);
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let named = line.windows(home.len()).any(|part| part == home);
+        let exec = line.windows(5).any(|part| part == b"exec ") || line.windows(6).any(|part| part == b"start\0");
+        named && exec && ours()
+    }))
+}
+
+/// State letter and parent of a process.
+fn stat_fields(pid: i32) -> Option<(u8, i32)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((*fields.next()?.as_bytes().first()?, fields.next()?.parse().ok()?))
+}
+
+/// A handle on the process, if it is (still) one of the instance: the handle first, then the look.
+fn open(pid: i32, home: &Path) -> Option<Process> {
+    let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
+    belongs(pid, home).then_some(Process { pid, postmaster: false, fd })
+}
+
+// ------------------------------------------------------------------------------------------------------------ stopping
+
+/// Stops the instance: fast for at most this long, then immediate, then SIGKILL to all its processes; returns when none
+/// is left. Where the control file says that the shutdown is complete, what remains is killed soon. An error tells which
+/// processes cannot be ended, and why.
+pub fn stop(place: &Place, fast: Duration, cancel: &Cancel) -> Result<()> {
+    if let Some(postmaster) = postmaster(&place.data)? {
+        let frozen = postmaster.is_stopped();
+        if !frozen && !fast.is_zero() {
+            postmaster.signal(Signal::INT);
+            if wait_fast(place, &postmaster, fast, cancel)? {
+                return Ok(());
+            }
+        }
+        // A stopped process takes no signal but SIGKILL.
+        if !frozen && postmaster.alive() {
+            postmaster.signal(Signal::QUIT);
+            if all_gone(place, IMMEDIATE, cancel)? {
+                return Ok(());
+            }
+        }
+    }
+    kill_all(place, cancel)
+}
+
+/// Waits for a fast shutdown. True: nothing is left. False: it takes too long, or it is complete but processes stay.
+fn wait_fast(place: &Place, postmaster: &Process, limit: Duration, cancel: &Cancel) -> Result<bool> {
+    let begun = Instant::now();
+    let mut shut_down: Option<Instant> = None;
+    let mut next_look = begun + Duration::from_millis(300);
+    while begun.elapsed() < limit {
+        cancel.check()?;
+        if postmaster.wait(PAUSE) {
+            return all_gone(place, AFTER_SHUTDOWN, cancel);
+        }
+        if shut_down.is_some_and(|at| at.elapsed() > AFTER_SHUTDOWN) {
+            return kill_all(place, cancel).map(|()| true);
+        }
+        if shut_down.is_none() && Instant::now() >= next_look {
+            let state = super::control::state(place);
+            let complete = matches!(state, Ok(ControlState::ShutDown | ControlState::ShutDownInRecovery));
+            shut_down = complete.then(Instant::now);
+            next_look = Instant::now() + Duration::from_millis(100);
+        }
+    }
+    Ok(false)
+}
+
+fn all_gone(place: &Place, limit: Duration, cancel: &Cancel) -> Result<bool> {
+    let gone = || Ok(scan(&place.data)?.is_empty().then_some(()));
+    Ok(super::bounded::poll(limit, PAUSE, cancel, gone)?.is_some())
+}
+
+/// SIGKILL to every process of the instance, the postmaster first so that it starts no other, until none is left.
+fn kill_all(place: &Place, cancel: &Cancel) -> Result<()> {
+    let end = Instant::now() + KILL;
+    loop {
+        if let Some(postmaster) = postmaster(&place.data)? {
+            postmaster.signal(Signal::KILL);
+        }
+        let home = home(&place.data);
+        let left = scan(&place.data)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        for process in left.iter().filter_map(|pid| open(*pid, &home)) {
+            process.signal(Signal::KILL);
+        }
+        if Instant::now() >= end {
+            return Err(stuck(&left));
+        }
+        cancel.sleep(PAUSE)?;
+    }
+}
+
+fn stuck(left: &[i32]) -> Error {
+    let states = left.iter().map(|pid| match stat_fields(*pid).map(|(state, _)| state) {
+        Some(b'D') => format!("{pid} (waits for a disk, state D)"),
+        Some(state) => format!("{pid} (state {})", state as char),
+        None => pid.to_string(),
+    });
+    Error::new(format!("could not end processes {}", states.collect::<Vec<_>>().join(", ")))
+        .hint("They do not react to SIGKILL while they wait for a disk that does not answer.")
+}
+
+/// Removes a `postmaster.pid` that would keep PostgreSQL from starting although it names a process that is no part of the
+/// instance. Only where no process of the instance was found. Returns the innocent process's number.
+pub fn remove_stale_pid_file(place: &Place) -> Result<Option<i32>> {
+    let path = place.data.join("postmaster.pid");
+    let Some(pid) = pid_in_file(place) else { return Ok(None) };
+    if stat_fields(pid).is_none() || !scan(&place.data)?.is_empty() {
+        return Ok(None);
+    }
+    std::fs::remove_file(&path).map_err(|e| Error::io("remove file", &path, e))?;
+    Ok(Some(pid))
+}
+
+/// The process that `postmaster.pid` names. Not to be trusted, only to be compared.
+pub fn pid_in_file(place: &Place) -> Option<i32> {
+    let text = std::fs::read_to_string(place.data.join("postmaster.pid")).ok()?;
+    text.lines().next()?.trim().parse::<i32>().ok().map(i32::abs)
+}

@@ -1,0 +1,161 @@
+//! Durable changes of small files: replace-and-rename with fsync of the file and its directory. Each call may hang on a
+//! dying disk; the runner makes them on threads that it can abandon. One edit at a time in the whole process, so that
+//! one that was abandoned never overtakes a later one.
+
+use crate::error::{Error, Result};
+use rustix::fs::{Access, Mode};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::time::{Duration, Instant};
+
+/// The longest file that is edited, in bytes.
+const MAX_LENGTH: u64 = 16 << 20;
+
+/// How long an edit waits for the one before it. Waiting without a limit would let an abandoned edit come last.
+const TURN: Duration = Duration::from_millis(500);
+
+static ONE_EDIT: Mutex<()> = Mutex::new(());
+
+fn turn() -> Option<MutexGuard<'static, ()>> {
+    let end = Instant::now() + TURN;
+    loop {
+        match ONE_EDIT.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(guard)) => return Some(guard.into_inner()),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => std::thread::sleep(Duration::from_millis(2)),
+            Err(TryLockError::WouldBlock) => return None,
+        }
+    }
+}
+
+/// Edits a file in place: reads it, and where `edit` changes it, replaces it by rename. Mode and owner stay, a symbolic
+/// link stays a link. On return the file and its directory entry are durable, changed or not. Returns whether it changed.
+pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Vec<u8>) -> Result<bool> {
+    let _one = turn().ok_or_else(|| {
+        Error::new(format!("could not edit file \"{}\": an earlier edit hangs", path.display()))
+            .hint("The disk does not answer.")
+    })?;
+    let target = std::fs::canonicalize(path).map_err(|e| Error::io("open file", path, e))?;
+    let mut file = File::open(&target).map_err(|e| Error::io("open file", &target, e))?;
+    let old = file.metadata().map_err(|e| Error::io("stat file", &target, e))?;
+    let mut text = Vec::new();
+    (&mut file).take(MAX_LENGTH + 1).read_to_end(&mut text).map_err(|e| Error::io("read file", &target, e))?;
+    if text.len() as u64 > MAX_LENGTH {
+        return Err(Error::io("edit file", &target, "it is larger than 16 MiB"));
+    }
+    let new = edit(&text);
+    if new == text {
+        file.sync_all().map_err(|e| Error::io("fsync file", &target, e))?;
+        sync_parent(&target)?;
+        return Ok(false);
+    }
+    rustix::fs::access(&target, Access::WRITE_OK).map_err(|e| {
+        Error::io("write file", &target, std::io::Error::from(e))
+            .hint("The file must be writable by the instance administrator user.")
+    })?;
+    replace(&target, &new, Some(&old))?;
+    Ok(true)
+}
+
+/// Writes a file whole: a new one beside it, fsync, rename, fsync of the directory. With `old`, the new file gets that
+/// file's mode and owner; else its mode is 0600.
+pub fn replace(target: &Path, text: &[u8], old: Option<&std::fs::Metadata>) -> Result<()> {
+    let new = beside(target);
+    let written = write_new(&new, text, old);
+    let renamed = written.and_then(|()| {
+        std::fs::rename(&new, target).map_err(|e| {
+            Error::new(format!("could not rename file \"{}\" to \"{}\": {e}", new.display(), target.display()))
+        })
+    });
+    if renamed.is_err() {
+        // Best effort: the error that is reported is the first one.
+        let _ = std::fs::remove_file(&new);
+    }
+    renamed?;
+    sync_parent(target)
+}
+
+fn write_new(new: &Path, text: &[u8], old: Option<&std::fs::Metadata>) -> Result<()> {
+    let _ = std::fs::remove_file(new);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let mut file = options.open(new).map_err(|e| Error::io("create file", new, e))?;
+    file.write_all(text).map_err(|e| Error::io("write file", new, e))?;
+    if let Some(old) = old {
+        keep_owner(&file, new, old)?;
+    }
+    file.sync_all().map_err(|e| Error::io("fsync file", new, e))
+}
+
+fn keep_owner(file: &File, new: &Path, old: &std::fs::Metadata) -> Result<()> {
+    let now = file.metadata().map_err(|e| Error::io("stat file", new, e))?;
+    if (now.uid(), now.gid()) != (old.uid(), old.gid()) {
+        let (uid, gid) = (rustix::process::Uid::from_raw(old.uid()), rustix::process::Gid::from_raw(old.gid()));
+        let uid = (now.uid() != old.uid()).then_some(uid);
+        rustix::fs::fchown(file, uid, Some(gid)).map_err(|e| {
+            Error::io("keep the owner of file", new, std::io::Error::from(e))
+                .hint("The configuration file must belong to the instance administrator user.")
+        })?;
+    }
+    rustix::fs::fchmod(file, Mode::from_raw_mode(old.mode() & 0o7777))
+        .map_err(|e| Error::io("set the mode of file", new, std::io::Error::from(e)))
+}
+
+/// Makes sure that an empty file is there, durably.
+pub fn touch(path: &Path) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(path).map_err(|e| Error::io("create file", path, e))?;
+    file.sync_all().map_err(|e| Error::io("fsync file", path, e))?;
+    sync_parent(path)
+}
+
+/// Makes a directory entry durable.
+pub fn sync_parent(path: &Path) -> Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("fsync directory", dir, e))
+}
+
+/// The name of the new file while it is written. It does not end in `.conf`, so that no `include_dir` reads it.
+fn beside(target: &Path) -> PathBuf {
+    let mut name = target.file_name().unwrap_or_default().to_os_string();
+    name.push(".mc_new");
+    target.with_file_name(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn shout(text: &[u8]) -> Vec<u8> {
+        text.to_ascii_uppercase()
+    }
+
+    /// One test: edits exclude each other in the whole process.
+    #[test]
+    fn edits_in_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        std::fs::write(&real, "abc").unwrap();
+        std::fs::set_permissions(&real, std::fs::Permissions::from_mode(0o640)).unwrap();
+        symlink("real", &link).unwrap();
+        assert_eq!(edit(&link, shout), Ok(true));
+        assert_eq!(edit(&link, shout), Ok(false));
+        assert_eq!(std::fs::read(&real).unwrap(), b"ABC");
+        assert!(link.is_symlink());
+        assert_eq!(real.metadata().unwrap().mode() & 0o7777, 0o640);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+
+        let error = edit(&dir.path().join("none"), shout).unwrap_err();
+        assert!(error.message.starts_with("could not open file"), "{error}");
+
+        touch(&dir.path().join("signal")).unwrap();
+        assert_eq!(std::fs::read(dir.path().join("signal")).unwrap(), b"");
+        let _held = ONE_EDIT.lock().unwrap();
+        assert!(edit(&real, shout).unwrap_err().message.contains("an earlier edit hangs"));
+    }
+}

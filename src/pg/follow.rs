@@ -1,0 +1,184 @@
+//! Makes a data directory a standby's: `standby.signal`, and `primary_conninfo` in `postgresql.auto.conf` as
+//! `pg_basebackup -R` writes it. Text to text but for [`follow`], which writes. Called by the runner.
+
+use super::conf::{self, Elsewhere};
+use super::{Place, files};
+use crate::error::{Error, Result};
+
+const CONNINFO: &str = "primary_conninfo";
+
+/// Where the primary is, and as what this server connects.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Upstream {
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database user; only used where no `primary_conninfo` gives one.
+    pub user: String,
+    /// This server's name in the primary's `synchronous_standby_names`.
+    pub application_name: String,
+}
+
+impl Upstream {
+    /// Takes `host:port` apart; an IPv6 address stands in brackets.
+    pub fn parse(address: &str, user: &str, application_name: &str) -> Result<Upstream> {
+        let bad = || Error::new(format!("\"{address}\" is not of the form host:port"));
+        let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().map_err(|_| bad())?;
+        if host.is_empty() {
+            return Err(bad());
+        }
+        Ok(Upstream { host: host.into(), port, user: user.into(), application_name: application_name.into() })
+    }
+}
+
+/// Writes `standby.signal` and `primary_conninfo`, durably: first the signal, so that a directory that is half done
+/// starts as a standby.
+pub fn follow(place: &Place, upstream: &Upstream) -> Result<()> {
+    files::touch(&place.data.join("standby.signal"))?;
+    let auto = place.data.join("postgresql.auto.conf");
+    if !auto.exists() {
+        files::touch(&auto)?;
+    }
+    let main = std::fs::read(&place.config_file).unwrap_or_default();
+    let included = conf::elsewhere(CONNINFO, &place.config_file, &place.data);
+    let outside = included.into_iter().rfind(|entry: &Elsewhere| entry.file != auto).map(|entry| entry.value);
+    let outside = outside.or_else(|| present(&main));
+    files::edit(&auto, |text| set_conninfo(text, outside.as_deref(), upstream))?;
+    Ok(())
+}
+
+/// The `application_name` with which the instance connects to a primary, as its files say; `None` where they give none.
+pub fn application_name(place: &Place) -> Option<String> {
+    let outside = conf::elsewhere(CONNINFO, &place.config_file, &place.data);
+    let winner = outside.into_iter().rfind(|entry| entry.wins).map(|entry| entry.value);
+    let conninfo = winner.or_else(|| present(&std::fs::read(&place.config_file).ok()?))?;
+    parse_conninfo(&conninfo)?.into_iter().rfind(|(key, _)| key == "application_name").map(|(_, value)| value)
+}
+
+fn present(text: &[u8]) -> Option<String> {
+    let settings = text.split(|b| *b == b'\n').filter_map(conf::parse_line);
+    settings.filter(|setting| setting.name == CONNINFO).last().map(|setting| setting.value())
+}
+
+/// The text of `postgresql.auto.conf` with `primary_conninfo` set for `upstream`. Other keys of the present value, there
+/// or else `outside`, are kept (password, passfile, sslmode).
+fn set_conninfo(text: &[u8], outside: Option<&str>, upstream: &Upstream) -> Vec<u8> {
+    let old = present(text).filter(|value| !value.is_empty()).or_else(|| outside.map(str::to_owned));
+    let kept = old.as_deref().and_then(parse_conninfo).unwrap_or_default();
+    let value = conninfo(kept, upstream);
+    let line = format!("{CONNINFO} = {}", conf::quote(&value));
+    let is_ours = |line: &[u8]| conf::parse_line(line).is_some_and(|setting| setting.name == CONNINFO);
+    match text.split(|b| *b == b'\n').filter(|line| is_ours(line)).count() {
+        0 => conf::append_line(text, line.as_bytes()),
+        _ => conf::map_lines(text, |_, old| is_ours(old).then(|| line.clone().into_bytes())),
+    }
+}
+
+fn conninfo(mut keys: Vec<(String, String)>, upstream: &Upstream) -> String {
+    if !keys.iter().any(|(key, _)| key == "user") {
+        keys.insert(0, ("user".into(), upstream.user.clone()));
+    }
+    let ours = ["host", "hostaddr", "port", "application_name"];
+    keys.retain(|(key, _)| !ours.contains(&key.as_str()));
+    keys.push(("host".into(), upstream.host.clone()));
+    keys.push(("port".into(), upstream.port.to_string()));
+    keys.push(("application_name".into(), upstream.application_name.clone()));
+    keys.iter().map(|(key, value)| format!("{key}={}", conninfo_value(value))).collect::<Vec<_>>().join(" ")
+}
+
+fn conninfo_value(value: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:/@%+,".contains(&b);
+    if !value.is_empty() && value.bytes().all(plain) {
+        return value.to_owned();
+    }
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
+/// The keys of a connection string in libpq's `key=value` form; `None` for a URI or what libpq would refuse.
+pub fn parse_conninfo(text: &str) -> Option<Vec<(String, String)>> {
+    let mut chars = text.chars().peekable();
+    let mut keys = Vec::new();
+    loop {
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if chars.peek().is_none() {
+            return Some(keys);
+        }
+        let mut key = String::new();
+        while let Some(c) = chars.next_if(|c| *c != '=' && !c.is_whitespace()) {
+            key.push(c);
+        }
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        if key.is_empty() || key.contains(':') || chars.next() != Some('=') {
+            return None;
+        }
+        while chars.next_if(|c| c.is_whitespace()).is_some() {}
+        let quoted = chars.next_if_eq(&'\'').is_some();
+        let mut value = String::new();
+        loop {
+            match chars.next() {
+                Some('\\') => value.push(chars.next()?),
+                Some('\'') if quoted => break,
+                Some(c) if !quoted && c.is_whitespace() => break,
+                Some(c) => value.push(c),
+                None if quoted => return None,
+                None => break,
+            }
+        }
+        keys.push((key, value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn upstream() -> Upstream {
+        Upstream::parse("[::1]:5433", "postgres", "nd 2").unwrap()
+    }
+
+    fn check(text: &str, outside: Option<&str>, expected: &str) {
+        assert_eq!(String::from_utf8_lossy(&set_conninfo(text.as_bytes(), outside, &upstream())), expected);
+    }
+
+    #[test]
+    fn writes_conninfo() {
+        let tail = "host=::1 port=5433 application_name=''nd 2'''";
+        check("", None, &format!("primary_conninfo = 'user=postgres {tail}\n"));
+        check(
+            "# auto\nprimary_conninfo = 'user=rep password=''s e\\\\\\\\c'' sslmode=prefer host=old hostaddr=1.2.3.4 port=1'\na = 'b'\n",
+            None,
+            &format!("# auto\nprimary_conninfo = 'user=rep password=''s e\\\\\\\\c'' sslmode=prefer {tail}\na = 'b'\n"),
+        );
+        check(
+            "a = 'b'",
+            Some("user=o passfile=/p"),
+            &format!("a = 'b'\nprimary_conninfo = 'user=o passfile=/p {tail}\n"),
+        );
+        check("primary_conninfo = 'postgresql://x/y'\n", None, &format!("primary_conninfo = 'user=postgres {tail}\n"));
+    }
+
+    #[test]
+    fn parses_addresses() {
+        let ok = |text: &str| Upstream::parse(text, "u", "a").map(|u| (u.host, u.port));
+        assert_eq!(ok("h:1").unwrap(), ("h".into(), 1));
+        assert_eq!(ok("[fe80::1]:5432").unwrap(), ("fe80::1".into(), 5432));
+        assert!(ok("h").is_err() && ok(":5").is_err() && ok("h:70000").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn values_survive(value in "[ -~]{0,12}") {
+            let text = format!("a={} b='2'", conninfo_value(&value));
+            prop_assert_eq!(parse_conninfo(&text), Some(vec![("a".into(), value), ("b".into(), "2".into())]));
+        }
+
+        #[test]
+        fn junk_does_not_panic(text in "\\PC{0,40}") {
+            let _ = parse_conninfo(&text);
+        }
+    }
+}
