@@ -1,2 +1,9 @@
 //! `mc_ctl`: the command and the controller.
-fn main() {}
+
+use mirroring_controller::{cli, daemon::watcher};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // The watcher and the controller are this program too, started by it under a name of their own.
+    watcher::dispatch().map_or_else(cli::main, ExitCode::from)
+}

@@ -1,1 +1,180 @@
-//! The command line: what was typed, and one file per verb that is more than a request to the controller.
+//! The command line of `mc_ctl`: what was typed, and the exit code it ends with (CONTRACT sections 2 and 3).
+//!
+//! Results go to standard output; errors, hints and what is waited for to standard error. Decides nothing: every change
+//! is a request to the controller of this host, which may refuse it. Must start fast: a command that only talks to the
+//! controller reads `network.conf` and `ID.conf` and opens one socket. Called by `bin/mc_ctl.rs`.
+
+mod args;
+mod call;
+mod history;
+mod start;
+mod status;
+mod stop;
+
+pub use args::{Cli, command};
+
+use crate::config::{Config, Remark};
+use crate::error::Error;
+use crate::fsm::event::Request;
+use crate::messages::catalogue;
+use args::{Common, Verb};
+use clap::Parser;
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// How a command ends (CONTRACT section 3).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(crate) enum Exit {
+    /// It did what was asked.
+    Done = 0,
+    /// It failed; the message says why.
+    Failed = 1,
+    /// Wrong usage or configuration.
+    Usage = 2,
+    /// The controller does not run.
+    NotRunning = 3,
+    /// The present state does not allow it.
+    Refused = 4,
+    /// It did not end in time.
+    TimedOut = 5,
+}
+
+/// A command that did not succeed: its exit code, and what is said on standard error.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Failure {
+    exit: Exit,
+    error: Error,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Failure {
+        Failure { exit, error: Error::new(message) }
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Failure {
+        self.error.hint = hint.into();
+        self
+    }
+
+    fn usage(error: Error) -> Failure {
+        Failure { exit: Exit::Usage, error }
+    }
+
+    fn failed(error: Error) -> Failure {
+        Failure { exit: Exit::Failed, error }
+    }
+}
+
+/// What a verb comes to: the exit code of the process.
+pub(crate) type Ended = std::result::Result<u8, Failure>;
+
+/// `mc_ctl`, whole: reads the command line, does it, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // --help and --version end here too, with 0.
+            let _ = told.print();
+            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    match run(&cli.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            say(&format!("mc_ctl: {}\n", failure.error));
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(verb: &Verb) -> Ended {
+    if let Verb::Explain { message } = verb {
+        return explain(message);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Err(Failure::new(Exit::Usage, "cannot be run as root").hint(
+            "Run it as the instance administrator user, who owns the data directory: su - USER -c 'mc_ctl ...'",
+        ));
+    }
+    match verb {
+        Verb::Start(args) => start::run(args),
+        Verb::Stop(args) => stop::run(args),
+        Verb::Status(args) => status::run(args),
+        Verb::Switch(args) => call::change("switch", args, Request::Switch, "switched"),
+        Verb::Detach(args) => call::change("detach", args, Request::Detach, "the standby is detached"),
+        Verb::EnableFailover(common) => call::failover(common, true),
+        Verb::DisableFailover(common) => call::failover(common, false),
+        Verb::History(args) => history::run(args),
+        Verb::Explain { message } => explain(message),
+        Verb::Rebuild(_) => Err(not_yet("rebuild")),
+        Verb::Init(_) => Err(not_yet("init")),
+        Verb::Check(_) => Err(not_yet("check")),
+    }
+}
+
+fn explain(message: &str) -> Ended {
+    let entry = catalogue::parse_number(message).and_then(catalogue::find);
+    let Some(entry) = entry else {
+        return Err(Failure::new(Exit::Usage, format!("there is no message \"{message}\""))
+            .hint("Give the number at the end of a message, such as MCA00062."));
+    };
+    print(&entry.explain());
+    Ok(0)
+}
+
+fn not_yet(what: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{what} is not yet supported"))
+}
+
+impl Common {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        let given = self.directory.clone().or_else(|| std::env::var_os("MCCONTROLDIR").map(PathBuf::from));
+        given.filter(|d| !d.as_os_str().is_empty()).ok_or_else(|| {
+            Failure::new(Exit::Usage, "no management directory specified and environment variable MCCONTROLDIR unset")
+                .hint("Give it with -M DIR.")
+        })
+    }
+
+    /// The whole configuration, checked.
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(&self.directory()?, self.local_server.as_deref()).map_err(Failure::usage)
+    }
+
+    /// As much of it as talking to the controller takes.
+    fn client_config(&self) -> Result<Config, Failure> {
+        Config::load_for_client(&self.directory()?, self.local_server.as_deref()).map_err(Failure::usage)
+    }
+}
+
+/// Writes a result. A reader who has gone away (`| head`) is no failure of ours.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
+        std::process::exit(i32::from(Exit::Done as u8));
+    }
+}
+
+/// Writes to standard error.
+fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
+fn say_remark(remark: &Remark) {
+    let level = match remark.level {
+        crate::config::Level::Notice => "NOTICE",
+        crate::config::Level::Warning => "WARNING",
+    };
+    let hint = if remark.hint.is_empty() { String::new() } else { format!("\nHINT: {}", remark.hint) };
+    say(&format!("mc_ctl: {level}: {}{hint}\n", remark.text));
+}
+
+/// Whether results may be coloured: a terminal, and <https://no-color.org>.
+fn coloured() -> crate::status::Colour {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+    match std::io::stdout().is_terminal() && !plain && std::env::var_os("TERM").is_none_or(|t| t != "dumb") {
+        true => crate::status::Colour::Always,
+        false => crate::status::Colour::Never,
+    }
+}

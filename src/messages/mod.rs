@@ -11,6 +11,7 @@ mod said;
 mod sink;
 
 pub use said::{Names, Tell};
+pub(crate) use sink::utc;
 pub use sink::{Facility, Output, flush, init};
 
 use crate::fsm::event::Say;

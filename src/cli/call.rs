@@ -1,0 +1,106 @@
+//! Requests to the controller of this host, and what their answers come to.
+
+use super::args::{Change, Common};
+use super::{Ended, Exit, Failure, not_yet, print};
+use crate::config::Config;
+use crate::daemon::control::{Answer, Call, CallError, Snapshot, call};
+use crate::fsm::event::{Reply, Request};
+use std::time::Duration;
+
+/// How long the controller may take to tell what it knows: it is served from memory.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// How much longer than the request's own limit its answer is waited for.
+const GRACE: Duration = Duration::from_secs(2);
+/// "No limit" (`remote_call_timeout = 0`), as a number.
+const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
+
+/// What the controller knows.
+pub(super) fn snapshot(config: &Config) -> Result<Box<Snapshot>, Failure> {
+    match ask(config, &Call::Status, STATUS_LIMIT)? {
+        Answer::Status(snapshot) => Ok(snapshot),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Whether a controller answers.
+pub(super) fn is_running(config: &Config) -> Result<bool, Failure> {
+    match ask(config, &Call::Ping, STATUS_LIMIT) {
+        Ok(_) => Ok(true),
+        Err(failure) if failure.exit == Exit::NotRunning => Ok(false),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Has something changed, and waits for it.
+pub(super) fn request(config: &Config, request: Request, limit: Duration) -> Result<(), Failure> {
+    let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+    match ask(config, &Call::Request { request, limit_ms }, limit + GRACE)? {
+        Answer::Reply(Reply::Done) => Ok(()),
+        Answer::Reply(Reply::Refused(why)) => Err(Failure::new(Exit::Refused, why)),
+        Answer::Reply(Reply::Failed(why)) => Err(Failure::new(Exit::Failed, why)),
+        Answer::Reply(Reply::TimedOut(how)) => Err(Failure::new(Exit::TimedOut, how)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// `-t`, else `remote_call_timeout`.
+pub(super) fn limit(config: &Config, seconds: Option<u64>) -> Duration {
+    match (seconds, config.server.remote_call_timeout_ms) {
+        (Some(seconds), _) => Duration::from_secs(seconds),
+        (None, Some(ms)) => Duration::from_millis(ms),
+        (None, None) => NO_LIMIT,
+    }
+}
+
+/// `switch` and `detach`.
+pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> Ended {
+    if args.force || args.no_fencing || args.yes {
+        return Err(not_yet(&format!("{verb} --force")));
+    }
+    let config = args.common.client_config()?;
+    request(&config, what, limit(&config, args.seconds))?;
+    let primary = snapshot(&config).ok().and_then(|s| {
+        let view = s.report.view?;
+        Some(s.servers[view.primary.index()].id.clone())
+    });
+    match primary {
+        Some(id) => print(&format!("{done}; server \"{id}\" is the primary\n")),
+        None => print(&format!("{done}\n")),
+    }
+    Ok(0)
+}
+
+/// `enable-failover` and `disable-failover`.
+pub(super) fn failover(common: &Common, on: bool) -> Ended {
+    let config = common.client_config()?;
+    request(&config, Request::Failover(on), limit(&config, None))?;
+    print(&format!("automatic switch and disconnection are {}\n", if on { "enabled" } else { "disabled" }));
+    Ok(0)
+}
+
+fn ask(config: &Config, what: &Call, limit: Duration) -> Result<Answer, Failure> {
+    match call(&config.run_dir(), what, limit) {
+        Ok(Answer::Busy(text)) => Err(Failure::new(Exit::Refused, text)),
+        Ok(answer) => Ok(answer),
+        Err(CallError::NotRunning) => Err(not_running(config)),
+        Err(CallError::TimedOut) => {
+            Err(Failure::new(Exit::TimedOut, format!("the controller of server \"{}\" does not answer", config.id))
+                .hint("Its log, and syslog, may say why; \"mc_ctl stop -e\" ends it and leaves the instance alone."))
+        }
+        Err(CallError::Failed(error)) => Err(Failure::failed(error)),
+    }
+}
+
+fn not_running(config: &Config) -> Failure {
+    Failure::new(Exit::NotRunning, format!("the controller of server \"{}\" is not running", config.id))
+        .hint("\"mc_ctl start\" starts it.")
+}
+
+fn unexpected(answer: &Answer) -> Failure {
+    let what = match answer {
+        Answer::Bad(text) => text.clone(),
+        other => format!("{other:?}"),
+    };
+    Failure::new(Exit::Failed, format!("the controller did not understand the command: {what}"))
+        .hint("It may be of another version than this mc_ctl: mc_ctl --version, mc_ctl status --format json.")
+}

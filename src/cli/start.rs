@@ -1,0 +1,148 @@
+//! `mc_ctl start`.
+
+use super::args::Start;
+use super::{Ended, Exit, Failure, call, not_yet, print, say, say_remark};
+use crate::config::Config;
+use crate::daemon::control::Snapshot;
+use crate::daemon::{self, watcher};
+use crate::fsm::event::{Request, StartedBy};
+use crate::fsm::report::{HostRole, Progress};
+use crate::fsm::types::Mode;
+use std::hash::{BuildHasher, Hasher};
+use std::time::{Duration, Instant};
+
+/// How often the controller is asked how far it has come.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long nothing is said about what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+const OFF: &str = "automatic switch and disconnection are off: failures are only reported\n\
+                   HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
+
+pub(super) fn run(args: &Start) -> Ended {
+    for (given, what) in [
+        (args.async_connect_arbiter, "start --async-connect-arbiter"),
+        (args.adopt_data, "start --adopt-data"),
+        (args.yes, "start --yes"),
+    ] {
+        if given {
+            return Err(not_yet(what));
+        }
+    }
+    let begin = Instant::now();
+    let limit = Duration::from_secs(args.seconds);
+    let failover = match (args.failover, args.no_failover) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    };
+    let config = args.common.config()?;
+    let running = call::is_running(&config)?;
+    if running {
+        start_in_running_controller(&config, args, failover, limit)?;
+    } else {
+        config.remarks.iter().for_each(say_remark);
+        let by = StartedBy::Operator { instance: !args.mc_only, failover };
+        if args.foreground {
+            if failover.is_none() {
+                say(&format!("mc_ctl: NOTICE: {OFF}\n"));
+            }
+            let log = env_logger::Env::default().default_filter_or("off");
+            let _ = env_logger::Builder::from_env(log).try_init();
+            return daemon::run(config, by, random(), true).map_err(Failure::failed);
+        }
+        watcher::start_detached(&config, by, limit).map_err(Failure::failed)?;
+    }
+    if args.mc_only || args.no_wait {
+        print(&format!("the controller of server \"{}\" is started\n", config.id));
+        if failover.is_none() && !running {
+            say(&format!("mc_ctl: NOTICE: {OFF}\n"));
+        }
+        return Ok(0);
+    }
+    wait(&config, begin, limit, failover)
+}
+
+/// Starts the instance where only the controller runs.
+fn start_in_running_controller(
+    config: &Config,
+    args: &Start,
+    failover: Option<bool>,
+    limit: Duration,
+) -> Result<(), Failure> {
+    let snapshot = call::snapshot(config)?;
+    let own = &snapshot.report.servers[config.me.index()];
+    let up = matches!(own.role, HostRole::Primary | HostRole::Standby)
+        && own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|p| p == "postmaster"));
+    if up || args.mc_only || args.foreground {
+        return Err(Failure::new(Exit::Refused, format!("the controller of server \"{}\" is already running", config.id))
+            .hint("\"mc_ctl status\" shows its state; \"mc_ctl enable-failover\" and \"disable-failover\" change the setting."));
+    }
+    call::request(config, Request::Start { failover }, limit)
+}
+
+/// Waits until the start has come as far as it can, and says how far that is.
+fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>) -> Ended {
+    let id = &config.id;
+    let mut said = String::new();
+    loop {
+        let snapshot = call::snapshot(config).map_err(|failure| match failure.exit {
+            Exit::NotRunning => Failure::new(Exit::Failed, format!("the controller of server \"{id}\" has ended"))
+                .hint(format!("\"{}\" and syslog say why.", config.run_dir().join("log").display())),
+            _ => failure,
+        })?;
+        let late = begin.elapsed() >= limit;
+        let primary = snapshot.report.servers[config.me.index()].role == HostRole::Primary;
+        let waits_for = match &snapshot.report.progress {
+            Progress::Settled => return Ok(started(config, &snapshot, None, failover)),
+            Progress::Running(what) if primary || late => {
+                return Ok(started(config, &snapshot, Some(what), failover));
+            }
+            Progress::Refused(why) => {
+                let advice = snapshot.report.advice.join("\nHINT: ");
+                return Err(Failure::new(Exit::Refused, format!("server \"{id}\" is not started: {why}")).hint(advice));
+            }
+            Progress::Running(what) | Progress::Waiting(what) => what,
+        };
+        if late {
+            let text = format!("server \"{id}\" was not started within {} s: {waits_for}", limit.as_secs());
+            return Err(Failure::new(Exit::TimedOut, text)
+                .hint("The controller runs and goes on trying; \"mc_ctl status\" shows how far it is."));
+        }
+        if begin.elapsed() > PATIENCE && *waits_for != said {
+            said.clone_from(waits_for);
+            say(&format!("mc_ctl: waiting: {said}\n"));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Says what has been started as what. Where the pair is not mirrored, `waits_for` is what it waits for.
+fn started(config: &Config, snapshot: &Snapshot, waits_for: Option<&String>, failover: Option<bool>) -> u8 {
+    let report = &snapshot.report;
+    let id = &config.id;
+    let role = match report.servers[config.me.index()].role {
+        HostRole::Primary => "is started as primary",
+        HostRole::Standby => "is started as standby",
+        HostRole::InactivatedPrimary | HostRole::InactivatedStandby => "has its controller started, not its instance",
+        HostRole::Unknown => "is started",
+    };
+    let mirrored = report.view.is_some_and(|view| view.mode == Mode::Mirrored) && waits_for.is_none();
+    let pair = match (mirrored, waits_for) {
+        (true, _) => "mirrored".to_owned(),
+        (false, Some(what)) if !what.is_empty() => format!("not mirrored yet: {what}"),
+        _ => "not mirrored".to_owned(),
+    };
+    print(&format!("server \"{id}\" {role}; {pair}\n"));
+    for advice in &report.advice {
+        say(&format!("HINT: {advice}\n"));
+    }
+    if failover.is_none() && !report.failover {
+        say(&format!("mc_ctl: NOTICE: {OFF}\n"));
+    }
+    0
+}
+
+/// Names this start; need not be secret, only unlike any other.
+fn random() -> u64 {
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

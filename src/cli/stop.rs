@@ -1,0 +1,47 @@
+//! `mc_ctl stop`.
+
+use super::args::Stop;
+use super::{Ended, Exit, Failure, call, print, say};
+use crate::config::Config;
+use crate::daemon::watcher;
+use crate::fsm::event::Request;
+use std::time::{Duration, Instant};
+
+/// How long a controller may take to end after it has said that it is done.
+const GONE: Duration = Duration::from_secs(5);
+
+pub(super) fn run(args: &Stop) -> Ended {
+    let config = args.common.client_config()?;
+    let id = &config.id;
+    if args.emergency {
+        return match watcher::kill(&config.run_dir()).map_err(Failure::failed)? {
+            true => {
+                print(&format!("the controller of server \"{id}\" is ended; its instance is left as it is\n"));
+                Ok(0)
+            }
+            false => Err(Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))),
+        };
+    }
+    let request = Request::Stop { instance: !args.mc_only, all: args.all };
+    call::request(&config, request, call::limit(&config, args.seconds))?;
+    wait_until_gone(&config)?;
+    print(&match (args.mc_only, args.all) {
+        (true, _) => format!("the controller of server \"{id}\" is stopped; its instance is left as it is\n"),
+        (false, true) => "both servers are stopped\n".to_owned(),
+        (false, false) => format!("server \"{id}\" is stopped\n"),
+    });
+    Ok(0)
+}
+
+/// So that a start right after the stop finds nobody there.
+fn wait_until_gone(config: &Config) -> Result<(), Failure> {
+    let begin = Instant::now();
+    while call::is_running(config)? {
+        if begin.elapsed() > GONE {
+            say("mc_ctl: WARNING: what was asked for is done, but the controller has not ended yet\n");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
