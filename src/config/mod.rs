@@ -3,9 +3,13 @@
 //! Called once by each program at its start. Reads files and asks this machine about its addresses; changes nothing,
 //! logs nothing (what is to be told is returned as [`Remark`]s), and never connects to an instance or a member.
 
+mod assignments;
+mod instance;
 pub mod key;
+mod local;
 pub mod network;
 pub mod params;
+mod perms;
 pub mod server_file;
 
 pub use key::{Key, Secret};
@@ -13,9 +17,10 @@ pub use network::{MemberLine, Network};
 pub use params::Parameter;
 pub use server_file::ServerFile;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fsm::event::{OnSilence, Settings};
 use crate::fsm::types::Server;
+use server_file::Surroundings;
 use std::path::{Path, PathBuf};
 
 /// How serious a [`Remark`] is.
@@ -60,15 +65,43 @@ pub struct Config {
 impl Config {
     /// Reads and checks everything, the instance's directories included. `local_server` is the option's identifier.
     pub fn load(dir: &Path, local_server: Option<&str>) -> Result<Config> {
-        let _ = (dir, local_server);
-        Err(crate::error::Error::new("the configuration cannot be read yet"))
+        Config::read(dir, local_server, true)
     }
 
     /// As [`Config::load`], for commands that only talk to the controller: looks at nothing of the instance, so that
-    /// it works when the data directory's disk has failed. `config_file`, `bin_dir` are then as in the file or empty,
-    /// and `major_version` is 0.
+    /// it works when the data directory's disk has failed. `config_file` and `bin_dir` are then as in the file or
+    /// empty, and `major_version` is 0.
     pub fn load_for_client(dir: &Path, local_server: Option<&str>) -> Result<Config> {
-        Config::load(dir, local_server)
+        Config::read(dir, local_server, false)
+    }
+
+    fn read(dir: &Path, local_server: Option<&str>, instance: bool) -> Result<Config> {
+        let dir = management_directory(dir)?;
+        let sample = |name: &str| format!("Make it from the sample {name}, or with mc_ctl init.");
+        let path = dir.join("network.conf");
+        let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
+        if let Some(arbiter) = &network.arbiter {
+            return Err(network::in_line(&path, arbiter.line, "an arbiter is not yet supported by this version")
+                .hint("Take the line out."));
+        }
+        let me = match instance {
+            true => local::resolve(&path, &network, local_server)?,
+            false => local::resolve_for_client(&dir, &path, &network, local_server)?,
+        };
+        let own = &network.servers[me.index()];
+        check_run_dir(&dir.join(&own.id))?;
+        let path = dir.join("mc.key");
+        let missing = format!(
+            "Copy it from the other server, or make it once for all: (umask 077; openssl rand -hex 32 > \"{}\")",
+            path.display()
+        );
+        let key = Key::parse(&path, &perms::read_private(&path, &missing)?)?;
+        let path = dir.join(format!("{}.conf", own.id));
+        let text = perms::read_private(&path, &sample("server.conf"))?;
+        let around = Surroundings { path: &path, dir: &dir, own, arbiter: network.arbiter.is_some(), instance };
+        let (server, mut remarks) = ServerFile::read(&text, &around)?;
+        remarks.extend(network_remarks(&network));
+        Ok(Config { id: own.id.clone(), dir, me, network, server, key, remarks })
     }
 
     /// `DIR/ID`: control socket, pid, ledger, history.
@@ -126,6 +159,65 @@ impl Config {
     }
 }
 
+/// The management directory's absolute path, checked.
+fn management_directory(dir: &Path) -> Result<PathBuf> {
+    let absolute = dir.canonicalize().map_err(|cause| {
+        Error::io("open management directory", dir, cause).hint("Name it with -M or in MCCONTROLDIR.")
+    })?;
+    if !absolute.as_os_str().as_encoded_bytes().iter().all(u8::is_ascii_graphic) {
+        return Err(Error::new(format!(
+            "management directory \"{}\" has a space or a character beyond ASCII in its path",
+            absolute.display()
+        )));
+    }
+    let meta = absolute.metadata().map_err(|cause| Error::io("read the attributes of", &absolute, cause))?;
+    perms::check_directory(&absolute, &meta)?;
+    Ok(absolute)
+}
+
+/// The directory of run-time files is made at the first start.
+fn check_run_dir(path: &Path) -> Result<()> {
+    match path.metadata() {
+        Ok(meta) => perms::check_directory(path, &meta),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) => Err(Error::io("read the attributes of", path, cause)),
+    }
+}
+
+/// The ports that the kernel picks from for a socket that asks for none.
+fn ephemeral_ports() -> Option<std::ops::RangeInclusive<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let (low, high) = text.trim().split_once(char::is_whitespace)?;
+    Some(low.parse().ok()?..=high.trim().parse().ok()?)
+}
+
+/// What is allowed in `network.conf` but may surprise.
+fn network_remarks(network: &Network) -> Vec<Remark> {
+    let mut remarks = Vec::new();
+    let ephemeral = ephemeral_ports();
+    for line in &network.servers {
+        for port in &line.ports {
+            let Some(range) = ephemeral.as_ref().filter(|range| range.contains(port)) else { continue };
+            remarks.push(Remark::notice(
+                format!(
+                    "port {port} of \"{}\" is one that the system gives to any program ({} to {})",
+                    line.id,
+                    range.start(),
+                    range.end()
+                ),
+                "Choose a port outside, or reserve it in net.ipv4.ip_local_reserved_ports.",
+            ));
+        }
+        if line.id.len() >= 64 {
+            remarks.push(Remark::notice(
+                format!("identifier \"{}\" is longer than the 63 bytes that PostgreSQL keeps of a name", line.id),
+                "Give a shorter application_name in this server's primary_conninfo.",
+            ));
+        }
+    }
+    remarks
+}
+
 /// (timeout + interval) x (retry + 1), in ms (guide, table 3.1); saturates, since each may be as large as 2147483647.
 pub fn detection_ms(interval_ms: u64, timeout_ms: u64, retry: u32) -> u64 {
     interval_ms.saturating_add(timeout_ms).saturating_mul(u64::from(retry) + 1)
@@ -142,7 +234,7 @@ impl Remark {
         Remark { level: Level::Warning, text: text.into(), hint: hint.into() }
     }
 
-    /// What can happen without an arbiter when nothing else was chosen (CONTRACT, issue of `heartbeat_error_action`).
+    /// What can happen where there is no arbiter and nothing else was chosen (PROTOCOL section 6).
     pub fn fallback(set_in_file: bool, action: OnSilence) -> Option<Remark> {
         if set_in_file || action != OnSilence::Fallback {
             return None;

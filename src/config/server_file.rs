@@ -1,9 +1,15 @@
-//! `ID.conf`: one server's parameters (CONTRACT section 5).
+//! `ID.conf`: one server's parameters (CONTRACT section 5), from text to checked values with the defaults filled in.
 
+use super::assignments::{self, Assignment};
+use super::instance;
 use super::key::Secret;
-use super::params::Parameter;
+use super::network::{MemberLine, in_line};
+use super::params::{Kind, Parameter, Preset, Row, TABLE, Value, suggest};
+use super::{Remark, perms};
+use crate::error::{Error, Result};
 use crate::fsm::event::{OnInstanceSilence, OnSilence};
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// `ID.conf`, checked, with defaults in place of what it does not set.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -88,4 +94,267 @@ pub struct ServerFile {
     pub core_file_path: PathBuf,
     /// What [`super::Config::parameters`] shows.
     pub(super) parameters: Vec<Parameter>,
+}
+
+/// The values of a file by key, and where each came from.
+struct Values<'a> {
+    path: &'a Path,
+    of: BTreeMap<&'static str, (Value, String)>,
+    remarks: Vec<Remark>,
+}
+
+/// What [`ServerFile::read`] needs to know besides the text.
+pub(super) struct Surroundings<'a> {
+    /// The file's path, for errors.
+    pub path: &'a Path,
+    /// The management directory.
+    pub dir: &'a Path,
+    /// This server's line of `network.conf`.
+    pub own: &'a MemberLine,
+    /// `network.conf` has an arbiter.
+    pub arbiter: bool,
+    /// Look at the data directory and the programs.
+    pub instance: bool,
+}
+
+impl ServerFile {
+    /// Reads and checks the text of `ID.conf`.
+    pub(super) fn read(text: &str, around: &Surroundings<'_>) -> Result<(ServerFile, Vec<Remark>)> {
+        let mut values = Values::read(around.path, text)?;
+        let db_instance = normal(&values.text("db_instance"));
+        if !values.has("db_instance_username") {
+            values.fill("db_instance_username", perms::running_user()?, "the OS user");
+        }
+        for name in ["client_address", "replication_address"] {
+            if !values.has(name) {
+                values.fill(name, around.own.hosts.first().cloned().unwrap_or_default(), "network.conf");
+            }
+        }
+        if !values.has("core_file_path") {
+            values.fill("core_file_path", around.dir.display().to_string(), "the management directory");
+        }
+        let heartbeat_error_action = values.on_silence(around.arbiter)?;
+        let major_version = if around.instance { values.find_instance(&db_instance)? } else { 0 };
+        let file = values.build(db_instance, major_version, heartbeat_error_action);
+        Ok((file, values.remarks))
+    }
+}
+
+/// The path without a slash at its end or two in a row.
+fn normal(path: &str) -> PathBuf {
+    Path::new(path).components().collect()
+}
+
+impl<'a> Values<'a> {
+    /// Checks each assignment by its row and fills in the table's defaults.
+    fn read(path: &'a Path, text: &str) -> Result<Values<'a>> {
+        let mut values = Values { path, of: BTreeMap::new(), remarks: Vec::new() };
+        for assignment in assignments::parse(path, text)? {
+            values.set(&assignment)?;
+        }
+        for row in TABLE {
+            match row.preset {
+                _ if values.has(row.name) => {}
+                Preset::Required => {
+                    return Err(Error::new(format!("file \"{}\": {} is not set", path.display(), row.name))
+                        .hint(format!("It must be set; {}.", row.allowed())));
+                }
+                Preset::Is(text) => {
+                    let value = row.read(text).unwrap_or_else(|| unreachable!("the default of {}", row.name));
+                    values.of.insert(row.name, (value, "default".into()));
+                }
+                Preset::Like(other) => {
+                    let value = values.value(other).clone();
+                    values.of.insert(row.name, (value, other.into()));
+                }
+                Preset::Elsewhere => {}
+            }
+        }
+        Ok(values)
+    }
+
+    fn set(&mut self, assignment: &Assignment) -> Result<()> {
+        let Assignment { key, value, line } = assignment;
+        let Some(row) = Row::find(key) else {
+            let hint = match suggest(key) {
+                Some(name) => format!("Perhaps {name} is meant."),
+                None => "All parameters are in mc_server.conf(5).".into(),
+            };
+            return Err(in_line(self.path, *line, format!("unknown parameter \"{key}\"")).hint(hint));
+        };
+        let read = row.read(value).filter(|value| key != "agent_alive_timeout" || is_patient(value));
+        let Some(read) = read else {
+            let shown = if row.kind == Kind::Secret { "the value".into() } else { format!("\"{value}\"") };
+            let also = if key == "agent_alive_timeout" { "; 0, or at least 1 second" } else { "" };
+            return Err(in_line(self.path, *line, format!("{key}: {shown} is not valid ({}{also})", row.allowed())));
+        };
+        if row.is_later() {
+            return Err(not_yet(self.path, *line, key));
+        }
+        if row.kind == Kind::Windows {
+            let text = format!("parameter {key} of file \"{}\" has no effect on this system", self.path.display());
+            self.remarks.push(Remark::notice(text, ""));
+        }
+        self.of.insert(row.name, (read, format!("line {line}")));
+        Ok(())
+    }
+
+    /// `heartbeat_error_action`, which depends on the presence of an arbiter.
+    fn on_silence(&mut self, arbiter: bool) -> Result<OnSilence> {
+        let name = "heartbeat_error_action";
+        if !self.has(name) {
+            let word = if arbiter { "arbitration" } else { "fallback" };
+            self.fill(name, word.into(), "default");
+        }
+        let word = self.text(name);
+        let source = self.source(name).to_string();
+        let line = source.strip_prefix("line ").and_then(|line| line.parse().ok()).unwrap_or(0);
+        match word.as_str() {
+            "message" => Ok(OnSilence::Message),
+            "switch" if !arbiter => Ok(OnSilence::Switch),
+            "disconnect" if !arbiter => Ok(OnSilence::Disconnect),
+            "switch" | "disconnect" => {
+                Err(in_line(self.path, line, format!("{name}: \"{word}\" is for two servers without an arbiter"))
+                    .hint("Use \"arbitration\"."))
+            }
+            "fallback" => {
+                self.remarks.extend(Remark::fallback(line > 0, OnSilence::Fallback));
+                Ok(OnSilence::Fallback)
+            }
+            _ => Err(not_yet(self.path, line, &format!("{name} = '{word}'"))
+                .hint("Use 'switch', 'disconnect', 'message' or 'fallback'.")),
+        }
+    }
+
+    /// Version, `postgresql.conf` and programs of the data directory.
+    fn find_instance(&mut self, data: &Path) -> Result<u32> {
+        let major_version = instance::major_version(data)?;
+        match self.optional("config_file") {
+            Some(path) if !Path::new(&path).is_file() => {
+                return Err(Error::new(format!("config_file \"{path}\" does not exist or is not a file")));
+            }
+            Some(_) => {}
+            None => {
+                let found = instance::find_config_file(data, major_version, Path::new("/etc/postgresql"))?;
+                self.fill("config_file", found.display().to_string(), "found");
+            }
+        }
+        let set = self.optional("bin_dir").map(PathBuf::from);
+        let found = instance::find_bin_dir(major_version, set.as_deref())?;
+        if set.is_none() {
+            self.fill("bin_dir", found.display().to_string(), "found");
+        }
+        Ok(major_version)
+    }
+
+    fn build(&self, db_instance: PathBuf, major_version: u32, heartbeat_error_action: OnSilence) -> ServerFile {
+        let limit = |name| Some(self.ms(name)).filter(|ms| *ms > 0);
+        let path = |name| normal(&self.optional(name).unwrap_or_default());
+        ServerFile {
+            db_instance,
+            db_instance_username: self.text("db_instance_username"),
+            db_instance_password: self.optional("db_instance_password").map(Secret::new),
+            target_db: self.text("target_db"),
+            config_file: path("config_file"),
+            bin_dir: path("bin_dir"),
+            major_version,
+            heartbeat_interval_ms: self.ms("heartbeat_interval"),
+            heartbeat_timeout_ms: self.ms("heartbeat_timeout"),
+            heartbeat_retry: self.count("heartbeat_retry"),
+            heartbeat_error_action,
+            isolated_primary_stops: self.text("isolated_primary_action") == "stop",
+            startup_wait_ms: self.ms("startup_wait"),
+            accept_startup_race: self.text("accept_startup_race") == "on",
+            client_address: self.text("client_address"),
+            replication_address: self.text("replication_address"),
+            db_instance_check_interval_ms: self.ms("db_instance_check_interval"),
+            db_instance_check_timeout_ms: self.ms("db_instance_check_timeout"),
+            db_instance_check_retry: self.count("db_instance_check_retry"),
+            db_instance_timeout_action: match self.text("db_instance_timeout_action").as_str() {
+                "none" => OnInstanceSilence::None,
+                "message" => OnInstanceSilence::Message,
+                _ => OnInstanceSilence::Failover,
+            },
+            disk_check_interval_ms: self.ms("disk_check_interval"),
+            disk_check_timeout_ms: self.ms("disk_check_timeout"),
+            disk_check_retry: self.count("disk_check_retry"),
+            tablespace_error_is_failure: self.text("tablespace_directory_error_action") == "failover",
+            rebuild_auto: self.text("rebuild_action") == "auto",
+            fencing_command_timeout_ms: self.ms("fencing_command_timeout"),
+            arbitration_command_timeout_ms: self.ms("arbitration_command_timeout"),
+            status_change_command_timeout_ms: self.ms("status_change_command_timeout"),
+            shutdown_detached_synchronous_standby: self.text("shutdown_detached_synchronous_standby") == "on",
+            remote_call_timeout_ms: limit("remote_call_timeout"),
+            agent_alive_timeout_ms: limit("agent_alive_timeout"),
+            arbiter_alive_interval_ms: self.ms("arbiter_alive_interval"),
+            arbiter_alive_timeout_ms: self.ms("arbiter_alive_timeout"),
+            arbiter_alive_retry: self.count("arbiter_alive_retry"),
+            arbiter_connect_timeout_ms: self.ms("arbiter_connect_timeout"),
+            syslog_facility: self.text("syslog_facility").bytes().last().map_or(0, |digit| digit.saturating_sub(b'0')),
+            syslog_ident: self.text("syslog_ident"),
+            core_file_path: path("core_file_path"),
+            parameters: self.parameters(),
+        }
+    }
+
+    fn parameters(&self) -> Vec<Parameter> {
+        let show = |row: &Row| match self.of.get(row.name) {
+            Some((value, source)) => Parameter { name: row.name, value: row.show(value), source: source.clone() },
+            None => Parameter { name: row.name, value: String::new(), source: "default".into() },
+        };
+        TABLE.iter().map(show).collect()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.of.contains_key(name)
+    }
+
+    fn fill(&mut self, name: &'static str, text: String, source: &str) {
+        self.of.insert(name, (Value::Text(text), source.into()));
+    }
+
+    fn value(&self, name: &str) -> &Value {
+        match self.of.get(name) {
+            Some((value, _)) => value,
+            None => unreachable!("parameter {name} has neither a value nor a default"),
+        }
+    }
+
+    fn source(&self, name: &str) -> &str {
+        self.of.get(name).map_or("", |(_, source)| source)
+    }
+
+    fn optional(&self, name: &str) -> Option<String> {
+        self.has(name).then(|| self.text(name))
+    }
+
+    fn text(&self, name: &str) -> String {
+        match self.value(name) {
+            Value::Text(text) => text.clone(),
+            other => unreachable!("parameter {name} is no text but {other:?}"),
+        }
+    }
+
+    fn ms(&self, name: &str) -> u64 {
+        match self.value(name) {
+            Value::Ms(ms) => *ms,
+            other => unreachable!("parameter {name} is no duration but {other:?}"),
+        }
+    }
+
+    fn count(&self, name: &str) -> u32 {
+        match self.value(name) {
+            Value::Count(count) => *count,
+            other => unreachable!("parameter {name} is no count but {other:?}"),
+        }
+    }
+}
+
+/// A watcher with less patience than this would restart a controller that only waited for the processor.
+fn is_patient(value: &Value) -> bool {
+    !matches!(value, Value::Ms(1..1000))
+}
+
+fn not_yet(path: &Path, line: usize, what: &str) -> Error {
+    in_line(path, line, format!("{what} is not yet supported by this version")).hint("Take the line out.")
 }

@@ -1,0 +1,202 @@
+//! Who may read and change the files of the management directory (CONTRACT section 4), and reading them.
+//!
+//! A file is read through the handle that was checked. Called by [`super::Config`] alone.
+
+use crate::error::{Error, Result};
+use rustix::fs::OFlags;
+use std::fs::{File, Metadata, OpenOptions};
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+/// No configuration file is larger, in bytes.
+const SIZE_LIMIT: u64 = 1 << 20;
+
+/// The text of a file that only its owner, the running user, may read. `missing` is the hint where it does not exist.
+/// Bytes that are not UTF-8 come as U+FFFD: they are allowed in comments, and in values nothing beyond ASCII is.
+pub fn read_private(path: &Path, missing: &str) -> Result<String> {
+    // Without NONBLOCK the opening of a named pipe would wait for a writer.
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|cause| {
+        let hint = match cause.kind() {
+            std::io::ErrorKind::NotFound => missing.to_string(),
+            std::io::ErrorKind::PermissionDenied => mend(path, None),
+            _ => String::new(),
+        };
+        Error::io("open file", path, cause).hint(hint)
+    })?;
+    let meta = file.metadata().map_err(|cause| Error::io("read the attributes of file", path, cause))?;
+    if !meta.is_file() {
+        return Err(Error::new(format!("\"{}\" is not a regular file", path.display())));
+    }
+    check_file(path, &meta)?;
+    read_text(file, path)
+}
+
+fn read_text(file: File, path: &Path) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.take(SIZE_LIMIT + 1).read_to_end(&mut bytes).map_err(|cause| Error::io("read file", path, cause))?;
+    if bytes.len() as u64 > SIZE_LIMIT {
+        return Err(Error::new(format!("file \"{}\" is larger than {SIZE_LIMIT} bytes", path.display())));
+    }
+    let text = String::from_utf8_lossy(&bytes);
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_string())
+}
+
+fn check_file(path: &Path, meta: &Metadata) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() != me {
+        return Err(Error::new(format!(
+            "file \"{}\" is owned by {}, and must be owned by {}, who runs this",
+            path.display(),
+            user(meta.uid()),
+            user(me)
+        ))
+        .hint(mend(path, Some(me))));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode != 0o600 && mode != 0o400 {
+        return Err(Error::new(format!(
+            "file \"{}\" has mode {mode:04o}, and must have 0600 or 0400, so that nobody else can read or change it",
+            path.display()
+        ))
+        .hint(mend(path, None)));
+    }
+    Ok(())
+}
+
+/// Refuses a directory in which anyone but the running user (or root) could exchange a file.
+pub fn check_directory(path: &Path, meta: &Metadata) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if !meta.is_dir() {
+        return Err(Error::new(format!("\"{}\" is not a directory", path.display())));
+    }
+    if meta.uid() != me && meta.uid() != 0 {
+        return Err(Error::new(format!(
+            "directory \"{}\" is owned by {}, and must be owned by {}, who runs this",
+            path.display(),
+            user(meta.uid()),
+            user(me)
+        ))
+        .hint(format!("Run, as root: chown {} \"{}\"", user(me), path.display())));
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(Error::new(format!(
+            "directory \"{}\" has mode {mode:04o}, and must not be writable for its group or for others",
+            path.display()
+        ))
+        .hint(format!("Run: chmod go-w \"{}\"", path.display())));
+    }
+    Ok(())
+}
+
+/// The command that mends a file's owner or mode.
+fn mend(path: &Path, owner: Option<u32>) -> String {
+    match owner {
+        Some(uid) => format!("Run, as root: chown {} \"{}\"", user(uid), path.display()),
+        None => format!("Run: chmod 600 \"{}\"", path.display()),
+    }
+}
+
+/// The name of an OS user, or the number where it has none in `/etc/passwd`.
+fn user(uid: u32) -> String {
+    name_in_passwd(uid).unwrap_or_else(|| uid.to_string())
+}
+
+fn name_in_passwd(uid: u32) -> Option<String> {
+    let text = std::fs::read_to_string("/etc/passwd").ok()?;
+    let uid = uid.to_string();
+    text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_string())
+    })
+}
+
+/// The name of the OS user that runs this: of `/etc/passwd`, else what `id` finds in directories such as LDAP.
+pub fn running_user() -> Result<String> {
+    let uid = rustix::process::geteuid().as_raw();
+    if let Some(name) = name_in_passwd(uid) {
+        return Ok(name);
+    }
+    let output = std::process::Command::new("id").arg("-un").output();
+    match output {
+        Ok(output) if output.status.success() => Ok(String::from_utf8_lossy(&output.stdout).trim().to_string()),
+        _ => Err(Error::new(format!("OS user {uid} has no name"))
+            .hint("Set db_instance_username, or give the user a name in /etc/passwd.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn modes_of_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mc.key");
+        std::fs::write(&path, "text").unwrap();
+        let check = |mode: u32, expected: Option<&str>| {
+            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+            match (read_private(&path, ""), expected) {
+                (Ok(text), None) => assert_eq!(text, "text"),
+                (Err(error), Some(part)) => {
+                    assert!(error.message.contains(part), "{error}");
+                    assert_eq!(error.hint, format!("Run: chmod 600 \"{}\"", path.display()));
+                }
+                (got, _) => panic!("{mode:o}: {got:?}"),
+            }
+        };
+        check(0o600, None);
+        check(0o400, None);
+        check(0o640, Some("0640"));
+        check(0o604, Some("0604"));
+        check(0o700, Some("0700"));
+        check(0o4600, Some("4600"));
+    }
+
+    #[test]
+    fn modes_of_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let check = |mode: u32, good: bool| {
+            std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(mode)).unwrap();
+            let result = check_directory(dir.path(), &std::fs::metadata(dir.path()).unwrap());
+            assert_eq!(result.is_ok(), good, "{mode:o}: {result:?}");
+        };
+        check(0o700, true);
+        check(0o755, true);
+        check(0o770, false);
+        check(0o1777, false);
+    }
+
+    #[test]
+    fn what_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = read_private(&dir.path().join("x"), "Make it.").unwrap_err();
+        assert_eq!(error.hint, "Make it.");
+        assert!(read_private(dir.path(), "").unwrap_err().message.contains("not a regular file"));
+        let large = dir.path().join("large");
+        std::fs::write(&large, vec![b'#'; SIZE_LIMIT as usize + 1]).unwrap();
+        std::fs::set_permissions(&large, PermissionsExt::from_mode(0o600)).unwrap();
+        assert!(read_private(&large, "").unwrap_err().message.contains("larger"));
+        let odd = dir.path().join("odd");
+        std::fs::write(&odd, b"\xef\xbb\xbf# \xff\n").unwrap();
+        std::fs::set_permissions(&odd, PermissionsExt::from_mode(0o600)).unwrap();
+        assert_eq!(read_private(&odd, "").unwrap(), "# \u{fffd}\n");
+    }
+
+    #[test]
+    fn a_foreign_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mc.key");
+        std::fs::write(&path, "text").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
+            let error = read_private(&path, "").unwrap_err();
+            assert!(error.message.contains("is owned by"), "{error}");
+            assert!(error.hint.starts_with("Run, as root: chown"), "{error}");
+        }
+    }
+}
