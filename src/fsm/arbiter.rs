@@ -1,7 +1,14 @@
-//! The third member's side of the protocol, for one cluster.
+//! The third member's side of the protocol, for one cluster: it remembers to whom it gave the right to run alone, and
+//! prefers the incumbent (PROTOCOL R8).
 
-use super::event::{Action, Event};
-use super::types::{Durable, Time};
+use super::event::{Action, Event, Health, Heartbeat, Message, OnSilence, Role, Say, TICK_MS};
+use super::types::{
+    DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Mode, Notes, Server, SystemId, Term, Time,
+    Timeline, View,
+};
+
+/// How often a server's host must have refused before that counts as a cause.
+const REFUSALS: u32 = 3;
 
 /// What an arbiter is set to, for one cluster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -20,23 +27,236 @@ pub struct ArbiterSettings {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Arbiter {
     settings: ArbiterSettings,
+    now: Time,
+    out: Vec<Action>,
+    ledger: Option<Ledger>,
+    confirmed: Option<Durable>,
+    store_seq: u64,
+    stored_seq: u64,
+    held: Vec<(u64, Action)>,
+    /// Since when it listens without a pause.
+    listens_since: Time,
+    servers: [Seen; 2],
+    seq: u64,
+}
+
+/// What it knows of one server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+struct Seen {
+    heard_at: Option<Time>,
+    seq: u64,
+    detection_ms: u64,
+    failed: bool,
+    refused: u32,
+    refused_at: Time,
 }
 
 impl Arbiter {
     /// An arbiter that starts at `now`.
     pub fn new(settings: ArbiterSettings, now: Time) -> Arbiter {
-        let _ = now;
-        Arbiter { settings }
+        let confirmed = settings.durable;
+        Arbiter {
+            settings,
+            now,
+            out: Vec::new(),
+            ledger: confirmed.map(|durable| durable.ledger),
+            confirmed,
+            store_seq: 0,
+            stored_seq: 0,
+            held: Vec::new(),
+            listens_since: now,
+            servers: [Seen::default(), Seen::default()],
+            seq: 0,
+        }
     }
 
     /// Folds one event in and returns what is to be done, in order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
-        let _ = (now, event, &self.settings);
-        Vec::new()
+        let slept = now.since(self.now);
+        if slept > TICK_MS + self.settings.pause_ms {
+            self.listens_since = now;
+            self.servers.iter_mut().for_each(|seen| seen.refused = 0);
+            self.out.push(Action::Say(Say::Paused { ms: slept }));
+        }
+        self.now = now;
+        match event {
+            Event::Heard(Member::Server(server), Message::Heartbeat(heartbeat)) => self.heartbeat(server, &heartbeat),
+            Event::Heard(Member::Server(server), Message::Propose { base, view, .. }) => {
+                self.proposed(server, &base, view)
+            }
+            Event::Refused(Member::Server(server)) => {
+                let seen = &mut self.servers[server.index()];
+                seen.refused += 1;
+                seen.refused_at = now;
+            }
+            Event::Stored(seq) => self.stored(seq),
+            Event::StoreFailed(seq, why) if seq == self.store_seq => {
+                self.out.push(Action::Say(Say::StoreFailed(why)));
+                self.write("");
+            }
+            _ => {}
+        }
+        std::mem::take(&mut self.out)
     }
 
     /// What is known to be durable.
     pub fn durable(&self) -> Option<&Durable> {
-        None
+        self.confirmed.as_ref()
+    }
+
+    fn settled(&self) -> bool {
+        self.store_seq == self.stored_seq
+    }
+
+    fn write(&mut self, why: &str) {
+        let Some(ledger) = self.ledger else { return };
+        self.store_seq += 1;
+        let durable = Durable { ledger, notes: Notes::default() };
+        self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
+    }
+
+    fn stored(&mut self, seq: u64) {
+        if seq <= self.stored_seq || seq > self.store_seq {
+            return;
+        }
+        self.stored_seq = seq;
+        if self.settled() {
+            self.confirmed = self.ledger.map(|ledger| Durable { ledger, notes: Notes::default() });
+        }
+        let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
+        self.held = held;
+        self.out.extend(Vec::into_iter(ready).map(|(_, action)| action));
+    }
+
+    fn heartbeat(&mut self, from: Server, told: &Heartbeat) {
+        if told.system == SystemId(0) || self.ledger.is_some_and(|ledger| ledger.system != told.system) {
+            return;
+        }
+        let seen = &mut self.servers[from.index()];
+        if seen.seq >> 20 == told.seq >> 20 && told.seq <= seen.seq {
+            return;
+        }
+        seen.seq = told.seq;
+        seen.heard_at = Some(self.now);
+        seen.detection_ms = told.detection_ms;
+        seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
+        seen.refused = 0;
+        if let Some(ledger) = told.ledger {
+            self.learn(&ledger);
+        }
+        self.greet(from);
+    }
+
+    /// The first view that it is told makes its ledger; later ones are adopted where they are newer (R7).
+    fn learn(&mut self, told: &Ledger) {
+        let from = self.ledger.map(|ledger| ledger.view);
+        match self.ledger.as_mut() {
+            None => {
+                let id = LedgerId(self.random());
+                self.ledger = Some(Ledger {
+                    system: told.system,
+                    id,
+                    data: DataIdentity::default(),
+                    view: told.view,
+                    promised: told.promised.max(told.view.term),
+                });
+            }
+            Some(ledger) if ledger.system == told.system && told.view.term > ledger.view.term => {
+                ledger.view = told.view;
+                ledger.promised = ledger.promised.max(told.view.term);
+            }
+            Some(_) => return,
+        }
+        self.write("told by a server");
+        self.out.push(Action::Say(Say::View { from, to: told.view, why: "told by a server".to_owned() }));
+    }
+
+    fn random(&self) -> u64 {
+        let mut z = self.settings.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).max(1)
+    }
+
+    fn proposed(&mut self, from: Server, base: &Ledger, view: View) {
+        if self.ledger.is_none_or(|ledger| ledger.system != base.system) {
+            return;
+        }
+        self.learn(base);
+        // A proposal that meets a write under way is repeated by its proposer.
+        if !self.settled() {
+            return;
+        }
+        if self.grants(from, base, view) {
+            if let Some(ledger) = self.ledger.as_mut() {
+                let was = ledger.view;
+                ledger.view = view;
+                ledger.promised = view.term;
+                let why = "a server asked for the right to run alone";
+                self.write(why);
+                self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
+            }
+        }
+        let answer = Action::Send(Member::Server(from), Message::Answer { ledger: self.ledger });
+        if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
+    }
+
+    /// PROTOCOL R1, R2, R4 and R8.
+    fn grants(&self, from: Server, base: &Ledger, view: View) -> bool {
+        let Some(ledger) = self.ledger else { return false };
+        let well_formed = view.is_alone(from)
+            && !view.forced
+            && view.data == ledger.view.data
+            && view.arbiter == ledger.view.arbiter
+            && view.term.is_of(from);
+        let named = ledger.view.mode == Mode::Mirrored && ledger.view.arbiter == ledger.id;
+        if !well_formed || !named || view.term <= ledger.promised || base.view != ledger.view {
+            return false;
+        }
+        from == ledger.view.primary || self.incumbent_is_gone(from.other())
+    }
+
+    fn incumbent_is_gone(&self, incumbent: Server) -> bool {
+        let seen = &self.servers[incumbent.index()];
+        let asker = &self.servers[incumbent.other().index()];
+        let detection_ms = seen.detection_ms.max(asker.detection_ms);
+        let listened = self.now.since(self.listens_since) >= detection_ms && detection_ms > 0;
+        let silent = seen.heard_at.is_none_or(|at| self.now.since(at) >= detection_ms);
+        let refuses = seen.refused >= REFUSALS && self.now.since(seen.refused_at) < detection_ms;
+        listened && (silent || refuses || seen.failed)
+    }
+
+    /// Answers a heartbeat with the own ledger.
+    fn greet(&mut self, to: Server) {
+        self.seq += 1;
+        let heartbeat = Heartbeat {
+            seq: self.seq,
+            echo: self.servers[to.index()].seq,
+            start_id: self.settings.seed,
+            system: self.ledger.map_or(SystemId(0), |ledger| ledger.system),
+            ledger: self.confirmed.map(|durable| durable.ledger),
+            role: Role::None,
+            instance: Health::Unknown,
+            disk: String::new(),
+            streaming: false,
+            timeline: Timeline(0),
+            lsn: Lsn(0),
+            replayed: Lsn(0),
+            take_over: false,
+            shutdown_checkpoint: Lsn(0),
+            failover: Failover::default(),
+            on_silence: OnSilence::Arbitration,
+            detection_ms: 0,
+            promoted: false,
+            arbiter: None,
+            name: String::new(),
+            address: String::new(),
+        };
+        self.out.push(Action::Send(Member::Server(to), Message::Heartbeat(Box::new(heartbeat))));
+    }
+
+    /// The highest term promised, for tests and status.
+    pub fn promised(&self) -> Term {
+        self.ledger.map_or(Term(0), |ledger| ledger.promised)
     }
 }

@@ -519,6 +519,8 @@ pub enum Action {
     Nudge(JobId),
     /// Look at the other's instance (or stop looking).
     WatchPeer(bool),
+    /// Look at the own instance now, not only at the next interval.
+    Look,
     /// Answer an operator.
     Reply(u64, Reply),
     /// Tell the operator.

@@ -4,12 +4,25 @@
 //! server's side, [`arbiter::Arbiter`] the third member's. The daemon, the simulator, the scenarios and the model check
 //! all run exactly this code.
 //!
-//! - [`report`]: what a node tells of itself.
 //! - [`types`]: ids, terms, positions, views, ledgers.
 //! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
+//! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
+//! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into facts), `consent`
+//!   (proposals, R1 to R7), `pursue` (what the decision table says), `work` (jobs, hand-overs, reconciling), `operator`
+//!   (commands) and `tell` (heartbeats, the report).
+//! - [`report`]: what a node tells of itself.
 
+pub mod act;
 pub mod arbiter;
+mod consent;
+pub mod decide;
 pub mod event;
+pub mod facts;
 pub mod node;
+mod observe;
+mod operator;
+mod pursue;
 pub mod report;
+mod tell;
 pub mod types;
+mod work;

@@ -1,34 +1,402 @@
-//! One server's side of the protocol.
+//! One server's side of the protocol: the state, and the order in which one event is worked through.
+//!
+//! `step` folds the event into what is known ([`super::observe`]), answers members ([`super::consent`]), pursues what
+//! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
+//! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
-use super::event::{Action, Event, Settings};
-use super::report::Report;
-use super::types::{Durable, Time};
+use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
+use super::observe::{ArbiterSide, OwnSide, PeerSide};
+use super::operator::Op;
+use super::types::{DataId, Durable, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View};
+use super::work::{HandOver, Work};
 
 /// One server's decision core.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Node {
-    settings: Settings,
+    pub(super) settings: Settings,
+    pub(super) now: Time,
+    pub(super) booted_at: Option<Time>,
+    pub(super) out: Vec<Action>,
+    ids: u64,
+    // who this is
+    pub(super) system: SystemId,
+    pub(super) name: String,
+    pub(super) address: String,
+    pub(super) peer_name: String,
+    pub(super) start_id: u64,
+    // the ledger: the newest, and what is durable of it
+    pub(super) ledger: Option<Ledger>,
+    pub(super) notes: Notes,
+    pub(super) confirmed: Option<Durable>,
+    store_seq: u64,
+    stored_seq: u64,
+    store_failed: Option<Time>,
+    held: Vec<(u64, Action)>,
+    // what is known of the three
+    pub(super) own: OwnSide,
+    pub(super) peer: PeerSide,
+    pub(super) arbiter: ArbiterSide,
+    // what goes on
+    pub(super) work: Work,
+    pub(super) hand_over: Option<HandOver>,
+    pub(super) next_hand_over: Time,
+    pub(super) proposal: Option<Proposal>,
+    pub(super) asked: Option<Asked>,
+    pub(super) op: Option<Op>,
+    pub(super) stopping: bool,
+    pub(super) failover_asked: Option<bool>,
+    // what was told
+    pub(super) told: super::tell::Told,
+}
+
+/// A proposal of this server's that has not been answered with its view yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Proposal {
+    pub view: View,
+    pub to: Member,
+    pub base: Term,
+    pub why: &'static str,
+    pub sent_at: Time,
+}
+
+/// A proposal of the other server's that could not be answered at once.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Asked {
+    pub base: Ledger,
+    pub view: View,
+    pub received: Lsn,
+    pub at: Time,
 }
 
 impl Node {
     /// A node that has not booted yet.
     pub fn new(settings: Settings) -> Node {
-        Node { settings }
+        Node {
+            own: OwnSide::new(),
+            peer: PeerSide::new(),
+            arbiter: ArbiterSide::new(),
+            work: Work::new(),
+            told: super::tell::Told::new(&settings),
+            settings,
+            now: Time(0),
+            booted_at: None,
+            out: Vec::new(),
+            ids: 0,
+            system: SystemId(0),
+            name: String::new(),
+            address: String::new(),
+            peer_name: String::new(),
+            start_id: 0,
+            ledger: None,
+            notes: Notes::default(),
+            confirmed: None,
+            store_seq: 0,
+            stored_seq: 0,
+            store_failed: None,
+            held: Vec::new(),
+            hand_over: None,
+            next_hand_over: Time(0),
+            proposal: None,
+            asked: None,
+            op: None,
+            stopping: false,
+            failover_asked: None,
+        }
     }
 
     /// Folds one event in and returns what is to be done, in order.
     pub fn step(&mut self, now: Time, event: Event) -> Vec<Action> {
-        let _ = (now, event, &self.settings);
-        Vec::new()
+        self.notice_pause(now);
+        self.now = now;
+        match event {
+            Event::Boot(boot) => self.boot(*boot),
+            _ if self.booted_at.is_none() => {}
+            Event::Tick => {}
+            Event::Heard(from, message) => self.heard(from, message),
+            Event::Refused(member) => self.refused(member),
+            Event::PeerInstance(seen) => self.peer_instance(seen),
+            Event::Instance(reading) => self.reading(reading),
+            Event::Died => self.died(),
+            Event::Disk(disk) => self.disk(disk),
+            Event::Stored(seq) => self.stored(seq),
+            Event::StoreFailed(seq, why) => self.store_failed(seq, why),
+            Event::Done(id, outcome) => self.done(id, outcome),
+            Event::Request { id, request, limit_ms } => self.request(id, request, limit_ms),
+        }
+        if self.booted_at.is_some() {
+            self.think();
+        }
+        std::mem::take(&mut self.out)
     }
 
     /// What is known to be durable.
     pub fn durable(&self) -> Option<&Durable> {
-        None
+        self.confirmed.as_ref()
     }
 
-    /// What is told to operators.
-    pub fn report(&self, now: Time) -> Report {
-        unimplemented!("{now:?}")
+    fn think(&mut self) {
+        self.rewrite();
+        self.answer_asked();
+        self.join();
+        self.pursue();
+        self.operate();
+        self.reconcile();
+        self.keep_in_touch();
+    }
+
+    fn boot(&mut self, boot: Boot) {
+        self.booted_at = Some(self.now);
+        self.name = boot.name;
+        self.address = boot.address;
+        self.peer_name = boot.peer_name;
+        self.start_id = boot.start_id;
+        self.told.start_at(self.settings.seed);
+        self.confirmed = boot.durable;
+        if let Some(durable) = boot.durable {
+            self.ledger = Some(durable.ledger);
+            self.notes = durable.notes;
+            self.system = durable.ledger.system;
+        }
+        if let StartedBy::Operator { instance, failover } = boot.by {
+            self.failover_asked = Some(failover.unwrap_or(false));
+            self.notes.wanted |= instance;
+        }
+        self.own.boot(self.now);
+        if let Some(data) = boot.data {
+            if self.ledger.is_none() {
+                self.system = data.system;
+            }
+            self.found_data(data);
+            self.notes.wanted |= data.running;
+        }
+        self.set_failover_asked();
+        if let Some(durable) = self.confirmed
+            && durable.notes != self.notes
+        {
+            self.write("");
+        }
+    }
+
+    /// PROTOCOL R12: a pause of this process is not a failure of the others.
+    fn notice_pause(&mut self, now: Time) {
+        let Some(booted_at) = self.booted_at else { return };
+        let slept = now.since(self.now.max(booted_at));
+        if slept > TICK_MS + self.settings.heartbeat_timeout_ms {
+            self.own.forget(now);
+            self.peer.forget(now);
+            self.arbiter.forget(now);
+            self.say(Say::Paused { ms: slept });
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------- helpers
+
+    pub(super) fn me(&self) -> Server {
+        self.settings.me
+    }
+
+    pub(super) fn other(&self) -> Server {
+        self.settings.me.other()
+    }
+
+    pub(super) fn peer_member(&self) -> Member {
+        Member::Server(self.other())
+    }
+
+    pub(super) fn view(&self) -> Option<View> {
+        self.ledger.map(|ledger| ledger.view)
+    }
+
+    /// Whether the newest ledger is durable.
+    pub(super) fn settled(&self) -> bool {
+        self.store_seq == self.stored_seq
+    }
+
+    /// Whether the data directory is the one that the view names.
+    pub(super) fn eligible(&self) -> bool {
+        self.ledger.is_some_and(|ledger| {
+            let named = ledger.view.data[self.me().index()];
+            named != DataId(0) && named == ledger.data.id && !self.own.alien
+        })
+    }
+
+    pub(super) fn random(&mut self) -> u64 {
+        self.ids += 1;
+        let mut z = self.settings.seed.wrapping_add(self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)).max(1)
+    }
+
+    pub(super) fn say(&mut self, say: Say) {
+        self.out.push(Action::Say(say));
+    }
+
+    pub(super) fn send(&mut self, to: Member, message: Message) {
+        self.out.push(Action::Send(to, message));
+    }
+
+    /// The smallest own term above everything promised that this server has heard of (PROTOCOL R1).
+    pub(super) fn next_term(&self) -> Term {
+        let own = self.ledger.map_or(Term(0), |ledger| ledger.promised);
+        own.max(self.peer.best.promised).max(self.arbiter.best.promised).next_for(self.me())
+    }
+
+    // ------------------------------------------------------------------------------------------------------- storing
+
+    /// Writes the newest ledger and notes. Actions that depend on it are given to [`Node::hold`] afterwards.
+    pub(super) fn write(&mut self, why: &str) {
+        let Some(ledger) = self.ledger else { return };
+        self.store_seq += 1;
+        self.store_failed = None;
+        let durable = Durable { ledger, notes: self.notes };
+        self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
+    }
+
+    /// Enters a view: writes it, and says so.
+    pub(super) fn enter(&mut self, view: View, why: &str) {
+        let from = self.view();
+        let Some(ledger) = self.ledger.as_mut() else { return };
+        ledger.view = view;
+        ledger.promised = ledger.promised.max(view.term);
+        self.proposal = None;
+        self.own.left_down = false;
+        if !view.is_alone(self.settings.me) {
+            self.notes.promoted = false;
+        } else if self.own.is_standby_dir() {
+            self.notes.promoted = true;
+        }
+        if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
+            self.notes.detached = 0;
+            self.notes.handed_over = Lsn(0);
+            self.notes.lost_split = false;
+            self.told.mirrored_at = Some(self.now);
+        }
+        let disconnected =
+            from.is_some_and(|from| from.is_mirrored(view.primary)) && view.is_alone(self.settings.me.other());
+        if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {
+            self.own.hold = true;
+        }
+        self.told.reason = why.to_owned();
+        self.told.since = Some(self.now);
+        self.write(why);
+        self.say(Say::View { from, to: view, why: why.to_owned() });
+    }
+
+    /// Performs an action once everything written so far is durable.
+    pub(super) fn hold(&mut self, action: Action) {
+        if self.settled() { self.out.push(action) } else { self.held.push((self.store_seq, action)) }
+    }
+
+    fn stored(&mut self, seq: u64) {
+        if seq <= self.stored_seq || seq > self.store_seq {
+            return;
+        }
+        self.stored_seq = seq;
+        if self.settled() {
+            self.confirmed = self.ledger.map(|ledger| Durable { ledger, notes: self.notes });
+        }
+        let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
+        self.held = held;
+        self.out.extend(Vec::into_iter(ready).map(|(_, action)| action));
+    }
+
+    fn store_failed(&mut self, seq: u64, why: String) {
+        if seq == self.store_seq && !self.settled() {
+            self.store_failed = Some(self.now);
+            self.say(Say::StoreFailed(why));
+        }
+    }
+
+    /// A write that failed may or may not be found after a restart, so nothing that was held is released until the same
+    /// content is durable.
+    fn rewrite(&mut self) {
+        if let Some(at) = self.store_failed
+            && self.now.since(at) >= 1000
+        {
+            self.write("");
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------- the first ledger
+
+    /// Makes the first ledger where that is allowed (PROTOCOL section 2).
+    fn join(&mut self) {
+        if self.ledger.is_some() || self.own.data.is_none() {
+            return;
+        }
+        if self.own.is_standby_dir() {
+            self.join_as_standby();
+        } else {
+            self.found_pair();
+        }
+    }
+
+    /// A standby's ledger begins with a `Degraded(other)` told by that other.
+    fn join_as_standby(&mut self) {
+        let Some(told) = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms) else { return };
+        if told.system != self.system || !told.view.is_alone(self.other()) {
+            return;
+        }
+        self.make_ledger(told.view, "told by the other server");
+    }
+
+    /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
+    fn found_pair(&mut self) {
+        let asked = self.failover_asked.is_some() || self.own.founding;
+        let Some(data) = self.own.data else { return };
+        if !asked || data.mark != LedgerId(0) || self.own.alien {
+            return;
+        }
+        self.own.founding = true;
+        let detection = self.settings.heartbeat_detection_ms;
+        let waited = self.booted_at.is_some_and(|at| self.now.since(at) >= detection);
+        let peer_has_none = match &self.peer.heartbeat {
+            Some(heartbeat) => {
+                heartbeat.ledger.is_none()
+                    && (self.me() == Server::First || heartbeat.role == super::event::Role::Standby)
+            }
+            None => self.peer.refused > 0 || waited,
+        };
+        let arbiter_has_none = !self.settings.arbiter
+            || self.arbiter.best.id == LedgerId(0)
+                && (self.arbiter.heard_at.is_some() || self.arbiter.refused > 0 || waited);
+        if !peer_has_none || !arbiter_has_none {
+            return;
+        }
+        let mut view = View {
+            term: Term(0).next_for(self.me()),
+            primary: self.me(),
+            mode: super::types::Mode::Degraded,
+            data: [DataId(0); 2],
+            arbiter: LedgerId(0),
+            forced: false,
+        };
+        let id = DataId(self.random());
+        view.data[self.me().index()] = id;
+        self.own.data_id = Some(id);
+        self.make_ledger(view, "a new pair");
+    }
+
+    fn make_ledger(&mut self, view: View, why: &str) {
+        let Some(data) = self.own.data else { return };
+        let id = LedgerId(self.random());
+        let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
+        self.ledger = Some(Ledger {
+            system: self.system,
+            id,
+            data: super::types::DataIdentity {
+                id: data_id,
+                fingerprint: data.fingerprint,
+                checkpoint: data.checkpoint,
+            },
+            view,
+            promised: view.term,
+        });
+        self.told.reason = why.to_owned();
+        self.told.since = Some(self.now);
+        self.set_failover_asked();
+        self.write(why);
+        self.say(Say::View { from: None, to: view, why: why.to_owned() });
     }
 }

@@ -67,9 +67,15 @@ pub struct Term(pub u64);
 impl Term {
     /// The smallest term above this one that `server` may propose with.
     pub fn next_for(self, server: Server) -> Term {
-        let next = self.0 + 1;
-        let odd = next % 2 == 1;
-        Term(if odd == (server == Server::First) { next } else { next + 1 })
+        let next = Term(self.0 + 1);
+        if next.is_of(server) { next } else { Term(next.0 + 1) }
+    }
+}
+
+impl Term {
+    /// Whether `server` may propose with this term.
+    pub fn is_of(self, server: Server) -> bool {
+        (self.0 % 2 == 1) == (server == Server::First)
     }
 }
 

@@ -1,0 +1,241 @@
+//! Proposals, consent and adoption: the rules R1 to R7 of the protocol, and what happens when two have split.
+
+use super::event::{Action, ControlState, Message, Role, Say};
+use super::node::{Asked, Node, Proposal};
+use super::observe::Running;
+use super::types::{Ledger, Lsn, Member, Mode, Term, Time, Timeline, View};
+
+/// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
+const KEEP_ASKED_MS: u64 = 2_000;
+
+impl Node {
+    // ----------------------------------------------------------------------------------------------------- proposing
+
+    /// `Degraded(self)` after the present view.
+    fn alone_view(&self, term: Term, forced: bool) -> Option<View> {
+        let view = self.view()?;
+        Some(View { term, primary: self.me(), mode: Mode::Degraded, forced, ..view })
+    }
+
+    /// Proposes `Degraded(self)` to a member, or goes on proposing it (PROTOCOL R1 to R4).
+    pub(super) fn propose(&mut self, to: Member, why: &'static str) {
+        let Some(view) = self.view() else { return };
+        if !self.settled() || !self.eligible() {
+            return;
+        }
+        let promised = match to {
+            Member::Server(_) => self.peer.best.promised,
+            Member::Arbiter => self.arbiter.best.promised,
+        };
+        let resend_ms = self.settings.heartbeat_interval_ms.min(250);
+        let now = self.now;
+        if let Some(proposal) = self.proposal.as_mut()
+            && proposal.to == to
+            && proposal.base == view.term
+            && proposal.view.term > promised
+        {
+            if now.since(proposal.sent_at) >= resend_ms {
+                proposal.sent_at = now;
+                let view = proposal.view;
+                self.send_proposal(to, view);
+            }
+            return;
+        }
+        let term = self.next_term();
+        let Some(proposed) = self.alone_view(term, false) else { return };
+        if let Some(ledger) = self.ledger.as_mut() {
+            ledger.promised = term;
+        }
+        if self.proposal.as_ref().is_none_or(|proposal| proposal.why != why) {
+            self.say(Say::Decided {
+                what: match to {
+                    Member::Server(_) => "asking the other server for the right to run alone",
+                    Member::Arbiter => "asking the arbiter for the right to run alone",
+                },
+                why,
+            });
+        }
+        self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now });
+        self.write("");
+        self.send_proposal(to, proposed);
+    }
+
+    /// Sends it as soon as the promise is durable.
+    fn send_proposal(&mut self, to: Member, view: View) {
+        let Some(base) = self.ledger else { return };
+        let received = self.own.received();
+        self.hold(Action::Send(to, Message::Propose { base, view, received }));
+    }
+
+    /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).
+    pub(super) fn take_alone(&mut self, forced: bool, why: &'static str) {
+        if !self.settled() || !self.eligible() {
+            return;
+        }
+        let term = self.next_term();
+        if let Some(view) = self.alone_view(term, forced) {
+            self.enter(view, why);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------- consenting
+
+    pub(super) fn proposed(&mut self, base: Ledger, view: View, received: Lsn) {
+        if base.system != self.system {
+            return;
+        }
+        self.peer.best.promised = self.peer.best.promised.max(view.term);
+        self.learn(&base, "told by the other server");
+        self.asked = Some(Asked { base, view, received, at: self.now });
+    }
+
+    /// Answers the other's proposal, once nothing is under way that the answer depends on.
+    pub(super) fn answer_asked(&mut self) {
+        let Some(asked) = self.asked else { return };
+        if !self.settled() {
+            return;
+        }
+        if self.work.busy() && self.now.since(asked.at) < KEEP_ASKED_MS {
+            return;
+        }
+        self.asked = None;
+        if self.work.busy() || !self.consents(&asked) {
+            let ledger = self.ledger;
+            self.send(self.peer_member(), Message::Answer { ledger });
+            return;
+        }
+        if let Some(hand_over) = &self.hand_over {
+            self.notes.handed_over = hand_over.checkpoint;
+        }
+        self.enter(asked.view, "the other server asked for it");
+        let ledger = self.ledger;
+        self.hold(Action::Send(self.peer_member(), Message::Answer { ledger }));
+    }
+
+    /// PROTOCOL R1, R2, R4 and R6.
+    fn consents(&self, asked: &Asked) -> bool {
+        let Some(ledger) = self.ledger else { return false };
+        let View { term, primary, mode, data, arbiter, forced } = asked.view;
+        let well_formed = mode == Mode::Degraded
+            && primary == self.other()
+            && !forced
+            && data == ledger.view.data
+            && arbiter == ledger.view.arbiter
+            && term.is_of(self.other());
+        if !well_formed || term <= ledger.promised || asked.base.view != ledger.view {
+            return false;
+        }
+        if ledger.view.is_mirrored(self.other()) {
+            return self.gives_up_as_standby();
+        }
+        if ledger.view.is_mirrored(self.me()) {
+            return self.gives_up_as_primary(asked.received);
+        }
+        ledger.view.is_alone(self.me()) && self.gives_back()
+    }
+
+    /// A standby with no promotion asked for acknowledges nothing. That the names are set in its file before it is ever
+    /// started as anything else is seen to at each start (R6).
+    fn gives_up_as_standby(&self) -> bool {
+        match self.own.running {
+            Running::Down => true,
+            Running::Up | Running::Dead => self.own.is_standby_dir() && !self.own.promoting && !self.own.is_primary(),
+            Running::Unknown => false,
+        }
+    }
+
+    /// A primary gives up only while it is itself handing over: stopped with all its processes, names set in its file.
+    fn gives_up_as_primary(&self, received: Lsn) -> bool {
+        let Some(hand_over) = &self.hand_over else { return false };
+        let confirmed = hand_over.checkpoint == Lsn(0) || received > hand_over.checkpoint;
+        hand_over.offering() && confirmed && self.own.running == Running::Down
+    }
+
+    /// Hand-back: this server got the right but was never promoted (R4).
+    fn gives_back(&self) -> bool {
+        let Some(data) = self.own.data else { return false };
+        let theirs = self.peer.heartbeat.as_ref().map_or(Timeline(0), |heartbeat| heartbeat.timeline);
+        let in_recovery = matches!(data.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
+        self.eligible()
+            && self.own.running == Running::Down
+            && data.is_standby()
+            && in_recovery
+            && data.checkpoint_timeline == theirs
+            && data.min_recovery_timeline == theirs
+    }
+
+    // ------------------------------------------------------------------------------------------------------ adopting
+
+    /// PROTOCOL R7: adopts what is newer.
+    pub(super) fn learn(&mut self, told: &Ledger, why: &str) {
+        let Some(ledger) = self.ledger else { return };
+        if told.system != ledger.system {
+            return;
+        }
+        if ledger.view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term != ledger.view.term {
+            // Legal while the other's word is older than this view; whether it is fresh is `split`'s to judge.
+            if told.view.term < ledger.view.term || self.eligible() {
+                self.split(told);
+                return;
+            }
+        }
+        if told.view.term > ledger.view.term {
+            self.enter(told.view, why);
+        }
+    }
+
+    /// Two servers that meet and both hold the right have split (PROTOCOL section 6).
+    fn split(&mut self, told: &Ledger) {
+        let Some(ledger) = self.ledger else { return };
+        let detection = self.settings.heartbeat_detection_ms;
+        if self.peer.fresh_ledger(self.now, detection).map(|fresh| fresh.view) != Some(told.view) {
+            return;
+        }
+        let Some(heartbeat) = &self.peer.heartbeat else { return };
+        if !ledger.view.forced && !told.view.forced {
+            return;
+        }
+        let theirs = (heartbeat.timeline, heartbeat.lsn);
+        let they_lost = heartbeat.role != Role::Primary && self.notes.promoted && !heartbeat.promoted;
+        let lost = match (self.notes.promoted, heartbeat.promoted) {
+            (true, false) => false,
+            (false, true) => true,
+            (true, true) | (false, false) => ledger.view.term < told.view.term,
+        };
+        let mine = (self.own.timeline(), self.position());
+        if self.told.split != Some(told.view.term) {
+            self.told.split = Some(told.view.term);
+            self.say(Say::Split { mine, theirs, stopped: lost });
+        }
+        if lost && !self.notes.lost_split {
+            self.notes.lost_split = true;
+            self.write("");
+        }
+        self.renew_after_split(told, they_lost);
+    }
+
+    /// The one that goes on renews its view above the other's term, so that the other, once it is rebuilt and so no
+    /// longer eligible under its own view, adopts it.
+    fn renew_after_split(&mut self, told: &Ledger, they_lost: bool) {
+        let Some(ledger) = self.ledger else { return };
+        if they_lost && told.view.term > ledger.view.term && self.settled() && !self.notes.lost_split {
+            let term = self.next_term();
+            if let Some(view) = self.alone_view(term, true) {
+                self.enter(view, "the other server lost the split");
+            }
+        }
+    }
+
+    pub(super) fn position(&self) -> Lsn {
+        match self.own.role {
+            Some(super::event::Instance::Primary { flushed, .. }) => flushed,
+            Some(super::event::Instance::Standby { received, .. }) => received,
+            _ => self.own.data.map_or(Lsn(0), |data| data.checkpoint),
+        }
+    }
+
+    /// Whether the other server still talks, as far as `ms` milliseconds tell.
+    pub(super) fn peer_talks(&self, ms: u64) -> bool {
+        self.peer.up_at().is_some_and(|at: Time| self.now.since(at) < ms)
+    }
+}

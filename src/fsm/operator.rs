@@ -1,0 +1,435 @@
+//! What operators ask for: one command at a time, each with a limit, each told how it ended.
+
+use super::event::{Action, Instance, Job, Message, Names, Reply, Request, Role, Say};
+use super::facts::{Peer, Standing, Stream};
+use super::node::Node;
+use super::observe::Running;
+use super::types::{Failover, Lsn, Time};
+
+/// Who is waiting for the reply.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Asker {
+    /// An operator on this host, by the request's number.
+    Here(u64),
+    /// The other server, by its number for it.
+    Peer(u64),
+}
+
+/// A command under way.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Op {
+    asker: Asker,
+    request: Request,
+    stage: Stage,
+    until: Time,
+    limit_ms: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Stage {
+    /// Nothing done yet.
+    Fresh,
+    /// Passed on to the other server, which has not answered.
+    Passed,
+    /// A planned hand-over is under way.
+    Switching,
+    /// The other server's consent to a disconnection is awaited.
+    Detaching,
+    /// Commits are being released.
+    Releasing,
+    /// The instance is being stopped.
+    Stopping,
+    /// The instance is stopped; the other server is asked to stop too.
+    StoppingPeer,
+}
+
+const BUSY: &str = "mc_ctl command is being executed";
+
+impl Node {
+    pub(super) fn request(&mut self, id: u64, request: Request, limit_ms: u64) {
+        self.begin(Asker::Here(id), request, limit_ms);
+    }
+
+    pub(super) fn peer_asks(&mut self, id: u64, request: Request, limit_ms: u64) {
+        self.begin(Asker::Peer(id), request, limit_ms);
+    }
+
+    fn begin(&mut self, asker: Asker, request: Request, limit_ms: u64) {
+        if let Request::Failover(enabled) = request {
+            self.set_failover(enabled);
+            self.reply_when_stored(asker, Reply::Done);
+            return;
+        }
+        if self.op.as_ref().is_some_and(|op| op.asker == asker) {
+            return;
+        }
+        if self.op.is_some() || self.stopping {
+            self.reply(asker, Reply::Refused(BUSY.to_owned()));
+            return;
+        }
+        if let Request::Start { failover } = request {
+            self.start_asked(failover);
+            self.reply_when_stored(asker, Reply::Done);
+            return;
+        }
+        let until = self.now.plus(limit_ms);
+        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms });
+    }
+
+    fn start_asked(&mut self, failover: Option<bool>) {
+        self.notes.wanted = true;
+        self.own.left_down = false;
+        self.own.hold = false;
+        self.own.failed = None;
+        self.own.starts.clear();
+        self.start_id = self.random();
+        if self.own.running == Running::Down {
+            self.own.running = Running::Unknown;
+        }
+        if let Some(enabled) = failover {
+            self.set_failover(enabled);
+        }
+        self.write("");
+    }
+
+    /// Whether a command under way leads, and the decision table has to wait.
+    pub(super) fn op_leads(&self) -> bool {
+        self.op.as_ref().is_some_and(|op| op.stage == Stage::Detaching)
+    }
+
+    pub(super) fn operate(&mut self) {
+        self.drive_hand_over();
+        let Some(op) = self.op.clone() else { return };
+        let late = self.now >= op.until;
+        match op.request {
+            Request::Switch => self.operate_switch(&op, late),
+            Request::Detach => self.operate_detach(&op, late),
+            Request::Stop { instance, all } => self.operate_stop(&op, instance, all, late),
+            Request::Start { .. } | Request::Failover(_) => self.op = None,
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- switch
+
+    fn operate_switch(&mut self, op: &Op, late: bool) {
+        match op.stage {
+            Stage::Fresh if self.standing() == Some(Standing::Standby) && matches!(op.asker, Asker::Here(_)) => {
+                self.pass_on(op);
+            }
+            Stage::Fresh => match self.switch_obstacle() {
+                Some(why) => self.end(Reply::Refused(why)),
+                None => {
+                    self.begin_hand_over(true, op.limit_ms);
+                    self.stage(Stage::Switching);
+                }
+            },
+            Stage::Switching if self.switched() => self.end(Reply::Done),
+            Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
+                self.end(Reply::Failed("the switch did not succeed; the primary goes on as before".to_owned()));
+            }
+            _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
+            _ => {}
+        }
+    }
+
+    fn switched(&self) -> bool {
+        let promoted = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
+        self.standing() == Some(Standing::Outcast) && promoted
+    }
+
+    /// Why a planned switch is refused, if it is.
+    fn switch_obstacle(&self) -> Option<String> {
+        let facts = match self.facts() {
+            None => return Some("this server has no view of the pair yet".to_owned()),
+            Some(facts) => facts,
+        };
+        let told = self.peer.heartbeat.as_ref();
+        let peer_ledger = told.and_then(|told| told.ledger);
+        let eligible = peer_ledger
+            .zip(self.view())
+            .is_some_and(|(ledger, view)| ledger.view == view && ledger.data.id == view.data[self.other().index()]);
+        let row = match self.own.role {
+            Some(Instance::Primary { standby: Some(row), names: Names::Peer, .. }) => row.streaming && row.sync,
+            _ => false,
+        };
+        if facts.standing != Standing::Primary {
+            return Some("the pair is not mirrored".to_owned());
+        }
+        if facts.peer != Peer::Talks {
+            return Some("the standby's controller does not answer, or reports a failure".to_owned());
+        }
+        if !eligible {
+            return Some("the standby's data directory is not the one that the view names".to_owned());
+        }
+        if facts.stream != Stream::Flows || !row || told.is_none_or(|told| told.role != Role::Standby) {
+            return Some("the standby does not stream synchronously".to_owned());
+        }
+        if self.hand_over.is_some() || self.work.busy() && self.work.starts_or_stops() {
+            return Some("another change is under way".to_owned());
+        }
+        None
+    }
+
+    // -------------------------------------------------------------------------------------------------------- detach
+
+    fn operate_detach(&mut self, op: &Op, late: bool) {
+        match op.stage {
+            Stage::Fresh if matches!(op.asker, Asker::Here(_)) && self.standing() == Some(Standing::Standby) => {
+                self.pass_on(op);
+            }
+            Stage::Fresh => match self.standing() {
+                Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {
+                    self.note_detached();
+                    self.stage(Stage::Detaching);
+                }
+                Some(Standing::Primary) => {
+                    self.end(Reply::Refused(
+                        "the standby's controller does not answer, so it cannot consent".to_owned(),
+                    ));
+                }
+                Some(Standing::Alone) => {
+                    self.note_detached();
+                    self.stage(Stage::Releasing);
+                }
+                Some(Standing::Outcast | Standing::Standby) | None => {
+                    self.end(Reply::Refused("the standby is disconnected already, or there is no view yet".to_owned()));
+                }
+            },
+            Stage::Detaching if self.standing() == Some(Standing::Alone) => self.stage(Stage::Releasing),
+            Stage::Detaching if late => {
+                self.notes.detached = 0;
+                self.proposal = None;
+                self.end(Reply::TimedOut("the standby did not consent in time".to_owned()));
+            }
+            Stage::Detaching => self.propose(self.peer_member(), "an operator detaches the standby"),
+            Stage::Releasing if self.released() => {
+                self.say(Say::Detached(true));
+                self.end(Reply::Done);
+            }
+            _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
+            _ => {}
+        }
+    }
+
+    fn note_detached(&mut self) {
+        self.notes.detached = self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id);
+        self.write("");
+    }
+
+    /// Whether no commit waits any more, or none can.
+    fn released(&self) -> bool {
+        match self.own.role {
+            Some(Instance::Primary { names, .. }) => names == Names::Unset && self.settled(),
+            _ => self.own.running != Running::Up && self.settled(),
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- stop
+
+    fn operate_stop(&mut self, op: &Op, instance: bool, all: bool, late: bool) {
+        match op.stage {
+            Stage::Fresh if !instance && !all => self.leave_now(),
+            Stage::Fresh => self.begin_stop(op, all),
+            Stage::Passed if late || !self.peer_talks(self.settings.heartbeat_detection_ms) => self.stop_instance(),
+            Stage::Switching if self.switched() => self.stop_instance(),
+            Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
+                self.stopping = false;
+                self.end(Reply::Failed(
+                    "the switch before the stop did not succeed; nothing was stopped and the primary goes on"
+                        .to_owned(),
+                ));
+            }
+            Stage::Switching if late => {
+                self.stopping = false;
+                self.end(Reply::TimedOut(self.how_things_stand()));
+            }
+            Stage::Stopping if !instance || self.own.running == Running::Down && !self.work.busy() => {
+                if all && matches!(op.asker, Asker::Here(_)) && self.standing_leads() {
+                    self.stage(Stage::StoppingPeer);
+                    self.ask_peer(op);
+                } else {
+                    self.leave_now();
+                }
+            }
+            Stage::Stopping if late => {
+                self.stopping = false;
+                self.end(Reply::TimedOut("the instance has not stopped in time".to_owned()));
+            }
+            Stage::Stopping => self.run_stop(op),
+            Stage::StoppingPeer if late || !self.peer_talks(self.settings.heartbeat_detection_ms) => {
+                self.finish_stop(Reply::Failed(
+                    "this server is stopped, but the other server's controller did not answer".to_owned(),
+                ));
+            }
+            _ => {}
+        }
+    }
+
+    fn begin_stop(&mut self, op: &Op, all: bool) {
+        self.stopping = true;
+        self.proposal = None;
+        let talks = self.peer_talks(self.settings.heartbeat_detection_ms);
+        let here = matches!(op.asker, Asker::Here(_));
+        match self.standing() {
+            Some(Standing::Standby) if all && here && talks => self.pass_on(op),
+            Some(Standing::Outcast) if all && here && talks => self.pass_on(op),
+            Some(Standing::Standby) if !all && talks => {
+                let mut detach = op.clone();
+                detach.request = Request::Detach;
+                self.pass_on(&detach);
+                self.stage(Stage::Passed);
+            }
+            Some(Standing::Primary) if !all && self.notes.failover.enabled && self.switch_obstacle().is_none() => {
+                self.begin_hand_over(true, op.limit_ms);
+                self.stage(Stage::Switching);
+            }
+            Some(_) | None => self.stop_instance(),
+        }
+    }
+
+    fn standing_leads(&self) -> bool {
+        self.view().is_some_and(|view| view.primary == self.me())
+    }
+
+    fn stop_instance(&mut self) {
+        self.stopping = true;
+        self.stage(Stage::Stopping);
+    }
+
+    fn run_stop(&mut self, op: &Op) {
+        if self.work.busy() {
+            return;
+        }
+        match self.own.running {
+            Running::Unknown => self.run(Job::Inspect),
+            Running::Up | Running::Dead => {
+                let left = op.until.since(self.now);
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: (left * 2 / 3).max(1_000), names });
+            }
+            Running::Down => {}
+        }
+    }
+
+    /// The last of a stop: noted durably, told, and out.
+    fn leave_now(&mut self) {
+        self.finish_stop(Reply::Done);
+    }
+
+    fn finish_stop(&mut self, reply: Reply) {
+        let Some(op) = self.op.take() else { return };
+        self.stopping = true;
+        if matches!(op.request, Request::Stop { instance: true, .. }) {
+            self.notes.wanted = false;
+            self.write("");
+        }
+        self.reply_when_stored(op.asker, reply);
+        self.hold(Action::Exit);
+    }
+
+    // ------------------------------------------------------------------------------------------------------- helpers
+
+    fn pass_on(&mut self, op: &Op) {
+        self.ask_peer(op);
+        self.stage(Stage::Passed);
+    }
+
+    fn ask_peer(&mut self, op: &Op) {
+        let Asker::Here(id) = op.asker else { return };
+        let limit_ms = op.until.since(self.now) * 3 / 4;
+        self.send(self.peer_member(), Message::Ask { id, request: op.request, limit_ms });
+    }
+
+    /// The other server has answered what was passed on.
+    pub(super) fn peer_told(&mut self, id: u64, reply: Reply) {
+        let Some(op) = self.op.clone() else { return };
+        if op.asker != Asker::Here(id) {
+            return;
+        }
+        match (op.request, op.stage) {
+            (Request::Switch | Request::Detach, Stage::Passed) => self.end(reply),
+            (Request::Stop { .. }, Stage::Passed) => self.stop_instance(),
+            (Request::Stop { .. }, Stage::StoppingPeer) => self.finish_stop(reply),
+            _ => {}
+        }
+    }
+
+    fn stage(&mut self, stage: Stage) {
+        if let Some(op) = self.op.as_mut() {
+            op.stage = stage;
+        }
+    }
+
+    fn end(&mut self, reply: Reply) {
+        if let Some(op) = self.op.take() {
+            self.reply(op.asker, reply);
+        }
+    }
+
+    fn reply_action(&self, asker: Asker, reply: Reply) -> Action {
+        match asker {
+            Asker::Here(id) => Action::Reply(id, reply),
+            Asker::Peer(id) => Action::Send(self.peer_member(), Message::Told { id, reply }),
+        }
+    }
+
+    fn reply(&mut self, asker: Asker, reply: Reply) {
+        let action = self.reply_action(asker, reply);
+        self.out.push(action);
+    }
+
+    fn reply_when_stored(&mut self, asker: Asker, reply: Reply) {
+        let action = self.reply_action(asker, reply);
+        self.hold(action);
+    }
+
+    fn how_things_stand(&self) -> String {
+        match self.standing() {
+            Some(Standing::Primary) => "still mirrored, and this server is the primary".to_owned(),
+            Some(Standing::Standby) => "still mirrored, and the other server is the primary".to_owned(),
+            Some(Standing::Alone) => "this server has the right to run alone; see mc_ctl status".to_owned(),
+            Some(Standing::Outcast) => "the other server has the right to run alone; see mc_ctl status".to_owned(),
+            None => "no view of the pair".to_owned(),
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ failover
+
+    /// The start's `-f`, `-F` or neither takes effect here at once, and wins over what the other server had before.
+    pub(super) fn set_failover_asked(&mut self) {
+        let Some(enabled) = self.failover_asked else { return };
+        let heard = self.peer.heartbeat.as_ref().map(|told| told.failover);
+        if self.ledger.is_none() || heard.is_none() && self.told.failover_set {
+            return;
+        }
+        self.told.failover_set = true;
+        if heard.is_some() {
+            self.failover_asked = None;
+        }
+        if self.notes.failover.enabled != enabled || heard.is_some_and(|heard| heard.enabled != enabled) {
+            self.set_failover(enabled);
+        }
+    }
+
+    fn set_failover(&mut self, enabled: bool) {
+        let heard = self.peer.heartbeat.as_ref().map_or(0, |told| told.failover.version);
+        let next = super::types::Term(self.notes.failover.version.max(heard)).next_for(self.me());
+        self.take_failover(Failover { version: next.0, enabled });
+    }
+
+    pub(super) fn take_failover(&mut self, failover: Failover) {
+        if failover.enabled != self.notes.failover.enabled {
+            self.say(Say::FailoverSet(failover.enabled));
+        }
+        if failover.enabled {
+            self.own.hold = false;
+        }
+        self.notes.failover = failover;
+        self.write("");
+    }
+
+    /// What the standby must have received past, while this server offers to hand over.
+    pub(super) fn offered_checkpoint(&self) -> Option<Lsn> {
+        self.hand_over.as_ref().filter(|hand_over| hand_over.offering()).map(|hand_over| hand_over.checkpoint)
+    }
+}

@@ -1,0 +1,219 @@
+//! Pursuing: what the decision table says is started, or kept going.
+
+use super::decide::{Decision, Intent, Needs, decide};
+use super::event::{Job, Say};
+use super::facts::{Facts, Peer, Standing};
+use super::node::Node;
+use super::types::{LedgerId, Lsn, Member, Mode, View};
+use super::work::HandOver;
+
+/// The longest wait between two attempts to prove a standby (R9), ms.
+const LONGEST_PROOF_WAIT_MS: u64 = 300_000;
+
+impl Node {
+    pub(super) fn pursue(&mut self) {
+        self.judge();
+        self.watch_peer();
+        let Some(facts) = self.facts() else { return };
+        self.said_of_peer(facts);
+        self.isolate(facts);
+        if self.stopping || self.hand_over.is_some() || self.op_leads() {
+            return;
+        }
+        let decision = decide(facts);
+        let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
+        if self.told.decision != Some((decision, allowed)) {
+            self.told.decision = Some((decision, allowed));
+            self.said_of_decision(decision, allowed);
+        }
+        if allowed {
+            self.carry_out(decision);
+        } else {
+            self.proposal = None;
+            if decision.intent == Intent::Restart || decision.intent == Intent::HandOver {
+                self.own.hold = true;
+            }
+        }
+        if decision.intent == Intent::Wait || facts.standing == Standing::Primary {
+            self.said_commits_wait();
+        }
+    }
+
+    fn carry_out(&mut self, decision: Decision) {
+        let Decision { intent, why, .. } = decision;
+        if !matches!(intent, Intent::AskPeer | Intent::AskArbiter) {
+            self.proposal = None;
+        }
+        match intent {
+            Intent::Rest | Intent::Wait => {}
+            Intent::HandOver if self.now >= self.next_hand_over => self.begin_hand_over(false, 0),
+            Intent::HandOver | Intent::Restart => self.restart(),
+            Intent::AskPeer => self.propose(self.peer_member(), why),
+            Intent::AskArbiter => self.propose(Member::Arbiter, why),
+            Intent::ActByHalf => self.take_alone(false, why),
+            Intent::ActByForce => self.take_alone(true, why),
+            Intent::Mirror => self.prove(),
+        }
+    }
+
+    /// Lets the instance be started again; a silent one is stopped first.
+    fn restart(&mut self) {
+        if self.own.failed == Some("does not answer") && self.own.running == super::observe::Running::Up {
+            if !self.work.busy() {
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: 0, names });
+            }
+            return;
+        }
+        self.own.failed = None;
+    }
+
+    pub(super) fn begin_hand_over(&mut self, planned: bool, limit_ms: u64) {
+        self.proposal = None;
+        self.hand_over = Some(HandOver::new(planned, self.now, limit_ms));
+    }
+
+    // -------------------------------------------------------------------------------------------------- R9, the proof
+
+    fn prove(&mut self) {
+        if !self.settled() || self.work.busy() || self.now < self.work.next_proof {
+            return;
+        }
+        let Some(data) = self.peer.heartbeat.as_ref().and_then(|told| told.ledger).map(|ledger| ledger.data.id) else {
+            return;
+        };
+        self.work.proving = Some(data);
+        self.run(Job::Prove(self.peer_name.clone()));
+    }
+
+    /// PROTOCOL R9, after the last step: the own ledger first; only then is the standby told.
+    pub(super) fn proved(&mut self, _position: Lsn) {
+        let (Some(data), Some(view)) = (self.work.proving.take(), self.view()) else { return };
+        self.own.named();
+        if !view.is_alone(self.me()) || !self.settled() {
+            return;
+        }
+        self.work.proof_wait_ms = 0;
+        let mut mirrored = View { term: self.next_term(), mode: Mode::Mirrored, forced: false, ..view };
+        if let Some(ledger) = self.ledger {
+            mirrored.data[self.me().index()] = ledger.data.id;
+        }
+        mirrored.data[self.other().index()] = data;
+        if !self.settings.arbiter {
+            mirrored.arbiter = LedgerId(0);
+        } else if self.arbiter.best.id != LedgerId(0) {
+            mirrored.arbiter = self.arbiter.best.id;
+        }
+        self.enter(mirrored, "the standby is synchronous and holds everything");
+        self.say(Say::Mirrored);
+    }
+
+    pub(super) fn proof_failed(&mut self) {
+        self.work.proving = None;
+        let wait = self.work.proof_wait_ms;
+        let least = self.settings.heartbeat_detection_ms;
+        self.work.proof_wait_ms = if wait == 0 { least } else { (wait * 2).min(LONGEST_PROOF_WAIT_MS) };
+        self.work.next_proof = self.now.plus(self.work.proof_wait_ms);
+    }
+
+    // ------------------------------------------------------------------------------------------------------- watching
+
+    /// While heartbeats are missed, the other's instance is looked at.
+    fn watch_peer(&mut self) {
+        let missed = self.peer.up_at().is_some_and(|at| self.now.since(at) > self.patience_ms());
+        let watch = missed || self.peer.refused > 0 && self.peer.heard_at.is_some();
+        if watch != self.peer.watching {
+            self.peer.watching = watch;
+            self.out.push(super::event::Action::WatchPeer(watch));
+        }
+    }
+
+    /// `isolated_primary_action = stop`.
+    fn isolate(&mut self, facts: Facts) {
+        let limit = self.settings.heartbeat_detection_ms * 2;
+        let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
+        let alone = since(self.peer.heard_at) >= limit && since(self.arbiter.heard_at) >= limit;
+        if self.own.isolated {
+            self.own.isolated = alone && facts.standing == Standing::Primary;
+        } else if self.settings.isolated_primary_stops
+            && alone
+            && facts.standing == Standing::Primary
+            && self.own.is_primary()
+            && !self.work.busy()
+        {
+            self.own.isolated = true;
+            self.say(Say::Isolated);
+            let names = self.names_for_stop();
+            self.run(Job::Stop { fast_ms: 2000, names });
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------- telling
+
+    fn said_of_peer(&mut self, facts: Facts) {
+        let before = self.told.peer;
+        self.told.peer = Some(facts.peer);
+        if before == Some(facts.peer) {
+            return;
+        }
+        match facts.peer {
+            Peer::Alive => self.say(Say::PeerAlive),
+            Peer::Lost | Peer::Refused => {
+                let decision = decide(facts);
+                let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
+                self.say(Say::HeartbeatLost {
+                    done: if allowed { done(decision.intent) } else { "nothing, failover is disabled" },
+                });
+            }
+            Peer::Talks | Peer::Ill | Peer::Offers | Peer::Stuck => {
+                if matches!(before, Some(Peer::Alive | Peer::Lost | Peer::Refused)) {
+                    self.say(Say::HeartbeatBack);
+                }
+            }
+            Peer::Quiet | Peer::Young | Peer::Never => {}
+        }
+    }
+
+    fn said_of_decision(&mut self, decision: Decision, allowed: bool) {
+        let Decision { intent, why, .. } = decision;
+        match (intent, allowed) {
+            (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
+            (_, false) => self.say(Say::WouldHave { what: done(intent), why }),
+            (Intent::AskPeer | Intent::AskArbiter, true) => {}
+            (_, true) => self.say(Say::Decided { what: done(intent), why }),
+        }
+        if why.contains("does not stream or flush") {
+            self.say(Say::StandbyStalled);
+        }
+    }
+
+    /// PROTOCOL R11: a lone primary whose commits wait says each minute what an operator can type.
+    fn said_commits_wait(&mut self) {
+        let waits = matches!(self.own.role, Some(super::event::Instance::Primary { waiting: true, .. }));
+        if !waits {
+            self.told.waits_since = None;
+            return;
+        }
+        let since = *self.told.waits_since.get_or_insert(self.now);
+        let due = self.told.waits_said.is_none_or(|at| self.now.since(at) >= 60_000);
+        if due && self.now.since(since) >= self.settings.heartbeat_detection_ms * 2 {
+            self.told.waits_said = Some(self.now);
+            self.say(Say::CommitsWait);
+        }
+    }
+}
+
+/// An intent as it is told.
+fn done(intent: Intent) -> &'static str {
+    match intent {
+        Intent::Rest => "nothing",
+        Intent::HandOver => "stopping the instance and asking the standby to take over",
+        Intent::Restart => "starting the instance again",
+        Intent::AskPeer => "asking the other server for the right to run alone",
+        Intent::AskArbiter => "asking the arbiter for the right to run alone",
+        Intent::ActByHalf => "acting alone by the safe half",
+        Intent::ActByForce => "acting alone without consent (fallback)",
+        Intent::Mirror => "proving the standby",
+        Intent::Wait => "nothing, an operator must decide",
+    }
+}

@@ -1,0 +1,409 @@
+//! What a node tells of itself: heartbeats to the members, the report to operators.
+
+use super::decide::Decision;
+use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
+use super::facts::{Peer, Standing};
+use super::node::Node;
+use super::observe::Running;
+use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
+use super::types::{Failover, Ledger, Lsn, Member, SystemId, Term, Time, View};
+
+/// What was told last, so that changes are told at once and repeats are not.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Told {
+    first_seq: u64,
+    seq: u64,
+    beat_at: Option<Time>,
+    beat: Option<Beat>,
+    pub introduce: bool,
+    pub decision: Option<(Decision, bool)>,
+    pub peer: Option<Peer>,
+    pub reason: String,
+    pub since: Option<Time>,
+    pub mirrored_at: Option<Time>,
+    pub split: Option<Term>,
+    pub inactivated: bool,
+    pub rebuild_needed: Option<View>,
+    pub refused: Option<&'static str>,
+    pub waits_since: Option<Time>,
+    pub waits_said: Option<Time>,
+    pub failover_set: bool,
+    other_system: Option<SystemId>,
+}
+
+/// What is told at once when it changes.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Beat {
+    ledger: Option<Ledger>,
+    role: Role,
+    instance: Health,
+    disk: String,
+    streaming: bool,
+    take_over: Option<Lsn>,
+    failover: Failover,
+}
+
+impl Told {
+    pub fn new(_settings: &Settings) -> Told {
+        Told {
+            first_seq: 0,
+            seq: 0,
+            beat_at: None,
+            beat: None,
+            introduce: false,
+            decision: None,
+            peer: None,
+            reason: String::new(),
+            since: None,
+            mirrored_at: None,
+            split: None,
+            inactivated: false,
+            rebuild_needed: None,
+            refused: None,
+            waits_since: None,
+            waits_said: None,
+            failover_set: false,
+            other_system: None,
+        }
+    }
+
+    /// Heartbeats are counted from a random number on, so that an echo tells which run of a controller it answers.
+    pub fn start_at(&mut self, seed: u64) {
+        self.first_seq = (seed >> 24).max(1) << 20;
+        self.seq = self.first_seq;
+    }
+
+    pub fn is_mine(&self, echo: u64) -> bool {
+        echo > self.first_seq && echo <= self.seq
+    }
+
+    pub fn other_system(&mut self, out: &mut Vec<Action>, mine: SystemId, theirs: SystemId) {
+        if self.other_system != Some(theirs) {
+            self.other_system = Some(theirs);
+            out.push(Action::Say(Say::OtherSystem { mine, theirs }));
+        }
+    }
+}
+
+impl Node {
+    // ---------------------------------------------------------------------------------------------------- heartbeats
+
+    /// Sends heartbeats: each interval, and at once when something has changed.
+    pub(super) fn keep_in_touch(&mut self) {
+        let beat = Beat {
+            ledger: self.confirmed.map(|durable| durable.ledger),
+            role: self.own_role(),
+            instance: self.own_health(),
+            disk: self.own.disk_bad.clone(),
+            streaming: self.streams(),
+            take_over: self.offered_checkpoint(),
+            failover: self.notes.failover,
+        };
+        let due = self.told.beat_at.is_none_or(|at| self.now.since(at) >= self.settings.heartbeat_interval_ms);
+        let changed = self.told.beat.as_ref() != Some(&beat);
+        if self.awaits_checkpoint() {
+            self.out.push(Action::Look);
+        }
+        if !due && !changed && !self.told.introduce {
+            return;
+        }
+        self.told.beat_at = Some(self.now);
+        self.told.introduce = false;
+        self.told.beat = Some(beat.clone());
+        self.told.seq += 1;
+        let heartbeat = self.heartbeat(beat);
+        if self.settings.arbiter {
+            let mut to_arbiter = heartbeat.clone();
+            to_arbiter.echo = self.arbiter.seq;
+            self.send(Member::Arbiter, Message::Heartbeat(Box::new(to_arbiter)));
+        }
+        self.send(self.peer_member(), Message::Heartbeat(Box::new(heartbeat)));
+    }
+
+    /// A planned switch waits for this standby's word that it has received the shutdown checkpoint: look now.
+    fn awaits_checkpoint(&self) -> bool {
+        self.standing() == Some(Standing::Standby)
+            && self.peer.heartbeat.as_ref().is_some_and(|told| told.take_over)
+            && self.peer_fact() == Peer::Talks
+    }
+
+    fn heartbeat(&self, beat: Beat) -> Heartbeat {
+        let heard = self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms);
+        Heartbeat {
+            seq: self.told.seq,
+            echo: self.peer.heartbeat.as_ref().map_or(0, |told| told.seq),
+            start_id: self.start_id,
+            system: self.system,
+            ledger: beat.ledger,
+            role: beat.role,
+            instance: beat.instance,
+            disk: beat.disk,
+            streaming: beat.streaming,
+            timeline: self.own.timeline(),
+            lsn: self.position(),
+            replayed: match self.own.role {
+                Some(Instance::Standby { replayed, .. }) => replayed,
+                _ => Lsn(0),
+            },
+            take_over: beat.take_over.is_some(),
+            shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
+            failover: beat.failover,
+            on_silence: self.settings.on_silence,
+            detection_ms: self.settings.heartbeat_detection_ms,
+            promoted: self.notes.promoted,
+            arbiter: if heard { Some(self.arbiter.best.id) } else { None },
+            name: self.name.clone(),
+            address: self.address.clone(),
+        }
+    }
+
+    fn streams(&self) -> bool {
+        matches!(self.own.role, Some(Instance::Standby { streaming: true, .. }))
+    }
+
+    // --------------------------------------------------------------------------------------------------- the report
+
+    /// What is told to operators.
+    pub fn report(&self, now: Time) -> Report {
+        let mine = self.my_row();
+        let theirs = self.their_row(now);
+        let servers = if self.me().index() == 0 { [mine, theirs] } else { [theirs, mine] };
+        let word = self.word(&servers);
+        Report {
+            me: self.me(),
+            word,
+            servers,
+            view: self.confirmed.map(|durable| durable.ledger.view),
+            since: self.told.since,
+            reason: self.told.reason.clone(),
+            failover: self.notes.failover.enabled,
+            arbiter: self
+                .settings
+                .arbiter
+                .then(|| self.arbiter.heard_at.is_some_and(|at| now.since(at) < self.settings.heartbeat_detection_ms)),
+            lag_bytes: self.lag_bytes(),
+            waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
+            advice: self.advice(),
+            progress: self.progress(),
+        }
+    }
+
+    fn lag_bytes(&self) -> Option<u64> {
+        match self.own.role? {
+            Instance::Primary { flushed, standby, .. } => Some(flushed.0.saturating_sub(standby?.flushed.0)),
+            Instance::Standby { received, .. } => {
+                let told = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary)?;
+                Some(told.lsn.0.saturating_sub(received.0))
+            }
+            _ => None,
+        }
+    }
+
+    fn my_row(&self) -> ServerReport {
+        let mut bad = Vec::new();
+        if matches!(self.own_health(), Health::Failed | Health::Stopped) {
+            bad.push("postmaster".to_owned());
+        }
+        let mirrored = self.view().is_some_and(|view| view.mode == super::types::Mode::Mirrored);
+        match self.own.role {
+            Some(Instance::Primary { standby, .. }) if mirrored && standby.is_none_or(|row| !row.streaming) => {
+                bad.push("wal_sender".to_owned());
+            }
+            Some(Instance::Standby { streaming: false, .. }) => bad.push("wal_receiver".to_owned()),
+            _ => {}
+        }
+        ServerReport {
+            server: self.me(),
+            role: self.host_role(self.own_role(), self.own.is_standby_dir(), self.me()),
+            host: HostStatus::Normal,
+            processes: if self.own_health() == Health::Unknown { None } else { Some(bad) },
+            disk: Some(self.own.disk_bad.clone()),
+            lsn: Some(self.position()),
+            replayed: match self.own.role {
+                Some(Instance::Standby { replayed, .. }) => Some(replayed),
+                _ => None,
+            },
+            timeline: Some(self.own.timeline()),
+        }
+    }
+
+    fn host_role(&self, role: Role, standby_dir: bool, server: super::types::Server) -> HostRole {
+        let leads = self.view().map(|view| view.primary == server);
+        match (role, leads) {
+            (Role::Primary, _) => HostRole::Primary,
+            (Role::Standby, _) => HostRole::Standby,
+            (Role::None, Some(true)) => HostRole::InactivatedPrimary,
+            (Role::None, Some(false)) if standby_dir => HostRole::InactivatedStandby,
+            (Role::None, Some(false)) => HostRole::InactivatedPrimary,
+            (Role::None, None) => HostRole::Unknown,
+        }
+    }
+
+    fn their_row(&self, now: Time) -> ServerReport {
+        let unknown = ServerReport {
+            server: self.other(),
+            role: HostRole::Unknown,
+            host: HostStatus::Unknown,
+            processes: None,
+            disk: None,
+            lsn: None,
+            replayed: None,
+            timeline: None,
+        };
+        let (Some(told), Some(up_at)) = (&self.peer.heartbeat, self.peer.up_at()) else { return unknown };
+        let fact = self.peer_fact();
+        if now.since(up_at) >= self.settings.heartbeat_detection_ms || fact == Peer::Refused {
+            let role = match told.role {
+                Role::None => HostRole::Unknown,
+                Role::Primary if self.standing() == Some(Standing::Alone) => HostRole::InactivatedPrimary,
+                Role::Primary | Role::Standby => HostRole::Unknown,
+            };
+            return ServerReport { role, host: HostStatus::Abnormal, ..unknown };
+        }
+        let mut bad = Vec::new();
+        if matches!(told.instance, Health::Failed | Health::Stopped) {
+            bad.push("postmaster".to_owned());
+        }
+        if told.role == Role::Standby && !told.streaming {
+            bad.push("wal_receiver".to_owned());
+        }
+        // Told by its controller: whether it is a standby's directory shows in its timeline and in what it was.
+        let was_standby = self.standing() == Some(Standing::Primary) || self.told.they_follow(self);
+        ServerReport {
+            role: self.host_role(told.role, was_standby, self.other()),
+            host: HostStatus::Normal,
+            processes: if told.instance == Health::Unknown { None } else { Some(bad) },
+            disk: Some(told.disk.clone()),
+            lsn: Some(told.lsn),
+            replayed: (told.role == Role::Standby).then_some(told.replayed),
+            timeline: Some(told.timeline),
+            ..unknown
+        }
+    }
+
+    fn word(&self, servers: &[ServerReport; 2]) -> Word {
+        let Some(standing) = self.standing() else { return Word::Unknown };
+        if self.told.split.is_some() && self.told.split_lasts(self) || self.notes.lost_split {
+            return Word::SplitBrain;
+        }
+        if self.hand_over.is_some() || self.proposal.is_some() || self.work.switches() {
+            return Word::Switching;
+        }
+        let promoted = match standing {
+            Standing::Alone => self.notes.promoted,
+            Standing::Outcast => self.peer.heartbeat.as_ref().map_or(!self.own.is_standby_dir(), |told| told.promoted),
+            Standing::Primary | Standing::Standby => false,
+        };
+        match standing {
+            Standing::Alone | Standing::Outcast if promoted => Word::Switched,
+            Standing::Alone | Standing::Outcast => Word::NotSwitchable,
+            Standing::Primary | Standing::Standby => {
+                let healthy = servers.iter().all(|row| {
+                    row.host == HostStatus::Normal
+                        && row.processes.as_ref().is_some_and(Vec::is_empty)
+                        && row.disk.as_ref().is_some_and(String::is_empty)
+                        && matches!(row.role, HostRole::Primary | HostRole::Standby)
+                });
+                match (healthy, self.notes.failover.enabled) {
+                    (false, _) => Word::NotSwitchable,
+                    (true, true) => Word::Switchable,
+                    (true, false) => Word::FailoverDisabled,
+                }
+            }
+        }
+    }
+
+    fn advice(&self) -> Vec<String> {
+        let mut advice = Vec::new();
+        let standing = self.standing();
+        if self.notes.lost_split {
+            advice.push("both servers ran alone; this one was stopped: rebuild it from the other".to_owned());
+        } else if standing == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some() {
+            advice.push("this server has lost its role: rebuild it from the other server".to_owned());
+        }
+        if self.own.left_down {
+            advice.push("the instance did not stay up and is left down: see its log, then mc_ctl start".to_owned());
+        }
+        if self.own.hold {
+            advice.push("the instance died while failover was disabled: mc_ctl start starts it again".to_owned());
+        }
+        if self.own.closed {
+            advice.push("the instance answers but does not let the controller in: see the log".to_owned());
+        }
+        if self.detached() {
+            advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());
+        }
+        if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
+            advice.push("this data directory is not the one that the view names".to_owned());
+        }
+        advice
+    }
+
+    fn progress(&self) -> Progress {
+        let Some(standing) = self.standing() else { return self.progress_without_ledger() };
+        let role = self.own_role();
+        if self.own.left_down {
+            return Progress::Refused("the instance did not stay up; see its log".to_owned());
+        }
+        if self.notes.lost_split {
+            return Progress::Refused("both servers ran alone and this one was stopped; rebuild it".to_owned());
+        }
+        match (standing, role) {
+            _ if !self.notes.wanted => Progress::Settled,
+            (Standing::Alone, Role::Primary) if self.free() => {
+                Progress::Running("running alone as the primary".to_owned())
+            }
+            (Standing::Primary, Role::Primary) => Progress::Settled,
+            (Standing::Standby, Role::Standby) => Progress::Settled,
+            (Standing::Outcast, Role::Standby) => {
+                Progress::Running("running as a standby that is not mirrored yet".to_owned())
+            }
+            (Standing::Outcast | Standing::Standby, Role::None) if self.rebuild_is_needed() => {
+                Progress::Refused("this server has lost its role to the other one; rebuild it".to_owned())
+            }
+            _ => Progress::Waiting("the instance to run in its role".to_owned()),
+        }
+    }
+
+    fn progress_without_ledger(&self) -> Progress {
+        if self.own_role() == Role::Standby {
+            return Progress::Running(
+                "running as a standby that the primary's controller does not know yet".to_owned(),
+            );
+        }
+        if self.own.data.is_some_and(|data| data.mark.0 != 0) && !self.own.is_standby_dir() {
+            return Progress::Refused(
+                "the data directory bears a mark, but there is no ledger: it was lost, and only an operator may decide"
+                    .to_owned(),
+            );
+        }
+        let peer_has = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
+        if peer_has && !self.own.is_standby_dir() && self.own.data.is_some() {
+            return Progress::Refused(
+                "the other server holds this cluster's ledger, and this data directory is not a standby's".to_owned(),
+            );
+        }
+        Progress::Waiting("a view of the pair".to_owned())
+    }
+
+    fn free(&self) -> bool {
+        matches!(self.own.role, Some(Instance::Primary { names: Names::Unset, .. }))
+    }
+
+    fn rebuild_is_needed(&self) -> bool {
+        let clean = self.notes.handed_over != Lsn(0) && self.settings.rebuild_auto;
+        self.own.running == Running::Down && !self.own.is_standby_dir() && !clean
+    }
+}
+
+impl Told {
+    fn split_lasts(&self, node: &Node) -> bool {
+        let told = node.peer.heartbeat.as_ref().and_then(|told| told.ledger);
+        told.is_some_and(|ledger| ledger.view.is_alone(node.other()))
+            && node.view().is_some_and(|view| view.is_alone(node.me()))
+    }
+
+    fn they_follow(&self, node: &Node) -> bool {
+        node.standing() == Some(Standing::Alone) && !node.notes.promoted
+    }
+}

@@ -1,0 +1,475 @@
+//! Work on the instance: one job at a time, hand-overs, and reconciling the instance with the ledger.
+
+use super::act::{Todo, act};
+use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say};
+use super::facts::{Being, Data, Leave, Standing};
+use super::node::Node;
+use super::observe::{OwnSide, Running};
+use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
+
+/// How long a fast shutdown may take where the right to run is gone, ms.
+const FAST_STOP_MS: u64 = 2_000;
+/// How old a look into the data directory may be before an instance is started from it, ms.
+const FRESH_LOOK_MS: u64 = 1_000;
+/// How long after a failure the same thing is tried again, ms.
+const RETRY_MS: u64 = 1_000;
+/// How many starts, within ten detection times, before an instance is left down.
+const STARTS: usize = 3;
+
+/// The runner, as the core sees it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Work {
+    job: Option<(JobId, Job, Time)>,
+    nudged_at: Time,
+    next_id: u64,
+    retry_at: Time,
+    failure: String,
+    pub proving: Option<DataId>,
+    pub proof_wait_ms: u64,
+    pub next_proof: Time,
+}
+
+impl Work {
+    pub fn new() -> Work {
+        Work {
+            job: None,
+            nudged_at: Time(0),
+            next_id: 0,
+            retry_at: Time(0),
+            failure: String::new(),
+            proving: None,
+            proof_wait_ms: 0,
+            next_proof: Time(0),
+        }
+    }
+
+    pub fn busy(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// Whether a job is out after which the instance is another than before.
+    pub fn starts_or_stops(&self) -> bool {
+        matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. }, _)))
+    }
+
+    pub fn switches(&self) -> bool {
+        matches!(self.job, Some((_, Job::Promote, _)))
+    }
+
+    fn stops(&self) -> bool {
+        matches!(self.job, Some((_, Job::Stop { .. }, _)))
+    }
+}
+
+/// The primary gives its role away: a crash, or a planned switch.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct HandOver {
+    pub planned: bool,
+    phase: Phase,
+    since: Time,
+    limit_ms: u64,
+    /// What the standby must have received past; 0 where nothing is asked.
+    pub checkpoint: Lsn,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Phase {
+    Checkpoint,
+    Stop,
+    Offer,
+}
+
+impl HandOver {
+    pub fn new(planned: bool, now: Time, limit_ms: u64) -> HandOver {
+        let phase = if planned { Phase::Checkpoint } else { Phase::Stop };
+        HandOver { planned, phase, since: now, limit_ms, checkpoint: Lsn(0) }
+    }
+
+    pub fn offering(&self) -> bool {
+        self.phase == Phase::Offer
+    }
+
+    /// How long a planned fast shutdown may take, ms.
+    fn fast_ms(&self) -> u64 {
+        if self.planned { (self.limit_ms / 3).clamp(1_000, 10_000) } else { 0 }
+    }
+}
+
+impl OwnSide {
+    /// `synchronous_standby_names` was set, and a session has shown it.
+    pub fn named(&mut self) {
+        if let Some(Instance::Primary { names, .. }) = self.role.as_mut() {
+            *names = Names::Peer;
+        }
+        self.freed = false;
+    }
+
+    fn unnamed(&mut self) {
+        match self.role.as_mut() {
+            Some(Instance::Primary { names, .. }) => *names = Names::Unset,
+            _ => self.freed = true,
+        }
+    }
+}
+
+impl Node {
+    // ---------------------------------------------------------------------------------------------------------- jobs
+
+    pub(super) fn run(&mut self, job: Job) {
+        self.work.next_id += 1;
+        let id = JobId(self.work.next_id);
+        match &job {
+            Job::Start { .. } => self.own.starts.push(self.now),
+            Job::Promote => {
+                self.own.promoting = true;
+                self.say(Say::PromotionStarted);
+            }
+            _ => {}
+        }
+        self.work.job = Some((id, job.clone(), self.now));
+        self.work.nudged_at = self.now;
+        self.out.push(Action::Run(id, job));
+    }
+
+    pub(super) fn done(&mut self, id: JobId, outcome: Outcome) {
+        let Some((current, job, _)) = self.work.job.take() else { return };
+        if current != id {
+            self.work.job = Some((current, job, self.now));
+            return;
+        }
+        if !matches!(outcome, Outcome::Failed(_)) {
+            self.work.failure.clear();
+        }
+        match (job, outcome) {
+            (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data),
+            (Job::Start { names, follow }, Outcome::Started(mut data)) => {
+                data.standby_signal |= follow.is_some();
+                data.running = true;
+                self.own.started(self.now);
+                self.found_data(data);
+                self.own.freed = names.is_none();
+                self.out.push(Action::Look);
+            }
+            (Job::Stop { .. }, Outcome::Stopped(data)) => {
+                self.own.down();
+                self.found_data(data);
+                self.own.down();
+            }
+            (Job::NamesOff, Outcome::Applied) => {
+                let released = self.own.is_primary();
+                self.own.unnamed();
+                if released {
+                    self.say(Say::Disconnected);
+                }
+            }
+            (Job::NamesOn(_), Outcome::Applied) => self.own.named(),
+            (Job::Promote, Outcome::Promoted(timeline)) => self.promoted(timeline),
+            (Job::Prove(_), Outcome::Proved(position)) => self.proved(position),
+            (Job::Checkpoint, Outcome::Applied) => self.hand_over_goes_on(Phase::Checkpoint),
+            (job, Outcome::Failed(why)) => self.job_failed(&job, why),
+            (job, _) => self.job_failed(&job, "the runner's answer does not fit the job".to_owned()),
+        }
+    }
+
+    fn job_failed(&mut self, job: &Job, why: String) {
+        let name = match job {
+            Job::Inspect => "reading the data directory",
+            Job::Mark(_) => "marking the data directory",
+            Job::Start { .. } => "starting the instance",
+            Job::Stop { .. } => "stopping the instance",
+            Job::NamesOn(_) => "setting synchronous_standby_names",
+            Job::NamesOff => "commenting synchronous_standby_names out",
+            Job::Promote => "promotion",
+            Job::Prove(_) => "proving the standby",
+            Job::Checkpoint => "the checkpoint",
+        };
+        self.work.retry_at = self.now.plus(RETRY_MS);
+        match job {
+            Job::Inspect | Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
+            Job::Prove(_) => self.proof_failed(),
+            Job::Checkpoint => self.hand_over_goes_on(Phase::Checkpoint),
+            Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
+        }
+        if self.work.failure != why {
+            self.work.failure.clone_from(&why);
+            self.say(Say::JobFailed { job: name, why });
+        }
+    }
+
+    fn promoted(&mut self, timeline: Timeline) {
+        self.own.promoting = false;
+        if let Some(data) = self.own.data.as_mut() {
+            data.standby_signal = false;
+        }
+        let flushed = self.own.received();
+        self.own.role =
+            Some(Instance::Primary { timeline, flushed, names: Names::Unset, waiting: false, standby: None });
+        self.notes.promoted = true;
+        self.say(Say::PromotionCompleted);
+        self.out.push(Action::Look);
+    }
+
+    /// Nobody waits on a thread: an answer that is overdue is asked for again.
+    fn nudge(&mut self) {
+        let Some((id, job, since)) = &self.work.job else { return };
+        let limit_ms = match job {
+            Job::Inspect | Job::Mark(_) => 10_000,
+            Job::NamesOn(_) | Job::NamesOff => 15_000,
+            Job::Start { .. } => 30_000,
+            Job::Stop { fast_ms, .. } => fast_ms + 15_000,
+            Job::Checkpoint | Job::Prove(_) => 120_000,
+            Job::Promote => 600_000,
+        };
+        if self.now.since(*since) >= limit_ms && self.now.since(self.work.nudged_at) >= 5_000 {
+            let id = *id;
+            self.work.nudged_at = self.now;
+            self.out.push(Action::Nudge(id));
+        }
+    }
+
+    // ----------------------------------------------------------------------------------------------------- hand-over
+
+    fn hand_over_goes_on(&mut self, from: Phase) {
+        if let Some(hand_over) = self.hand_over.as_mut()
+            && hand_over.phase == from
+        {
+            hand_over.phase = Phase::Stop;
+        }
+    }
+
+    /// Drives a hand-over; called once per step.
+    pub(super) fn drive_hand_over(&mut self) {
+        let Some(hand_over) = self.hand_over.clone() else { return };
+        if !self.view().is_some_and(|view| view.is_mirrored(self.me())) {
+            self.hand_over = None;
+            return;
+        }
+        let offer_ms = if hand_over.planned {
+            hand_over.limit_ms.clamp(1_000, 10_000)
+        } else {
+            self.settings.heartbeat_detection_ms
+        };
+        match hand_over.phase {
+            Phase::Checkpoint if self.own.failed.is_some() => self.hand_over_goes_on(Phase::Checkpoint),
+            Phase::Checkpoint if !self.work.busy() => self.run(Job::Checkpoint),
+            Phase::Checkpoint => {}
+            Phase::Stop if self.own.running == Running::Down => self.offer(),
+            Phase::Stop if !self.work.busy() && self.now >= self.work.retry_at => {
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: hand_over.fast_ms(), names });
+            }
+            Phase::Stop => {}
+            Phase::Offer if self.own.running != Running::Down => {
+                self.hand_over_failed("the instance runs again");
+            }
+            Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.asked.is_none() => {
+                self.hand_over_failed("the standby did not take over in time");
+            }
+            Phase::Offer => {}
+        }
+    }
+
+    fn offer(&mut self) {
+        let now = self.now;
+        let Some(data) = self.own.data else { return };
+        let Some(hand_over) = self.hand_over.as_mut() else { return };
+        if hand_over.planned && data.state != ControlState::ShutDown {
+            self.hand_over_failed("the instance did not shut down cleanly in time");
+            return;
+        }
+        hand_over.phase = Phase::Offer;
+        hand_over.since = now;
+        hand_over.checkpoint = if hand_over.planned { data.checkpoint } else { Lsn(0) };
+    }
+
+    pub(super) fn hand_over_failed(&mut self, why: &str) {
+        self.hand_over = None;
+        self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
+        self.own.failed = None;
+        self.say(Say::HandOverFailed(why.to_owned()));
+    }
+
+    // --------------------------------------------------------------------------------------------------- reconciling
+
+    /// Does what the instance lacks of what the ledger asks for; called once per step.
+    pub(super) fn reconcile(&mut self) {
+        self.nudge();
+        let Some(standing) = self.standing() else {
+            self.run_without_ledger();
+            return;
+        };
+        let todo = act(standing, self.data_fact(), self.leave(), self.being());
+        if todo == Todo::Stop {
+            self.stop_at_once();
+            return;
+        }
+        let urgent = matches!(todo, Todo::Look | Todo::Clear);
+        if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
+            return;
+        }
+        if self.marks_data() || self.hand_over.is_some() && !urgent {
+            return;
+        }
+        match todo {
+            Todo::Nothing | Todo::Stop => {}
+            Todo::Halt if self.own.hold && !self.stopping => {
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
+            }
+            Todo::Halt => {}
+            Todo::Look => self.run(Job::Inspect),
+            Todo::Clear => {
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: 0, names });
+            }
+            Todo::StartFree => self.start(None, None),
+            Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
+            Todo::Free => self.run(Job::NamesOff),
+            Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
+            Todo::Promote => self.promote(),
+            Todo::Rejoin => self.rejoin(standing),
+            Todo::Refuse => {
+                self.refuse("this data directory is not the one that the view names, and would start as a primary")
+            }
+        }
+    }
+
+    /// Without a ledger an instance with `standby.signal` runs, nothing else does.
+    fn run_without_ledger(&mut self) {
+        if self.work.busy() || self.now < self.work.retry_at {
+            return;
+        }
+        let may_start = self.notes.wanted && self.own.failed.is_none() && self.own.is_standby_dir() && !self.stopping;
+        match self.own.running {
+            Running::Unknown => self.run(Job::Inspect),
+            Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
+            Running::Down if may_start && !self.own.left_down => self.start(Some(self.peer_name.clone()), None),
+            Running::Down | Running::Up => {}
+        }
+        if self.own.failed.is_some() && self.own.running == Running::Down {
+            self.own.failed = None;
+        }
+    }
+
+    /// Stopping is the one action that never waits for a write, and interrupts what runs.
+    fn stop_at_once(&mut self) {
+        if self.work.stops() || self.now < self.work.retry_at {
+            return;
+        }
+        let clean = self.notes.handed_over != Lsn(0);
+        if !self.told.inactivated {
+            self.told.inactivated = true;
+            self.say(Say::Inactivated { clean });
+        }
+        let names = self.names_for_stop();
+        self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
+    }
+
+    /// The name to leave in the file of an instance that is stopped: none only where it may run alone.
+    pub(super) fn names_for_stop(&self) -> Option<String> {
+        let alone = self.view().is_some_and(|view| view.is_alone(self.me()));
+        if alone { None } else { Some(self.peer_name.clone()) }
+    }
+
+    fn data_fact(&self) -> Data {
+        if self.eligible() { Data::Eligible } else { Data::Foreign }
+    }
+
+    fn leave(&self) -> Leave {
+        let own = &self.own;
+        let held = !self.notes.wanted
+            || self.stopping
+            || self.hand_over.is_some()
+            || own.failed.is_some()
+            || own.left_down
+            || own.hold
+            || own.isolated
+            || own.alien
+            || self.notes.lost_split;
+        if held { Leave::Hold } else { Leave::Run }
+    }
+
+    fn being(&self) -> Being {
+        match (self.own.running, self.own.role) {
+            (Running::Unknown, _) => Being::Unknown,
+            (Running::Dead, _) => Being::Dead,
+            (Running::Down, _) if self.own.data.is_none() => Being::Unknown,
+            (Running::Down, _) if self.own.is_standby_dir() => Being::DownStandby,
+            (Running::Down, _) => Being::DownPrimary,
+            (Running::Up, None) if self.own.is_standby_dir() => Being::StartingStandby,
+            (Running::Up, None) => Being::StartingPrimary,
+            (Running::Up, Some(Instance::Primary { names: Names::Unset, .. })) => Being::PrimaryFree,
+            (Running::Up, Some(Instance::Primary { names: Names::Peer, .. })) => Being::PrimaryNamed,
+            (Running::Up, Some(Instance::Primary { names: Names::Other, .. })) => Being::PrimaryOther,
+            (Running::Up, Some(_)) if self.own.freed => Being::StandbyFree,
+            (Running::Up, Some(_)) => Being::StandbyNamed,
+        }
+    }
+
+    /// The mark names the ledger, so that a lost ledger is noticed. It is there before the instance is started.
+    fn marks_data(&mut self) -> bool {
+        let (Some(data), Some(ledger)) = (self.own.data, self.ledger) else { return false };
+        if data.mark == ledger.id || data.mark != LedgerId(0) && self.own.alien || !self.own.disk_bad.is_empty() {
+            return false;
+        }
+        self.run(Job::Mark(ledger.id));
+        true
+    }
+
+    fn start(&mut self, names: Option<String>, follow: Option<String>) {
+        if self.now.since(self.own.data_at) > FRESH_LOOK_MS {
+            self.run(Job::Inspect);
+            return;
+        }
+        let window = self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms) * 10;
+        let now = self.now;
+        self.own.starts.retain(|at| now.since(*at) < window);
+        if self.own.starts.len() >= STARTS {
+            self.own.left_down = true;
+            self.say(Say::LeftDown);
+            return;
+        }
+        self.run(Job::Start { names, follow });
+    }
+
+    fn promote(&mut self) {
+        if !self.notes.promoted {
+            self.notes.promoted = true;
+            self.write("");
+            return;
+        }
+        self.run(Job::Promote);
+    }
+
+    /// A server that has lost its role: back as a standby at once after a clean switch (R10, section 5), else left down.
+    fn rejoin(&mut self, standing: Standing) {
+        let Some(data) = self.own.data else { return };
+        let Some(told) = self.peer.heartbeat.clone() else { return };
+        let word =
+            told.ledger.is_some_and(|ledger| Some(ledger.view) == self.view() && ledger.view.is_alone(self.other()));
+        let runs = told.role == Role::Primary && self.peer_talks(self.patience_ms());
+        let clean = self.notes.handed_over != Lsn(0)
+            && self.notes.handed_over == data.checkpoint
+            && data.state == ControlState::ShutDown
+            && self.eligible();
+        if clean
+            && word
+            && runs
+            && self.settings.rebuild_auto
+            && standing == Standing::Outcast
+            && self.leave() == Leave::Run
+        {
+            self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
+        } else if word && runs && !(clean && self.settings.rebuild_auto) && self.told.rebuild_needed != self.view() {
+            self.told.rebuild_needed = self.view();
+            self.say(Say::RebuildNeeded);
+        }
+    }
+
+    fn refuse(&mut self, why: &'static str) {
+        if self.told.refused != Some(why) {
+            self.told.refused = Some(why);
+            self.say(Say::NotEligible(why));
+        }
+    }
+}
