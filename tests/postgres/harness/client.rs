@@ -1,0 +1,284 @@
+//! The writing client: one row every 10 ms, remembering every row that was acknowledged, by whom and when.
+//!
+//! A row counts as acknowledged only where `INSERT` returned without a warning: a cancelled wait for the standby also
+//! returns success, with one.
+
+use super::pair::Pair;
+use postgres::config::TargetSessionAttrs;
+use postgres::{Config, NoTls};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+const PACE: Duration = Duration::from_millis(10);
+const LIMIT: Duration = Duration::from_millis(100);
+
+/// How it connects.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Style {
+    /// `host=a,b target_session_attrs=read-write`, one session, no time limit.
+    OneSession,
+    /// One session per host in parallel, each given up after 100 ms: for hosts that fall silent.
+    PerHost,
+}
+
+/// One acknowledged row.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    id: i64,
+    begun: Instant,
+    at: Instant,
+    server: usize,
+}
+
+struct Shared {
+    addresses: [(String, u16); 2],
+    next: AtomicI64,
+    stop: AtomicBool,
+    acks: Mutex<Vec<Ack>>,
+    last_error: Mutex<String>,
+}
+
+/// A running client; it stops when dropped.
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// Starts to write, and returns once the first row is acknowledged.
+    pub fn start(pair: &Pair, style: Style) -> Client {
+        let addresses = [0, 1].map(|n| (pair.servers[n].address.to_string(), pair.servers[n].port));
+        let shared = Arc::new(Shared {
+            addresses,
+            next: AtomicI64::new(pair.first_id()),
+            stop: AtomicBool::new(false),
+            acks: Mutex::default(),
+            last_error: Mutex::default(),
+        });
+        match style {
+            Style::OneSession => {
+                let shared = Arc::clone(&shared);
+                std::thread::spawn(move || one_session(&shared));
+            }
+            Style::PerHost => {
+                for server in [0, 1] {
+                    let shared = Arc::clone(&shared);
+                    std::thread::spawn(move || per_host(&shared, server));
+                }
+            }
+        }
+        let client = Client { shared };
+        client.wait_ack(Instant::now(), Duration::from_secs(20));
+        client
+    }
+
+    /// Waits until a row that was begun after `since` is acknowledged; answers when that was.
+    #[track_caller]
+    pub fn wait_ack(&self, since: Instant, limit: Duration) -> Instant {
+        let begin = Instant::now();
+        loop {
+            let found = self.shared.acks.lock().expect("not poisoned").iter().find(|a| a.begun >= since).map(|a| a.at);
+            if let Some(at) = found {
+                return at;
+            }
+            if begin.elapsed() > limit {
+                let error = self.shared.last_error.lock().expect("not poisoned").clone();
+                panic!("no row was acknowledged within {limit:?}; the client's last error: {error}");
+            }
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn sorted(&self, key: impl Fn(&Ack) -> Instant) -> Vec<Ack> {
+        let mut acks = self.shared.acks.lock().expect("not poisoned").clone();
+        acks.sort_by_key(key);
+        acks
+    }
+
+    /// The longest time without an acknowledgement that ended after `since`, or still lasts.
+    pub fn longest_gap(&self, since: Instant) -> Duration {
+        let mut last = None;
+        let mut longest = Duration::ZERO;
+        for at in self.sorted(|a| a.at).iter().map(|a| a.at).chain([Instant::now()]) {
+            if let Some(last) = last.replace(at)
+                && at > since
+            {
+                longest = longest.max(at - last);
+            }
+        }
+        longest
+    }
+
+    /// The servers that acknowledged, in turn: `[0, 1]` is one switch. Two that acknowledge in the same period show as
+    /// many turns.
+    pub fn turns(&self) -> Vec<usize> {
+        let mut turns: Vec<usize> = self.sorted(|a| a.begun).iter().map(|a| a.server).collect();
+        turns.dedup();
+        turns
+    }
+
+    /// How many rows were acknowledged.
+    pub fn count(&self) -> usize {
+        self.shared.acks.lock().expect("not poisoned").len()
+    }
+
+    /// Stops, and answers the acknowledged rows that this server does not have.
+    pub fn lost_on(&self, pair: &Pair, server: usize) -> Vec<i64> {
+        self.shared.stop.store(true, SeqCst);
+        sleep(PACE * 3);
+        let there: HashSet<i64> =
+            pair.sql(server, "SELECT id FROM written").lines().map(|l| l.parse().expect("a number")).collect();
+        let acks = self.sorted(|a| a.at);
+        acks.iter().map(|a| a.id).filter(|id| !there.contains(id)).collect()
+    }
+
+    /// Stops, and checks that nothing acknowledged is missing on that server, and that servers acknowledged in these
+    /// turns.
+    #[track_caller]
+    pub fn check(self, pair: &Pair, server: usize, turns: &[usize]) {
+        let lost = self.lost_on(pair, server);
+        let count = self.count();
+        assert!(lost.is_empty(), "{} of {count} acknowledged rows are lost: {lost:?}", lost.len());
+        assert_eq!(self.turns(), turns, "the servers that acknowledged, in turn");
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, SeqCst);
+    }
+}
+
+/// A session, the server that it is on, and a flag that a warning sets.
+struct Session {
+    client: postgres::Client,
+    server: usize,
+    warned: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn connect(&self, servers: &[usize], config: &mut Config) -> Result<Session, postgres::Error> {
+        let warned = Arc::new(AtomicBool::new(false));
+        let flag = Arc::clone(&warned);
+        for &n in servers {
+            config.host(&self.addresses[n].0).port(self.addresses[n].1);
+        }
+        config.user("postgres").dbname("postgres").application_name("writer");
+        config.notice_callback(move |_| flag.store(true, SeqCst));
+        let mut client = config.connect(NoTls)?;
+        let row = client.query_one("SELECT host(inet_server_addr()), inet_server_port()", &[])?;
+        let (host, port): (String, i32) = (row.get(0), row.get(1));
+        let server = self.addresses.iter().position(|(h, p)| *h == host && i32::from(*p) == port).expect("one of both");
+        Ok(Session { client, server, warned })
+    }
+
+    fn write(&self, session: &mut Session) -> Result<(), postgres::Error> {
+        let id = self.next.fetch_add(1, SeqCst);
+        session.warned.store(false, SeqCst);
+        let begun = Instant::now();
+        session.client.execute("INSERT INTO written (id) VALUES ($1)", &[&id])?;
+        let at = Instant::now();
+        if !session.warned.load(SeqCst) {
+            self.acks.lock().expect("not poisoned").push(Ack { id, begun, at, server: session.server });
+        }
+        Ok(())
+    }
+
+    fn note(&self, error: &postgres::Error) {
+        let text = error.as_db_error().map_or_else(|| format!("{error:?}"), ToString::to_string);
+        *self.last_error.lock().expect("not poisoned") = text;
+    }
+}
+
+fn one_session(shared: &Shared) {
+    let mut session: Option<Session> = None;
+    while !shared.stop.load(SeqCst) {
+        let due = Instant::now() + PACE;
+        let result = match session.as_mut() {
+            Some(open) => shared.write(open),
+            None => {
+                let mut config = Config::new();
+                config.target_session_attrs(TargetSessionAttrs::ReadWrite).connect_timeout(Duration::from_secs(1));
+                shared.connect(&[0, 1], &mut config).and_then(|open| shared.write(session.insert(open)))
+            }
+        };
+        if let Err(error) = result {
+            shared.note(&error);
+            session = None;
+        }
+        sleep(due.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// Keeps one worker at work on the server; one that is stuck is left behind (what it may still get acknowledged counts)
+/// and another begins, while fewer than 40 are left behind.
+fn per_host(shared: &Arc<Shared>, server: usize) {
+    let mut workers: Vec<Arc<Worker>> = Vec::new();
+    while !shared.stop.load(SeqCst) {
+        workers.retain(|w| Arc::strong_count(w) > 1);
+        let stuck = workers.last().is_none_or(|w| w.stuck());
+        if stuck && workers.len() < 40 {
+            if let Some(last) = workers.last() {
+                last.dismissed.store(true, SeqCst);
+            }
+            let worker = Arc::new(Worker::default());
+            workers.push(Arc::clone(&worker));
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || work(&shared, server, &worker));
+        }
+        sleep(Duration::from_millis(5));
+    }
+    for worker in workers {
+        worker.dismissed.store(true, SeqCst);
+    }
+}
+
+/// What is known of one worker from outside.
+struct Worker {
+    base: Instant,
+    busy_since_us: AtomicU64,
+    dismissed: AtomicBool,
+}
+
+impl Default for Worker {
+    fn default() -> Worker {
+        Worker { base: Instant::now(), busy_since_us: AtomicU64::new(0), dismissed: AtomicBool::new(false) }
+    }
+}
+
+impl Worker {
+    fn stuck(&self) -> bool {
+        let since = self.busy_since_us.load(SeqCst);
+        since != 0 && self.base.elapsed() > Duration::from_micros(since) + LIMIT
+    }
+
+    /// Counts the time of `what` as busy.
+    fn busy<T>(&self, what: impl FnOnce() -> T) -> T {
+        self.busy_since_us.store(self.base.elapsed().as_micros() as u64 + 1, SeqCst);
+        let result = what();
+        self.busy_since_us.store(0, SeqCst);
+        result
+    }
+}
+
+fn work(shared: &Shared, server: usize, me: &Worker) {
+    let mut session: Option<Session> = None;
+    while !shared.stop.load(SeqCst) && !me.dismissed.load(SeqCst) {
+        let due = Instant::now() + PACE;
+        let result = me.busy(|| {
+            let open = match session.as_mut() {
+                Some(open) => open,
+                None => session.insert(shared.connect(&[server], Config::new().connect_timeout(LIMIT))?),
+            };
+            let read_only: String = open.client.query_one("SHOW transaction_read_only", &[])?.get(0);
+            if read_only == "off" { shared.write(open) } else { Ok(()) }
+        });
+        if let Err(error) = result {
+            shared.note(&error);
+            session = None;
+        }
+        sleep(due.saturating_duration_since(Instant::now()));
+    }
+}

@@ -1,0 +1,128 @@
+//! A pair of real PostgreSQL servers on two hosts of their own, faults to do to them, and a client that remembers
+//! every row that was acknowledged to it.
+//!
+//! Used by the test target `postgres` and by the bench of the same name. It drives `mc_ctl` as an administrator would,
+//! from outside, and must not use anything of the library: what it finds is what a user would find.
+//!
+//! A host is a set of namespaces (network, processes, mounts, IPC, host name) whose first process dies with the thread
+//! that made it, so nothing outlives a test, however the test ends.
+
+pub mod client;
+pub mod host;
+pub mod net;
+pub mod pair;
+pub mod run;
+pub mod syslog;
+pub mod template;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// The directory of this test process; removed at its end, or at the start of a later one.
+pub fn root() -> &'static Path {
+    static ROOT: OnceLock<PathBuf> = OnceLock::new();
+    ROOT.get_or_init(|| {
+        require();
+        remove_leftovers();
+        let root = PathBuf::from(format!("/tmp/mc-pg-{}", std::process::id()));
+        std::fs::create_dir(&root).unwrap_or_else(|e| panic!("could not create directory {root:?}: {e}"));
+        remove_at_the_end(&root);
+        root
+    })
+}
+
+/// Fails with what to install, or whom to be.
+fn require() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "these tests make network namespaces and drop to the user postgres: run them as root"
+    );
+    for (program, package) in [
+        ("/usr/bin/nsenter", "util-linux"),
+        ("/usr/bin/unshare", "util-linux"),
+        ("/usr/bin/setpriv", "util-linux"),
+        ("/usr/sbin/ip", "iproute2"),
+        ("/usr/sbin/bridge", "iproute2"),
+    ] {
+        let base = Path::new(program).file_name().expect("a name");
+        let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(base).exists());
+        assert!(found, "{program} is missing: apt-get install {package}");
+    }
+    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    assert!(
+        passwd.lines().any(|l| l.starts_with("postgres:")),
+        "there is no user postgres: apt-get install postgresql"
+    );
+    bin_dir();
+}
+
+/// PostgreSQL's programs: `$PGBIN`, or the newest that Debian's packages have installed.
+pub fn bin_dir() -> &'static Path {
+    static BIN: OnceLock<PathBuf> = OnceLock::new();
+    BIN.get_or_init(|| {
+        if let Some(dir) = std::env::var_os("PGBIN") {
+            return PathBuf::from(dir);
+        }
+        let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
+            .filter(|(_, bin)| bin.join("postgres").exists() && bin.join("pg_basebackup").exists())
+            .collect();
+        found.sort();
+        found.pop().expect("PostgreSQL is missing: apt-get install postgresql, or set PGBIN").1
+    })
+}
+
+/// A child that waits for the end of this process, whatever ends it, and then removes the directory.
+fn remove_at_the_end(root: &Path) {
+    if std::env::var_os("MC_TEST_KEEP").is_some() {
+        return;
+    }
+    let child = Command::new("sh")
+        .args(["-c", "trap '' INT TERM HUP; cat; sleep 1; rm -rf \"$1\"", "sh"])
+        .arg(root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("could not run sh");
+    std::mem::forget(child); // its standard input stays open until this process ends
+}
+
+/// Directories of test processes that ended without removing them.
+fn remove_leftovers() {
+    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|n| n.strip_prefix("mc-pg-")).and_then(|p| p.parse::<u32>().ok()) else {
+            continue;
+        };
+        if !Path::new(&format!("/proc/{pid}")).exists() {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// Polls until `look` answers, or fails with what was waited for.
+pub fn wait_for<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < limit, "waited {limit:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Seconds, for the tests' readability.
+pub const fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// How often to repeat a case that depends on chance: `$MC_TEST_ROUNDS`, or so often.
+pub fn rounds(usually: usize) -> usize {
+    std::env::var("MC_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usually)
+}

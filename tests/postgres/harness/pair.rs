@@ -1,0 +1,461 @@
+//! A pair: two servers on two hosts (or on one), set up as the guide's chapter 3 says, and the commands an
+//! administrator gives.
+
+use super::client::{Client, Style};
+use super::host::{Host, Process, signal};
+use super::net::{ADDRESS, Net};
+use super::run::{Answer, must, run};
+use super::template::template;
+use super::{root, wait_for};
+use postgres::{Config, NoTls, SimpleQueryMessage};
+use rustix::process::Signal;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// What differs from the usual pair.
+#[derive(Clone, Default)]
+pub struct Setup {
+    /// Lines of both `ID.conf`.
+    pub server_conf: Vec<String>,
+    /// Lines of both `postgresql.conf`.
+    pub postgresql_conf: Vec<String>,
+    /// Both servers on one host, with one management directory.
+    pub one_host: bool,
+    /// The first server's data directory is a file system of this size, in MiB.
+    pub small_disk_mib: Option<u32>,
+    /// The controllers are not used: the harness starts the instances itself.
+    pub plain: bool,
+}
+
+impl Setup {
+    /// With one more line in both `ID.conf`.
+    pub fn conf(mut self, line: &str) -> Setup {
+        self.server_conf.push(line.into());
+        self
+    }
+
+    /// With one more line in both `postgresql.conf`.
+    pub fn pg(mut self, line: &str) -> Setup {
+        self.postgresql_conf.push(line.into());
+        self
+    }
+
+    /// The settings that the issue names for a fast detection.
+    pub fn fast(self) -> Setup {
+        let mut setup = self;
+        for kind in ["heartbeat", "db_instance_check", "disk_check"] {
+            setup = setup.conf(&format!("{kind}_interval = 100"));
+            setup = setup.conf(&format!("{kind}_timeout = '300ms'")).conf(&format!("{kind}_retry = 1"));
+        }
+        setup
+    }
+
+    /// The pair, nothing started.
+    pub fn make(self) -> Pair {
+        Pair::new(self)
+    }
+
+    /// The pair, started as the guide does, with automatic failover, mirrored.
+    pub fn up(self) -> Pair {
+        let pair = self.make();
+        pair.start(0, &["-f"]);
+        pair.start(1, &["-f"]);
+        pair.wait_word(0, "switchable");
+        pair
+    }
+}
+
+/// One server of the pair.
+pub struct Server {
+    /// Its identifier.
+    pub id: &'static str,
+    /// Its instance's address.
+    pub address: &'static str,
+    /// Its instance's port.
+    pub port: u16,
+    /// Its controller's port.
+    pub control_port: u16,
+    /// Data directory.
+    pub data: PathBuf,
+    /// Management directory.
+    pub management: PathBuf,
+    host: usize,
+}
+
+/// A row of `mc_ctl status`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Row {
+    /// `host_role`
+    pub role: String,
+    /// `host_status`
+    pub host: String,
+    /// `db_proc_status`
+    pub processes: String,
+    /// `disk_status`
+    pub disk: String,
+}
+
+/// `mc_ctl status`, read as a script reads it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Status {
+    /// The third line.
+    pub word: String,
+    /// By server.
+    pub rows: [Row; 2],
+}
+
+/// A pair and its network.
+pub struct Pair {
+    /// The servers; 0 is the first primary.
+    pub servers: [Server; 2],
+    /// One or two.
+    pub hosts: Vec<Host>,
+    /// What connects them.
+    pub net: Net,
+    began: Instant,
+    dir: PathBuf,
+}
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+static IDS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(1);
+
+/// The program under test, where the user postgres can read it.
+pub fn program() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let copy = root().join("mc_ctl");
+        std::fs::copy(env!("CARGO_BIN_EXE_mc_ctl"), &copy).expect("could not copy mc_ctl");
+        copy
+    })
+}
+
+fn own(path: &Path) {
+    must("chown", &["-R", "postgres:postgres", path.to_str().expect("ASCII")]);
+}
+
+/// Writes a file as a careful administrator: owner postgres, mode 0600.
+pub fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap_or_else(|e| panic!("could not write {path:?}: {e}"));
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("could not chmod");
+    own(path);
+}
+
+/// A new key.
+pub fn new_key() -> String {
+    let mut bytes = [0; 32];
+    std::io::Read::read_exact(&mut std::fs::File::open("/dev/urandom").expect("urandom"), &mut bytes).expect("urandom");
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<String>() + "\n"
+}
+
+impl Pair {
+    fn new(setup: Setup) -> Pair {
+        let dir = root().join(NUMBER.fetch_add(1, SeqCst).to_string());
+        let net = Net::new();
+        let mut hosts = Vec::new();
+        for n in 0..if setup.one_host { 1 } else { 2 } {
+            let name = format!("db{}", n + 1);
+            hosts.push(Host::new(&name, ADDRESS[n], dir.join(&name), net.hosts[n].pid()));
+        }
+        let servers = [0, 1].map(|n| {
+            let host = if setup.one_host { 0 } else { n };
+            let apart = if setup.one_host { n as u16 } else { 0 };
+            Server {
+                id: ["nd1", "nd2"][n],
+                address: hosts[host].address,
+                port: 5432 + apart,
+                control_port: 27540 + apart,
+                data: hosts[host].dir.join(format!("data{apart}")),
+                management: hosts[host].dir.join("mc"),
+                host,
+            }
+        });
+        let pair = Pair { servers, hosts, net, began: Instant::now(), dir };
+        if let Some(size) = setup.small_disk_mib {
+            let data = pair.servers[0].data.to_str().expect("ASCII").to_string();
+            std::fs::create_dir(&data).expect("could not create a directory");
+            pair.as_root(0, &["mount", "-t", "tmpfs", "-o", &format!("size={size}m"), "none", &data]);
+        }
+        let key = new_key();
+        for n in [0, 1] {
+            pair.install(n, &setup, &key);
+        }
+        pair
+    }
+
+    /// Runs a step on the server's host as root.
+    pub fn as_root(&self, server: usize, words: &[&str]) {
+        let mut command = self.host(server).command(words[0]);
+        command.args(&words[1..]);
+        run(command, Duration::from_secs(60)).expect(0, &words.join(" "));
+    }
+
+    fn install(&self, n: usize, setup: &Setup, key: &str) {
+        let (me, peer) = (&self.servers[n], &self.servers[1 - n]);
+        let data = me.data.to_str().expect("ASCII");
+        let sockets = self.host(n).dir.join("run");
+        std::fs::create_dir_all(&sockets).expect("could not create a directory");
+        std::fs::create_dir_all(&me.management).expect("could not create a directory");
+        own(&sockets);
+        let from = template().join(["primary", "standby"][n]);
+        // on the host, since its file systems are its own
+        self.as_root(n, &["sh", "-c", &format!("mkdir -p {data} && cp -a {}/. {data}", from.display())]);
+        let mut lines = format!(
+            "port = {}\nunix_socket_directories = '{}'\nsynchronous_standby_names = '{}'\n",
+            me.port,
+            sockets.display(),
+            peer.id
+        );
+        for line in &setup.postgresql_conf {
+            lines += &format!("{line}\n");
+        }
+        self.append(n, "postgresql.conf", &lines);
+        if n == 1 {
+            let connection = format!(
+                "primary_conninfo = 'host={} port={} user=postgres application_name={}'\n",
+                peer.address, peer.port, me.id
+            );
+            let write = format!("echo \"$1\" > {data}/postgresql.auto.conf");
+            self.as_root(n, &["sh", "-c", &write, "sh", &connection]);
+        }
+        self.as_root(n, &["chown", "-R", "postgres:postgres", data]);
+        self.as_root(n, &["chmod", "0700", data]);
+        let network: String =
+            self.servers.iter().map(|s| format!("{} {} {}\n", s.id, s.address, s.control_port)).collect();
+        let mut conf = format!("db_instance = '{data}'\n");
+        for line in &setup.server_conf {
+            conf += &format!("{line}\n");
+        }
+        write_private(&me.management.join("network.conf"), &network);
+        write_private(&me.management.join(format!("{}.conf", me.id)), &conf);
+        write_private(&me.management.join("mc.key"), key);
+        own(&me.management);
+        std::fs::set_permissions(&me.management, std::fs::Permissions::from_mode(0o700)).expect("could not chmod");
+    }
+
+    /// Appends to a file of the server's data directory.
+    pub fn append(&self, server: usize, file: &str, text: &str) {
+        let path = self.servers[server].data.join(file);
+        self.as_root(
+            server,
+            &["sh", "-c", "printf '\\n%s' \"$1\" >> \"$2\"", "sh", text, path.to_str().expect("ASCII")],
+        );
+    }
+
+    /// The server's host.
+    pub fn host(&self, server: usize) -> &Host {
+        &self.hosts[self.servers[server].host]
+    }
+
+    /// The same, to switch on or off.
+    pub fn host_mut(&mut self, server: usize) -> &mut Host {
+        &mut self.hosts[self.servers[server].host]
+    }
+
+    /// The server's postmaster, which must run.
+    #[track_caller]
+    pub fn postmaster(&self, server: usize) -> Process {
+        self.host(server).postmaster(&self.servers[server].data).expect("a postmaster runs")
+    }
+
+    /// Whether the server's postmaster runs.
+    pub fn instance_runs(&self, server: usize) -> bool {
+        self.host(server).is_on() && self.host(server).postmaster(&self.servers[server].data).is_some()
+    }
+
+    /// `kill -9` of the server's postmaster; answers when.
+    #[track_caller]
+    pub fn kill_postmaster(&self, server: usize) -> Instant {
+        let postmaster = self.postmaster(server);
+        let at = Instant::now();
+        signal(postmaster.pid, Signal::KILL);
+        at
+    }
+
+    /// Runs `mc_ctl` on the server.
+    #[track_caller]
+    pub fn mc(&self, server: usize, words: &[&str]) -> Answer {
+        run(self.mc_command(server, words), Duration::from_secs(120))
+    }
+
+    /// The same, to be started by the caller.
+    pub fn mc_command(&self, server: usize, words: &[&str]) -> std::process::Command {
+        let me = &self.servers[server];
+        let mut command = self.host(server).admin(program().to_str().expect("ASCII"));
+        command.args(words).arg("-M").arg(&me.management);
+        if self.hosts.len() == 1 {
+            command.args(["--local-server", me.id]);
+        }
+        command
+    }
+
+    /// `mc_ctl start -w …`, which must succeed.
+    #[track_caller]
+    pub fn start(&self, server: usize, more: &[&str]) -> Answer {
+        let what = format!("mc_ctl start on {}", self.servers[server].id);
+        self.mc(server, &[&["start", "-w"], more].concat()).expect(0, &what)
+    }
+
+    /// `mc_ctl status` on the server; `None` where it fails.
+    pub fn status(&self, server: usize) -> Option<Status> {
+        let answer = self.mc(server, &["status"]);
+        (answer.code == 0).then(|| read_status(&answer.out))
+    }
+
+    /// Waits for the status word on the server.
+    #[track_caller]
+    pub fn wait_word(&self, server: usize, word: &str) -> Status {
+        let begin = Instant::now();
+        loop {
+            let answer = self.mc(server, &["status"]);
+            if answer.code == 0 {
+                let status = read_status(&answer.out);
+                if status.word == word {
+                    return status;
+                }
+            }
+            assert!(begin.elapsed() < Duration::from_secs(45), "waited in vain for {word}:\n{}", answer.text());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits for a message on the server, logged since then; answers when it was logged.
+    #[track_caller]
+    pub fn wait_log(&self, server: usize, since: Instant, text: &str, limit: Duration) -> Instant {
+        wait_for(&format!("the message \"{text}\""), limit, || self.host(server).syslog.find(since, text)).0
+    }
+
+    /// Runs a query on the server: columns separated by `|`, rows by newlines.
+    #[track_caller]
+    pub fn sql(&self, server: usize, query: &str) -> String {
+        self.try_sql(server, query).unwrap_or_else(|e| panic!("{query}: {e}"))
+    }
+
+    /// The same where it may fail.
+    pub fn try_sql(&self, server: usize, query: &str) -> Result<String, String> {
+        let me = &self.servers[server];
+        let mut config = Config::new();
+        config.host(me.address).port(me.port).user("postgres").dbname("postgres").application_name("harness");
+        config.connect_timeout(Duration::from_secs(2)).options("-c synchronous_commit=local -c statement_timeout=20s");
+        let text = |e: postgres::Error| e.as_db_error().map_or_else(|| e.to_string(), ToString::to_string);
+        let rows = config.connect(NoTls).map_err(text)?.simple_query(query).map_err(text)?;
+        let lines = rows.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => {
+                Some((0..row.len()).map(|n| row.get(n).unwrap_or("")).collect::<Vec<_>>().join("|"))
+            }
+            _ => None,
+        });
+        Ok(lines.collect::<Vec<_>>().join("\n"))
+    }
+
+    /// A writing client.
+    pub fn client(&self, style: Style) -> Client {
+        Client::start(self, style)
+    }
+
+    /// A number above those of all clients before.
+    pub fn first_id(&self) -> i64 {
+        IDS.fetch_add(1_000_000, SeqCst)
+    }
+
+    /// The server's data directory.
+    pub fn data(&self, server: usize) -> &str {
+        self.servers[server].data.to_str().expect("ASCII")
+    }
+
+    /// The view in the server's words: the line of `mc_ctl status --format json`, reduced to its term.
+    pub fn ledger_of(&self, server: usize) -> String {
+        let json = self.mc(server, &["status", "--format", "json"]).expect(0, "mc_ctl status").out;
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e} in: {json}"));
+        json["term"].to_string()
+    }
+
+    /// The server's controller, which must run; not its watcher.
+    #[track_caller]
+    pub fn controller(&self, server: usize) -> Process {
+        self.host(server).controllers().pop().expect("a controller runs")
+    }
+
+    /// The guide's copying of the other server's instance (3.4.2): `pg_basebackup` into an emptied directory, and the
+    /// names set to the other server.
+    pub fn copy_anew(&self, server: usize) {
+        let (me, peer) = (&self.servers[server], &self.servers[1 - server]);
+        self.as_root(server, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", self.data(server)]);
+        let name = format!("application_name={}", me.id);
+        let port = peer.port.to_string();
+        let words = ["-D", self.data(server), "-R", "-c", "fast", "-U", "postgres", "-h", peer.address, "-p", &port];
+        self.host(server).pg("pg_basebackup", &[&words[..], &["-d", &name]].concat()).expect(0, "pg_basebackup");
+        let edit = format!(
+            "s/^#*synchronous_standby_names = '{}'/synchronous_standby_names = '{}'/; \
+             s|^unix_socket_directories.*|unix_socket_directories = '{}'|",
+            me.id,
+            peer.id,
+            self.host(server).dir.join("run").display()
+        );
+        self.as_root(server, &["sed", "-i", &edit, &format!("{}/postgresql.conf", self.data(server))]);
+    }
+
+    /// Starts an instance without a controller, for the harness's own checks.
+    pub fn pg_start(&self, server: usize) {
+        let (data, log) = (&self.servers[server].data, self.host(server).dir.join("run/log"));
+        let words = ["-D", data.to_str().expect("ASCII"), "-w", "-l", log.to_str().expect("ASCII"), "start"];
+        self.host(server).pg("pg_ctl", &words).expect(0, "pg_ctl start");
+    }
+
+    fn dump(&self) {
+        let mut lines = Vec::new();
+        for host in &self.hosts {
+            for (at, line) in host.syslog.since(self.began) {
+                let line = line.split_once('>').map_or(line.as_str(), |(_, rest)| rest);
+                lines.push((at, format!("{:8.3} {} {line}", (at - self.began).as_secs_f64(), host.name)));
+            }
+        }
+        lines.sort();
+        eprintln!("---- syslog of both hosts; now is {:.3}", self.began.elapsed().as_secs_f64());
+        for (_, line) in lines.iter().skip(lines.len().saturating_sub(150)) {
+            eprintln!("{line}");
+        }
+        for server in &self.servers {
+            let text = std::fs::read_to_string(server.data.join("log/postgresql.log")).unwrap_or_default();
+            let all: Vec<_> = text.lines().collect();
+            eprintln!("---- PostgreSQL's log on {}", server.id);
+            for line in all.iter().skip(all.len().saturating_sub(25)) {
+                eprintln!("{line}");
+            }
+        }
+        for host in &self.hosts {
+            eprintln!("---- processes on {}", host.name);
+            for process in host.processes() {
+                eprintln!("{:7} {:7} {}", process.inner, process.parent, process.command);
+            }
+        }
+    }
+}
+
+/// Reads the table: columns are separated by at least two spaces.
+fn read_status(text: &str) -> Status {
+    let lines: Vec<_> = text.lines().collect();
+    let row = |n: usize| {
+        let line = lines.get(5 + n).copied().unwrap_or_default();
+        let cells: Vec<_> = line.split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+        let cell = |n: usize| cells.get(n).copied().unwrap_or_default().to_string();
+        Row { role: cell(1), host: cell(3), processes: cell(4), disk: cell(5) }
+    };
+    Status { word: lines.get(2).copied().unwrap_or_default().trim().into(), rows: [row(0), row(1)] }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dump();
+        }
+        for host in &mut self.hosts {
+            host.power_off();
+        }
+        if std::env::var_os("MC_TEST_KEEP").is_none() {
+            let _ = std::fs::remove_dir_all(&self.dir);
+        }
+    }
+}
