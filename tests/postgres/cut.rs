@@ -66,6 +66,20 @@ fn either_host_with_disconnect() {
     assert!(gap < LIMIT, "longest wait of a commit {gap:?}");
 }
 
+/// The same with an interval of 100 ms, a timeout of 300 ms and one retry: 0.8 s of detection.
+#[test]
+fn primary_host_with_a_fast_detection() {
+    let pair = Setup::default().fast().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::PerHost);
+    std::thread::sleep(s(1));
+    let at = Instant::now();
+    pair.net.cut(0);
+    client.wait_ack(at + Duration::from_millis(200), s(20));
+    let gap = client.longest_gap(at);
+    client.check(&pair, 1, &[0, 1]);
+    assert!(gap < s(3), "outage {gap:?}");
+}
+
 /// A cut shorter than the detection time changes nothing.
 #[test]
 fn a_short_cut_changes_nothing() {

@@ -83,3 +83,17 @@ fn primary_controller() {
     assert!(gap < s(1), "commits waited {gap:?}");
     client.check(&pair, 0, &[0]);
 }
+
+/// `mc_ctl status` answers at once whatever is broken: the own instance frozen, the other host silent, the disk busy.
+#[test]
+fn status_answers_whatever_is_broken() {
+    let pair = Setup::default().up();
+    signal(pair.postmaster(0).pid, Signal::STOP);
+    pair.net.cut(1);
+    let end = Instant::now() + s(8);
+    while Instant::now() < end {
+        let answer = pair.mc(0, &["status"]).expect(0, "mc_ctl status");
+        assert!(answer.took < Duration::from_millis(500), "{:?}", answer.took);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}

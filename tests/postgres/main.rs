@@ -3,6 +3,7 @@
 //! Needs root (for namespaces) and PostgreSQL; fails with what to install where they are missing. The cases are heavy:
 //! run them with `--test-threads=2`. `MC_TEST_ROUNDS=n` repeats those that depend on chance n times.
 
+#[allow(dead_code, reason = "the bench uses the rest")]
 mod harness;
 
 mod cut;

@@ -65,17 +65,22 @@ impl Host {
         let path = |name: &str| self.dir.join(name).to_str().expect("ASCII").to_string();
         let ready = path("ready");
         let _ = std::fs::remove_file(&ready);
+        // what it says at its end, a complaint of unshare's about signals, is nobody's business
+        let said = std::fs::File::create(path("boot.log")).expect("could not create a file");
         let child = Command::new("nsenter")
             .args(["-t", &self.net_pid.to_string(), "-n", "setpriv", "--pdeathsig", "KILL", "unshare"])
             .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"])
             .args(["bash", "-c", &format!("hostname {}; {INIT}", self.name), "init", &path("dev"), &path("syslog")])
             .arg(&ready)
             .stdin(Stdio::null())
+            .stderr(said)
             .spawn()
             .expect("could not run nsenter");
         let unshare = child.id();
         self.init = Some(child);
-        wait_for("the host boots", Duration::from_secs(10), || Path::new(&ready).exists().then_some(()));
+        wait_for(&format!("the host boots (see {})", path("boot.log")), Duration::from_secs(10), || {
+            Path::new(&ready).exists().then_some(())
+        });
         let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap_or_default();
         self.init_pid = children.trim().parse().expect("the host's first process");
     }

@@ -26,8 +26,6 @@ pub struct Setup {
     pub one_host: bool,
     /// The first server's data directory is a file system of this size, in MiB.
     pub small_disk_mib: Option<u32>,
-    /// The controllers are not used: the harness starts the instances itself.
-    pub plain: bool,
 }
 
 impl Setup {
@@ -155,9 +153,9 @@ impl Pair {
         let dir = root().join(NUMBER.fetch_add(1, SeqCst).to_string());
         let net = Net::new();
         let mut hosts = Vec::new();
-        for n in 0..if setup.one_host { 1 } else { 2 } {
+        for (n, address) in ADDRESS.into_iter().enumerate().take(if setup.one_host { 1 } else { 2 }) {
             let name = format!("db{}", n + 1);
-            hosts.push(Host::new(&name, ADDRESS[n], dir.join(&name), net.hosts[n].pid()));
+            hosts.push(Host::new(&name, address, dir.join(&name), net.hosts[n].pid()));
         }
         let servers = [0, 1].map(|n| {
             let host = if setup.one_host { 0 } else { n };

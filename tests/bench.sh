@@ -1,0 +1,11 @@
+#!/bin/sh
+# Measures outages, waits and costs on two hosts made of namespaces, and prints a Markdown table.
+#
+#   sh tests/bench.sh                          everything, 5 runs each (about half an hour)
+#   RUNS=9 BENCH_CASES="postmaster switch" sh tests/bench.sh
+#   BENCH_CASES=list sh tests/bench.sh         the names of the cases
+#
+# Needs root and what tests/run.sh installs.
+set -eu
+cd "$(dirname "$0")/.."
+exec cargo bench --quiet --bench outage
