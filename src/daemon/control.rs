@@ -4,13 +4,43 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
-use crate::error::Error;
-use crate::fsm::event::{Reply, Request};
+use super::{Inbox, now, spawn};
+use crate::error::{Error, Result};
+use crate::fsm::event::{Event, Reply, Request};
 use crate::fsm::report::Report;
 use crate::fsm::types::Time;
+use crossbeam_channel::Sender;
+use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
-use std::time::Duration;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+const SOCKET: &str = "control.sock";
+
+/// Clients that are served at a time.
+const MAX_CLIENTS: usize = 16;
+
+/// The longest request, in bytes.
+const MAX_CALL: u64 = 4096;
+
+/// The longest answer, in bytes.
+const MAX_ANSWER: u64 = 1024 * 1024;
+
+/// How long a client may be silent before it is sent away.
+const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer than the client asked the core may take to answer.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A decision thread that has not gone round its loop for this long is called stuck.
+const STUCK_MS: u64 = 2000;
 
 /// What `mc_ctl` asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -91,11 +121,269 @@ pub enum CallError {
     Failed(Error),
 }
 
+// ------------------------------------------------------------------------------------------------------------- client
+
 /// Asks the controller whose run-time directory (`DIR/ID`) is `run_dir` and waits at most `limit` for the answer.
 ///
 /// # Errors
 /// See [`CallError`].
-pub fn call(run_dir: &Path, call: &Call, limit: Duration) -> Result<Answer, CallError> {
-    let _ = (run_dir, call, limit);
-    Err(CallError::NotRunning)
+pub fn call(run_dir: &Path, call: &Call, limit: Duration) -> std::result::Result<Answer, CallError> {
+    let deadline = Instant::now() + limit;
+    let mut stream = connect(run_dir)?;
+    let path = run_dir.join(SOCKET);
+    let failed = |cause: std::io::Error| match cause.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::TimedOut,
+        _ => CallError::Failed(Error::io("talk to the controller at", &path, cause)),
+    };
+    let mut line = serde_json::to_vec(call).map_err(|cause| CallError::Failed(Error::io("encode", &path, cause)))?;
+    line.push(b'\n');
+    stream.set_write_timeout(Some(limit.max(Duration::from_millis(1)))).map_err(failed)?;
+    stream.write_all(&line).map_err(failed)?;
+    let mut answer = Vec::new();
+    while answer.last() != Some(&b'\n') {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(CallError::TimedOut);
+        }
+        stream.set_read_timeout(Some(left)).map_err(failed)?;
+        let mut chunk = [0; 4096];
+        match stream.read(&mut chunk) {
+            Ok(0) => return Err(failed(ErrorKind::UnexpectedEof.into())),
+            Ok(length) => answer.extend_from_slice(&chunk[..length]),
+            Err(cause) if cause.kind() == ErrorKind::Interrupted => (),
+            Err(cause) => return Err(failed(cause)),
+        }
+        if answer.len() as u64 > MAX_ANSWER {
+            return Err(failed(ErrorKind::InvalidData.into()));
+        }
+    }
+    serde_json::from_slice(&answer).map_err(|cause| {
+        CallError::Failed(Error::io("understand the controller at", &path, cause).hint(
+            "it may be of another version; restart it with \"mc_ctl stop --mc-only\" and \"mc_ctl start --mc-only\"",
+        ))
+    })
+}
+
+/// Connects without ever waiting: a stopped controller whose backlog is full must not hang a command.
+fn connect(run_dir: &Path) -> std::result::Result<UnixStream, CallError> {
+    let path = run_dir.join(SOCKET);
+    let failed = |cause: rustix::io::Errno| match cause {
+        rustix::io::Errno::NOENT | rustix::io::Errno::CONNREFUSED | rustix::io::Errno::NOTDIR => CallError::NotRunning,
+        rustix::io::Errno::AGAIN => CallError::TimedOut,
+        cause => CallError::Failed(Error::io("connect to the controller at", &path, cause)),
+    };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None).map_err(failed)?;
+    let (short, _directory) = short_path(run_dir).map_err(failed)?;
+    rustix::net::connect(&socket, &SocketAddrUnix::new(&short).map_err(failed)?).map_err(failed)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false).map_err(|cause| CallError::Failed(Error::io("use socket", &path, cause)))?;
+    Ok(stream)
+}
+
+/// The socket's path, short enough for an address (107 bytes): where it is too long, by way of an open descriptor of
+/// the directory, which must be kept as long as the path is used.
+fn short_path(run_dir: &Path) -> rustix::io::Result<(PathBuf, Option<OwnedFd>)> {
+    let path = run_dir.join(SOCKET);
+    if path.as_os_str().len() < 100 {
+        return Ok((path, None));
+    }
+    let directory = rustix::fs::open(run_dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    Ok((PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd())), Some(directory)))
+}
+
+// ------------------------------------------------------------------------------------------------------------- server
+
+/// What the clients' threads share with the decision thread.
+#[derive(Clone)]
+pub struct Board {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshot: Mutex<Snapshot>,
+    /// When the decision thread last went round, ms.
+    alive: AtomicU64,
+    /// The changing command that is being executed: its id, and where the answer goes.
+    executing: Mutex<Option<(u64, Sender<Reply>)>>,
+    next: AtomicU64,
+    clients: AtomicUsize,
+    inbox: Inbox,
+}
+
+impl Board {
+    /// A board that shows `first` until something else is published.
+    pub fn new(first: Snapshot, inbox: Inbox) -> Board {
+        let shared = Shared {
+            alive: AtomicU64::new(first.alive.0),
+            snapshot: Mutex::new(first),
+            executing: Mutex::new(None),
+            next: AtomicU64::new(1),
+            clients: AtomicUsize::new(0),
+            inbox,
+        };
+        Board { shared: Arc::new(shared) }
+    }
+
+    /// The decision thread goes round.
+    pub fn alive(&self, at: Time) {
+        self.shared.alive.store(at.0, Ordering::Relaxed);
+    }
+
+    /// Shows this report from now on.
+    pub fn publish(&self, report: Report) {
+        lock(&self.shared.snapshot).report = report;
+    }
+
+    /// Answers the command with this id, if it still waits.
+    pub fn reply(&self, id: u64, reply: Reply) {
+        if let Some((_, sender)) = lock(&self.shared.executing).take_if(|(executing, _)| *executing == id) {
+            let _ = sender.send(reply);
+        }
+    }
+
+    /// Whether a client is yet to be told the answer of a command.
+    pub fn is_answering(&self) -> bool {
+        self.shared.clients.load(Ordering::SeqCst) > 0
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = lock(&self.shared.snapshot).clone();
+        snapshot.now = now();
+        snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
+        let silent_ms = snapshot.now.since(snapshot.alive);
+        if silent_ms > STUCK_MS {
+            snapshot.report.advice.insert(
+                0,
+                format!(
+                    "the controller's decision thread has not moved for {} s: what is shown is that old",
+                    silent_ms / 1000
+                ),
+            );
+        }
+        snapshot
+    }
+
+    /// The answer to one request; waits for the core where it is a command.
+    fn answer(&self, call: Call) -> Answer {
+        match call {
+            Call::Ping => {
+                let snapshot = lock(&self.shared.snapshot);
+                Answer::Pong { pid: snapshot.pid, start_id: snapshot.start_id }
+            }
+            Call::Status => Answer::Status(Box::new(self.snapshot())),
+            Call::Request { request, limit_ms } => self.execute(request, limit_ms),
+        }
+    }
+
+    fn execute(&self, request: Request, limit_ms: u64) -> Answer {
+        let id = self.shared.next.fetch_add(1, Ordering::SeqCst);
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        {
+            let mut executing = lock(&self.shared.executing);
+            if executing.is_some() {
+                return Answer::Busy("mc_ctl command is being executed".to_owned());
+            }
+            *executing = Some((id, sender));
+        }
+        self.shared.inbox.put(Event::Request { id, request, limit_ms });
+        let reply = receiver.recv_timeout(Duration::from_millis(limit_ms).saturating_add(GRACE));
+        lock(&self.shared.executing).take_if(|(executing, _)| *executing == id);
+        Answer::Reply(reply.unwrap_or_else(|_| {
+            Reply::TimedOut(
+                "the controller gave no answer in time; \"mc_ctl status\" shows how things stand".to_owned(),
+            )
+        }))
+    }
+}
+
+/// The bound control socket.
+pub struct Control {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Control {
+    /// Binds `run_dir`'s control socket. The caller holds the controller's lock, so that one left behind is removed.
+    ///
+    /// # Errors
+    /// It cannot be bound.
+    pub fn bind(run_dir: &Path) -> Result<Control> {
+        let path = run_dir.join(SOCKET);
+        match std::fs::remove_file(&path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Error::io("remove file", &path, cause)),
+            _ => (),
+        }
+        let failed = |cause: std::io::Error| Error::io("bind control socket", &path, cause);
+        let (short, _directory) = short_path(run_dir).map_err(|cause| failed(cause.into()))?;
+        let listener = UnixListener::bind(&short).map_err(failed)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Control { listener, path })
+    }
+
+    /// Serves clients on a thread of its own, as long as the process lives. Returns the path, to be removed at the end.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn serve(self, board: Board) -> Result<PathBuf> {
+        let path = self.path.clone();
+        spawn("control", move || {
+            for stream in self.listener.incoming() {
+                match stream {
+                    Ok(stream) => admit(&board, stream),
+                    // Out of file descriptors, most likely.
+                    Err(_) => std::thread::sleep(Duration::from_millis(100)),
+                }
+            }
+        })?;
+        Ok(path)
+    }
+}
+
+fn admit(board: &Board, mut stream: UnixStream) {
+    let _ = stream.set_read_timeout(Some(CLIENT_PATIENCE));
+    let _ = stream.set_write_timeout(Some(CLIENT_PATIENCE));
+    let clients = &board.shared.clients;
+    if clients.fetch_add(1, Ordering::SeqCst) >= MAX_CLIENTS {
+        clients.fetch_sub(1, Ordering::SeqCst);
+        let _ =
+            stream.write_all(&line(&Answer::Busy(format!("{MAX_CLIENTS} commands talk to the controller already"))));
+        return;
+    }
+    let client = board.clone();
+    let served = spawn("control-in", move || {
+        serve(&client, &stream);
+        client.shared.clients.fetch_sub(1, Ordering::SeqCst);
+    });
+    if served.is_err() {
+        clients.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn serve(board: &Board, mut stream: &UnixStream) {
+    let mut reader = BufReader::with_capacity(1024, stream);
+    loop {
+        let mut request = Vec::new();
+        match (&mut reader).take(MAX_CALL).read_until(b'\n', &mut request) {
+            Ok(_) if request.last() == Some(&b'\n') => (),
+            _ => return,
+        }
+        let answer = match serde_json::from_slice(&request) {
+            Ok(call) => board.answer(call),
+            Err(cause) => Answer::Bad(format!("request not understood: {cause}")),
+        };
+        if stream.write_all(&line(&answer)).is_err() {
+            return;
+        }
+    }
+}
+
+fn line(answer: &Answer) -> Vec<u8> {
+    let mut line = serde_json::to_vec(answer).unwrap_or_default();
+    line.push(b'\n');
+    line
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
