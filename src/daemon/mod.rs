@@ -10,6 +10,7 @@ pub mod jobs;
 pub mod links;
 mod noise;
 pub mod peer_probe;
+mod pidfile;
 pub mod runner;
 pub mod store;
 pub mod watcher;
@@ -78,5 +79,6 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::th
 /// # Errors
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
 pub fn run(config: Config, by: StartedBy, start_id: u64, foreground: bool) -> Result<u8> {
-    decision::run(config, by, start_id, foreground)
+    let _ = foreground;
+    decision::run(config, by, start_id, watcher::Alive::Foreground)
 }

@@ -1,0 +1,97 @@
+//! The pid files of controller and watcher, and ending the process that one names.
+//!
+//! A file holds the process id and the start time of the process, so that a number that the kernel has given to another
+//! process since is never signalled.
+
+use crate::error::{Error, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::path::{Path, PathBuf};
+
+/// The controller's, in `DIR/ID`.
+pub const CONTROLLER: &str = "mc.pid";
+
+/// The watcher's, in `DIR/ID`.
+pub const WATCHER: &str = "watcher.pid";
+
+/// How long a killed process may take to be gone.
+const GONE_LIMIT: Timespec = Timespec { tv_sec: 5, tv_nsec: 0 };
+
+/// Writes this process into the file. The caller holds the lock that belongs to it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(run_dir: &Path, name: &str) -> Result<PathBuf> {
+    let path = run_dir.join(name);
+    let pid = std::process::id();
+    let started = start_time(pid).unwrap_or(0);
+    let text = format!("{pid} {started}\n");
+    std::fs::write(&path, text).map_err(|cause| Error::io("write file", &path, cause))?;
+    Ok(path)
+}
+
+/// Ends the process that the file names with SIGKILL and waits until it is gone. False where it does not run.
+///
+/// # Errors
+/// It cannot be signalled, or is not gone in time.
+pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
+    let path = run_dir.join(name);
+    let Some((number, started)) = read(&path) else { return Ok(false) };
+    let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(false) };
+    let failed = |cause| Error::new(format!("could not end process {number}: {cause}"));
+    // The descriptor first, then the comparison: what is compared is what is signalled.
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(cause) => return Err(failed(cause)),
+    };
+    if start_time(number) != Some(started) {
+        return Ok(false);
+    }
+    match pidfd_send_signal(&process, Signal::KILL) {
+        Ok(()) => (),
+        Err(rustix::io::Errno::SRCH) => return Ok(false),
+        Err(cause) => return Err(failed(cause)),
+    }
+    match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&GONE_LIMIT)) {
+        Ok(0) => Err(Error::new(format!("process {number} was killed, and is not gone yet"))
+            .hint("it may hang on a disk that does not answer")),
+        Ok(_) => {
+            let _ = std::fs::remove_file(&path);
+            Ok(true)
+        }
+        Err(cause) => Err(failed(cause)),
+    }
+}
+
+fn read(path: &Path) -> Option<(u32, u64)> {
+    let text = std::fs::read_to_string(path).ok()?;
+    let (pid, started) = text.trim().split_once(' ')?;
+    Some((pid.parse().ok()?, started.parse().ok()?))
+}
+
+/// Start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`, counted from behind the name, which
+/// may contain anything.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_process_that_wrote_it_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!kill(dir.path(), CONTROLLER).unwrap());
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let started = start_time(child.id()).unwrap();
+        std::fs::write(dir.path().join(CONTROLLER), format!("{} {}\n", child.id(), started + 1)).unwrap();
+        assert!(!kill(dir.path(), CONTROLLER).unwrap());
+        assert!(child.try_wait().unwrap().is_none());
+        std::fs::write(dir.path().join(CONTROLLER), format!("{} {started}\n", child.id())).unwrap();
+        assert!(kill(dir.path(), CONTROLLER).unwrap());
+        assert!(!child.wait().unwrap().success());
+    }
+}
