@@ -1,11 +1,330 @@
 //! The decision thread: steps the core and has its actions performed.
+//!
+//! It waits for nothing but its inbox: what can block is done for it by other threads, which answer by event. It alone
+//! sends, and it alone shows the watcher that the controller lives.
 
-use crate::config::Config;
+use super::control::{Board, Control, MemberName, Snapshot};
+use super::links::{self, Links};
+use super::runner::{self, Runner};
+use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
+use super::watcher::{Alive, random};
+use super::{Inbox, boot, db_probe, now, pidfile, spawn};
+use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
-use crate::fsm::event::StartedBy;
+use crate::fsm::event::{Action, Event, Message, Reply, Request, StartedBy, TICK_MS};
+use crate::fsm::node::Node;
+use crate::fsm::types::{Member, Time};
+use crate::messages::{self, Facility, Names, Output, Tell};
+use crate::pg::connect::Target;
+use crossbeam_channel::{Receiver, Sender};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-/// See [`super::run`].
-pub fn run(config: Config, by: StartedBy, start_id: u64, foreground: bool) -> Result<u8> {
-    let _ = (config, by, start_id, foreground);
-    Err(Error::new("the controller cannot run yet"))
+/// Names a request that a signal made; those of clients begin at 1.
+const SIGNALLED: u64 = 0;
+
+/// How long the end of the controller may take when a signal asked for it and the instance is left alone.
+const SIGNALLED_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long what is still to be written, and told to clients, may take at the end.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Events that are taken in before the state is published and the watcher told.
+const BATCH: usize = 64;
+
+/// The state is published at least this often, since parts of it age.
+const PUBLISH_MS: u64 = 250;
+
+/// Runs the controller until it is told to end. Returns its exit code.
+///
+/// # Errors
+/// What keeps it from starting.
+pub fn run(config: Config, by: StartedBy, start_id: u64, mut alive: Alive) -> Result<u8> {
+    let run_dir = config.run_dir();
+    messages::init(Output {
+        facility: Facility::local(config.server.syslog_facility),
+        ident: config.server.syslog_ident.clone(),
+        file: Some(run_dir.join("log")),
+        stderr: alive.is_foreground(),
+    });
+    let started = start(&config, by, start_id, &alive);
+    let (mut decision, events, leftovers, _locks) = started.inspect_err(|error| {
+        messages::tell(&Tell::Fatal(error.clone()));
+        messages::flush(END_LIMIT);
+    })?;
+    alive.ready();
+    decision.go_round(&events, &mut alive);
+    drop(events);
+    decision.end();
+    for path in leftovers {
+        let _ = std::fs::remove_file(path);
+    }
+    messages::tell(&Tell::Stopped { server: config.id });
+    messages::flush(END_LIMIT);
+    Ok(0)
+}
+
+/// The decision thread, its inbox, what is to be removed at the end, and what is held until then.
+type Started = (Decision, Receiver<(Time, Event)>, [PathBuf; 2], Vec<Lock>);
+
+fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result<Started> {
+    let run_dir = config.run_dir();
+    let mut locks = vec![Lock::take(&run_dir, CONTROLLER_LOCK)?];
+    if alive.is_foreground() {
+        locks.push(Lock::take(&run_dir, WATCHER_LOCK)?);
+    }
+    let pid_file = pidfile::write(&run_dir, pidfile::CONTROLLER)?;
+    // Where core files go.
+    if let Err(cause) = std::env::set_current_dir(&config.server.core_file_path) {
+        messages::tell(&Tell::Warning(Error::io("change directory to", &config.server.core_file_path, cause)));
+    }
+    let loaded = store::load(&run_dir)?;
+    tell_start(config, by, &loaded);
+
+    let (inbox, events) = Inbox::new();
+    let control = Control::bind(&run_dir)?;
+    let links = Links::start(link_settings(config), inbox.clone())?;
+    let boot = boot::read(config, by, start_id, loaded.durable)?;
+    let peer_name = boot.peer_name.clone();
+    let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
+    let report = inbox.clone();
+    let setup = runner::Setup::new(config, &boot.name);
+    let runner = Runner::start(setup, Box::new(move |event| drop(report.put(event))))?;
+    let db_probe = start_db_probe(config, &peer_name, &inbox)?;
+
+    let started = now();
+    let mut node = Node::new(config.settings(random()?));
+    let first = node.step(started, Event::Boot(Box::new(boot)));
+    let [one, two] = &config.network.servers;
+    let snapshot = Snapshot {
+        now: started,
+        alive: started,
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started,
+        start_id,
+        servers: [named(one), named(two)],
+        arbiter: config.network.arbiter.as_ref().map(named),
+        report: node.report(started),
+    };
+    let board = Board::new(snapshot, inbox.clone());
+    let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me };
+    let peer = Member::Server(config.me.other());
+    let mut decision = Decision {
+        node,
+        links,
+        store,
+        runner,
+        db_probe,
+        board: board.clone(),
+        names,
+        peer,
+        peer_name,
+        last: started,
+        published: started,
+        ended: false,
+    };
+    take_signals(alive.is_foreground(), inbox)?;
+    for action in first {
+        decision.perform(action);
+    }
+    let socket = control.serve(board)?;
+    Ok((decision, events, [socket, pid_file], locks))
+}
+
+fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    messages::tell(&Tell::Started { server: config.id.clone(), version });
+    for remark in &config.remarks {
+        messages::tell(&Tell::Remark(remark.clone()));
+    }
+    if loaded.no_birth_time {
+        messages::tell(&Tell::NoBirthTime { path: config.run_dir().join("ledger").display().to_string() });
+    }
+    let was_on = loaded.durable.is_some_and(|durable| durable.notes.failover.enabled);
+    if matches!(by, StartedBy::Operator { failover: None, .. }) && !was_on {
+        messages::tell(&Tell::FailoverOff);
+    }
+}
+
+fn named(line: &MemberLine) -> MemberName {
+    MemberName { id: line.id.clone(), host: line.hosts.first().cloned().unwrap_or_default() }
+}
+
+fn link_settings(config: &Config) -> links::Settings {
+    let address = |line: &MemberLine| Some((line.hosts.first().cloned()?, line.ports.first().copied()?));
+    let peer = |member, line: &MemberLine| Some(links::Peer { member, id: line.id.clone(), address: address(line)? });
+    let arbiter = config.network.arbiter.as_ref().and_then(|line| peer(Member::Arbiter, line));
+    links::Settings {
+        me: Member::Server(config.me),
+        id: config.id.clone(),
+        listen: address(config.own()).into_iter().collect(),
+        peers: peer(Member::Server(config.me.other()), config.peer()).into_iter().chain(arbiter).collect(),
+        key: *config.key.as_bytes(),
+        interval_ms: config.server.heartbeat_interval_ms,
+        timeout_ms: config.server.heartbeat_timeout_ms,
+    }
+}
+
+fn start_db_probe(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Sender<db_probe::Command>> {
+    let server = &config.server;
+    let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
+    let settings = db_probe::Settings {
+        target: Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance),
+        interval: Duration::from_millis(server.db_instance_check_interval_ms),
+        timeout: Duration::from_millis(server.db_instance_check_timeout_ms),
+        peer: peer_name.to_owned(),
+    };
+    db_probe::spawn(settings, reporter(inbox))
+        .map_err(|cause| Error::new(format!("could not start the probe of the instance: {cause}")))
+}
+
+/// Readings may be lost, since the next one replaces them; a death is told once.
+fn reporter(inbox: &Inbox) -> Arc<dyn Fn(Event) + Send + Sync> {
+    let inbox = inbox.clone();
+    Arc::new(move |event| {
+        match event {
+            Event::Died => inbox.put(event),
+            reading => inbox.offer(reading),
+        };
+    })
+}
+
+/// SIGTERM and SIGINT ask for what a service manager, or a hand on the terminal, means: with `--foreground` the end of
+/// controller and instance, else that of the controller alone. The second one, or a controller that does not end by
+/// itself, is ended at once. SIGHUP is ignored.
+fn take_signals(foreground: bool, inbox: Inbox) -> Result<()> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
+    spawn("signals", move || {
+        let mut asked = false;
+        for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
+            if asked {
+                messages::flush(END_LIMIT);
+                std::process::exit(if foreground { 128 + signal } else { 0 });
+            }
+            asked = true;
+            let request = Request::Stop { instance: foreground, all: false };
+            let limit_ms = if foreground { u64::MAX } else { SIGNALLED_LIMIT.as_millis() as u64 };
+            inbox.put(Event::Request { id: SIGNALLED, request, limit_ms });
+            if !foreground {
+                let _ = spawn("signals-limit", || {
+                    std::thread::sleep(SIGNALLED_LIMIT);
+                    std::process::exit(0);
+                });
+            }
+        }
+    })?;
+    Ok(())
+}
+
+// --------------------------------------------------------------------------------------------------------------- loop
+
+struct Decision {
+    node: Node,
+    links: Links,
+    store: Store,
+    runner: Runner,
+    db_probe: Sender<db_probe::Command>,
+    board: Board,
+    names: Names,
+    /// The other server.
+    peer: Member,
+    /// Its `application_name`, as last told.
+    peer_name: String,
+    /// The time last given to the core.
+    last: Time,
+    /// When the state was last published.
+    published: Time,
+    ended: bool,
+}
+
+impl Decision {
+    fn go_round(&mut self, events: &Receiver<(Time, Event)>, alive: &mut Alive) {
+        let tick = Duration::from_millis(TICK_MS);
+        let mut next_tick = Instant::now();
+        while !self.ended {
+            let first = events.recv_deadline(next_tick).ok();
+            let mut news = first.is_some();
+            for (at, event) in first.into_iter().chain(events.try_iter()).take(BATCH) {
+                self.step(at, event);
+            }
+            if Instant::now() >= next_tick {
+                self.step(now(), Event::Tick);
+                next_tick = Instant::now() + tick;
+            }
+            news |= self.last.since(self.published) >= PUBLISH_MS;
+            if news {
+                self.published = self.last;
+                self.board.publish(self.node.report(self.last));
+            }
+            self.board.alive(self.last);
+            alive.beat();
+        }
+    }
+
+    fn step(&mut self, at: Time, event: Event) {
+        // Two threads may stamp in one order and put in in the other.
+        self.last = self.last.max(at);
+        self.pass_on(&event);
+        for action in self.node.step(self.last, event) {
+            self.perform(action);
+        }
+    }
+
+    /// What other threads are told of an event, which is none of the core's business.
+    fn pass_on(&mut self, event: &Event) {
+        match event {
+            Event::Heard(from, Message::Heartbeat(heartbeat)) if *from == self.peer => {
+                if !heartbeat.name.is_empty() && heartbeat.name != self.peer_name {
+                    self.peer_name.clone_from(&heartbeat.name);
+                    let _ = self.db_probe.send(db_probe::Command::PeerName(heartbeat.name.clone()));
+                }
+            }
+            Event::Done(..) => drop(self.db_probe.send(db_probe::Command::Kick)),
+            Event::Request { request, .. } => {
+                messages::tell(&Tell::Request { what: request_text(request).to_owned() });
+            }
+            _ => (),
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Send(to, message) => self.links.send(to, &message),
+            Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
+            Action::Run(id, job) => self.runner.run(id, job),
+            Action::Nudge(id) => self.runner.nudge(id),
+            Action::WatchPeer(_) => (),
+            Action::Reply(SIGNALLED, Reply::Done) => (),
+            Action::Reply(SIGNALLED, Reply::Refused(why) | Reply::Failed(why) | Reply::TimedOut(why)) => {
+                messages::tell(&Tell::Error(Error::new(why)));
+            }
+            Action::Reply(id, reply) => self.board.reply(id, reply),
+            Action::Say(say) => messages::log(&say, &self.names),
+            Action::Exit => self.ended = true,
+        }
+    }
+
+    /// Writes what is still to be written, and lets the clients' threads hand out their last answers.
+    fn end(self) {
+        self.store.finish(END_LIMIT);
+        let deadline = Instant::now() + Duration::from_millis(300);
+        while self.board.is_answering() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+fn request_text(request: &Request) -> &'static str {
+    match request {
+        Request::Start { .. } => "start",
+        Request::Stop { .. } => "stop",
+        Request::Switch => "switch",
+        Request::Detach => "detach",
+        Request::Failover(true) => "enable-failover",
+        Request::Failover(false) => "disable-failover",
+    }
 }

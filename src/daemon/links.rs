@@ -11,6 +11,7 @@ use super::{Inbox, now, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::Member;
+use crate::messages::{self, Tell};
 use crate::wire::{self, Hello};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -149,7 +150,7 @@ impl Links {
                     wake(&outgoing.wake);
                 }
             }
-            Err(error) => log::warn!("{error}"),
+            Err(error) => messages::tell(&Tell::Warning(error)),
         }
     }
 }
@@ -225,22 +226,23 @@ impl Dialler {
         while !self.stopped() {
             match self.dial(&peer) {
                 Ok(writer) => {
-                    self.say(format!("connected to \"{}\"", peer.id));
+                    self.said.clear();
+                    messages::tell(&Tell::LinkUp { peer: peer.id.clone() });
                     let why = self.serve(writer);
                     if !self.stopped() {
-                        self.say(format!("connection to \"{}\" ended: {}", peer.id, why.message));
+                        self.say_down(&peer, why.message);
                     }
                 }
                 Err(DialError::Refused) => {
                     self.shared.inbox.offer(Event::Refused(peer.member));
-                    self.say(format!("\"{}\" refuses connections to {}:{}", peer.id, peer.address.0, peer.address.1));
+                    self.say_down(&peer, format!("{}:{} refuses connections", peer.address.0, peer.address.1));
                     std::thread::sleep(pause);
                 }
                 Err(DialError::Silent) => {
-                    self.say(format!("no answer from \"{}\" at {}:{}", peer.id, peer.address.0, peer.address.1));
+                    self.say_down(&peer, format!("no answer from {}:{}", peer.address.0, peer.address.1));
                 }
                 Err(DialError::Other(error)) => {
-                    self.say(format!("could not connect to \"{}\": {}", peer.id, error.message));
+                    self.say_down(&peer, error.message);
                     std::thread::sleep(long_pause);
                 }
             }
@@ -251,10 +253,10 @@ impl Dialler {
         self.shared.stop.load(Ordering::SeqCst)
     }
 
-    fn say(&mut self, text: String) {
-        if self.said != text {
-            log::info!("{text}");
-            self.said = text;
+    fn say_down(&mut self, peer: &Peer, why: String) {
+        if self.said != why {
+            messages::tell(&Tell::LinkDown { peer: peer.id.clone(), why: why.clone() });
+            self.said = why;
         }
     }
 
@@ -419,6 +421,8 @@ fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
     let (at, last) = (now().0, shared.reported.load(Ordering::SeqCst));
     if last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS {
         shared.reported.store(at, Ordering::SeqCst);
-        log::warn!("a connection from {address} was closed: {error}");
+        let why =
+            if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) };
+        messages::tell(&Tell::LinkRefused { from: address.to_string(), why });
     }
 }

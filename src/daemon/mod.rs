@@ -2,6 +2,7 @@
 //!
 //! Threads talk to the decision thread through its [`Inbox`] alone and never to each other. The decision thread is
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
+mod boot;
 pub mod control;
 pub mod db_probe;
 mod decision;
@@ -73,12 +74,11 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::th
         .map_err(|cause| crate::error::Error::new(format!("could not start thread \"{name}\": {cause}")))
 }
 
-/// Runs the controller until it is told to end; returns the exit code of the process. Called by `mc_ctl start
-/// --foreground` and, through [`watcher::dispatch`], by the watcher.
+/// Runs the controller in this process, without a watcher, until it is told to end; returns the exit code. Called by
+/// `mc_ctl start --foreground`. A detached one is started by [`watcher::start_detached`].
 ///
 /// # Errors
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
-pub fn run(config: Config, by: StartedBy, start_id: u64, foreground: bool) -> Result<u8> {
-    let _ = foreground;
-    decision::run(config, by, start_id, watcher::Alive::Foreground)
+pub fn run(config: Config, by: StartedBy) -> Result<u8> {
+    decision::run(config, by, watcher::random()?, watcher::Alive::Foreground)
 }

@@ -7,7 +7,8 @@
 use super::{Inbox, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::Event;
-use crate::fsm::types::{Durable, Mode, View};
+use crate::fsm::types::{Durable, View};
+use crate::messages::{self, Tell};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
 use serde::{Deserialize, Serialize};
@@ -239,7 +240,7 @@ fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, 
                 if !write.reason.is_empty()
                     && let Err(error) = append_history(run_dir, *view, &write)
                 {
-                    log::warn!("{error}");
+                    messages::tell(&Tell::Warning(error));
                 }
                 *view = Some(to);
             }
@@ -283,15 +284,6 @@ pub fn history(run_dir: &Path) -> Result<Vec<Change>> {
         Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(Vec::new()),
         Err(cause) => Err(Error::io("read file", &path, cause)),
     }
-}
-
-/// A view for logs: `Mirrored(nd1)@4`, with the identifiers of `network.conf`.
-pub fn view_text(view: &View, ids: &[String; 2]) -> String {
-    let mode = match view.mode {
-        Mode::Mirrored => "Mirrored",
-        Mode::Degraded => "Degraded",
-    };
-    format!("{mode}({})@{}{}", ids[view.primary.index()], view.term, if view.forced { " forced" } else { "" })
 }
 
 #[cfg(test)]

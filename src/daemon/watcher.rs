@@ -11,11 +11,13 @@ use super::{now, pidfile};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::StartedBy;
+use crate::messages::{self, Facility, Output as Sink, Tell};
+use crate::pg::bounded::{self, Cancel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
-use std::io::{PipeReader, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -39,6 +41,9 @@ const LONGEST_PAUSE_MS: u64 = 10_000;
 
 /// A controller that has lived this long starts the pauses anew, ms.
 const LIVED_MS: u64 = 60_000;
+
+/// How long the configuration may take to be read.
+const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 /// The first line that a watcher or controller writes.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -140,7 +145,6 @@ pub fn dispatch() -> Option<u8> {
         Err(_) => return Some(1),
     };
     Some(entry(launch, &mut output).unwrap_or_else(|error| {
-        log::error!("{error}");
         FirstLine::of(&Err(error)).write(&mut output);
         1
     }))
@@ -215,9 +219,21 @@ pub fn kill(run_dir: &Path) -> Result<bool> {
 
 /// The controller's life: [`super::decision`], telling the watcher when it is ready and that it is alive.
 fn control(launch: Launch, output: &mut File) -> Result<u8> {
-    let config = Config::load(&launch.dir, Some(&launch.id))?;
-    let output = output.try_clone().map_err(|cause| Error::new(format!("could not keep the watcher's pipe: {cause}")))?;
+    let config = load(&launch)?;
+    let output =
+        output.try_clone().map_err(|cause| Error::new(format!("could not keep the watcher's pipe: {cause}")))?;
     super::decision::run(config, launch.by, launch.start_id, Alive::Watched(Pulse::new(output)))
+}
+
+/// After a crash the instance's directories may lie on a disk that has failed: the controller is then needed the more.
+fn load(launch: &Launch) -> Result<Config> {
+    let (dir, id) = (launch.dir.clone(), launch.id.clone());
+    let whole =
+        bounded::call("read the configuration", LOAD_LIMIT, &Cancel::never(), move || Config::load(&dir, Some(&id)));
+    match whole {
+        Err(_) if launch.by == StartedBy::Watcher => Config::load_for_client(&launch.dir, Some(&launch.id)),
+        whole => whole,
+    }
 }
 
 /// How the decision thread shows that it lives.
@@ -312,6 +328,8 @@ enum End {
     Done,
     /// Before it had started, saying why.
     NotStarted(Error),
+    /// It was killed, because its decision thread had been silent for this long, ms.
+    Hung(u64),
     /// In any other way.
     Died(String),
 }
@@ -324,7 +342,14 @@ fn watch(launch: Launch, output: &mut File) -> Result<u8> {
     // A controller whose watcher was killed runs on: two would fight for everything. Its own lock tells.
     drop(Lock::take(&run_dir, CONTROLLER_LOCK)?);
     let pid_file = pidfile::write(&run_dir, pidfile::WATCHER)?;
+    messages::init(Sink {
+        facility: Facility::local(config.server.syslog_facility),
+        ident: config.server.syslog_ident.clone(),
+        file: None,
+        stderr: false,
+    });
     let watcher = Watcher {
+        id: config.id.clone(),
         alive_timeout_ms: config.server.agent_alive_timeout_ms.unwrap_or(0),
         child: Arc::default(),
         ending: Arc::default(),
@@ -336,6 +361,7 @@ fn watch(launch: Launch, output: &mut File) -> Result<u8> {
 }
 
 struct Watcher {
+    id: String,
     /// 0: the controller's decision thread is not watched.
     alive_timeout_ms: u64,
     /// The controller's pid; 0 while none runs.
@@ -379,8 +405,9 @@ impl Watcher {
                 End::Done => return Ok(0),
                 End::NotStarted(error) if first => return Err(error),
                 _ if self.ending.load(Ordering::SeqCst) => return Ok(0),
-                End::NotStarted(error) => log::error!("the controller could not be started again: {error}"),
-                End::Died(how) => log::error!("the controller {how}; it is started again"),
+                End::NotStarted(error) => messages::tell(&Tell::Error(error)),
+                End::Hung(ms) => messages::tell(&Tell::ControllerHung { server: self.id.clone(), ms }),
+                End::Died(how) => messages::tell(&Tell::ControllerDied { server: self.id.clone(), how }),
             }
             if now().0.saturating_sub(started) >= LIVED_MS {
                 pause_ms = SHORTEST_PAUSE_MS;
@@ -404,7 +431,7 @@ impl Watcher {
     }
 
     fn supervise(&self, child: &mut Child, started: &mut impl FnMut(&FirstLine)) -> End {
-        let Some(pipe) = child.stdout.take() else { return End::Died("has no pipe".to_owned()) };
+        let Some(pipe) = child.stdout.take() else { return End::Died("no pipe".to_owned()) };
         let mut output = Output { pipe: File::from(std::os::fd::OwnedFd::from(pipe)), first: Vec::new(), line: None };
         let mut told = false;
         let mut silent_ms = 0;
@@ -433,13 +460,13 @@ impl Watcher {
         }
         let status = match child.wait() {
             Ok(status) => status,
-            Err(cause) => return End::Died(format!("cannot be waited for: {cause}")),
+            Err(cause) => return End::Died(cause.to_string()),
         };
         match output.line {
-            _ if hung => End::Died(format!("did not answer for {} s and was killed", self.alive_timeout_ms / 1000)),
+            _ if hung => End::Hung(silent_ms),
             Some(FirstLine::Failed { message, hint }) => End::NotStarted(Error { message, hint }),
             Some(FirstLine::Ready) if status.success() => End::Done,
-            _ => End::Died(format!("ended with {status}")),
+            _ => End::Died(status.to_string()),
         }
     }
 }
