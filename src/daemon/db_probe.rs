@@ -1,1 +1,339 @@
-//! Looks at the own instance.
+//! Looks at the own instance: through a session each interval, through fresh sessions often enough to notice a frozen
+//! postmaster, and through a process-death notice.
+//!
+//! It reports and decides nothing. Two threads: one looks, and is never held up longer than the time limit of a look; one
+//! waits for the death of the postmaster and does nothing else. Started by the daemon, kicked by the decision thread
+//! whenever it has changed something, so that what came of it is known at once.
+//!
+//! What a look costs the server is kept small: one session stays open and is replaced by a fresh one only every
+//! (retry + 1)th of the detection time (each new one may be a line in the server's log), and while the instance is
+//! starting or stopping its `postmaster.pid` is read instead of asking it.
+
+use crate::fsm::event::{Event, Instance};
+use crate::pg::connect::{Refusal, Session, Target};
+use crate::pg::queries;
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The time between two looks while the instance comes up, or goes down.
+const EAGER: Duration = Duration::from_millis(10);
+
+/// How the instance is looked at.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The instance.
+    pub target: Target,
+    /// `db_instance_check_interval`.
+    pub interval: Duration,
+    /// `db_instance_check_timeout`.
+    pub timeout: Duration,
+    /// The other server's `application_name`.
+    pub peer: String,
+}
+
+/// What the probe is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Command {
+    /// Look now, through a fresh session.
+    Kick,
+    /// The other server's `application_name` has become known, or changed.
+    PeerName(String),
+}
+
+/// Where readings go.
+pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+
+/// Starts the probe. `report` gets [`Event::Instance`] at least once every interval and time limit, and [`Event::Died`]
+/// as soon as a postmaster that was seen has ended; it must not block. The probe ends when the channel closes.
+///
+/// # Errors
+///
+/// No thread could be started.
+pub fn spawn(settings: Settings, report: Report) -> std::io::Result<Sender<Command>> {
+    let (commands, inbox) = unbounded();
+    let probe = Probe::new(settings, report);
+    std::thread::Builder::new().name("db probe".into()).spawn(move || probe.run(&inbox))?;
+    Ok(commands)
+}
+
+/// When to look again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// After the interval.
+    Regular,
+    /// Soon: only files are read for it.
+    Eager,
+    /// Soon, and then ever later up to the interval: each look may be a line in the server's log.
+    Backoff,
+}
+
+struct Probe {
+    settings: Settings,
+    report: Report,
+    session: Option<Session>,
+    /// When the next fresh session is due; in the past where the last one got no answer.
+    fresh_due: Instant,
+    postmaster: Option<Postmaster>,
+    deaths: (Sender<()>, Receiver<()>),
+    backoff: Duration,
+    /// Why the instance was last not readable: logged when it changes.
+    told: String,
+}
+
+impl Probe {
+    fn new(settings: Settings, report: Report) -> Probe {
+        Probe {
+            settings,
+            report,
+            session: None,
+            fresh_due: Instant::now(),
+            postmaster: None,
+            deaths: bounded(1),
+            backoff: EAGER,
+            told: String::new(),
+        }
+    }
+
+    fn run(mut self, inbox: &Receiver<Command>) {
+        let mut last = None;
+        let mut reported = Instant::now();
+        loop {
+            let (reading, next) = self.look();
+            if last != Some(reading) || reported.elapsed() >= self.settings.interval {
+                (self.report)(Event::Instance(reading));
+                (last, reported) = (Some(reading), Instant::now());
+            }
+            let wait = self.wait(next);
+            select! {
+                recv(inbox) -> command => match command {
+                    Ok(command) => {
+                        self.obey(command);
+                        last = None;
+                    }
+                    Err(_) => return,
+                },
+                recv(self.deaths.1) -> _ => last = None,
+                default(wait) => {}
+            }
+            while let Ok(command) = inbox.try_recv() {
+                self.obey(command);
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Kick => {
+                self.fresh_due = Instant::now();
+                self.backoff = EAGER;
+            }
+            Command::PeerName(name) => self.settings.peer = name,
+        }
+    }
+
+    fn wait(&mut self, next: Next) -> Duration {
+        let interval = self.settings.interval;
+        let wait = match next {
+            Next::Regular => interval,
+            Next::Eager => EAGER,
+            Next::Backoff => self.backoff,
+        };
+        self.backoff = if next == Next::Backoff { self.backoff * 2 } else { EAGER }.min(interval.max(EAGER));
+        wait.min(interval)
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- look
+
+    fn look(&mut self) -> (Instance, Next) {
+        if !self.find_postmaster() {
+            self.session = None;
+            self.fresh_due = Instant::now();
+            // Without its postmaster an instance is no longer one, whatever an orphaned session still answers.
+            return if orphans(&self.settings.target.data) {
+                self.tell("the postmaster has ended, but processes of the instance are left");
+                (Instance::Silent, Next::Backoff)
+            } else {
+                (Instance::Down, Next::Regular)
+            };
+        }
+        if matches!(status(&self.settings.target.data).as_deref(), Some("starting" | "stopping" | "standby")) {
+            self.session = None;
+            self.fresh_due = Instant::now();
+            return (Instance::Starting, Next::Eager);
+        }
+        match self.ask() {
+            Ok(reading) => {
+                self.tell("");
+                (reading, Next::Regular)
+            }
+            Err(refusal) => {
+                if refusal != Refusal::Starting {
+                    self.tell(&refusal.to_string());
+                }
+                match refusal {
+                    Refusal::Starting => (Instance::Starting, Next::Backoff),
+                    // The postmaster lives and says that it is ready: its sockets were removed, or nobody may reach them.
+                    Refusal::NotRunning | Refusal::Closed(_) => (Instance::Closed, Next::Regular),
+                    Refusal::Silent | Refusal::Other(_) => (Instance::Silent, Next::Regular),
+                }
+            }
+        }
+    }
+
+    /// One reading within the time limit, through a fresh session where one is due, else through the old one.
+    fn ask(&mut self) -> Result<Instance, Refusal> {
+        let now = Instant::now();
+        let end = now + self.settings.timeout;
+        let stopped = self.postmaster.as_ref().is_some_and(Postmaster::is_stopped);
+        let fresh = stopped || now >= self.fresh_due || self.session.as_ref().is_none_or(Session::is_closed);
+        if fresh {
+            match self.open() {
+                // The old one still serves where there is no room for another.
+                Err(Refusal::Closed(_) | Refusal::NotRunning) if self.session.is_some() => {}
+                Err(refusal) => return Err(refusal),
+                Ok(()) => {}
+            }
+        }
+        match self.query(end) {
+            Err(Refusal::Silent) => Err(Refusal::Silent),
+            // The old session was lost: a fresh one says what is the matter.
+            Err(_) if !fresh => {
+                self.open()?;
+                self.query(end)
+            }
+            answer => answer,
+        }
+    }
+
+    fn open(&mut self) -> Result<(), Refusal> {
+        let Settings { target, interval, timeout, .. } = &self.settings;
+        match Session::open(target, *timeout, "the instance probe") {
+            Ok(session) => {
+                self.session = Some(session);
+                self.fresh_due = Instant::now() + *interval + *timeout;
+                Ok(())
+            }
+            Err(refusal) => {
+                // A server that lets nobody in is not asked more often for it; one that is silent is.
+                self.fresh_due = Instant::now();
+                if matches!(refusal, Refusal::Closed(_) | Refusal::NotRunning) {
+                    self.fresh_due += *interval + *timeout;
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    fn query(&mut self, end: Instant) -> Result<Instance, Refusal> {
+        let Some(session) = &mut self.session else { return Err(Refusal::Silent) };
+        let answer = queries::probe(session, &self.settings.peer, end.saturating_duration_since(Instant::now()));
+        if answer.is_err() {
+            self.session = None;
+            self.fresh_due = Instant::now();
+        }
+        answer
+    }
+
+    /// Logs why the instance cannot be read, when that changes.
+    fn tell(&mut self, why: &str) {
+        if self.told != why {
+            if !why.is_empty() {
+                log::warn!("could not look at the instance: {why}");
+            }
+            why.clone_into(&mut self.told);
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------- postmaster
+
+    /// Whether a postmaster lives. One that is new is watched from now on.
+    fn find_postmaster(&mut self) -> bool {
+        if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.has_ended()) {
+            return true;
+        }
+        self.postmaster = Postmaster::find(&self.settings.target.data);
+        let Some(postmaster) = &self.postmaster else { return false };
+        self.session = None;
+        self.fresh_due = Instant::now();
+        if let Err(error) = watch(postmaster, self.report.clone(), self.deaths.0.clone()) {
+            log::warn!("could not watch process {} for its end: {error}", postmaster.pid.as_raw_nonzero());
+        }
+        true
+    }
+}
+
+/// Waits for the end of this postmaster on a thread of its own, which ends with it.
+fn watch(postmaster: &Postmaster, report: Report, deaths: Sender<()>) -> std::io::Result<()> {
+    let pidfd = postmaster.pidfd.try_clone()?;
+    std::thread::Builder::new().name("db death".into()).spawn(move || {
+        while !ended(&pidfd, None) {}
+        report(Event::Died);
+        let _ = deaths.try_send(());
+    })?;
+    Ok(())
+}
+
+/// Whether the process has ended; waits for it up to `timeout`, `None`: without end.
+fn ended(pidfd: &OwnedFd, timeout: Option<&Timespec>) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    poll(&mut fds, timeout).is_ok_and(|count| count > 0)
+}
+
+struct Postmaster {
+    pid: Pid,
+    pidfd: OwnedFd,
+}
+
+impl Postmaster {
+    /// The process that `postmaster.pid` names, if it is one of this data directory's.
+    fn find(data: &Path) -> Option<Postmaster> {
+        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let pid = text.lines().next()?.trim().parse::<i32>().ok().filter(|pid| *pid > 0)?;
+        let pid = Pid::from_raw(pid)?;
+        // First the handle, then the look: what is found to be the postmaster is then what the handle means.
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        let postmaster = Postmaster { pid, pidfd };
+        (serves(pid.as_raw_nonzero().get(), data) && !postmaster.has_ended()).then_some(postmaster)
+    }
+
+    fn has_ended(&self) -> bool {
+        ended(&self.pidfd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
+    }
+
+    /// Stopped by a signal: worth a fresh session at once, which shows whether it answers.
+    fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
+    }
+}
+
+/// Whether this process is PostgreSQL's, in this data directory.
+fn serves(pid: i32, data: &Path) -> bool {
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let program = link("exe");
+    let program = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    // An upgraded package leaves "postgres (deleted)".
+    (program == "postgres" || program.starts_with("postgres "))
+        && fs::canonicalize(data).is_ok_and(|data| link("cwd") == data)
+}
+
+/// Whether any process of the instance is left.
+fn orphans(data: &Path) -> bool {
+    let Ok(entries) = fs::read_dir("/proc") else { return true };
+    entries.flatten().any(|entry| {
+        entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|pid: i32| serves(pid, data))
+    })
+}
+
+/// The state that the postmaster notes in line 8 of its file: `starting`, `stopping`, `ready`, or `standby` where a
+/// standby takes no sessions. `pg_ctl` goes by it as well.
+fn status(data: &Path) -> Option<String> {
+    let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
+    Some(text.lines().nth(7).map_or("starting", str::trim).to_owned())
+}

@@ -1,1 +1,284 @@
-//! Looks at the own disks.
+//! Looks at the own disks: writes, syncs and reads back a small file in the data directory, in `pg_wal` and in each
+//! tablespace.
+//!
+//! It reports and decides nothing. An `fsync` on a dying disk may never return, so each place has a worker thread of its
+//! own that may hang; a place whose worker hangs gets no second one, so there are never more threads than places. The
+//! thread that reports touches no disk. Started by the daemon.
+//!
+//! What counts as a failure: an error of input or output, a filesystem that has become read-only, a place that is gone or
+//! closed to us, and silence past `disk_check_timeout`. What does not: a full disk or quota, which PostgreSQL itself
+//! handles (it refuses writes, or stops when `pg_wal` is full) and which a switch would soon meet on the standby as well;
+//! and a shortage of memory or of file descriptors, which is no disk's.
+
+use crate::fsm::event::Disk;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
+use rustix::fs::{Advice, OFlags, fadvise};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How the disks are looked at.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Data directory.
+    pub data: PathBuf,
+    /// `disk_check_interval`.
+    pub interval: Duration,
+    /// `disk_check_timeout`.
+    pub timeout: Duration,
+}
+
+/// What one round has found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Round {
+    /// The data directory and `pg_wal`: [`Disk::Failed`] with `data` or `tran_log`.
+    pub instance: Disk,
+    /// The tablespaces: [`Disk::Failed`] with `tablespace OID`, the first one that failed. Apart, because
+    /// `tablespace_directory_error_action = message` makes a message of it and no failure.
+    pub tablespaces: Disk,
+}
+
+impl Round {
+    /// One word on all disks; with `tablespaces` false (`tablespace_directory_error_action = message`) those count not.
+    pub fn fold(self, tablespaces: bool) -> Disk {
+        match self.instance {
+            Disk::Good if tablespaces => self.tablespaces,
+            found => found,
+        }
+    }
+}
+
+/// Starts the probe: `report` gets a [`Round`] each interval, also while places hang; it must not block. The probe ends
+/// when what is returned is dropped.
+///
+/// # Errors
+///
+/// No thread could be started.
+pub fn spawn(settings: Settings, report: impl Fn(Round) + Send + 'static) -> io::Result<Sender<()>> {
+    let (handle, closed) = bounded(0);
+    let probe = Probe::new(settings);
+    std::thread::Builder::new().name("disk probe".into()).spawn(move || probe.run(&closed, report))?;
+    Ok(handle)
+}
+
+/// A place, in the order in which failures are named.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Place {
+    Data,
+    TranLog,
+    Tablespace(String),
+}
+
+impl Place {
+    fn name(&self) -> String {
+        match self {
+            Place::Data => "data".into(),
+            Place::TranLog => "tran_log".into(),
+            Place::Tablespace(oid) => format!("tablespace {oid}"),
+        }
+    }
+}
+
+/// A worker's answer: for which place, what came of it, and from the data directory's worker the list of places.
+struct Answer {
+    place: Place,
+    result: io::Result<()>,
+    places: Option<BTreeMap<Place, PathBuf>>,
+}
+
+struct Worker {
+    orders: Sender<PathBuf>,
+    /// It has been given an order that it has not answered yet.
+    busy: bool,
+    /// It hung in an earlier round already, and is not waited for again.
+    late: bool,
+    failed: Option<String>,
+}
+
+struct Probe {
+    settings: Settings,
+    places: BTreeMap<Place, PathBuf>,
+    workers: BTreeMap<Place, Worker>,
+    answers: (Sender<Answer>, Receiver<Answer>),
+    told: BTreeMap<Place, String>,
+}
+
+impl Probe {
+    fn new(settings: Settings) -> Probe {
+        let places = BTreeMap::from([(Place::Data, settings.data.clone())]);
+        Probe { settings, places, workers: BTreeMap::new(), answers: unbounded(), told: BTreeMap::new() }
+    }
+
+    fn run(mut self, closed: &Receiver<()>, report: impl Fn(Round)) {
+        loop {
+            let round = self.round();
+            report(round);
+            // Nothing is ever sent: it ends when the other side is dropped.
+            if closed.recv_timeout(self.settings.interval) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn round(&mut self) -> Round {
+        let end = Instant::now() + self.settings.timeout;
+        let known = self.places.len();
+        self.order();
+        self.collect(end);
+        if self.places.len() > known {
+            // The first round has just learnt of the other places.
+            self.order();
+            self.collect(end);
+        }
+        self.workers.retain(|place, worker| worker.busy || self.places.contains_key(place));
+        let failed: Vec<(Place, String)> = self
+            .workers
+            .iter()
+            .filter_map(|(place, worker)| {
+                let why =
+                    if worker.busy { Some("no answer within the time limit".into()) } else { worker.failed.clone() };
+                Some((place.clone(), why?))
+            })
+            .collect();
+        self.tell(&failed);
+        let first = |wanted: fn(&Place) -> bool| {
+            let found = failed.iter().find(|(place, _)| wanted(place));
+            found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.name()))
+        };
+        Round {
+            instance: first(|place| !matches!(place, Place::Tablespace(_))),
+            tablespaces: first(|place| matches!(place, Place::Tablespace(_))),
+        }
+    }
+
+    /// Gives every place that was not looked at in this round to its worker, unless that one still hangs.
+    fn order(&mut self) {
+        for (place, path) in &self.places {
+            if !self.workers.contains_key(place) {
+                match hire(place.clone(), &self.settings.data, self.answers.0.clone()) {
+                    Ok(orders) => {
+                        self.workers.insert(place.clone(), Worker { orders, busy: false, late: false, failed: None });
+                    }
+                    Err(error) => {
+                        log::warn!("could not start a thread to look at \"{}\": {error}", path.display());
+                        continue;
+                    }
+                }
+            }
+            if let Some(worker) = self.workers.get_mut(place)
+                && !worker.busy
+            {
+                worker.busy = worker.orders.send(path.clone()).is_ok();
+            }
+        }
+    }
+
+    /// Takes answers until all have answered, or the time is up. Those that hung already are not waited for.
+    fn collect(&mut self, end: Instant) {
+        while self.workers.values().any(|worker| worker.busy && !worker.late) {
+            let Ok(answer) = self.answers.1.recv_deadline(end) else { break };
+            if let Some(worker) = self.workers.get_mut(&answer.place) {
+                (worker.busy, worker.late) = (false, false);
+                worker.failed = answer.result.err().filter(counts).map(|error| error.to_string());
+            }
+            if let Some(places) = answer.places {
+                self.places = places;
+            }
+        }
+        for worker in self.workers.values_mut() {
+            worker.late = worker.busy;
+        }
+    }
+
+    /// Logs what has changed.
+    fn tell(&mut self, failed: &[(Place, String)]) {
+        let now: BTreeMap<Place, String> = failed.iter().cloned().collect();
+        for (place, why) in now.iter().filter(|(place, why)| self.told.get(place) != Some(why)) {
+            let path = self.places.get(place).unwrap_or(&self.settings.data);
+            log::warn!(
+                "could not write, sync and read back a file in \"{}\" ({}): {why}",
+                path.display(),
+                place.name()
+            );
+        }
+        self.told = now;
+    }
+}
+
+/// Whether an error is a failure of a disk.
+fn counts(error: &io::Error) -> bool {
+    let harmless = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    !harmless.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// Starts the worker of a place. It ends when its channel closes.
+fn hire(place: Place, data: &Path, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
+    let (orders, inbox) = unbounded::<PathBuf>();
+    let data = data.to_owned();
+    let file = file_name(&data);
+    std::thread::Builder::new().name("disk worker".into()).spawn(move || {
+        while let Ok(directory) = inbox.recv() {
+            let result = check(&directory.join(&file));
+            let places = (place == Place::Data).then(|| places(&data));
+            if answers.send(Answer { place: place.clone(), result, places }).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(orders)
+}
+
+/// Files with this prefix are skipped by base backups, `pg_checksums` and `pg_rewind`, and ignored by the server. The rest
+/// keeps two instances apart that have tablespaces in one directory.
+fn file_name(data: &Path) -> String {
+    let mut hasher = DefaultHasher::new();
+    data.hash(&mut hasher);
+    format!("pgsql_tmp_mirroring_controller_{:x}", hasher.finish())
+}
+
+/// Where PostgreSQL writes.
+fn places(data: &Path) -> BTreeMap<Place, PathBuf> {
+    let mut places = BTreeMap::from([(Place::Data, data.to_owned()), (Place::TranLog, data.join("pg_wal"))]);
+    for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
+        let oid = entry.file_name().to_string_lossy().into_owned();
+        if oid.bytes().all(|byte| byte.is_ascii_digit()) {
+            places.insert(Place::Tablespace(oid), entry.path());
+        }
+    }
+    places
+}
+
+/// Writes a file, syncs it, reads it back from the disk, and removes it.
+fn check(path: &Path) -> io::Result<()> {
+    let result = write_and_read(path);
+    let removed = fs::remove_file(path);
+    result.and(removed)
+}
+
+fn write_and_read(path: &Path) -> io::Result<()> {
+    let written = [b'm'; 512];
+    let mut file: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits() as i32)
+        .open(path)?;
+    file.write_all(&written)?;
+    file.sync_all()?;
+    // What is in memory is forgotten, so that the disk itself must answer. A filesystem that cannot do it is no failure.
+    let _ = fadvise(&file, 0, None, Advice::DontNeed);
+    file.rewind()?;
+    let mut read = [0; 512];
+    file.read_exact(&mut read)?;
+    if read != written {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "what was read is not what was written"));
+    }
+    Ok(())
+}
