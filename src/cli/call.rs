@@ -98,7 +98,7 @@ fn not_running(config: &Config) -> Failure {
 
 fn unexpected(answer: &Answer) -> Failure {
     let what = match answer {
-        Answer::Bad(text) => text.clone(),
+        Answer::Bad(text) | Answer::Busy(text) => text.clone(),
         other => format!("{other:?}"),
     };
     Failure::new(Exit::Failed, format!("the controller did not understand the command: {what}"))

@@ -48,7 +48,7 @@ pub(super) fn run(args: &Start) -> Ended {
             }
             let log = env_logger::Env::default().default_filter_or("off");
             let _ = env_logger::Builder::from_env(log).try_init();
-            return daemon::run(config, by, random(), true).map_err(Failure::failed);
+            return daemon::run(config, by, random()).map_err(Failure::failed);
         }
         watcher::start_detached(&config, by, limit).map_err(Failure::failed)?;
     }

@@ -37,7 +37,7 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much longer than the client asked the core may take to answer.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// A decision thread that has not gone round its loop for this long is called stuck.
 const STUCK_MS: u64 = 2000;
@@ -72,7 +72,7 @@ pub enum Answer {
     Status(Box<Snapshot>),
     /// To [`Call::Request`].
     Reply(Reply),
-    /// Another changing command is being executed, or there are too many clients. The text says which.
+    /// There are too many clients.
     Busy(String),
     /// The request was not understood.
     Bad(String),
@@ -282,7 +282,7 @@ impl Board {
         {
             let mut executing = lock(&self.shared.executing);
             if executing.is_some() {
-                return Answer::Busy("mc_ctl command is being executed".to_owned());
+                return Answer::Reply(Reply::Refused("mc_ctl command is being executed".to_owned()));
             }
             *executing = Some((id, sender));
         }

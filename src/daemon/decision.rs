@@ -8,10 +8,10 @@ use super::links::{self, Links};
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
-use super::{Inbox, boot, db_probe, now, pidfile, spawn};
+use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Event, Message, Reply, Request, StartedBy, TICK_MS};
+use crate::fsm::event::{Action, Disk, Event, Message, Reply, Request, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
@@ -90,8 +90,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let report = inbox.clone();
     let setup = runner::Setup::new(config, &boot.name);
-    let runner = Runner::start(setup, Box::new(move |event| drop(report.put(event))))?;
-    let db_probe = start_db_probe(config, &peer_name, &inbox)?;
+    let runner = Runner::start(setup, Box::new(move |event| _ = report.put(event)))?;
+    let probes = start_probes(config, &peer_name, &inbox)?;
 
     let started = now();
     let mut node = Node::new(config.settings(random()?));
@@ -116,11 +116,12 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         links,
         store,
         runner,
-        db_probe,
+        probes,
         board: board.clone(),
         names,
         peer,
         peer_name,
+        peer_address: String::new(),
         last: started,
         published: started,
         ended: false,
@@ -167,8 +168,16 @@ fn link_settings(config: &Config) -> links::Settings {
     }
 }
 
-fn start_db_probe(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Sender<db_probe::Command>> {
+/// The ways to the probes; each ends when its own is dropped.
+struct Probes {
+    instance: Sender<db_probe::Command>,
+    peer: Sender<peer_probe::Command>,
+    _disk: Sender<()>,
+}
+
+fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Probes> {
     let server = &config.server;
+    let failed = |cause| Error::new(format!("could not start a probe: {cause}"));
     let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
     let settings = db_probe::Settings {
         target: Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance),
@@ -176,8 +185,34 @@ fn start_db_probe(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Sen
         timeout: Duration::from_millis(server.db_instance_check_timeout_ms),
         peer: peer_name.to_owned(),
     };
-    db_probe::spawn(settings, reporter(inbox))
-        .map_err(|cause| Error::new(format!("could not start the probe of the instance: {cause}")))
+    let disk = disk_probe::Settings {
+        data: server.db_instance.clone(),
+        interval: Duration::from_millis(server.disk_check_interval_ms),
+        timeout: Duration::from_millis(server.disk_check_timeout_ms),
+    };
+    let interval = Duration::from_millis(server.heartbeat_interval_ms);
+    let timeout = Duration::from_millis(server.heartbeat_timeout_ms);
+    let report = reporter(inbox);
+    Ok(Probes {
+        instance: db_probe::spawn(settings, report.clone()).map_err(failed)?,
+        peer: peer_probe::spawn(interval, timeout, move |event| report(event)).map_err(failed)?,
+        _disk: disk_probe::spawn(disk, disk_reporter(server.tablespace_error_is_failure, inbox)).map_err(failed)?,
+    })
+}
+
+/// With `tablespace_directory_error_action = message` a failed tablespace is a message, once, and no failure.
+fn disk_reporter(tablespaces: bool, inbox: &Inbox) -> impl Fn(disk_probe::Round) + Send + 'static {
+    let inbox = inbox.clone();
+    let told = std::cell::RefCell::new(Disk::Good);
+    move |round| {
+        if !tablespaces && *told.borrow() != round.tablespaces {
+            if let Disk::Failed(which) = &round.tablespaces {
+                messages::tell(&Tell::Warning(Error::new(format!("the disk of {which} has failed"))));
+            }
+            told.replace(round.tablespaces.clone());
+        }
+        inbox.offer(Event::Disk(round.fold(tablespaces)));
+    }
 }
 
 /// Readings may be lost, since the next one replaces them; a death is told once.
@@ -227,13 +262,15 @@ struct Decision {
     links: Links,
     store: Store,
     runner: Runner,
-    db_probe: Sender<db_probe::Command>,
+    probes: Probes,
     board: Board,
     names: Names,
     /// The other server.
     peer: Member,
     /// Its `application_name`, as last told.
     peer_name: String,
+    /// `host:port` of its instance, as last told.
+    peer_address: String,
     /// The time last given to the core.
     last: Time,
     /// When the state was last published.
@@ -280,10 +317,14 @@ impl Decision {
             Event::Heard(from, Message::Heartbeat(heartbeat)) if *from == self.peer => {
                 if !heartbeat.name.is_empty() && heartbeat.name != self.peer_name {
                     self.peer_name.clone_from(&heartbeat.name);
-                    let _ = self.db_probe.send(db_probe::Command::PeerName(heartbeat.name.clone()));
+                    let _ = self.probes.instance.send(db_probe::Command::PeerName(heartbeat.name.clone()));
+                }
+                if heartbeat.address != self.peer_address {
+                    self.peer_address.clone_from(&heartbeat.address);
+                    let _ = self.probes.peer.send(peer_probe::Command::Address(heartbeat.address.clone()));
                 }
             }
-            Event::Done(..) => drop(self.db_probe.send(db_probe::Command::Kick)),
+            Event::Done(..) => self.look(),
             Event::Request { request, .. } => {
                 messages::tell(&Tell::Request { what: request_text(request).to_owned() });
             }
@@ -297,7 +338,8 @@ impl Decision {
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
             Action::Run(id, job) => self.runner.run(id, job),
             Action::Nudge(id) => self.runner.nudge(id),
-            Action::WatchPeer(_) => (),
+            Action::WatchPeer(on) => drop(self.probes.peer.send(peer_probe::Command::Watch(on))),
+            Action::Look => self.look(),
             Action::Reply(SIGNALLED, Reply::Done) => (),
             Action::Reply(SIGNALLED, Reply::Refused(why) | Reply::Failed(why) | Reply::TimedOut(why)) => {
                 messages::tell(&Tell::Error(Error::new(why)));
@@ -306,6 +348,10 @@ impl Decision {
             Action::Say(say) => messages::log(&say, &self.names),
             Action::Exit => self.ended = true,
         }
+    }
+
+    fn look(&self) {
+        let _ = self.probes.instance.send(db_probe::Command::Kick);
     }
 
     /// Writes what is still to be written, and lets the clients' threads hand out their last answers.

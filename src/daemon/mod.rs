@@ -75,10 +75,10 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::th
 }
 
 /// Runs the controller in this process, without a watcher, until it is told to end; returns the exit code. Called by
-/// `mc_ctl start --foreground`. A detached one is started by [`watcher::start_detached`].
+/// `mc_ctl start --foreground`. `start_id` is random. A detached one is started by [`watcher::start_detached`].
 ///
 /// # Errors
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
-pub fn run(config: Config, by: StartedBy) -> Result<u8> {
-    decision::run(config, by, watcher::random()?, watcher::Alive::Foreground)
+pub fn run(config: Config, by: StartedBy, start_id: u64) -> Result<u8> {
+    decision::run(config, by, start_id, watcher::Alive::Foreground)
 }
