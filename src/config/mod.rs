@@ -191,13 +191,27 @@ fn ephemeral_ports() -> Option<std::ops::RangeInclusive<u16>> {
     Some(low.parse().ok()?..=high.trim().parse().ok()?)
 }
 
+/// The ports that the kernel leaves out of them: `8080,9148-9150`.
+fn reserved_ports() -> Vec<std::ops::RangeInclusive<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default();
+    let range = |part: &str| {
+        let (low, high) = part.split_once('-').unwrap_or((part, part));
+        Some(low.parse().ok()?..=high.parse().ok()?)
+    };
+    text.trim().split(',').filter_map(range).collect()
+}
+
 /// What is allowed in `network.conf` but may surprise.
 fn network_remarks(network: &Network) -> Vec<Remark> {
     let mut remarks = Vec::new();
     let ephemeral = ephemeral_ports();
+    let reserved = reserved_ports();
     for line in &network.servers {
         for port in &line.ports {
             let Some(range) = ephemeral.as_ref().filter(|range| range.contains(port)) else { continue };
+            if reserved.iter().any(|range| range.contains(port)) {
+                continue;
+            }
             remarks.push(Remark::notice(
                 format!(
                     "port {port} of \"{}\" is one that the system gives to any program ({} to {})",

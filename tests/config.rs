@@ -1,0 +1,363 @@
+//! The management directory as a whole: what loads, what is refused and how that is said, the samples and the manual.
+
+use mirroring_controller::config::params::{Kind, Preset, TABLE};
+use mirroring_controller::config::{Config, Level};
+use mirroring_controller::fsm::event::{OnInstanceSilence, OnSilence};
+use mirroring_controller::fsm::types::Server;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+const SAMPLE_NETWORK: &str = include_str!("../samples/network.conf");
+const SAMPLE_SERVER: &str = include_str!("../samples/server.conf");
+const MAN_SERVER: &str = include_str!("../man/mc_server.conf.5");
+const MAN_NETWORK: &str = include_str!("../man/network.conf.5");
+
+/// A management directory and the head of a data directory of PostgreSQL 15, on this host.
+struct Mc {
+    root: tempfile::TempDir,
+}
+
+impl Mc {
+    fn new() -> Mc {
+        let mc = Mc { root: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(mc.dir()).unwrap();
+        std::fs::set_permissions(mc.dir(), Permissions::from_mode(0o700)).unwrap();
+        std::fs::create_dir(mc.data()).unwrap();
+        std::fs::write(mc.data().join("PG_VERSION"), "15\n").unwrap();
+        std::fs::write(mc.data().join("postgresql.conf"), "").unwrap();
+        mc.write("network.conf", "server1 127.0.0.1 27540\nserver2 203.0.113.77 27540\n");
+        mc.write("mc.key", &format!("{}\n", "0f".repeat(31) + "1e"));
+        mc.server("");
+        mc
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.root.path().join("mc")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.dir().join(name), text).unwrap();
+        self.mode(name, 0o600);
+    }
+
+    /// `server1.conf` with `db_instance` and these lines (from line 2).
+    fn server(&self, lines: &str) {
+        self.write("server1.conf", &format!("db_instance = '{}'\n{lines}", self.data().display()));
+    }
+
+    fn mode(&self, name: &str, mode: u32) {
+        std::fs::set_permissions(self.dir().join(name), Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn load(&self) -> Config {
+        Config::load(&self.dir(), None).unwrap()
+    }
+
+    /// What is said about a directory that does not load, with its own path as `DIR`.
+    fn error(&self) -> String {
+        let error = Config::load(&self.dir(), None).expect_err("this must not load").to_string();
+        error.replace(&self.dir().canonicalize().unwrap().display().to_string(), "DIR")
+    }
+
+    fn refuses(&self, server_lines: &str, parts: &[&str]) {
+        self.server(server_lines);
+        let error = self.error();
+        for part in parts {
+            assert!(error.contains(part), "{server_lines:?}: {error}");
+        }
+    }
+}
+
+#[test]
+fn defaults() {
+    let mc = Mc::new();
+    let config = mc.load();
+    assert_eq!((config.id.as_str(), config.me), ("server1", Server::First));
+    assert_eq!((config.own().id.as_str(), config.peer().id.as_str()), ("server1", "server2"));
+    assert_eq!(config.run_dir(), mc.dir().canonicalize().unwrap().join("server1"));
+    let file = &config.server;
+    assert_eq!(file.db_instance, mc.data());
+    assert_eq!(file.config_file, mc.data().join("postgresql.conf"));
+    assert!(file.bin_dir.join("pg_ctl").is_file());
+    assert_eq!(file.major_version, 15);
+    assert_eq!(file.target_db, "postgres");
+    assert_eq!((file.client_address.as_str(), file.replication_address.as_str()), ("127.0.0.1", "127.0.0.1"));
+    assert_eq!(file.core_file_path, config.dir);
+    assert_eq!((file.syslog_facility, file.syslog_ident.as_str()), (0, "MirroringControllerOpen"));
+    assert_eq!((file.remote_call_timeout_ms, file.agent_alive_timeout_ms), (Some(70_000), Some(10_000)));
+    let settings = config.settings(7);
+    assert_eq!((settings.me, settings.arbiter, settings.seed), (Server::First, false, 7));
+    assert_eq!((settings.heartbeat_interval_ms, settings.heartbeat_timeout_ms), (800, 1000));
+    let detections = [settings.heartbeat_detection_ms, settings.instance_detection_ms, settings.disk_detection_ms];
+    assert_eq!(detections, [5400; 3]);
+    assert_eq!((settings.on_silence, settings.on_instance_silence), (OnSilence::Fallback, OnInstanceSilence::Failover));
+    assert_eq!((settings.startup_wait_ms, settings.rebuild_auto), (60_000, false));
+    let [remark] = &config.remarks[..] else { panic!("{:?}", config.remarks) };
+    assert_eq!(remark.level, Level::Warning);
+    assert!(remark.text.contains("fallback") && remark.hint.contains("'switch'"), "{remark:?}");
+}
+
+#[test]
+fn values_that_are_set() {
+    let mc = Mc::new();
+    mc.server(
+        "heartbeat_interval = 100\nheartbeat_timeout = '300ms' # soon\nheartbeat_retry = 1\n\
+         disk_check_timeout = 5\ndb_instance_check_retry = 0\nheartbeat_error_action = switch\n\
+         db_instance_timeout_action = 'message'\nisolated_primary_action = stop\nstartup_wait = 0\n\
+         rebuild_action = auto\nshutdown_detached_synchronous_standby = on\naccept_startup_race = on\n\
+         remote_call_timeout = 0\nagent_alive_timeout = 0\nsyslog_facility = LOCAL3\nsyslog_ident = 'mc1'\n\
+         tablespace_directory_error_action = message\ndb_instance_username = 'fsep'\ndb_instance_password = 'a#b'\n\
+         target_db = template1\nclient_address = db1\nreplication_address = 2001:db8::1\ncore_file_path = /var/tmp/\n\
+         arbiter_connect_timeout = 3\n",
+    );
+    let config = mc.load();
+    let settings = config.settings(1);
+    assert_eq!(settings.heartbeat_detection_ms, 800);
+    assert_eq!((settings.instance_detection_ms, settings.disk_detection_ms), (400, 10_200));
+    assert_eq!((settings.on_silence, settings.on_instance_silence), (OnSilence::Switch, OnInstanceSilence::Message));
+    assert!(settings.isolated_primary_stops && settings.rebuild_auto && settings.stop_detached_standby);
+    assert_eq!(settings.startup_wait_ms, 0);
+    let file = &config.server;
+    assert!(file.accept_startup_race && !file.tablespace_error_is_failure);
+    assert_eq!((file.remote_call_timeout_ms, file.agent_alive_timeout_ms), (None, None));
+    assert_eq!((file.syslog_facility, file.syslog_ident.as_str()), (3, "mc1"));
+    assert_eq!(file.db_instance_username, "fsep");
+    assert_eq!(file.db_instance_password.as_ref().map(|secret| secret.expose()), Some("a#b"));
+    assert_eq!((file.target_db.as_str(), file.client_address.as_str()), ("template1", "db1"));
+    assert_eq!(file.replication_address, "2001:db8::1");
+    assert_eq!((file.core_file_path.as_path(), file.arbiter_connect_timeout_ms), (Path::new("/var/tmp"), 3000));
+    assert_eq!(config.remarks, []);
+    assert!(!format!("{config:?}").contains("a#b"));
+}
+
+#[test]
+fn examples_of_the_guide() {
+    let mc = Mc::new();
+    mc.server(
+        "db_instance_password = 'secret'\nremote_call_timeout = 70000\nsyslog_facility = LOCAL0\n\
+         syslog_ident = 'MirroringControllerOpen'\nheartbeat_interval = 800\nheartbeat_timeout = 1\n\
+         heartbeat_retry = 2\nmc_service_name = 'MirroringControllerOpen'\nevent_source = 'MC'\n",
+    );
+    let config = mc.load();
+    assert_eq!(config.settings(1).heartbeat_detection_ms, 5400);
+    let notices: Vec<&str> =
+        config.remarks.iter().filter(|r| r.level == Level::Notice).map(|r| r.text.as_str()).collect();
+    assert_eq!(notices.len(), 2, "{notices:?}");
+    assert!(notices[0].starts_with("parameter mc_service_name of file"), "{notices:?}");
+}
+
+#[test]
+fn parameters_tell_value_and_source() {
+    let mc = Mc::new();
+    mc.server("heartbeat_timeout = '300ms'\ndb_instance_password = 'sesame'");
+    let parameters = mc.load().parameters();
+    assert_eq!(parameters.len(), TABLE.len());
+    let show = |name: &str| {
+        let parameter = parameters.iter().find(|parameter| parameter.name == name).unwrap();
+        format!("{} ({})", parameter.value, parameter.source)
+    };
+    assert_eq!(show("heartbeat_timeout"), "300 ms (line 2)");
+    assert_eq!(show("disk_check_timeout"), "300 ms (heartbeat_timeout)");
+    assert_eq!(show("db_instance_password"), "******** (line 3)");
+    assert_eq!(show("startup_wait"), "60 s (default)");
+    assert_eq!(show("heartbeat_error_action"), "fallback (default)");
+    assert_eq!(show("client_address"), "127.0.0.1 (network.conf)");
+    assert_eq!(show("fencing_command"), " (default)");
+    assert!(show("bin_dir").ends_with("(found)"));
+}
+
+#[test]
+fn values_that_are_refused() {
+    let mc = Mc::new();
+    mc.refuses(
+        "\nheartbeat_retry = -1",
+        &["file \"DIR/server1.conf\", line 3: heartbeat_retry: \"-1\" is not valid", "(allowed: 0 to 2147483647)"],
+    );
+    mc.refuses("heartbeat_timeout = 0", &["line 2: heartbeat_timeout", "allowed: 1 to 2147483647 seconds"]);
+    mc.refuses("rebuild_action = yes", &["line 2: rebuild_action", "allowed: manual, auto"]);
+    mc.refuses("agent_alive_timeout = '10ms'", &["agent_alive_timeout", "0, or at least 1 second"]);
+    mc.refuses(
+        "core_file_path = '/my dir'",
+        &["core_file_path", "absolute path of printable ASCII characters without"],
+    );
+    mc.refuses(
+        "heartbeat_intervall = 1",
+        &["line 2: unknown parameter \"heartbeat_intervall\"", "Perhaps heartbeat_int"],
+    );
+    mc.refuses("a = 1\na = 2", &["line 3: duplicate key"]);
+    mc.refuses("db_instance_password = 'open sesame'", &["db_instance_password: the value is not valid"]);
+    assert!(!mc.error().contains("sesame"));
+    mc.write("server1.conf", "# nothing\n");
+    assert!(mc.error().contains("db_instance is not set"), "{}", mc.error());
+    mc.write("server1.conf", "db_instance = 'data'");
+    assert!(mc.error().contains("db_instance: \"data\" is not valid (allowed: an absolute path"), "{}", mc.error());
+}
+
+#[test]
+fn what_later_versions_will_do_is_refused() {
+    let mc = Mc::new();
+    let commands = ["fencing", "arbitration", "post_switch", "pre_detach", "post_attach"];
+    for key in commands.map(|name| format!("{name}_command")) {
+        mc.refuses(&format!("{key} = '/bin/true'"), &[&format!("line 2: {key} is not yet supported")]);
+        mc.refuses(&format!("{key} = 'true'"), &["is not valid (allowed: an absolute path"]);
+    }
+    mc.refuses("health_check_address = 127.0.0.1:8008", &["line 2: health_check_address is not yet supported"]);
+    mc.refuses("\nheartbeat_error_action = command", &["line 3: heartbeat_error_action = 'command' is not yet supp"]);
+    mc.refuses("heartbeat_error_action = 'arbitration'", &["line 2", "is not yet supported", "Use 'switch'"]);
+    mc.write("network.conf", "server1 127.0.0.1 1\nserver2 203.0.113.77 1\narb 203.0.113.78 1 arbiter\n");
+    assert!(
+        mc.error().contains("file \"DIR/network.conf\", line 3: an arbiter is not yet supported"),
+        "{}",
+        mc.error()
+    );
+}
+
+#[test]
+fn files_that_are_refused() {
+    for name in ["network.conf", "server1.conf", "mc.key"] {
+        let mc = Mc::new();
+        mc.mode(name, 0o644);
+        let error = mc.error();
+        assert!(error.contains(&format!("file \"DIR/{name}\" has mode 0644")), "{error}");
+        assert!(error.contains(&format!("chmod 600 \"DIR/{name}\"")), "{error}");
+        mc.mode(name, 0o400);
+        mc.load();
+        std::fs::remove_file(mc.dir().join(name)).unwrap();
+        let error = mc.error();
+        assert!(error.contains(&format!("could not open file \"DIR/{name}\"")) && error.contains("HINT"), "{error}");
+    }
+    let mc = Mc::new();
+    mc.write("mc.key", "0123");
+    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are needed"), "{}", mc.error());
+    assert!(mc.error().contains("openssl rand -hex 32"), "{}", mc.error());
+    let mc = Mc::new();
+    mc.mode("", 0o770);
+    assert!(mc.error().contains("directory \"DIR\" has mode 0770"), "{}", mc.error());
+    let mc = Mc::new();
+    std::fs::create_dir(mc.dir().join("server1")).unwrap();
+    mc.mode("server1", 0o777);
+    assert!(mc.error().contains("chmod go-w \"DIR/server1\""), "{}", mc.error());
+    let error = Config::load(Path::new("/nonexistent/mc"), None).unwrap_err().to_string();
+    assert!(
+        error.contains("could not open management directory \"/nonexistent/mc\"") && error.contains("-M"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_failed_data_directory_does_not_stop_clients() {
+    let mc = Mc::new();
+    std::fs::remove_dir_all(mc.data()).unwrap();
+    let error = mc.error();
+    assert!(error.contains("does not exist") && error.contains("pg_basebackup"), "{error}");
+    let config = Config::load_for_client(&mc.dir(), None).unwrap();
+    assert_eq!((config.id.as_str(), config.server.major_version), ("server1", 0));
+}
+
+#[test]
+fn two_identifiers_on_one_host() {
+    let mc = Mc::new();
+    mc.write("network.conf", "server1 127.0.0.1 27540\nserver2 127.0.0.1 27541\n");
+    assert!(mc.error().contains("both \"server1\" and \"server2\""), "{}", mc.error());
+    assert!(mc.error().contains("--local-server server1"), "{}", mc.error());
+    mc.write("server2.conf", &format!("db_instance = '{}'", mc.data().display()));
+    assert_eq!(Config::load(&mc.dir(), Some("server2")).unwrap().me, Server::Second);
+    assert!(Config::load_for_client(&mc.dir(), None).is_err());
+    assert_eq!(Config::load_for_client(&mc.dir(), Some("server1")).unwrap().id, "server1");
+}
+
+#[test]
+fn ports_that_the_system_gives_away() {
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let first = range.split_whitespace().next().unwrap();
+    let mc = Mc::new();
+    mc.write("network.conf", &format!("server1 127.0.0.1 {first}\nserver2 203.0.113.77 27540\n"));
+    let remarks = mc.load().remarks;
+    assert!(
+        remarks.iter().any(|r| r.level == Level::Notice && r.text.contains(&format!("port {first}"))),
+        "{remarks:?}"
+    );
+}
+
+/// Both samples load as they are, but for the data directory.
+#[test]
+fn samples_load() {
+    let mc = Mc::new();
+    mc.write("network.conf", SAMPLE_NETWORK);
+    let data = mc.data().display().to_string();
+    let db_instance = SAMPLE_SERVER.lines().find(|line| line.starts_with("db_instance ")).unwrap();
+    mc.write("server1.conf", &SAMPLE_SERVER.replace(db_instance, &format!("db_instance = '{data}'")));
+    let config = Config::load(&mc.dir(), Some("server1")).unwrap();
+    assert!(config.remarks.iter().all(|remark| remark.level == Level::Warning), "{:?}", config.remarks);
+}
+
+/// The sample has a line for every key but those of Windows, and it shows the default.
+#[test]
+fn the_sample_shows_every_default() {
+    let line = |name: &str| {
+        let starts =
+            |line: &&str| line.trim_start_matches('#').split(['=', ' ']).next() == Some(name) && line.contains('=');
+        SAMPLE_SERVER.lines().find(starts)
+    };
+    for row in TABLE.iter().filter(|row| row.kind != Kind::Windows) {
+        let line = line(row.name).unwrap_or_else(|| panic!("samples/server.conf lacks {}", row.name));
+        let value = line.split_once('=').unwrap().1.split(" #").next().unwrap().trim().trim_matches('\'');
+        assert!(row.read(value).is_some(), "{line}");
+        let mut preset = row.preset;
+        while let Preset::Like(name) = preset {
+            preset = TABLE.iter().find(|row| row.name == name).unwrap().preset;
+        }
+        if let Preset::Is(default) = preset {
+            assert_eq!(value, default, "{line}");
+        }
+        assert_eq!(line.starts_with('#'), row.preset != Preset::Required, "{line}");
+    }
+}
+
+/// Every key has an item of its own in the manual, which names its default and the ends of its range.
+#[test]
+fn the_manual_has_every_key() {
+    let items: Vec<&str> = MAN_SERVER.split("\n.It Cm ").skip(1).collect();
+    for row in TABLE {
+        let item = items
+            .iter()
+            .find(|item| item.lines().next().is_some_and(|line| line.split(' ').any(|word| word == row.name)));
+        let item = item.unwrap_or_else(|| panic!("man/mc_server.conf.5 lacks {}", row.name));
+        let words: Vec<&str> = match row.kind {
+            Kind::Word(words) => words.to_vec(),
+            _ => Vec::new(),
+        };
+        for word in words {
+            assert!(item.contains(word), "the item of {} lacks \"{word}\"", row.name);
+        }
+        match row.preset {
+            Preset::Is(text) => assert!(item.contains(text), "the item of {} lacks its default {text}", row.name),
+            Preset::Like(name) => assert!(item.contains(name), "the item of {} does not name {name}", row.name),
+            Preset::Required => assert!(item.contains("equired"), "the item of {}", row.name),
+            Preset::Elsewhere => {}
+        }
+    }
+    for word in ["server", "arbiter", "65535", "64 bytes", "0600"] {
+        assert!(MAN_NETWORK.contains(word), "man/network.conf.5 lacks {word}");
+    }
+}
+
+/// The manual is without fault to its formatter.
+#[test]
+fn the_manual_is_clean() {
+    for page in ["network.conf.5", "mc_server.conf.5"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
+        let output = std::process::Command::new("mandoc").args(["-Tlint", "-W", "style"]).arg(&path).output();
+        let output = output.expect("mandoc could not be run; install it (Debian, Ubuntu: apt-get install mandoc)");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        // Which other manuals are installed, and indexed, is not the page's fault.
+        let foreign = |line: &&str| line.contains("referenced manual not found") || line.contains("outdated mandoc.db");
+        let faults: Vec<&str> = said.lines().filter(|line| !foreign(line)).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+}
