@@ -1,18 +1,51 @@
 //! What each job does to the instance. Called by the runner's thread, one at a time; decides nothing.
+//!
+//! Every step ends within a limit. Polls pause for at most 10 ms, since their pauses are part of every outage.
 
+use super::names;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fsm::event::{Job, Outcome};
-use crate::pg::bounded::Cancel;
-use crate::pg::{Place, control};
+use crate::fsm::event::{ControlState, DataDir, Job, Outcome};
+use crate::fsm::types::{Lsn, Timeline};
+use crate::pg::bounded::{self, Cancel};
+use crate::pg::connect::{Session, Target};
+use crate::pg::follow::{self, Upstream};
+use crate::pg::{Place, commands, conf, control, process, queries};
+use rustix::process::Signal;
+use std::io::{Read, Seek, SeekFrom};
+use std::time::{Duration, Instant};
+
+/// How long file operations may take before the disk counts as hanging.
+const FILES: Duration = Duration::from_secs(20);
+
+/// The same after the instance was stopped: there the answer matters more than what it says of the disk.
+const FILES_AFTER_STOP: Duration = Duration::from_secs(3);
+
+/// How long a session's opening, or one of its short queries, may take.
+pub(super) const QUERY: Duration = Duration::from_secs(1);
+
+/// The pause of polls.
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long a `CHECKPOINT` may take.
+const CHECKPOINT: Duration = Duration::from_secs(600);
+
+/// How long a promotion may take; it replays all WAL received first.
+const PROMOTE: Duration = Duration::from_secs(600);
+
+/// How long a postmaster may take until it has written its status; one that lives on is started all the same.
+const START: Duration = Duration::from_secs(3);
+
+/// R9 step 5: how long the standby may take to confirm.
+const CONFIRM: Duration = Duration::from_secs(5);
 
 /// What the jobs need to know.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// Where the instance lives.
     pub place: Place,
-    /// Database user for `primary_conninfo`.
-    pub user: String,
+    /// Whom to connect as.
+    pub target: Target,
     /// This server's `application_name`.
     pub name: String,
 }
@@ -20,15 +53,289 @@ pub struct Setup {
 impl Setup {
     /// From the configuration; `name` is this server's `application_name`.
     pub fn new(config: &Config, name: &str) -> Setup {
-        Setup { place: Place::new(config), user: config.server.db_instance_username.clone(), name: name.to_owned() }
+        let server = &config.server;
+        let password = server.db_instance_password.as_ref().map(|secret| secret.expose().to_owned());
+        let target = Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance);
+        Setup { place: Place::new(config), target, name: name.to_owned() }
     }
 }
 
-/// Does one job.
-pub fn perform(setup: &Setup, job: &Job, cancel: &Cancel) -> Result<Outcome> {
-    cancel.check()?;
-    match job {
-        Job::Inspect => control::inspect(&setup.place).map(Outcome::Data),
-        _ => Err(Error::new("not yet")),
+/// Does jobs, and remembers what it saw of the data directory last.
+#[derive(Debug)]
+pub struct Jobs {
+    setup: Setup,
+    seen: Option<DataDir>,
+}
+
+impl Jobs {
+    /// Nothing seen yet.
+    pub fn new(setup: Setup) -> Jobs {
+        Jobs { setup, seen: None }
     }
+
+    /// Does one job. An error is its [`Outcome::Failed`].
+    pub fn perform(&mut self, job: &Job, cancel: &Cancel) -> Result<Outcome> {
+        cancel.check()?;
+        match job {
+            Job::Inspect => self.inspect(FILES, cancel).map(Outcome::Data),
+            Job::Mark(ledger) => {
+                let (data, ledger) = (self.setup.place.data.clone(), *ledger);
+                bounded::call("write the mark", FILES, cancel, move || control::write_mark(&data, ledger))?;
+                self.inspect(FILES, cancel).map(Outcome::Data)
+            }
+            Job::Start { names, follow } => {
+                self.start(names.as_deref(), follow.as_deref(), cancel).map(Outcome::Started)
+            }
+            Job::Stop { fast_ms, names } => self.stop(*fast_ms, names.as_deref(), cancel).map(Outcome::Stopped),
+            Job::NamesOn(name) => names::on(&self.setup, name, cancel).map(|()| Outcome::Applied),
+            Job::NamesOff => names::off(&self.setup, cancel).map(|()| Outcome::Applied),
+            Job::Promote => promote(&self.setup, cancel).map(Outcome::Promoted),
+            Job::Prove(name) => prove(&self.setup, name, cancel).map(Outcome::Proved),
+            Job::Checkpoint => checkpoint(&self.setup, cancel).map(|()| Outcome::Applied),
+        }
+    }
+
+    fn inspect(&mut self, limit: Duration, cancel: &Cancel) -> Result<DataDir> {
+        let place = self.setup.place.clone();
+        let data = bounded::call("read the data directory", limit, cancel, move || control::inspect(&place))?;
+        self.seen = Some(data);
+        Ok(data)
+    }
+
+    // ------------------------------------------------------------------------------------------------- start and stop
+
+    fn start(&mut self, names: Option<&str>, follow: Option<&str>, cancel: &Cancel) -> Result<DataDir> {
+        names::write(&self.setup, names, FILES, cancel)?;
+        if let Some(address) = follow {
+            let upstream = Upstream::parse(address, &self.setup.target.user, &self.setup.name)?;
+            let place = self.setup.place.clone();
+            let work = move || follow::follow(&place, &upstream);
+            bounded::call("write the standby's settings", FILES, cancel, work)?;
+        }
+        let data = self.inspect(FILES, cancel)?;
+        let place = &self.setup.place;
+        if process::postmaster(&place.data)?.is_some() {
+            names::reload(place)?;
+            return Ok(data);
+        }
+        wait_for_orphans(place, cancel)?;
+        if let Some(pid) = process::remove_stale_pid_file(place)? {
+            log::info!("removed stale file \"postmaster.pid\": process {pid} is no part of the instance");
+        }
+        launch(place, cancel)?;
+        Ok(data)
+    }
+
+    fn stop(&mut self, fast_ms: u64, names: Option<&str>, cancel: &Cancel) -> Result<DataDir> {
+        process::stop(&self.setup.place, Duration::from_millis(fast_ms), cancel)?;
+        if let Some(name) = names
+            && let Err(error) = names::write(&self.setup, Some(name), FILES_AFTER_STOP, cancel)
+        {
+            cancel.check()?;
+            if names::differs(&self.setup.place, name, FILES_AFTER_STOP, cancel) == Ok(true) {
+                return Err(error);
+            }
+        }
+        self.inspect(FILES_AFTER_STOP, cancel).or_else(|error| {
+            cancel.check()?;
+            // The disk does not answer: what was seen last, but for what may have changed since.
+            let seen = self.seen.ok_or(error)?;
+            Ok(DataDir { state: ControlState::Other, running: false, ..seen })
+        })
+    }
+}
+
+/// Backends whose postmaster is gone end by themselves soon; PostgreSQL does not start before.
+fn wait_for_orphans(place: &Place, cancel: &Cancel) -> Result<()> {
+    let gone = || Ok(process::scan(&place.data)?.is_empty().then_some(()));
+    match bounded::poll(Duration::from_secs(2), PAUSE, cancel, gone)? {
+        Some(()) => Ok(()),
+        None => Err(Error::new("could not start the instance: processes of its last run are left")
+            .hint("Stop the instance first.")),
+    }
+}
+
+/// `pg_ctl start`, until the postmaster has written its status.
+fn launch(place: &Place, cancel: &Cancel) -> Result<()> {
+    let before = std::fs::metadata(&place.startup_log).map_or(0, |log| log.len());
+    let started = commands::start(place)?.run(Duration::from_secs(10), Some(cancel));
+    let failed = |why: &str| {
+        let said = tail(place, before);
+        let said = if said.is_empty() { String::new() } else { format!(":\n{said}") };
+        Error::new(format!("could not start the instance: {why}{said}"))
+            .hint(format!("See \"{}\" and the server log.", place.startup_log.display()))
+    };
+    let postmaster = find_postmaster(place)?;
+    cancel.check()?;
+    started?;
+    let postmaster = postmaster.ok_or_else(|| failed("the postmaster ended at once"))?;
+    let end = Instant::now() + START;
+    while Instant::now() < end && !has_status(place, postmaster.pid) {
+        if postmaster.wait(PAUSE) {
+            return Err(failed("the postmaster ended at once"));
+        }
+        cancel.check()?;
+    }
+    if postmaster.alive() { Ok(()) } else { Err(failed("the postmaster ended at once")) }
+}
+
+/// The postmaster that is on its way. Not cancelled: what was launched is either found, or gone.
+fn find_postmaster(place: &Place) -> Result<Option<process::Process>> {
+    let end = Instant::now() + START;
+    let mut absent = 0;
+    while absent < 3 && Instant::now() < end {
+        if let Some(postmaster) = process::postmaster(&place.data)? {
+            return Ok(Some(postmaster));
+        }
+        absent = if process::launching(&place.data)? { 0 } else { absent + 1 };
+        std::thread::sleep(PAUSE);
+    }
+    process::postmaster(&place.data)
+}
+
+/// Whether this postmaster has written its status (the eighth line of `postmaster.pid`), which it does after everything
+/// that commonly fails: configuration, ports, shared memory.
+fn has_status(place: &Place, pid: i32) -> bool {
+    let text = std::fs::read_to_string(place.data.join("postmaster.pid")).unwrap_or_default();
+    process::pid_in_file(place) == Some(pid) && text.lines().nth(7).is_some_and(|status| !status.trim().is_empty())
+}
+
+/// The end of what the start wrote to its log.
+fn tail(place: &Place, before: u64) -> String {
+    let Ok(mut log) = std::fs::File::open(&place.startup_log) else { return String::new() };
+    let length = log.metadata().map_or(0, |log| log.len());
+    let mut bytes = Vec::new();
+    let from = before.max(length.saturating_sub(2000)).min(length);
+    let read = log.seek(SeekFrom::Start(from)).and_then(|_| log.take(2000).read_to_end(&mut bytes));
+    read.map_or(String::new(), |_| String::from_utf8_lossy(&bytes).trim().to_owned())
+}
+
+// --------------------------------------------------------------------------------------------------------- by sessions
+
+/// Does something on a session of its own, on a thread that is abandoned at the limit or when cancelled.
+pub(super) fn in_session<T: Send + 'static>(
+    setup: &Setup,
+    what: &'static str,
+    limit: Duration,
+    cancel: &Cancel,
+    work: impl FnOnce(&mut Session, &Cancel) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let (target, seen) = (setup.target.clone(), cancel.clone());
+    bounded::call(what, limit, cancel, move || work(&mut Session::open(&target, QUERY, what)?, &seen))
+}
+
+fn checkpoint(setup: &Setup, cancel: &Cancel) -> Result<()> {
+    let work = |session: &mut Session, _: &Cancel| Ok(queries::checkpoint(session, CHECKPOINT)?);
+    in_session(setup, "checkpoint", CHECKPOINT + QUERY * 2, cancel, work)
+}
+
+fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
+    if let Ok(Some(timeline)) = in_session(setup, "promote", QUERY, cancel, |session, _| primary_timeline(session)) {
+        return Ok(timeline);
+    }
+    let place = &setup.place;
+    let postmaster = process::postmaster(&place.data)?
+        .ok_or_else(|| Error::new("could not promote the instance: it is not running"))?;
+    // pg_ctl signals whatever process the file names.
+    if process::pid_in_file(place) != Some(postmaster.pid) {
+        return Err(Error::new("could not promote the instance: \"postmaster.pid\" names another process"));
+    }
+    let asked = commands::promote(place).run(Duration::from_secs(10), Some(cancel));
+    // It fails where a promotion has ended since; whether it has is seen below.
+    let limit = if asked.is_ok() { PROMOTE } else { QUERY };
+    let mut session: Option<Session> = None;
+    let (target, seen) = (setup.target.clone(), cancel.clone());
+    let look = move || {
+        if !postmaster.alive() {
+            return Err(Error::new("could not promote the instance: its postmaster ended"));
+        }
+        let mut now = match session.take() {
+            Some(open) => open,
+            None => match Session::open(&target, QUERY, "promote") {
+                Ok(open) => open,
+                Err(_) => return Ok(None),
+            },
+        };
+        let found = primary_timeline(&mut now);
+        session = found.is_ok().then_some(now);
+        Ok(found.unwrap_or(None))
+    };
+    let work = move || bounded::poll(limit, PAUSE, &seen, look);
+    match bounded::call("promote the instance", limit + QUERY * 3, cancel, work)? {
+        Some(timeline) => Ok(timeline),
+        None => Err(asked.err().unwrap_or_else(|| {
+            Error::new(format!("the instance is still in recovery {} s after it was promoted", limit.as_secs()))
+                .hint("It replays the WAL that it has received; the promotion goes on.")
+        })),
+    }
+}
+
+/// The timeline on which it takes writes; `None` while it is in recovery.
+fn primary_timeline(session: &mut Session) -> Result<Option<Timeline>> {
+    if queries::is_in_recovery(session, QUERY)? {
+        return Ok(None);
+    }
+    Ok(Some(queries::primary_timeline(session, QUERY)?))
+}
+
+// ------------------------------------------------------------------------------------------------------------------ R9
+
+/// PROTOCOL R9, steps 2 to 5. After a failure the names are commented out again; after a cancellation they are left, as
+/// set names are always safe.
+fn prove(setup: &Setup, name: &str, cancel: &Cancel) -> Result<Lsn> {
+    let proved = try_to_prove(setup, name, cancel);
+    if proved.is_err()
+        && !cancel.is_set()
+        && let Err(why) = names::off(setup, cancel)
+    {
+        log::warn!("after a failed proof: {why}");
+    }
+    proved
+}
+
+fn try_to_prove(setup: &Setup, name: &str, cancel: &Cancel) -> Result<Lsn> {
+    names::on(setup, name, cancel)?;
+    let senders = |session: &mut Session, _: &Cancel| Ok(queries::max_wal_senders(session, QUERY)?);
+    if in_session(setup, "read max_wal_senders", QUERY * 2, cancel, senders)? == 0 {
+        return Err(Error::new("max_wal_senders is 0, so that synchronous_standby_names has no effect")
+            .hint("Set max_wal_senders to at least 3 and restart the instance."));
+    }
+    checkpoint(setup, cancel)?;
+    checkpoint(setup, cancel)?;
+    let name = name.to_owned();
+    in_session(setup, "confirm the standby", CONFIRM + QUERY * 4, cancel, move |session, cancel| {
+        let position = queries::flush_lsn(session, QUERY)?;
+        let mut state = String::new();
+        let look = || {
+            let rows = queries::standby_rows(session, &name, QUERY)?;
+            state = match rows.as_slice() {
+                [(_, row)] if row.streaming && row.sync && row.flushed >= position => return Ok(Some(position)),
+                [(_, row)] => format!(
+                    "its row in pg_stat_replication is {}, {}, flushed {} of {position}",
+                    if row.streaming { "streaming" } else { "not streaming" },
+                    if row.sync { "sync" } else { "not sync" },
+                    row.flushed
+                ),
+                rows => format!("{} rows in pg_stat_replication have its name", rows.len()),
+            };
+            Ok(None)
+        };
+        let confirmed = bounded::poll(CONFIRM, PAUSE, cancel, look)?;
+        confirmed.ok_or_else(|| Error::new(format!("standby \"{name}\" did not become synchronous: {state}")))
+    })
+}
+
+/// The value of `synchronous_standby_names` for one standby.
+pub(super) fn value_of(name: Option<&str>) -> String {
+    name.map(conf::names_value).unwrap_or_default()
+}
+
+/// SIGHUP to the postmaster, which is found by what it is.
+pub(super) fn hang_up(place: &Place) -> Result<()> {
+    let postmaster = process::postmaster(&place.data)?
+        .ok_or_else(|| Error::new("could not reload the configuration: the instance is not running"))?;
+    if postmaster.signal(Signal::HUP) {
+        return Ok(());
+    }
+    Err(Error::new("could not reload the configuration: the postmaster ended"))
 }

@@ -9,6 +9,7 @@ mod decision;
 pub mod disk_probe;
 pub mod jobs;
 pub mod links;
+pub mod names;
 mod noise;
 pub mod peer_probe;
 mod pidfile;

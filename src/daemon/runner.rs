@@ -5,7 +5,7 @@
 //! flag, and the cancelled job answers [`Outcome::Failed`] first. Calls that may hang on a dying disk or a frozen
 //! instance are made on threads that can be abandoned, so that an order to stop is always heard.
 
-use super::jobs;
+use super::jobs::Jobs;
 pub use super::jobs::Setup;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Job, JobId, Outcome};
@@ -28,7 +28,8 @@ impl Runner {
     /// Starts the thread. `report` takes each [`Event::Done`] into the inbox.
     pub fn start(setup: Setup, report: Box<dyn Fn(Event) + Send>) -> Result<Runner> {
         let (orders, inbox) = unbounded();
-        let work = move || run(&setup, &inbox, &*report);
+        let mut jobs = Jobs::new(setup);
+        let work = move || run(&mut jobs, &inbox, &*report);
         let spawned = std::thread::Builder::new().name("runner".into()).spawn(work);
         spawned.map_err(|e| Error::new(format!("could not start a thread: {e}")))?;
         Ok(Runner { orders, current: None })
@@ -52,12 +53,12 @@ impl Runner {
     }
 }
 
-fn run(setup: &Setup, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
+fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
     let mut last: Option<(JobId, Outcome)> = None;
     for order in inbox {
         match order {
             Order::Run(id, job, cancel) => {
-                let outcome = jobs::perform(setup, &job, &cancel).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
+                let outcome = jobs.perform(&job, &cancel).unwrap_or_else(|e| Outcome::Failed(e.to_string()));
                 log::debug!("job {}: {job:?}: {outcome:?}", id.0);
                 last = Some((id, outcome.clone()));
                 report(Event::Done(id, outcome));

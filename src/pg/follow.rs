@@ -59,8 +59,8 @@ pub fn application_name(place: &Place) -> Option<String> {
 }
 
 fn present(text: &[u8]) -> Option<String> {
-    let settings = text.split(|b| *b == b'\n').filter_map(conf::parse_line);
-    settings.filter(|setting| setting.name == CONNINFO).last().map(|setting| setting.value())
+    let mut settings = text.split(|b| *b == b'\n').filter_map(conf::parse_line);
+    settings.rfind(|setting| setting.name == CONNINFO).map(|setting| setting.value())
 }
 
 /// The text of `postgresql.auto.conf` with `primary_conninfo` set for `upstream`. Other keys of the present value, there

@@ -1,12 +1,13 @@
 //! Where an instance lives on this host: its directories and files. A plain value, made from the configuration.
 
+use super::process;
 use crate::config::Config;
 use std::path::PathBuf;
 
 /// The paths of one instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Place {
-    /// The data directory, absolute.
+    /// The data directory, absolute and without symbolic links, as the kernel names it in `/proc`.
     pub data: PathBuf,
     /// `postgresql.conf`; may be a symbolic link, and may lie outside the data directory.
     pub config_file: PathBuf,
@@ -22,7 +23,7 @@ impl Place {
     /// The place of the instance of this configuration.
     pub fn new(config: &Config) -> Place {
         Place {
-            data: config.server.db_instance.clone(),
+            data: process::home(&config.server.db_instance),
             config_file: config.server.config_file.clone(),
             bin_dir: config.server.bin_dir.clone(),
             major: config.server.major_version,

@@ -41,17 +41,16 @@ pub fn home(data: &Path) -> PathBuf {
     std::fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf())
 }
 
-/// The numbers of all processes of the instance, the postmaster included. Zombies do not count.
-pub fn scan(data: &Path) -> Result<Vec<i32>> {
-    let home = home(data);
-    Ok(all_pids()?.into_iter().filter(|pid| belongs(*pid, &home)).collect())
+/// The numbers of all processes of the instance, the postmaster included. Zombies do not count. `home` is the data
+/// directory by its real path ([`home`]); the disk is not touched.
+pub fn scan(home: &Path) -> Result<Vec<i32>> {
+    Ok(all_pids()?.into_iter().filter(|pid| belongs(*pid, home)).collect())
 }
 
-/// The postmaster of a data directory.
-pub fn postmaster(data: &Path) -> Result<Option<Process>> {
-    let home = home(data);
-    let pids: Vec<i32> = all_pids()?.into_iter().filter(|pid| belongs(*pid, &home)).collect();
-    Ok(pids.iter().filter(|pid| leads(**pid, &pids)).find_map(|pid| open(*pid, &home)).map(|mut process| {
+/// The postmaster of a data directory, given as for [`scan`].
+pub fn postmaster(home: &Path) -> Result<Option<Process>> {
+    let pids = scan(home)?;
+    Ok(pids.iter().filter(|pid| leads(**pid, &pids)).find_map(|pid| open(*pid, home)).map(|mut process| {
         process.postmaster = true;
         process
     }))
@@ -125,8 +124,7 @@ fn belongs(pid: i32, home: &Path) -> bool {
 fn is_told(pid: i32, home: &Path) -> bool {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut args = line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned());
-    args.any(|arg| arg == "-D")
-        && args.next().is_some_and(|data| !data.is_empty() && self::home(Path::new(&data)) == home)
+    args.any(|arg| arg == "-D") && args.next().is_some_and(|data| Path::new(&data) == home)
 }
 
 /// Whether `pg_ctl` or its shell is still on the way to become the postmaster of this directory.
@@ -140,6 +138,16 @@ pub fn launching(data: &Path) -> Result<bool> {
         let exec = line.windows(5).any(|part| part == b"exec ") || line.windows(6).any(|part| part == b"start\0");
         named && exec && ours()
     }))
+}
+
+/// The checkpointer's state letter in `/proc`, such as `S`, `T` (stopped), `D` (waits for a disk).
+pub fn checkpointer_state(home: &Path) -> Option<char> {
+    let is_it = |pid: &i32| {
+        let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        title.starts_with(b"postgres:") && String::from_utf8_lossy(&title).contains("checkpointer")
+    };
+    let pid = scan(home).ok()?.into_iter().find(is_it)?;
+    stat_fields(pid).map(|(state, _)| char::from(state))
 }
 
 /// State letter and parent of a process.
@@ -215,12 +223,11 @@ fn kill_all(place: &Place, cancel: &Cancel) -> Result<()> {
         if let Some(postmaster) = postmaster(&place.data)? {
             postmaster.signal(Signal::KILL);
         }
-        let home = home(&place.data);
         let left = scan(&place.data)?;
         if left.is_empty() {
             return Ok(());
         }
-        for process in left.iter().filter_map(|pid| open(*pid, &home)) {
+        for process in left.iter().filter_map(|pid| open(*pid, &place.data)) {
             process.signal(Signal::KILL);
         }
         if Instant::now() >= end {

@@ -1,0 +1,146 @@
+//! `synchronous_standby_names`: written to the file, reloaded, and verified by effect. Called by the jobs.
+
+use super::jobs::{PAUSE, QUERY, Setup, hang_up, in_session, value_of};
+use crate::error::{Error, Result};
+use crate::pg::bounded::{self, Cancel};
+use crate::pg::connect::Session;
+use crate::pg::{Place, conf, files, process, queries};
+use std::time::Duration;
+
+/// How long the file's edit may take.
+const FILES: Duration = Duration::from_secs(20);
+
+/// How long a reload may take to show in a new session, and to free those who wait.
+const EFFECT: Duration = Duration::from_millis(1000);
+
+/// Writes the line, durably: set to exactly this name, or commented out.
+pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel) -> Result<()> {
+    let file = setup.place.config_file.clone();
+    let name = name.map(conf::names_value);
+    bounded::call("write synchronous_standby_names", limit, cancel, move || {
+        files::edit(&file, |text| match &name {
+            Some(value) => conf::set(text, value),
+            None => conf::comment_out(text),
+        })?;
+        Ok(())
+    })
+}
+
+/// Whether the file can be read and does not set exactly this name.
+pub fn differs(place: &Place, name: &str, limit: Duration, cancel: &Cancel) -> Result<bool> {
+    let (file, value) = (place.config_file.clone(), conf::names_value(name));
+    bounded::call("read the configuration file", limit, cancel, move || {
+        let text = std::fs::read(&file).map_err(|e| Error::io("read file", &file, e))?;
+        Ok(conf::set(&text, &value) != text)
+    })
+}
+
+/// Makes the postmaster read its configuration.
+pub fn reload(place: &Place) -> Result<()> {
+    hang_up(place)
+}
+
+/// Sets the names, reloads, and waits until a new session shows them.
+pub fn on(setup: &Setup, name: &str, cancel: &Cancel) -> Result<()> {
+    write(setup, Some(name), FILES, cancel)?;
+    apply(setup, Some(name), cancel)
+}
+
+/// Comments the names out, reloads, and waits until a new session shows none and no backend waits for the standby.
+pub fn off(setup: &Setup, cancel: &Cancel) -> Result<()> {
+    write(setup, None, FILES, cancel)?;
+    apply(setup, None, cancel)
+}
+
+/// What was seen last while the effect was waited for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+enum Seen {
+    Effect,
+    Value(String),
+    Waiters(u64),
+}
+
+fn apply(setup: &Setup, name: Option<&str>, cancel: &Cancel) -> Result<()> {
+    reload(&setup.place)?;
+    let wanted = value_of(name);
+    let mut last = Ok(Seen::Value(String::new()));
+    let look = || {
+        let wanted = wanted.clone();
+        last = in_session(setup, "verify synchronous_standby_names", QUERY * 2, cancel, move |session, _| {
+            see(session, &wanted)
+        });
+        Ok((last == Ok(Seen::Effect)).then_some(()))
+    };
+    if bounded::poll(EFFECT, PAUSE, cancel, look)?.is_some() {
+        return Ok(());
+    }
+    cancel.check()?;
+    match last? {
+        Seen::Effect => Ok(()),
+        Seen::Value(value) => Err(in_the_way(setup, &wanted, &value, cancel)),
+        Seen::Waiters(count) => Err(stuck(&setup.place, count)),
+    }
+}
+
+/// One look, by a session opened after the reload.
+fn see(session: &mut Session, wanted: &str) -> Result<Seen> {
+    let value = queries::show_names(session, QUERY)?;
+    if value != wanted {
+        return Ok(Seen::Value(value));
+    }
+    if wanted.is_empty() && !queries::is_in_recovery(session, QUERY)? {
+        let waiters = queries::waiters(session, QUERY)?;
+        if waiters > 0 {
+            return Ok(Seen::Waiters(waiters));
+        }
+    }
+    Ok(Seen::Effect)
+}
+
+/// Why a new session does not show the value: another file or line, the command line, an error in the file.
+fn in_the_way(setup: &Setup, wanted: &str, value: &str, cancel: &Cancel) -> Error {
+    let place = setup.place.clone();
+    let files = bounded::call("read the configuration files", QUERY, cancel, move || {
+        Ok(conf::elsewhere(conf::NAMES, &place.config_file, &place.data))
+    });
+    let mut reasons: Vec<String> = files
+        .unwrap_or_default()
+        .into_iter()
+        .map(|found| format!("file \"{}\", line {}, sets it to \"{}\"", found.file.display(), found.line, found.value))
+        .collect();
+    let asked = in_session(setup, "find what overrides the setting", QUERY * 3, cancel, |session, _| {
+        Ok((queries::setting_source(session, conf::NAMES, QUERY)?, queries::file_errors(session, QUERY)?))
+    });
+    if let Ok((source, errors)) = asked {
+        match &source.file {
+            Some(file) if reasons.is_empty() && source.value != wanted => {
+                reasons.push(format!("file \"{file}\", line {}, sets it", source.line));
+            }
+            None if source.source != "default" => reasons.push(format!("it is set by: {}", source.source)),
+            _ => {}
+        }
+        reasons.extend(errors.into_iter().map(|error| format!("error in {error}")));
+    }
+    if reasons.is_empty() {
+        reasons.push("the postmaster has not read its configuration".into());
+    }
+    Error::new(format!(
+        "synchronous_standby_names is \"{value}\" and not \"{wanted}\" after a reload: {}",
+        reasons.join("; ")
+    ))
+    .hint("The controller owns this setting: remove it everywhere but in postgresql.conf (ALTER SYSTEM RESET).")
+}
+
+/// Why backends still wait although new sessions show no names: only the checkpointer puts the change in effect.
+fn stuck(place: &Place, waiters: u64) -> Error {
+    let state = match process::checkpointer_state(&place.data) {
+        Some('T' | 't') => "is stopped (SIGSTOP)".to_owned(),
+        Some('D') => "waits for a disk (state D)".to_owned(),
+        Some(state) => format!("has not reacted yet (state {state})"),
+        None => "is not running".to_owned(),
+    };
+    Error::new(format!(
+        "synchronous_standby_names is empty, but {waiters} commits still wait for the standby: the checkpointer {state}"
+    ))
+    .hint("Only the checkpointer puts the setting in effect; a disk that hangs is a likely cause.")
+}
