@@ -1,0 +1,117 @@
+//! The whole decision table and the whole reconciling table, as golden files: a change of rule is seen in review as
+//! changed outcomes. `UPDATE_GOLDEN=1 cargo test --test table` writes them anew.
+
+use mirroring_controller::fsm::act::act;
+use mirroring_controller::fsm::decide::{Intent, Needs, decide};
+use mirroring_controller::fsm::facts::{All, Being, Data, Facts, Leave, Own, Peer, Policy, Standing, Stream};
+use std::fmt::Write;
+
+fn decisions() -> String {
+    let mut text = String::from("# standing own peer stream policy -> intent [needs failover]: reason\n");
+    for facts in every_cell() {
+        let Facts { standing, own, peer, stream, policy } = facts;
+        let decision = decide(facts);
+        let needs = if decision.needs == Needs::Failover { " [failover]" } else { "" };
+        let (intent, why) = (decision.intent, decision.why);
+        writeln!(text, "{standing:?} {own:?} {peer:?} {stream:?} {policy:?} -> {intent:?}{needs}: {why}")
+            .expect("writing to a string");
+    }
+    text
+}
+
+fn every_cell() -> Vec<Facts> {
+    let mut cells = Vec::new();
+    for &standing in Standing::ALL {
+        for &own in Own::ALL {
+            for &peer in Peer::ALL {
+                for &stream in Stream::ALL {
+                    for &policy in Policy::ALL {
+                        cells.push(Facts { standing, own, peer, stream, policy });
+                    }
+                }
+            }
+        }
+    }
+    cells
+}
+
+fn acts() -> String {
+    let mut text = String::from("# standing data leave instance -> to do\n");
+    for &standing in Standing::ALL {
+        for &data in Data::ALL {
+            for &leave in Leave::ALL {
+                for &being in Being::ALL {
+                    let todo = act(standing, data, leave, being);
+                    writeln!(text, "{standing:?} {data:?} {leave:?} {being:?} -> {todo:?}").expect("writing to a string");
+                }
+            }
+        }
+    }
+    text
+}
+
+fn check(file: &str, actual: &str) {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, actual).expect("the golden file is written");
+    }
+    let golden = std::fs::read_to_string(&path).expect("the golden file is there");
+    for (number, (was, is)) in golden.lines().zip(actual.lines()).enumerate() {
+        assert_eq!(was, is, "{file}:{}", number + 1);
+    }
+    assert_eq!(golden.lines().count(), actual.lines().count(), "{file}: number of cells");
+}
+
+#[test]
+fn every_cell_of_the_decision_table() {
+    check("table.txt", &decisions());
+}
+
+#[test]
+fn every_cell_of_the_reconciling_table() {
+    check("acts.txt", &acts());
+}
+
+/// PROTOCOL section 6 and R11 over every cell: without a third party or an agreed half nobody acts on silence, the two
+/// halves never both act, and force is used by `fallback` alone.
+#[test]
+fn nobody_acts_on_silence_without_a_reason() {
+    for facts in every_cell() {
+        let intent = decide(facts).intent;
+        let unheard = matches!(facts.peer, Peer::Young | Peer::Never);
+        let alone = matches!(intent, Intent::ActByForce | Intent::ActByHalf);
+        assert!(!alone || !unheard && facts.peer != Peer::Alive, "{facts:?}");
+        assert!(intent != Intent::ActByForce || facts.policy == Policy::Fallback, "{facts:?}");
+        assert!(intent != Intent::AskArbiter || facts.policy == Policy::Arbiter, "{facts:?}");
+        if intent == Intent::ActByHalf {
+            let half = match facts.standing {
+                Standing::Primary => Policy::DisconnectHalf,
+                Standing::Standby => Policy::SwitchHalf,
+                Standing::Alone | Standing::Outcast => panic!("{facts:?} has no half"),
+            };
+            assert_eq!(facts.policy, half, "{facts:?}");
+        }
+    }
+}
+
+/// Only the holder of the right is promoted or has its names commented out; only a primary's views start one.
+#[test]
+fn only_the_right_promotes_or_frees() {
+    use mirroring_controller::fsm::act::Todo;
+    for &standing in Standing::ALL {
+        for &data in Data::ALL {
+            for &leave in Leave::ALL {
+                for &being in Being::ALL {
+                    let todo = act(standing, data, leave, being);
+                    let frees = matches!(todo, Todo::Promote | Todo::Free | Todo::StartFree);
+                    assert!(!frees || standing == Standing::Alone && data == Data::Eligible);
+                    let starts = matches!(todo, Todo::StartNamed | Todo::StartFree);
+                    assert!(!starts || leave == Leave::Run);
+                    if starts && being == Being::DownPrimary {
+                        assert!(matches!(standing, Standing::Alone | Standing::Primary) && data == Data::Eligible);
+                    }
+                }
+            }
+        }
+    }
+}
