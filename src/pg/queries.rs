@@ -258,8 +258,9 @@ pub fn setting_source(session: &mut Session, setting: &str, limit: Duration) -> 
 /// What is wrong in the configuration files (`pg_file_settings.error`), each as `file:line: name: error`. Values that need
 /// a restart to be applied are not meant.
 pub fn file_errors(session: &mut Session, limit: Duration) -> Result<Vec<String>, Refusal> {
-    let sql = "SELECT concat(sourcefile, ':', sourceline, ': ', name, ': ', error) FROM pg_file_settings \
-               WHERE error IS NOT NULL AND error <> 'setting could not be applied'";
+    let sql = "SELECT concat(sourcefile, ':', sourceline, ': ', name, ': ', error) FROM pg_file_settings f \
+               WHERE error IS NOT NULL AND NOT (error = 'setting could not be applied' \
+               AND EXISTS (SELECT FROM pg_settings s WHERE s.name = f.name AND s.context = 'postmaster'))";
     Ok(session.query(sql, limit)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
