@@ -1,0 +1,127 @@
+//! The network between the members, and the probes: what a controller gets to see, late, stale or not at all.
+
+use crate::world::{ARBITER, Ev, Run, World, member};
+use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::types::*;
+
+impl World {
+    /// Sends a message; what becomes of it is the network's.
+    pub fn send(&mut self, from: usize, to: usize, message: Message) {
+        let link = self.links[from][to];
+        if link.cut || self.rng.chance(link.loss) {
+            return;
+        }
+        let times = if self.rng.chance(link.repeat) { 2 } else { 1 };
+        for _ in 0..times {
+            let ms = if link.slow > 0 { self.rng.range(1, link.slow) } else { self.rng.time(4, 60) };
+            self.after(ms, Ev::Arrive { from, to, message: message.clone() });
+        }
+    }
+
+    /// The process tries to connect to those it does not talk with: a host's kernel may refuse.
+    pub fn knock(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) {
+            return;
+        }
+        let ms = self.rng.range(100, 400);
+        self.after(ms, Ev::Knock { m, epoch });
+        for to in 0..3 {
+            if self.procs[m].paused || to == m || self.runs(to) || self.links[m][to].cut || self.links[to][m].cut {
+                continue;
+            }
+            let refuses = match to {
+                ARBITER => self.arbiter,
+                // Who knocks at a server for the arbiter knocks at both ports.
+                _ => (self.hosts[to].up || self.hosts[to].kernel) && (m != ARBITER || self.hosts[to].run == Run::Down),
+            };
+            if refuses {
+                self.feed(m, Event::Refused(member(to)));
+            }
+        }
+    }
+
+    /// Looks at the own instance; what is seen is told later.
+    pub fn probe_instance(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) {
+            return;
+        }
+        let interval = self.settings[m].heartbeat_interval_ms;
+        let gap = self.rng.range(interval / 2, interval);
+        if self.procs[m].paused {
+            self.after(gap, Ev::ProbeInstance { m, epoch });
+            return;
+        }
+        let seen = self.instance(m);
+        let ms = match seen {
+            Instance::Silent => self.settings[m].heartbeat_timeout_ms,
+            _ => self.rng.time(10, 1500),
+        };
+        self.after(ms, Ev::Local { m, epoch, event: Event::Instance(seen) });
+        self.after(ms + gap, Ev::ProbeInstance { m, epoch });
+    }
+
+    fn instance(&mut self, s: usize) -> Instance {
+        let host = &self.hosts[s];
+        if host.run != Run::Down && (host.frozen || host.frozen_postmaster) {
+            return Instance::Silent;
+        }
+        if host.full && host.run != Run::Down {
+            return Instance::Closed;
+        }
+        let pos = host.dir.pos;
+        match host.run {
+            Run::Down => Instance::Down,
+            Run::Starting | Run::Stopping(_) => Instance::Starting,
+            Run::Primary => Instance::Primary {
+                timeline: Timeline(self.wal.own_timeline(pos)),
+                flushed: Lsn(pos.lsn),
+                names: host.loaded,
+                waiting: host.last_commit > host.released,
+                standby: self.standby_row(s),
+            },
+            Run::Standby | Run::Promoting => Instance::Standby {
+                timeline: Timeline(self.wal.timeline(pos)),
+                received: Lsn(pos.lsn),
+                replayed: Lsn(pos.lsn),
+                streaming: self.sessions[s].as_ref().is_some_and(|x| x.streaming),
+                contact: host.contacts,
+            },
+        }
+    }
+
+    /// Looks at the disks; a dead one never answers.
+    pub fn probe_disk(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) {
+            return;
+        }
+        let gap = self.settings[m].heartbeat_interval_ms;
+        let failed = self.hosts[m].disk_failed;
+        let ms = if failed { self.settings[m].heartbeat_timeout_ms } else { self.rng.time(20, 900) };
+        if !self.procs[m].paused {
+            let seen = if failed { Disk::Failed("data".to_string()) } else { Disk::Good };
+            self.after(ms, Ev::Local { m, epoch, event: Event::Disk(seen) });
+        }
+        self.after(ms + gap, Ev::ProbeDisk { m, epoch });
+    }
+
+    /// Looks at the other's instance, while the core wants it.
+    pub fn probe_peer(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) || !self.procs[m].watch {
+            return;
+        }
+        let p = 1 - m;
+        let host = &self.hosts[p];
+        let (ms, seen) = if self.log_cut[0] || self.log_cut[1] || (!host.up && !host.kernel) {
+            (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
+        } else if host.run == Run::Down {
+            (self.rng.time(5, 100), PeerInstance::Refused)
+        } else if host.frozen || host.frozen_postmaster {
+            (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
+        } else {
+            (self.rng.time(5, 100), PeerInstance::Answered)
+        };
+        self.after(ms, Ev::Local { m, epoch, event: Event::PeerInstance(seen) });
+        let gap = self.rng.range(50, 400);
+        self.after(ms + gap, Ev::ProbePeer { m, epoch });
+    }
+}

@@ -1,0 +1,187 @@
+//! The operator: asks for things while faults go on, and after the healing does what only a human can do.
+
+use crate::note;
+use crate::world::*;
+use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::types::*;
+
+/// What the operator knows and is about to do.
+#[derive(Default)]
+pub struct Operator {
+    asked: u64,
+    /// Requests without an answer: number, whom, which process, until when.
+    open: Vec<(u64, usize, u32, u64)>,
+    /// Servers that told that they need a rebuild, or do not start.
+    needs_rebuild: [bool; 2],
+    left_down: [bool; 2],
+    /// A rebuild is on the way: the controller is being ended, then the copy is made.
+    rebuilding: [bool; 2],
+    restarting: [bool; 2],
+    restored: [bool; 2],
+    beyond_help: bool,
+    enabled_at: u64,
+}
+
+impl Operator {
+    /// A controller says something.
+    pub fn told(&mut self, m: usize, say: &Say) {
+        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_)) {
+            self.left_down[m] = true;
+        }
+        if m < 2 && matches!(say, Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_)) {
+            self.needs_rebuild[m] = true;
+        }
+    }
+
+    /// A data directory was put back.
+    pub fn restored(&mut self, s: usize) {
+        self.restored[s] = true;
+    }
+
+    /// Only what risks acknowledged commits could help now.
+    pub fn gave_up(&self) -> bool {
+        self.beyond_help
+    }
+}
+
+impl World {
+    /// An operator's request.
+    pub fn ask(&mut self, s: usize, request: Request) {
+        self.op.asked += 1;
+        let id = self.op.asked;
+        if !self.runs(s) {
+            return;
+        }
+        let limit_ms = self.rng.pick(&[5_000, 20_000, 60_000]);
+        self.op.open.push((id, s, self.procs[s].epoch, self.t + limit_ms));
+        self.feed(s, Event::Request { id, request, limit_ms });
+    }
+
+    /// A controller answers a request.
+    pub fn replied(&mut self, m: usize, id: u64, _reply: Reply) {
+        let before = self.op.open.len();
+        self.op.open.retain(|(known, ..)| *known != id);
+        if self.op.open.len() == before {
+            self.violated(format!("contract: {} answers request {id}, which is not open", NAMES[m]));
+        }
+    }
+
+    /// No command hangs: every request is answered within its limit, while the process lives.
+    fn answered_in_time(&mut self) {
+        let now = self.t;
+        let gone: Vec<u64> =
+            self.op.open.iter().filter(|(_, m, epoch, _)| !self.alive(*m, *epoch)).map(|(id, ..)| *id).collect();
+        self.op.open.retain(|(id, ..)| !gone.contains(id));
+        if let Some((id, m, ..)) = self.op.open.iter().find(|(.., until)| now > until + 30_000) {
+            let text = format!("contract: {} does not answer request {id}", NAMES[*m]);
+            self.violated(text);
+        }
+    }
+
+    /// After the healing, once a second: start what was stopped, rebuild what needs it, enable what was disabled.
+    pub fn operate(&mut self) {
+        self.after(1000, Ev::Operator);
+        self.answered_in_time();
+        for m in 0..3 {
+            let idle = !self.runs(m) && (m < 2 || self.arbiter) && (m == ARBITER || !self.op.rebuilding[m]);
+            if idle {
+                let by = StartedBy::Operator { instance: true, failover: None };
+                self.start_process(m, by);
+            }
+        }
+        if self.t > self.op.enabled_at + 20_000 {
+            self.op.enabled_at = self.t;
+            for s in 0..2 {
+                if self.procs[s].disk.is_some_and(|d| !d.notes.failover.enabled) {
+                    self.ask(s, Request::Failover(true));
+                }
+            }
+        }
+        for s in 0..2 {
+            self.look_after(s);
+        }
+        self.beyond_help();
+    }
+
+    fn view_of(&self, m: usize) -> Option<View> {
+        self.procs[m].disk.map(|d| d.ledger.view)
+    }
+
+    fn look_after(&mut self, s: usize) {
+        let p = 1 - s;
+        // PROTOCOL R10: the other itself says that it runs as a primary under its own ledger.
+        let other = Server::BOTH[p];
+        let other_serves = self.hosts[p].run == Run::Primary && self.view_of(p).is_some_and(|v| v.is_alone(other));
+        if self.op.rebuilding[s] {
+            if self.runs(s) {
+                return;
+            }
+            self.op.rebuilding[s] = false;
+            self.instance_dies(s);
+            if other_serves {
+                self.rebuild(s);
+            }
+            return;
+        }
+        let primary_view = self.view_of(s).is_some_and(|v| v.primary == other) || self.forced;
+        let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
+            || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
+        let dead_end = dead_end || (self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]);
+        if other_serves && primary_view && dead_end && self.t > self.healed.unwrap_or(0) + 15_000 {
+            note!(self, "-- the operator ends {} for a rebuild", NAMES[s]);
+            self.op.rebuilding[s] = true;
+            self.op.needs_rebuild[s] = false;
+            self.end_process(s);
+            self.procs[s].exited = true;
+            return;
+        }
+        let detached = self.procs[p].disk.is_some_and(|d| d.notes.detached != 0 && d.ledger.view.is_alone(other));
+        let start = self.runs(s) && (self.op.left_down[s] || detached) && !self.op.restarting[s];
+        let unwanted = self.runs(s) && self.procs[s].disk.is_some_and(|d| !d.notes.wanted);
+        if (start || unwanted) && self.hosts[s].run == Run::Down {
+            self.op.left_down[s] = false;
+            self.ask(s, Request::Start { failover: None });
+        }
+        if detached && self.rng.chance(100) {
+            note!(self, "-- the operator restarts {}, which was detached", NAMES[s]);
+            self.end_process(s);
+            self.start_process(s, StartedBy::Operator { instance: true, failover: None });
+        }
+    }
+
+    /// `pg_basebackup` from the other server.
+    fn rebuild(&mut self, s: usize) {
+        let p = 1 - s;
+        note!(self, "-- {} is rebuilt", NAMES[s]);
+        self.checkpoint_now(p);
+        let source = self.hosts[p].dir.clone();
+        let fingerprint = self.rng.next() | 1;
+        let timeline = self.wal.timeline(source.pos);
+        self.hosts[s].dir = Dir {
+            fingerprint,
+            standby_signal: true,
+            backup_label: true,
+            state: ControlState::InProduction,
+            min_recovery: timeline,
+            follows: true,
+            names: if source.names == Names::Peer { Names::Other } else { source.names },
+            exchanged: false,
+            ..source
+        };
+        self.op.restored[s] = false;
+        self.start_process(s, StartedBy::Operator { instance: true, failover: None });
+    }
+
+    /// Whether only a step without a safety argument could help: the right lies, or may lie, with a data directory that
+    /// was put back.
+    fn beyond_help(&mut self) {
+        let views = [self.view_of(0), self.view_of(1)];
+        for s in 0..2 {
+            let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
+            if self.op.restored[s] && may_hold && self.hosts[s].run != Run::Primary {
+                let waited = self.t > self.healed.unwrap_or(0) + 60_000;
+                self.op.beyond_help |= waited;
+            }
+        }
+    }
+}
