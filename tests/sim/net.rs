@@ -56,8 +56,25 @@ impl World {
             Instance::Silent => self.settings[m].heartbeat_timeout_ms,
             _ => self.rng.time(10, 1500),
         };
-        self.after(ms, Ev::Local { m, epoch, event: Event::Instance(seen) });
+        self.seen_instance(m, seen, ms);
         self.after(ms + gap, Ev::ProbeInstance { m, epoch });
+    }
+
+    /// `Action::Look`.
+    pub fn look(&mut self, m: usize) {
+        let seen = self.instance(m);
+        if seen != Instance::Silent {
+            let ms = self.rng.time(10, 300);
+            self.seen_instance(m, seen, ms);
+        }
+    }
+
+    /// Tells what was seen; one thread looks, so that it comes in order.
+    fn seen_instance(&mut self, m: usize, seen: Instance, ms: u64) {
+        let at = (self.t + ms).max(self.procs[m].reading_at);
+        self.procs[m].reading_at = at;
+        let epoch = self.procs[m].epoch;
+        self.after(at - self.t, Ev::Local { m, epoch, event: Event::Instance(seen) });
     }
 
     fn instance(&mut self, s: usize) -> Instance {

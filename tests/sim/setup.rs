@@ -105,6 +105,7 @@ pub fn process(rng: &mut Rng) -> Process {
         answered: None,
         answer_lost: false,
         answer_at: 0,
+        reading_at: 0,
         paused: false,
         held: Vec::new(),
         watch: false,

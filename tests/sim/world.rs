@@ -146,6 +146,8 @@ pub struct Process {
     pub answer_lost: bool,
     /// No answer comes before this time.
     pub answer_at: u64,
+    /// No reading of the instance comes before this time.
+    pub reading_at: u64,
     pub paused: bool,
     pub held: Vec<Event>,
     pub watch: bool,
@@ -495,6 +497,7 @@ impl World {
                     self.after(10, Ev::ProbePeer { m, epoch });
                 }
             }
+            Action::Look => self.look(m),
             Action::Reply(id, reply) => self.replied(m, id, reply),
             Action::Say(say) => self.op.told(m, &say),
             Action::Exit => {
