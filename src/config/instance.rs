@@ -14,6 +14,9 @@ const PROGRAMS: [&str; 2] = ["postgres", "pg_ctl"];
 /// The major version of a data directory, of its `PG_VERSION`.
 pub fn major_version(data: &Path) -> Result<u32> {
     let path = data.join("PG_VERSION");
+    if let Ok(meta) = data.metadata() {
+        super::perms::check_data_directory(data, &meta)?;
+    }
     let text = std::fs::read_to_string(&path).map_err(|cause| no_data_directory(data, &path, cause))?;
     let text = text.trim();
     // 9.6 and older have two numbers.

@@ -17,14 +17,18 @@ const SIZE_LIMIT: u64 = 1 << 20;
 pub fn read_private(path: &Path, missing: &str) -> Result<String> {
     // Without NONBLOCK the opening of a named pipe would wait for a writer.
     let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = OpenOptions::new().read(true).custom_flags(nonblock).open(path).map_err(|cause| {
-        let hint = match cause.kind() {
-            std::io::ErrorKind::NotFound => missing.to_string(),
-            std::io::ErrorKind::PermissionDenied => mend(path, None),
-            _ => String::new(),
-        };
-        Error::io("open file", path, cause).hint(hint)
-    })?;
+    let opened = OpenOptions::new().read(true).custom_flags(nonblock).open(path);
+    let file = match opened {
+        Ok(file) => file,
+        Err(cause) => {
+            if cause.kind() == std::io::ErrorKind::PermissionDenied {
+                // Owner or mode may be all that is wrong, and then the error says how to mend it.
+                path.metadata().map_or(Ok(()), |meta| check_file(path, &meta))?;
+            }
+            let hint = if cause.kind() == std::io::ErrorKind::NotFound { missing } else { "" };
+            return Err(Error::io("open file", path, cause).hint(hint));
+        }
+    };
     let meta = file.metadata().map_err(|cause| Error::io("read the attributes of file", path, cause))?;
     if !meta.is_file() {
         return Err(Error::new(format!("\"{}\" is not a regular file", path.display())));
@@ -52,7 +56,7 @@ fn check_file(path: &Path, meta: &Metadata) -> Result<()> {
             user(meta.uid()),
             user(me)
         ))
-        .hint(mend(path, Some(me))));
+        .hint(format!("Run, as root: chown {} \"{}\"", user(me), path.display())));
     }
     let mode = meta.mode() & 0o7777;
     if mode != 0o600 && mode != 0o400 {
@@ -60,7 +64,7 @@ fn check_file(path: &Path, meta: &Metadata) -> Result<()> {
             "file \"{}\" has mode {mode:04o}, and must have 0600 or 0400, so that nobody else can read or change it",
             path.display()
         ))
-        .hint(mend(path, None)));
+        .hint(format!("Run: chmod 600 \"{}\"", path.display())));
     }
     Ok(())
 }
@@ -91,12 +95,15 @@ pub fn check_directory(path: &Path, meta: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// The command that mends a file's owner or mode.
-fn mend(path: &Path, owner: Option<u32>) -> String {
-    match owner {
-        Some(uid) => format!("Run, as root: chown {} \"{}\"", user(uid), path.display()),
-        None => format!("Run: chmod 600 \"{}\"", path.display()),
+/// Refuses a data directory that is not the running user's, as PostgreSQL would.
+pub fn check_data_directory(path: &Path, meta: &Metadata) -> Result<()> {
+    let me = rustix::process::geteuid().as_raw();
+    if meta.uid() == me {
+        return Ok(());
     }
+    let (owner, me) = (user(meta.uid()), user(me));
+    Err(Error::new(format!("data directory \"{}\" is owned by {owner}, and this runs as {me}", path.display()))
+        .hint(format!("Run it as {owner}.")))
 }
 
 /// The name of an OS user, or the number where it has none in `/etc/passwd`.
