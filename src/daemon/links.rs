@@ -36,6 +36,9 @@ const QUEUE_LENGTH: usize = 64;
 /// The longest pause after a refused connection.
 const REFUSED_PAUSE_MS: u64 = 100;
 
+/// After so many failures of other kinds in a row the pauses grow from that to the heartbeat interval.
+const SHORT_PAUSES: u32 = 20;
+
 /// Strangers are reported at most this often.
 const REPORT_INTERVAL_MS: u64 = 60_000;
 
@@ -223,10 +226,12 @@ impl Dialler {
         let peer = settings.peers[self.index].clone();
         let pause = Duration::from_millis(settings.interval_ms.min(REFUSED_PAUSE_MS));
         let long_pause = Duration::from_millis(settings.interval_ms);
+        let mut failures = 0;
         while !self.stopped() {
             match self.dial(&peer) {
                 Ok(writer) => {
                     self.said.clear();
+                    failures = 0;
                     messages::tell(&Tell::LinkUp { peer: peer.id.clone() });
                     let why = self.serve(writer);
                     if !self.stopped() {
@@ -243,7 +248,9 @@ impl Dialler {
                 }
                 Err(DialError::Other(error)) => {
                     self.say_down(&peer, error.message);
-                    std::thread::sleep(long_pause);
+                    // A controller that was just killed in the middle of it is soon there again; a wrong key stays.
+                    failures += 1;
+                    std::thread::sleep(if failures > SHORT_PAUSES { long_pause } else { pause });
                 }
             }
         }

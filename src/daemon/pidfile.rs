@@ -6,6 +6,9 @@
 use crate::error::{Error, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The controller's, in `DIR/ID`.
@@ -26,7 +29,9 @@ pub fn write(run_dir: &Path, name: &str) -> Result<PathBuf> {
     let pid = std::process::id();
     let started = start_time(pid).unwrap_or(0);
     let text = format!("{pid} {started}\n");
-    std::fs::write(&path, text).map_err(|cause| Error::io("write file", &path, cause))?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.map_err(|cause| Error::io("write file", &path, cause))?;
     Ok(path)
 }
 

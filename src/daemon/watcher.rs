@@ -345,7 +345,7 @@ fn watch(launch: Launch, output: &mut File) -> Result<u8> {
     messages::init(Sink {
         facility: Facility::local(config.server.syslog_facility),
         ident: config.server.syslog_ident.clone(),
-        file: None,
+        file: Some(run_dir.join("log")),
         stderr: false,
     });
     let watcher = Watcher {

@@ -1,0 +1,205 @@
+//! Links between members, over real connections on the loopback interface.
+
+use crossbeam_channel::Receiver;
+use mirroring_controller::daemon::Inbox;
+use mirroring_controller::daemon::links::{Links, Peer, Settings};
+use mirroring_controller::fsm::event::{Event, Message, Reply};
+use mirroring_controller::fsm::types::{Member, Server, Time};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+const FIRST: Member = Member::Server(Server::First);
+const SECOND: Member = Member::Server(Server::Second);
+const KEY: [u8; 32] = [7; 32];
+const LIMIT: Duration = Duration::from_secs(10);
+
+type Events = Receiver<(Time, Event)>;
+
+/// A port that nobody listens on now.
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn settings(me: Member, own: u16, other: u16) -> Settings {
+    let (id, peer, peer_id) = if me == FIRST { ("nd1", SECOND, "nd2") } else { ("nd2", FIRST, "nd1") };
+    Settings {
+        me,
+        id: id.to_owned(),
+        listen: vec![("127.0.0.1".to_owned(), own)],
+        peers: vec![Peer { member: peer, id: peer_id.to_owned(), address: ("127.0.0.1".to_owned(), other) }],
+        key: KEY,
+        interval_ms: 200,
+        timeout_ms: 500,
+    }
+}
+
+fn start(settings: Settings) -> (Links, Events) {
+    let (inbox, events) = Inbox::new();
+    (Links::start(settings, inbox).unwrap(), events)
+}
+
+fn told(id: u64) -> Message {
+    Message::Told { id, reply: Reply::Done }
+}
+
+/// Sends until it is heard: a message may be lost while the connection is not there yet.
+fn arrives(from: &Links, to: Member, events: &Events, message: &Message) -> bool {
+    let deadline = Instant::now() + LIMIT;
+    while Instant::now() < deadline {
+        from.send(to, message);
+        while let Ok((_, event)) = events.recv_timeout(Duration::from_millis(50)) {
+            if matches!(&event, Event::Heard(_, heard) if heard == message) {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+fn hears_nothing(events: &Events, time: Duration) {
+    let deadline = Instant::now() + time;
+    while let Ok((_, event)) = events.recv_deadline(deadline) {
+        assert!(!matches!(event, Event::Heard(..)), "{event:?}");
+    }
+}
+
+/// Waits for the other end to close; whatever it says before is returned.
+fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut said = Vec::new();
+    match stream.read_to_end(&mut said) {
+        Ok(_) => said,
+        Err(cause) if cause.kind() == std::io::ErrorKind::ConnectionReset => said,
+        Err(cause) => panic!("not closed: {cause}"),
+    }
+}
+
+#[test]
+fn messages_arrive_both_ways_in_order() {
+    let (one, two) = (port(), port());
+    let (first, first_events) = start(settings(FIRST, one, two));
+    let (second, second_events) = start(settings(SECOND, two, one));
+    assert!(arrives(&first, SECOND, &second_events, &told(1)));
+    assert!(arrives(&second, FIRST, &first_events, &told(2)));
+    for id in 100..130 {
+        first.send(SECOND, &told(id));
+    }
+    for id in 100..130 {
+        loop {
+            let (_, event) = second_events.recv_timeout(LIMIT).unwrap();
+            if event == Event::Heard(FIRST, told(id)) {
+                break;
+            }
+            assert!(!matches!(event, Event::Heard(_, Message::Told { id: other, .. }) if other > id), "{event:?}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_key_hears_and_is_told_nothing() {
+    let (one, two) = (port(), port());
+    let (first, first_events) = start(settings(FIRST, one, two));
+    let (second, second_events) = start(Settings { key: [8; 32], ..settings(SECOND, two, one) });
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        first.send(SECOND, &told(1));
+        second.send(FIRST, &told(2));
+        hears_nothing(&first_events, Duration::from_millis(20));
+        hears_nothing(&second_events, Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn junk_and_oversize_and_silence_are_answered_by_the_close_alone() {
+    let one = port();
+    let (_first, events) = start(settings(FIRST, one, port()));
+    let mut right_length = vec![0, 48];
+    right_length.extend([9; 48]);
+    let oversize = [0xff; 70_000];
+    for junk in [&b"GET / HTTP/1.1\r\n\r\n"[..], &right_length, &oversize, &[0, 0], &[0, 49]] {
+        let mut stream = TcpStream::connect(("127.0.0.1", one)).unwrap();
+        // The other end may close before all of it is sent.
+        let _ = stream.write_all(junk);
+        assert_eq!(until_closed(&mut stream), b"");
+    }
+    let mut silent = TcpStream::connect(("127.0.0.1", one)).unwrap();
+    let begin = Instant::now();
+    assert_eq!(until_closed(&mut silent), b"");
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    hears_nothing(&events, Duration::from_millis(100));
+}
+
+#[test]
+fn many_strangers_do_not_keep_a_member_out_for_long() {
+    let (one, two) = (port(), port());
+    let (_first, first_events) = start(settings(FIRST, one, two));
+    let strangers: Vec<_> = (0..40).map(|_| TcpStream::connect(("127.0.0.1", one)).unwrap()).collect();
+    // More than 16 are closed at once.
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let mut closed = 0;
+    for mut stream in &strangers {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        stream.set_read_timeout(Some(left)).unwrap();
+        closed += usize::from(matches!(stream.read(&mut [0]), Ok(0)));
+    }
+    assert_eq!(closed, 24);
+    let (second, _events) = start(settings(SECOND, two, one));
+    assert!(arrives(&second, FIRST, &first_events, &told(3)));
+}
+
+#[test]
+fn a_refusal_is_an_event_and_the_peer_is_found_when_it_comes() {
+    let (one, two) = (port(), port());
+    let (first, first_events) = start(settings(FIRST, one, two));
+    for _ in 0..3 {
+        let (_, event) = first_events.recv_timeout(Duration::from_secs(1)).unwrap();
+        assert_eq!(event, Event::Refused(SECOND));
+    }
+    let (second, second_events) = start(settings(SECOND, two, one));
+    assert!(arrives(&first, SECOND, &second_events, &told(1)));
+    // Its process ends: noticed at once, by the end of the connection and then by refusals.
+    let begin = Instant::now();
+    drop(second);
+    while first_events.recv_timeout(LIMIT).unwrap().1 != Event::Refused(SECOND) {}
+    assert!(begin.elapsed() < Duration::from_millis(400), "{:?}", begin.elapsed());
+    let (_second, second_events) = start(settings(SECOND, two, one));
+    assert!(arrives(&first, SECOND, &second_events, &told(2)));
+}
+
+#[test]
+fn silence_is_no_refusal_and_is_dialled_again() {
+    let (one, two) = (port(), port());
+    // It takes connections, as the kernel does for a stopped process, and never says anything.
+    let frozen = TcpListener::bind(("127.0.0.1", two)).unwrap();
+    let (_first, events) = start(settings(FIRST, one, two));
+    let _one = frozen.accept().unwrap();
+    let begin = Instant::now();
+    let _two = frozen.accept().unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(2));
+    assert!(events.try_recv().is_err());
+}
+
+#[test]
+fn members_that_number_the_servers_differently_do_not_talk() {
+    let (one, two) = (port(), port());
+    let (first, _first_events) = start(settings(FIRST, one, two));
+    let mut wrong = settings(SECOND, two, one);
+    wrong.me = FIRST;
+    wrong.peers[0].member = SECOND;
+    let (_second, second_events) = start(wrong);
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        first.send(SECOND, &told(1));
+        hears_nothing(&second_events, Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_port_in_use_is_a_clear_error() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (inbox, _events) = Inbox::new();
+    let error = Links::start(settings(FIRST, taken.local_addr().unwrap().port(), port()), inbox).err().unwrap();
+    assert!(error.message.contains("could not listen on 127.0.0.1:"), "{error}");
+    assert!(error.hint.contains("network.conf"), "{error}");
+}
