@@ -1,0 +1,337 @@
+//! `mc_ctl` as a user sees it: help, exit codes, refused users, bad files, and a controller that does not run.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+/// A management directory, a data directory and a copy of the program, all the instance administrator user's. Where the
+/// tests run as root (who is refused), that user is `postgres`; else whoever runs them.
+struct Site {
+    root: tempfile::TempDir,
+    drop_to: Option<u32>,
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn uid_of_postgres() -> u32 {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
+    let line = line.expect("run as root, these tests need the OS user \"postgres\": apt-get install postgresql-common");
+    line.split(':').nth(2).unwrap().parse().unwrap()
+}
+
+impl Site {
+    /// A pair of which `nd1` is this host, whose configuration is in order.
+    fn new() -> Site {
+        let site = Site { root: tempfile::tempdir().unwrap(), drop_to: is_root().then(uid_of_postgres) };
+        // By a process of its own: were the copy's file open for writing in this one, a child that another test forks
+        // meanwhile would keep it so, and it could not be run ("Text file busy").
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_mc_ctl")).arg(site.root.path().join("mc_ctl")).status();
+        assert!(copied.unwrap().success());
+        fs::create_dir(site.data()).unwrap();
+        fs::create_dir(site.dir()).unwrap();
+        fs::write(site.data().join("PG_VERSION"), "15\n").unwrap();
+        fs::write(site.data().join("postgresql.conf"), "").unwrap();
+        site.own(site.root.path(), 0o700);
+        site.own(&site.root.path().join("mc_ctl"), 0o755);
+        for path in [site.dir(), site.data(), site.data().join("PG_VERSION"), site.data().join("postgresql.conf")] {
+            site.own(&path, 0o700);
+        }
+        site.write("network.conf", "nd1 127.0.0.1 27601\nnd2 203.0.113.77 27601\n");
+        site.write("mc.key", &"0123456789abcdef".repeat(4));
+        site.write("nd1.conf", &format!("db_instance = '{}'\n", site.data().display()));
+        site
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.root.path().join("mc")
+    }
+
+    fn data(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    fn own(&self, path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        if let Some(uid) = self.drop_to {
+            chown(path, Some(uid), None).unwrap();
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir().join(name);
+        fs::write(&path, text).unwrap();
+        self.own(&path, 0o600);
+    }
+
+    fn command(&self) -> Command {
+        let program = self.root.path().join("mc_ctl");
+        let mut command = match self.drop_to {
+            None => Command::new(program),
+            Some(uid) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &uid.to_string(), "--clear-groups"]).arg(program);
+                command
+            }
+        };
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program with these arguments, `-M` of this site after the verb.
+    fn run(&self, args: &str) -> Ran {
+        let mut words = args.split(' ');
+        let mut command = self.command();
+        command.arg(words.next().unwrap()).arg("-M").arg(self.dir()).args(words);
+        Ran::of(&mut command)
+    }
+}
+
+/// What a run came to.
+#[derive(Debug)]
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Ran {
+    fn of(command: &mut Command) -> Ran {
+        let Output { status, stdout, stderr } = command.output().expect("the program runs");
+        Ran {
+            code: status.code().unwrap_or(-1),
+            out: String::from_utf8(stdout).unwrap(),
+            err: String::from_utf8(stderr).unwrap(),
+        }
+    }
+
+    /// The exit code, and what standard error says.
+    fn refused(&self, code: i32, parts: &[&str]) {
+        assert_eq!(self.code, code, "{self:?}");
+        for part in parts {
+            assert!(self.err.contains(part), "\"{part}\" is missing in {self:?}");
+        }
+    }
+}
+
+fn bare(args: &[&str]) -> Ran {
+    Ran::of(Command::new(env!("CARGO_BIN_EXE_mc_ctl")).args(args).env_remove("MCCONTROLDIR"))
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for args in [&["--help"][..], &["-h"], &["start", "--help"], &["status", "-h"], &["-V"], &["--version"]] {
+        let ran = bare(args);
+        assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{args:?}");
+        assert!(ran.out.contains("mc_ctl"), "{args:?}");
+    }
+}
+
+#[test]
+fn wrong_usage_is_2() {
+    for args in [
+        &[][..],
+        &["frob"],
+        &["start", "--frob"],
+        &["start", "-f", "-F"],
+        &["start", "-t", "0"],
+        &["start", "-t", "x"],
+        &["stop", "-e", "-a"],
+        &["stop", "-e", "--mc-only"],
+        &["status", "--format", "xml"],
+        &["status", "--check", "--watch"],
+        &["explain"],
+        &["explain", "MCA99999"],
+        &["explain", "promotion"],
+    ] {
+        let ran = bare(args);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(!ran.err.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn root_is_refused_but_may_read_help() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let dir = site.dir();
+    for verb in ["start", "stop", "status", "switch", "detach", "enable-failover", "disable-failover", "history"] {
+        let ran = bare(&[verb, "-M", dir.to_str().unwrap()]);
+        ran.refused(2, &["mc_ctl: cannot be run as root", "HINT: Run it as the instance administrator user"]);
+    }
+    assert_eq!(bare(&["explain", "MCA00062"]).code, 0);
+}
+
+#[test]
+fn every_message_is_explained() {
+    let ran = bare(&["explain", "MCA00062"]);
+    assert!(ran.out.starts_with("MCA00062  LOG: promotion processing completed\n"), "{ran:?}");
+    for entry in mirroring_controller::messages::catalogue::CATALOGUE {
+        let ran = bare(&["explain", &format!("mca{}", entry.number)]);
+        assert_eq!(ran.code, 0);
+        for part in [entry.text, entry.cause, entry.action, entry.remedy] {
+            assert!(ran.out.contains(part), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn a_reader_who_goes_away_is_no_crash() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let program = env!("CARGO_BIN_EXE_mc_ctl");
+    let status = Command::new(program).args(["explain", "MCA01024"]).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn the_directory_comes_from_m_or_the_environment() {
+    let site = Site::new();
+    let ran = Ran::of(site.command().arg("status"));
+    ran.refused(2, &["no management directory specified and environment variable MCCONTROLDIR unset"]);
+    let ran = Ran::of(site.command().arg("status").env("MCCONTROLDIR", site.dir()));
+    ran.refused(3, &["the controller of server \"nd1\" is not running"]);
+    let ran = Ran::of(site.command().args(["status", "-M", "/nonexistent/mc"]));
+    ran.refused(2, &["\"/nonexistent/mc", "No such file or directory"]);
+}
+
+#[test]
+fn a_controller_that_does_not_run_is_3() {
+    let site = Site::new();
+    for args in [
+        "status",
+        "status --format json",
+        "status --arbiter",
+        "stop",
+        "stop -a",
+        "stop --mc-only",
+        "stop -e",
+        "switch",
+        "switch -t 5",
+        "detach",
+        "enable-failover",
+        "disable-failover",
+    ] {
+        let ran = site.run(args);
+        ran.refused(3, &["mc_ctl: the controller of server \"nd1\" is not running"]);
+        assert_eq!(ran.out, "", "{args}");
+    }
+    let ran = site.run("status --check");
+    assert_eq!(ran.code, 3);
+    assert_eq!(ran.out, "MIRRORING UNKNOWN - the controller of server \"nd1\" is not running\n");
+    assert_eq!(ran.err, "");
+    let ran = site.run("history");
+    assert_eq!((ran.code, ran.out.as_str()), (0, ""));
+    assert_eq!(site.run("history --format json").out, "[]\n");
+}
+
+#[test]
+fn what_later_releases_bring_says_so() {
+    let site = Site::new();
+    for args in [
+        "switch --force",
+        "switch --force --no-fencing --yes",
+        "detach --force",
+        "start --adopt-data",
+        "start --adopt-data --yes",
+        "start --async-connect-arbiter",
+        "rebuild",
+        "rebuild --method rewind --dry-run",
+        "init",
+        "check",
+        "check --format json",
+    ] {
+        site.run(args).refused(2, &["is not yet supported"]);
+    }
+}
+
+#[test]
+fn files_that_others_can_read_are_refused() {
+    let site = Site::new();
+    for name in ["mc.key", "network.conf", "nd1.conf"] {
+        let path = site.dir().join(name);
+        for mode in [0o644, 0o640, 0o660] {
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            let mend = format!("chmod 600 \"{}\"", path.display());
+            site.run("start").refused(2, &[&format!("\"{}\"", path.display()), &mend]);
+            site.run("status").refused(2, &[&mend]);
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+        site.run("status").refused(3, &[]);
+    }
+    fs::set_permissions(site.dir(), Permissions::from_mode(0o777)).unwrap();
+    site.run("status").refused(2, &["chmod go-w"]);
+}
+
+#[test]
+fn files_of_others_are_refused() {
+    if !is_root() {
+        return;
+    }
+    let site = Site::new();
+    let path = site.dir().join("mc.key");
+    chown(&path, Some(65_534), None).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    site.run("status").refused(2, &["mc.key\" is owned by", "chown postgres"]);
+    site.own(&path, 0o600);
+    site.run("status").refused(3, &[]);
+}
+
+#[test]
+fn missing_and_broken_files_are_named() {
+    let site = Site::new();
+    let dir = site.dir();
+    let key = format!("\"{}\"", dir.join("mc.key").display());
+    site.write("mc.key", "0123");
+    site.run("start").refused(2, &[&key, "64", "openssl rand -hex 32"]);
+    fs::remove_file(dir.join("mc.key")).unwrap();
+    site.run("start").refused(2, &[&key]);
+    site.write("mc.key", &"0123456789abcdef".repeat(4));
+
+    let head = format!("db_instance = '{}'\n", site.data().display());
+    site.write("nd1.conf", &format!("{head}heartbeat_intervall = 800\n"));
+    site.run("start").refused(2, &["nd1.conf", "line 2", "heartbeat_intervall"]);
+    site.write("nd1.conf", &format!("{head}\nheartbeat_interval = -1\n"));
+    site.run("start").refused(2, &["nd1.conf", "line 3", "heartbeat_interval"]);
+    site.write("nd1.conf", "heartbeat_interval = 800\n");
+    site.run("start").refused(2, &["nd1.conf", "db_instance"]);
+    site.write("nd1.conf", &head);
+
+    site.write("network.conf", "nd1 127.0.0.1 27601\n");
+    site.run("start").refused(2, &["network.conf"]);
+    site.write("network.conf", "nd1 127.0.0.1 port\nnd2 203.0.113.77 27601\n");
+    site.run("start").refused(2, &["network.conf", "line 1", "port"]);
+    site.write("network.conf", "nd1 203.0.113.78 27601\nnd2 203.0.113.77 27601\n");
+    site.run("start").refused(2, &["network.conf", "this host", "--local-server"]);
+}
+
+#[test]
+fn data_directories_that_cannot_be_run() {
+    let site = Site::new();
+    let version = site.data().join("PG_VERSION");
+    fs::write(&version, "11\n").unwrap();
+    site.run("start").refused(2, &["PostgreSQL 11", "HINT: PostgreSQL 12 or later is needed"]);
+    fs::remove_file(&version).unwrap();
+    site.run("start").refused(2, &[site.data().to_str().unwrap(), "PG_VERSION"]);
+    fs::remove_dir_all(site.data()).unwrap();
+    site.run("start").refused(2, &[site.data().to_str().unwrap(), "does not exist", "initdb"]);
+    // Whoever only asks the controller does not look at the data directory: its disk may be what has failed.
+    site.run("status").refused(3, &[]);
+}
+
+#[test]
+fn two_identifiers_on_this_host_need_local_server() {
+    let site = Site::new();
+    site.write("network.conf", "nd1 127.0.0.1 27601\nnd2 127.0.0.1 27602\n");
+    site.write("nd2.conf", &format!("db_instance = '{}'\n", site.data().display()));
+    for args in ["start", "status", "stop", "switch"] {
+        site.run(args).refused(2, &["\"nd1\"", "\"nd2\"", "--local-server"]);
+    }
+    site.run("status --local-server nd2").refused(3, &["server \"nd2\" is not running"]);
+    site.run("status --local-server nd3").refused(2, &["\"nd3\""]);
+}

@@ -1,0 +1,216 @@
+//! House rules: what the core may not touch, which module may use which, and what the manual must mention.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::PathBuf;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file under a directory of the project: its name from the project's root, and its text.
+fn files(under: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut open = vec![root().join(under)];
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let name = path.strip_prefix(root()).unwrap().display().to_string();
+            found.push((name, fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found.sort();
+    assert!(!found.is_empty(), "no sources under {under}");
+    found
+}
+
+/// The program text of each: without comments, and without the unit tests that end a file.
+fn sources(under: &str) -> Vec<(String, String)> {
+    let code = |text: &str| {
+        let text = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+    };
+    files(under).into_iter().map(|(name, text)| (name, code(&text))).collect()
+}
+
+/// `fsm` of `src/fsm/node.rs`.
+fn module(name: &str) -> &str {
+    name.strip_prefix("src/").unwrap().split(['/', '.']).next().unwrap()
+}
+
+#[test]
+fn the_core_is_pure() {
+    let forbidden = [
+        "Instant",
+        "SystemTime",
+        "std::thread",
+        "std::fs",
+        "std::net",
+        "std::io",
+        "std::env",
+        "std::process",
+        "std::sync",
+        "HashMap",
+        "HashSet",
+        "RandomState",
+        "rustix",
+        "crossbeam",
+        "postgres::",
+        "log::",
+        "println!",
+        "rand::",
+        "cfg(",
+    ];
+    for (name, text) in sources("src/fsm") {
+        for word in forbidden {
+            assert!(!text.contains(word), "{name} uses {word}: the core does no I/O and is the same everywhere");
+        }
+    }
+}
+
+/// Which of our modules each module's program text names.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let word = |text: &str| text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap().to_owned();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, text) in sources("src") {
+        let used = arrows.entry(module(&name).to_owned()).or_default();
+        for prefix in ["crate::", "mirroring_controller::"] {
+            for after in text.split(prefix).skip(1) {
+                match after.strip_prefix('{') {
+                    // `use crate::{a, b::c}`: the first word of each part.
+                    Some(list) => used.extend(list.split('}').next().unwrap().split(',').map(|part| word(part.trim()))),
+                    None => drop(used.insert(word(after))),
+                }
+            }
+        }
+        used.remove(module(&name));
+        used.remove("");
+    }
+    arrows
+}
+
+/// The arrows of the architecture: who may use whom.
+const ALLOWED: &[(&str, &[&str])] = &[
+    ("bin", &["cli", "daemon"]),
+    ("cli", &["config", "daemon", "error", "fsm", "messages", "status"]),
+    ("config", &["error", "fsm"]),
+    ("daemon", &["config", "error", "fsm", "messages", "pg", "wire"]),
+    ("error", &[]),
+    ("fsm", &[]),
+    ("lib", &[]),
+    ("messages", &["config", "error", "fsm"]),
+    ("pg", &["config", "error", "fsm"]),
+    ("status", &["daemon", "fsm"]),
+    ("wire", &["error", "fsm"]),
+];
+
+#[test]
+fn modules_use_each_other_in_one_direction() {
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
+    for (module, used) in arrows() {
+        let may = allowed.get(module.as_str()).unwrap_or_else(|| panic!("module {module} has no row in ALLOWED"));
+        for other in used {
+            assert!(may.contains(&other.as_str()), "{module} must not use {other}");
+        }
+    }
+}
+
+#[test]
+fn the_allowed_arrows_make_no_cycle() {
+    fn visit<'a>(at: &'a str, allowed: &BTreeMap<&'a str, &'a [&'a str]>, path: &mut Vec<&'a str>) {
+        assert!(!path.contains(&at), "cycle: {path:?} -> {at}");
+        path.push(at);
+        allowed[at].iter().for_each(|next| visit(next, allowed, path));
+        path.pop();
+    }
+    let allowed: BTreeMap<&str, &[&str]> = ALLOWED.iter().copied().collect();
+    allowed.keys().for_each(|module| visit(module, &allowed, &mut Vec::new()));
+}
+
+#[test]
+fn wire_and_files_see_only_the_nouns_of_the_core() {
+    for (name, text) in sources("src") {
+        if !["wire", "pg", "config", "messages"].contains(&module(&name)) {
+            continue;
+        }
+        for after in text.split("crate::fsm::").skip(1) {
+            let noun = ["types", "event", "report"].iter().any(|m| after.starts_with(m));
+            assert!(noun, "{name} uses crate::fsm::{}", after.lines().next().unwrap());
+        }
+    }
+}
+
+#[test]
+fn modules_say_what_they_are_for() {
+    for (name, text) in files("src").into_iter().chain(files("tests")) {
+        assert!(text.starts_with("//!"), "{name} does not open with what it is for");
+    }
+}
+
+fn manual() -> String {
+    fs::read_to_string(root().join("man/mc_ctl.8")).unwrap()
+}
+
+/// Flags as mdoc writes them: `-t` is `Fl t`, `--mc-only` is `Fl -mc-only`.
+fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {
+    for arg in command.get_arguments().filter(|a| !a.is_hide_set()) {
+        found.extend(arg.get_short().map(|c| format!("Fl {c}")));
+        found.extend(arg.get_long().map(|l| format!("Fl -{l}")));
+    }
+    for sub in command.get_subcommands().filter(|s| !s.is_hide_set()) {
+        flags(sub, found);
+    }
+}
+
+#[test]
+fn every_verb_and_flag_is_in_the_manual() {
+    let text = manual();
+    let pairs = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        words.windows(2).map(|pair| pair.join(" ")).collect::<Vec<_>>()
+    };
+    let words: BTreeSet<String> = text.lines().flat_map(pairs).collect();
+    let mut command = mirroring_controller::cli::command();
+    command.build();
+    let mut found = BTreeSet::new();
+    flags(&command, &mut found);
+    found.extend(command.get_subcommands().filter(|s| !s.is_hide_set()).map(|s| format!("Cm {}", s.get_name())));
+    assert!(found.len() > 20, "{found:?}");
+    for item in found {
+        assert!(words.contains(&item), "man/mc_ctl.8 does not mention \"{item}\"");
+    }
+}
+
+#[test]
+fn the_manual_lists_every_message() {
+    let text = manual();
+    for entry in mirroring_controller::messages::catalogue::CATALOGUE {
+        let head = format!(".It MCA{:05} {}\n", entry.number, entry.kind.word());
+        assert!(text.contains(&head), "man/mc_ctl.8 lacks {head}");
+    }
+}
+
+#[test]
+fn the_manual_explains_every_word_of_the_status() {
+    let text = manual();
+    let words = "switchable switching switched not-switchable failover-disabled split-brain unknown primary standby \
+                 none(unknown) abnormal(postmaster) abnormal(wal_sender) abnormal(wal_receiver) abnormal(data) \
+                 abnormal(tran_log) online offline";
+    for word in words.split(' ').chain(["none(inactivated primary)", "none(inactivated standby)"]) {
+        let item = text.lines().any(|line| line.starts_with(".It Li ") && line.replace('"', "").contains(word));
+        assert!(item, "man/mc_ctl.8 does not explain {word}");
+    }
+}
+
+#[test]
+fn manual_pages_are_clean() {
+    let pages: Vec<PathBuf> = fs::read_dir(root().join("man")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(!pages.is_empty());
+    for page in pages {
+        let lint = std::process::Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
+        let lint = lint.expect("these tests need mandoc: apt-get install mandoc");
+        let told = String::from_utf8_lossy(&lint.stdout).into_owned() + &String::from_utf8_lossy(&lint.stderr);
+        assert!(lint.status.success(), "{}:\n{told}", page.display());
+    }
+}
