@@ -30,6 +30,16 @@ impl Entry {
     }
 }
 
+/// The list of messages for the manual, in mdoc.
+pub fn manual() -> String {
+    let mut out = String::from(".Bl -tag -width Ds -compact\n");
+    for Entry { number, kind, text, .. } in CATALOGUE {
+        // `\&`: whatever the text begins with is no request.
+        out += &format!(".It MCA{number:05} {}\n\\&{}\n", kind.word(), text.replace('\\', "\\e"));
+    }
+    out + ".El\n"
+}
+
 const fn e(
     number: u32,
     kind: Type,
