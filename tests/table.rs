@@ -42,7 +42,8 @@ fn acts() -> String {
             for &leave in Leave::ALL {
                 for &being in Being::ALL {
                     let todo = act(standing, data, leave, being);
-                    writeln!(text, "{standing:?} {data:?} {leave:?} {being:?} -> {todo:?}").expect("writing to a string");
+                    writeln!(text, "{standing:?} {data:?} {leave:?} {being:?} -> {todo:?}")
+                        .expect("writing to a string");
                 }
             }
         }

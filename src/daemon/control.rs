@@ -387,3 +387,128 @@ fn line(answer: &Answer) -> Vec<u8> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
+    use crate::fsm::types::Server;
+    use crossbeam_channel::Receiver;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn snapshot() -> Snapshot {
+        let server = |server| ServerReport {
+            server,
+            role: HostRole::Unknown,
+            host: HostStatus::Unknown,
+            processes: None,
+            disk: None,
+            lsn: None,
+            replayed: None,
+            timeline: None,
+        };
+        let report = Report {
+            me: Server::First,
+            word: Word::Unknown,
+            servers: Server::BOTH.map(server),
+            view: None,
+            since: None,
+            reason: String::new(),
+            failover: false,
+            arbiter: None,
+            lag_bytes: None,
+            waiting: false,
+            advice: vec!["first advice".to_owned()],
+            progress: Progress::Settled,
+        };
+        let name = |id: &str| MemberName { id: id.to_owned(), host: "localhost".to_owned() };
+        Snapshot {
+            now: now(),
+            alive: now(),
+            pid: 1,
+            version: String::new(),
+            started: now(),
+            start_id: 7,
+            servers: [name("nd1"), name("nd2")],
+            arbiter: None,
+            report,
+        }
+    }
+
+    fn serve(run_dir: &Path) -> (Board, Receiver<(Time, Event)>) {
+        let (inbox, events) = Inbox::new();
+        let board = Board::new(snapshot(), inbox);
+        Control::bind(run_dir).unwrap().serve(board.clone()).unwrap();
+        (board, events)
+    }
+
+    const SWITCH: Call = Call::Request { request: Request::Switch, limit_ms: 5000 };
+
+    #[test]
+    fn no_controller_is_told_apart_and_a_long_path_works() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("d".repeat(120)).join("nd1");
+        assert_eq!(call(&run_dir, &Call::Ping, LIMIT), Err(CallError::NotRunning));
+        std::fs::create_dir_all(&run_dir).unwrap();
+        assert_eq!(call(&run_dir, &Call::Ping, LIMIT), Err(CallError::NotRunning));
+        let _served = serve(&run_dir);
+        assert_eq!(call(&run_dir, &Call::Ping, LIMIT), Ok(Answer::Pong { pid: 1, start_id: 7 }));
+        assert_eq!(run_dir.join(SOCKET).metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_stuck_decision_thread_does_not_delay_the_status_and_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let (board, _events) = serve(dir.path());
+        let status = || match call(dir.path(), &Call::Status, LIMIT) {
+            Ok(Answer::Status(snapshot)) => snapshot.report.advice,
+            other => panic!("{other:?}"),
+        };
+        board.alive(now());
+        assert_eq!(status(), ["first advice"]);
+        board.alive(Time(now().0 - 9000));
+        assert!(status()[0].contains("has not moved for 9 s"));
+    }
+
+    #[test]
+    fn one_command_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let (board, events) = serve(dir.path());
+        let run_dir = dir.path().to_owned();
+        let first = std::thread::spawn(move || call(&run_dir, &SWITCH, LIMIT));
+        let (_, event) = events.recv_timeout(LIMIT).unwrap();
+        let Event::Request { id, request: Request::Switch, limit_ms: 5000 } = event else { panic!("{event:?}") };
+        let refused = Answer::Reply(Reply::Refused("mc_ctl command is being executed".to_owned()));
+        assert_eq!(call(dir.path(), &SWITCH, LIMIT), Ok(refused));
+        board.reply(id + 1, Reply::Done);
+        board.reply(id, Reply::Failed("so".to_owned()));
+        assert_eq!(first.join().unwrap(), Ok(Answer::Reply(Reply::Failed("so".to_owned()))));
+        assert!(events.try_recv().is_err());
+    }
+
+    #[test]
+    fn junk_is_answered_and_a_frozen_controller_times_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_board, _events) = serve(dir.path());
+        let mut stream = UnixStream::connect(dir.path().join(SOCKET)).unwrap();
+        stream.write_all(b"sing\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert!(answer.starts_with("{\"Bad\":"), "{answer}");
+
+        let dir = tempfile::tempdir().unwrap();
+        let _frozen = Control::bind(dir.path()).unwrap();
+        assert_eq!(call(dir.path(), &Call::Ping, Duration::from_millis(50)), Err(CallError::TimedOut));
+    }
+
+    #[test]
+    fn clients_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_board, _events) = serve(dir.path());
+        let _clients: Vec<_> =
+            (0..MAX_CLIENTS).map(|_| UnixStream::connect(dir.path().join(SOCKET)).unwrap()).collect();
+        let busy = call(dir.path(), &Call::Ping, LIMIT);
+        assert!(matches!(busy, Ok(Answer::Busy(_))), "{busy:?}");
+    }
+}

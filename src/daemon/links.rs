@@ -343,6 +343,10 @@ fn connect(address: SocketAddr, limit: Duration, settings: &Settings) -> std::re
         ErrorKind::TimedOut => DialError::Silent,
         _ => other(&cause),
     })?;
+    // A port of this host in the ephemeral range on which nobody listens may be connected to itself.
+    if stream.local_addr().ok() == Some(address) {
+        return Err(DialError::Refused);
+    }
     stream.set_nodelay(true).map_err(|cause| other(&cause))?;
     stream.set_write_timeout(Some(limit)).map_err(|cause| other(&cause))?;
     let unacknowledged_ms = u32::try_from(settings.timeout_ms + settings.interval_ms).unwrap_or(u32::MAX);
