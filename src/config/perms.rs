@@ -69,7 +69,7 @@ fn check_file(path: &Path, meta: &Metadata) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a directory in which anyone but the running user (or root) could exchange a file.
+/// Refuses a directory in which anyone but the running user (or root) could exchange a file, or that is closed to it.
 pub fn check_directory(path: &Path, meta: &Metadata) -> Result<()> {
     let me = rustix::process::geteuid().as_raw();
     if !meta.is_dir() {
@@ -83,6 +83,10 @@ pub fn check_directory(path: &Path, meta: &Metadata) -> Result<()> {
             user(me)
         ))
         .hint(format!("Run, as root: chown {} \"{}\"", user(me), path.display())));
+    }
+    if path.read_dir().is_err() {
+        return Err(Error::new(format!("directory \"{}\" is closed to {}, who runs this", path.display(), user(me)))
+            .hint(format!("Run, as root: chown {me} \"{0}\" && chmod 700 \"{0}\"", path.display(), me = user(me))));
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o022 != 0 {
@@ -101,9 +105,14 @@ pub fn check_data_directory(path: &Path, meta: &Metadata) -> Result<()> {
     if meta.uid() == me {
         return Ok(());
     }
+    let hint = match meta.uid() {
+        // PostgreSQL refuses to run as root.
+        0 => format!("Run, as root: chown -R {} \"{}\"", user(me), path.display()),
+        owner => format!("Run it as {}.", user(owner)),
+    };
     let (owner, me) = (user(meta.uid()), user(me));
     Err(Error::new(format!("data directory \"{}\" is owned by {owner}, and this runs as {me}", path.display()))
-        .hint(format!("Run it as {owner}.")))
+        .hint(hint))
 }
 
 /// The name of an OS user, or the number where it has none in `/etc/passwd`.
