@@ -77,7 +77,7 @@ impl Config {
 
     fn read(dir: &Path, local_server: Option<&str>, instance: bool) -> Result<Config> {
         let dir = management_directory(dir)?;
-        let sample = |name: &str| format!("Make it from the sample {name}, or with mc_ctl init.");
+        let sample = |name: &str| format!("Make it from samples/{name}.");
         let path = dir.join("network.conf");
         let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
         if let Some(arbiter) = &network.arbiter {
