@@ -126,7 +126,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         published: started,
         ended: false,
     };
-    take_signals(alive.is_foreground(), inbox)?;
+    take_signals(alive.is_foreground().then_some(config.server.remote_call_timeout_ms.unwrap_or(u64::MAX)), inbox)?;
     for action in first {
         decision.perform(action);
     }
@@ -228,8 +228,8 @@ fn reporter(inbox: &Inbox) -> Arc<dyn Fn(Event) + Send + Sync> {
 
 /// SIGTERM and SIGINT ask for what a service manager, or a hand on the terminal, means: with `--foreground` the end of
 /// controller and instance, else that of the controller alone. The second one, or a controller that does not end by
-/// itself, is ended at once. SIGHUP is ignored.
-fn take_signals(foreground: bool, inbox: Inbox) -> Result<()> {
+/// itself, is ended at once. SIGHUP is ignored. `foreground`: the time limit of that stop, ms.
+fn take_signals(foreground: Option<u64>, inbox: Inbox) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
@@ -238,13 +238,13 @@ fn take_signals(foreground: bool, inbox: Inbox) -> Result<()> {
         for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
             if asked {
                 messages::flush(END_LIMIT);
-                std::process::exit(if foreground { 128 + signal } else { 0 });
+                std::process::exit(if foreground.is_some() { 128 + signal } else { 0 });
             }
             asked = true;
-            let request = Request::Stop { instance: foreground, all: false };
-            let limit_ms = if foreground { u64::MAX } else { SIGNALLED_LIMIT.as_millis() as u64 };
+            let request = Request::Stop { instance: foreground.is_some(), all: false };
+            let limit_ms = foreground.unwrap_or(SIGNALLED_LIMIT.as_millis() as u64);
             inbox.put(Event::Request { id: SIGNALLED, request, limit_ms });
-            if !foreground {
+            if foreground.is_none() {
                 let _ = spawn("signals-limit", || {
                     std::thread::sleep(SIGNALLED_LIMIT);
                     std::process::exit(0);

@@ -6,6 +6,9 @@ use super::node::Node;
 use super::observe::Running;
 use super::types::{Failover, Lsn, Time};
 
+/// The longest time limit of a command, ms: a week.
+const NO_LIMIT_MS: u64 = 7 * 86_400_000;
+
 /// Who is waiting for the reply.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Asker {
@@ -72,6 +75,8 @@ impl Node {
             self.reply_when_stored(asker, Reply::Done);
             return;
         }
+        // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
+        let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
         self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms });
     }
