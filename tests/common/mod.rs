@@ -1,0 +1,41 @@
+//! Helpers of the tests that need a real PostgreSQL.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The directory of PostgreSQL's server programs; fails and says what to install where there is none.
+pub fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("MC_TEST_BIN_DIR") {
+        return dir.into();
+    }
+    let found = (12..=18).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")));
+    let found = found.into_iter().find(|dir| dir.join("initdb").exists());
+    found.expect("no PostgreSQL found: install it (apt-get install postgresql), or set MC_TEST_BIN_DIR")
+}
+
+/// PostgreSQL refuses to run as root. Run by root, this runs the named test again as the user `postgres`, fails if that
+/// fails, and returns false: nothing is left to do. Else it returns true.
+pub fn as_postgres(test: &str) -> bool {
+    if !rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let exe = std::env::current_exe().unwrap();
+    let status = Command::new("setpriv")
+        .args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "--"])
+        .arg(exe)
+        .args(["--exact", test, "--nocapture", "--test-threads", "1"])
+        .current_dir("/")
+        .env("HOME", "/tmp")
+        .status()
+        .expect("setpriv is needed to run as the user postgres: apt-get install util-linux");
+    assert!(status.success(), "{test} failed as the user postgres");
+    false
+}
+
+/// Runs a program to its end and returns its output; fails with what it said.
+pub fn run(program: &Path, args: &[&str]) -> String {
+    let out = Command::new(program).args(args).current_dir("/").output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{} {args:?}: {said}", program.display());
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
