@@ -119,8 +119,8 @@ impl Jobs {
             return Ok(data);
         }
         wait_for_orphans(place, cancel)?;
-        if let Some(pid) = process::remove_stale_pid_file(place)? {
-            log::info!("removed stale file \"postmaster.pid\": process {pid} is no part of the instance");
+        for (file, pid) in process::remove_stale_locks(place)? {
+            log::info!("removed stale file \"{}\": process {pid} is no part of the instance", file.display());
         }
         launch(place, cancel)?;
         Ok(data)

@@ -170,15 +170,13 @@ fn open(pid: i32, home: &Path) -> Option<Process> {
 /// processes cannot be ended, and why.
 pub fn stop(place: &Place, fast: Duration, cancel: &Cancel) -> Result<()> {
     if let Some(postmaster) = postmaster(&place.data)? {
-        let frozen = postmaster.is_stopped();
-        if !frozen && !fast.is_zero() {
+        if !fast.is_zero() && !postmaster.is_stopped() {
             postmaster.signal(Signal::INT);
             if wait_fast(place, &postmaster, fast, cancel)? {
                 return Ok(());
             }
         }
-        // A stopped process takes no signal but SIGKILL.
-        if !frozen && postmaster.alive() {
+        if postmaster.alive() && !postmaster.is_stopped() {
             postmaster.signal(Signal::QUIT);
             if all_gone(place, IMMEDIATE, cancel)? {
                 return Ok(());
@@ -188,12 +186,13 @@ pub fn stop(place: &Place, fast: Duration, cancel: &Cancel) -> Result<()> {
     kill_all(place, cancel)
 }
 
-/// Waits for a fast shutdown. True: nothing is left. False: it takes too long, or it is complete but processes stay.
+/// Waits for a fast shutdown. True: nothing is left. False: it takes too long, or the postmaster is frozen: a stopped
+/// process takes no signal but SIGKILL.
 fn wait_fast(place: &Place, postmaster: &Process, limit: Duration, cancel: &Cancel) -> Result<bool> {
     let begun = Instant::now();
     let mut shut_down: Option<Instant> = None;
     let mut next_look = begun + Duration::from_millis(300);
-    while begun.elapsed() < limit {
+    while begun.elapsed() < limit && !postmaster.is_stopped() {
         cancel.check()?;
         if postmaster.wait(PAUSE) {
             return all_gone(place, AFTER_SHUTDOWN, cancel);
@@ -247,20 +246,38 @@ fn stuck(left: &[i32]) -> Error {
         .hint("They do not react to SIGKILL while they wait for a disk that does not answer.")
 }
 
-/// Removes a `postmaster.pid` that would keep PostgreSQL from starting although it names a process that is no part of the
-/// instance. Only where no process of the instance was found. Returns the innocent process's number.
-pub fn remove_stale_pid_file(place: &Place) -> Result<Option<i32>> {
-    let path = place.data.join("postmaster.pid");
-    let Some(pid) = pid_in_file(place) else { return Ok(None) };
-    if stat_fields(pid).is_none() || !scan(&place.data)?.is_empty() {
-        return Ok(None);
+/// Removes lock files of a dead run that would keep PostgreSQL from starting because the process that they name exists
+/// although it is no part of the instance: a recycled number, or a killed postmaster that is not reaped yet. Only where no
+/// process of the instance was found. Returns what was removed, and the process.
+pub fn remove_stale_locks(place: &Place) -> Result<Vec<(PathBuf, i32)>> {
+    let main = place.data.join("postmaster.pid");
+    let text = std::fs::read_to_string(&main).unwrap_or_default();
+    let mut files = Vec::new();
+    if let (Some(port), Some(dir)) = (text.lines().nth(3), text.lines().nth(4).filter(|dir| dir.starts_with('/'))) {
+        files.push(Path::new(dir).join(format!(".s.PGSQL.{}.lock", port.trim())));
     }
-    std::fs::remove_file(&path).map_err(|e| Error::io("remove file", &path, e))?;
-    Ok(Some(pid))
+    files.push(main);
+    let mut removed = Vec::new();
+    for file in files {
+        let lock = std::fs::read_to_string(&file).unwrap_or_default();
+        let ours = lock.lines().nth(1).is_some_and(|data| home(Path::new(data)) == place.data);
+        let Some(pid) = first_number(&lock).filter(|pid| ours && stat_fields(*pid).is_some()) else { continue };
+        if !scan(&place.data)?.is_empty() {
+            break;
+        }
+        std::fs::remove_file(&file).map_err(|e| Error::io("remove file", &file, e))?;
+        removed.push((file, pid));
+    }
+    Ok(removed)
 }
 
 /// The process that `postmaster.pid` names. Not to be trusted, only to be compared.
 pub fn pid_in_file(place: &Place) -> Option<i32> {
     let text = std::fs::read_to_string(place.data.join("postmaster.pid")).ok()?;
-    text.lines().next()?.trim().parse::<i32>().ok().map(i32::abs)
+    first_number(&text)
+}
+
+/// The process that a lock file names; a standalone backend's is negative there.
+fn first_number(lock: &str) -> Option<i32> {
+    lock.lines().next()?.trim().parse::<i32>().ok().map(i32::wrapping_abs)
 }
