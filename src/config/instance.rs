@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 /// The oldest major version that is supported (CONTRACT section 10).
 pub const OLDEST: u32 = 12;
 /// Programs that the controller runs.
-const PROGRAMS: [&str; 2] = ["postgres", "pg_ctl"];
+const PROGRAMS: [&str; 3] = ["postgres", "pg_ctl", "pg_controldata"];
 
 /// The major version of a data directory, of its `PG_VERSION`.
 pub fn major_version(data: &Path) -> Result<u32> {

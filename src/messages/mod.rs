@@ -116,7 +116,8 @@ fn fill(text: &str, values: &[&str]) -> String {
         let Some((_, after)) = after.split_once('}') else { break };
         out.push_str(before);
         let value = values.next().copied().unwrap_or("?");
-        out.extend(value.trim_end().chars().map(|c| if c.is_control() { ' ' } else { c }));
+        let value = value.trim_end().replace("\nHINT: ", "; ");
+        out.extend(value.chars().map(|c| if c.is_control() { ' ' } else { c }));
         rest = after;
     }
     out.push_str(rest);
@@ -150,6 +151,7 @@ mod tests {
     #[test]
     fn values_fill_the_text_in_order_on_one_line() {
         assert_eq!(fill("a {x} b {y}", &["1", "2\n3\n"]), "a 1 b 2 3");
+        assert_eq!(fill("a {x}", &["failed\nHINT: Mend it."]), "a failed; Mend it.");
         assert_eq!(fill("a {x} b {y}", &["1"]), "a 1 b ?");
         assert_eq!(fill("no values", &[]), "no values");
     }
