@@ -7,7 +7,6 @@ use crate::daemon::control::Snapshot;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, StartedBy};
 use crate::fsm::report::{HostRole, Progress};
-use crate::fsm::types::Mode;
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
@@ -126,10 +125,11 @@ fn started(config: &Config, snapshot: &Snapshot, waits_for: Option<&String>, fai
         HostRole::InactivatedPrimary | HostRole::InactivatedStandby => "has its controller started, not its instance",
         HostRole::Unknown => "is started",
     };
-    let mirrored = report.view.is_some_and(|view| view.mode == Mode::Mirrored) && waits_for.is_none();
-    let pair = match (mirrored, waits_for) {
-        (true, _) => "mirrored".to_owned(),
-        (false, Some(what)) if !what.is_empty() => format!("not mirrored yet: {what}"),
+    // Settled, with the instance up, means mirrored; the view in the report is the durable one, a write behind.
+    let up = matches!(report.servers[config.me.index()].role, HostRole::Primary | HostRole::Standby);
+    let pair = match waits_for {
+        None if up => "mirrored".to_owned(),
+        Some(what) if !what.is_empty() => format!("not mirrored yet: {what}"),
         _ => "not mirrored".to_owned(),
     };
     print(&format!("server \"{id}\" {role}; {pair}\n"));
