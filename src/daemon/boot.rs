@@ -93,8 +93,8 @@ fn port(place: &Place, text: &[u8]) -> Option<u16> {
     let outside = conf::elsewhere("port", &place.config_file, &place.data);
     let winner = outside.into_iter().rfind(|entry| entry.wins).map(|entry| entry.value);
     let own = || {
-        let settings = text.split(|byte| *byte == b'\n').filter_map(conf::parse_line);
-        settings.filter(|setting| setting.name == "port").last().map(|setting| setting.value())
+        let mut settings = text.rsplit(|byte| *byte == b'\n').filter_map(conf::parse_line);
+        settings.find(|setting| setting.name == "port").map(|setting| setting.value())
     };
     winner.or_else(own)?.parse().ok()
 }

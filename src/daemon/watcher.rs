@@ -413,6 +413,9 @@ impl Watcher {
                 pause_ms = SHORTEST_PAUSE_MS;
             }
             std::thread::sleep(Duration::from_millis(pause_ms));
+            if self.ending.load(Ordering::SeqCst) {
+                return Ok(0);
+            }
             pause_ms = (pause_ms * 2).min(LONGEST_PAUSE_MS);
             launch.by = StartedBy::Watcher;
             first = false;
