@@ -270,6 +270,28 @@ fn a_symbolic_link_stays_a_link() {
     assert!(std::fs::read_to_string(&real).unwrap().contains("\nsynchronous_standby_names = 'nd1'"));
 }
 
+/// As on Debian: `postgresql.conf` is not in the data directory.
+#[test]
+fn a_configuration_elsewhere_is_used() {
+    if !as_postgres("a_configuration_elsewhere_is_used") {
+        return;
+    }
+    let mut db = Db::new(0);
+    std::fs::create_dir(db.dir.path().join("etc")).unwrap();
+    let file = db.dir.path().join("etc/postgresql.conf");
+    std::fs::rename(&db.place.config_file, &file).unwrap();
+    db.place.config_file = file;
+    let setup = Setup { place: db.place.clone(), target: db.target.clone(), name: "nd2".into() };
+    let (tell, answers) = unbounded();
+    db.runner = Runner::start(setup, Box::new(move |event| tell.send(event).unwrap())).unwrap();
+    db.answers = answers;
+    db.start(Some("nd1"));
+    db.ready();
+    assert_eq!(db.sql("SHOW config_file"), db.place.config_file.to_str().unwrap());
+    assert_eq!(db.perform(Job::NamesOff), Outcome::Applied);
+    assert!(db.conf().contains("\n#synchronous_standby_names = 'nd1'"));
+}
+
 #[test]
 fn what_overrides_the_names_is_named() {
     if !as_postgres("what_overrides_the_names_is_named") {

@@ -383,12 +383,15 @@ mod tests {
             prop_assert_eq!(effective(&off), None);
             prop_assert_eq!(foreign(&off), foreign(text.as_bytes()));
             prop_assert_eq!(comment_out(&off), off.clone());
-            if !text.split('\n').any(|l| commented(l.as_bytes()).is_some_and(|s| !s.value().is_empty())) {
-                prop_assert_eq!(present_value(&off), Some(value.clone()));
-            }
             let again = set(&off, &value);
             prop_assert_eq!(effective(&again), Some(value.clone()));
-            prop_assert_eq!(comment_out(&again), off);
+            prop_assert_eq!(foreign(&again), foreign(text.as_bytes()));
+            // Old commented lines with a value of their own are ambiguous; without them every edit undoes the other.
+            if !text.split('\n').any(|l| commented(l.as_bytes()).is_some_and(|s| !s.value().is_empty())) {
+                prop_assert_eq!(present_value(&off), Some(value));
+                prop_assert_eq!(&again, &on);
+                prop_assert_eq!(comment_out(&again), off);
+            }
         }
 
         #[test]
