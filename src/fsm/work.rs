@@ -259,7 +259,8 @@ impl Node {
                 self.run(Job::Stop { fast_ms: hand_over.fast_ms(), names });
             }
             Phase::Stop => {}
-            Phase::Offer if self.own.running != Running::Down => {
+            // not where it is unknown: a reading from before the stop may come late, and is looked into
+            Phase::Offer if self.own.running == Running::Up => {
                 self.hand_over_failed("the instance runs again");
             }
             Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.asked.is_none() => {
