@@ -1,0 +1,95 @@
+#!/bin/sh
+# Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, command line,
+# and two real PostgreSQL servers on two hosts made of namespaces. Needs root (or sudo) for the last. About 20 minutes
+# on two cores.
+#
+#   sh tests/run.sh              all
+#   sh tests/run.sh quick        all but the real servers
+set -eu
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
+
+if [ "$(id -u)" -ne 0 ] && [ "${1:-}" != quick ]; then
+    command -v sudo >/dev/null || fail "run it as root: the tests make network namespaces"
+    exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,PGBIN,MC_TEST_ROUNDS sh tests/run.sh "$@"
+fi
+
+# What is missing, as packages of Debian and Ubuntu.
+missing=
+need() { # program package
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null || missing="$missing $2"
+}
+need cc gcc
+need mandoc mandoc
+need ip iproute2
+need bridge iproute2
+need nsenter util-linux
+need setpriv util-linux
+need unshare util-linux
+ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ -n "${PGBIN:-}" ] || missing="$missing postgresql"
+if [ -n "$missing" ]; then
+    say "installing$missing"
+    command -v apt-get >/dev/null || fail "please install:$missing"
+    [ "$(id -u)" -eq 0 ] || fail "please install, as root:$missing"
+    # no server of the distribution's own is wanted: not on port 5432, nor anywhere
+    if [ ! -e /etc/postgresql-common/createcluster.conf ]; then
+        mkdir -p /etc/postgresql-common
+        echo 'create_main_cluster = false' >/etc/postgresql-common/createcluster.conf
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -q
+    # shellcheck disable=SC2086 # a list of packages
+    apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $missing
+fi
+command -v cargo >/dev/null || fail "cargo is missing: see https://rustup.rs"
+
+log=$(mktemp)
+group=
+finish() {
+    code=$?
+    trap - EXIT INT TERM HUP
+    # the step under way, with all that it started; hosts and their servers die with the test process
+    [ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null || :
+    if grep -q '^test result' "$log"; then
+        say "results"
+        grep -E '^( +Running|test result|failures:|    [a-z_:]+$)' "$log" || :
+    fi
+    rm -f "$log" "$log.step"
+    if [ "$code" -eq 0 ]; then say "all passed"; else say "FAILED (exit code $code)"; fi
+    exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM HUP
+
+failed=0
+step() { # what command...
+    say "$1"
+    shift
+    : >"$log.step"
+    setsid "$@" >"$log.step" 2>&1 &
+    group=$!
+    tail -n +1 -f --pid="$group" "$log.step" &
+    wait "$group" || failed=1
+    group=
+    wait
+    cat "$log.step" >>"$log"
+    rm -f "$log.step"
+}
+
+step "format" cargo fmt --check
+step "lint" cargo clippy --quiet --all-targets -- -D warnings
+
+targets="--lib --bins"
+for file in tests/*.rs; do
+    targets="$targets --test $(basename "$file" .rs)"
+done
+# shellcheck disable=SC2086 # a list of targets
+step "unit tests, decision table, simulation, command line" cargo test --no-fail-fast $targets
+if [ "${1:-}" != quick ]; then
+    # heavy: each case runs two servers, two controllers and a client
+    step "two real PostgreSQL servers" cargo test --test postgres -- --test-threads=2
+fi
+exit "$failed"
