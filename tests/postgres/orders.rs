@@ -1,17 +1,11 @@
 //! Starts, stops and reboots in any order, planned switches, and the guide's rolling update.
 
 use crate::harness::client::Style;
-use crate::harness::pair::{Pair, Setup};
+use crate::harness::pair::Setup;
 use crate::harness::{s, wait_for};
 use std::time::{Duration, Instant};
 
 const BACK: &str = "rebuild_action = auto";
-
-#[track_caller]
-fn roles(pair: &Pair, server: usize, word: &str, expected: [&str; 2]) {
-    let status = pair.wait_word(server, word);
-    assert_eq!([&*status.rows[0].role, &*status.rows[1].role], expected);
-}
 
 /// The guide's first start: the primary, then the standby, automatic failover off; a NOTICE says how to enable it.
 #[test]
@@ -21,9 +15,9 @@ fn first_start_as_in_the_guide() {
     assert!(answer.text().contains("enable-failover"), "{}", answer.text());
     assert_eq!(pair.sql(0, "SELECT pg_is_in_recovery()"), "f");
     pair.start(1, &[]);
-    roles(&pair, 0, "failover-disabled", ["primary", "standby"]);
+    pair.wait_roles(0, "failover-disabled", ["primary", "standby"]);
     pair.mc(1, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
-    roles(&pair, 0, "switchable", ["primary", "standby"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
     let lines = pair.status(1).expect("a status");
     assert!(lines.rows.iter().all(|r| [&*r.host, &*r.processes, &*r.disk] == ["normal"; 3]), "{lines:?}");
 }
@@ -35,7 +29,7 @@ fn first_start_standby_first() {
     let mut standby = pair.mc_command(1, &["start", "-w", "-f"]).spawn().expect("could not start");
     std::thread::sleep(s(3));
     pair.start(0, &["-f"]);
-    roles(&pair, 1, "switchable", ["primary", "standby"]);
+    pair.wait_roles(1, "switchable", ["primary", "standby"]);
     let code = wait_for("mc_ctl start returns", s(20), || standby.try_wait().expect("could not wait"));
     assert!(code.success());
 }
@@ -52,7 +46,7 @@ fn stop_on_the_standby() {
     let gap = client.longest_gap(at);
     assert!(gap < s(2), "commits waited {gap:?}");
     pair.start(1, &["-f"]);
-    roles(&pair, 0, "switchable", ["primary", "standby"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
     client.check(&pair, 0, &[0]);
 }
 
@@ -66,7 +60,7 @@ fn stop_on_the_primary() {
     assert!(!pair.instance_runs(0));
     client.wait_ack(Instant::now(), s(10));
     assert!(client.longest_gap(at) < s(5), "outage {:?}", client.longest_gap(at));
-    roles(&pair, 1, "switched", ["none(inactivated primary)", "primary"]);
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
     client.check(&pair, 1, &[0, 1]);
 }
 
@@ -80,7 +74,7 @@ fn stop_on_the_primary_without_failover() {
     std::thread::sleep(s(8));
     assert_eq!(pair.sql(1, "SELECT pg_is_in_recovery()"), "t");
     pair.start(0, &[]);
-    roles(&pair, 0, "failover-disabled", ["primary", "standby"]);
+    pair.wait_roles(0, "failover-disabled", ["primary", "standby"]);
     let client = pair.client(Style::OneSession);
     client.check(&pair, 0, &[0]);
 }
@@ -96,7 +90,7 @@ fn stop_both_and_start_in_either_order() {
         let mut early = pair.mc_command(first, &["start", "-w", "-f"]).spawn().expect("could not start");
         std::thread::sleep(s(1));
         pair.start(1 - first, &["-f"]);
-        roles(&pair, 0, "switchable", ["primary", "standby"]);
+        pair.wait_roles(0, "switchable", ["primary", "standby"]);
         let code = wait_for("mc_ctl start returns", s(20), || early.try_wait().expect("could not wait"));
         assert!(code.success());
         client.check(&pair, 0, &[0]);
@@ -121,7 +115,7 @@ fn reboot_of_both(first: usize) {
         assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "a standby that never heard");
     }
     pair.start(1 - first, &["-f"]);
-    roles(&pair, 0, "switchable", ["primary", "standby"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
     let code = wait_for("mc_ctl start returns", s(60), || early.try_wait().expect("could not wait"));
     assert!(code.success());
     client.wait_ack(Instant::now(), s(10));
@@ -153,7 +147,7 @@ fn switch_from_either_side_and_back() {
         let gap = client.longest_gap(at);
         assert!(gap < s(4), "longest gap {gap:?}");
         let expected = if primary == 0 { ["primary", "standby"] } else { ["standby", "primary"] };
-        roles(&pair, primary, "switchable", expected);
+        pair.wait_roles(primary, "switchable", expected);
     }
     client.check(&pair, 1, &[0, 1, 0, 1]);
 }
@@ -165,7 +159,7 @@ fn after_a_switch_the_old_primary_stays_down() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
     pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
-    roles(&pair, 0, "switched", ["none(inactivated primary)", "primary"]);
+    pair.wait_roles(0, "switched", ["none(inactivated primary)", "primary"]);
     client.wait_ack(Instant::now(), s(10));
     std::thread::sleep(s(2));
     assert!(!pair.instance_runs(0));
@@ -233,14 +227,14 @@ fn rolling_update() {
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop on the standby");
     pair.copy_anew(1);
     pair.start(1, &["-f"]);
-    roles(&pair, 0, "switchable", ["primary", "standby"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
     pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
     let conf = std::fs::read_to_string(pair.servers[1].data.join("postgresql.conf")).expect("could not read");
     assert!(conf.lines().any(|l| l == "#synchronous_standby_names = 'nd1'"), "the guide's commented line");
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop on the new standby");
     pair.copy_anew(0);
     pair.start(0, &["-f"]);
-    roles(&pair, 1, "switchable", ["standby", "primary"]);
+    pair.wait_roles(1, "switchable", ["standby", "primary"]);
     client.wait_ack(Instant::now(), s(10));
     let gap = client.longest_gap(at);
     client.check(&pair, 1, &[0, 1]);

@@ -319,6 +319,22 @@ impl Pair {
         }
     }
 
+    /// Waits for the status word and both roles on the server.
+    #[track_caller]
+    pub fn wait_roles(&self, server: usize, word: &str, roles: [&str; 2]) {
+        let begin = Instant::now();
+        loop {
+            let answer = self.mc(server, &["status"]);
+            let status = read_status(&answer.out);
+            if answer.code == 0 && status.word == word && [0, 1].map(|n| &*status.rows[n].role) == roles {
+                return;
+            }
+            let late = begin.elapsed() > Duration::from_secs(45);
+            assert!(!late, "waited in vain for {word} and {roles:?}:\n{}", answer.text());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Waits for a message on the server, logged since then; answers when it was logged.
     #[track_caller]
     pub fn wait_log(&self, server: usize, since: Instant, text: &str, limit: Duration) -> Instant {
