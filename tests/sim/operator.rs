@@ -138,7 +138,9 @@ impl World {
         let detached = self.procs[p].disk.is_some_and(|d| d.notes.detached != 0 && d.ledger.view.is_alone(other));
         let start = self.runs(s) && (self.op.left_down[s] || detached) && !self.op.restarting[s];
         let unwanted = self.runs(s) && self.procs[s].disk.is_some_and(|d| !d.notes.wanted);
-        if (start || unwanted) && self.hosts[s].run == Run::Down {
+        // `shutdown_detached_synchronous_standby` leaves it to the operator to bring the standby back.
+        let kept_down = self.runs(s) && self.settings[s].stop_detached_standby && self.rng.chance(50);
+        if (start || unwanted || kept_down) && self.hosts[s].run == Run::Down {
             self.op.left_down[s] = false;
             self.ask(s, Request::Start { failover: None });
         }
