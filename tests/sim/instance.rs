@@ -13,7 +13,7 @@ impl World {
     /// `pg_ctl start`, once it gets that far.
     pub fn make_start(&mut self, s: usize, follow: bool) {
         let epoch = self.id();
-        let ms = self.rng.time(150, 3000) + 10;
+        let ms = self.time(150, 3000) + 10;
         let host = &mut self.hosts[s];
         if host.run != Run::Down || !host.up || host.disk_failed {
             return;
@@ -114,7 +114,7 @@ impl World {
             self.close_session(s);
         }
         let epoch = self.id();
-        let ms = self.rng.time(150, 1500) + 5;
+        let ms = self.time(150, 1500) + 5;
         let host = &mut self.hosts[s];
         let early = matches!(host.run, Run::Starting | Run::Promoting);
         host.epoch = epoch;
@@ -170,7 +170,7 @@ impl World {
         self.close_session(s);
         self.close_session(1 - s);
         let epoch = self.procs[s].epoch;
-        let ms = match self.rng.range(0, 99) {
+        let ms = match self.rng.range(0, if self.healed.is_some() { 79 } else { 99 }) {
             0..80 => Some(self.rng.range(0, 20)),
             80..95 => Some(self.rng.range(20, 1500)),
             _ => None,
@@ -188,7 +188,7 @@ impl World {
         self.promotion_allowed(s);
         self.close_session(s);
         let epoch = self.id();
-        let ms = self.rng.time(200, 5000) + 50;
+        let ms = self.time(200, 5000) + 50;
         self.hosts[s].run = Run::Promoting;
         self.hosts[s].epoch = epoch;
         note!(self, "{}'s instance is being promoted at {}", NAMES[s], Lsn(self.hosts[s].dir.pos.lsn));
@@ -202,7 +202,7 @@ impl World {
         }
         note!(self, "{}'s instance goes through crash recovery", NAMES[s]);
         let epoch = self.id();
-        let ms = self.rng.time(500, 4000) + 50;
+        let ms = self.time(500, 4000) + 50;
         let host = &mut self.hosts[s];
         host.run = Run::Starting;
         host.epoch = epoch;
@@ -220,7 +220,7 @@ impl World {
         note!(self, "{}: names in the file: {names:?}", NAMES[s]);
         let epoch = self.hosts[s].life;
         if reload && self.hosts[s].run != Run::Down {
-            let ms = self.rng.time(10, 300);
+            let ms = self.time(10, 300);
             self.after(ms, Ev::Reload { s, epoch });
         }
     }
@@ -235,7 +235,7 @@ impl World {
             return;
         }
         host.loaded = host.dir.names;
-        let ms = self.rng.time(20, 500);
+        let ms = self.time(20, 500);
         self.after(ms, Ev::Effect { s, epoch });
     }
 
@@ -342,7 +342,7 @@ impl World {
 
     /// A walreceiver tries to connect; again later.
     pub fn connect(&mut self, s: usize) {
-        let ms = self.rng.time(300, 5000) + 20;
+        let ms = self.time(300, 5000) + 20;
         self.after(ms, Ev::Connect { s });
         let p = 1 - s;
         if let Some(session) = &self.sessions[s] {
@@ -367,7 +367,7 @@ impl World {
         }
         let (flushed, life) = (standby.dir.pos.lsn, primary.life);
         let id = self.id();
-        let catchup_until = self.t + self.rng.time(100, 3000);
+        let catchup_until = self.t + self.time(100, 3000);
         self.sessions[s] =
             Some(Session { id, life, flushed, replies: 1, streaming: false, catchup_until, broken_until: None });
         note!(self, "{}'s walreceiver connects at {}", NAMES[s], Lsn(flushed));
@@ -420,7 +420,7 @@ impl World {
             note!(self, "{}'s walreceiver streams", NAMES[s]);
         }
         let slow = if self.links[p][s].slow > 0 { 200 } else { 8 };
-        let (ms, back) = (self.rng.time(slow, 150) + 1, self.rng.time(slow, 150) + 1);
+        let (ms, back) = (self.time(slow, 150) + 1, self.time(slow, 150) + 1);
         let epoch = self.hosts[p].life;
         self.after(back, Ev::WalReply { primary: p, epoch, s, lsn });
         // What is sent is what is flushed at the primary when it is sent.

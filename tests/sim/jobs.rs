@@ -64,7 +64,7 @@ impl World {
         };
         let deadline = self.t + limit;
         self.procs[s].job = Some(Running { id, job, key, stage: 0, deadline, mark: 0, before: None });
-        let ms = self.rng.time(10, 1000);
+        let ms = self.time(10, 1000);
         self.after(ms, Ev::Job { s, key });
     }
 
@@ -133,7 +133,7 @@ impl World {
             note!(self, "{}: the answer of job {} is lost", NAMES[s], id.0);
             return;
         }
-        let late = if self.rng.chance(50) { self.rng.range(1, 1000) } else { 0 };
+        let late = if self.healed.is_none() && self.rng.chance(50) { self.rng.range(1, 1000) } else { 0 };
         self.tell(s, id, outcome, late);
     }
 
@@ -157,7 +157,7 @@ impl World {
 
     /// Goes to the next stage after about so long.
     fn go_on(&mut self, s: usize, stage: u8, usual: u64, rare: u64) {
-        let ms = self.rng.time(usual, rare) + 1;
+        let ms = self.time(usual, rare) + 1;
         if let Some(running) = &mut self.procs[s].job {
             running.stage = stage;
             let key = running.key;

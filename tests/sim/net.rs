@@ -13,7 +13,7 @@ impl World {
         }
         let times = if self.rng.chance(link.repeat) { 2 } else { 1 };
         for _ in 0..times {
-            let ms = if link.slow > 0 { self.rng.range(1, link.slow) } else { self.rng.time(4, 60) };
+            let ms = if link.slow > 0 { self.rng.range(1, link.slow) } else { self.time(4, 60) };
             self.after(ms, Ev::Arrive { from, to, message: message.clone() });
         }
     }
@@ -54,7 +54,7 @@ impl World {
         let seen = self.instance(m);
         let ms = match seen {
             Instance::Silent => self.settings[m].heartbeat_timeout_ms,
-            _ => self.rng.time(10, 1500),
+            _ => self.time(10, 1500),
         };
         self.seen_instance(m, seen, ms);
         self.after(ms + gap, Ev::ProbeInstance { m, epoch });
@@ -64,7 +64,7 @@ impl World {
     pub fn look(&mut self, m: usize) {
         let seen = self.instance(m);
         if seen != Instance::Silent {
-            let ms = self.rng.time(10, 300);
+            let ms = self.time(10, 300);
             self.seen_instance(m, seen, ms);
         }
     }
@@ -113,7 +113,7 @@ impl World {
         }
         let gap = self.settings[m].heartbeat_interval_ms;
         let failed = self.hosts[m].disk_failed;
-        let ms = if failed { self.settings[m].heartbeat_timeout_ms } else { self.rng.time(20, 900) };
+        let ms = if failed { self.settings[m].heartbeat_timeout_ms } else { self.time(20, 900) };
         if !self.procs[m].paused {
             let seen = if failed { Disk::Failed("data".to_string()) } else { Disk::Good };
             self.after(ms, Ev::Local { m, epoch, event: Event::Disk(seen) });
@@ -131,11 +131,11 @@ impl World {
         let (ms, seen) = if self.log_cut[0] || self.log_cut[1] || (!host.up && !host.kernel) {
             (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
         } else if host.run == Run::Down {
-            (self.rng.time(5, 100), PeerInstance::Refused)
+            (self.time(5, 100), PeerInstance::Refused)
         } else if host.frozen || host.frozen_postmaster {
             (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
         } else {
-            (self.rng.time(5, 100), PeerInstance::Answered)
+            (self.time(5, 100), PeerInstance::Answered)
         };
         self.after(ms, Ev::Local { m, epoch, event: Event::PeerInstance(seen) });
         let gap = self.rng.range(50, 400);

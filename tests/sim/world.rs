@@ -355,6 +355,11 @@ impl World {
         self.ids
     }
 
+    /// Mostly a short time up to `usual`; before the healing sometimes a long one up to `rare`.
+    pub fn time(&mut self, usual: u64, rare: u64) -> u64 {
+        if self.healed.is_some() { self.rng.range(0, usual) } else { self.rng.time(usual, rare) }
+    }
+
     /// Lets something come in `ms` milliseconds.
     pub fn after(&mut self, ms: u64, ev: Ev) {
         self.seq += 1;
@@ -606,7 +611,7 @@ impl World {
         }
         self.procs[m].writing = true;
         let slow = m != ARBITER && self.hosts[m].ledger_disk_slow;
-        let ms = if slow { self.rng.range(500, 5000) } else { self.rng.time(8, 200) };
+        let ms = if slow { self.rng.range(500, 5000) } else { self.time(8, 200) };
         let epoch = self.procs[m].epoch;
         self.after(ms, Ev::Written { m, epoch });
     }
