@@ -140,7 +140,8 @@ impl World {
         let unwanted = self.runs(s) && self.procs[s].disk.is_some_and(|d| !d.notes.wanted);
         // `shutdown_detached_synchronous_standby` leaves it to the operator to bring the standby back.
         let kept_down = self.runs(s) && self.settings[s].stop_detached_standby && self.rng.chance(50);
-        if (start || unwanted || kept_down) && self.hosts[s].run == Run::Down {
+        let never_begun = self.runs(s) && self.procs[s].disk.is_none() && self.rng.chance(50);
+        if (start || unwanted || kept_down || never_begun) && self.hosts[s].run == Run::Down {
             self.op.left_down[s] = false;
             self.ask(s, Request::Start { failover: None });
         }
