@@ -108,7 +108,7 @@ fn seeds() {
         ran += 1;
         steps += world.steps;
         if let Some(what) = what {
-            println!("seed {seed}: {what}");
+            println!("seed {seed}: {what}{}", if world.forced { " (forced views)" } else { "" });
             failed.push(seed);
             if failed.len() as u64 >= at_most {
                 break;

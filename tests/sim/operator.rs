@@ -141,7 +141,13 @@ impl World {
         // `shutdown_detached_synchronous_standby` leaves it to the operator to bring the standby back.
         let kept_down = self.runs(s) && self.settings[s].stop_detached_standby && self.rng.chance(50);
         let never_begun = self.runs(s) && self.procs[s].disk.is_none() && self.rng.chance(50);
-        if (start || unwanted || kept_down || never_begun) && self.hosts[s].run == Run::Down {
+        if never_begun {
+            note!(self, "-- the operator starts {} anew, since the pair never began", NAMES[s]);
+            self.end_process(s);
+            self.start_process(s, StartedBy::Operator { instance: true, failover: Some(true) });
+            return;
+        }
+        if (start || unwanted || kept_down) && self.hosts[s].run == Run::Down {
             self.op.left_down[s] = false;
             self.ask(s, Request::Start { failover: None });
         }
