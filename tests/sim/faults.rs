@@ -68,7 +68,11 @@ pub fn plan(world: &mut World) {
     // What shows that a broken world is broken.
     let needed = match world.broken {
         Broken::ExchangedData => Some(Fault::Restore(world.rng.index(2))),
-        Broken::ForgetfulArbiter => Some(Fault::KillController(ARBITER)),
+        Broken::ForgetfulArbiter => {
+            let at = begin + world.rng.range(0, span);
+            one_after_the_other(world, at);
+            None
+        }
         _ => None,
     };
     if let Some(fault) = needed {
@@ -96,7 +100,8 @@ fn one(world: &mut World, at: u64) {
         38..43 => Fault::Pause(m, ms),
         43..46 => Fault::Suspend(s, ms),
         46..48 => Fault::Leap(m, ms),
-        48..64 => return cut(world, at, ms),
+        48..62 => return cut(world, at, ms),
+        62..64 => return one_after_the_other(world, at),
         64..82 => {
             let what = world.rng.pick(&[
                 What::Frozen,
@@ -144,7 +149,54 @@ fn cut(world: &mut World, at: u64, ms: u64) {
     }
 }
 
+/// One server is cut off; when it comes back the other one is, and the arbiter is started anew.
+fn one_after_the_other(world: &mut World, at: u64) {
+    let s = world.rng.index(2);
+    let (first, second) = (world.rng.range(3_000, 15_000), world.rng.range(3_000, 20_000));
+    for (who, from, to) in [(s, at, at + first), (1 - s, at + first, at + first + second)] {
+        for x in (0..3).filter(|x| *x != who) {
+            for (a, b) in [(who, x), (x, who)] {
+                world.after(from, Ev::Fault(Fault::Cut(a, b, true, true, true)));
+                if who == s && x == 1 - s {
+                    continue;
+                }
+                world.after(to, Ev::Fault(Fault::Cut(a, b, true, true, false)));
+            }
+        }
+    }
+    world.after(at + first, Ev::Fault(Fault::KillController(ARBITER)));
+}
+
 impl World {
+    /// A step that matters is met by a fault.
+    pub fn jinx(&mut self, m: usize, action: &Action) {
+        if self.jinx == 0 || self.healed.is_some() {
+            return;
+        }
+        let matters = match action {
+            Action::Run(_, job) => !matches!(job, Job::Inspect),
+            Action::Store(_, _, why) => !why.is_empty(),
+            Action::Send(_, message) => matches!(message, Message::Propose { .. } | Message::Answer { .. }),
+            _ => false,
+        };
+        if !matters || !self.rng.chance(self.jinx) {
+            return;
+        }
+        let span = self.rng.pick(&[5, 50, 500, 3000]);
+        let at = self.rng.range(0, span);
+        let who = if m == ARBITER || self.rng.chance(300) { self.rng.index(2) } else { m };
+        let ms = self.rng.range(200, 8000);
+        let fault = match self.rng.range(0, 9) {
+            0..4 => Fault::KillController(if self.rng.chance(700) { m } else { who }),
+            4..6 => Fault::KillInstance(who),
+            6 => Fault::Crash(who, self.rng.chance(500), ms),
+            7 => Fault::Pause(m, ms),
+            8 => Fault::Ask(who, Request::Switch),
+            _ => return cut(self, at, ms),
+        };
+        self.after(at, Ev::Fault(fault));
+    }
+
     /// A fault begins or ends.
     pub fn fault(&mut self, fault: Fault) {
         if let Fault::InstanceEnds(s, epoch) = fault {

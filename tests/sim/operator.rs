@@ -38,6 +38,11 @@ impl Operator {
         self.restored[s] = true;
     }
 
+    /// Nobody else starts what is being rebuilt.
+    pub fn is_rebuilding(&self, m: usize) -> bool {
+        m < 2 && self.rebuilding[m]
+    }
+
     /// Only what risks acknowledged commits could help now.
     pub fn gave_up(&self) -> bool {
         self.beyond_help

@@ -281,6 +281,8 @@ pub struct World {
     pub terms: HashMap<u64, View>,
     pub healed: Option<u64>,
     pub commit_gap: u64,
+    /// In how many of a thousand cases a step that matters is met by a fault.
+    pub jinx: u64,
     pub restart_after: u64,
     pub violation: Option<Violation>,
     pub tracing: bool,
@@ -314,6 +316,7 @@ impl World {
         let mut new_process = || crate::setup::process(&mut rng);
         let procs = [new_process(), new_process(), new_process()];
         let commit_gap = rng.range(10, 60);
+        let jinx = if rng.chance(600) { rng.pick(&[10, 50, 200]) } else { 0 };
         let restart_after = rng.range(50, 1000);
         let mut world = World {
             broken,
@@ -336,6 +339,7 @@ impl World {
             terms: HashMap::new(),
             healed: None,
             commit_gap,
+            jinx,
             restart_after,
             violation: None,
             tracing,
@@ -480,6 +484,7 @@ impl World {
 
     fn act(&mut self, m: usize, action: Action) {
         self.trace_action(m, &action);
+        self.jinx(m, &action);
         let epoch = self.procs[m].epoch;
         match action {
             Action::Send(to, message) => self.send(m, number(to), message),
@@ -520,7 +525,11 @@ impl World {
 
     /// Starts a process, if it does not run and its host is up.
     pub fn start_process(&mut self, m: usize, by: StartedBy) {
-        if self.runs(m) || !self.host_up(m) || (by == StartedBy::Watcher && self.procs[m].exited) {
+        if self.runs(m)
+            || !self.host_up(m)
+            || self.op.is_rebuilding(m)
+            || (by == StartedBy::Watcher && self.procs[m].exited)
+        {
             return;
         }
         let epoch = self.id();
