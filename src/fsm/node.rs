@@ -163,9 +163,6 @@ impl Node {
         }
         self.own.boot(self.now);
         if let Some(data) = boot.data {
-            if self.ledger.is_none() {
-                self.system = data.system;
-            }
             self.found_data(data);
             self.notes.wanted |= data.running;
         }
@@ -263,13 +260,13 @@ impl Node {
         self.own.left_down = false;
         if !view.is_alone(self.settings.me) {
             self.notes.promoted = false;
+            self.notes.lost_split = false;
         } else if self.own.is_standby_dir() {
             self.notes.promoted = true;
         }
         if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
             self.notes.detached = 0;
             self.notes.handed_over = Lsn(0);
-            self.notes.lost_split = false;
             self.told.mirrored_at = Some(self.now);
         }
         let disconnected =

@@ -477,6 +477,9 @@ impl Node {
     pub(super) fn found_data(&mut self, data: DataDir) {
         self.own.data = Some(data);
         self.own.data_at = self.now;
+        if self.ledger.is_none() {
+            self.system = data.system;
+        }
         self.own.alien = self.system != data.system;
         if data.running {
             if self.own.running != Running::Up {

@@ -66,13 +66,15 @@ impl Node {
         if self.op.as_ref().is_some_and(|op| op.asker == asker) {
             return;
         }
-        if self.op.is_some() || self.stopping {
-            self.reply(asker, Reply::Refused(BUSY.to_owned()));
-            return;
-        }
-        if let Request::Start { failover } = request {
+        if let Request::Start { failover } = request
+            && !self.stopping
+        {
             self.start_asked(failover);
             self.reply_when_stored(asker, Reply::Done);
+            return;
+        }
+        if self.op.is_some() || self.stopping {
+            self.reply(asker, Reply::Refused(BUSY.to_owned()));
             return;
         }
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
@@ -87,6 +89,7 @@ impl Node {
         self.own.hold = false;
         self.own.failed = None;
         self.own.starts.clear();
+        self.own.founding = self.ledger.is_none();
         self.start_id = self.random();
         if self.own.running == Running::Down {
             self.own.running = Running::Unknown;

@@ -120,6 +120,7 @@ impl Node {
         let id = JobId(self.work.next_id);
         match &job {
             Job::Start { .. } => self.own.starts.push(self.now),
+            Job::Stop { .. } => self.work.proving = None,
             Job::Promote => {
                 self.own.promoting = true;
                 self.say(Say::PromotionStarted);
@@ -218,7 +219,7 @@ impl Node {
             Job::Start { .. } => 30_000,
             Job::Stop { fast_ms, .. } => fast_ms + 15_000,
             Job::Checkpoint | Job::Prove(_) => 120_000,
-            Job::Promote => 600_000,
+            Job::Promote => 30_000,
         };
         if self.now.since(*since) >= limit_ms && self.now.since(self.work.nudged_at) >= 5_000 {
             let id = *id;
@@ -304,7 +305,12 @@ impl Node {
             self.stop_at_once();
             return;
         }
-        let urgent = matches!(todo, Todo::Look | Todo::Clear);
+        if todo == Todo::Clear && !self.work.stops() && self.now >= self.work.retry_at {
+            let names = self.names_for_stop();
+            self.run(Job::Stop { fast_ms: 0, names });
+            return;
+        }
+        let urgent = todo == Todo::Look;
         if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
             return;
         }
@@ -312,17 +318,13 @@ impl Node {
             return;
         }
         match todo {
-            Todo::Nothing | Todo::Stop => {}
+            Todo::Nothing | Todo::Stop | Todo::Clear => {}
             Todo::Halt if self.own.hold && !self.stopping => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
             }
             Todo::Halt => {}
             Todo::Look => self.run(Job::Inspect),
-            Todo::Clear => {
-                let names = self.names_for_stop();
-                self.run(Job::Stop { fast_ms: 0, names });
-            }
             Todo::StartFree => self.start(None, None),
             Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
             Todo::Free => self.run(Job::NamesOff),
