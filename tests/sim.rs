@@ -7,6 +7,7 @@
 //! cargo test --test sim                                  the seeds that CI runs
 //! SEED=17 cargo test --test sim seeds -- --nocapture     one seed, with its whole transcript
 //! SEEDS=0..50000 cargo test --test sim seeds             a range of seeds
+//! REACHED=1 cargo test --test sim seeds -- --nocapture   also says how often what the core can do was done
 //! SIM_SECONDS=3600 cargo test --test sim seeds           seeds that nobody has seen yet, for an hour
 //! ```
 //!
@@ -36,6 +37,7 @@ mod wal;
 #[path = "sim/world.rs"]
 mod world;
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use world::{Broken, World};
@@ -99,6 +101,7 @@ fn seeds() {
         (Err(_), None) => (0, CI_SEEDS),
     };
     let (began, mut ran, mut steps, mut failed) = (Instant::now(), 0u64, 0u64, Vec::new());
+    let mut reached = BTreeMap::new();
     let at_most = number("FAILURES").unwrap_or(1);
     for seed in from..to {
         if limit.is_some_and(|limit| began.elapsed() >= limit) {
@@ -106,14 +109,21 @@ fn seeds() {
         }
         let (world, what) = run(seed, Broken::No, false);
         ran += 1;
+        let forced = world.forced;
         steps += world.steps;
+        for (what, times) in world.reached {
+            *reached.entry(what).or_insert(0u64) += times;
+        }
         if let Some(what) = what {
-            println!("seed {seed}: {what}{}", if world.forced { " (forced views)" } else { "" });
+            println!("seed {seed}: {what}{}", if forced { " (forced views)" } else { "" });
             failed.push(seed);
             if failed.len() as u64 >= at_most {
                 break;
             }
         }
+    }
+    if number("REACHED").is_some() {
+        reached.iter().for_each(|(what, times)| println!("{times:>9}  {what}"));
     }
     println!("{ran} seeds, {steps} steps, {:.1} s", began.elapsed().as_secs_f64());
     if let Some(seed) = failed.first() {
@@ -144,30 +154,30 @@ fn found_out(broken: Broken, kept: u64) {
 
 #[test]
 fn broken_ledger_that_forgets_a_write() {
-    found_out(Broken::ForgetsWrite, 0);
+    found_out(Broken::ForgetsWrite, 9);
 }
 
 #[test]
 fn broken_answer_before_it_is_stored() {
-    found_out(Broken::AnswersEarly, 0);
+    found_out(Broken::AnswersEarly, 17);
 }
 
 #[test]
 fn broken_proof_that_lies() {
-    found_out(Broken::LyingProof, 0);
+    found_out(Broken::LyingProof, 82);
 }
 
 #[test]
 fn broken_arbiter_that_forgets() {
-    found_out(Broken::ForgetfulArbiter, 0);
+    found_out(Broken::ForgetfulArbiter, 3);
 }
 
 #[test]
 fn broken_data_directory_exchanged_unseen() {
-    found_out(Broken::ExchangedData, 0);
+    found_out(Broken::ExchangedData, 7);
 }
 
 #[test]
 fn broken_postgresql_that_acknowledges_early() {
-    found_out(Broken::AcksEarly, 0);
+    found_out(Broken::AcksEarly, 3);
 }

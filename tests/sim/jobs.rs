@@ -21,6 +21,24 @@ pub struct Running {
     before: Option<DataDir>,
 }
 
+/// The job in a word.
+pub fn name(job: &Job) -> &'static str {
+    match job {
+        Job::Inspect => "Inspect",
+        Job::Mark(_) => "Mark",
+        Job::Start { names: None, .. } => "Start alone",
+        Job::Start { follow: Some(_), .. } => "Start as the other's standby",
+        Job::Start { .. } => "Start with names",
+        Job::Stop { fast_ms: 0, .. } => "Stop at once",
+        Job::Stop { .. } => "Stop fast",
+        Job::NamesOn(_) => "NamesOn",
+        Job::NamesOff => "NamesOff",
+        Job::Promote => "Promote",
+        Job::Prove(_) => "Prove",
+        Job::Checkpoint => "Checkpoint",
+    }
+}
+
 impl World {
     /// What lies in a server's data directory.
     pub fn data_dir(&self, s: usize) -> DataDir {

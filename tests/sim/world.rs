@@ -9,7 +9,7 @@ use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 
 /// The arbiter's number.
 pub const ARBITER: usize = 2;
@@ -289,6 +289,8 @@ pub struct World {
     pub trace: Vec<String>,
     pub op: crate::operator::Operator,
     pub steps: u64,
+    /// How often what the core can do was done.
+    pub reached: BTreeMap<String, u64>,
     /// What each core saw last, for the transcript.
     pub seen: Vec<(usize, std::mem::Discriminant<Event>, String)>,
     ids: u32,
@@ -346,6 +348,7 @@ impl World {
             trace: Vec::new(),
             op: crate::operator::Operator::default(),
             steps: 0,
+            reached: BTreeMap::new(),
             seen: Vec::new(),
             ids: 0,
         };
@@ -488,7 +491,11 @@ impl World {
         let epoch = self.procs[m].epoch;
         match action {
             Action::Send(to, message) => self.send(m, number(to), message),
-            Action::Store(n, durable, _) => {
+            Action::Store(n, durable, why) => {
+                if !why.is_empty() {
+                    let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
+                    self.reach(format!("view: {alone}: {why}"));
+                }
                 self.procs[m].writes.push_back((n, *durable));
                 if self.broken == Broken::AnswersEarly {
                     let event = Event::Stored(n);
@@ -498,7 +505,10 @@ impl World {
                     self.write_next(m);
                 }
             }
-            Action::Run(id, job) => self.start_job(m, id, job),
+            Action::Run(id, job) => {
+                self.reach(format!("job: {}", crate::jobs::name(&job)));
+                self.start_job(m, id, job);
+            }
             Action::Nudge(id) => self.nudge(m, id),
             Action::WatchPeer(on) => {
                 let was = self.procs[m].watch;
@@ -509,7 +519,11 @@ impl World {
             }
             Action::Look => self.look(m),
             Action::Reply(id, reply) => self.replied(m, id, reply),
-            Action::Say(say) => self.op.told(m, &say),
+            Action::Say(say) => {
+                let text = format!("{say:?}");
+                self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
+                self.op.told(m, &say);
+            }
             Action::Exit => {
                 self.end_process(m);
                 self.procs[m].exited = true;
@@ -522,6 +536,10 @@ impl World {
     }
 
     // ------------------------------------------------------------------------------------------- processes and ledgers
+
+    fn reach(&mut self, what: String) {
+        *self.reached.entry(what).or_default() += 1;
+    }
 
     /// Starts a process, if it does not run and its host is up.
     pub fn start_process(&mut self, m: usize, by: StartedBy) {
