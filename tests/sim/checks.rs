@@ -74,10 +74,16 @@ impl World {
     pub fn finished(&mut self) -> bool {
         let Some(healed) = self.healed else { return false };
         let acknowledged = self.acked_at > healed + 1000;
+        if acknowledged && self.served_at.is_none() {
+            self.served_at = Some(self.t);
+            self.reach(format!("commits again after {:>3} s", (self.t - healed) / 10_000 * 10));
+        }
         if acknowledged && self.t > healed + 1000 && self.t - self.acked_at < 1000 && self.mirrored() {
+            self.reach(format!("mirrored again after {:>3} s", (self.t - healed) / 20_000 * 20));
             return true;
         }
         if self.op.gave_up() {
+            self.reach("beyond help".to_string());
             return true;
         }
         if !acknowledged && self.t > healed + COMMITS_AGAIN {

@@ -298,7 +298,8 @@ impl World {
         }
         self.hosts[s].up = true;
         self.hosts[s].kernel = true;
-        let by = StartedBy::Operator { instance: true, failover: None };
+        let failover = self.rng.pick(&[None, Some(true), Some(true)]);
+        let by = StartedBy::Operator { instance: true, failover };
         let ms = self.rng.range(10, 2000);
         self.after(ms, Ev::StartProcess { m: s, by });
     }
@@ -347,7 +348,8 @@ impl World {
         }
         self.op.restored(s);
         let ms = self.rng.range(500, 5000);
-        let by = StartedBy::Operator { instance: true, failover: None };
+        let failover = self.rng.pick(&[None, Some(true)]);
+        let by = StartedBy::Operator { instance: true, failover };
         self.after(ms, Ev::StartProcess { m: s, by });
     }
 

@@ -83,12 +83,9 @@ impl World {
             // The end-of-recovery record; the checkpoint comes later.
             pos.lsn += 48;
         } else {
-            self.wal.checkpoint(&mut pos);
+            self.hosts[s].dir.checkpoint = (self.wal.checkpoint(&mut pos), timeline);
         }
         let host = &mut self.hosts[s];
-        if !promoted {
-            host.dir.checkpoint = (pos.lsn, timeline);
-        }
         host.dir.pos = pos;
         host.dir.min_recovery = if promoted { timeline } else { 0 };
         host.dir.standby_signal = false;
@@ -140,11 +137,11 @@ impl World {
             return;
         }
         let mut pos = self.hosts[s].dir.pos;
-        self.wal.checkpoint(&mut pos);
+        let at = self.wal.checkpoint(&mut pos);
         let timeline = self.wal.own_timeline(pos);
         let host = &mut self.hosts[s];
         host.dir.pos = pos;
-        host.dir.checkpoint = (pos.lsn, timeline);
+        host.dir.checkpoint = (at, timeline);
         host.dir.min_recovery = 0;
         host.dir.state = ControlState::ShutDown;
         host.run = Run::Stopping(true);
@@ -270,11 +267,11 @@ impl World {
     pub fn checkpoint_now(&mut self, s: usize) {
         let mut pos = self.hosts[s].dir.pos;
         if self.hosts[s].run == Run::Primary {
-            self.wal.checkpoint(&mut pos);
+            let at = self.wal.checkpoint(&mut pos);
             let timeline = self.wal.own_timeline(pos);
             let dir = &mut self.hosts[s].dir;
             dir.pos = pos;
-            dir.checkpoint = (pos.lsn, timeline);
+            dir.checkpoint = (at, timeline);
             dir.min_recovery = 0;
         } else {
             let checkpoint = self.wal.last_checkpoint(pos);

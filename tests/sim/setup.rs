@@ -2,7 +2,7 @@
 
 use crate::faults;
 use crate::rng::Rng;
-use crate::wal::Pos;
+use crate::wal::{CHECKPOINT, Pos};
 use crate::world::*;
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
@@ -53,7 +53,7 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
     [0, 1].map(|s| {
         let dir = Dir {
             fingerprint: rng.next() | 1,
-            checkpoint: (pos.lsn, 1),
+            checkpoint: (pos.lsn - CHECKPOINT, 1),
             min_recovery: if s == primary { 0 } else { 1 },
             state: if s == primary { ControlState::ShutDown } else { ControlState::InArchiveRecovery },
             standby_signal: s != primary,

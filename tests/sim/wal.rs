@@ -1,6 +1,9 @@
 //! Write-ahead log as a tree of branches: every start of a primary begins a branch, so that "this data directory contains
 //! that commit" is answered exactly, whatever the timelines are called.
 
+/// How long a checkpoint record is.
+pub const CHECKPOINT: u64 = 112;
+
 /// A place in the write-ahead log: everything on the way from the root to here is contained.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pos {
@@ -25,7 +28,7 @@ pub struct Wal {
 impl Wal {
     /// The log of a new cluster, and its first checkpoint's end.
     pub fn new() -> (Wal, Pos) {
-        let root = Branch { parent: None, fork: 0, timeline: 1, checkpoints: vec![1000] };
+        let root = Branch { parent: None, fork: 0, timeline: 1, checkpoints: vec![1000 - CHECKPOINT] };
         (Wal { branches: vec![root] }, Pos { branch: 0, lsn: 1000 })
     }
 
@@ -75,17 +78,19 @@ impl Wal {
         self.branches[pos.branch].timeline
     }
 
-    /// Writes a checkpoint record on the tip.
-    pub fn checkpoint(&mut self, pos: &mut Pos) {
-        pos.lsn += 112;
-        self.branches[pos.branch].checkpoints.push(pos.lsn);
+    /// Writes a checkpoint record on the tip; its position, which is where it begins.
+    pub fn checkpoint(&mut self, pos: &mut Pos) -> u64 {
+        let at = pos.lsn;
+        self.branches[pos.branch].checkpoints.push(at);
+        pos.lsn += CHECKPOINT;
+        at
     }
 
     /// The latest checkpoint record in the history of `pos`, and its timeline.
     pub fn last_checkpoint(&self, mut pos: Pos) -> (u64, u32) {
         loop {
             let branch = &self.branches[pos.branch];
-            if let Some(found) = branch.checkpoints.iter().rev().find(|at| **at <= pos.lsn) {
+            if let Some(found) = branch.checkpoints.iter().rev().find(|at| **at + CHECKPOINT <= pos.lsn) {
                 return (*found, branch.timeline);
             }
             let Some(parent) = branch.parent else { return (0, branch.timeline) };

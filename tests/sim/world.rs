@@ -280,6 +280,8 @@ pub struct World {
     pub acked_at: u64,
     pub terms: HashMap<u64, View>,
     pub healed: Option<u64>,
+    /// When a commit was acknowledged after the healing.
+    pub served_at: Option<u64>,
     pub commit_gap: u64,
     /// In how many of a thousand cases a step that matters is met by a fault.
     pub jinx: u64,
@@ -340,6 +342,7 @@ impl World {
             acked_at: 0,
             terms: HashMap::new(),
             healed: None,
+            served_at: None,
             commit_gap,
             jinx,
             restart_after,
@@ -537,7 +540,7 @@ impl World {
 
     // ------------------------------------------------------------------------------------------- processes and ledgers
 
-    fn reach(&mut self, what: String) {
+    pub fn reach(&mut self, what: String) {
         *self.reached.entry(what).or_default() += 1;
     }
 
