@@ -1,6 +1,7 @@
 //! The probes and sessions against real PostgreSQL: what freezes, dies, fills up or lets nobody in.
 //!
-//! PostgreSQL refuses to run as root; where the tests do, its programs run as user `postgres`.
+//! PostgreSQL refuses to run as root; where the tests are started by root, those that need it start themselves again as
+//! user `postgres`.
 
 use crossbeam_channel::{Receiver, unbounded};
 use mirroring_controller::daemon::{db_probe, disk_probe, peer_probe};
@@ -28,15 +29,19 @@ fn bin_dir() -> PathBuf {
     dirs.into_iter().find(|dir| dir.join("initdb").exists()).expect("no PostgreSQL found: apt-get install postgresql")
 }
 
-/// A program of PostgreSQL's, as a user that it accepts.
 fn program(name: &str) -> Command {
-    let path = bin_dir().join(name);
+    Command::new(bin_dir().join(name))
+}
+
+/// Started by root: runs this test again as user `postgres`, and all is done.
+fn done_as_postgres(test: &str) -> bool {
     if !geteuid().is_root() {
-        return Command::new(path);
+        return false;
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]).arg(path).current_dir("/");
-    command
+    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
+    run(command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).current_dir("/"));
+    true
 }
 
 fn run(command: &mut Command) {
@@ -45,17 +50,12 @@ fn run(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}{text}", String::from_utf8_lossy(&output.stdout));
 }
 
-fn give_away(path: &Path) {
-    if geteuid().is_root() {
-        run(Command::new("chown").arg("-R").arg("postgres:postgres").arg(path));
-    }
-}
-
 static PORTS: AtomicU16 = AtomicU16::new(0);
 
 fn free_port() -> u16 {
     loop {
-        let port = 23100 + PORTS.fetch_add(1, Ordering::Relaxed) % 400;
+        let port =
+            23100 + ((std::process::id() as u16).wrapping_mul(7) % 400 + PORTS.fetch_add(1, Ordering::Relaxed)) % 400;
         if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }
@@ -84,7 +84,6 @@ impl Server {
 
     fn empty() -> Server {
         let dir = tempfile::Builder::new().prefix("probes-").tempdir().unwrap();
-        give_away(dir.path());
         Server { dir, port: free_port() }
     }
 
@@ -106,7 +105,6 @@ impl Server {
             standby.data().as_os_str(),
         ]));
         fs::write(standby.data().join("standby.signal"), "").unwrap();
-        give_away(&standby.data());
         standby.configure();
         standby.set(&format!(
             "primary_conninfo = 'host=127.0.0.1 port={} user=postgres application_name={name}'\n\
@@ -232,6 +230,9 @@ fn refusal(target: &Target) -> Refusal {
 
 #[test]
 fn who_is_not_let_in_is_told_so() {
+    if done_as_postgres("who_is_not_let_in_is_told_so") {
+        return;
+    }
     let server = Server::started();
     server.sql("CREATE ROLE app LOGIN PASSWORD 'right'");
     let target = |user: &str, password: Option<&str>, dbname: &str| {
@@ -268,6 +269,9 @@ fn who_is_not_let_in_is_told_so() {
 
 #[test]
 fn too_many_clients_is_no_failure() {
+    if done_as_postgres("too_many_clients_is_no_failure") {
+        return;
+    }
     let server = Server::new();
     server.set("max_connections = 4\nsuperuser_reserved_connections = 0\nmax_wal_senders = 0\n");
     server.start();
@@ -292,6 +296,9 @@ fn too_many_clients_is_no_failure() {
 
 #[test]
 fn a_session_pins_what_it_depends_on() {
+    if done_as_postgres("a_session_pins_what_it_depends_on") {
+        return;
+    }
     let server = Server::started();
     server.sql(
         "ALTER ROLE postgres SET search_path = public; ALTER ROLE postgres SET synchronous_commit = on; \
@@ -317,6 +324,9 @@ fn a_session_pins_what_it_depends_on() {
 
 #[test]
 fn a_frozen_postmaster_answers_old_sessions_and_no_new_ones() {
+    if done_as_postgres("a_frozen_postmaster_answers_old_sessions_and_no_new_ones") {
+        return;
+    }
     let server = Server::started();
     let mut old = server.session();
     server.signal(Signal::STOP);
@@ -336,6 +346,9 @@ fn a_frozen_postmaster_answers_old_sessions_and_no_new_ones() {
 
 #[test]
 fn a_frozen_backend_does_not_hold_us_up() {
+    if done_as_postgres("a_frozen_backend_does_not_hold_us_up") {
+        return;
+    }
     let server = Server::started();
     let mut session = server.session();
     let pid = backend(&mut session);
@@ -353,6 +366,9 @@ fn a_frozen_backend_does_not_hold_us_up() {
 
 #[test]
 fn readings_of_a_primary_and_of_its_standby() {
+    if done_as_postgres("readings_of_a_primary_and_of_its_standby") {
+        return;
+    }
     let primary = Server::started();
     let standby = primary.standby("ND2");
     standby.start();
@@ -423,6 +439,9 @@ fn readings_of_a_primary_and_of_its_standby() {
 
 #[test]
 fn a_commit_that_waits_is_seen() {
+    if done_as_postgres("a_commit_that_waits_is_seen") {
+        return;
+    }
     let server = Server::started();
     server.set("synchronous_standby_names = 'nd2'\n");
     server.reload();
@@ -446,6 +465,9 @@ fn a_commit_that_waits_is_seen() {
 
 #[test]
 fn the_probe_follows_an_instance_up_and_down() {
+    if done_as_postgres("the_probe_follows_an_instance_up_and_down") {
+        return;
+    }
     let server = Server::new();
     let (probe, readings) = server.probe(LIMIT);
     assert_eq!(next(&readings), Event::Instance(Instance::Down));
@@ -468,6 +490,9 @@ fn the_probe_follows_an_instance_up_and_down() {
 
 #[test]
 fn a_frozen_postmaster_is_silence_though_the_old_session_answers() {
+    if done_as_postgres("a_frozen_postmaster_is_silence_though_the_old_session_answers") {
+        return;
+    }
     let server = Server::started();
     let (_probe, readings) = server.probe(SHORT);
     wait_for(&readings, is_primary);
@@ -482,6 +507,9 @@ fn a_frozen_postmaster_is_silence_though_the_old_session_answers() {
 
 #[test]
 fn death_is_told_at_once_even_while_a_look_hangs() {
+    if done_as_postgres("death_is_told_at_once_even_while_a_look_hangs") {
+        return;
+    }
     let server = Server::started();
     // A look may take longer than this test: what is told of the death does not come from a look.
     let (probe, readings) = server.probe(LIMIT * 10);
@@ -509,6 +537,9 @@ fn death_is_told_at_once_even_while_a_look_hangs() {
 
 #[test]
 fn a_process_that_took_the_number_of_a_dead_postmaster_is_not_one() {
+    if done_as_postgres("a_process_that_took_the_number_of_a_dead_postmaster_is_not_one") {
+        return;
+    }
     let server = Server::new();
     let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
     let pid_file = server.data().join("postmaster.pid");

@@ -11,13 +11,13 @@
 
 use crate::fsm::event::{Event, Instance};
 use crate::pg::connect::{Refusal, Session, Target};
+use crate::pg::process::{self, Process};
 use crate::pg::queries;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::event::{PollFd, PollFlags, poll};
 use std::fs;
-use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -79,7 +79,9 @@ struct Probe {
     session: Option<Session>,
     /// When the next fresh session is due; in the past where the last one got no answer.
     fresh_due: Instant,
-    postmaster: Option<Postmaster>,
+    postmaster: Option<Process>,
+    /// The data directory by its real path, looked up once: a disk that hangs must not hide a death.
+    home: PathBuf,
     deaths: (Sender<()>, Receiver<()>),
     backoff: Duration,
     /// Why the instance was last not readable: logged when it changes.
@@ -94,6 +96,7 @@ impl Probe {
             session: None,
             fresh_due: Instant::now(),
             postmaster: None,
+            home: PathBuf::new(),
             deaths: bounded(1),
             backoff: EAGER,
             told: String::new(),
@@ -101,6 +104,7 @@ impl Probe {
     }
 
     fn run(mut self, inbox: &Receiver<Command>) {
+        self.home = process::home(&self.settings.target.data);
         let mut last = None;
         let mut reported = Instant::now();
         loop {
@@ -155,7 +159,8 @@ impl Probe {
             self.session = None;
             self.fresh_due = Instant::now();
             // Without its postmaster an instance is no longer one, whatever an orphaned session still answers.
-            return if orphans(&self.settings.target.data) {
+            let left = process::scan(&self.home).map_or(true, |pids| !pids.is_empty());
+            return if left {
                 self.tell("the postmaster has ended, but processes of the instance are left");
                 (Instance::Silent, Next::Backoff)
             } else {
@@ -190,7 +195,7 @@ impl Probe {
     fn ask(&mut self) -> Result<Instance, Refusal> {
         let now = Instant::now();
         let end = now + self.settings.timeout;
-        let stopped = self.postmaster.as_ref().is_some_and(Postmaster::is_stopped);
+        let stopped = self.postmaster.as_ref().is_some_and(Process::is_stopped);
         let fresh = stopped || now >= self.fresh_due || self.session.as_ref().is_none_or(Session::is_closed);
         if fresh {
             match self.open() {
@@ -254,81 +259,30 @@ impl Probe {
 
     /// Whether a postmaster lives. One that is new is watched from now on.
     fn find_postmaster(&mut self) -> bool {
-        if self.postmaster.as_ref().is_some_and(|postmaster| !postmaster.has_ended()) {
+        if self.postmaster.as_ref().is_some_and(Process::alive) {
             return true;
         }
-        self.postmaster = Postmaster::find(&self.settings.target.data);
+        self.postmaster = process::postmaster(&self.home).unwrap_or_default().filter(Process::alive);
         let Some(postmaster) = &self.postmaster else { return false };
         self.session = None;
         self.fresh_due = Instant::now();
         if let Err(error) = watch(postmaster, self.report.clone(), self.deaths.0.clone()) {
-            log::warn!("could not watch process {} for its end: {error}", postmaster.pid.as_raw_nonzero());
+            log::warn!("could not watch process {} for its end: {error}", postmaster.pid);
         }
         true
     }
 }
 
 /// Waits for the end of this postmaster on a thread of its own, which ends with it.
-fn watch(postmaster: &Postmaster, report: Report, deaths: Sender<()>) -> std::io::Result<()> {
-    let pidfd = postmaster.pidfd.try_clone()?;
+fn watch(postmaster: &Process, report: Report, deaths: Sender<()>) -> std::io::Result<()> {
+    let pidfd = postmaster.as_fd().try_clone_to_owned()?;
     std::thread::Builder::new().name("db death".into()).spawn(move || {
-        while !ended(&pidfd, None) {}
+        // Interrupted by a signal: wait on.
+        while !poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).is_ok_and(|count| count > 0) {}
         report(Event::Died);
         let _ = deaths.try_send(());
     })?;
     Ok(())
-}
-
-/// Whether the process has ended; waits for it up to `timeout`, `None`: without end.
-fn ended(pidfd: &OwnedFd, timeout: Option<&Timespec>) -> bool {
-    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    poll(&mut fds, timeout).is_ok_and(|count| count > 0)
-}
-
-struct Postmaster {
-    pid: Pid,
-    pidfd: OwnedFd,
-}
-
-impl Postmaster {
-    /// The process that `postmaster.pid` names, if it is one of this data directory's.
-    fn find(data: &Path) -> Option<Postmaster> {
-        let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
-        let pid = text.lines().next()?.trim().parse::<i32>().ok().filter(|pid| *pid > 0)?;
-        let pid = Pid::from_raw(pid)?;
-        // First the handle, then the look: what is found to be the postmaster is then what the handle means.
-        let pidfd = pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        let postmaster = Postmaster { pid, pidfd };
-        (serves(pid.as_raw_nonzero().get(), data) && !postmaster.has_ended()).then_some(postmaster)
-    }
-
-    fn has_ended(&self) -> bool {
-        ended(&self.pidfd, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))
-    }
-
-    /// Stopped by a signal: worth a fresh session at once, which shows whether it answers.
-    fn is_stopped(&self) -> bool {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid.as_raw_nonzero())).unwrap_or_default();
-        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 't']))
-    }
-}
-
-/// Whether this process is PostgreSQL's, in this data directory.
-fn serves(pid: i32, data: &Path) -> bool {
-    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
-    let program = link("exe");
-    let program = program.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    // An upgraded package leaves "postgres (deleted)".
-    (program == "postgres" || program.starts_with("postgres "))
-        && fs::canonicalize(data).is_ok_and(|data| link("cwd") == data)
-}
-
-/// Whether any process of the instance is left.
-fn orphans(data: &Path) -> bool {
-    let Ok(entries) = fs::read_dir("/proc") else { return true };
-    entries.flatten().any(|entry| {
-        entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|pid: i32| serves(pid, data))
-    })
 }
 
 /// The state that the postmaster notes in line 8 of its file: `starting`, `stopping`, `ready`, or `standby` where a
