@@ -6,9 +6,6 @@ use crate::world::{Ev, NAMES, Run, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
-/// Whether also the answer of a promotion can be lost.
-const LOSES_PROMOTE: bool = false;
-
 /// A job under way.
 pub struct Running {
     pub id: JobId,
@@ -149,8 +146,7 @@ impl World {
     fn answer(&mut self, s: usize, id: JobId, outcome: Outcome) {
         let again = self.procs[s].answered.as_ref().is_some_and(|(last, _)| *last == id);
         self.procs[s].answered = Some((id, outcome.clone()));
-        let promoted = matches!(outcome, Outcome::Promoted(_)) && !LOSES_PROMOTE;
-        self.procs[s].answer_lost = !again && !promoted && self.healed.is_none() && self.rng.chance(10);
+        self.procs[s].answer_lost = !again && self.healed.is_none() && self.rng.chance(10);
         if self.procs[s].answer_lost {
             note!(self, "{}: the answer of job {} is lost", NAMES[s], id.0);
             return;
