@@ -95,11 +95,11 @@ pub enum Ev {
     Operator,
 }
 
-/// An entry of the queue.
+/// An entry of the queue; small, since the queue moves it about.
 struct Due {
     at: u64,
     seq: u64,
-    ev: Ev,
+    ev: Box<Ev>,
 }
 
 impl PartialEq for Due {
@@ -373,7 +373,7 @@ impl World {
     /// Lets something come in `ms` milliseconds.
     pub fn after(&mut self, ms: u64, ev: Ev) {
         self.seq += 1;
-        self.queue.push(Due { at: self.t + ms, seq: self.seq, ev });
+        self.queue.push(Due { at: self.t + ms, seq: self.seq, ev: Box::new(ev) });
     }
 
     /// Adds a line to the transcript.
@@ -395,7 +395,7 @@ impl World {
             let Some(due) = self.queue.pop() else { break };
             self.t = due.at;
             self.steps += 1;
-            self.perform(due.ev);
+            self.perform(*due.ev);
             self.check();
             if self.finished() {
                 break;
