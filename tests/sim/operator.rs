@@ -5,6 +5,9 @@ use crate::world::*;
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
+/// Whether a mirrored primary whose data directory was exchanged must hand over to its standby.
+const EXCHANGED_PRIMARY_HANDS_OVER: bool = false;
+
 /// What the operator knows and is about to do.
 #[derive(Default)]
 pub struct Operator {
@@ -192,7 +195,10 @@ impl World {
         let views = [self.view_of(0), self.view_of(1)];
         for s in 0..2 {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
-            if self.op.restored[s] && may_hold && self.hosts[s].run != Run::Primary {
+            let other_can = EXCHANGED_PRIMARY_HANDS_OVER
+                && views[s].is_some_and(|v| v.mode == Mode::Mirrored)
+                && !self.op.restored[1 - s];
+            if self.op.restored[s] && may_hold && !other_can && self.hosts[s].run != Run::Primary {
                 let waited = self.t > self.healed.unwrap_or(0) + 60_000;
                 self.op.beyond_help |= waited;
             }
