@@ -483,8 +483,12 @@ impl World {
             Core::Node(node) => node.step(now, event),
             Core::Arbiter(arbiter) => arbiter.step(now, event),
         };
+        let epoch = self.procs[m].epoch;
         for action in actions {
-            self.act(m, action);
+            // An `Exit`, or a violation of the contract, ends it.
+            if self.procs[m].epoch == epoch {
+                self.act(m, action);
+            }
         }
     }
 
@@ -558,6 +562,7 @@ impl World {
         let process = &mut self.procs[m];
         process.epoch = epoch;
         process.writing = false;
+        process.writes.clear();
         process.exited = false;
         process.watch = false;
         process.paused = false;
