@@ -10,6 +10,7 @@
 //! starting or stopping its `postmaster.pid` is read instead of asking it.
 
 use crate::fsm::event::{Event, Instance};
+use crate::messages::{self, Tell};
 use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::process::{self, Process};
 use crate::pg::queries;
@@ -86,6 +87,8 @@ struct Probe {
     backoff: Duration,
     /// Why the instance was last not readable: logged when it changes.
     told: String,
+    /// Why the last fresh session was refused while the old one goes on; empty where it was not.
+    refused: String,
 }
 
 impl Probe {
@@ -100,6 +103,7 @@ impl Probe {
             deaths: bounded(1),
             backoff: EAGER,
             told: String::new(),
+            refused: String::new(),
         }
     }
 
@@ -161,7 +165,7 @@ impl Probe {
             // Without its postmaster an instance is no longer one, whatever an orphaned session still answers.
             let left = process::scan(&self.home).map_or(true, |pids| !pids.is_empty());
             return if left {
-                self.tell("the postmaster has ended, but processes of the instance are left");
+                self.tell("could not look at the instance: its postmaster has ended, but processes of it are left");
                 (Instance::Silent, Next::Backoff)
             } else {
                 (Instance::Down, Next::Regular)
@@ -174,12 +178,12 @@ impl Probe {
         }
         match self.ask() {
             Ok(reading) => {
-                self.tell("");
+                self.tell(&self.refused.clone());
                 (reading, Next::Regular)
             }
             Err(refusal) => {
                 if refusal != Refusal::Starting {
-                    self.tell(&refusal.to_string());
+                    self.tell(&format!("could not look at the instance: {refusal}"));
                 }
                 match refusal {
                     Refusal::Starting => (Instance::Starting, Next::Backoff),
@@ -200,7 +204,9 @@ impl Probe {
         if fresh {
             match self.open() {
                 // The old one still serves where there is no room for another.
-                Err(Refusal::Closed(_) | Refusal::NotRunning) if self.session.is_some() => {}
+                Err(refusal @ (Refusal::Closed(_) | Refusal::NotRunning)) if self.session.is_some() => {
+                    self.refused = format!("the instance lets no new session in, the old one still answers: {refusal}");
+                }
                 Err(refusal) => return Err(refusal),
                 Ok(()) => {}
             }
@@ -221,6 +227,7 @@ impl Probe {
         match Session::open(target, *timeout, "the instance probe") {
             Ok(session) => {
                 self.session = Some(session);
+                self.refused.clear();
                 self.fresh_due = Instant::now() + *interval + *timeout;
                 Ok(())
             }
@@ -249,7 +256,7 @@ impl Probe {
     fn tell(&mut self, why: &str) {
         if self.told != why {
             if !why.is_empty() {
-                log::warn!("could not look at the instance: {why}");
+                messages::tell(&Tell::Probe(why.to_owned()));
             }
             why.clone_into(&mut self.told);
         }
@@ -267,7 +274,8 @@ impl Probe {
         self.session = None;
         self.fresh_due = Instant::now();
         if let Err(error) = watch(postmaster, self.report.clone(), self.deaths.0.clone()) {
-            log::warn!("could not watch process {} for its end: {error}", postmaster.pid);
+            let pid = postmaster.pid;
+            messages::tell(&Tell::Probe(format!("could not watch process {pid} for its end: {error}")));
         }
         true
     }

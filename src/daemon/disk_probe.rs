@@ -11,6 +11,7 @@
 //! and a shortage of memory or of file descriptors, which is no disk's.
 
 use crate::fsm::event::Disk;
+use crate::messages::{self, Tell};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
@@ -98,6 +99,8 @@ struct Worker {
     /// It hung in an earlier round already, and is not waited for again.
     late: bool,
     failed: Option<String>,
+    /// What is told, but is no failure of the disk: it is full, or this process has no room.
+    full: Option<String>,
 }
 
 struct Probe {
@@ -145,7 +148,8 @@ impl Probe {
                 Some((place.clone(), why?))
             })
             .collect();
-        self.tell(&failed);
+        let full = self.workers.iter().filter_map(|(place, worker)| Some((place.clone(), worker.full.clone()?)));
+        self.tell(&failed.iter().cloned().chain(full).collect::<Vec<_>>());
         let first = |wanted: fn(&Place) -> bool| {
             let found = failed.iter().find(|(place, _)| wanted(place));
             found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.name()))
@@ -162,10 +166,14 @@ impl Probe {
             if !self.workers.contains_key(place) {
                 match hire(place.clone(), &self.settings.data, self.answers.0.clone()) {
                     Ok(orders) => {
-                        self.workers.insert(place.clone(), Worker { orders, busy: false, late: false, failed: None });
+                        self.workers.insert(
+                            place.clone(),
+                            Worker { orders, busy: false, late: false, failed: None, full: None },
+                        );
                     }
                     Err(error) => {
-                        log::warn!("could not start a thread to look at \"{}\": {error}", path.display());
+                        let what = format!("could not start a thread to look at \"{}\": {error}", path.display());
+                        messages::tell(&Tell::Probe(what));
                         continue;
                     }
                 }
@@ -184,7 +192,9 @@ impl Probe {
             let Ok(answer) = self.answers.1.recv_deadline(end) else { break };
             if let Some(worker) = self.workers.get_mut(&answer.place) {
                 (worker.busy, worker.late) = (false, false);
-                worker.failed = answer.result.err().filter(counts).map(|error| error.to_string());
+                let error = answer.result.err();
+                worker.full = error.as_ref().filter(|error| !counts(error)).map(ToString::to_string);
+                worker.failed = error.filter(counts).map(|error| error.to_string());
             }
             if let Some(places) = answer.places {
                 self.places = places;
@@ -200,11 +210,11 @@ impl Probe {
         let now: BTreeMap<Place, String> = failed.iter().cloned().collect();
         for (place, why) in now.iter().filter(|(place, why)| self.told.get(place) != Some(why)) {
             let path = self.places.get(place).unwrap_or(&self.settings.data);
-            log::warn!(
+            messages::tell(&Tell::Probe(format!(
                 "could not write, sync and read back a file in \"{}\" ({}): {why}",
                 path.display(),
                 place.name()
-            );
+            )));
         }
         self.told = now;
     }

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir, Job, Outcome};
 use crate::fsm::types::{Lsn, Timeline};
+use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::{Session, Target};
 use crate::pg::follow::{self, Upstream};
@@ -120,7 +121,8 @@ impl Jobs {
         }
         wait_for_orphans(place, cancel)?;
         for (file, pid) in process::remove_stale_locks(place)? {
-            log::info!("removed stale file \"{}\": process {pid} is no part of the instance", file.display());
+            let what = format!("removed stale file \"{}\": process {pid} is no part of the instance", file.display());
+            messages::tell(&Tell::Warning(Error::new(what)));
         }
         launch(place, cancel)?;
         Ok(data)
@@ -288,7 +290,7 @@ fn prove(setup: &Setup, name: &str, cancel: &Cancel) -> Result<Lsn> {
         && !cancel.is_set()
         && let Err(why) = names::off(setup, cancel)
     {
-        log::warn!("after a failed proof: {why}");
+        messages::tell(&Tell::Warning(why));
     }
     proved
 }

@@ -151,5 +151,8 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
 }
 
 fn noise(cause: snow::Error) -> Error {
-    Error::new(format!("could not authenticate: {cause}"))
+    match cause {
+        snow::Error::Decrypt => Error::new("could not authenticate: its mc.key is not the same as this server's"),
+        cause => Error::new(format!("could not authenticate: {cause}")),
+    }
 }
