@@ -7,7 +7,9 @@
 use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
 use super::observe::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
-use super::types::{DataId, Durable, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View};
+use super::types::{
+    DataId, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View,
+};
 use super::work::{HandOver, Work};
 
 /// One server's decision core.
@@ -158,7 +160,12 @@ impl Node {
             self.system = durable.ledger.system;
         }
         if let StartedBy::Operator { instance, failover } = boot.by {
-            self.failover_asked = Some(failover.unwrap_or(false));
+            self.own.founding = true;
+            self.failover_asked = failover;
+            // Off unless asked for; but where the other server's controller runs, its setting is the pair's.
+            if failover.is_none() {
+                self.notes.failover = Failover::default();
+            }
             self.notes.wanted |= instance;
         }
         self.own.boot(self.now);
@@ -340,12 +347,10 @@ impl Node {
 
     /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
     fn found_pair(&mut self) {
-        let asked = self.failover_asked.is_some() || self.own.founding;
         let Some(data) = self.own.data else { return };
-        if !asked || data.mark != LedgerId(0) || self.own.alien {
+        if !self.own.founding || data.mark != LedgerId(0) || self.own.alien {
             return;
         }
-        self.own.founding = true;
         let detection = self.settings.heartbeat_detection_ms;
         let waited = self.booted_at.is_some_and(|at| self.now.since(at) >= detection);
         let peer_has_none = match &self.peer.heartbeat {

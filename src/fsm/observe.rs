@@ -128,6 +128,7 @@ impl OwnSide {
         self.starting = false;
         self.promoting = false;
         self.freed = false;
+        self.closed = false;
     }
 
     pub fn timeline(&self) -> Timeline {
@@ -143,6 +144,11 @@ impl OwnSide {
             Some(Instance::Standby { received, .. }) => received,
             _ => Lsn(0),
         }
+    }
+
+    /// Whether the standby streams from this primary.
+    pub fn is_followed(&self) -> bool {
+        self.standby_row().is_some_and(|row| row.streaming)
     }
 
     fn standby_row(&self) -> Option<StandbyRow> {
@@ -357,6 +363,7 @@ impl Node {
                 }
             }
             Instance::Silent => {}
+            Instance::Closed if self.own.running != Running::Up || self.work.starts_or_stops() => {}
             Instance::Closed => {
                 self.alive_at(self.now);
                 if !self.own.closed {
@@ -495,7 +502,7 @@ impl Node {
         let known = ledger.data;
         let why = if data.fingerprint != known.fingerprint {
             "its pg_control is another file"
-        } else if data.backup_label {
+        } else if data.backup_label && self.eligible() {
             "a backup_label lies in it"
         } else if data.checkpoint < known.checkpoint {
             "its last checkpoint is older than the one noted"

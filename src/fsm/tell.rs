@@ -319,7 +319,12 @@ impl Node {
         if self.notes.lost_split {
             advice.push("both servers ran alone; this one was stopped: rebuild it from the other".to_owned());
         } else if standing == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some() {
-            advice.push("this server has lost its role: rebuild it from the other server".to_owned());
+            advice.push(if self.notes.handed_over == Lsn(0) {
+                "this server has lost its role: rebuild it from the other server".to_owned()
+            } else {
+                "this server has handed its role over cleanly: it may come back as a standby without a rebuild"
+                    .to_owned()
+            });
         }
         if self.own.left_down {
             advice.push("the instance did not stay up and is left down: see its log, then mc_ctl start".to_owned());
@@ -353,8 +358,14 @@ impl Node {
             (Standing::Alone, Role::Primary) if self.free() => {
                 Progress::Running("running alone as the primary".to_owned())
             }
-            (Standing::Primary, Role::Primary) => Progress::Settled,
-            (Standing::Standby, Role::Standby) => Progress::Settled,
+            (Standing::Primary, Role::Primary) if self.own.is_followed() => Progress::Settled,
+            (Standing::Primary, Role::Primary) => {
+                Progress::Running("running as the primary; commits wait until the standby streams again".to_owned())
+            }
+            (Standing::Standby, Role::Standby) if self.streams() => Progress::Settled,
+            (Standing::Standby, Role::Standby) => {
+                Progress::Running("running as the standby; the primary's WAL does not stream yet".to_owned())
+            }
             (Standing::Outcast, Role::Standby) => {
                 Progress::Running("running as a standby that is not mirrored yet".to_owned())
             }

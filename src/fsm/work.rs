@@ -465,7 +465,7 @@ impl Node {
             self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
         } else if word && runs && !(clean && self.settings.rebuild_auto) && self.told.rebuild_needed != self.view() {
             self.told.rebuild_needed = self.view();
-            self.say(Say::RebuildNeeded);
+            self.say(if clean { Say::Inactivated { clean } } else { Say::RebuildNeeded });
         }
     }
 

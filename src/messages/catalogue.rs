@@ -207,7 +207,7 @@ pub static CATALOGUE: &[Entry] = &[
         "On silence past the retries, each server with failover enabled acts alone.",
         "Set heartbeat_error_action in both ID.conf files: 'switch' where service must go on after the primary's host dies, 'disconnect' where it must go on after the standby's host dies; both never lose acknowledged commits. Or write 'fallback' to accept the risk."),
     e(1105, Notice, "automatic switch and disconnection are off: failures are only reported; mc_ctl enable-failover, or start with -f, lets the controller act",
-        "The controller was started with neither -f nor -F.",
+        "The controller was started with neither -f nor -F, and the other server does not have it enabled either.",
         "Synchronous replication is kept. A failure is reported, and nothing is switched.",
         "mc_ctl enable-failover, once both servers run. -F says off without this notice."),
     e(1106, Notice, "{note}", "A configuration file has something without effect, or worth knowing.", "None.", "As the text says."),
