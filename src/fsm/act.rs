@@ -67,11 +67,10 @@ pub fn act(standing: Standing, data: Data, leave: Leave, being: Being) -> Todo {
         (Primary,          Eligible, Hold, DownPrimary | DownStandby)                      => Todo::Nothing,
         (Primary,          Eligible, _,    PrimaryFree | PrimaryOther)                     => Todo::Name,
         (Primary,          Eligible, _,    PrimaryNamed | StartingPrimary | StartingStandby | StandbyNamed | StandbyFree) => Todo::Nothing,
-        // -- not the directory that the view names: as a standby or not at all ---------------------------------------
+        // -- not the directory that the view names: not as a primary, and not as a standby either, which might satisfy the
+        //    synchronous wait of an old primary that has not learned yet that this server took its role ---------------
         (Alone | Primary,  Foreign,  _,    PrimaryFree | PrimaryNamed | PrimaryOther | StartingPrimary) => Todo::Stop,
-        (Alone | Primary,  Foreign,  _,    DownPrimary)                                    => Todo::Refuse,
-        (Alone | Primary,  Foreign,  Run,  DownStandby)                                    => Todo::StartNamed,
-        (Alone | Primary,  Foreign,  Hold, DownStandby)                                    => Todo::Nothing,
-        (Alone | Primary,  Foreign,  _,    StartingStandby | StandbyNamed | StandbyFree)   => Todo::Nothing,
+        (Alone | Primary,  Foreign,  _,    StartingStandby | StandbyNamed | StandbyFree)   => Todo::Stop,
+        (Alone | Primary,  Foreign,  _,    DownPrimary | DownStandby)                      => Todo::Refuse,
     }
 }

@@ -597,6 +597,11 @@ impl Node {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+        if mirrored && !self.eligible() && self.own.running == Running::Down {
+            // What was mirrored is on the standby alone now.
+            return Own::Failed;
+        }
         let in_role = match self.own_role() {
             Role::Primary => leads,
             Role::Standby => !leads,

@@ -331,9 +331,7 @@ impl Node {
             Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
             Todo::Promote => self.promote(),
             Todo::Rejoin => self.rejoin(standing),
-            Todo::Refuse => {
-                self.refuse("this data directory is not the one that the view names, and would start as a primary")
-            }
+            Todo::Refuse => self.refuse("this data directory is not the one that the view names"),
         }
     }
 
