@@ -26,6 +26,8 @@ mod jobs;
 mod net;
 #[path = "sim/operator.rs"]
 mod operator;
+#[path = "sim/process.rs"]
+mod process;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/setup.rs"]

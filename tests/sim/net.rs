@@ -13,7 +13,13 @@ impl World {
         }
         let times = if self.rng.chance(link.repeat) { 2 } else { 1 };
         for _ in 0..times {
-            let ms = if link.slow > 0 { self.rng.range(1, link.slow) } else { self.time(4, 60) };
+            let ms = if self.rng.chance(link.stale) {
+                self.rng.range(500, 40_000)
+            } else if link.slow > 0 {
+                self.rng.range(1, link.slow)
+            } else {
+                self.time(4, 60)
+            };
             self.after(ms, Ev::Arrive { from, to, message: message.clone() });
         }
     }

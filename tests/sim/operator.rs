@@ -28,7 +28,7 @@ pub struct Operator {
 impl Operator {
     /// A controller says something.
     pub fn told(&mut self, m: usize, say: &Say) {
-        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_)) {
+        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_) | Say::Split { stopped: true, .. }) {
             self.left_down[m] = true;
         }
         if m < 2 && matches!(say, Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_)) {

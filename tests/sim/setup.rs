@@ -134,6 +134,7 @@ pub fn begin(world: &mut World) {
     let loss = if world.rng.chance(300) { world.rng.range(1, 200) } else { 0 };
     let repeat = if world.rng.chance(300) { world.rng.range(1, 200) } else { 0 };
     let slow = if world.rng.chance(200) { world.rng.range(20, 400) } else { 0 };
-    world.links = [[Link { cut: false, loss, repeat, slow }; 3]; 3];
+    let stale = if world.rng.chance(200) { world.rng.range(1, 100) } else { 0 };
+    world.links = [[Link { cut: false, loss, repeat, slow, stale }; 3]; 3];
     faults::plan(world);
 }

@@ -1,0 +1,266 @@
+//! Controller processes: their cores are stepped here, what these order is handed on, and their ledgers are written.
+
+use crate::note;
+use crate::world::*;
+use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
+use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::node::Node;
+use mirroring_controller::fsm::types::*;
+
+impl World {
+    pub fn tick(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) {
+            return;
+        }
+        if self.procs[m].paused {
+            self.procs[m].ticking = false;
+            return;
+        }
+        let late = if self.rng.chance(5) { self.rng.range(0, 300) } else { 0 };
+        let gap = TICK_MS * 1000 / self.procs[m].clock.permille.max(1);
+        self.after(gap.clamp(1, TICK_MS) + late, Ev::Tick { m, epoch });
+        self.feed(m, Event::Tick);
+    }
+
+    /// Gives an event to a process, if it runs, and performs what it orders.
+    pub fn feed(&mut self, m: usize, event: Event) {
+        if !self.runs(m) {
+            return;
+        }
+        if self.procs[m].paused {
+            if self.procs[m].held.len() < 200 {
+                self.procs[m].held.push(event);
+            }
+            return;
+        }
+        self.trace_event(m, &event);
+        let now = self.procs[m].clock.now(self.t);
+        let actions = match &mut self.procs[m].core {
+            Core::None => return,
+            Core::Node(node) => node.step(now, event),
+            Core::Arbiter(arbiter) => arbiter.step(now, event),
+        };
+        let epoch = self.procs[m].epoch;
+        for action in actions {
+            // An `Exit`, or a violation of the contract, ends it.
+            if self.procs[m].epoch == epoch {
+                self.act(m, action);
+            }
+        }
+    }
+
+    fn act(&mut self, m: usize, action: Action) {
+        self.trace_action(m, &action);
+        self.jinx(m, &action);
+        let epoch = self.procs[m].epoch;
+        match action {
+            Action::Send(to, message) => self.send(m, number(to), message),
+            Action::Store(n, durable, why) => {
+                if !why.is_empty() {
+                    let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
+                    self.reach(format!("view: {alone}: {why}"));
+                }
+                self.procs[m].writes.push_back((n, *durable));
+                if self.broken == Broken::AnswersEarly {
+                    let event = Event::Stored(n);
+                    self.after(0, Ev::Local { m, epoch, event });
+                }
+                if !self.procs[m].writing {
+                    self.write_next(m);
+                }
+            }
+            Action::Run(id, job) => {
+                self.reach(format!("job: {}", crate::jobs::name(&job)));
+                self.start_job(m, id, job);
+            }
+            Action::Nudge(id) => self.nudge(m, id),
+            Action::WatchPeer(on) => {
+                let was = self.procs[m].watch;
+                self.procs[m].watch = on;
+                if on && !was {
+                    self.after(10, Ev::ProbePeer { m, epoch });
+                }
+            }
+            Action::Look => self.look(m),
+            Action::Reply(id, reply) => self.replied(m, id, reply),
+            Action::Say(say) => {
+                let text = format!("{say:?}");
+                self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
+                self.op.told(m, &say);
+            }
+            Action::Exit => {
+                self.end_process(m);
+                self.procs[m].exited = true;
+                let ms = self.rng.range(500, 30_000);
+                let instance = self.rng.chance(850);
+                let failover = self.rng.pick(&[None, Some(true)]);
+                self.after(ms, Ev::StartProcess { m, by: StartedBy::Operator { instance, failover } });
+            }
+        }
+    }
+
+    pub fn reach(&mut self, what: String) {
+        *self.reached.entry(what).or_default() += 1;
+    }
+
+    /// Starts a process, if it does not run and its host is up.
+    pub fn start_process(&mut self, m: usize, by: StartedBy) {
+        if self.runs(m)
+            || !self.host_up(m)
+            || self.op.is_rebuilding(m)
+            || (by == StartedBy::Watcher && self.procs[m].exited)
+        {
+            return;
+        }
+        let epoch = self.id();
+        let seed = self.rng.next();
+        let process = &mut self.procs[m];
+        process.epoch = epoch;
+        process.writing = false;
+        process.writes.clear();
+        process.exited = false;
+        process.watch = false;
+        process.paused = false;
+        process.held.clear();
+        process.job = None;
+        process.answered = None;
+        process.answer_lost = false;
+        process.ticking = true;
+        if by != StartedBy::Watcher || process.start_id == 0 {
+            process.start_id = seed.rotate_left(17) | 1;
+        }
+        note!(self, "{} starts ({by:?})", NAMES[m]);
+        let process = &mut self.procs[m];
+        let now = process.clock.now(self.t);
+        if m == ARBITER {
+            let pause_ms = self.settings[0].heartbeat_timeout_ms;
+            let settings = ArbiterSettings { pause_ms, seed, durable: process.disk };
+            process.core = Core::Arbiter(Box::new(Arbiter::new(settings, now)));
+        } else {
+            process.core = Core::Node(Box::new(Node::new(Settings { seed, ..self.settings[m].clone() })));
+            let data = (!self.hosts[m].disk_failed).then(|| self.data_dir(m));
+            let process = &self.procs[m];
+            let boot = Boot {
+                by,
+                durable: process.disk,
+                data,
+                name: NAMES[m].to_string(),
+                address: format!("{}:5432", NAMES[m]),
+                start_id: process.start_id,
+                peer_name: self.hosts[m].dir.line.to_string(),
+            };
+            self.feed(m, Event::Boot(Box::new(boot)));
+            for (ms, ev) in [
+                (self.rng.range(1, 50), Ev::ProbeInstance { m, epoch }),
+                (self.rng.range(1, 200), Ev::ProbeDisk { m, epoch }),
+            ] {
+                self.after(ms, ev);
+            }
+        }
+        let ms = self.rng.range(1, 50);
+        self.after(ms, Ev::Tick { m, epoch });
+        self.after(ms + 20, Ev::Knock { m, epoch });
+    }
+
+    /// A process is gone, at once. What its runner did goes on or not; a write under way has happened or not.
+    pub fn end_process(&mut self, m: usize) {
+        if !self.runs(m) {
+            return;
+        }
+        self.procs[m].core = Core::None;
+        self.procs[m].epoch = 0;
+        self.procs[m].paused = false;
+        self.procs[m].held.clear();
+        if self.procs[m].job.is_some() {
+            self.abandon_job(m);
+        }
+        if let Some((_, durable)) = self.procs[m].writes.pop_front()
+            && self.broken != Broken::AnswersEarly
+            && self.rng.chance(500)
+        {
+            self.durable_now(m, durable);
+        }
+        self.procs[m].writes.clear();
+        let forgets = match self.broken {
+            Broken::ForgetsWrite => self.rng.chance(500),
+            Broken::ForgetfulArbiter => m == ARBITER,
+            _ => false,
+        };
+        if forgets && self.procs[m].past.len() > 1 {
+            let process = &mut self.procs[m];
+            let keep = if self.broken == Broken::ForgetfulArbiter { 1 } else { process.past.len() - 1 };
+            process.past.truncate(keep);
+            process.disk = process.past.last().copied();
+            note!(self, "{}'s ledger falls back", NAMES[m]);
+        }
+    }
+
+    fn write_next(&mut self, m: usize) {
+        if self.procs[m].writes.is_empty() {
+            return;
+        }
+        self.procs[m].writing = true;
+        let slow = m != ARBITER && self.hosts[m].ledger_disk_slow;
+        let ms = if slow { self.rng.range(500, 5000) } else { self.time(8, 200) };
+        let epoch = self.procs[m].epoch;
+        self.after(ms, Ev::Written { m, epoch });
+    }
+
+    pub fn written(&mut self, m: usize, epoch: u32) {
+        if !self.alive(m, epoch) {
+            return;
+        }
+        self.procs[m].writing = false;
+        if m != ARBITER && self.hosts[m].ledger_disk_dead {
+            if self.rng.chance(100) && self.broken == Broken::No {
+                let (n, durable) = self.procs[m].writes.pop_front().expect("a write is under way");
+                if self.rng.chance(500) {
+                    self.durable_now(m, durable);
+                }
+                self.feed(m, Event::StoreFailed(n, "No space left on device".to_string()));
+                if self.alive(m, epoch) && !self.procs[m].writing {
+                    self.write_next(m);
+                }
+            } else {
+                self.procs[m].writing = true;
+                self.after(500, Ev::Written { m, epoch });
+            }
+            return;
+        }
+        let Some((n, durable)) = self.procs[m].writes.pop_front() else { return };
+        self.durable_now(m, durable);
+        if self.broken != Broken::AnswersEarly {
+            if self.rng.chance(30) {
+                let ms = self.rng.range(1, 300);
+                self.after(ms, Ev::Local { m, epoch, event: Event::Stored(n) });
+            } else {
+                self.feed(m, Event::Stored(n));
+            }
+        }
+        if self.alive(m, epoch) && !self.procs[m].writing {
+            self.write_next(m);
+        }
+    }
+
+    /// The ledger file has this content now.
+    fn durable_now(&mut self, m: usize, durable: Durable) {
+        if let Some(old) = self.procs[m].disk {
+            self.check_ledger(m, &old.ledger, &durable.ledger);
+        }
+        let (term, view) = (durable.ledger.view.term.0, durable.ledger.view);
+        match self.terms.get(&term) {
+            Some(known) if *known != view => {
+                let known = *known;
+                self.violated(format!("I4: term {term} carries two views: {known:?} and, on {}, {view:?}", NAMES[m]));
+            }
+            Some(_) => {}
+            None => {
+                self.terms.insert(term, view);
+            }
+        }
+        if self.procs[m].disk != Some(durable) {
+            self.procs[m].past.push(durable);
+        }
+        self.procs[m].disk = Some(durable);
+    }
+}
