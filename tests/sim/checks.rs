@@ -29,7 +29,7 @@ impl World {
             let views = (self.view(0), self.view(1));
             self.violated(format!("I1: both hold the right to run alone: {views:?}"));
         }
-        for s in 0..2 {
+        for s in [0, 1] {
             let host = &self.hosts[s];
             let has_all = self.wal.contains(host.dir.pos, self.acked);
             if has_all {

@@ -99,13 +99,13 @@ impl World {
         }
         if self.t > self.op.enabled_at + 20_000 {
             self.op.enabled_at = self.t;
-            for s in 0..2 {
+            for s in [0, 1] {
                 if self.procs[s].disk.is_some_and(|d| !d.notes.failover.enabled) {
                     self.ask(s, Request::Failover(true));
                 }
             }
         }
-        for s in 0..2 {
+        for s in [0, 1] {
             self.look_after(s);
         }
         self.beyond_help();
@@ -193,7 +193,7 @@ impl World {
     /// was put back.
     fn beyond_help(&mut self) {
         let views = [self.view_of(0), self.view_of(1)];
-        for s in 0..2 {
+        for s in [0, 1] {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
             let other_can = EXCHANGED_PRIMARY_HANDS_OVER
                 && views[s].is_some_and(|v| v.mode == Mode::Mirrored)
