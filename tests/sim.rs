@@ -8,6 +8,7 @@
 //! SEED=17 cargo test --test sim seeds -- --nocapture     one seed, with its whole transcript
 //! SEEDS=0..50000 cargo test --test sim seeds             a range of seeds
 //! REACHED=1 cargo test --test sim seeds -- --nocapture   also says how often what the core can do was done
+//! LINES=500, FAILURES=20                               show more of a transcript, go on after a violation
 //! SIM_SECONDS=3600 cargo test --test sim seeds           seeds that nobody has seen yet, for an hour
 //! ```
 //!
@@ -130,6 +131,35 @@ fn seeds() {
     println!("{ran} seeds, {steps} steps, {:.1} s", began.elapsed().as_secs_f64());
     if let Some(seed) = failed.first() {
         panic!("{} of {ran} seeds violate an invariant ({failed:?})\n{}", failed.len(), report(*seed, Broken::No));
+    }
+    if (from, to) == (0, CI_SEEDS) {
+        for what in MUST_REACH {
+            assert!(reached.contains_key(what), "no seed of CI comes to \"{what}\"");
+        }
+    }
+}
+
+/// What the seeds of CI must have met at least once: else a world that has become too kind would go unnoticed.
+const MUST_REACH: [&str; 12] = [
+    "job: Promote",
+    "job: Prove",
+    "job: NamesOff",
+    "job: Start as the other's standby",
+    "job: Stop at once",
+    "say: HandOverFailed",
+    "say: NotEligible",
+    "say: PeerAlive",
+    "say: Split",
+    "say: StandbyStalled",
+    "view: alone: the arbiter consented",
+    "view: alone: the other server consented",
+];
+
+#[test]
+fn a_seed_is_a_run() {
+    for seed in 0..20 {
+        let ((a, _), (b, _)) = (run(seed, Broken::No, false), run(seed, Broken::No, true));
+        assert_eq!((a.steps, a.acks, a.t), (b.steps, b.acks, b.t), "seed {seed}");
     }
 }
 

@@ -59,8 +59,8 @@ pub enum What {
 /// Lays down what goes wrong in this run.
 pub fn plan(world: &mut World) {
     let begin = world.rng.range(1_000, 20_000);
-    let span = world.rng.pick(&[5_000, 5_000, 20_000, 20_000, 40_000, 120_000]);
-    let count = world.rng.range(1, if span > 100_000 { 40 } else { 12 });
+    let span = world.rng.pick(&[5_000, 5_000, 5_000, 20_000, 20_000, 20_000, 20_000, 40_000, 40_000, 100_000]);
+    let count = world.rng.range(1, if span == 100_000 { 40 } else { 12 });
     for s in 0..2 {
         let ms = world.rng.range(5_000, begin + span);
         world.after(ms, Ev::Fault(Fault::Backup(s)));

@@ -421,7 +421,7 @@ impl World {
         let epoch = self.hosts[p].life;
         self.after(back, Ev::WalReply { primary: p, epoch, s, lsn });
         // What is sent is what is flushed at the primary when it is sent.
-        let gap = self.rng.range(5, 40);
+        let gap = self.rng.range(5, 60);
         self.after(ms.max(gap), Ev::Wal { s, session, lsn: tip.lsn });
     }
 

@@ -321,7 +321,7 @@ impl World {
         let hosts = crate::setup::hosts(&mut rng, pos);
         let mut new_process = || crate::setup::process(&mut rng);
         let procs = [new_process(), new_process(), new_process()];
-        let commit_gap = rng.range(10, 60);
+        let commit_gap = rng.range(15, 80);
         let jinx = if rng.chance(600) { rng.pick(&[10, 50, 200]) } else { 0 };
         let restart_after = rng.range(50, 1000);
         let mut world = World {
