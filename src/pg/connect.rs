@@ -108,7 +108,8 @@ struct Live {
 
 impl Session {
     /// Opens a session within `timeout`, which is also its `statement_timeout` and `lock_timeout`. `what` says for what,
-    /// in texts of errors. Tries the Unix socket, then TCP; one that refuses to authenticate us leads to the next.
+    /// in texts of errors. Tries the Unix socket, then TCP; one that is closed to us by `pg_hba.conf` leads to the next.
+    /// A password that does not fit, or a server that is full, is so everywhere, and each attempt is a line in its log.
     ///
     /// # Errors
     ///
@@ -124,12 +125,14 @@ impl Session {
         ways.rotate_left(first);
         let mut refusal = Refusal::NotRunning;
         for (index, way) in ways.iter().enumerate() {
-            match connect(target, way, end.saturating_duration_since(Instant::now()), timeout) {
-                Ok(live) => {
-                    target.way.store((first + index) % count, Ordering::Relaxed);
-                    return Ok(Session { live: Some(live), what: what.to_owned() });
-                }
+            let (answer, elsewhere) = connect(target, way, end.saturating_duration_since(Instant::now()), timeout);
+            if answer.is_ok() || !elsewhere {
+                target.way.store((first + index) % count, Ordering::Relaxed);
+            }
+            match answer {
+                Ok(live) => return Ok(Session { live: Some(live), what: what.to_owned() }),
                 Err(Refusal::NotRunning) => {}
+                Err(closed @ Refusal::Closed(_)) if !elsewhere => return Err(closed),
                 Err(closed @ Refusal::Closed(_)) if refusal == Refusal::NotRunning => refusal = closed,
                 Err(Refusal::Closed(_)) => {}
                 Err(other) if refusal == Refusal::NotRunning => return Err(other),
@@ -264,11 +267,12 @@ impl Ways {
 
 // ------------------------------------------------------------------------------------------------------------ connect
 
-fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -> Result<Live, Refusal> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Refusal::Other(format!("could not prepare a session: {error}")))?;
+/// The session, or why there is none and whether another way may lead further.
+fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -> (Result<Live, Refusal>, bool) {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return (Err(Refusal::Other(format!("could not prepare a session: {error}"))), true),
+    };
     let config = config(target, way, timeout);
     let opened = runtime.block_on(async {
         tokio::time::timeout(remaining, async {
@@ -282,14 +286,16 @@ fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -
         .await
     });
     match opened {
-        Ok(Ok(client)) => Ok(Live { runtime, client }),
+        Ok(Ok(client)) => (Ok(Live { runtime, client }), false),
         Ok(Err(error)) => {
             runtime.shutdown_background();
-            Err(classify(&error, "could not connect to instance"))
+            // Which lines of pg_hba.conf apply depends on the way; a password, the role and the server do not.
+            let elsewhere = error.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+            (Err(classify(&error, "could not connect to instance")), elsewhere)
         }
         Err(_) => {
             runtime.shutdown_background();
-            Err(Refusal::Silent)
+            (Err(Refusal::Silent), true)
         }
     }
 }
