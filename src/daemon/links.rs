@@ -247,7 +247,7 @@ impl Dialler {
                     self.say_down(&peer, format!("no answer from {}:{}", peer.address.0, peer.address.1));
                 }
                 Err(DialError::Other(error)) => {
-                    self.say_down(&peer, error.message);
+                    self.say_down(&peer, error.to_string());
                     // A controller that was just killed in the middle of it is soon there again; a wrong key stays.
                     failures += 1;
                     std::thread::sleep(if failures > SHORT_PAUSES { long_pause } else { pause });

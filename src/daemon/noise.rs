@@ -22,6 +22,9 @@ const HELLO_LENGTH: usize = 1024;
 /// Length of an authentication tag.
 const TAG: usize = 16;
 
+/// What is said where the other end has closed the connection.
+const CLOSED: &str = "the other end closed the connection";
+
 /// The sending end, made by the dialler.
 pub struct Writer {
     stream: TcpStream,
@@ -45,7 +48,14 @@ impl Writer {
         let mut message = [0; HANDSHAKE_LENGTH];
         let length = handshake.write_message(&[], &mut message).map_err(noise)?;
         write_frame(&mut stream, &message[..length])?;
-        let answer = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline))?;
+        let answer = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline)).map_err(|error| {
+            match error.message.ends_with(CLOSED) {
+                // Who does not hold the key gets no answer, and so no better reason.
+                true => Error::new("the other end closed the connection instead of authenticating itself")
+                    .hint("if this stays so, its mc.key is not the same as this server's: copy one to the other"),
+                false => error,
+            }
+        })?;
         handshake.read_message(&answer, &mut message).map_err(noise)?;
         let mut writer = Writer { stream, state: handshake.into_transport_mode().map_err(noise)? };
         writer.send(&hello.encode())?;
@@ -141,7 +151,7 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
         }
         stream.set_read_timeout(left).map_err(|cause| failed(&cause))?;
         match stream.read(buffer) {
-            Ok(0) => return Err(failed(&"the other end closed the connection")),
+            Ok(0) => return Err(failed(&CLOSED)),
             Ok(length) => buffer = &mut buffer[length..],
             Err(cause) if matches!(cause.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => (),
             Err(cause) => return Err(failed(&cause)),
