@@ -7,16 +7,27 @@ use crate::daemon::control::{Answer, Call, CallError, Snapshot, call};
 use crate::fsm::event::{Reply, Request};
 use std::time::Duration;
 
-/// How long the controller may take to tell what it knows: it is served from memory.
-const STATUS_LIMIT: Duration = Duration::from_secs(2);
+/// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.
+const STATUS_LIMIT: Duration = Duration::from_millis(170);
+/// The same where something is waited for anyhow.
+const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 /// How much longer than the request's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
 /// "No limit" (`remote_call_timeout = 0`), as a number.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
-/// What the controller knows.
+/// What the controller knows, or within 0.2 s that it does not say so.
+pub(super) fn status(config: &Config) -> Result<Box<Snapshot>, Failure> {
+    snapshot_within(config, STATUS_LIMIT)
+}
+
+/// What the controller knows, for commands that wait for something.
 pub(super) fn snapshot(config: &Config) -> Result<Box<Snapshot>, Failure> {
-    match ask(config, &Call::Status, STATUS_LIMIT)? {
+    snapshot_within(config, PATIENT_LIMIT)
+}
+
+fn snapshot_within(config: &Config, limit: Duration) -> Result<Box<Snapshot>, Failure> {
+    match ask(config, &Call::Status, limit)? {
         Answer::Status(snapshot) => Ok(snapshot),
         other => Err(unexpected(&other)),
     }
@@ -24,7 +35,7 @@ pub(super) fn snapshot(config: &Config) -> Result<Box<Snapshot>, Failure> {
 
 /// Whether a controller answers.
 pub(super) fn is_running(config: &Config) -> Result<bool, Failure> {
-    match ask(config, &Call::Ping, STATUS_LIMIT) {
+    match ask(config, &Call::Ping, PATIENT_LIMIT) {
         Ok(_) => Ok(true),
         Err(failure) if failure.exit == Exit::NotRunning => Ok(false),
         Err(failure) => Err(failure),

@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args) -> Ended {
 }
 
 fn show(args: &Args, config: &Config) -> Result<(), Failure> {
-    let status = Status::new(&*call::snapshot(config)?);
+    let status = Status::new(&*call::status(config)?);
     match args.format {
         Format::Text => {
             print(&status.text(args.arbiter, coloured()));
@@ -45,7 +45,7 @@ fn show(args: &Args, config: &Config) -> Result<(), Failure> {
 
 /// The monitoring-plugin convention: whatever is wrong with the question itself is UNKNOWN, on the one line.
 fn check(args: &Args) -> u8 {
-    let status = args.common.client_config().and_then(|config| call::snapshot(&config));
+    let status = args.common.client_config().and_then(|config| call::status(&config));
     match status {
         Ok(snapshot) => {
             let (line, code) = Status::new(&snapshot).check();
