@@ -8,6 +8,7 @@ pub mod db_probe;
 mod decision;
 pub mod disk_probe;
 pub mod jobs;
+mod launch;
 pub mod links;
 pub mod names;
 mod noise;

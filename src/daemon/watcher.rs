@@ -4,8 +4,10 @@
 //! `mc_ctl start` runs `mc_ctl --watcher`, which runs `mc_ctl --controller`; each reads the other's first line on a pipe
 //! that is the child's standard output: ready, or what kept it from starting. After that the controller's decision
 //! thread writes a byte a second; without one for `agent_alive_timeout` the controller is killed and started anew. A
-//! watcher that is killed takes nothing with it: the controller goes on, unwatched until the next `mc_ctl start`.
+//! watcher that is killed takes nothing with it: the controller finds the pipe broken and becomes the watcher itself, by
+//! replacing its program, and starts a controller anew, which for everybody else is as if it had crashed.
 
+use super::launch::{FirstLine, Found, Launch};
 use super::store::{CONTROLLER_LOCK, Lock, WATCHER_LOCK};
 use super::{now, pidfile};
 use crate::config::Config;
@@ -15,13 +17,12 @@ use crate::messages::{self, Facility, Output as Sink, Tell};
 use crate::pg::bounded::{self, Cancel};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
-use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -42,92 +43,13 @@ const LONGEST_PAUSE_MS: u64 = 10_000;
 /// A controller that has lived this long starts the pauses anew, ms.
 const LIVED_MS: u64 = 60_000;
 
+/// How long messages may take to be written before the program is replaced.
+const FLUSH_LIMIT: Duration = Duration::from_millis(200);
+
 /// How long the configuration may take to be read.
 const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
-/// The first line that a watcher or controller writes.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-enum FirstLine {
-    Ready,
-    Failed { message: String, hint: String },
-}
-
-impl FirstLine {
-    fn write(&self, to: &mut impl Write) {
-        if let Ok(mut line) = serde_json::to_vec(self) {
-            line.push(b'\n');
-            let _ = to.write_all(&line);
-        }
-    }
-
-    fn of(result: &Result<()>) -> FirstLine {
-        match result {
-            Ok(()) => FirstLine::Ready,
-            Err(error) => FirstLine::Failed { message: error.message.clone(), hint: error.hint.clone() },
-        }
-    }
-
-    fn result(self) -> Result<()> {
-        match self {
-            FirstLine::Ready => Ok(()),
-            FirstLine::Failed { message, hint } => Err(Error { message, hint }),
-        }
-    }
-}
-
-// ------------------------------------------------------------------------------------------------------- command line
-
-/// What the hidden arguments say: `--watcher|--controller DIR ID START_ID instance|mc-only|again on|off|keep`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-struct Launch {
-    dir: PathBuf,
-    id: String,
-    start_id: u64,
-    by: StartedBy,
-}
-
-impl Launch {
-    fn arguments(&self) -> [std::ffi::OsString; 5] {
-        let (how, failover) = match self.by {
-            StartedBy::Operator { instance: true, failover } => ("instance", failover),
-            StartedBy::Operator { instance: false, failover } => ("mc-only", failover),
-            StartedBy::Watcher => ("again", None),
-        };
-        let failover = match failover {
-            Some(true) => "on",
-            Some(false) => "off",
-            None => "keep",
-        };
-        let start_id = self.start_id.to_string();
-        [self.dir.clone().into(), self.id.clone().into(), start_id.into(), how.into(), failover.into()]
-    }
-
-    fn parse(arguments: &[std::ffi::OsString]) -> Option<Launch> {
-        let [dir, id, start_id, how, failover] = arguments else { return None };
-        let failover = match failover.to_str()? {
-            "on" => Some(true),
-            "off" => Some(false),
-            "keep" => None,
-            _ => return None,
-        };
-        let by = match how.to_str()? {
-            "instance" => StartedBy::Operator { instance: true, failover },
-            "mc-only" => StartedBy::Operator { instance: false, failover },
-            "again" => StartedBy::Watcher,
-            _ => return None,
-        };
-        Some(Launch { dir: dir.into(), id: id.to_str()?.to_owned(), start_id: start_id.to_str()?.parse().ok()?, by })
-    }
-
-    /// This program, as `as_what`. By its path where that still names it, so that `ps` shows it.
-    fn command(&self, as_what: &str) -> Command {
-        let program = std::env::current_exe().ok().filter(|path| path.exists());
-        let mut command = Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()));
-        command.arg0("mc_ctl").arg(as_what).args(self.arguments());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-        command
-    }
-}
+// ------------------------------------------------------------------------------------------------------------- process
 
 /// Takes over where this process was started as a watcher or controller by [`start_detached`]: returns its exit code
 /// when it ends, `None` in every other process. `main` of `mc_ctl` calls it before it parses the command line.
@@ -145,7 +67,7 @@ pub fn dispatch() -> Option<u8> {
         Err(_) => return Some(1),
     };
     Some(entry(launch, &mut output).unwrap_or_else(|error| {
-        FirstLine::of(&Err(error)).write(&mut output);
+        FirstLine::of(&error).write(&mut output);
         1
     }))
 }
@@ -178,7 +100,8 @@ pub fn random() -> Result<u64> {
 /// # Errors
 /// What kept the controller from starting, in its own words, or nothing heard of it within `limit`.
 pub fn start_detached(config: &Config, by: StartedBy, limit: Duration) -> Result<()> {
-    let launch = Launch { dir: config.dir.clone(), id: config.id.clone(), start_id: random()?, by };
+    let launch =
+        Launch { dir: config.dir.clone(), id: config.id.clone(), start_id: random()?, by, found: Found::default() };
     let mut child = launch
         .command(WATCHER_ARGUMENT)
         .current_dir("/")
@@ -202,7 +125,7 @@ pub fn start_detached(config: &Config, by: StartedBy, limit: Duration) -> Result
             }
         }
     }
-    output.line.unwrap_or(FirstLine::Ready).result()
+    output.line.map_or(Ok(()), FirstLine::result)
 }
 
 /// Ends watcher and controller at once and leaves the instance alone (`mc_ctl stop -e`). False where neither runs.
@@ -210,9 +133,12 @@ pub fn start_detached(config: &Config, by: StartedBy, limit: Duration) -> Result
 /// # Errors
 /// They cannot be ended.
 pub fn kill(run_dir: &Path) -> Result<bool> {
-    let watcher = pidfile::kill(run_dir, pidfile::WATCHER)?;
-    let controller = pidfile::kill(run_dir, pidfile::CONTROLLER)?;
-    Ok(watcher || controller)
+    let mut any = false;
+    // A controller that has just found its watcher ended may have become one, with another controller.
+    while pidfile::kill(run_dir, pidfile::WATCHER)? | pidfile::kill(run_dir, pidfile::CONTROLLER)? {
+        any = true;
+    }
+    Ok(any)
 }
 
 // --------------------------------------------------------------------------------------------------------- controller
@@ -222,7 +148,9 @@ fn control(launch: Launch, output: &mut File) -> Result<u8> {
     let config = load(&launch)?;
     let output =
         output.try_clone().map_err(|cause| Error::new(format!("could not keep the watcher's pipe: {cause}")))?;
-    super::decision::run(config, launch.by, launch.start_id, Alive::Watched(Pulse::new(output)))
+    let (by, start_id) = (launch.by, launch.start_id);
+    let launch = Launch { by: StartedBy::Watcher, found: Found::of(&config), ..launch };
+    super::decision::run(config, by, start_id, Alive::Watched(Pulse::new(output, launch)))
 }
 
 /// After a crash the instance's directories may lie on a disk that has failed: the controller is then needed the more.
@@ -231,7 +159,13 @@ fn load(launch: &Launch) -> Result<Config> {
     let whole =
         bounded::call("read the configuration", LOAD_LIMIT, &Cancel::never(), move || Config::load(&dir, Some(&id)));
     match whole {
-        Err(_) if launch.by == StartedBy::Watcher => Config::load_for_client(&launch.dir, Some(&launch.id)),
+        Err(_) if launch.by == StartedBy::Watcher => {
+            let mut config = Config::load_for_client(&launch.dir, Some(&launch.id))?;
+            let Found { config_file, bin_dir, major_version } = launch.found.clone();
+            let server = &mut config.server;
+            (server.config_file, server.bin_dir, server.major_version) = (config_file, bin_dir, major_version);
+            Ok(config)
+        }
         whole => whole,
     }
 }
@@ -248,14 +182,25 @@ pub enum Alive {
 pub struct Pulse {
     pipe: File,
     last: u64,
+    /// How the next controller is to be started.
+    launch: Launch,
 }
 
 impl Pulse {
-    fn new(pipe: File) -> Pulse {
+    fn new(pipe: File, launch: Launch) -> Pulse {
         // A watcher that is stopped must not stop the controller.
         let _ = rustix::fs::fcntl_getfl(&pipe)
             .and_then(|flags| rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK));
-        Pulse { pipe, last: 0 }
+        Pulse { pipe, last: 0, launch }
+    }
+
+    /// Takes the place of a watcher that was killed. Comes back only where that is not possible; the controller then
+    /// goes on without one.
+    fn replace_watcher(&self) {
+        messages::tell(&Tell::Warning(Error::new("the watcher has ended; the controller starts anew, with a new one")));
+        messages::flush(FLUSH_LIMIT);
+        let cause = self.launch.command(WATCHER_ARGUMENT).stdout(Stdio::null()).current_dir("/").exec();
+        messages::tell(&Tell::Error(Error::new(format!("could not start a watcher: {cause}"))));
     }
 }
 
@@ -263,7 +208,7 @@ impl Alive {
     /// The controller has started.
     pub fn ready(&mut self) {
         if let Alive::Watched(pulse) = self {
-            FirstLine::Ready.write(&mut pulse.pipe);
+            FirstLine::Ready { found: pulse.launch.found.clone() }.write(&mut pulse.pipe);
         }
     }
 
@@ -274,7 +219,9 @@ impl Alive {
             && at.saturating_sub(pulse.last) >= ROUND_MS
         {
             pulse.last = at;
-            let _ = pulse.pipe.write(b".");
+            if pulse.pipe.write(b".").is_err_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+                pulse.replace_watcher();
+            }
         }
     }
 
@@ -396,11 +343,16 @@ impl Watcher {
         let mut first = true;
         loop {
             let started = now().0;
+            let mut found = None;
             let end = self.run_once(&launch, |line| {
                 if first {
                     line.write(output);
                 }
+                if let FirstLine::Ready { found: news } = line {
+                    found = Some(news.clone());
+                }
             });
+            launch.found = found.unwrap_or(launch.found);
             match end {
                 End::Done => return Ok(0),
                 End::NotStarted(error) if first => return Err(error),
@@ -449,11 +401,11 @@ impl Watcher {
                 Heard::Nothing if round_ms > PAUSED_MS => silent_ms = 0,
                 Heard::Nothing => silent_ms += round_ms,
             }
-            if let Some(FirstLine::Ready) = output.line
+            if let Some(ready @ FirstLine::Ready { .. }) = &output.line
                 && !told
             {
                 told = true;
-                started(&FirstLine::Ready);
+                started(ready);
             }
             // Before it is ready it does what may take long on a slow disk, within limits of its own.
             if told && !hung && self.alive_timeout_ms > 0 && silent_ms >= self.alive_timeout_ms {
@@ -468,7 +420,7 @@ impl Watcher {
         match output.line {
             _ if hung => End::Hung(silent_ms),
             Some(FirstLine::Failed { message, hint }) => End::NotStarted(Error { message, hint }),
-            Some(FirstLine::Ready) if status.success() => End::Done,
+            Some(FirstLine::Ready { .. }) if status.success() => End::Done,
             _ => End::Died(status.to_string()),
         }
     }
@@ -476,34 +428,4 @@ impl Watcher {
 
 fn pid(number: u32) -> Option<Pid> {
     i32::try_from(number).ok().and_then(Pid::from_raw)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hidden_arguments_come_back() {
-        for by in [
-            StartedBy::Operator { instance: true, failover: Some(true) },
-            StartedBy::Operator { instance: false, failover: Some(false) },
-            StartedBy::Operator { instance: true, failover: None },
-            StartedBy::Watcher,
-        ] {
-            let launch = Launch { dir: "/mc".into(), id: "nd1".into(), start_id: u64::MAX, by };
-            assert_eq!(Launch::parse(&launch.arguments()), Some(launch));
-        }
-        assert_eq!(Launch::parse(&["/mc".into(), "nd1".into()]), None);
-    }
-
-    #[test]
-    fn first_lines_come_back() {
-        let failed = Error::new("x\n\"y\"").hint("z");
-        for result in [Ok(()), Err(failed)] {
-            let mut bytes = Vec::new();
-            FirstLine::of(&result).write(&mut bytes);
-            assert_eq!(bytes.iter().filter(|byte| **byte == b'\n').count(), 1);
-            assert_eq!(serde_json::from_slice::<FirstLine>(&bytes).unwrap().result(), result);
-        }
-    }
 }
