@@ -104,8 +104,11 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
         };
         if late {
             let text = format!("server \"{id}\" was not started within {} s: {waits_for}", limit.as_secs());
-            return Err(Failure::new(Exit::TimedOut, text)
-                .hint("The controller runs and goes on trying; \"mc_ctl status\" shows how far it is."));
+            let mut hints = snapshot.report.advice.clone();
+            let log = config.run_dir().join("log");
+            hints
+                .push(format!("The controller goes on trying; \"mc_ctl status\" and \"{}\" tell more.", log.display()));
+            return Err(Failure::new(Exit::TimedOut, text).hint(hints.join("\nHINT: ")));
         }
         if begin.elapsed() > PATIENCE && *waits_for != said {
             said.clone_from(waits_for);

@@ -341,8 +341,15 @@ fn classify(error: &tokio_postgres::Error, what: &str) -> Refusal {
             _ => Refusal::Other(format!("{what}: {io}")),
         };
     }
-    let text = error.to_string();
+    let mut text = error.to_string();
+    // Its own text says what sort of error it is, the source which one.
+    if let Some(source) = std::error::Error::source(error) {
+        text = format!("{text}: {source}");
+    }
     // What the client itself finds wanting: "password missing", an authentication method that it does not know.
+    if text.contains("password missing") {
+        return Refusal::Closed(format!("{what}: it asks for a password, and db_instance_password is not set"));
+    }
     if text.contains("authentication") || text.contains("invalid configuration") {
         return Refusal::Closed(format!("{what}: {text}"));
     }
