@@ -170,8 +170,9 @@ impl Server {
             interval: Duration::from_millis(50),
             timeout,
             peer: "nd2".into(),
+            tablespaces: db_probe::Tablespaces::default(),
         };
-        (db_probe::spawn(settings, Arc::new(move |event| drop(seen.send(event)))).unwrap(), readings)
+        (db_probe::spawn(settings, Arc::new(move |event, _| drop(seen.send(event)))).unwrap(), readings)
     }
 }
 

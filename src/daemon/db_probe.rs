@@ -16,10 +16,11 @@ use crate::pg::process::{self, Process};
 use crate::pg::queries;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time between two looks while the instance comes up, or goes down.
@@ -36,6 +37,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// The other server's `application_name`.
     pub peer: String,
+    /// Where the names of the tablespaces are put.
+    pub tablespaces: Tablespaces,
 }
 
 /// What the probe is told.
@@ -47,8 +50,11 @@ pub enum Command {
     PeerName(String),
 }
 
-/// Where readings go.
-pub type Report = Arc<dyn Fn(Event) + Send + Sync>;
+/// Where readings go, each with the time at which the look began.
+pub type Report = Arc<dyn Fn(Event, Instant) + Send + Sync>;
+
+/// The names of the tablespaces, by OID, as the last session told them.
+pub type Tablespaces = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// Starts the probe. `report` gets [`Event::Instance`] at least once every interval and time limit, and [`Event::Died`]
 /// as soon as a postmaster that was seen has ended; it must not block. The probe ends when the channel closes.
@@ -112,9 +118,10 @@ impl Probe {
         let mut last = None;
         let mut reported = Instant::now();
         loop {
+            let began = Instant::now();
             let (reading, next) = self.look();
             if last != Some(reading) || reported.elapsed() >= self.settings.interval {
-                (self.report)(Event::Instance(reading));
+                (self.report)(Event::Instance(reading), began);
                 (last, reported) = (Some(reading), Instant::now());
             }
             let wait = self.wait(next);
@@ -225,7 +232,10 @@ impl Probe {
     fn open(&mut self) -> Result<(), Refusal> {
         let Settings { target, interval, timeout, .. } = &self.settings;
         match Session::open(target, *timeout, "the instance probe") {
-            Ok(session) => {
+            Ok(mut session) => {
+                if let Ok(names) = queries::tablespaces(&mut session, *timeout) {
+                    *self.settings.tablespaces.lock().unwrap_or_else(PoisonError::into_inner) = names;
+                }
                 self.session = Some(session);
                 self.refused.clear();
                 self.fresh_due = Instant::now() + *interval + *timeout;
@@ -287,7 +297,7 @@ fn watch(postmaster: &Process, report: Report, deaths: Sender<()>) -> std::io::R
     std::thread::Builder::new().name("db death".into()).spawn(move || {
         // Interrupted by a signal: wait on.
         while !poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).is_ok_and(|count| count > 0) {}
-        report(Event::Died);
+        report(Event::Died, Instant::now());
         let _ = deaths.try_send(());
     })?;
     Ok(())

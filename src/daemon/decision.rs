@@ -18,7 +18,7 @@ use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::pg::connect::Target;
 use crossbeam_channel::{Receiver, Sender};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Names a request that a signal made; those of clients begin at 1.
@@ -88,10 +88,18 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
-    let report = inbox.clone();
     let setup = runner::Setup::new(config, &boot.name);
-    let runner = Runner::start(setup, Box::new(move |event| _ = report.put(event)))?;
-    let probes = start_probes(config, &peer_name, &inbox)?;
+    let job_ended = Arc::new(Mutex::new(Instant::now()));
+    let (report, ended) = (inbox.clone(), job_ended.clone());
+    let runner = Runner::start(
+        setup,
+        Box::new(move |event| {
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+            *ended = Instant::now();
+            report.put(event);
+        }),
+    )?;
+    let probes = start_probes(config, &peer_name, &inbox, job_ended)?;
 
     let started = now();
     let mut node = Node::new(config.settings(random()?));
@@ -175,7 +183,7 @@ struct Probes {
     _disk: Sender<()>,
 }
 
-fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Probes> {
+fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> Result<Probes> {
     let server = &config.server;
     let failed = |cause| Error::new(format!("could not start a probe: {cause}"));
     let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
@@ -184,7 +192,9 @@ fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Probe
         interval: Duration::from_millis(server.db_instance_check_interval_ms),
         timeout: Duration::from_millis(server.db_instance_check_timeout_ms),
         peer: peer_name.to_owned(),
+        tablespaces: db_probe::Tablespaces::default(),
     };
+    let names = settings.tablespaces.clone();
     let disk = disk_probe::Settings {
         data: server.db_instance.clone(),
         interval: Duration::from_millis(server.disk_check_interval_ms),
@@ -192,19 +202,25 @@ fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox) -> Result<Probe
     };
     let interval = Duration::from_millis(server.heartbeat_interval_ms);
     let timeout = Duration::from_millis(server.heartbeat_timeout_ms);
-    let report = reporter(inbox);
+    let report = inbox.clone();
+    let disk_report = disk_reporter(server.tablespace_error_is_failure, names, inbox);
     Ok(Probes {
-        instance: db_probe::spawn(settings, report.clone()).map_err(failed)?,
-        peer: peer_probe::spawn(interval, timeout, move |event| report(event)).map_err(failed)?,
-        _disk: disk_probe::spawn(disk, disk_reporter(server.tablespace_error_is_failure, inbox)).map_err(failed)?,
+        instance: db_probe::spawn(settings, reporter(inbox, job_ended)).map_err(failed)?,
+        peer: peer_probe::spawn(interval, timeout, move |event| _ = report.offer(event)).map_err(failed)?,
+        _disk: disk_probe::spawn(disk, disk_report).map_err(failed)?,
     })
 }
 
 /// With `tablespace_directory_error_action = message` a failed tablespace is a message, once, and no failure.
-fn disk_reporter(tablespaces: bool, inbox: &Inbox) -> impl Fn(disk_probe::Round) + Send + 'static {
+fn disk_reporter(
+    tablespaces: bool,
+    names: db_probe::Tablespaces,
+    inbox: &Inbox,
+) -> impl Fn(disk_probe::Round) + Send + 'static {
     let inbox = inbox.clone();
     let told = std::cell::RefCell::new(Disk::Good);
     move |round| {
+        let round = round.named(&names.lock().unwrap_or_else(PoisonError::into_inner));
         if !tablespaces && *told.borrow() != round.tablespaces {
             if let Disk::Failed(which) = &round.tablespaces {
                 messages::tell(&Tell::Warning(Error::new(format!("the disk of {which} has failed"))));
@@ -215,14 +231,19 @@ fn disk_reporter(tablespaces: bool, inbox: &Inbox) -> impl Fn(disk_probe::Round)
     }
 }
 
-/// Readings may be lost, since the next one replaces them; a death is told once.
-fn reporter(inbox: &Inbox) -> Arc<dyn Fn(Event) + Send + Sync> {
+/// Readings may be lost, since the next one replaces them; a death is told once. A reading that was begun before the last
+/// job ended may say what was before, and is not told after the job's end; the end has the probe look again.
+fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
     let inbox = inbox.clone();
-    Arc::new(move |event| {
-        match event {
-            Event::Died => inbox.put(event),
-            reading => inbox.offer(reading),
-        };
+    Arc::new(move |event, began| {
+        if event == Event::Died {
+            inbox.put(event);
+            return;
+        }
+        let ended = job_ended.lock().unwrap_or_else(PoisonError::into_inner);
+        if began >= *ended {
+            inbox.offer(event);
+        }
     })
 }
 

@@ -45,6 +45,16 @@ pub struct Round {
 }
 
 impl Round {
+    /// With the name of a tablespace in the place of its OID, where `names` has it.
+    pub fn named(mut self, names: &BTreeMap<String, String>) -> Round {
+        if let Disk::Failed(which) = &mut self.tablespaces
+            && let Some(name) = which.strip_prefix(TABLESPACE).and_then(|oid| names.get(oid))
+        {
+            *which = format!("{TABLESPACE}{name}");
+        }
+        self
+    }
+
     /// One word on all disks; with `tablespaces` false (`tablespace_directory_error_action = message`) those count not.
     pub fn fold(self, tablespaces: bool) -> Disk {
         match self.instance {
@@ -67,6 +77,8 @@ pub fn spawn(settings: Settings, report: impl Fn(Round) + Send + 'static) -> io:
     Ok(handle)
 }
 
+const TABLESPACE: &str = "tablespace ";
+
 /// A place, in the order in which failures are named.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Place {
@@ -80,7 +92,7 @@ impl Place {
         match self {
             Place::Data => "data".into(),
             Place::TranLog => "tran_log".into(),
-            Place::Tablespace(oid) => format!("tablespace {oid}"),
+            Place::Tablespace(oid) => format!("{TABLESPACE}{oid}"),
         }
     }
 }
@@ -109,12 +121,20 @@ struct Probe {
     workers: BTreeMap<Place, Worker>,
     answers: (Sender<Answer>, Receiver<Answer>),
     told: BTreeMap<Place, String>,
+    told_full: BTreeMap<Place, String>,
 }
 
 impl Probe {
     fn new(settings: Settings) -> Probe {
         let places = BTreeMap::from([(Place::Data, settings.data.clone())]);
-        Probe { settings, places, workers: BTreeMap::new(), answers: unbounded(), told: BTreeMap::new() }
+        Probe {
+            settings,
+            places,
+            workers: BTreeMap::new(),
+            answers: unbounded(),
+            told: BTreeMap::new(),
+            told_full: BTreeMap::new(),
+        }
     }
 
     fn run(mut self, closed: &Receiver<()>, report: impl Fn(Round)) {
@@ -148,8 +168,8 @@ impl Probe {
                 Some((place.clone(), why?))
             })
             .collect();
-        let full = self.workers.iter().filter_map(|(place, worker)| Some((place.clone(), worker.full.clone()?)));
-        self.tell(&failed.iter().cloned().chain(full).collect::<Vec<_>>());
+        self.tell(&failed);
+        self.tell_full();
         let first = |wanted: fn(&Place) -> bool| {
             let found = failed.iter().find(|(place, _)| wanted(place));
             found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.name()))
@@ -209,14 +229,28 @@ impl Probe {
     fn tell(&mut self, failed: &[(Place, String)]) {
         let now: BTreeMap<Place, String> = failed.iter().cloned().collect();
         for (place, why) in now.iter().filter(|(place, why)| self.told.get(place) != Some(why)) {
-            let path = self.places.get(place).unwrap_or(&self.settings.data);
-            messages::tell(&Tell::Probe(format!(
-                "could not write, sync and read back a file in \"{}\" ({}): {why}",
-                path.display(),
-                place.name()
-            )));
+            let path = self.path(place);
+            let what = format!("could not write, sync and read back a file in \"{path}\" ({}): {why}", place.name());
+            messages::tell(&Tell::Probe(what));
         }
         self.told = now;
+    }
+
+    /// The same for places that are full.
+    fn tell_full(&mut self) {
+        let full = |(place, worker): (&Place, &Worker)| Some((place.clone(), worker.full.clone()?));
+        let now: BTreeMap<Place, String> = self.workers.iter().filter_map(full).collect();
+        for (place, why) in now.iter().filter(|(place, _)| !self.told_full.contains_key(place)) {
+            messages::tell(&Tell::Full { path: self.path(place), place: place.name(), why: why.clone() });
+        }
+        for place in self.told_full.keys().filter(|place| !now.contains_key(place)) {
+            messages::tell(&Tell::NotFull { path: self.path(place), place: place.name() });
+        }
+        self.told_full = now;
+    }
+
+    fn path(&self, place: &Place) -> String {
+        self.places.get(place).unwrap_or(&self.settings.data).display().to_string()
     }
 }
 

@@ -101,7 +101,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1006, Error, "a disk of server \"{server}\" has failed: {what}",
         "Writing, syncing or reading back a small file failed, or did not end within the detection time. \"data\" is the data directory, \"tran_log\" is pg_wal.",
         "As for a failed instance, unless tablespace_directory_error_action says message.",
-        "Look at the disk and the kernel's log. A full disk counts too."),
+        "Look at the disk and the kernel's log. A full disk is no failure: see MCA01121."),
     e(1007, Log, "the disks of server \"{server}\" are well again",
         "The disk check succeeds again.", "Monitoring goes on.", NOTHING),
     e(1008, Warning, "the standby on server \"{server}\" has stopped confirming WAL",
@@ -219,8 +219,9 @@ pub static CATALOGUE: &[Entry] = &[
         "The caller does not hold this cluster's mc.key, or is no member.", "Nothing was answered.",
         "If it is a member: copy mc.key from the other server. If not: find out who it is."),
     e(1110, Warning, "{text}",
-        "The instance refuses the controller's session; the text is the server's.",
-        "This is not taken for a failure of the instance.", "As the text says."),
+        "A look at the instance or at a disk did not succeed; the text has the server's or the system's own words.",
+        "What it means for the server is told by MCA01003, MCA01005 or MCA01006. A session that is refused is no failure.",
+        "As the text says. Where a session is refused: db_instance_username, db_instance_password, target_db, pg_hba.conf, max_connections."),
     e(1111, Log, "request of an operator: {what}", "An mc_ctl command.", "It is carried out or refused; the command tells.", NOTHING),
     e(1112, Log, "{program}: {line}", "Output of a program that the controller has run.", "None.", NOTHING),
     e(1113, Warning, "PostgreSQL {version} may acknowledge commits before synchronous_standby_names takes effect while it starts (accept_startup_race = 'on')",
@@ -236,6 +237,11 @@ pub static CATALOGUE: &[Entry] = &[
     e(1118, Fatal, "{text}", "The controller cannot go on; the text says why.", "It ends. The instance is not touched.", "As the text says; then mc_ctl start."),
     e(1119, Panic, "internal error: {text}", "A mistake in the controller.", "It ends, and its watcher starts it again. The instance is not touched.", "Report it with the messages before this one."),
     e(1120, Warning, "{count} messages are missing in this file", "The disk of the management directory did not take them in time.", "Syslog has them.", "Look at the disk."),
+    e(1121, Warning, "the filesystem of \"{path}\" ({place}) has no room for a small file: {why}",
+        "The disk or a quota is full, or this process may open no more files.",
+        "Nothing is switched: PostgreSQL goes on as long as it can, and the standby's disk most likely fills as well.",
+        "Make room before PostgreSQL stops for want of it; never by deleting files in pg_wal."),
+    e(1122, Log, "the filesystem of \"{path}\" ({place}) has room again", "Space was freed.", "Monitoring goes on.", NOTHING),
 ];
 
 #[cfg(test)]

@@ -136,6 +136,22 @@ pub enum Tell {
     Panic(String),
     /// The log file could not take this many lines.
     MessagesLost(u64),
+    /// There is no room to write a small file, or none in this process; no failure of the disk.
+    Full {
+        /// The directory.
+        path: String,
+        /// As in the status: `data`, `tran_log`, `tablespace NAME`.
+        place: String,
+        /// The system's words.
+        why: String,
+    },
+    /// There is room again.
+    NotFull {
+        /// The directory.
+        path: String,
+        /// As in the status.
+        place: String,
+    },
 }
 
 fn position((timeline, lsn): (Timeline, Lsn)) -> String {
@@ -224,6 +240,8 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Fatal(error) => m(1118, &[&one_line(error)]),
         Tell::Panic(text) => m(1119, &[text]),
         Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
+        Tell::Full { path, place, why } => m(1121, &[path, place, why]),
+        Tell::NotFull { path, place } => m(1122, &[path, place]),
     }
 }
 
@@ -313,6 +331,8 @@ mod tests {
             Tell::Fatal(error()),
             Tell::Panic(s()),
             Tell::MessagesLost(1),
+            Tell::Full { path: s(), place: s(), why: s() },
+            Tell::NotFull { path: s(), place: s() },
         ];
         let messages: Vec<_> = said.iter().map(|x| of_say(x, &NAMES())).chain(told.iter().map(of_tell)).collect();
         for message in &messages {

@@ -2,9 +2,10 @@
 //!
 //! Everything goes through [`Session`], so every question ends within its time limit. It decides nothing.
 
-use super::connect::{Refusal, Session};
+use super::connect::{Refusal, Row, Session};
 use crate::fsm::event::{Instance, Names, StandbyRow};
 use crate::fsm::types::{Lsn, Timeline};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// The `wait_event` of a commit that waits for its standby.
@@ -209,6 +210,17 @@ pub fn standby_rows(session: &mut Session, name: &str, limit: Duration) -> Resul
 pub fn checkpoint(session: &mut Session, limit: Duration) -> Result<(), Refusal> {
     session.query("SET statement_timeout = 0", limit)?;
     session.query("CHECKPOINT", limit).map(drop)
+}
+
+/// The tablespaces that have a directory of their own: OID and name.
+pub fn tablespaces(session: &mut Session, limit: Duration) -> Result<BTreeMap<String, String>, Refusal> {
+    // 16384: FirstNormalObjectId.
+    let rows = session.query("SELECT oid, spcname FROM pg_tablespace WHERE oid >= 16384", limit)?;
+    let pair = |row: Row| {
+        let mut columns = row.into_iter();
+        Some((columns.next()??, columns.next()??))
+    };
+    Ok(rows.into_iter().filter_map(pair).collect())
 }
 
 /// `max_wal_senders`.
