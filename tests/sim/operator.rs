@@ -195,9 +195,7 @@ impl World {
         let views = [self.view_of(0), self.view_of(1)];
         for s in [0, 1] {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
-            let other_can = EXCHANGED_PRIMARY_HANDS_OVER
-                && views[s].is_some_and(|v| v.mode == Mode::Mirrored)
-                && !self.op.restored[1 - s];
+            let other_can = views[s].is_some_and(|v| v.mode == Mode::Mirrored) && !self.op.restored[1 - s];
             if self.op.restored[s] && may_hold && !other_can && self.hosts[s].run != Run::Primary {
                 let waited = self.t > self.healed.unwrap_or(0) + 60_000;
                 self.op.beyond_help |= waited;
