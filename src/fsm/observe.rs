@@ -3,8 +3,8 @@
 //! Nothing here decides. Silence is judged by age, never by an event of its own.
 
 use super::event::{
-    DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, OnSilence, PeerInstance, Role, Say,
-    StandbyRow,
+    Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, OnSilence, PeerInstance,
+    Role, Say, StandbyRow,
 };
 use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
 use super::node::Node;
@@ -348,7 +348,13 @@ impl Node {
                 self.peer.answered_at = Some(self.now);
                 self.peer.instance_refused = 0;
             }
-            PeerInstance::Refused => self.peer.instance_refused += 1,
+            PeerInstance::Refused => {
+                self.peer.instance_refused += 1;
+                // whether the WAL connection has closed too should not wait for the next interval
+                if self.wal_is_open() {
+                    self.out.push(Action::Look);
+                }
+            }
             PeerInstance::Silent => {}
         }
     }
