@@ -176,8 +176,11 @@ fn outage(setup: Setup, style: Style, server: usize, fault: fn(&mut Pair)) -> Ru
 
 fn finish(pair: &Pair, client: Client, server: usize, at: Instant) -> Run {
     let gap = client.longest_gap(at).as_secs_f64();
-    let lost = client.lost_on(pair, server).len();
-    Run { values: vec![gap], lost }
+    let lost = client.lost_on(pair, server);
+    if !lost.is_empty() {
+        eprintln!("lost (id, server that acknowledged, how long ago), {:?} after the fault: {lost:?}", at.elapsed());
+    }
+    Run { values: vec![gap], lost: lost.len() }
 }
 
 fn postmaster() -> Run {

@@ -124,14 +124,15 @@ impl Client {
         self.shared.acks.lock().expect("not poisoned").len()
     }
 
-    /// Stops, and answers the acknowledged rows that this server does not have.
-    pub fn lost_on(&self, pair: &Pair, server: usize) -> Vec<i64> {
+    /// Stops, and answers the acknowledged rows that this server does not have: their ids, which server acknowledged
+    /// them, and how long before now.
+    pub fn lost_on(&self, pair: &Pair, server: usize) -> Vec<(i64, usize, Duration)> {
         self.shared.stop.store(true, SeqCst);
-        sleep(PACE * 3);
+        // before the rows are read, since some may still be acknowledged meanwhile
+        let acks = self.sorted(|a| a.at);
         let there: HashSet<i64> =
             pair.sql(server, "SELECT id FROM written").lines().map(|l| l.parse().expect("a number")).collect();
-        let acks = self.sorted(|a| a.at);
-        acks.iter().map(|a| a.id).filter(|id| !there.contains(id)).collect()
+        acks.iter().filter(|a| !there.contains(&a.id)).map(|a| (a.id, a.server, a.at.elapsed())).collect()
     }
 
     /// Stops, and checks that nothing acknowledged is missing on that server, and that servers acknowledged in these
