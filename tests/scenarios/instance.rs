@@ -1,0 +1,189 @@
+//! As much of a PostgreSQL instance as the stories need: a data directory, a role, and where its log ends.
+
+use mirroring_controller::fsm::event::{ControlState, DataDir, Disk, Instance, Job, Names, Outcome, StandbyRow};
+use mirroring_controller::fsm::types::{LedgerId, Lsn, SystemId, Timeline};
+
+/// A host's instance.
+#[derive(Clone)]
+pub struct Postgres {
+    pub dir: DataDir,
+    pub names: Names,
+    pub lsn: Lsn,
+    /// It runs but does not answer.
+    pub silent: bool,
+    /// It does not start.
+    pub broken: bool,
+    pub disk: Disk,
+    /// Changes with every message on the WAL connection.
+    contact: u64,
+}
+
+/// The other instance, as far as the WAL connection shows it.
+#[derive(Clone, Copy)]
+pub struct Wire {
+    pub streams: bool,
+    pub lsn: Lsn,
+    pub timeline: Timeline,
+}
+
+impl Postgres {
+    /// A primary's data directory, shut down; or its copy, made into a standby's.
+    pub fn new(fingerprint: u64, standby: bool) -> Postgres {
+        let dir = DataDir {
+            system: SystemId(7_000),
+            fingerprint,
+            checkpoint: Lsn(0x0300_0000),
+            checkpoint_timeline: Timeline(1),
+            min_recovery_timeline: Timeline(u32::from(standby)),
+            state: if standby { ControlState::ShutDownInRecovery } else { ControlState::ShutDown },
+            standby_signal: standby,
+            backup_label: false,
+            mark: LedgerId(0),
+            running: false,
+        };
+        Postgres {
+            dir,
+            names: Names::Unset,
+            lsn: Lsn(0x0300_0100),
+            silent: false,
+            broken: false,
+            disk: Disk::Good,
+            contact: 0,
+        }
+    }
+
+    pub fn is_primary(&self) -> bool {
+        self.dir.running && !self.dir.standby_signal
+    }
+
+    pub fn is_standby(&self) -> bool {
+        self.dir.running && self.dir.standby_signal
+    }
+
+    pub fn timeline(&self) -> Timeline {
+        self.dir.checkpoint_timeline.max(self.dir.min_recovery_timeline)
+    }
+
+    /// The postmaster and all its processes are gone; `pg_control` stays as it was.
+    pub fn crash(&mut self) {
+        self.dir.running = false;
+        self.silent = false;
+    }
+
+    /// What one look at it shows. A client commits a little between two looks.
+    pub fn reading(&mut self, wire: Wire) -> Instance {
+        if !self.dir.running {
+            return Instance::Down;
+        }
+        if self.silent {
+            return Instance::Silent;
+        }
+        self.contact += u64::from(wire.streams);
+        if self.is_standby() {
+            self.receive(wire);
+            return Instance::Standby {
+                timeline: self.timeline(),
+                received: self.lsn,
+                replayed: self.lsn,
+                streaming: wire.streams,
+                contact: self.contact,
+            };
+        }
+        self.lsn.0 += 0x30;
+        let row = StandbyRow {
+            streaming: true,
+            sync: self.names == Names::Peer,
+            flushed: if wire.streams { self.lsn } else { wire.lsn },
+            reply: self.contact,
+        };
+        Instance::Primary {
+            timeline: self.timeline(),
+            flushed: self.lsn,
+            names: self.names,
+            waiting: self.names == Names::Peer && !wire.streams,
+            standby: wire.streams.then_some(row),
+        }
+    }
+
+    /// A standby takes what the primary has.
+    pub fn receive(&mut self, wire: Wire) {
+        if wire.streams {
+            self.lsn = wire.lsn;
+            self.dir.min_recovery_timeline = wire.timeline;
+        }
+    }
+
+    /// Does a job; with the other instance's place on the wire.
+    pub fn perform(&mut self, job: &Job, wire: Wire) -> Outcome {
+        let named = |names: &Option<String>| if names.is_some() { Names::Peer } else { Names::Unset };
+        match job {
+            Job::Inspect => return Outcome::Data(self.dir),
+            Job::Mark(id) => {
+                self.dir.mark = *id;
+                return Outcome::Data(self.dir);
+            }
+            Job::Start { .. } if self.broken => return Outcome::Failed("could not start server".to_owned()),
+            Job::Start { names, follow } => {
+                self.names = named(names);
+                let before = self.dir;
+                self.start(follow.is_some());
+                return Outcome::Started(before);
+            }
+            Job::Stop { fast_ms, names } => {
+                if names.is_some() {
+                    self.names = Names::Peer;
+                }
+                self.stop(*fast_ms > 0);
+                return Outcome::Stopped(self.dir);
+            }
+            _ if !self.dir.running => return Outcome::Failed("the instance does not run".to_owned()),
+            Job::NamesOn(_) => self.names = Names::Peer,
+            Job::NamesOff => self.names = Names::Unset,
+            Job::Checkpoint => self.checkpoint(),
+            Job::Promote => {
+                self.dir.standby_signal = false;
+                self.dir.state = ControlState::InProduction;
+                self.dir.checkpoint_timeline = Timeline(self.timeline().0 + 1);
+                self.dir.min_recovery_timeline = Timeline(0);
+                self.checkpoint();
+                return Outcome::Promoted(self.timeline());
+            }
+            Job::Prove(_) => {
+                self.names = Names::Peer;
+                if !wire.streams {
+                    return Outcome::Failed("the standby does not stream".to_owned());
+                }
+                return Outcome::Proved(self.lsn);
+            }
+        }
+        Outcome::Applied
+    }
+
+    fn start(&mut self, follow: bool) {
+        self.dir.standby_signal |= follow;
+        self.dir.running = true;
+        self.dir.backup_label = false;
+        if self.dir.state == ControlState::InProduction {
+            self.checkpoint();
+        }
+        self.dir.state =
+            if self.dir.standby_signal { ControlState::InArchiveRecovery } else { ControlState::InProduction };
+    }
+
+    fn stop(&mut self, fast: bool) {
+        if self.dir.running && fast && !self.silent {
+            self.checkpoint();
+            self.dir.state =
+                if self.dir.standby_signal { ControlState::ShutDownInRecovery } else { ControlState::ShutDown };
+        }
+        self.crash();
+    }
+
+    /// A primary's checkpoint record begins where the log ended; a standby writes none.
+    fn checkpoint(&mut self) {
+        if !self.dir.standby_signal {
+            self.dir.checkpoint = self.lsn;
+            self.lsn.0 += 0x80;
+        }
+    }
+}

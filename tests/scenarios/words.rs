@@ -1,0 +1,112 @@
+//! The notation of the transcripts.
+
+use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say};
+use mirroring_controller::fsm::report::Report;
+use mirroring_controller::fsm::types::{Ledger, Lsn, Mode, Server, View};
+
+/// What the members are called, by number.
+pub const NAMES: [&str; 3] = ["nd1", "nd2", "arb"];
+
+/// `Mirrored(nd1)@3`.
+pub fn view(view: View) -> String {
+    let mode = if view.mode == Mode::Mirrored { "Mirrored" } else { "Degraded" };
+    let forced = if view.forced { " forced" } else { "" };
+    format!("{mode}({})@{}{forced}", NAMES[view.primary.index()], view.term)
+}
+
+/// The view of a ledger, or `none`.
+pub fn ledger(ledger: Option<Ledger>) -> String {
+    ledger.map_or("none".to_owned(), |ledger| view(ledger.view))
+}
+
+/// What is said to the operator.
+pub fn say(say: &Say) -> String {
+    match say {
+        Say::View { from, to, why } => {
+            format!("view: {} -> {}: {why}", from.map_or("none".to_owned(), view), view(*to))
+        }
+        Say::Decided { what, why } => format!("decides: {what}, because {why}"),
+        Say::WouldHave { what, why } => format!("would have decided: {what}, because {why}"),
+        Say::Split { mine, theirs, stopped } => format!(
+            "PANIC: both run alone: this one at timeline {} {}, the other at timeline {} {}; this one {}",
+            mine.0.0,
+            mine.1,
+            theirs.0.0,
+            theirs.1,
+            if *stopped { "is stopped" } else { "goes on" }
+        ),
+        Say::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
+        other => format!("says {other:?}"),
+    }
+}
+
+/// What is ordered of the runner.
+pub fn job(job: &Job) -> String {
+    let named = |names: &Option<String>| names.as_ref().map_or("off".to_owned(), |name| name.clone());
+    match job {
+        Job::Mark(_) => "Mark".to_owned(),
+        Job::Start { names, follow: None } => format!("Start with names {}", named(names)),
+        Job::Start { names, follow: Some(address) } => {
+            format!("Start with names {} as a standby of {address}", named(names))
+        }
+        Job::Stop { fast_ms: 0, names } => format!("Stop immediate, names {}", named(names)),
+        Job::Stop { fast_ms, names } => format!("Stop fast within {fast_ms} ms, names {}", named(names)),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A message by its kind, as scripts name it.
+pub fn kind(message: &Message) -> &'static str {
+    match message {
+        Message::Heartbeat(_) => "heartbeat",
+        Message::Propose { .. } => "propose",
+        Message::Answer { .. } => "answer",
+        Message::Ask { .. } => "ask",
+        Message::Told { .. } => "told",
+    }
+}
+
+/// A message that is worth a line; a heartbeat is only while it offers a hand-over.
+pub fn message(message: &Message) -> Option<String> {
+    Some(match message {
+        Message::Heartbeat(told) if told.take_over && told.shutdown_checkpoint == Lsn(0) => "take over".to_owned(),
+        Message::Heartbeat(told) if told.take_over => format!("take over past {}", told.shutdown_checkpoint),
+        Message::Heartbeat(_) => return None,
+        Message::Propose { base, view: proposed, .. } => {
+            format!("propose {} after {}", view(*proposed), view(base.view))
+        }
+        Message::Answer { ledger: told } => format!("answer {}", ledger(*told)),
+        Message::Ask { request, .. } => format!("ask {request:?}"),
+        Message::Told { reply, .. } => format!("told {reply:?}"),
+    })
+}
+
+/// The reply to an operator.
+pub fn reply(reply: &Reply) -> String {
+    format!("replies {reply:?}")
+}
+
+/// What `mc_ctl status` shows, on one line.
+pub fn report(report: &Report) -> String {
+    let rows = Server::BOTH.map(|server| {
+        let row = &report.servers[server.index()];
+        format!("{} {:?} {:?}", NAMES[server.index()], row.role, row.host)
+    });
+    let advice: String = report.advice.iter().map(|advice| format!("; advice: {advice}")).collect();
+    let view = report.view.map_or("none".to_owned(), view);
+    format!("status: {:?}, {view}, {}, {}, {:?}{advice}", report.word, rows[0], rows[1], report.progress)
+}
+
+/// An operator's request, as scripts write it.
+pub fn request(words: &[&str]) -> Option<Request> {
+    Some(match words {
+        ["switch"] => Request::Switch,
+        ["detach"] => Request::Detach,
+        ["stop"] => Request::Stop { instance: true, all: false },
+        ["stop", "all"] => Request::Stop { instance: true, all: true },
+        ["start"] => Request::Start { failover: None },
+        ["failover", "on"] => Request::Failover(true),
+        ["failover", "off"] => Request::Failover(false),
+        _ => return None,
+    })
+}
