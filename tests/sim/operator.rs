@@ -5,9 +5,6 @@ use crate::world::*;
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
-/// Whether a mirrored primary whose data directory was exchanged must hand over to its standby.
-const EXCHANGED_PRIMARY_HANDS_OVER: bool = true;
-
 /// What the operator knows and is about to do.
 #[derive(Default)]
 pub struct Operator {
