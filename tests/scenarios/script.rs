@@ -3,9 +3,9 @@
 //! - `pair [WORD…]`: first of all. `mirrored`: the pair is led to `Mirrored(nd1)` without a word. `arbiter`; `manual`
 //!   (failover off); `auto` (`rebuild_action`); `halt` (`shutdown_detached_synchronous_standby`); `isolated`
 //!   (`isolated_primary_action = stop`); `switch`, `disconnect`, `fallback` (`heartbeat_error_action`), or `nd2=switch`.
-//! - `start M [-f]`, `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
-//! - `crash M`, `shut-down M` (not by the controller), `silent M`, `answers M`, `break M`
-//!   (it does not start), `mend M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
+//! - `start M [-f] [--mc-only]`, `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
+//! - `crash M`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
+//!   not start), `mend M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
 //! - `tick MS`; `until M TEXT`: until that member has said it, a minute at most.
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
@@ -16,7 +16,7 @@ use crate::instance::Postgres;
 use crate::words::{self, NAMES};
 use crate::world::{World, member};
 use mirroring_controller::fsm::event::{
-    Disk, Event, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
+    Disk, Event, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
 };
 use mirroring_controller::fsm::types::Server;
 
@@ -127,7 +127,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         }
         ["start", name, rest @ ..] => who(name).map(|m| {
             let failover = rest.contains(&"-f").then_some(true);
-            world.start(m, StartedBy::Operator { instance: true, failover });
+            let instance = !rest.contains(&"--mc-only");
+            world.start(m, StartedBy::Operator { instance, failover });
         }),
         ["restart", name] => who(name).map(|m| world.start(m, StartedBy::Watcher)),
         ["kill", name] => who(name).map(|m| world.kill(m)),
@@ -150,7 +151,9 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
     };
     match (*verb, rest) {
         ("crash", []) => world.crash(m),
-        ("shut-down", []) => world.shut_down(m),
+        ("pg_ctl", ["start"]) => world.meddle(m, &Job::Start { names: None, follow: None }),
+        ("pg_ctl", ["stop"]) => world.meddle(m, &Job::Stop { fast_ms: 60_000, names: None }),
+        ("pg_ctl", ["promote"]) => world.meddle(m, &Job::Promote),
         ("silent", []) => world.hosts[m].silent = true,
         ("break", []) => world.hosts[m].broken = true,
         ("mend", []) => world.hosts[m].broken = false,

@@ -388,11 +388,13 @@ impl World {
         self.feed(m, Event::Died);
     }
 
-    /// Somebody shuts the instance down cleanly.
-    pub fn shut_down(&mut self, m: usize) {
+    /// Somebody does to the instance what only the controller should.
+    pub fn meddle(&mut self, m: usize, job: &Job) {
         let wire = self.wire(m);
-        self.hosts[m].perform(&Job::Stop { fast_ms: 1, names: None }, wire);
-        self.feed(m, Event::Died);
+        self.hosts[m].perform(job, wire);
+        if !self.hosts[m].dir.running {
+            self.feed(m, Event::Died);
+        }
     }
 
     /// The data directory is another one: a copy of the other server's where `copied`, else one put back from a backup.
