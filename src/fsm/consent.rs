@@ -86,7 +86,8 @@ impl Node {
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
         self.learn(&base, "told by the other server");
-        self.asked = Some(Asked { base, view, received, at: self.now });
+        let at = self.asked.filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
+        self.asked = Some(Asked { base, view, received, at });
     }
 
     /// Answers the other's proposal, once nothing is under way that the answer depends on.
@@ -95,11 +96,14 @@ impl Node {
         if !self.settled() {
             return;
         }
-        if self.work.busy() && self.now.since(asked.at) < KEEP_ASKED_MS {
+        // A standby that was never asked to promote gives up nothing that a stop, or its own start, could bring back.
+        let follows = self.view().is_some_and(|view| view.is_mirrored(self.other()));
+        let under_way = if follows { self.work.frees() } else { self.work.busy() };
+        if under_way && self.now.since(asked.at) < KEEP_ASKED_MS {
             return;
         }
         self.asked = None;
-        if self.work.busy() || !self.consents(&asked) {
+        if under_way || !self.consents(&asked) {
             let ledger = self.ledger;
             self.send(self.peer_member(), Message::Answer { ledger });
             return;
@@ -139,8 +143,9 @@ impl Node {
     fn gives_up_as_standby(&self) -> bool {
         match self.own.running {
             Running::Down => true,
-            Running::Up | Running::Dead => self.own.is_standby_dir() && !self.own.promoting && !self.own.is_primary(),
-            Running::Unknown => false,
+            Running::Up | Running::Dead | Running::Unknown => {
+                self.own.is_standby_dir() && !self.own.promoting && !self.own.is_primary()
+            }
         }
     }
 
@@ -172,6 +177,11 @@ impl Node {
         if told.system != ledger.system {
             return;
         }
+        if self.notes.lost_split && told.view.is_alone(self.me()) {
+            // The other has given way: the split is over.
+            self.notes.lost_split = false;
+            self.write("");
+        }
         if ledger.view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term != ledger.view.term {
             // Legal while the other's word is older than this view; whether it is fresh is `split`'s to judge.
             if told.view.term < ledger.view.term || self.eligible() {
@@ -192,7 +202,8 @@ impl Node {
             return;
         }
         let Some(heartbeat) = &self.peer.heartbeat else { return };
-        if !ledger.view.forced && !told.view.forced {
+        // The other's older word is legal; a newer one that this server has not consented to never is.
+        if told.view.term < ledger.view.term && !ledger.view.forced && !told.view.forced {
             return;
         }
         let theirs = (heartbeat.timeline, heartbeat.lsn);
@@ -203,8 +214,7 @@ impl Node {
             (true, true) | (false, false) => ledger.view.term < told.view.term,
         };
         let mine = (self.own.timeline(), self.position());
-        if self.told.split != Some(told.view.term) {
-            self.told.split = Some(told.view.term);
+        if !std::mem::replace(&mut self.told.split, true) {
             self.say(Say::Split { mine, theirs, stopped: lost });
         }
         if lost && !self.notes.lost_split {

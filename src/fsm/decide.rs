@@ -57,14 +57,14 @@ pub fn decide(facts: Facts) -> Decision {
     use Peer::*;
     use Policy::*;
     use Standing::{Alone, Outcast, Primary, Standby};
-    use Stream::{Changed, Flows, Stalled, Unnamed};
+    use Stream::{Changed, Exchanged, Flows, Stalled, Unnamed};
 
     let Facts { standing, own, peer, stream, policy } = facts;
     let (intent, needs, why) = match (standing, own, peer, stream, policy) {
         // standing own            peer                         stream             policy           intent      needs     reason
         // -- this server runs alone -----------------------------------------------------------------------------------
         (Alone,   Fit,           Talks,                        Flows,             _)              => (Mirror,     Nothing,  "the standby streams again"),
-        (Alone,   Fit,           Talks,                        Stalled | Changed | Unnamed, _)    => (Rest,       Nothing,  "the standby does not stream yet"),
+        (Alone,   Fit,           Talks,                        Stalled | Changed | Unnamed | Exchanged, _) => (Rest,       Nothing,  "the standby does not stream yet"),
         (Alone,   Fit,           Ill | Offers | Stuck | Quiet | Alive | Lost | Refused | Young | Never, _, _)
                                                                                                   => (Rest,       Nothing,  "this server runs alone"),
         (Alone,   Failed,        _,                            _,                 _)              => (Restart,    Failover, "the instance has failed and no other server may run"),
@@ -82,6 +82,7 @@ pub fn decide(facts: Facts) -> Decision {
         (Primary, Fit | Unfit,   Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
         (Primary, Fit,           Talks | Quiet,                Changed,           _)              => (AskPeer,    Nothing,  "synchronous_standby_names was changed, and commits may not have waited"),
         (Primary, Fit,           Talks | Quiet,                Unnamed,           _)              => (AskPeer,    Nothing,  "another arbiter answers than the one that the view names"),
+        (Primary, Fit,           Talks | Quiet,                Exchanged,         _)              => (AskPeer,    Nothing,  "the standby's data directory is another one than the view leans on"),
         (Primary, Fit,           Talks | Quiet,                Stalled,           _)              => (AskPeer,    Failover, "the standby is connected but does not stream or flush"),
         (Primary, Fit,           Talks | Quiet,                Flows,             _)              => (Rest,       Nothing,  "mirrored"),
         (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),

@@ -80,8 +80,10 @@ fact!(
         Stalled,
         /// `synchronous_standby_names` was found changed.
         Changed,
-        /// The view leans on another arbiter than the one that answers.
+        /// The view leans on another arbiter than the one that answers, or than the one that is configured.
         Unnamed,
+        /// The standby's data directory is another one than the view leans on.
+        Exchanged,
     }
 );
 

@@ -33,6 +33,7 @@ pub struct Node {
     store_seq: u64,
     stored_seq: u64,
     store_failed: Option<Time>,
+    writing_since: Option<Time>,
     held: Vec<(u64, Action)>,
     // what is known of the three
     pub(super) own: OwnSide,
@@ -95,6 +96,7 @@ impl Node {
             store_seq: 0,
             stored_seq: 0,
             store_failed: None,
+            writing_since: None,
             held: Vec::new(),
             hand_over: None,
             next_hand_over: Time(0),
@@ -253,6 +255,7 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         self.store_seq += 1;
         self.store_failed = None;
+        self.writing_since.get_or_insert(self.now);
         let durable = Durable { ledger, notes: self.notes };
         self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
     }
@@ -265,6 +268,12 @@ impl Node {
         ledger.promised = ledger.promised.max(view.term);
         self.proposal = None;
         self.own.left_down = false;
+        self.own.names_changed = false;
+        self.told.split &= view.is_alone(self.settings.me);
+        if view.primary != self.settings.me && !self.own.is_standby_dir() {
+            // Down for good, or until it rejoins: no failure any more.
+            self.own.failed = None;
+        }
         if !view.is_alone(self.settings.me) {
             self.notes.promoted = false;
             self.notes.lost_split = false;
@@ -292,12 +301,18 @@ impl Node {
         if self.settled() { self.out.push(action) } else { self.held.push((self.store_seq, action)) }
     }
 
+    /// Since when something is being written that is not durable yet.
+    pub(super) fn writing_since(&self) -> Option<Time> {
+        self.writing_since
+    }
+
     fn stored(&mut self, seq: u64) {
         if seq <= self.stored_seq || seq > self.store_seq {
             return;
         }
         self.stored_seq = seq;
         if self.settled() {
+            self.writing_since = None;
             self.confirmed = self.ledger.map(|ledger| Durable { ledger, notes: self.notes });
         }
         let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);

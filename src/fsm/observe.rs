@@ -13,6 +13,9 @@ use super::types::{DataId, DataIdentity, Ledger, LedgerId, Lsn, Member, Mode, Te
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
 
+/// How an instance has failed that is silent past the retries.
+pub(super) const SILENT: &str = "does not answer";
+
 /// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Running {
@@ -40,6 +43,8 @@ pub(super) struct OwnSide {
     pub starting: bool,
     /// How it failed, until it is started again.
     pub failed: Option<&'static str>,
+    /// It does not answer, and that has been said.
+    silent: bool,
     pub closed: bool,
     disk_good_at: Time,
     pub disk_bad: String,
@@ -73,6 +78,7 @@ impl OwnSide {
             answered_at: Time(0),
             starting: false,
             failed: None,
+            silent: false,
             closed: false,
             disk_good_at: Time(0),
             disk_bad: String::new(),
@@ -117,6 +123,7 @@ impl OwnSide {
         self.role = None;
         self.starting = true;
         self.failed = None;
+        self.silent = false;
         self.promoting = false;
         self.answered_at = now;
         self.flow_at = now;
@@ -129,6 +136,7 @@ impl OwnSide {
         self.promoting = false;
         self.freed = false;
         self.closed = false;
+        self.silent = false;
     }
 
     pub fn timeline(&self) -> Timeline {
@@ -391,8 +399,10 @@ impl Node {
 
     fn alive_at(&mut self, now: Time) {
         self.own.answered_at = now;
-        if self.own.failed == Some("does not answer") {
+        if self.own.failed == Some(SILENT) {
             self.own.failed = None;
+        }
+        if std::mem::take(&mut self.own.silent) {
             self.say(Say::InstanceWell);
         }
     }
@@ -539,11 +549,15 @@ impl Node {
         if silent
             && self.own.running == Running::Up
             && self.own.failed.is_none()
+            && !self.own.silent
             && !self.work.starts_or_stops()
             && self.settings.on_instance_silence != OnInstanceSilence::None
         {
-            self.say(Say::InstanceFailed { how: "does not answer" });
-            self.own.failed = Some("does not answer");
+            self.own.silent = true;
+            self.say(Say::InstanceFailed { how: SILENT });
+            if self.settings.on_instance_silence == OnInstanceSilence::Failover {
+                self.own.failed = Some(SILENT);
+            }
         }
         if self.own.disk_bad.is_empty() && self.now.since(self.own.disk_good_at) >= self.settings.disk_detection_ms * 2
         {
@@ -597,9 +611,7 @@ impl Node {
     }
 
     fn own_fact(&self) -> Own {
-        let silent = self.own.failed == Some("does not answer");
-        let reported_only = silent && self.settings.on_instance_silence == OnInstanceSilence::Message;
-        if self.own.failed.is_some() && !reported_only || self.own.left_down || !self.own.disk_bad.is_empty() {
+        if self.own.failed.is_some() || self.own.left_down || !self.own.disk_bad.is_empty() {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());
@@ -687,6 +699,9 @@ impl Node {
         if self.arbiter_unnamed() {
             return Stream::Unnamed;
         }
+        if self.standby_exchanged() {
+            return Stream::Exchanged;
+        }
         let stalled = self.now.since(self.own.flow_at) >= self.settings.heartbeat_detection_ms && self.own.is_primary();
         if stalled { Stream::Stalled } else { Stream::Flows }
     }
@@ -707,8 +722,20 @@ impl Node {
             && self.peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.start_id == self.notes.detached)
     }
 
+    /// A standby that was rebuilt or put back while the view stayed is not eligible: it could never take over. Renewing
+    /// the view through R9 names the directory that it has now.
+    fn standby_exchanged(&self) -> bool {
+        let Some(view) = self.view() else { return false };
+        let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
+        view.is_mirrored(self.me())
+            && told.is_some_and(|told| told.view == view && told.data.id != view.data[self.other().index()])
+    }
+
     fn arbiter_unnamed(&self) -> bool {
         let Some(view) = self.view() else { return false };
+        if !self.settings.arbiter {
+            return view.is_mirrored(self.me()) && view.arbiter != LedgerId(0);
+        }
         let heard = self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < self.patience_ms());
         self.settings.arbiter
             && view.is_mirrored(self.me())
@@ -717,8 +744,11 @@ impl Node {
             && self.arbiter.best.id != view.arbiter
     }
 
+    /// A half is safe only under a view that leans on no arbiter, which might still grant the right.
     fn policy(&self) -> Policy {
-        let agreed = self.peer.heartbeat.as_ref().is_some_and(|told| told.on_silence == self.settings.on_silence);
+        let no_arbiter = self.view().is_some_and(|view| view.arbiter == LedgerId(0));
+        let agreed =
+            no_arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.on_silence == self.settings.on_silence);
         match (self.settings.on_silence, self.settings.arbiter) {
             (OnSilence::Arbitration, true) => Policy::Arbiter,
             (OnSilence::Fallback, _) => Policy::Fallback,

@@ -58,7 +58,7 @@ impl Node {
 
     /// Lets the instance be started again; a silent one is stopped first.
     fn restart(&mut self) {
-        if self.own.failed == Some("does not answer") && self.own.running == super::observe::Running::Up {
+        if self.own.failed == Some(super::observe::SILENT) && self.own.running == super::observe::Running::Up {
             if !self.work.busy() {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: 0, names });

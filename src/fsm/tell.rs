@@ -6,7 +6,7 @@ use super::facts::{Peer, Standing};
 use super::node::Node;
 use super::observe::Running;
 use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
-use super::types::{Failover, Ledger, Lsn, Member, SystemId, Term, Time, View};
+use super::types::{Failover, Ledger, Lsn, Member, SystemId, Time, View};
 
 /// What was told last, so that changes are told at once and repeats are not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -21,10 +21,11 @@ pub(super) struct Told {
     pub reason: String,
     pub since: Option<Time>,
     pub mirrored_at: Option<Time>,
-    pub split: Option<Term>,
+    pub split: bool,
     pub inactivated: bool,
     pub rebuild_needed: Option<View>,
     pub refused: Option<&'static str>,
+    pub will_not_start: bool,
     pub waits_since: Option<Time>,
     pub waits_said: Option<Time>,
     pub failover_set: bool,
@@ -56,10 +57,11 @@ impl Told {
             reason: String::new(),
             since: None,
             mirrored_at: None,
-            split: None,
+            split: false,
             inactivated: false,
             rebuild_needed: None,
             refused: None,
+            will_not_start: false,
             waits_since: None,
             waits_said: None,
             failover_set: false,
@@ -99,6 +101,9 @@ impl Node {
             take_over: self.offered_checkpoint(),
             failover: self.notes.failover,
         };
+        if self.is_stuck_writing() {
+            return;
+        }
         let due = self.told.beat_at.is_none_or(|at| self.now.since(at) >= self.settings.heartbeat_interval_ms);
         let changed = self.told.beat.as_ref() != Some(&beat);
         if self.awaits_checkpoint() {
@@ -118,6 +123,12 @@ impl Node {
             self.send(Member::Arbiter, Message::Heartbeat(Box::new(to_arbiter)));
         }
         self.send(self.peer_member(), Message::Heartbeat(Box::new(heartbeat)));
+    }
+
+    /// A member whose ledger cannot be written can neither consent nor act. It falls silent, which is always safe, so that
+    /// the others do what silence allows.
+    fn is_stuck_writing(&self) -> bool {
+        self.writing_since().is_some_and(|at| self.now.since(at) >= self.settings.heartbeat_detection_ms)
     }
 
     /// A planned switch waits for this standby's word that it has received the shutdown checkpoint: look now.
@@ -283,7 +294,7 @@ impl Node {
 
     fn word(&self, servers: &[ServerReport; 2]) -> Word {
         let Some(standing) = self.standing() else { return Word::Unknown };
-        if self.told.split.is_some() && self.told.split_lasts(self) || self.notes.lost_split {
+        if self.told.split && self.told.split_lasts(self) || self.notes.lost_split {
             return Word::SplitBrain;
         }
         if self.hand_over.is_some() || self.proposal.is_some() || self.work.switches() {
@@ -298,12 +309,13 @@ impl Node {
             Standing::Alone | Standing::Outcast if promoted => Word::Switched,
             Standing::Alone | Standing::Outcast => Word::NotSwitchable,
             Standing::Primary | Standing::Standby => {
-                let healthy = servers.iter().all(|row| {
-                    row.host == HostStatus::Normal
-                        && row.processes.as_ref().is_some_and(Vec::is_empty)
-                        && row.disk.as_ref().is_some_and(String::is_empty)
-                        && matches!(row.role, HostRole::Primary | HostRole::Standby)
-                });
+                let healthy = self.both_eligible()
+                    && servers.iter().all(|row| {
+                        row.host == HostStatus::Normal
+                            && row.processes.as_ref().is_some_and(Vec::is_empty)
+                            && row.disk.as_ref().is_some_and(String::is_empty)
+                            && matches!(row.role, HostRole::Primary | HostRole::Standby)
+                    });
                 match (healthy, self.notes.failover.enabled) {
                     (false, _) => Word::NotSwitchable,
                     (true, true) => Word::Switchable,
@@ -311,6 +323,13 @@ impl Node {
                 }
             }
         }
+    }
+
+    /// Whether both data directories are the ones that the view leans on.
+    fn both_eligible(&self) -> bool {
+        let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
+        let named = self.view().map(|view| view.data[self.other().index()]);
+        self.eligible() && told.map(|told| told.data.id) == named
     }
 
     fn advice(&self) -> Vec<String> {
@@ -376,7 +395,7 @@ impl Node {
         }
     }
 
-    fn progress_without_ledger(&self) -> Progress {
+    pub(super) fn progress_without_ledger(&self) -> Progress {
         if self.own_role() == Role::Standby {
             return Progress::Running(
                 "running as a standby that the primary's controller does not know yet".to_owned(),

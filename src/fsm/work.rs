@@ -4,7 +4,7 @@ use super::act::{Todo, act};
 use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say};
 use super::facts::{Being, Data, Leave, Standing};
 use super::node::Node;
-use super::observe::{OwnSide, Running};
+use super::observe::{OwnSide, Running, SILENT};
 use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
@@ -50,6 +50,26 @@ impl Work {
     /// Whether a job is out after which the instance is another than before.
     pub fn starts_or_stops(&self) -> bool {
         matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. }, _)))
+    }
+
+    /// Whether a job is out after which a standby might acknowledge something.
+    pub fn frees(&self) -> bool {
+        match &self.job {
+            None => false,
+            Some((_, job, _)) => match job {
+                Job::Inspect
+                | Job::Mark(_)
+                | Job::Stop { .. }
+                | Job::Checkpoint
+                | Job::Start { names: Some(_), .. } => false,
+                Job::Start { names: None, .. } | Job::NamesOn(_) | Job::NamesOff | Job::Promote | Job::Prove(_) => true,
+            },
+        }
+    }
+
+    /// The checkpoint job, while it is out.
+    fn checkpointing(&self) -> Option<JobId> {
+        self.job.as_ref().filter(|(_, job, _)| *job == Job::Checkpoint).map(|(id, _, _)| *id)
     }
 
     pub fn switches(&self) -> bool {
@@ -155,6 +175,9 @@ impl Node {
                 self.own.down();
                 self.found_data(data);
                 self.own.down();
+                if self.own.failed == Some(SILENT) && self.hand_over.is_none() {
+                    self.own.failed = None;
+                }
             }
             (Job::NamesOff, Outcome::Applied) => {
                 let released = self.own.is_primary();
@@ -252,6 +275,12 @@ impl Node {
         };
         match hand_over.phase {
             Phase::Checkpoint if self.own.failed.is_some() => self.hand_over_goes_on(Phase::Checkpoint),
+            Phase::Checkpoint if self.now.since(hand_over.since) >= hand_over.limit_ms => {
+                self.hand_over_failed("the checkpoint before it did not end in time");
+            }
+            Phase::Checkpoint if !matches!(self.peer_fact(), super::facts::Peer::Talks | super::facts::Peer::Quiet) => {
+                self.hand_over_failed("the standby has failed meanwhile");
+            }
             Phase::Checkpoint if !self.work.busy() => self.run(Job::Checkpoint),
             Phase::Checkpoint => {}
             Phase::Stop if self.own.running == Running::Down => self.offer(),
@@ -285,6 +314,9 @@ impl Node {
     }
 
     pub(super) fn hand_over_failed(&mut self, why: &str) {
+        if let Some(id) = self.work.checkpointing() {
+            self.out.push(Action::Nudge(id));
+        }
         self.hand_over = None;
         self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
         self.own.failed = None;
@@ -349,6 +381,12 @@ impl Node {
         }
         if self.own.failed.is_some() && self.own.running == Running::Down {
             self.own.failed = None;
+        }
+        if let super::report::Progress::Refused(why) = self.progress_without_ledger()
+            && !self.told.will_not_start
+        {
+            self.told.will_not_start = true;
+            self.say(Say::WillNotStart(why));
         }
     }
 
