@@ -15,13 +15,16 @@ pub const ARBITER: usize = 2;
 const LOOK_MS: u64 = 200;
 
 /// What a process runs.
+#[derive(Default)]
 pub enum Core {
+    #[default]
     None,
     Node(Box<Node>),
     Arbiter(Box<Arbiter>),
 }
 
 /// A member's controller, and what is on its disk.
+#[derive(Default)]
 pub struct Process {
     pub core: Core,
     starts: u64,
@@ -85,25 +88,11 @@ fn number(member: Member) -> usize {
 impl World {
     /// Two hosts that were never started under a controller: nd1 with a primary's data directory, nd2 with its copy.
     pub fn new(settings: [Settings; 2]) -> World {
-        let process = || Process {
-            core: Core::None,
-            starts: 0,
-            start_id: 0,
-            disk: None,
-            writes: VecDeque::new(),
-            hold_stores: false,
-            job: None,
-            hold_jobs: false,
-            watches: false,
-            look: false,
-            paused: false,
-            inbox: Vec::new(),
-        };
         World {
             now: Time(1_000_000),
             began: Time(1_000_000),
             settings,
-            procs: std::array::from_fn(|_| process()),
+            procs: Default::default(),
             hosts: [Postgres::new(1, false), Postgres::new(2, true)],
             power: [true; 3],
             links: Default::default(),
@@ -173,13 +162,8 @@ impl World {
 
     /// SIGKILL: what was not written is lost, what was ordered and not done is not done.
     pub fn kill(&mut self, m: usize) {
-        let process = &mut self.procs[m];
-        process.core = Core::None;
-        process.writes.clear();
-        process.job = None;
-        process.inbox.clear();
-        process.watches = false;
-        process.paused = false;
+        let Process { starts, start_id, disk, hold_jobs, hold_stores, .. } = std::mem::take(&mut self.procs[m]);
+        self.procs[m] = Process { starts, start_id, disk, hold_jobs, hold_stores, ..Process::default() };
     }
 
     // ---------------------------------------------------------------------------------------------------------- time
