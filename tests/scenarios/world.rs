@@ -214,7 +214,7 @@ impl World {
 
     /// What the probes of a member see.
     fn look(&mut self, m: usize) {
-        let due = self.now.0 % LOOK_MS == 0;
+        let due = self.now.0.is_multiple_of(LOOK_MS);
         if due {
             for other in 0..3 {
                 if other != m && self.refuses(other, m) {
