@@ -27,7 +27,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Assignment>> {
     let table = DeTable::parse(&quoted).map_err(|error| {
         let line = line_of(error.span().map_or(0, |span| span.start));
         // TOML's messages are several lines where they explain.
-        let what = error.message().lines().collect::<Vec<_>>().join("; ");
+        let mut what = error.message().lines().collect::<Vec<_>>().join("; ");
+        if what == "duplicate key"
+            && let Some(key) = error.span().and_then(|span| quoted.get(span))
+        {
+            what = format!("duplicate key: {key} is set in an earlier line already");
+            return in_line(path, line, what).hint("Take one of the two lines out.");
+        }
         in_line(path, line, what).hint(
             "A line is: key = value, or key = 'value'; a value with a ' in it is put between \", and then each \\ of it \
              is doubled. A comment begins with #.",

@@ -179,7 +179,13 @@ fn management_directory(dir: &Path) -> Result<PathBuf> {
 fn check_run_dir(path: &Path) -> Result<()> {
     match path.metadata() {
         Ok(meta) => perms::check_directory(path, &meta),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => {
+            let dir = path.parent().unwrap_or(path);
+            rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).map_err(|cause| {
+                Error::io("write to management directory", dir, std::io::Error::from(cause))
+                    .hint("It must belong to the user who runs this, as root: chown USER DIRECTORY.")
+            })
+        }
         Err(cause) => Err(Error::io("read the attributes of", path, cause)),
     }
 }

@@ -207,8 +207,7 @@ impl<'a> Values<'a> {
             self.fill(name, word.into(), "default");
         }
         let word = self.text(name);
-        let source = self.source(name).to_string();
-        let line = source.strip_prefix("line ").and_then(|line| line.parse().ok()).unwrap_or(0);
+        let line = self.line(name);
         match word.as_str() {
             "message" => Ok(OnSilence::Message),
             "switch" if !arbiter => Ok(OnSilence::Switch),
@@ -226,12 +225,24 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// The line that sets a key; 0 where none does.
+    fn line(&self, name: &str) -> usize {
+        self.source(name).strip_prefix("line ").and_then(|line| line.parse().ok()).unwrap_or(0)
+    }
+
     /// Version, `postgresql.conf` and programs of the data directory.
     fn find_instance(&mut self, data: &Path) -> Result<u32> {
-        let major_version = instance::major_version(data)?;
+        let major_version = instance::major_version(data).map_err(|error| {
+            let place =
+                format!("db_instance is set in file \"{}\", line {}.", self.path.display(), self.line("db_instance"));
+            let hint = if error.hint.is_empty() { place } else { format!("{} {place}", error.hint) };
+            error.hint(hint)
+        })?;
         match self.optional("config_file") {
             Some(path) if !Path::new(&path).is_file() => {
-                return Err(Error::new(format!("config_file \"{path}\" does not exist or is not a file")));
+                let what = format!("config_file: \"{path}\" does not exist or is not a file");
+                return Err(in_line(self.path, self.line("config_file"), what)
+                    .hint("Name the instance's postgresql.conf, or leave the line out: it is then looked for."));
             }
             Some(_) => {}
             None => {
@@ -240,7 +251,11 @@ impl<'a> Values<'a> {
             }
         }
         let set = self.optional("bin_dir").map(PathBuf::from);
-        let found = instance::find_bin_dir(major_version, set.as_deref())?;
+        let found = instance::find_bin_dir(major_version, set.as_deref()).map_err(|error| match set {
+            Some(_) => in_line(self.path, self.line("bin_dir"), format!("bin_dir: {}", error.message))
+                .hint("Name the directory of the version's programs, or leave the line out: they are then looked for."),
+            None => error,
+        })?;
         if set.is_none() {
             self.fill("bin_dir", found.display().to_string(), "found");
         }
