@@ -8,7 +8,7 @@ use crate::fsm::event::{Reply, Request};
 use std::time::Duration;
 
 /// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.
-const STATUS_LIMIT: Duration = Duration::from_millis(170);
+const STATUS_LIMIT: Duration = Duration::from_millis(150);
 /// The same where something is waited for anyhow.
 const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 /// How much longer than the request's own limit its answer is waited for.

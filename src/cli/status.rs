@@ -45,6 +45,10 @@ fn show(args: &Args, config: &Config) -> Result<(), Failure> {
 
 /// The monitoring-plugin convention: whatever is wrong with the question itself is UNKNOWN, on the one line.
 fn check(args: &Args) -> u8 {
+    if rustix::process::geteuid().is_root() {
+        print("MIRRORING UNKNOWN - mc_ctl cannot be run as root, but as the instance administrator user\n");
+        return Exit::NotRunning as u8;
+    }
     let status = args.common.client_config().and_then(|config| call::status(&config));
     match status {
         Ok(snapshot) => {
