@@ -95,6 +95,8 @@ struct Probe {
     told: String,
     /// Why the last fresh session was refused while the old one goes on; empty where it was not.
     refused: String,
+    /// What went wrong at the last look, where that is told only if it stays so.
+    lost: String,
 }
 
 impl Probe {
@@ -110,6 +112,7 @@ impl Probe {
             backoff: EAGER,
             told: String::new(),
             refused: String::new(),
+            lost: String::new(),
         }
     }
 
@@ -186,11 +189,16 @@ impl Probe {
         match self.ask() {
             Ok(reading) => {
                 self.tell(&self.refused.clone());
+                self.lost.clear();
                 (reading, Next::Regular)
             }
             Err(refusal) => {
-                if refusal != Refusal::Starting {
-                    self.tell(&format!("could not look at the instance: {refusal}"));
+                let why = format!("could not look at the instance: {refusal}");
+                match refusal {
+                    Refusal::Starting => {}
+                    // A session that ends while the instance stops is no news: what comes of it is told by the next look.
+                    Refusal::Other(_) if self.lost != why => self.lost = why,
+                    _ => self.tell(&why),
                 }
                 match refusal {
                     Refusal::Starting => (Instance::Starting, Next::Backoff),
