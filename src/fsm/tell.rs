@@ -339,9 +339,9 @@ impl Node {
             advice.push("both servers ran alone; this one was stopped: rebuild it from the other".to_owned());
         } else if standing == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some() {
             advice.push(if self.notes.handed_over == Lsn(0) {
-                "this server has lost its role: rebuild it from the other server".to_owned()
+                "this server has lost its role: rebuild it from the other server; see \"Recovering a failed server\" in mc_ctl(8)".to_owned()
             } else {
-                "this server has handed its role over cleanly: it may come back as a standby without a rebuild"
+                "this server has handed its role over cleanly: make it the standby; see \"Recovering a failed server\" in mc_ctl(8)"
                     .to_owned()
             });
         }
@@ -389,7 +389,7 @@ impl Node {
                 Progress::Running("running as a standby that is not mirrored yet".to_owned())
             }
             (Standing::Outcast | Standing::Standby, Role::None) if self.rebuild_is_needed() => {
-                Progress::Refused("this server has lost its role to the other one; rebuild it".to_owned())
+                Progress::Refused("the other server has the role of the primary now".to_owned())
             }
             _ => Progress::Waiting("the instance to run in its role".to_owned()),
         }
