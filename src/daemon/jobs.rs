@@ -9,7 +9,7 @@ use crate::fsm::event::{ControlState, DataDir, Job, Outcome};
 use crate::fsm::types::{Lsn, Timeline};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
-use crate::pg::connect::{Session, Target};
+use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, commands, conf, control, process, queries};
 use rustix::process::Signal;
@@ -246,7 +246,7 @@ fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
     // It fails where a promotion has ended since; whether it has is seen below.
     let limit = if asked.is_ok() { PROMOTE } else { QUERY };
     let mut session: Option<Session> = None;
-    let (target, seen) = (setup.target.clone(), cancel.clone());
+    let (target, seen, place) = (setup.target.clone(), cancel.clone(), place.clone());
     let look = move || {
         if !postmaster.alive() {
             return Err(Error::new("could not promote the instance: its postmaster ended"));
@@ -255,6 +255,11 @@ fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
             Some(open) => open,
             None => match Session::open(&target, QUERY, "promote") {
                 Ok(open) => open,
+                Err(Refusal::Closed(_)) => {
+                    // Each try is a line in the server's log.
+                    std::thread::sleep(PAUSE * 10);
+                    return Ok(control::promoted(&place));
+                }
                 Err(_) => return Ok(None),
             },
         };

@@ -3,7 +3,7 @@
 use super::jobs::{PAUSE, QUERY, Setup, hang_up, in_session, value_of};
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
-use crate::pg::connect::Session;
+use crate::pg::connect::{Refusal, Session};
 use crate::pg::{Place, conf, files, process, queries};
 use std::time::Duration;
 
@@ -65,11 +65,12 @@ fn apply(setup: &Setup, name: Option<&str>, cancel: &Cancel) -> Result<()> {
     let wanted = value_of(name);
     let mut last = Ok(Seen::Value(String::new()));
     let look = || {
-        let wanted = wanted.clone();
+        let value = wanted.clone();
         last = in_session(setup, "verify synchronous_standby_names", QUERY * 2, cancel, move |session, _| {
-            see(session, &wanted)
+            see(session, &value)
         });
-        Ok((last == Ok(Seen::Effect)).then_some(()))
+        let done = last == Ok(Seen::Effect) || last.is_err() && wanted.is_empty() && is_closed_standby(setup, cancel);
+        Ok(done.then_some(()))
     };
     if bounded::poll(EFFECT, PAUSE, cancel, look)?.is_some() {
         return Ok(());
@@ -80,6 +81,19 @@ fn apply(setup: &Setup, name: Option<&str>, cancel: &Cancel) -> Result<()> {
         Seen::Value(value) => Err(in_the_way(setup, &wanted, &value, cancel)),
         Seen::Waiters(count) => Err(stuck(&setup.place, count)),
     }
+}
+
+/// Whether it is a standby that lets the controller not in, and nothing overrides our line: nobody waits on a standby, so
+/// a wrong password or a lack of connections is no reason not to promote it.
+fn is_closed_standby(setup: &Setup, cancel: &Cancel) -> bool {
+    let Setup { place, target, .. } = setup.clone();
+    let look = move || {
+        let closed = matches!(Session::open(&target, QUERY, "a look"), Err(Refusal::Closed(_)));
+        let overridden = |found: &conf::Elsewhere| found.wins && !found.value.trim().is_empty();
+        let elsewhere = conf::elsewhere(conf::NAMES, &place.config_file, &place.data);
+        Ok(closed && place.data.join("standby.signal").exists() && !elsewhere.iter().any(overridden))
+    };
+    bounded::call("look whether the standby lets the controller in", QUERY * 2, cancel, look).unwrap_or(false)
 }
 
 /// One look, by a session opened after the reload.

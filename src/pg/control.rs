@@ -39,6 +39,17 @@ pub fn state(place: &Place) -> Result<ControlState> {
     parse(&text).map(|data| data.state).map_err(Error::new)
 }
 
+/// The timeline of an instance that was promoted and lets nobody in: that of the newest history file, which the promotion
+/// has written. `None` while it is in recovery.
+pub fn promoted(place: &Place) -> Option<Timeline> {
+    if place.data.join("standby.signal").exists() || state(place) != Ok(ControlState::InProduction) {
+        return None;
+    }
+    let files = std::fs::read_dir(place.data.join("pg_wal")).ok()?.flatten();
+    let timeline = |name: String| u32::from_str_radix(name.strip_suffix(".history")?, 16).ok();
+    files.filter_map(|file| timeline(file.file_name().into_string().ok()?)).max().map(Timeline)
+}
+
 /// Inode and birth time of `global/pg_control`, which PostgreSQL rewrites in place, in one number; never 0.
 fn fingerprint(data: &Path) -> Result<u64> {
     let missing = |e: rustix::io::Errno| {

@@ -129,7 +129,7 @@ fn too_many_clients() {
 }
 
 /// A password that no longer fits keeps the probe out; that is no failure of the instance, and the message says what it
-/// is.
+/// is. A standby is promoted all the same.
 #[test]
 fn a_password_that_does_not_fit() {
     let pair = Setup::default().conf("db_instance_password = 'wrong'").up();
@@ -150,6 +150,8 @@ fn a_password_that_does_not_fit() {
     std::thread::sleep(s(8));
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     assert!(pair.instance_runs(0) && pair.instance_runs(1));
+    let at = pair.kill_postmaster(0);
+    pair.wait_log(1, at, "MCA00062", s(10));
 }
 
 /// `ALTER SYSTEM` overrides the line that the controller owns: found, and the message names the file.
