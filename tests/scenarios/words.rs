@@ -1,7 +1,7 @@
 //! The notation of the transcripts.
 
 use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say};
-use mirroring_controller::fsm::report::Report;
+use mirroring_controller::fsm::report::{Progress, Report};
 use mirroring_controller::fsm::types::{Ledger, Lsn, Mode, Server, View};
 
 /// What the members are called, by number.
@@ -86,15 +86,20 @@ pub fn reply(reply: &Reply) -> String {
     format!("replies {reply:?}")
 }
 
-/// What `mc_ctl status` shows, on one line.
+/// What `mc_ctl status` shows, on one line and without its sentences: they change more often than the protocol.
 pub fn report(report: &Report) -> String {
     let rows = Server::BOTH.map(|server| {
         let row = &report.servers[server.index()];
         format!("{} {:?} {:?}", NAMES[server.index()], row.role, row.host)
     });
-    let advice: String = report.advice.iter().map(|advice| format!("; advice: {advice}")).collect();
+    let start = match report.progress {
+        Progress::Waiting(_) => "waiting",
+        Progress::Running(_) => "running",
+        Progress::Settled => "settled",
+        Progress::Refused(_) => "refused",
+    };
     let view = report.view.map_or("none".to_owned(), view);
-    format!("status: {:?}, {view}, {}, {}, {:?}{advice}", report.word, rows[0], rows[1], report.progress)
+    format!("status: {:?}, {view}, {}, {}, start {start}", report.word, rows[0], rows[1])
 }
 
 /// An operator's request, as scripts write it.
