@@ -72,7 +72,8 @@ impl Lock {
             Err(cause) if cause.kind() != ErrorKind::AlreadyExists => {
                 return Err(Error::io("create directory", run_dir, cause));
             }
-            _ => (),
+            Ok(()) => sync_directory(run_dir.parent().unwrap_or(Path::new("/")))?,
+            Err(_) => (),
         }
         let path = run_dir.join(name);
         let file = private().write(true).create(true).truncate(false).open(&path);
@@ -122,6 +123,9 @@ pub fn load(run_dir: &Path) -> Result<Loaded> {
         ))
         .hint(REMEDY));
     }
+    // Whoever wrote it may have been killed before it was durable, and what is read here is acted on.
+    file.sync_all().map_err(|cause| Error::io("sync ledger", &path, cause).hint(REMEDY))?;
+    sync_directory(run_dir)?;
     Ok(Loaded { durable: Some(stored.durable), no_birth_time: born.is_none() })
 }
 
