@@ -17,9 +17,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// Reads the data directory, and looks whether one of its processes runs.
 pub fn inspect(place: &Place) -> Result<DataDir> {
+    // First: what is read of an instance that does not run must be what it left.
+    let running = !process::scan(&place.data)?.is_empty();
     let fingerprint = fingerprint(&place.data)?;
     let text = commands::controldata(place).run(LIMIT, None)?;
-    let running = !process::scan(&place.data)?.is_empty();
     let exists = |name: &str| place.data.join(name).symlink_metadata().is_ok();
     let control = parse(&text)
         .map_err(|why| Error::new(format!("could not read the control data of \"{}\": {why}", place.data.display())))?;
