@@ -17,8 +17,11 @@ const EFFECT: Duration = Duration::from_millis(1000);
 pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel) -> Result<()> {
     let file = setup.place.config_file.clone();
     let name = name.map(conf::names_value);
+    let cancelled = cancel.clone();
     bounded::call("write synchronous_standby_names", limit, cancel, move || {
         files::edit(&file, |text| match &name {
+            // Its turn came only after a later order's may have.
+            _ if cancelled.is_set() => text.to_vec(),
             Some(value) => conf::set(text, value),
             None => conf::comment_out(text),
         })?;
