@@ -96,7 +96,7 @@ impl Db {
 
     fn stop(&mut self, fast_ms: u64) -> DataDir {
         match self.perform(Job::Stop { fast_ms, names: None }) {
-            Outcome::Stopped(data) => data,
+            Outcome::Stopped(Some(data)) => data,
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@
 use super::names;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fsm::event::{ControlState, DataDir, Job, Outcome};
+use crate::fsm::event::{DataDir, Job, Outcome};
 use crate::fsm::types::{Lsn, Timeline};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
@@ -61,17 +61,16 @@ impl Setup {
     }
 }
 
-/// Does jobs, and remembers what it saw of the data directory last.
+/// Does jobs.
 #[derive(Debug)]
 pub struct Jobs {
     setup: Setup,
-    seen: Option<DataDir>,
 }
 
 impl Jobs {
-    /// Nothing seen yet.
+    /// For this instance.
     pub fn new(setup: Setup) -> Jobs {
-        Jobs { setup, seen: None }
+        Jobs { setup }
     }
 
     /// Does one job. An error is its [`Outcome::Failed`].
@@ -99,7 +98,6 @@ impl Jobs {
     fn inspect(&mut self, limit: Duration, cancel: &Cancel) -> Result<DataDir> {
         let place = self.setup.place.clone();
         let data = bounded::call("read the data directory", limit, cancel, move || control::inspect(&place))?;
-        self.seen = Some(data);
         Ok(data)
     }
 
@@ -128,7 +126,7 @@ impl Jobs {
         Ok(data)
     }
 
-    fn stop(&mut self, fast_ms: u64, names: Option<&str>, cancel: &Cancel) -> Result<DataDir> {
+    fn stop(&mut self, fast_ms: u64, names: Option<&str>, cancel: &Cancel) -> Result<Option<DataDir>> {
         process::stop(&self.setup.place, Duration::from_millis(fast_ms), cancel)?;
         if let Some(name) = names
             && let Err(error) = names::write(&self.setup, Some(name), FILES_AFTER_STOP, cancel)
@@ -138,12 +136,9 @@ impl Jobs {
                 return Err(error);
             }
         }
-        self.inspect(FILES_AFTER_STOP, cancel).or_else(|error| {
-            cancel.check()?;
-            // The disk does not answer: what was seen last, but for what may have changed since.
-            let seen = self.seen.ok_or(error)?;
-            Ok(DataDir { state: ControlState::Other, running: false, ..seen })
-        })
+        let data = self.inspect(FILES_AFTER_STOP, cancel);
+        cancel.check()?;
+        Ok(data.ok())
     }
 }
 

@@ -143,6 +143,8 @@ impl Node {
     fn gives_up_as_standby(&self) -> bool {
         match self.own.running {
             Running::Down => true,
+            // It cannot be looked at; whatever was started under this view was started as a standby, with the names set.
+            Running::Unknown if self.unreadable() => !self.own.promoting,
             Running::Up | Running::Dead | Running::Unknown => {
                 self.own.is_standby_dir() && !self.own.promoting && !self.own.is_primary()
             }

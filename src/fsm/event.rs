@@ -418,8 +418,8 @@ pub enum Outcome {
     Data(DataDir),
     /// The postmaster lives. The data directory as it was just before.
     Started(DataDir),
-    /// No process is left.
-    Stopped(DataDir),
+    /// No process is left. The data directory, where it can still be read.
+    Stopped(Option<DataDir>),
     /// It is in effect.
     Applied,
     /// The instance takes writes on this timeline.

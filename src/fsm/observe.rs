@@ -3,8 +3,8 @@
 //! Nothing here decides. Silence is judged by age, never by an event of its own.
 
 use super::event::{
-    Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, OnSilence, PeerInstance,
-    Role, Say, StandbyRow,
+    Action, ControlState, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, OnSilence,
+    PeerInstance, Role, Say, StandbyRow,
 };
 use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
 use super::node::Node;
@@ -137,6 +137,14 @@ impl OwnSide {
         self.freed = false;
         self.closed = false;
         self.silent = false;
+    }
+
+    /// Nothing runs, and the data directory cannot be read any more.
+    pub fn lost_sight(&mut self) {
+        if let Some(data) = self.data.as_mut() {
+            data.state = ControlState::Other;
+            data.running = false;
+        }
     }
 
     pub fn timeline(&self) -> Timeline {
@@ -566,8 +574,15 @@ impl Node {
         }
     }
 
+    /// Whether the data directory could not be read since the start, and not for long.
+    pub(super) fn unreadable(&self) -> bool {
+        let since_boot = self.booted_at.map_or(0, |at| self.now.since(at));
+        self.own.data.is_none() && since_boot >= self.settings.disk_detection_ms * 2
+    }
+
     pub(super) fn own_health(&self) -> Health {
         match (self.own.running, self.own.failed, self.own.role) {
+            _ if self.unreadable() => Health::Failed,
             (_, Some(_), _) | (Running::Dead, _, _) => Health::Failed,
             (Running::Unknown, None, _) => Health::Unknown,
             (Running::Down, None, _) if self.own.left_down => Health::Failed,
@@ -611,7 +626,7 @@ impl Node {
     }
 
     fn own_fact(&self) -> Own {
-        if self.own.failed.is_some() || self.own.left_down || !self.own.disk_bad.is_empty() {
+        if self.own.failed.is_some() || self.own.left_down || !self.own.disk_bad.is_empty() || self.unreadable() {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());

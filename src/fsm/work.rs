@@ -173,7 +173,10 @@ impl Node {
             }
             (Job::Stop { .. }, Outcome::Stopped(data)) => {
                 self.own.down();
-                self.found_data(data);
+                match data {
+                    Some(data) => self.found_data(data),
+                    None => self.own.lost_sight(),
+                }
                 self.own.down();
                 if self.own.failed == Some(SILENT) && self.hand_over.is_none() {
                     self.own.failed = None;
@@ -209,10 +212,10 @@ impl Node {
         };
         self.work.retry_at = self.now.plus(RETRY_MS);
         match job {
-            Job::Inspect | Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
+            Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
             Job::Prove(_) => self.proof_failed(),
             Job::Checkpoint => self.hand_over_goes_on(Phase::Checkpoint),
-            Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
+            Job::Inspect | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
             self.work.failure.clone_from(&why);
@@ -302,15 +305,15 @@ impl Node {
 
     fn offer(&mut self) {
         let now = self.now;
-        let Some(data) = self.own.data else { return };
+        let data = self.own.data;
         let Some(hand_over) = self.hand_over.as_mut() else { return };
-        if hand_over.planned && data.state != ControlState::ShutDown {
+        if hand_over.planned && data.is_none_or(|data| data.state != ControlState::ShutDown) {
             self.hand_over_failed("the instance did not shut down cleanly in time");
             return;
         }
         hand_over.phase = Phase::Offer;
         hand_over.since = now;
-        hand_over.checkpoint = if hand_over.planned { data.checkpoint } else { Lsn(0) };
+        hand_over.checkpoint = data.filter(|_| hand_over.planned).map_or(Lsn(0), |data| data.checkpoint);
     }
 
     pub(super) fn hand_over_failed(&mut self, why: &str) {
@@ -346,7 +349,8 @@ impl Node {
         if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
             return;
         }
-        if self.marks_data() || self.hand_over.is_some() && !urgent {
+        let handing_over = self.hand_over.is_some() && (!urgent || self.own.running == Running::Down);
+        if self.marks_data() || handing_over {
             return;
         }
         match todo {

@@ -134,7 +134,7 @@ impl Postgres {
                     self.names = Names::Peer;
                 }
                 self.stop(*fast_ms > 0);
-                return Outcome::Stopped(self.dir);
+                return Outcome::Stopped(Some(self.dir));
             }
             _ if !self.dir.running => return Outcome::Failed("the instance does not run".to_owned()),
             Job::NamesOn(_) => self.names = Names::Peer,

@@ -276,7 +276,7 @@ impl World {
             }
             1 => {
                 if self.hosts[s].run == Run::Down {
-                    let data = self.data_dir(s);
+                    let data = (!self.hosts[s].disk_failed).then(|| self.data_dir(s));
                     self.finish(s, Outcome::Stopped(data));
                 } else if self.t >= mark {
                     self.go_on(s, 2, 40, 1000);
@@ -289,7 +289,7 @@ impl World {
                     return self.fail_job(s, "process 4711 does not end (state D)");
                 }
                 self.instance_dies(s);
-                let data = self.data_dir(s);
+                let data = (!self.hosts[s].disk_failed).then(|| self.data_dir(s));
                 self.finish(s, Outcome::Stopped(data));
             }
         }

@@ -1,0 +1,345 @@
+//! Single cases of the decision core, each a sequence of events that once went wrong: one server, whose writes succeed at
+//! once, and whatever the others say to it.
+
+use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::node::Node;
+use mirroring_controller::fsm::types::*;
+
+const ME: Server = Server::First;
+const PEER: Server = Server::Second;
+const MY_DATA: DataId = DataId(11);
+const PEER_DATA: DataId = DataId(22);
+const ARBITER: LedgerId = LedgerId(99);
+
+/// The server under test, and what it has ordered.
+struct Case {
+    node: Node,
+    now: u64,
+    sent: Vec<(Member, Message)>,
+    jobs: Vec<(JobId, Job)>,
+    durable: Durable,
+    said: Vec<Say>,
+    beat: u64,
+    echo: u64,
+    writes: bool,
+}
+
+fn settings(arbiter: bool, on_silence: OnSilence) -> Settings {
+    Settings {
+        me: ME,
+        arbiter,
+        heartbeat_interval_ms: 100,
+        heartbeat_timeout_ms: 300,
+        heartbeat_detection_ms: 1200,
+        instance_detection_ms: 1200,
+        disk_detection_ms: 1200,
+        on_silence,
+        on_instance_silence: OnInstanceSilence::Failover,
+        isolated_primary_stops: false,
+        startup_wait_ms: 5000,
+        rebuild_auto: true,
+        stop_detached_standby: false,
+        seed: 0x1234_5678_9abc_def0,
+    }
+}
+
+fn view(term: u64, primary: Server, mode: Mode) -> View {
+    View { term: Term(term), primary, mode, data: [MY_DATA, PEER_DATA], arbiter: LedgerId(0), forced: false }
+}
+
+fn ledger(id: u64, data: DataId, view: View) -> Ledger {
+    let data = DataIdentity { id: data, fingerprint: 5, checkpoint: Lsn(100) };
+    Ledger { system: SystemId(7), id: LedgerId(id), data, view, promised: view.term }
+}
+
+fn data_dir(standby_signal: bool, running: bool) -> DataDir {
+    DataDir {
+        system: SystemId(7),
+        fingerprint: 5,
+        checkpoint: Lsn(100),
+        checkpoint_timeline: Timeline(1),
+        min_recovery_timeline: Timeline(if standby_signal { 1 } else { 0 }),
+        state: if standby_signal { ControlState::InArchiveRecovery } else { ControlState::InProduction },
+        standby_signal,
+        backup_label: false,
+        mark: LedgerId(1),
+        running,
+    }
+}
+
+fn primary(names: Names) -> Instance {
+    let standby = Some(StandbyRow { streaming: true, sync: true, flushed: Lsn(200), reply: 1 });
+    Instance::Primary { timeline: Timeline(1), flushed: Lsn(200), names, waiting: false, standby }
+}
+
+impl Case {
+    /// A controller that was restarted by its watcher while its ledger held this view.
+    fn new(settings: Settings, view: View, data: Option<DataDir>) -> Case {
+        let notes = Notes { failover: Failover { version: 2, enabled: true }, wanted: true, ..Notes::default() };
+        let durable = Durable { ledger: ledger(1, MY_DATA, view), notes };
+        let boot = Boot {
+            by: StartedBy::Watcher,
+            durable: Some(durable),
+            data,
+            name: "one".into(),
+            address: "one:5432".into(),
+            peer_name: "two".into(),
+            start_id: 3,
+        };
+        let mut case = Case {
+            node: Node::new(settings),
+            now: 1000,
+            sent: Vec::new(),
+            jobs: Vec::new(),
+            durable,
+            said: Vec::new(),
+            beat: 1 << 20,
+            echo: 0,
+            writes: true,
+        };
+        case.step(Event::Boot(Box::new(boot)));
+        case
+    }
+
+    fn step(&mut self, event: Event) {
+        let mut events = vec![event];
+        while let Some(event) = events.pop() {
+            for action in self.node.step(Time(self.now), event) {
+                match action {
+                    Action::Send(to, message) => {
+                        if let (Member::Server(_), Message::Heartbeat(heartbeat)) = (to, &message) {
+                            self.echo = heartbeat.seq;
+                        }
+                        self.sent.push((to, message));
+                    }
+                    Action::Store(seq, durable, _) if self.writes => {
+                        self.durable = *durable;
+                        events.push(Event::Stored(seq));
+                    }
+                    Action::Run(id, job) => self.jobs.push((id, job)),
+                    Action::Say(say) => self.said.push(say),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Time goes by, with what the other server says and the instance shows every 50 ms.
+    fn pass(&mut self, ms: u64, told: Option<&Heartbeat>, reading: Option<Instance>) {
+        for _ in 0..ms / 50 {
+            self.now += 50;
+            if let Some(told) = told {
+                self.hear(told);
+            }
+            if let Some(reading) = reading {
+                self.step(Event::Instance(reading));
+            }
+            self.step(Event::Disk(Disk::Good));
+            self.step(Event::Tick);
+        }
+    }
+
+    fn hear(&mut self, told: &Heartbeat) {
+        self.beat += 1;
+        let heartbeat = Heartbeat { seq: self.beat, echo: self.echo, ..told.clone() };
+        self.step(Event::Heard(Member::Server(PEER), Message::Heartbeat(Box::new(heartbeat))));
+    }
+
+    /// The newest job, which ends so.
+    fn done(&mut self, outcome: Outcome) {
+        let id = self.jobs.last().expect("a job was ordered").0;
+        self.step(Event::Done(id, outcome));
+    }
+
+    fn job(&self) -> Option<&Job> {
+        self.jobs.last().map(|(_, job)| job)
+    }
+
+    fn view(&self) -> View {
+        self.durable.ledger.view
+    }
+
+    /// The views proposed to this member.
+    fn proposed(&self, to: Member) -> Vec<View> {
+        let proposal = |(whom, message): &(Member, Message)| match message {
+            Message::Propose { view, .. } if *whom == to => Some(*view),
+            _ => None,
+        };
+        self.sent.iter().filter_map(proposal).collect()
+    }
+
+    /// The other server accepts what was proposed to it last.
+    fn accepted(&mut self) -> View {
+        let view = *self.proposed(Member::Server(PEER)).last().expect("a proposal was sent");
+        let ledger = Some(ledger(2, PEER_DATA, view));
+        self.step(Event::Heard(Member::Server(PEER), Message::Answer { ledger }));
+        view
+    }
+}
+
+/// What a healthy standby tells whose ledger holds this view.
+fn standby(view: View) -> Heartbeat {
+    Heartbeat {
+        seq: 0,
+        echo: 0,
+        start_id: 9,
+        system: SystemId(7),
+        ledger: Some(ledger(2, PEER_DATA, view)),
+        role: Role::Standby,
+        instance: Health::Well,
+        disk: String::new(),
+        streaming: true,
+        timeline: Timeline(1),
+        lsn: Lsn(200),
+        replayed: Lsn(200),
+        take_over: false,
+        shutdown_checkpoint: Lsn(0),
+        failover: Failover { version: 2, enabled: true },
+        on_silence: OnSilence::Message,
+        detection_ms: 1200,
+        promoted: false,
+        arbiter: None,
+        name: "two".into(),
+        address: "two:5432".into(),
+    }
+}
+
+/// PROTOCOL R9, last paragraph: once. A pair that is mirrored again stays so.
+#[test]
+fn names_that_were_changed_once_are_set_back_once() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    assert_eq!(case.proposed(Member::Server(PEER)), []);
+
+    case.pass(200, Some(&standby(mirrored)), Some(primary(Names::Unset)));
+    assert_eq!(case.job(), Some(&Job::NamesOn("two".into())));
+    case.done(Outcome::Applied);
+    let alone = case.accepted();
+    assert!(alone.is_alone(ME));
+    assert_eq!(case.job(), Some(&Job::NamesOff));
+    case.done(Outcome::Applied);
+    case.pass(100, Some(&standby(alone)), Some(primary(Names::Unset)));
+    assert_eq!(case.job(), Some(&Job::Prove("two".into())));
+    case.done(Outcome::Proved(Lsn(200)));
+    let again = case.view();
+    assert!(again.is_mirrored(ME));
+
+    case.sent.clear();
+    case.pass(5000, Some(&standby(again)), Some(primary(Names::Peer)));
+    assert_eq!(case.proposed(Member::Server(PEER)), []);
+    assert_eq!(case.view(), again);
+}
+
+/// A rebuilt standby that is mirrored by chance of a name could never take over: it is named by a new view.
+#[test]
+fn a_standby_that_the_view_does_not_name_is_named() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    let rebuilt = |view| Heartbeat { ledger: Some(ledger(2, DataId(33), view)), ..standby(view) };
+    case.pass(500, Some(&rebuilt(mirrored)), Some(primary(Names::Peer)));
+    let alone = case.accepted();
+    case.done(Outcome::Applied);
+    case.pass(100, Some(&rebuilt(alone)), Some(primary(Names::Unset)));
+    case.done(Outcome::Proved(Lsn(200)));
+    assert_eq!(case.view().data, [MY_DATA, DataId(33)]);
+}
+
+/// A primary whose disk is gone since before its controller was started stops what there is and lets the standby take over.
+#[test]
+fn a_primary_whose_directory_cannot_be_read_hands_over() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, None);
+    for _ in 0..10 {
+        case.pass(500, Some(&standby(mirrored)), None);
+        match case.job() {
+            Some(Job::Inspect) => case.done(Outcome::Failed("it is not mounted".into())),
+            Some(Job::Stop { .. }) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    case.done(Outcome::Stopped(None));
+    case.pass(100, Some(&standby(mirrored)), None);
+    let proposed = View { term: Term(6), primary: PEER, mode: Mode::Degraded, ..mirrored };
+    let base = ledger(2, PEER_DATA, mirrored);
+    case.step(Event::Heard(Member::Server(PEER), Message::Propose { base, view: proposed, received: Lsn(200) }));
+    assert_eq!(case.view(), proposed);
+}
+
+/// A standby whose disk is gone since before its controller was started does not hold the primary up.
+#[test]
+fn a_standby_whose_directory_cannot_be_read_consents() {
+    let mirrored = view(6, PEER, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, None);
+    let told = Heartbeat { role: Role::Primary, streaming: false, ..standby(mirrored) };
+    for _ in 0..10 {
+        case.pass(500, Some(&told), None);
+        if case.job() == Some(&Job::Inspect) {
+            case.done(Outcome::Failed("it is not mounted".into()));
+        }
+    }
+    let proposed = View { term: Term(8), mode: Mode::Degraded, ..mirrored };
+    let base = ledger(2, PEER_DATA, mirrored);
+    case.step(Event::Heard(Member::Server(PEER), Message::Propose { base, view: proposed, received: Lsn(0) }));
+    assert_eq!(case.view(), proposed);
+}
+
+/// A server whose ledger cannot be written falls silent, so that the others do without its consent.
+#[test]
+fn a_server_that_cannot_write_falls_silent() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    case.writes = false;
+    case.step(Event::Request { id: 1, request: Request::Failover(false), limit_ms: 1000 });
+    case.pass(1500, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    case.sent.clear();
+    case.pass(2000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    assert_eq!(case.sent.len(), 0);
+}
+
+/// Two that were founded without hearing each other have split, though nobody used force.
+#[test]
+fn two_founders_have_split() {
+    let mine = view(1, ME, Mode::Degraded);
+    let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, true)));
+    let theirs = view(2, PEER, Mode::Degraded);
+    let told = Heartbeat { role: Role::Primary, streaming: false, ..standby(theirs) };
+    case.pass(500, Some(&told), Some(primary(Names::Unset)));
+    assert!(case.said.iter().any(|say| matches!(say, Say::Split { stopped: true, .. })), "{:?}", case.said);
+    assert!(matches!(case.job(), Some(Job::Stop { .. })), "{:?}", case.job());
+}
+
+/// A half leans on nobody else: not while the view names an arbiter, which another configuration of the standby may ask.
+#[test]
+fn a_half_is_not_acted_by_under_a_view_that_names_an_arbiter() {
+    for (arbiter, alone) in [(LedgerId(0), true), (ARBITER, false)] {
+        let mirrored = View { arbiter, ..view(5, ME, Mode::Mirrored) };
+        let mut case = Case::new(settings(false, OnSilence::Disconnect), mirrored, Some(data_dir(false, true)));
+        let told = Heartbeat { on_silence: OnSilence::Disconnect, ..standby(mirrored) };
+        case.pass(500, Some(&told), Some(primary(Names::Peer)));
+        let silent = Instance::Primary {
+            timeline: Timeline(1),
+            flushed: Lsn(200),
+            names: Names::Peer,
+            waiting: false,
+            standby: None,
+        };
+        case.pass(3000, None, Some(silent));
+        assert_eq!(case.view().is_alone(ME), alone, "{arbiter:?}");
+    }
+}
+
+/// A planned switch waits for its checkpoint only as long as the standby is well.
+#[test]
+fn a_switch_is_broken_off_where_the_standby_fails_during_the_checkpoint() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    case.step(Event::Request { id: 1, request: Request::Switch, limit_ms: 60_000 });
+    case.pass(100, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    assert_eq!(case.job(), Some(&Job::Checkpoint));
+    let ill = Heartbeat { role: Role::None, instance: Health::Failed, streaming: false, ..standby(mirrored) };
+    case.pass(500, Some(&ill), Some(primary(Names::Peer)));
+    assert!(case.accepted().is_alone(ME));
+}
