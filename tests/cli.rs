@@ -234,11 +234,6 @@ fn a_controller_that_does_not_run_is_3() {
 fn what_later_releases_bring_says_so() {
     let site = Site::new();
     for args in [
-        "switch --force",
-        "switch --force --no-fencing --yes",
-        "detach --force",
-        "start --adopt-data",
-        "start --adopt-data --yes",
         "start --async-connect-arbiter",
         "rebuild",
         "rebuild --method rewind --dry-run",

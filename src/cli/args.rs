@@ -94,9 +94,11 @@ pub(super) struct Start {
     pub foreground: bool,
     #[arg(long, hide = true)]
     pub async_connect_arbiter: bool,
-    #[arg(long, hide = true)]
+    /// Take the right to run alone with the present data directory, after a restore or the loss of the ledger
+    #[arg(long, conflicts_with = "foreground")]
     pub adopt_data: bool,
-    #[arg(long, hide = true)]
+    /// Do not ask whether to adopt the data directory
+    #[arg(long, requires = "adopt_data")]
     pub yes: bool,
 }
 
@@ -166,10 +168,13 @@ pub(super) struct Change {
     /// How long it may take, in seconds [default: remote_call_timeout]
     #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
-    #[arg(long, hide = true)]
+    /// Go without the other server's consent: it does not answer, and is surely down
+    #[arg(long)]
     pub force: bool,
-    #[arg(long, hide = true)]
+    /// Do not fence the other server first (no fencing command is supported yet, so this is so in any case)
+    #[arg(long, requires = "force")]
     pub no_fencing: bool,
-    #[arg(long, hide = true)]
+    /// Do not ask whether to force it
+    #[arg(long, requires = "force")]
     pub yes: bool,
 }

@@ -1,7 +1,7 @@
 //! Requests to the controller of this host, and what their answers come to.
 
 use super::args::{Change, Common};
-use super::{Ended, Exit, Failure, not_yet, print};
+use super::{Ended, Exit, Failure, print};
 use crate::config::Config;
 use crate::daemon::control::{Answer, Call, CallError, Snapshot, call};
 use crate::fsm::event::{Reply, Request};
@@ -65,10 +65,18 @@ pub(super) fn limit(config: &Config, seconds: Option<u64>) -> Duration {
 
 /// `switch` and `detach`.
 pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> Ended {
-    if args.force || args.no_fencing || args.yes {
-        return Err(not_yet(&format!("{verb} --force")));
-    }
     let config = args.common.client_config()?;
+    let what = match (args.force, what) {
+        (true, Request::Switch) => Request::ForceSwitch,
+        (true, Request::Detach) => Request::ForceDetach,
+        (_, what) => what,
+    };
+    if args.force && !args.yes {
+        confirm(&format!(
+            "\"mc_ctl {verb} --force\" goes without the other server's consent. If that server still runs as the primary, or \
+             takes over later, both serve, and commits acknowledged by one are lost. Go on only if it is surely down."
+        ))?;
+    }
     request(&config, what, limit(&config, args.seconds))?;
     let primary = snapshot(&config).ok().and_then(|s| {
         let view = s.report.view?;
@@ -79,6 +87,22 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         None => print(&format!("{done}\n")),
     }
     Ok(0)
+}
+
+/// Asks before what may lose data.
+pub(super) fn confirm(risk: &str) -> Result<(), Failure> {
+    use std::io::{IsTerminal, Write};
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::new(Exit::Usage, "this has to be confirmed, and standard input is not a terminal")
+            .hint(format!("--yes confirms it. {risk}")));
+    }
+    let mut answer = String::new();
+    let mut out = std::io::stderr();
+    let asked = write!(out, "{risk}\nType \"yes\" to go on: ").and_then(|()| out.flush());
+    match asked.and_then(|()| std::io::stdin().read_line(&mut answer)) {
+        Ok(_) if answer.trim() == "yes" => Ok(()),
+        _ => Err(Failure::new(Exit::Failed, "not confirmed; nothing was changed")),
+    }
 }
 
 /// `enable-failover` and `disable-failover`.

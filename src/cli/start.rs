@@ -17,15 +17,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const OFF: &str = "automatic switch and disconnection are off: failures are only reported\n\
                    HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
 
+const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory, as it is, the one that counts. Commits that only \
+                     the other server holds are lost, and if that server runs as the primary, both serve. Go on only after \
+                     a restore that is meant so, or if the other server's data is surely older or gone.";
+
 pub(super) fn run(args: &Start) -> Ended {
-    for (given, what) in [
-        (args.async_connect_arbiter, "start --async-connect-arbiter"),
-        (args.adopt_data, "start --adopt-data"),
-        (args.yes, "start --yes"),
-    ] {
-        if given {
-            return Err(not_yet(what));
-        }
+    if args.async_connect_arbiter {
+        return Err(not_yet("start --async-connect-arbiter"));
     }
     let begin = Instant::now();
     let limit = Duration::from_secs(args.seconds);
@@ -36,7 +34,12 @@ pub(super) fn run(args: &Start) -> Ended {
     };
     let config = args.common.config()?;
     let running = call::is_running(&config)?;
-    if running {
+    if args.adopt_data && !args.yes {
+        call::confirm(ADOPT)?;
+    }
+    if running && args.adopt_data {
+        call::request(&config, Request::AdoptData, limit)?;
+    } else if running {
         start_in_running_controller(&config, args, failover, limit)?;
     } else {
         config.remarks.iter().for_each(say_remark);
@@ -50,6 +53,9 @@ pub(super) fn run(args: &Start) -> Ended {
             return daemon::run(config, by, random()).map_err(Failure::failed);
         }
         watcher::start_detached(&config, by, limit).map_err(Failure::failed)?;
+        if args.adopt_data {
+            call::request(&config, Request::AdoptData, limit)?;
+        }
     }
     if args.mc_only || args.no_wait {
         print(&format!("the controller of server \"{}\" is started\n", config.id));

@@ -391,6 +391,9 @@ fn request_text(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Switch => "switch",
         Request::Detach => "detach",
+        Request::ForceSwitch => "switch --force",
+        Request::ForceDetach => "detach --force",
+        Request::AdoptData => "start --adopt-data",
         Request::Failover(true) => "enable-failover",
         Request::Failover(false) => "disable-failover",
     }

@@ -49,11 +49,11 @@ pub fn act(standing: Standing, data: Data, leave: Leave, being: Being) -> Todo {
         // -- holds the right to run alone ----------------------------------------------------------------------------
         (Alone,            Eligible, Run,  DownPrimary | DownStandby)                      => Todo::StartFree,
         (Alone,            Eligible, Hold, DownPrimary | DownStandby)                      => Todo::Nothing,
-        (Alone,            Eligible, Run,  PrimaryNamed | PrimaryOther)                    => Todo::Free,
+        (Alone,            Eligible, _,    PrimaryNamed | PrimaryOther)                    => Todo::Free,
         (Alone,            Eligible, Run,  StandbyNamed)                                   => Todo::Free,
         (Alone,            Eligible, Run,  StandbyFree)                                    => Todo::Promote,
         (Alone,            Eligible, _,    PrimaryFree | StartingPrimary | StartingStandby) => Todo::Nothing,
-        (Alone,            Eligible, Hold, PrimaryNamed | PrimaryOther | StandbyNamed | StandbyFree) => Todo::Nothing,
+        (Alone,            Eligible, Hold, StandbyNamed | StandbyFree)                     => Todo::Nothing,
         // -- the other server is the primary -------------------------------------------------------------------------
         (Outcast | Standby, _,       _,    PrimaryFree | PrimaryNamed | PrimaryOther | StartingPrimary) => Todo::Stop,
         (Outcast | Standby, _,       Run,  DownStandby)                                    => Todo::StartNamed,

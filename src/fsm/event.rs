@@ -346,6 +346,13 @@ pub enum Request {
     Switch,
     /// Disconnect the standby.
     Detach,
+    /// `switch --force`, on the standby: take the right to run alone without consent (PROTOCOL section 6).
+    ForceSwitch,
+    /// `detach --force`, on the primary: the same.
+    ForceDetach,
+    /// `start --adopt-data`: take it with the present data directory, whatever it is, and with a new ledger where it was
+    /// lost (PROTOCOL section 6).
+    AdoptData,
     /// Switch on or off the automatic switch and disconnection.
     Failover(bool),
 }

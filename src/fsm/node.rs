@@ -288,7 +288,7 @@ impl Node {
         let disconnected =
             from.is_some_and(|from| from.is_mirrored(view.primary)) && view.is_alone(self.settings.me.other());
         if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {
-            self.own.hold = true;
+            self.own.halt = true;
         }
         self.told.reason = why.to_owned();
         self.told.since = Some(self.now);
@@ -393,6 +393,30 @@ impl Node {
         view.data[self.me().index()] = id;
         self.own.data_id = Some(id);
         self.make_ledger(view, "a new pair");
+    }
+
+    /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
+    pub(super) fn adopt_data(&mut self) {
+        self.notes.lost_split = false;
+        self.notes.detached = 0;
+        self.notes.handed_over = Lsn(0);
+        self.notes.wanted = true;
+        let mut view = View {
+            term: self.next_term(),
+            primary: self.me(),
+            mode: super::types::Mode::Degraded,
+            data: self.view().map_or([DataId(0); 2], |view| view.data),
+            arbiter: self.view().map_or(LedgerId(0), |view| view.arbiter),
+            forced: true,
+        };
+        let id = self.ledger.map_or_else(|| DataId(self.random()), |ledger| ledger.data.id);
+        view.data[self.me().index()] = id;
+        if self.ledger.is_some() {
+            self.enter(view, "an operator adopted the data directory");
+        } else {
+            self.own.data_id = Some(id);
+            self.make_ledger(view, "an operator adopted the data directory");
+        }
     }
 
     fn make_ledger(&mut self, view: View, why: &str) {

@@ -52,6 +52,8 @@ pub(super) struct OwnSide {
     pub left_down: bool,
     /// It died while failover was off, and is left as it is.
     pub hold: bool,
+    /// It is a standby that is kept down while it is disconnected (`shutdown_detached_synchronous_standby`).
+    pub halt: bool,
     pub isolated: bool,
     /// A promotion was ordered since the last start.
     pub promoting: bool,
@@ -85,6 +87,7 @@ impl OwnSide {
             starts: Vec::new(),
             left_down: false,
             hold: false,
+            halt: false,
             isolated: false,
             promoting: false,
             freed: false,
@@ -432,6 +435,7 @@ impl Node {
         }
         self.alive_at(self.now);
         self.own.closed = false;
+        self.own.hold = false;
         self.own.starting = false;
         self.track_flow(reading);
         self.track_wal(reading);

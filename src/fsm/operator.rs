@@ -87,6 +87,7 @@ impl Node {
         self.notes.wanted = true;
         self.own.left_down = false;
         self.own.hold = false;
+        self.own.halt = false;
         self.own.failed = None;
         self.own.starts.clear();
         self.own.founding = self.ledger.is_none();
@@ -112,6 +113,7 @@ impl Node {
         match op.request {
             Request::Switch => self.operate_switch(&op, late),
             Request::Detach => self.operate_detach(&op, late),
+            Request::ForceSwitch | Request::ForceDetach | Request::AdoptData => self.operate_force(&op, late),
             Request::Stop { instance, all } => self.operate_stop(&op, instance, all, late),
             Request::Start { .. } | Request::Failover(_) => self.op = None,
         }
@@ -135,8 +137,18 @@ impl Node {
             Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
                 self.end(Reply::Failed("the switch did not succeed; the primary goes on as before".to_owned()));
             }
-            _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
+            _ if late => {
+                self.call_off();
+                self.end(Reply::TimedOut(self.how_things_stand()));
+            }
             _ => {}
+        }
+    }
+
+    /// Nothing is switched after the operator was told that time was over.
+    fn call_off(&mut self) {
+        if self.hand_over.as_ref().is_some_and(|hand_over| hand_over.planned) {
+            self.hand_over_failed("its time limit is over");
         }
     }
 
@@ -187,7 +199,6 @@ impl Node {
             }
             Stage::Fresh => match self.standing() {
                 Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {
-                    self.note_detached();
                     self.stage(Stage::Detaching);
                 }
                 Some(Standing::Primary) => {
@@ -203,9 +214,11 @@ impl Node {
                     self.end(Reply::Refused("the standby is disconnected already, or there is no view yet".to_owned()));
                 }
             },
-            Stage::Detaching if self.standing() == Some(Standing::Alone) => self.stage(Stage::Releasing),
+            Stage::Detaching if self.standing() == Some(Standing::Alone) => {
+                self.note_detached();
+                self.stage(Stage::Releasing);
+            }
             Stage::Detaching if late => {
-                self.notes.detached = 0;
                 self.proposal = None;
                 self.end(Reply::TimedOut("the standby did not consent in time".to_owned()));
             }
@@ -217,6 +230,80 @@ impl Node {
             _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
             _ => {}
         }
+    }
+
+    // --------------------------------------------------------------------------------------------------------- force
+
+    /// What an operator takes upon himself: a view with no consent. He has been told what it may cost.
+    fn operate_force(&mut self, op: &Op, late: bool) {
+        match op.stage {
+            Stage::Fresh => match self.force_obstacle(op) {
+                Some(why) => self.end(Reply::Refused(why)),
+                None => self.force(op.request),
+            },
+            _ if !self.settled() => {}
+            Stage::Releasing if op.request == Request::AdoptData => self.end(Reply::Done),
+            Stage::Releasing if self.released() && self.own_role() == Role::Primary => self.end(Reply::Done),
+            _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
+            _ => {}
+        }
+    }
+
+    fn force(&mut self, request: Request) {
+        match request {
+            Request::AdoptData => self.adopt_data(),
+            Request::ForceSwitch => self.take_alone(true, "an operator forced the switch"),
+            _ => self.take_alone(true, "an operator forced the disconnection"),
+        }
+        self.stage(Stage::Releasing);
+    }
+
+    fn force_obstacle(&self, op: &Op) -> Option<String> {
+        if matches!(op.asker, Asker::Peer(_)) {
+            return Some("force is only taken from an operator on this server".to_owned());
+        }
+        if !self.settled() || self.hand_over.is_some() {
+            return Some("another change is under way".to_owned());
+        }
+        if op.request == Request::AdoptData {
+            return self.adopt_obstacle();
+        }
+        let (wanted, verb) = match op.request {
+            Request::ForceSwitch => (Standing::Standby, "switch"),
+            _ => (Standing::Primary, "detach"),
+        };
+        if self.standing() != Some(wanted) {
+            let place = if wanted == Standing::Standby { "standby" } else { "primary" };
+            return Some(format!("{verb} --force is for the {place} of a mirrored pair; {}", self.how_things_stand()));
+        }
+        if !self.eligible() {
+            return Some("this data directory is not the one that the view names".to_owned());
+        }
+        if self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
+            return Some(format!("the other server's controller answers: use mc_ctl {verb} without --force"));
+        }
+        let role = if wanted == Standing::Standby { Role::Standby } else { Role::Primary };
+        (self.own_role() != role).then(|| "this server's instance does not run in its role".to_owned())
+    }
+
+    fn adopt_obstacle(&self) -> Option<String> {
+        let Some(data) = self.own.data else { return Some("the data directory cannot be read".to_owned()) };
+        if data.system != self.system {
+            return Some("the data directory belongs to another cluster than the ledger".to_owned());
+        }
+        if self.holds_alone() && self.eligible() && !self.notes.lost_split {
+            return Some("this server has the right to run alone with this data directory already".to_owned());
+        }
+        if self.peer_talks(self.patience_ms())
+            && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
+        {
+            return Some("the other server runs as the primary: stop it first, or rebuild this one from it".to_owned());
+        }
+        None
+    }
+
+    fn holds_alone(&self) -> bool {
+        self.view().is_some_and(|view| view.is_alone(self.me()))
     }
 
     fn note_detached(&mut self) {
@@ -249,6 +336,7 @@ impl Node {
             }
             Stage::Switching if late => {
                 self.stopping = false;
+                self.call_off();
                 self.end(Reply::TimedOut(self.how_things_stand()));
             }
             Stage::Stopping if !instance || self.own.running == Running::Down && !self.work.busy() => {

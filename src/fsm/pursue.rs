@@ -30,7 +30,8 @@ impl Node {
             self.carry_out(decision);
         } else {
             self.proposal = None;
-            if decision.intent == Intent::Restart || decision.intent == Intent::HandOver {
+            let down = self.own.running != super::observe::Running::Up;
+            if down && matches!(decision.intent, Intent::Restart | Intent::HandOver) {
                 self.own.hold = true;
             }
         }

@@ -86,6 +86,7 @@ impl Work {
 pub(super) struct HandOver {
     pub planned: bool,
     phase: Phase,
+    began: Time,
     since: Time,
     limit_ms: u64,
     /// What the standby must have received past; 0 where nothing is asked.
@@ -102,11 +103,17 @@ enum Phase {
 impl HandOver {
     pub fn new(planned: bool, now: Time, limit_ms: u64) -> HandOver {
         let phase = if planned { Phase::Checkpoint } else { Phase::Stop };
-        HandOver { planned, phase, since: now, limit_ms, checkpoint: Lsn(0) }
+        HandOver { planned, phase, began: now, since: now, limit_ms, checkpoint: Lsn(0) }
     }
 
     pub fn offering(&self) -> bool {
         self.phase == Phase::Offer
+    }
+
+    /// How long it is offered, ms: of a planned one's limit so much that the old state is back before the limit is over.
+    fn offer_ms(&self, detection_ms: u64) -> u64 {
+        let left = self.limit_ms.saturating_sub(self.since.since(self.began));
+        if self.planned { (left * 2 / 3).clamp(1_000, 10_000) } else { detection_ms }
     }
 
     /// How long a planned fast shutdown may take, ms.
@@ -271,14 +278,10 @@ impl Node {
             self.hand_over = None;
             return;
         }
-        let offer_ms = if hand_over.planned {
-            hand_over.limit_ms.clamp(1_000, 10_000)
-        } else {
-            self.settings.heartbeat_detection_ms
-        };
+        let offer_ms = hand_over.offer_ms(self.settings.heartbeat_detection_ms);
         match hand_over.phase {
             Phase::Checkpoint if self.own.failed.is_some() => self.hand_over_goes_on(Phase::Checkpoint),
-            Phase::Checkpoint if self.now.since(hand_over.since) >= hand_over.limit_ms => {
+            Phase::Checkpoint if self.now.since(hand_over.began) >= hand_over.limit_ms / 2 => {
                 self.hand_over_failed("the checkpoint before it did not end in time");
             }
             Phase::Checkpoint if !matches!(self.peer_fact(), super::facts::Peer::Talks | super::facts::Peer::Quiet) => {
@@ -355,7 +358,7 @@ impl Node {
         }
         match todo {
             Todo::Nothing | Todo::Stop | Todo::Clear => {}
-            Todo::Halt if self.own.hold && !self.stopping => {
+            Todo::Halt if self.own.halt && !self.stopping => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
             }
@@ -426,6 +429,7 @@ impl Node {
             || own.failed.is_some()
             || own.left_down
             || own.hold
+            || own.halt
             || own.isolated
             || own.alien
             || self.notes.lost_split;
