@@ -200,6 +200,7 @@ impl Node {
             Stage::Fresh => match self.standing() {
                 Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {
                     self.stage(Stage::Detaching);
+                    self.propose(self.peer_member(), "an operator detaches the standby");
                 }
                 Some(Standing::Primary) => {
                     self.end(Reply::Refused(

@@ -299,6 +299,9 @@ impl Node {
             Phase::Offer if self.own.running == Running::Up => {
                 self.hand_over_failed("the instance runs again");
             }
+            Phase::Offer if self.peer_fact() == super::facts::Peer::Ill && self.asked.is_none() => {
+                self.hand_over_failed("the standby's instance or disk has failed");
+            }
             Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.asked.is_none() => {
                 self.hand_over_failed("the standby did not take over in time");
             }
