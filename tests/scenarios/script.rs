@@ -136,7 +136,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         ["resume", name] => who(name).map(|m| world.resume(m)),
         ["request", name, words @ ..] => who(name).and_then(|m| {
             let request = words::request(words).ok_or("unknown request")?;
-            world.feed(m, Event::Request { id: 1, request, limit_ms: 30_000 });
+            world.requests += 1;
+            world.feed(m, Event::Request { id: world.requests, request, limit_ms: 30_000 });
             Ok(())
         }),
         _ => return None,

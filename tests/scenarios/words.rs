@@ -107,6 +107,9 @@ pub fn request(words: &[&str]) -> Option<Request> {
     Some(match words {
         ["switch"] => Request::Switch,
         ["detach"] => Request::Detach,
+        ["switch", "--force"] => Request::ForceSwitch,
+        ["detach", "--force"] => Request::ForceDetach,
+        ["start", "--adopt-data"] => Request::AdoptData,
         ["stop"] => Request::Stop { instance: true, all: false },
         ["stop", "-a"] => Request::Stop { instance: true, all: true },
         ["stop", "--mc-only"] => Request::Stop { instance: false, all: false },

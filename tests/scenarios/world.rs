@@ -66,6 +66,8 @@ pub struct World {
     pub power: [bool; 3],
     pub links: [[Link; 3]; 3],
     pub wal_cut: bool,
+    /// How many requests operators have made.
+    pub requests: u64,
     pub out: String,
 }
 
@@ -97,6 +99,7 @@ impl World {
             power: [true; 3],
             links: Default::default(),
             wal_cut: false,
+            requests: 0,
             out: String::new(),
         }
     }
