@@ -12,9 +12,34 @@
 //!  signals   ─┘    crossbeam)
 //! ```
 //!
+//! A ledger on each server says who may acknowledge commits. The decision core is a value that is stepped: it takes an
+//! event and the time, and returns actions. Whatever it orders that leans on the ledger waits until the ledger is
+//! durable; acting is reconciling the instance with the ledger, so a controller that was killed anywhere finishes the
+//! work when it is started again.
+//!
 //! # Code map
 //!
-//! - [`fsm`]: the decision core. Pure.
+//! - [`fsm`]: the decision core, all of the safety protocol. Pure: no I/O, no clock, no thread, no randomness, no log.
+//! - [`daemon`]: the controller process: the decision thread, and the threads that observe and act for it; the watcher
+//!   that starts a dead or hung controller again.
+//! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
+//! - [`config`]: `network.conf`, `ID.conf` and `mc.key` into one checked value; who may read them.
+//! - [`wire`]: messages between members as bytes; total and versioned.
+//! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
+//! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
+//! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
+//! - [`error`]: the one error type.
+//!
+//! Arrows: `cli → daemon, config, status, messages`; `daemon → fsm, wire, pg, config, messages`; `wire, pg, config →
+//! fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//!
+//! # What is absent, and why
+//!
+//! - No lease and no clock in the safety argument: timeouts only decide when to ask.
+//! - No waiting on a thread: a disk or an instance that hangs is judged by its silence.
+//! - No third server, no second standby: the decision table stays on two screens because there are two.
+//! - No shared mutable state between threads but the inbox, and the snapshot that `mc_ctl status` is answered from.
+
 pub mod cli;
 pub mod config;
 pub mod daemon;
