@@ -187,15 +187,15 @@ impl Arbiter {
         if !self.settled() {
             return;
         }
-        if self.grants(from, base, view) {
-            if let Some(ledger) = self.ledger.as_mut() {
-                let was = ledger.view;
-                ledger.view = view;
-                ledger.promised = view.term;
-                let why = "a server asked for the right to run alone";
-                self.write(why);
-                self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
-            }
+        if self.grants(from, base, view)
+            && let Some(ledger) = self.ledger.as_mut()
+        {
+            let was = ledger.view;
+            ledger.view = view;
+            ledger.promised = view.term;
+            let why = "a server asked for the right to run alone";
+            self.write(why);
+            self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
         }
         let answer = Action::Send(Member::Server(from), Message::Answer { ledger: self.ledger });
         if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
