@@ -401,8 +401,14 @@ impl Node {
         self.notes.detached = 0;
         self.notes.handed_over = Lsn(0);
         self.notes.wanted = true;
+        // A lost ledger may have known any term. The new one begins above all that a history can have reached, and at a
+        // random place, so that what the other server has is not taken for newer, nor for the same.
+        let term = match self.ledger {
+            Some(_) => self.next_term(),
+            None => Term((1 << 40) + (self.random() & 0xffff_ffff)).max(self.next_term()).next_for(self.me()),
+        };
         let mut view = View {
-            term: self.next_term(),
+            term,
             primary: self.me(),
             mode: super::types::Mode::Degraded,
             data: self.view().map_or([DataId(0); 2], |view| view.data),

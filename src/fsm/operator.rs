@@ -124,7 +124,7 @@ impl Node {
     fn operate_switch(&mut self, op: &Op, late: bool) {
         match op.stage {
             Stage::Fresh if self.standing() == Some(Standing::Standby) && matches!(op.asker, Asker::Here(_)) => {
-                self.pass_on(op);
+                self.pass_on_if_heard(op);
             }
             Stage::Fresh => match self.switch_obstacle() {
                 Some(why) => self.end(Reply::Refused(why)),
@@ -195,7 +195,7 @@ impl Node {
     fn operate_detach(&mut self, op: &Op, late: bool) {
         match op.stage {
             Stage::Fresh if matches!(op.asker, Asker::Here(_)) && self.standing() == Some(Standing::Standby) => {
-                self.pass_on(op);
+                self.pass_on_if_heard(op);
             }
             Stage::Fresh => match self.standing() {
                 Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {
@@ -425,6 +425,14 @@ impl Node {
     }
 
     // ------------------------------------------------------------------------------------------------------- helpers
+
+    fn pass_on_if_heard(&mut self, op: &Op) {
+        if self.peer_talks(self.settings.heartbeat_detection_ms) {
+            self.pass_on(op);
+        } else {
+            self.end(Reply::Refused("the primary's controller does not answer".to_owned()));
+        }
+    }
 
     fn pass_on(&mut self, op: &Op) {
         self.ask_peer(op);
