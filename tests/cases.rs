@@ -343,3 +343,17 @@ fn a_switch_is_broken_off_where_the_standby_fails_during_the_checkpoint() {
     case.pass(500, Some(&ill), Some(primary(Names::Peer)));
     assert!(case.accepted().is_alone(ME));
 }
+
+/// Only the other server itself ends a split that this one has lost, not an arbiter that knows of its right alone.
+#[test]
+fn an_arbiter_does_not_end_a_split() {
+    let mine = View { arbiter: ARBITER, ..view(9, ME, Mode::Degraded) };
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mine, Some(data_dir(false, true)));
+    let theirs = View { forced: true, arbiter: ARBITER, ..view(8, PEER, Mode::Degraded) };
+    let told = Heartbeat { role: Role::Primary, streaming: false, promoted: true, ..standby(theirs) };
+    case.pass(500, Some(&told), Some(primary(Names::Unset)));
+    assert!(case.durable.notes.lost_split);
+    let arbiter = Heartbeat { seq: 1, ledger: Some(ledger(ARBITER.0, DataId(0), mine)), ..standby(mine) };
+    case.step(Event::Heard(Member::Arbiter, Message::Heartbeat(Box::new(arbiter))));
+    assert!(case.durable.notes.lost_split);
+}

@@ -179,11 +179,6 @@ impl Node {
         if told.system != ledger.system {
             return;
         }
-        if self.notes.lost_split && told.view.is_alone(self.me()) {
-            // The other has given way: the split is over.
-            self.notes.lost_split = false;
-            self.write("");
-        }
         if ledger.view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term != ledger.view.term {
             // Legal while the other's word is older than this view; whether it is fresh is `split`'s to judge.
             if told.view.term < ledger.view.term || self.eligible() {
@@ -193,6 +188,14 @@ impl Node {
         }
         if told.view.term > ledger.view.term {
             self.enter(told.view, why);
+        }
+    }
+
+    /// The other server itself, and nobody else, tells that it has given way: the split is over.
+    pub(super) fn see_split_end(&mut self, told: &Ledger) {
+        if self.notes.lost_split && told.system == self.system && told.view.is_alone(self.me()) {
+            self.notes.lost_split = false;
+            self.write("");
         }
     }
 

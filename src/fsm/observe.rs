@@ -347,6 +347,7 @@ impl Node {
         self.peer.heartbeat = Some(heartbeat);
         self.set_failover_asked();
         if let Some(ledger) = ledger {
+            self.see_split_end(&ledger);
             self.learn(&ledger, "told by the other server");
         }
     }
