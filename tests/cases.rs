@@ -245,6 +245,17 @@ fn a_standby_that_the_view_does_not_name_is_named() {
     assert_eq!(case.view().data, [MY_DATA, DataId(33)]);
 }
 
+/// The same where the standby has lost its ledger: it can consent to nothing, but the arbiter can.
+#[test]
+fn the_arbiter_consents_for_a_standby_without_a_ledger() {
+    let mirrored = View { arbiter: ARBITER, ..view(5, ME, Mode::Mirrored) };
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(false, true)));
+    let lost = Heartbeat { ledger: None, ..standby(mirrored) };
+    case.pass(500, Some(&lost), Some(primary(Names::Peer)));
+    let view = *case.proposed(Member::Arbiter).last().expect("the arbiter is asked");
+    assert!(view.is_alone(ME));
+}
+
 /// A primary whose disk is gone since before its controller was started stops what there is and lets the standby take over.
 #[test]
 fn a_primary_whose_directory_cannot_be_read_hands_over() {

@@ -746,9 +746,17 @@ impl Node {
     /// the view through R9 names the directory that it has now.
     fn standby_exchanged(&self) -> bool {
         let Some(view) = self.view() else { return false };
-        let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
-        view.is_mirrored(self.me())
-            && told.is_some_and(|told| told.view == view && told.data.id != view.data[self.other().index()])
+        let Some(heartbeat) = &self.peer.heartbeat else { return false };
+        let other = match heartbeat.ledger {
+            Some(told) => told.view == view && told.data.id != view.data[self.other().index()],
+            None => heartbeat.role == Role::Standby && self.peer_cannot_consent(),
+        };
+        view.is_mirrored(self.me()) && other
+    }
+
+    /// The other server talks and has lost its ledger: only the arbiter can consent (PROTOCOL R8).
+    pub(super) fn peer_cannot_consent(&self) -> bool {
+        self.settings.arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none())
     }
 
     fn arbiter_unnamed(&self) -> bool {

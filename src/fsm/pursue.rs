@@ -49,6 +49,9 @@ impl Node {
             Intent::Rest | Intent::Wait => {}
             Intent::HandOver if self.now >= self.next_hand_over => self.begin_hand_over(false, 0),
             Intent::HandOver | Intent::Restart => self.restart(),
+            Intent::AskPeer if self.standing() == Some(Standing::Primary) && self.peer_cannot_consent() => {
+                self.propose(Member::Arbiter, why);
+            }
             Intent::AskPeer => self.propose(self.peer_member(), why),
             Intent::AskArbiter => self.propose(Member::Arbiter, why),
             Intent::ActByHalf => self.take_alone(false, why),
