@@ -62,7 +62,10 @@ impl World {
     pub fn mirrored(&self) -> bool {
         let Some(view) = self.view(0) else { return false };
         let (p, s) = (view.primary.index(), view.primary.other().index());
+        let named = |m: usize| self.procs[m].disk.is_some_and(|disk| disk.ledger.data.id == view.data[m]);
         self.view(1) == Some(view)
+            && named(0)
+            && named(1)
             && view.mode == Mode::Mirrored
             && self.hosts[p].run == Run::Primary
             && self.hosts[p].effect == Names::Peer
