@@ -200,6 +200,10 @@ impl Probe {
                     Refusal::Other(_) if self.lost != why => self.lost = why,
                     _ => self.tell(&why),
                 }
+                if refusal == Refusal::NotRunning && !self.postmaster.as_ref().is_some_and(Process::alive) {
+                    // It ended meanwhile.
+                    return self.look();
+                }
                 match refusal {
                     Refusal::Starting => (Instance::Starting, Next::Backoff),
                     // The postmaster lives and says that it is ready: its sockets were removed, or nobody may reach them.
