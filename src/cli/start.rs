@@ -97,24 +97,25 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
         })?;
         let late = begin.elapsed() >= limit;
         let primary = snapshot.report.servers[config.me.index()].role == HostRole::Primary;
-        let waits_for = match &snapshot.report.progress {
-            Progress::Settled => return Ok(started(config, &snapshot, None, failover)),
-            Progress::Running(what) if primary || late => {
-                return Ok(started(config, &snapshot, Some(what), failover));
-            }
-            Progress::Refused(why) => {
-                let advice = snapshot.report.advice.join("\nHINT: ");
-                return Err(Failure::new(Exit::Refused, format!("server \"{id}\" is not started: {why}")).hint(advice));
-            }
-            Progress::Running(what) | Progress::Waiting(what) => what,
-        };
+        let waits_for =
+            match &snapshot.report.progress {
+                Progress::Settled => return Ok(started(config, &snapshot, None, failover)),
+                Progress::Running(what) if primary || late => {
+                    return Ok(started(config, &snapshot, Some(what), failover));
+                }
+                Progress::Refused(why) => {
+                    return Err(Failure::new(Exit::Refused, format!("server \"{id}\" is not started: {why}"))
+                        .hint(hints(config, &snapshot, "Reasons are in")));
+                }
+                Progress::Running(what) | Progress::Waiting(what) => what,
+            };
         if late {
             let text = format!("server \"{id}\" was not started within {} s: {waits_for}", limit.as_secs());
-            let mut hints = snapshot.report.advice.clone();
-            let log = config.run_dir().join("log");
-            hints
-                .push(format!("The controller goes on trying; \"mc_ctl status\" and \"{}\" tell more.", log.display()));
-            return Err(Failure::new(Exit::TimedOut, text).hint(hints.join("\nHINT: ")));
+            return Err(Failure::new(Exit::TimedOut, text).hint(hints(
+                config,
+                &snapshot,
+                "The controller goes on trying; reasons are in",
+            )));
         }
         if begin.elapsed() > PATIENCE && *waits_for != said {
             said.clone_from(waits_for);
@@ -122,6 +123,14 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
         }
         std::thread::sleep(LOOK);
     }
+}
+
+/// What the controller advises, and where more is told.
+fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
+    let [log, startup] = ["log", "startup.log"].map(|name| config.run_dir().join(name));
+    let mut hints = snapshot.report.advice.clone();
+    hints.push(format!("{more} \"{}\", PostgreSQL's in \"{}\" or its own log.", log.display(), startup.display()));
+    hints.join("\nHINT: ")
 }
 
 /// Says what has been started as what. Where the pair is not mirrored, `waits_for` is what it waits for.
