@@ -44,6 +44,8 @@ pub(super) fn is_running(config: &Config) -> Result<bool, Failure> {
 
 /// Has something changed, and waits for it.
 pub(super) fn request(config: &Config, request: Request, limit: Duration) -> Result<(), Failure> {
+    // A controller that stands still is not waited for as long as the request may take.
+    ask(config, &Call::Ping, PATIENT_LIMIT)?;
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     match ask(config, &Call::Request { request, limit_ms }, limit + GRACE)? {
         Answer::Reply(Reply::Done) => Ok(()),
