@@ -11,7 +11,7 @@ use super::watcher::{Alive, random};
 use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Disk, Event, Message, Reply, Request, StartedBy, TICK_MS};
+use crate::fsm::event::{Action, Disk, Event, Message, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
@@ -130,6 +130,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         peer,
         peer_name,
         peer_address: String::new(),
+        unwritten: String::new(),
         last: started,
         published: started,
         ended: false,
@@ -292,6 +293,8 @@ struct Decision {
     peer_name: String,
     /// `host:port` of its instance, as last told.
     peer_address: String,
+    /// Why the ledger cannot be written, as last logged: each try says so.
+    unwritten: String,
     /// The time last given to the core.
     last: Time,
     /// When the state was last published.
@@ -346,6 +349,7 @@ impl Decision {
                 }
             }
             Event::Done(..) => self.look(),
+            Event::Stored(_) => self.unwritten.clear(),
             Event::Request { request, .. } => {
                 messages::tell(&Tell::Request { what: request_text(request).to_owned() });
             }
@@ -366,7 +370,13 @@ impl Decision {
                 messages::tell(&Tell::Error(Error::new(why)));
             }
             Action::Reply(id, reply) => self.board.reply(id, reply),
-            Action::Say(say) => messages::log(&say, &self.names),
+            Action::Say(Say::StoreFailed(why)) if why == self.unwritten => (),
+            Action::Say(say) => {
+                if let Say::StoreFailed(why) = &say {
+                    self.unwritten.clone_from(why);
+                }
+                messages::log(&say, &self.names);
+            }
             Action::Exit => self.ended = true,
         }
     }
