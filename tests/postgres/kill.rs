@@ -134,3 +134,26 @@ fn the_peers_controller_is_down() {
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
 }
+
+/// A watcher that is killed has a successor, which starts a controller that dies as the first one did; no client notices.
+#[test]
+fn the_watcher() {
+    let pair = Setup::default().up();
+    let client = pair.client(Style::OneSession);
+    let at = Instant::now();
+    let watcher = pair.host(0).controllers()[0].pid;
+    signal(watcher, Signal::KILL);
+    let two = || Some(pair.host(0).controllers()).filter(|found| found.len() == 2 && found[0].pid == found[1].parent);
+    let now = wait_for("another watcher with a controller", s(10), two);
+    assert!(now.iter().all(|process| process.pid != watcher));
+    wait_for("the controller answers", s(10), || pair.status(0));
+    signal(pair.controller(0).pid, Signal::KILL);
+    wait_for("the controller is back", s(10), || two().filter(|found| found[1].pid != now[1].pid));
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    let gap = client.longest_gap(at);
+    assert!(gap < s(1), "commits waited {gap:?}");
+    client.check(&pair, 0, &[0]);
+    pair.mc(0, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
+    assert!(pair.host(0).controllers().is_empty(), "stop -e left {:?}", pair.host(0).controllers());
+}

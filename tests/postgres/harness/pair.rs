@@ -383,7 +383,9 @@ impl Pair {
     pub fn ledger_of(&self, server: usize) -> String {
         let json = self.mc(server, &["status", "--format", "json"]).expect(0, "mc_ctl status").out;
         let json: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e} in: {json}"));
-        json["term"].to_string()
+        let term = &json["view"]["term"];
+        assert!(term.is_u64(), "no term in: {json}");
+        term.to_string()
     }
 
     /// The server's controller, which must run; not its watcher.
