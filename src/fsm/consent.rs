@@ -251,6 +251,7 @@ impl Node {
 
     /// Whether the other server still talks, as far as `ms` milliseconds tell.
     pub(super) fn peer_talks(&self, ms: u64) -> bool {
-        self.peer.up_at().is_some_and(|at: Time| self.now.since(at) < ms)
+        let heard = self.peer.up_at().is_some_and(|at: Time| self.now.since(at) < ms);
+        heard && self.peer_fact() != super::facts::Peer::Refused
     }
 }

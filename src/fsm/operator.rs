@@ -223,6 +223,10 @@ impl Node {
                 self.proposal = None;
                 self.end(Reply::TimedOut("the standby did not consent in time".to_owned()));
             }
+            Stage::Detaching if !self.peer_talks(self.settings.heartbeat_detection_ms) => {
+                self.proposal = None;
+                self.end(Reply::Failed("the standby's controller stopped answering; see mc_ctl status".to_owned()));
+            }
             Stage::Detaching => self.propose(self.peer_member(), "an operator detaches the standby"),
             Stage::Releasing if self.released() => {
                 self.say(Say::Detached(true));

@@ -7,6 +7,7 @@
 mod harness;
 
 mod cut;
+mod force;
 mod freeze;
 mod itself;
 mod kill;

@@ -1,0 +1,72 @@
+//! An operator's force: what is left to type when the other server is gone for good.
+
+use crate::harness::client::Style;
+use crate::harness::pair::Setup;
+use crate::harness::s;
+use std::time::Instant;
+
+/// With the safe half `switch` a primary whose standby's host is gone waits. Without force a detach is refused; with it
+/// (and a confirmation) commits go on. When the standby is back, the pair is mirrored again by itself.
+#[test]
+fn detach_from_a_standby_that_is_gone() {
+    let mut pair = Setup::default().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::OneSession);
+    std::thread::sleep(s(1));
+    let at = Instant::now();
+    pair.host_mut(1).power_off();
+    pair.wait_log(0, at, "MCA00019", s(15));
+    let refused = pair.mc(0, &["detach"]).expect(4, "mc_ctl detach without its standby");
+    assert!(refused.text().contains("cannot consent"), "{}", refused.text());
+    let unconfirmed = pair.mc(0, &["detach", "--force"]).expect(2, "mc_ctl detach --force, unconfirmed");
+    assert!(unconfirmed.text().contains("--yes"), "{}", unconfirmed.text());
+    pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force --yes");
+    client.wait_ack(Instant::now(), s(5));
+    pair.host_mut(1).boot();
+    pair.start(1, &["-f"]);
+    pair.wait_word(0, "switchable");
+    client.check(&pair, 0, &[0]);
+}
+
+/// With the safe half `disconnect` a standby never acts on silence. An operator who knows that the primary's host is
+/// dead promotes it by force; the old primary, back again, learns of it and is stopped.
+#[test]
+fn switch_from_a_primary_that_is_gone() {
+    let mut pair = Setup::default().conf("heartbeat_error_action = disconnect").up();
+    let client = pair.client(Style::PerHost);
+    std::thread::sleep(s(1));
+    let at = Instant::now();
+    let early = pair.mc(1, &["switch", "--force", "--yes"]).expect(4, "mc_ctl switch --force while the primary talks");
+    assert!(early.text().contains("without --force"), "{}", early.text());
+    pair.host_mut(0).power_off();
+    pair.wait_log(1, at, "MCA00019", s(15));
+    pair.mc(1, &["switch"]).expect(4, "mc_ctl switch without its primary");
+    pair.mc(1, &["switch", "--force", "--no-fencing", "--yes"]).expect(0, "mc_ctl switch --force");
+    client.wait_ack(Instant::now(), s(5));
+    pair.host_mut(0).boot();
+    pair.mc(0, &["start", "-t", "20", "-f"]).expect(4, "start of the old primary");
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
+    assert!(!pair.instance_runs(0), "the old primary must stay down");
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// A primary whose management directory was lost finds its mark in the data directory and refuses to begin a new
+/// history by itself; an operator adopts the data, and the standby, which knows the old history, follows the new one.
+#[test]
+fn adopt_the_data_of_a_lost_ledger() {
+    let pair = Setup::default().up();
+    let client = pair.client(Style::OneSession);
+    std::thread::sleep(s(1));
+    let acknowledged = client.count();
+    assert!(acknowledged > 0);
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    std::fs::remove_dir_all(pair.servers[0].management.join(pair.servers[0].id))
+        .expect("could not lose the run-time directory");
+    let refused = pair.mc(0, &["start", "-t", "10"]).expect(4, "start without the ledger");
+    assert!(refused.text().contains("mark"), "{}", refused.text());
+    pair.mc(0, &["start", "--adopt-data"]).expect(2, "start --adopt-data, unconfirmed");
+    pair.mc(0, &["start", "--adopt-data", "--yes"]).expect(0, "start --adopt-data --yes");
+    pair.start(1, &["-f"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 0, &[0]);
+}
