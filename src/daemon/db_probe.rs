@@ -193,16 +193,21 @@ impl Probe {
                 (reading, Next::Regular)
             }
             Err(refusal) => {
-                let why = format!("could not look at the instance: {refusal}");
-                match refusal {
-                    Refusal::Starting => {}
-                    // A session that ends while the instance stops is no news: what comes of it is told by the next look.
-                    Refusal::Other(_) if self.lost != why => self.lost = why,
-                    _ => self.tell(&why),
-                }
                 if refusal == Refusal::NotRunning && !self.postmaster.as_ref().is_some_and(Process::alive) {
                     // It ended meanwhile.
                     return self.look();
+                }
+                let why = format!("could not look at the instance: {refusal}");
+                match refusal {
+                    Refusal::Starting => {}
+                    // A session, or the way to one, that ends while the instance stops is no news, unless it stays so.
+                    Refusal::Other(_) | Refusal::NotRunning if self.lost != why => {
+                        self.lost = why;
+                        if refusal == Refusal::NotRunning {
+                            return (Instance::Starting, Next::Eager);
+                        }
+                    }
+                    _ => self.tell(&why),
                 }
                 match refusal {
                     Refusal::Starting => (Instance::Starting, Next::Backoff),
