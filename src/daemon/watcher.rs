@@ -369,7 +369,10 @@ impl Watcher {
                 return Ok(0);
             }
             pause_ms = (pause_ms * 2).min(LONGEST_PAUSE_MS);
-            launch.by = StartedBy::Watcher;
+            // Until there is a ledger, it is still the operator's start that founds the pair.
+            if launch.dir.join(&launch.id).join("ledger").exists() {
+                launch.by = StartedBy::Watcher;
+            }
             first = false;
         }
     }
