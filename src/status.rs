@@ -27,6 +27,8 @@ pub struct Status {
     pub failover_enabled: bool,
     /// WAL that the standby has not flushed yet, bytes, as the primary sees it; `null` where not known.
     pub lag_bytes: Option<u64>,
+    /// For how long the standby has not caught up with the primary, as this server sees it.
+    pub lag_seconds: Option<f64>,
     /// Commits wait for the standby.
     pub commits_waiting: bool,
     /// What an operator should know or do.
@@ -143,6 +145,7 @@ impl Status {
             }),
             failover_enabled: report.failover,
             lag_bytes: report.lag_bytes,
+            lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
             advice: report.advice.clone(),
             progress,
@@ -389,6 +392,7 @@ mod tests {
                 failover: true,
                 arbiter: None,
                 lag_bytes: Some(256),
+                lag_ms: Some(1_500),
                 waiting: false,
                 advice: vec![],
                 progress: Progress::Settled,
@@ -487,7 +491,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes local_server \
+        let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail servers view";
         assert_eq!(names.join(" "), expected);
     }

@@ -65,6 +65,8 @@ pub(super) struct OwnSide {
     pub founding: bool,
     pub data_id: Option<DataId>,
     flow_at: Time,
+    /// Last time that the standby had flushed all that this server had.
+    pub caught_up_at: Time,
     flushed: Lsn,
     row_flushed: Lsn,
     pub names_changed: bool,
@@ -95,6 +97,7 @@ impl OwnSide {
             founding: false,
             data_id: None,
             flow_at: Time(0),
+            caught_up_at: Time(0),
             flushed: Lsn(0),
             row_flushed: Lsn(0),
             names_changed: false,
@@ -110,6 +113,7 @@ impl OwnSide {
         self.answered_at = now;
         self.disk_good_at = now;
         self.flow_at = now;
+        self.caught_up_at = now;
     }
 
     /// Whether an instance started from the data directory comes up as a standby.
@@ -451,6 +455,9 @@ impl Node {
             && (row.flushed >= self.own.flushed || row.flushed > self.own.row_flushed)
         {
             self.own.flow_at = self.now;
+        }
+        if standby.is_none_or(|row| row.flushed >= flushed) {
+            self.own.caught_up_at = self.now;
         }
         self.own.row_flushed = standby.map_or(Lsn(0), |row| row.flushed);
         self.own.flushed = flushed;

@@ -108,6 +108,8 @@ pub struct Report {
     pub arbiter: Option<bool>,
     /// WAL that the standby has not flushed yet, bytes, as the primary sees it.
     pub lag_bytes: Option<u64>,
+    /// For how long it has not caught up, ms; as the primary sees it.
+    pub lag_ms: Option<u64>,
     /// Commits wait for the standby.
     pub waiting: bool,
     /// What an operator should know or do, in sentences; empty for nothing.

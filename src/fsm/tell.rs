@@ -193,6 +193,7 @@ impl Node {
                 .arbiter
                 .then(|| self.arbiter.heard_at.is_some_and(|at| now.since(at) < self.settings.heartbeat_detection_ms)),
             lag_bytes: self.lag_bytes(),
+            lag_ms: self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
             advice: self.advice(),
             progress: self.progress(),
