@@ -110,6 +110,7 @@ impl Node {
         }
         self.enter(mirrored, "the standby is synchronous and holds everything");
         self.say(Say::Mirrored);
+        self.out.push(super::event::Action::Look);
     }
 
     pub(super) fn proof_failed(&mut self) {

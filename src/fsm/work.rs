@@ -221,7 +221,10 @@ impl Node {
         match job {
             Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
             Job::Prove(_) => self.proof_failed(),
-            Job::Checkpoint => self.hand_over_goes_on(Phase::Checkpoint),
+            Job::Checkpoint if self.hand_over.as_ref().is_some_and(|it| it.phase == Phase::Checkpoint) => {
+                self.hand_over_failed("the checkpoint before it failed");
+            }
+            Job::Checkpoint => {}
             Job::Inspect | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
@@ -326,9 +329,11 @@ impl Node {
         if let Some(id) = self.work.checkpointing() {
             self.out.push(Action::Nudge(id));
         }
-        self.hand_over = None;
-        self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
-        self.own.failed = None;
+        // What was offered and not taken up is not offered again at once. Anything else leaves the table free to decide.
+        if self.hand_over.take().is_some_and(|hand_over| hand_over.offering()) {
+            self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
+            self.own.failed = None;
+        }
         self.say(Say::HandOverFailed(why.to_owned()));
     }
 
@@ -446,6 +451,8 @@ impl Node {
             (Running::Down, _) if self.own.data.is_none() => Being::Unknown,
             (Running::Down, _) if self.own.is_standby_dir() => Being::DownStandby,
             (Running::Down, _) => Being::DownPrimary,
+            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed && self.own.freed => Being::StandbyFree,
+            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed => Being::StandbyNamed,
             (Running::Up, None) if self.own.is_standby_dir() => Being::StartingStandby,
             (Running::Up, None) => Being::StartingPrimary,
             (Running::Up, Some(Instance::Primary { names: Names::Unset, .. })) => Being::PrimaryFree,
