@@ -418,6 +418,7 @@ mod tests {
             failover: false,
             arbiter: None,
             lag_bytes: None,
+            lag_ms: None,
             waiting: false,
             advice: vec!["first advice".to_owned()],
             progress: Progress::Settled,
