@@ -152,7 +152,7 @@ impl Arbiter {
         let from = self.ledger.map(|ledger| ledger.view);
         match self.ledger.as_mut() {
             None => {
-                let id = LedgerId(self.random());
+                let id = LedgerId(super::types::draw(self.settings.seed, 1));
                 self.ledger = Some(Ledger {
                     system: told.system,
                     id,
@@ -169,13 +169,6 @@ impl Arbiter {
         }
         self.write("told by a server");
         self.out.push(Action::Say(Say::View { from, to: told.view, why: "told by a server".to_owned() }));
-    }
-
-    fn random(&self) -> u64 {
-        let mut z = self.settings.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).max(1)
     }
 
     fn proposed(&mut self, from: Server, base: &Ledger, view: View) {

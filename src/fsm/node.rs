@@ -228,10 +228,7 @@ impl Node {
 
     pub(super) fn random(&mut self) -> u64 {
         self.ids += 1;
-        let mut z = self.settings.seed.wrapping_add(self.ids.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)).max(1)
+        super::types::draw(self.settings.seed, self.ids)
     }
 
     pub(super) fn say(&mut self, say: Say) {

@@ -60,6 +60,14 @@ impl Time {
     }
 }
 
+/// The `count`th random number of a process that drew `seed` (splitmix64); never 0.
+pub(super) fn draw(seed: u64, count: u64) -> u64 {
+    let mut z = seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    (z ^ (z >> 31)).max(1)
+}
+
 /// A term: numbers the views. Odd terms are proposed by the first server, even ones by the second (PROTOCOL R1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Term(pub u64);
