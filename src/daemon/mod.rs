@@ -16,6 +16,7 @@ pub mod peer_probe;
 mod pidfile;
 pub mod runner;
 pub mod store;
+pub mod user_command;
 pub mod watcher;
 
 use crate::config::Config;
