@@ -101,6 +101,7 @@ fn heartbeat_defaults() -> Heartbeat {
         arbiter: None,
         name: String::new(),
         address: String::new(),
+        would_grant: false,
     }
 }
 

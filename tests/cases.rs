@@ -39,6 +39,7 @@ fn settings(arbiter: bool, on_silence: OnSilence) -> Settings {
         startup_wait_ms: 5000,
         rebuild_auto: true,
         stop_detached_standby: false,
+        fencing: false,
         seed: 0x1234_5678_9abc_def0,
     }
 }
@@ -201,6 +202,7 @@ fn standby(view: View) -> Heartbeat {
         arbiter: None,
         name: "two".into(),
         address: "two:5432".into(),
+        would_grant: false,
     }
 }
 

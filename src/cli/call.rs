@@ -69,8 +69,8 @@ pub(super) fn limit(config: &Config, seconds: Option<u64>) -> Duration {
 pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> Ended {
     let config = args.common.client_config()?;
     let what = match (args.force, what) {
-        (true, Request::Switch) => Request::ForceSwitch,
-        (true, Request::Detach) => Request::ForceDetach,
+        (true, Request::Switch) => Request::ForceSwitch { fencing: !args.no_fencing },
+        (true, Request::Detach) => Request::ForceDetach { fencing: !args.no_fencing },
         (_, what) => what,
     };
     if args.force && !args.yes {

@@ -27,7 +27,8 @@ struct RowView<'a> {
 
 pub(super) fn run(args: &History) -> Ended {
     let config = args.common.client_config()?;
-    let names = Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me };
+    let names =
+        Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me, arbiter: String::new() };
     let changes = store::history(&config.run_dir()).map_err(Failure::failed)?;
     match args.format {
         HistoryFormat::Text => print(&changes.iter().map(|c| text(c, &names)).collect::<String>()),

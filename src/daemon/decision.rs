@@ -117,7 +117,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         report: node.report(started),
     };
     let board = Board::new(snapshot, inbox.clone());
-    let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me };
+    let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
         node,
@@ -156,6 +156,10 @@ fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {
     if matches!(by, StartedBy::Operator { failover: None, .. }) && !was_on {
         messages::tell(&Tell::FailoverOff);
     }
+}
+
+fn arbiter_id(config: &Config) -> String {
+    config.network.arbiter.as_ref().map(|line| line.id.clone()).unwrap_or_default()
 }
 
 fn named(line: &MemberLine) -> MemberName {
@@ -362,6 +366,8 @@ impl Decision {
             Action::Send(to, message) => self.links.send(to, &message),
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
             Action::Run(id, job) => self.runner.run(id, job),
+            // No configuration asks for a command yet.
+            Action::Call(_, command) => log::error!("no way to call {command:?}"),
             Action::Nudge(id) => self.runner.nudge(id),
             Action::WatchPeer(on) => drop(self.probes.peer.send(peer_probe::Command::Watch(on))),
             Action::Look => self.look(),
@@ -401,8 +407,8 @@ fn request_text(request: &Request) -> &'static str {
         Request::Stop { .. } => "stop",
         Request::Switch => "switch",
         Request::Detach => "detach",
-        Request::ForceSwitch => "switch --force",
-        Request::ForceDetach => "detach --force",
+        Request::ForceSwitch { .. } => "switch --force",
+        Request::ForceDetach { .. } => "detach --force",
         Request::AdoptData => "start --adopt-data",
         Request::Failover(true) => "enable-failover",
         Request::Failover(false) => "disable-failover",

@@ -1,7 +1,10 @@
 //! The third member's side of the protocol, for one cluster: it remembers to whom it gave the right to run alone, and
 //! prefers the incumbent (PROTOCOL R8).
 
-use super::event::{Action, Event, Health, Heartbeat, Message, OnSilence, Role, Say, TICK_MS};
+use super::calls::{Calls, Clearance};
+use super::event::{
+    Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Role, Say, TICK_MS, UserCommand,
+};
 use super::types::{
     DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Mode, Notes, Server, SystemId, Term, Time,
     Timeline, View,
@@ -10,11 +13,16 @@ use super::types::{
 /// How often a server's host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
 
+/// How long after a failed write it is tried again, ms.
+const REWRITE_MS: u64 = 1_000;
+
 /// What an arbiter is set to, for one cluster.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ArbiterSettings {
     /// Longest pause of its own loop that is not taken for a pause, ms.
     pub pause_ms: u64,
+    /// A `fencing_command` is configured.
+    pub fencing: bool,
     /// Random; new for every process.
     pub seed: u64,
     /// What its ledger file held.
@@ -22,8 +30,8 @@ pub struct ArbiterSettings {
 }
 
 /// The arbiter's core for one cluster. Of the events it takes [`Event::Tick`], [`Event::Heard`], [`Event::Refused`],
-/// [`Event::Stored`] and [`Event::StoreFailed`]; of the actions it returns [`Action::Send`], [`Action::Store`] and
-/// [`Action::Say`].
+/// [`Event::Stored`], [`Event::StoreFailed`] and [`Event::CommandDone`]; of the actions it returns [`Action::Send`],
+/// [`Action::Store`], [`Action::Call`] and [`Action::Say`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Arbiter {
     settings: ArbiterSettings,
@@ -33,10 +41,12 @@ pub struct Arbiter {
     confirmed: Option<Durable>,
     store_seq: u64,
     stored_seq: u64,
+    store_failed: Option<Time>,
     held: Vec<(u64, Action)>,
     /// Since when it listens without a pause.
     listens_since: Time,
     servers: [Seen; 2],
+    calls: Calls,
     seq: u64,
 }
 
@@ -49,6 +59,10 @@ struct Seen {
     failed: bool,
     refused: u32,
     refused_at: Time,
+    /// It is heard, as was last said.
+    said_heard: bool,
+    /// Why it was last not given what it asked for.
+    said_why: Option<&'static str>,
 }
 
 impl Arbiter {
@@ -63,9 +77,11 @@ impl Arbiter {
             confirmed,
             store_seq: 0,
             stored_seq: 0,
+            store_failed: None,
             held: Vec::new(),
             listens_since: now,
             servers: [Seen::default(), Seen::default()],
+            calls: Calls::default(),
             seq: 0,
         }
     }
@@ -91,11 +107,16 @@ impl Arbiter {
             }
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) if seq == self.store_seq => {
+                self.store_failed = Some(now);
                 self.out.push(Action::Say(Say::StoreFailed(why)));
-                self.write("");
             }
+            Event::CommandDone(id, result) => self.calls.done(now, id, result, &mut self.out),
             _ => {}
         }
+        if self.store_failed.is_some_and(|at| now.since(at) >= REWRITE_MS) {
+            self.write("");
+        }
+        Server::BOTH.into_iter().for_each(|server| self.say_heard(server));
         std::mem::take(&mut self.out)
     }
 
@@ -111,6 +132,7 @@ impl Arbiter {
     fn write(&mut self, why: &str) {
         let Some(ledger) = self.ledger else { return };
         self.store_seq += 1;
+        self.store_failed = None;
         let durable = Durable { ledger, notes: Notes::default() };
         self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
     }
@@ -180,18 +202,100 @@ impl Arbiter {
         if !self.settled() {
             return;
         }
-        if self.grants(from, base, view)
-            && let Some(ledger) = self.ledger.as_mut()
-        {
-            let was = ledger.view;
-            ledger.view = view;
-            ledger.promised = view.term;
-            let why = "a server asked for the right to run alone";
-            self.write(why);
-            self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
+        if self.grants(from, base, view) {
+            match self.fence(from, base.view.term) {
+                Clearance::Given => self.grant(from, view),
+                // The proposal is repeated.
+                Clearance::Awaited => return,
+                Clearance::Denied(_) => self.say_not_granted(from, "the fencing command failed"),
+            }
+        } else {
+            self.say_not_granted(from, self.obstacle(from));
         }
         let answer = Action::Send(Member::Server(from), Message::Answer { ledger: self.ledger });
         if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
+    }
+
+    fn grant(&mut self, to: Server, view: View) {
+        let Some(ledger) = self.ledger.as_mut() else { return };
+        let was = ledger.view;
+        ledger.view = view;
+        ledger.promised = view.term;
+        self.servers[to.index()].said_why = None;
+        let why = "a server asked for the right to run alone";
+        self.write(why);
+        self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
+    }
+
+    /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and
+    /// gives way by itself.
+    fn fence(&mut self, asker: Server, term: Term) -> Clearance {
+        let target = asker.other();
+        if !self.settings.fencing || self.hears(target) {
+            return Clearance::Given;
+        }
+        let incumbent = self.ledger.is_some_and(|ledger| ledger.view.primary == asker);
+        let command = UserCommand {
+            purpose: Purpose::Fencing,
+            by_operator: false,
+            aim: if incumbent { Aim::Detach } else { Aim::Switch },
+            target,
+            term,
+            reason: "the other server asked for the right to run alone",
+        };
+        let heard_at = self.servers[target.index()].heard_at;
+        let retry_ms = self.detection_ms(target) * 10;
+        self.calls.clear(self.now, command, heard_at, retry_ms, &mut self.out)
+    }
+
+    /// Whether it would consent if `server` proposed now.
+    fn would_grant(&self, server: Server) -> bool {
+        let named = self.ledger.filter(|ledger| ledger.view.arbiter == ledger.id && self.settled());
+        let Some(view) = named.map(|ledger| ledger.view) else { return false };
+        view.mode == Mode::Mirrored && (view.primary == server || self.incumbent_is_gone(server.other()))
+    }
+
+    /// Why it does not consent, for people.
+    fn obstacle(&self, asker: Server) -> &'static str {
+        let Some(ledger) = self.ledger else { return "it has no view of the pair" };
+        if ledger.view.mode == Mode::Degraded {
+            return "the right to run alone is given away already";
+        }
+        if ledger.view.arbiter != ledger.id {
+            return "the view leans on another arbiter";
+        }
+        if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
+            let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
+            return if listened { "the primary is heard here" } else { "it has not listened for long enough yet" };
+        }
+        "the proposal is behind the view"
+    }
+
+    fn say_not_granted(&mut self, server: Server, why: &'static str) {
+        let seen = &mut self.servers[server.index()];
+        if seen.said_why.replace(why) != Some(why) {
+            self.out.push(Action::Say(Say::NotGranted { server, why }));
+        }
+    }
+
+    fn say_heard(&mut self, server: Server) {
+        let heard = self.hears(server);
+        let seen = &mut self.servers[server.index()];
+        if seen.said_heard != heard {
+            seen.said_heard = heard;
+            self.out.push(Action::Say(Say::ServerHeard { server, heard }));
+        }
+    }
+
+    /// Whether a server was heard within its detection time: what `mc_arb status` calls online.
+    pub fn hears(&self, server: Server) -> bool {
+        let seen = &self.servers[server.index()];
+        seen.heard_at.is_some_and(|at| self.now.since(at) < self.detection_ms(server))
+    }
+
+    /// The longer of both servers' detection times, ms; a server that was not heard yet has none.
+    fn detection_ms(&self, server: Server) -> u64 {
+        self.servers[server.index()].detection_ms.max(self.servers[server.other().index()].detection_ms)
     }
 
     /// PROTOCOL R1, R2, R4 and R8.
@@ -211,8 +315,7 @@ impl Arbiter {
 
     fn incumbent_is_gone(&self, incumbent: Server) -> bool {
         let seen = &self.servers[incumbent.index()];
-        let asker = &self.servers[incumbent.other().index()];
-        let detection_ms = seen.detection_ms.max(asker.detection_ms);
+        let detection_ms = self.detection_ms(incumbent);
         let listened = self.now.since(self.listens_since) >= detection_ms && detection_ms > 0;
         let silent = seen.heard_at.is_none_or(|at| self.now.since(at) >= detection_ms);
         let refuses = seen.refused >= REFUSALS && self.now.since(seen.refused_at) < detection_ms;
@@ -244,6 +347,7 @@ impl Arbiter {
             arbiter: None,
             name: String::new(),
             address: String::new(),
+            would_grant: self.would_grant(to),
         };
         self.out.push(Action::Send(Member::Server(to), Message::Heartbeat(Box::new(heartbeat))));
     }

@@ -18,6 +18,8 @@ pub enum Intent {
     AskPeer,
     /// Propose `Degraded(self)` to the arbiter.
     AskArbiter,
+    /// Ask the operator's script, and write `Degraded(self)` by force where it consents.
+    AskCommand,
     /// Write `Degraded(self)` by the safe half.
     ActByHalf,
     /// Write `Degraded(self)` by force.
@@ -89,17 +91,19 @@ pub fn decide(facts: Facts) -> Decision {
         (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),
         (Primary, Fit,           Alive,                        _,                 _)              => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
         (Primary, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby"),
+        (Primary, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 DisconnectHalf) => (ActByHalf,  Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 SwitchHalf | Report)
                                                                                                   => (Wait,       Nothing,  "no heartbeat from the standby, and this server may not disconnect it"),
         (Primary, Fit,           Refused,                      _,                 Arbiter)        => (AskArbiter, Failover, "the standby's host refuses connections"),
+        (Primary, Fit,           Refused,                      _,                 Command)        => (AskCommand, Failover, "the standby's host refuses connections"),
         (Primary, Fit,           Refused,                      _,                 Fallback)       => (ActByForce, Failover, "the standby's host refuses connections"),
         (Primary, Fit,           Refused,                      _,                 DisconnectHalf) => (ActByHalf,  Failover, "the standby's host refuses connections"),
         (Primary, Fit,           Refused,                      _,                 SwitchHalf | Report)
                                                                                                   => (Wait,       Nothing,  "the standby's host refuses connections, and this server may not disconnect it"),
         (Primary, Fit,           Never,                        _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby since the start"),
-        (Primary, Fit,           Never,                        _,                 Fallback | SwitchHalf | DisconnectHalf | Report)
+        (Primary, Fit,           Never,                        _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                                                                   => (Wait,       Nothing,  "no heartbeat from the standby since the start"),
         (Primary, Fit,           Young,                        _,                 _)              => (Rest,       Nothing,  "waiting for the standby's first heartbeat"),
         (Primary, Unfit,         Talks | Quiet | Alive | Lost | Refused | Young | Never, _, _)    => (Rest,       Nothing,  "the primary's instance is not up"),
@@ -110,17 +114,19 @@ pub fn decide(facts: Facts) -> Decision {
         (Standby, Fit,           Talks | Ill | Stuck | Quiet,  _,                 _)              => (Rest,       Nothing,  "mirrored"),
         (Standby, Fit,           Alive,                        _,                 _)              => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
         (Standby, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary"),
+        (Standby, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 SwitchHalf)     => (ActByHalf,  Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 DisconnectHalf | Report)
                                                                                                   => (Wait,       Nothing,  "no heartbeat from the primary, and this server may not switch"),
         (Standby, Fit,           Refused,                      _,                 Arbiter)        => (AskArbiter, Failover, "the primary's host refuses connections"),
+        (Standby, Fit,           Refused,                      _,                 Command)        => (AskCommand, Failover, "the primary's host refuses connections"),
         (Standby, Fit,           Refused,                      _,                 Fallback)       => (ActByForce, Failover, "the primary's host refuses connections"),
         (Standby, Fit,           Refused,                      _,                 SwitchHalf)     => (ActByHalf,  Failover, "the primary's host refuses connections"),
         (Standby, Fit,           Refused,                      _,                 DisconnectHalf | Report)
                                                                                                   => (Wait,       Nothing,  "the primary's host refuses connections, and this server may not switch"),
         (Standby, Fit,           Never,                        _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary since the start"),
-        (Standby, Fit,           Never,                        _,                 Fallback | SwitchHalf | DisconnectHalf | Report)
+        (Standby, Fit,           Never,                        _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                                                                   => (Wait,       Nothing,  "no heartbeat from the primary since the start"),
         (Standby, Fit,           Young,                        _,                 _)              => (Rest,       Nothing,  "waiting for the primary's first heartbeat"),
     };

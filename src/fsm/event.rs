@@ -76,6 +76,8 @@ pub struct Settings {
     pub rebuild_auto: bool,
     /// `shutdown_detached_synchronous_standby = on`.
     pub stop_detached_standby: bool,
+    /// A `fencing_command` is configured.
+    pub fencing: bool,
     /// Random; new for every controller process. The core makes its ids from it.
     pub seed: u64,
 }
@@ -286,6 +288,8 @@ pub struct Heartbeat {
     pub name: String,
     /// `host:port` under which its instance is reached by the other one.
     pub address: String,
+    /// The arbiter's: it would give the receiver the right to run alone if it were asked now.
+    pub would_grant: bool,
 }
 
 /// What members say to each other.
@@ -347,9 +351,15 @@ pub enum Request {
     /// Disconnect the standby.
     Detach,
     /// `switch --force`, on the standby: take the right to run alone without consent (PROTOCOL section 6).
-    ForceSwitch,
+    ForceSwitch {
+        /// Run the `fencing_command` first, where there is one (not `--no-fencing`).
+        fencing: bool,
+    },
     /// `detach --force`, on the primary: the same.
-    ForceDetach,
+    ForceDetach {
+        /// As with `ForceSwitch`.
+        fencing: bool,
+    },
     /// `start --adopt-data`: take it with the present data directory, whatever it is, and with a new ledger where it was
     /// lost (PROTOCOL section 6).
     AdoptData,
@@ -437,6 +447,43 @@ pub enum Outcome {
     Failed(String),
 }
 
+// ------------------------------------------------------------------------------------------------------ user commands
+
+/// What a command of the operator's is for (CONTRACT section 7).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Purpose {
+    /// `fencing_command`: makes sure that the target acknowledges nothing any more.
+    Fencing,
+    /// `arbitration_command`: says whether the target is dead.
+    Arbitration,
+}
+
+/// What is about to be done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Aim {
+    /// The standby is to be promoted.
+    Switch,
+    /// The standby is to be disconnected.
+    Detach,
+}
+
+/// One call of a command of the operator's. The caller is the member that runs it.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct UserCommand {
+    /// Which.
+    pub purpose: Purpose,
+    /// An operator's command led to it (`command`), not what was observed (`monitor`).
+    pub by_operator: bool,
+    /// What is about to be done.
+    pub aim: Aim,
+    /// The server that it is done to.
+    pub target: super::types::Server,
+    /// The term of the present view: `MC_TERM`.
+    pub term: super::types::Term,
+    /// Why: `MC_REASON`.
+    pub reason: &'static str,
+}
+
 // ------------------------------------------------------------------------------------------------------------- events
 
 /// How the controller came to be started.
@@ -499,6 +546,8 @@ pub enum Event {
     StoreFailed(u64, String),
     /// A job has ended.
     Done(JobId, Outcome),
+    /// A command of the operator's has ended: exit status 0, or what else came of it.
+    CommandDone(JobId, Result<(), String>),
     /// An operator asks.
     Request {
         /// Names the request in the reply.
@@ -522,6 +571,9 @@ pub enum Action {
     Store(u64, Box<Durable>, String),
     /// Do a job.
     Run(JobId, Job),
+    /// Call a command of the operator's, beside whatever job is out. One at a time; it answers [`Event::CommandDone`] when it
+    /// has ended, at its time limit at the latest.
+    Call(JobId, Box<UserCommand>),
     /// The answer to this job is overdue: cancel what can be cancelled, and answer (again).
     Nudge(JobId),
     /// Look at the other's instance (or stop looking).
@@ -656,6 +708,42 @@ pub enum Say {
     Detached(bool),
     /// The primary has been cut off and stops its instance (`isolated_primary_action`).
     Isolated,
+    /// A command of the operator's is called, before something is done.
+    Calling(Box<UserCommand>),
+    /// It has ended with exit status 0.
+    Called(Box<UserCommand>),
+    /// It has ended otherwise; what it was for is not done.
+    CallFailed {
+        /// Which.
+        command: Box<UserCommand>,
+        /// How it ended.
+        why: String,
+    },
+    /// The arbiter is heard no more. MCA00157.
+    ArbiterLost,
+    /// The arbiter is heard (again).
+    ArbiterBack,
+    /// The arbiter's ledger is older than it was: it was put back, and is not asked any more.
+    ArbiterWentBack {
+        /// The highest term that it had promised.
+        was: super::types::Term,
+        /// What it says now.
+        now: super::types::Term,
+    },
+    /// The arbiter did not consent to a server's running alone, and why.
+    NotGranted {
+        /// Who asked.
+        server: super::types::Server,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A server that was silent is heard by the arbiter, or the reverse.
+    ServerHeard {
+        /// Which.
+        server: super::types::Server,
+        /// It is heard.
+        heard: bool,
+    },
 }
 
 /// A time at which something was last seen, and what was seen.

@@ -92,6 +92,8 @@ fact!(
     Policy {
         /// Ask the arbiter.
         Arbiter,
+        /// Ask the operator's script.
+        Command,
         /// Act alone, by force.
         Fallback,
         /// Only the standby acts; both servers have said so.

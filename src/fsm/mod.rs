@@ -8,12 +8,13 @@
 //! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into facts), `consent`
-//!   (proposals, R1 to R7), `pursue` (what the decision table says), `work` (jobs, hand-overs, reconciling), `operator`
+//!   (proposals, R1 to R7), `calls` (fencing and arbitration commands), `pursue` (what the decision table says), `work` (jobs, hand-overs, reconciling), `operator`
 //!   (commands) and `tell` (heartbeats, the report).
 //! - [`report`]: what a node tells of itself.
 
 pub mod act;
 pub mod arbiter;
+mod calls;
 mod consent;
 pub mod decide;
 pub mod event;

@@ -41,6 +41,7 @@ pub struct Node {
     pub(super) arbiter: ArbiterSide,
     // what goes on
     pub(super) work: Work,
+    pub(super) calls: super::calls::Calls,
     pub(super) hand_over: Option<HandOver>,
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
@@ -79,6 +80,7 @@ impl Node {
             peer: PeerSide::new(),
             arbiter: ArbiterSide::new(),
             work: Work::new(),
+            calls: super::calls::Calls::default(),
             told: super::tell::Told::new(&settings),
             settings,
             now: Time(0),
@@ -125,6 +127,7 @@ impl Node {
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) => self.store_failed(seq, why),
             Event::Done(id, outcome) => self.done(id, outcome),
+            Event::CommandDone(id, result) => self.calls.done(now, id, result, &mut self.out),
             Event::Request { id, request, limit_ms } => self.request(id, request, limit_ms),
         }
         if self.booted_at.is_some() {

@@ -269,11 +269,25 @@ pub(super) struct ArbiterSide {
     pub best: Best,
     pub refused: u32,
     pub seq: u64,
+    /// It would consent if it were asked now.
+    pub would_grant: bool,
+    /// Its ledger is older than one that it has told before: it was put back, and what it grants cannot be trusted.
+    pub went_back: bool,
+    /// It is not heard, and that has been said.
+    pub lost: bool,
 }
 
 impl ArbiterSide {
     pub fn new() -> ArbiterSide {
-        ArbiterSide { heard_at: None, best: Best::default(), refused: 0, seq: 0 }
+        ArbiterSide {
+            heard_at: None,
+            best: Best::default(),
+            refused: 0,
+            seq: 0,
+            would_grant: false,
+            went_back: false,
+            lost: false,
+        }
     }
 
     pub fn forget(&mut self, now: Time) {
@@ -299,7 +313,10 @@ impl Node {
             }
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
-            (Member::Arbiter, Message::Heartbeat(heartbeat)) => self.arbiter_ledger(heartbeat.ledger, heartbeat.seq),
+            (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
+                self.arbiter.would_grant = heartbeat.would_grant;
+                self.arbiter_ledger(heartbeat.ledger, heartbeat.seq);
+            }
             (Member::Arbiter, Message::Answer { ledger }) => self.arbiter_ledger(ledger, 0),
             (Member::Arbiter, Message::Propose { .. } | Message::Ask { .. } | Message::Told { .. }) => {}
         }
@@ -309,11 +326,13 @@ impl Node {
         self.arbiter.heard_at = Some(self.now);
         self.arbiter.refused = 0;
         self.arbiter.seq = self.arbiter.seq.max(seq);
-        if let Some(ledger) = ledger
-            && ledger.system == self.system
-            && self.arbiter.best.take(&ledger)
-        {
+        let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
+        if self.arbiter.best.take(&ledger) {
+            self.arbiter.went_back = false;
             self.learn(&ledger, "the arbiter consented");
+        } else if !self.arbiter.went_back {
+            self.arbiter.went_back = true;
+            self.say(Say::ArbiterWentBack { was: self.arbiter.best.promised, now: ledger.promised });
         }
     }
 
@@ -786,10 +805,11 @@ impl Node {
             no_arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.on_silence == self.settings.on_silence);
         match (self.settings.on_silence, self.settings.arbiter) {
             (OnSilence::Arbitration, true) => Policy::Arbiter,
+            (OnSilence::Command, _) => Policy::Command,
             (OnSilence::Fallback, _) => Policy::Fallback,
             (OnSilence::Switch, false) if agreed => Policy::SwitchHalf,
             (OnSilence::Disconnect, false) if agreed => Policy::DisconnectHalf,
-            (OnSilence::Arbitration | OnSilence::Command | OnSilence::Message, _) => Policy::Report,
+            (OnSilence::Arbitration | OnSilence::Message, _) => Policy::Report,
             (OnSilence::Switch | OnSilence::Disconnect, _) => Policy::Report,
         }
     }

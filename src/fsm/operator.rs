@@ -1,6 +1,7 @@
 //! What operators ask for: one command at a time, each with a limit, each told how it ended.
 
-use super::event::{Action, Instance, Job, Message, Names, Reply, Request, Role, Say};
+use super::calls::Clearance;
+use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Say};
 use super::facts::{Peer, Standing, Stream};
 use super::node::Node;
 use super::observe::Running;
@@ -38,6 +39,8 @@ enum Stage {
     Switching,
     /// The other server's consent to a disconnection is awaited.
     Detaching,
+    /// The other server is being fenced, before force.
+    Fencing,
     /// Commits are being released.
     Releasing,
     /// The instance is being stopped.
@@ -113,7 +116,9 @@ impl Node {
         match op.request {
             Request::Switch => self.operate_switch(&op, late),
             Request::Detach => self.operate_detach(&op, late),
-            Request::ForceSwitch | Request::ForceDetach | Request::AdoptData => self.operate_force(&op, late),
+            Request::ForceSwitch { .. } | Request::ForceDetach { .. } | Request::AdoptData => {
+                self.operate_force(&op, late)
+            }
             Request::Stop { instance, all } => self.operate_stop(&op, instance, all, late),
             Request::Start { .. } | Request::Failover(_) => self.op = None,
         }
@@ -242,8 +247,10 @@ impl Node {
     /// What an operator takes upon himself: a view with no consent. He has been told what it may cost.
     fn operate_force(&mut self, op: &Op, late: bool) {
         match op.stage {
-            Stage::Fresh => match self.force_obstacle(op) {
+            Stage::Fresh | Stage::Fencing => match self.force_obstacle(op) {
                 Some(why) => self.end(Reply::Refused(why)),
+                None if late => self.end(Reply::TimedOut("the other server was not fenced in time".to_owned())),
+                None if self.wants_fencing(op.request) => self.fence_then_force(op),
                 None => self.force(op.request),
             },
             _ if !self.settled() => {}
@@ -254,10 +261,29 @@ impl Node {
         }
     }
 
+    fn wants_fencing(&self, request: Request) -> bool {
+        let asked = matches!(request, Request::ForceSwitch { fencing: true } | Request::ForceDetach { fencing: true });
+        asked && self.settings.fencing
+    }
+
+    fn fence_then_force(&mut self, op: &Op) {
+        if op.stage == Stage::Fresh {
+            self.calls.forget();
+            self.stage(Stage::Fencing);
+        }
+        match self.clear(Purpose::Fencing, true, "an operator asked for it") {
+            Clearance::Awaited => {}
+            Clearance::Given => self.force(op.request),
+            Clearance::Denied(why) => {
+                self.end(Reply::Failed(format!("the other server was not fenced, and nothing was changed: {why}")));
+            }
+        }
+    }
+
     fn force(&mut self, request: Request) {
         match request {
             Request::AdoptData => self.adopt_data(),
-            Request::ForceSwitch => self.take_alone(true, "an operator forced the switch"),
+            Request::ForceSwitch { .. } => self.take_alone(true, "an operator forced the switch"),
             _ => self.take_alone(true, "an operator forced the disconnection"),
         }
         self.stage(Stage::Releasing);
@@ -274,7 +300,7 @@ impl Node {
             return self.adopt_obstacle();
         }
         let (wanted, verb) = match op.request {
-            Request::ForceSwitch => (Standing::Standby, "switch"),
+            Request::ForceSwitch { .. } => (Standing::Standby, "switch"),
             _ => (Standing::Primary, "detach"),
         };
         if self.standing() != Some(wanted) {

@@ -1,7 +1,8 @@
 //! Pursuing: what the decision table says is started, or kept going.
 
+use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
-use super::event::{Job, Say};
+use super::event::{Aim, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing};
 use super::node::Node;
 use super::types::{LedgerId, Lsn, Member, Mode, View};
@@ -16,6 +17,7 @@ impl Node {
         self.watch_peer();
         let Some(facts) = self.facts() else { return };
         self.said_of_peer(facts);
+        self.said_of_arbiter();
         self.isolate(facts);
         if self.stopping || self.hand_over.is_some() || self.op_leads() {
             return;
@@ -50,14 +52,44 @@ impl Node {
             Intent::HandOver if self.now >= self.next_hand_over => self.begin_hand_over(false, 0),
             Intent::HandOver | Intent::Restart => self.restart(),
             Intent::AskPeer if self.standing() == Some(Standing::Primary) && self.peer_cannot_consent() => {
-                self.propose(Member::Arbiter, why);
+                self.ask_arbiter(false, why);
             }
             Intent::AskPeer => self.propose(self.peer_member(), why),
-            Intent::AskArbiter => self.propose(Member::Arbiter, why),
+            Intent::AskArbiter => self.ask_arbiter(self.settings.fencing, why),
+            Intent::AskCommand => self.ask_command(why),
             Intent::ActByHalf => self.take_alone(false, why),
             Intent::ActByForce => self.take_alone(true, why),
             Intent::Mirror => self.prove(),
         }
+    }
+
+    /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
+    /// servers alone is no reason to take down a primary that serves.
+    fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
+        let cleared =
+            !fencing || self.arbiter.would_grant && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
+        if self.arbiter.went_back || !cleared {
+            self.proposal = None;
+            return;
+        }
+        self.propose(Member::Arbiter, why);
+    }
+
+    /// `heartbeat_error_action = command`: the operator's script says that the other server is dead, and fencing sees to it.
+    fn ask_command(&mut self, why: &'static str) {
+        let dead = self.clear(Purpose::Arbitration, false, why) == Clearance::Given;
+        if dead && (!self.settings.fencing || self.clear(Purpose::Fencing, false, why) == Clearance::Given) {
+            self.take_alone(true, why);
+        }
+    }
+
+    /// Calls a command of the operator's, or says what came of it.
+    pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, reason: &'static str) -> Clearance {
+        let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
+        let term = self.view().map_or(super::types::Term(0), |view| view.term);
+        let command = UserCommand { purpose, by_operator, aim, target: self.other(), term, reason };
+        let retry_ms = self.settings.heartbeat_detection_ms * 10;
+        self.calls.clear(self.now, command, self.peer.heard_at, retry_ms, &mut self.out)
     }
 
     /// Lets the instance be started again; a silent one is stopped first.
@@ -179,12 +211,25 @@ impl Node {
         }
     }
 
+    /// The arbiter's silence disturbs nothing, but an operator should know that nobody would be asked.
+    fn said_of_arbiter(&mut self) {
+        if !self.settings.arbiter {
+            return;
+        }
+        let since = self.arbiter.heard_at.or(self.booted_at).unwrap_or(self.now);
+        let lost = self.now.since(since) >= self.settings.heartbeat_detection_ms;
+        if lost != self.arbiter.lost {
+            self.arbiter.lost = lost;
+            self.say(if lost { Say::ArbiterLost } else { Say::ArbiterBack });
+        }
+    }
+
     fn said_of_decision(&mut self, decision: Decision, allowed: bool) {
         let Decision { intent, why, .. } = decision;
         match (intent, allowed) {
             (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
             (_, false) => self.say(Say::WouldHave { what: done(intent), why }),
-            (Intent::AskPeer | Intent::AskArbiter, true) => {}
+            (Intent::AskPeer | Intent::AskArbiter | Intent::AskCommand, true) => {}
             (_, true) => self.say(Say::Decided { what: done(intent), why }),
         }
         if why.contains("does not stream or flush") {
@@ -216,6 +261,7 @@ fn done(intent: Intent) -> &'static str {
         Intent::Restart => "starting the instance again",
         Intent::AskPeer => "asking the other server for the right to run alone",
         Intent::AskArbiter => "asking the arbiter for the right to run alone",
+        Intent::AskCommand => "asking the arbitration command",
         Intent::ActByHalf => "acting alone by the safe half",
         Intent::ActByForce => "acting alone without consent (fallback)",
         Intent::Mirror => "proving the standby",

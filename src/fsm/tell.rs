@@ -165,6 +165,7 @@ impl Node {
             arbiter: if heard { Some(self.arbiter.best.id) } else { None },
             name: self.name.clone(),
             address: self.address.clone(),
+            would_grant: false,
         }
     }
 
@@ -354,6 +355,10 @@ impl Node {
         }
         if self.own.closed {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
+        }
+        if self.arbiter.went_back {
+            advice
+                .push("the arbiter's ledger was put back and is not trusted: run mc_arb forget on its host".to_owned());
         }
         if self.detached() {
             advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());

@@ -158,7 +158,8 @@ mod tests {
 
     #[test]
     fn the_guides_promotion_message_reads_exactly_so() {
-        let names = Names { ids: ["nd1".into(), "nd2".into()], me: crate::fsm::types::Server::First };
+        let names =
+            Names { ids: ["nd1".into(), "nd2".into()], me: crate::fsm::types::Server::First, arbiter: String::new() };
         let text = of_say(&Say::PromotionCompleted, &names).to_string();
         assert_eq!(text, "LOG: promotion processing completed (MCA00062)");
     }

@@ -3,7 +3,7 @@
 use super::Message;
 use crate::config::{Level, Remark};
 use crate::error::Error;
-use crate::fsm::event::{OnSilence, Say};
+use crate::fsm::event::{OnSilence, Purpose, Say, UserCommand};
 use crate::fsm::types::{Lsn, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
@@ -13,6 +13,8 @@ pub struct Names {
     pub ids: [String; 2],
     /// Which of them this server is.
     pub me: Server,
+    /// The arbiter's id; empty without one.
+    pub arbiter: String,
 }
 
 impl Names {
@@ -158,6 +160,14 @@ fn position((timeline, lsn): (Timeline, Lsn)) -> String {
     format!("timeline {}, {lsn}", timeline.0)
 }
 
+/// A command of the operator's, by its parameter.
+fn purpose(command: &UserCommand) -> &'static str {
+    match command.purpose {
+        Purpose::Fencing => "fencing_command",
+        Purpose::Arbitration => "arbitration_command",
+    }
+}
+
 /// `message (hint)`, on one line.
 fn one_line(error: &Error) -> String {
     if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
@@ -206,6 +216,15 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
+        Say::Calling(command) => m(1034, &[purpose(command), names.id(command.target), command.reason]),
+        Say::Called(command) => m(1035, &[purpose(command), names.id(command.target)]),
+        Say::CallFailed { command, why } => m(1036, &[purpose(command), names.id(command.target), why]),
+        Say::ArbiterLost => m(157, &[&names.arbiter]),
+        Say::ArbiterBack => m(1037, &[&names.arbiter]),
+        Say::ArbiterWentBack { was, now } => m(1038, &[&names.arbiter, &now.to_string(), &was.to_string()]),
+        Say::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
+        Say::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
+        Say::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
     }
 }
 
@@ -250,7 +269,8 @@ mod tests {
     use super::*;
     use crate::fsm::types::{DataIdentity, LedgerId, SystemId, Term};
 
-    const NAMES: fn() -> Names = || Names { ids: ["nd1".into(), "nd2".into()], me: Server::Second };
+    const NAMES: fn() -> Names =
+        || Names { ids: ["nd1".into(), "nd2".into()], me: Server::Second, arbiter: "arb".into() };
 
     fn view(primary: Server, mode: Mode, term: u64) -> View {
         View { term: Term(term), primary, mode, data: Default::default(), arbiter: LedgerId(0), forced: false }
@@ -272,6 +292,10 @@ mod tests {
         let s = || String::from("x");
         let to = view(Server::First, Mode::Degraded, 1);
         let error = || Error::new("x").hint("y");
+        let command = || {
+            let (purpose, aim, target) = (Purpose::Fencing, crate::fsm::event::Aim::Switch, Server::First);
+            Box::new(UserCommand { purpose, by_operator: false, aim, target, term: Term(1), reason: "x" })
+        };
         let said = [
             Say::View { from: None, to, why: s() },
             Say::HeartbeatLost { done: "x" },
@@ -309,6 +333,15 @@ mod tests {
             Say::Detached(true),
             Say::Detached(false),
             Say::Isolated,
+            Say::Calling(command()),
+            Say::Called(command()),
+            Say::CallFailed { command: command(), why: s() },
+            Say::ArbiterLost,
+            Say::ArbiterBack,
+            Say::ArbiterWentBack { was: Term(2), now: Term(1) },
+            Say::NotGranted { server: Server::First, why: "x" },
+            Say::ServerHeard { server: Server::First, heard: true },
+            Say::ServerHeard { server: Server::First, heard: false },
         ];
         let told = [
             Tell::Started { server: s(), version: s() },

@@ -56,6 +56,7 @@ fn settings(me: Server, words: &[&str]) -> Result<Settings, String> {
         startup_wait_ms: 5_000,
         rebuild_auto: false,
         stop_detached_standby: false,
+        fencing: false,
         seed: 0,
     };
     for word in words {
@@ -68,6 +69,9 @@ fn settings(me: Server, words: &[&str]) -> Result<Settings, String> {
             "auto" => settings.rebuild_auto = true,
             "halt" => settings.stop_detached_standby = true,
             "isolated" => settings.isolated_primary_stops = true,
+            "command" => settings.on_silence = OnSilence::Command,
+            "fencing" => settings.fencing = true,
+            "arbiter-fencing" => {}
             "mirrored" | "manual" => {}
             other if other.contains('=') => {}
             other => return Err(format!("unknown setting: {other}")),
@@ -78,6 +82,7 @@ fn settings(me: Server, words: &[&str]) -> Result<Settings, String> {
 
 fn pair(words: &[&str]) -> Result<World, String> {
     let mut world = World::new([settings(Server::First, words)?, settings(Server::Second, words)?]);
+    world.arbiter_fences = words.contains(&"arbiter-fencing");
     if words.contains(&"arbiter") {
         world.start_arbiter();
     }
@@ -132,6 +137,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         }),
         ["restart", name] => who(name).map(|m| world.start(m, StartedBy::Watcher)),
         ["kill", name] => who(name).map(|m| world.kill(m)),
+        ["command", name, "succeeds"] => who(name).and_then(|m| called(world, m, Ok(()))),
+        ["command", name, "fails", why @ ..] => who(name).and_then(|m| called(world, m, Err(why.join(" ")))),
         ["pause", name] => who(name).map(|m| world.procs[m].paused = true),
         ["resume", name] => who(name).map(|m| world.resume(m)),
         ["request", name, words @ ..] => who(name).and_then(|m| {
@@ -142,6 +149,13 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         }),
         _ => return None,
     })
+}
+
+/// The operator's command that a member has called ends.
+fn called(world: &mut World, m: usize, result: Result<(), String>) -> Done {
+    let id = world.procs[m].call.take().ok_or("no command was called")?;
+    world.feed(m, Event::CommandDone(id, result));
+    Ok(())
 }
 
 fn host(world: &mut World, words: &[&str]) -> Option<Done> {

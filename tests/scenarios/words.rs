@@ -1,6 +1,6 @@
 //! The notation of the transcripts.
 
-use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say};
+use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say, UserCommand};
 use mirroring_controller::fsm::report::{Progress, Report};
 use mirroring_controller::fsm::types::{Ledger, Lsn, Mode, Server, View};
 
@@ -35,9 +35,19 @@ pub fn say(say: &Say) -> String {
             theirs.1,
             if *stopped { "is stopped" } else { "goes on" }
         ),
+        Say::Calling(command) => format!("calls {}", call(command)),
+        Say::Called(command) => format!("{} has succeeded", call(command)),
+        Say::CallFailed { command, why } => format!("{} has failed: {why}", call(command)),
         Say::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
         other => format!("says {other:?}"),
     }
+}
+
+/// `monitor fencing of nd1 for a switch, because ...`.
+fn call(command: &UserCommand) -> String {
+    let UserCommand { purpose, by_operator, aim, target, reason, .. } = command;
+    let by = if *by_operator { "operator" } else { "monitor" };
+    format!("{by} {purpose:?} {aim:?} {} ({reason})", NAMES[target.index()])
 }
 
 /// What is ordered of the runner.
@@ -107,8 +117,10 @@ pub fn request(words: &[&str]) -> Option<Request> {
     Some(match words {
         ["switch"] => Request::Switch,
         ["detach"] => Request::Detach,
-        ["switch", "--force"] => Request::ForceSwitch,
-        ["detach", "--force"] => Request::ForceDetach,
+        ["switch", "--force"] => Request::ForceSwitch { fencing: true },
+        ["switch", "--force", "--no-fencing"] => Request::ForceSwitch { fencing: false },
+        ["detach", "--force"] => Request::ForceDetach { fencing: true },
+        ["detach", "--force", "--no-fencing"] => Request::ForceDetach { fencing: false },
         ["start", "--adopt-data"] => Request::AdoptData,
         ["stop"] => Request::Stop { instance: true, all: false },
         ["stop", "-a"] => Request::Stop { instance: true, all: true },

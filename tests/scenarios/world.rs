@@ -33,6 +33,8 @@ pub struct Process {
     pub writes: VecDeque<(u64, Durable)>,
     pub hold_stores: bool,
     pub job: Option<(JobId, Job)>,
+    /// The operator's command that runs.
+    pub call: Option<JobId>,
     pub hold_jobs: bool,
     watches: bool,
     look: bool,
@@ -66,6 +68,8 @@ pub struct World {
     pub power: [bool; 3],
     pub links: [[Link; 3]; 3],
     pub wal_cut: bool,
+    /// The arbiter has a fencing command.
+    pub arbiter_fences: bool,
     /// How many requests operators have made.
     pub requests: u64,
     pub out: String,
@@ -99,6 +103,7 @@ impl World {
             power: [true; 3],
             links: Default::default(),
             wal_cut: false,
+            arbiter_fences: false,
             requests: 0,
             out: String::new(),
         }
@@ -159,7 +164,8 @@ impl World {
     pub fn start_arbiter(&mut self) {
         let seed = self.seed(ARBITER);
         let durable = self.procs[ARBITER].disk;
-        let settings = ArbiterSettings { pause_ms: self.settings[0].heartbeat_timeout_ms, seed, durable };
+        let pause_ms = self.settings[0].heartbeat_timeout_ms;
+        let settings = ArbiterSettings { pause_ms, fencing: self.arbiter_fences, seed, durable };
         self.procs[ARBITER].core = Core::Arbiter(Box::new(Arbiter::new(settings, self.now)));
     }
 
@@ -309,6 +315,7 @@ impl World {
                 self.procs[m].writes.push_back((seq, *durable));
             }
             Action::Run(id, job) => self.order(m, id, job),
+            Action::Call(id, _) => self.procs[m].call = Some(id),
             Action::Nudge(_) => self.line(m, "nudges the runner"),
             Action::WatchPeer(watches) => self.procs[m].watches = watches,
             Action::Look => self.procs[m].look = true,

@@ -73,6 +73,7 @@ impl World {
                 self.reach(format!("job: {}", crate::jobs::name(&job)));
                 self.start_job(m, id, job);
             }
+            Action::Call(_, command) => panic!("{} calls {command:?}, which is not configured", NAMES[m]),
             Action::Nudge(id) => self.nudge(m, id),
             Action::WatchPeer(on) => {
                 let was = self.procs[m].watch;
@@ -134,7 +135,7 @@ impl World {
         let now = process.clock.now(self.t);
         if m == ARBITER {
             let pause_ms = self.settings[0].heartbeat_timeout_ms;
-            let settings = ArbiterSettings { pause_ms, seed, durable: process.disk };
+            let settings = ArbiterSettings { pause_ms, fencing: false, seed, durable: process.disk };
             process.core = Core::Arbiter(Box::new(Arbiter::new(settings, now)));
         } else {
             process.core = Core::Node(Box::new(Node::new(Settings { seed, ..self.settings[m].clone() })));

@@ -42,6 +42,7 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
         startup_wait_ms,
         rebuild_auto: rng.chance(500),
         stop_detached_standby: rng.chance(200),
+        fencing: false,
         seed: 0,
     };
     ([one(Server::First, rng), one(Server::Second, rng)], forced)

@@ -1,0 +1,89 @@
+//! Commands of the operator's that go before an action: fencing and arbitration (PROTOCOL section 4, CONTRACT section 7).
+//!
+//! A command is called before the right to run alone is asked for, or taken, without the other server's own consent. Its
+//! success counts for the present view, and until the target is heard again; a failure holds the action back.
+
+use super::event::{Action, Aim, JobId, Purpose, Say, UserCommand};
+use super::types::{Server, Term, Time};
+
+/// Whether what a command goes before may be done.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Clearance {
+    /// The command has succeeded.
+    Given,
+    /// It runs.
+    Awaited,
+    /// It has failed, and is not called again yet.
+    Denied(String),
+}
+
+/// The commands that were called by one member.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Calls {
+    next_id: u64,
+    out: Option<(JobId, UserCommand)>,
+    ended: Vec<Ended>,
+}
+
+/// A command that has ended.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Ended {
+    command: UserCommand,
+    at: Time,
+    result: Result<(), String>,
+}
+
+impl Calls {
+    /// What came of this command, which is called where it has not been, or where its result counts no more: a success
+    /// once the target was heard after it (`heard_at`), a failure after `retry_ms`.
+    pub fn clear(
+        &mut self,
+        now: Time,
+        command: UserCommand,
+        heard_at: Option<Time>,
+        retry_ms: u64,
+        out: &mut Vec<Action>,
+    ) -> Clearance {
+        let same = |other: &UserCommand| key(other) == key(&command);
+        if self.out.is_some() {
+            return Clearance::Awaited;
+        }
+        if let Some(ended) = self.ended.iter().find(|ended| same(&ended.command)) {
+            match &ended.result {
+                Ok(()) if heard_at.is_none_or(|heard| heard <= ended.at) => return Clearance::Given,
+                Err(why) if now.since(ended.at) < retry_ms => return Clearance::Denied(why.clone()),
+                _ => {}
+            }
+        }
+        self.ended.retain(|ended| !same(&ended.command));
+        self.next_id += 1;
+        let id = JobId(self.next_id);
+        self.out = Some((id, command.clone()));
+        out.push(Action::Say(Say::Calling(Box::new(command.clone()))));
+        out.push(Action::Call(id, Box::new(command)));
+        Clearance::Awaited
+    }
+
+    /// A command has ended.
+    pub fn done(&mut self, now: Time, id: JobId, result: Result<(), String>, out: &mut Vec<Action>) {
+        let Some((_, command)) = self.out.take_if(|(current, _)| *current == id) else { return };
+        let told = Box::new(command.clone());
+        out.push(Action::Say(match &result {
+            Ok(()) => Say::Called(told),
+            Err(why) => Say::CallFailed { command: told, why: why.clone() },
+        }));
+        // What was found out under another view counts no more.
+        self.ended.retain(|ended| ended.command.term == command.term);
+        self.ended.push(Ended { command, at: now, result });
+    }
+
+    /// An operator wants it done anew.
+    pub fn forget(&mut self) {
+        self.ended.clear();
+    }
+}
+
+/// What makes two calls the same; the reason is only told.
+fn key(command: &UserCommand) -> (Purpose, bool, Aim, Server, Term) {
+    (command.purpose, command.by_operator, command.aim, command.target, command.term)
+}
