@@ -167,18 +167,45 @@ fn named(line: &MemberLine) -> MemberName {
 }
 
 fn link_settings(config: &Config) -> links::Settings {
-    let address = |line: &MemberLine| Some((line.hosts.first().cloned()?, line.ports.first().copied()?));
-    let peer = |member, line: &MemberLine| Some(links::Peer { member, id: line.id.clone(), address: address(line)? });
-    let arbiter = config.network.arbiter.as_ref().and_then(|line| peer(Member::Arbiter, line));
+    let server = &config.server;
+    let first = |line: &MemberLine| Some((line.hosts.first().cloned()?, line.ports.first().copied()?));
+    let other = config.peer();
+    let other = first(other).map(|address| links::Peer {
+        member: Member::Server(config.me.other()),
+        id: other.id.clone(),
+        address,
+        from: None,
+        silence_ms: server.heartbeat_interval_ms.saturating_add(server.heartbeat_timeout_ms),
+    });
+    let arbiter = config.network.arbiter.as_ref().and_then(|line| {
+        Some(links::Peer {
+            member: Member::Arbiter,
+            id: line.id.clone(),
+            address: first(line)?,
+            from: config.own().hosts.get(1).cloned(),
+            silence_ms: server.arbiter_alive_interval_ms.saturating_add(server.arbiter_alive_timeout_ms),
+        })
+    });
     links::Settings {
         me: Member::Server(config.me),
         id: config.id.clone(),
-        listen: address(config.own()).into_iter().collect(),
-        peers: peer(Member::Server(config.me.other()), config.peer()).into_iter().chain(arbiter).collect(),
+        listen: listening(config.own()),
+        peers: other.into_iter().chain(arbiter).collect(),
         key: *config.key.as_bytes(),
-        interval_ms: config.server.heartbeat_interval_ms,
-        timeout_ms: config.server.heartbeat_timeout_ms,
+        interval_ms: server.heartbeat_interval_ms,
+        timeout_ms: server.heartbeat_timeout_ms,
     }
+}
+
+/// Where this server listens: on the admin network, and where `network.conf` gives a second host or port, there too, so
+/// that the arbiter finds it. A host or port that is given once stands for both.
+fn listening(own: &MemberLine) -> Vec<(String, u16)> {
+    let count = own.hosts.len().max(own.ports.len());
+    let pair = |at: usize| {
+        let host = own.hosts.get(at).or(own.hosts.last())?;
+        Some((host.clone(), *own.ports.get(at).or(own.ports.last())?))
+    };
+    (0..count).filter_map(pair).collect()
 }
 
 /// The ways to the probes; each ends when its own is dropped.

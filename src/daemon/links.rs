@@ -1,13 +1,14 @@
 //! Connections between the members.
 //!
-//! A member sends on the connections that it dials and receives on those that it accepts, so each direction between two
-//! members is a TCP connection of its own, and a direction that is cut does not hide behind the other. One thread for
-//! each peer dials and sends; one for each listening address accepts; one for each accepted connection receives. Names
-//! are resolved anew at each dial. Nothing is decided here: what is heard, and what the other's kernel refuses, goes to
-//! the inbox.
+//! A server sends on the connections that it dials and receives from the other server on those that it accepts, so each
+//! direction between the two is a TCP connection of its own, and a direction that is cut does not hide behind the other.
+//! The arbiter answers on the connection that the server dials (`daemon::arbiter` is its end), so a server never accepts
+//! one from it. One thread for each peer dials and sends; one for each listening address accepts; one for each accepted
+//! connection receives. Names are resolved anew at each dial. Nothing is decided here: what is heard, and what the
+//! other's kernel refuses, goes to the inbox.
 
 use super::noise::{Reader, Writer};
-use super::{Inbox, now, spawn};
+use super::{Inbox, now, sockets, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::Member;
@@ -18,7 +19,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::Shutdown;
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -51,6 +52,10 @@ pub struct Peer {
     pub id: String,
     /// Host and port of its controller.
     pub address: (String, u16),
+    /// This host's own name or address to dial from; `None`: whichever the kernel chooses.
+    pub from: Option<String>,
+    /// How long it may be silent before the connection with it is given up, ms.
+    pub silence_ms: u64,
 }
 
 /// What links need to know.
@@ -68,7 +73,7 @@ pub struct Settings {
     pub key: [u8; 32],
     /// `heartbeat_interval`, ms.
     pub interval_ms: u64,
-    /// `heartbeat_timeout`, ms.
+    /// `heartbeat_timeout`, ms: the limit of a dial and of a write.
     pub timeout_ms: u64,
 }
 
@@ -276,7 +281,7 @@ impl Dialler {
             .map_err(|cause| DialError::Other(Error::new(format!("could not resolve host \"{host}\": {cause}"))))?;
         let mut failure = None;
         for address in addresses {
-            match connect(address, limit, settings) {
+            match connect(address, peer, limit) {
                 Ok(stream) => {
                     let hello = Hello {
                         version: wire::MINOR,
@@ -294,10 +299,12 @@ impl Dialler {
         Err(failure.unwrap_or_else(|| DialError::Other(Error::new(format!("host \"{host}\" has no address")))))
     }
 
-    /// Sends what comes until the connection ends; says why it ended. A connection whose peer has not been heard for
-    /// longer than a heartbeat may take is given up: after a cut, a new one is there sooner than TCP sends again.
+    /// Sends what comes until the connection ends, and takes the arbiter's answers; says why it ended. A connection whose
+    /// peer has not been heard for longer than a heartbeat may take is given up: after a cut, a new one is there sooner
+    /// than TCP sends again.
     fn serve(&self, mut writer: Writer) -> Error {
-        let limit = self.shared.settings.timeout_ms + self.shared.settings.interval_ms;
+        let peer = &self.shared.settings.peers[self.index];
+        let limit = peer.silence_ms;
         let opened = now().0;
         let mut backlog: Vec<Queued> = self.queued.try_iter().collect();
         // Only the last of the heartbeats that waited for the connection says anything.
@@ -324,34 +331,62 @@ impl Dialler {
                 PollFd::new(writer.stream(), PollFlags::IN | PollFlags::RDHUP),
             ];
             let _ = poll(&mut fds, Some(&wait));
-            let (woken, broken) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
-            if broken {
-                // The other end says nothing after the handshake: whatever is there to read is its end.
-                return Error::new("the other end closed it");
+            let (woken, readable) = (!fds[0].revents().is_empty(), !fds[1].revents().is_empty());
+            match readable {
+                true if peer.member == Member::Arbiter => {
+                    if let Err(error) = self.hear(&mut writer, peer) {
+                        return error;
+                    }
+                }
+                // The other server says nothing here after the handshake: whatever is there to read is its end.
+                true => return Error::new("the other end closed it"),
+                false => (),
             }
             if woken {
                 let _ = rustix::io::read(&*self.wake, &mut [0; 8]);
             }
         }
     }
+
+    /// Takes in what the arbiter answers.
+    fn hear(&self, writer: &mut Writer, peer: &Peer) -> Result<()> {
+        for body in writer.take()? {
+            self.shared.heard[self.index].store(now().0, Ordering::SeqCst);
+            match wire::decode(&body) {
+                Ok(message) => _ = self.shared.inbox.offer(Event::Heard(peer.member, message)),
+                Err(error) => log::debug!("from \"{}\": {error}", peer.id),
+            }
+        }
+        Ok(())
+    }
 }
 
-fn connect(address: SocketAddr, limit: Duration, settings: &Settings) -> std::result::Result<TcpStream, DialError> {
+fn connect(address: SocketAddr, peer: &Peer, limit: Duration) -> std::result::Result<TcpStream, DialError> {
     let other = |cause: &dyn std::fmt::Display| DialError::Other(Error::new(format!("{address}: {cause}")));
-    let stream = TcpStream::connect_timeout(&address, limit).map_err(|cause| match cause.kind() {
-        ErrorKind::ConnectionRefused => DialError::Refused,
-        ErrorKind::TimedOut => DialError::Silent,
-        _ => other(&cause),
+    let from = peer.from.as_ref().map(|host| own_address(host, address)).transpose().map_err(DialError::Other)?;
+    let stream = sockets::dial(address, from, limit).map_err(|cause| match cause {
+        rustix::io::Errno::CONNREFUSED => DialError::Refused,
+        rustix::io::Errno::TIMEDOUT => DialError::Silent,
+        cause => other(&cause),
     })?;
-    // A port of this host in the ephemeral range on which nobody listens may be connected to itself.
-    if stream.local_addr().ok() == Some(address) {
-        return Err(DialError::Refused);
-    }
     stream.set_nodelay(true).map_err(|cause| other(&cause))?;
     stream.set_write_timeout(Some(limit)).map_err(|cause| other(&cause))?;
-    let unacknowledged_ms = u32::try_from(settings.timeout_ms + settings.interval_ms).unwrap_or(u32::MAX);
+    let unacknowledged_ms = u32::try_from(peer.silence_ms).unwrap_or(u32::MAX);
     rustix::net::sockopt::set_tcp_user_timeout(&stream, unacknowledged_ms).map_err(|cause| other(&cause))?;
     Ok(stream)
+}
+
+/// The address of this host's name that is of the same family as the one to dial.
+fn own_address(host: &str, to: SocketAddr) -> Result<IpAddr> {
+    let mut addresses = (host, 0).to_socket_addrs().map_err(|cause| {
+        Error::new(format!("could not resolve this server's second host \"{host}\": {cause}"))
+            .hint("check network.conf and the name service")
+    })?;
+    let found = addresses.find(|own| own.is_ipv4() == to.is_ipv4());
+    found.map(|own| own.ip()).ok_or_else(|| {
+        Error::new(format!("this server's second host \"{host}\" has no address of the same kind as {}", to.ip()))
+            .hint("give both hosts IPv4 addresses, or both IPv6 ones")
+    })
 }
 
 // ---------------------------------------------------------------------------------------------------------- receiving
@@ -419,6 +454,10 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
     let settings = &shared.settings;
     let found = settings.peers.iter().position(|peer| peer.id == hello.id);
     match found {
+        Some(_) if hello.member == Member::Arbiter => {
+            Err(Error::new(format!("arbiter \"{}\" has dialled, and answers only on what a server dials", hello.id))
+                .hint("mc_arb there is of a version that does not belong to this one"))
+        }
         Some(index) if settings.peers[index].member == hello.member && hello.to == settings.id => Ok(index),
         _ => Err(Error::new(format!(
             "member \"{}\" means to talk to \"{}\", and its network.conf is not the same as here",

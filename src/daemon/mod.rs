@@ -15,6 +15,7 @@ mod noise;
 pub mod peer_probe;
 mod pidfile;
 pub mod runner;
+mod sockets;
 pub mod store;
 pub mod user_command;
 pub mod watcher;

@@ -1,8 +1,9 @@
-//! One authenticated, encrypted connection in one direction: Noise `NNpsk0` over a byte stream, in frames of a 16-bit
-//! big-endian length and that many bytes.
+//! One authenticated, encrypted connection: Noise `NNpsk0` over a byte stream, in frames of a 16-bit big-endian length
+//! and that many bytes.
 //!
-//! The dialler sends, the other end only takes part in the handshake. `psk0` mixes the key in before the first message:
-//! whoever does not hold it cannot make a first message that is answered. Only `links.rs` calls this.
+//! The dialler sends. Between the servers the other end only takes part in the handshake; the arbiter answers on the
+//! connections that it accepts. `psk0` mixes the key in before the first message: whoever does not hold it cannot make a
+//! first message that is answered. Called by `links.rs` and the arbiter.
 
 use crate::error::{Error, Result};
 use crate::wire::{Hello, MAJOR};
@@ -25,10 +26,15 @@ const TAG: usize = 16;
 /// What is said where the other end has closed the connection.
 const CLOSED: &str = "the other end closed the connection";
 
+/// Bytes asked of a socket at a time.
+const CHUNK: usize = 16 * 1024;
+
 /// The sending end, made by the dialler.
 pub struct Writer {
     stream: TcpStream,
     state: TransportState,
+    /// What an arbiter has answered and is not taken yet.
+    answers: Frames,
 }
 
 /// The receiving end.
@@ -57,7 +63,8 @@ impl Writer {
             }
         })?;
         handshake.read_message(&answer, &mut message).map_err(noise)?;
-        let mut writer = Writer { stream, state: handshake.into_transport_mode().map_err(noise)? };
+        let state = handshake.into_transport_mode().map_err(noise)?;
+        let mut writer = Writer { stream, state, answers: Frames::default() };
         writer.send(&hello.encode())?;
         Ok(writer)
     }
@@ -70,6 +77,22 @@ impl Writer {
         let mut frame = vec![0; body.len() + TAG];
         let length = self.state.write_message(body, &mut frame).map_err(noise)?;
         write_frame(&mut self.stream, &frame[..length])
+    }
+
+    /// What the other end has answered, once the connection is readable: at least one read, which then does not wait.
+    ///
+    /// # Errors
+    /// The connection is broken, or something in it was forged: it is of no more use.
+    pub fn take(&mut self) -> Result<Vec<Vec<u8>>> {
+        self.answers.fill(&mut self.stream).map_err(|cause| match cause.kind() {
+            ErrorKind::UnexpectedEof => Error::new(CLOSED),
+            _ => Error::new(format!("could not receive: {cause}")),
+        })?;
+        let mut bodies = Vec::new();
+        while let Some(frame) = self.answers.next(usize::from(u16::MAX))? {
+            bodies.push(open(&mut self.state, frame)?);
+        }
+        Ok(bodies)
     }
 
     /// The connection, to wait on.
@@ -107,10 +130,69 @@ impl Reader {
 
     fn read(&mut self, longest: usize, deadline: Option<Instant>) -> Result<Vec<u8>> {
         let frame = read_frame(&mut self.stream, longest, deadline)?;
-        let mut body = vec![0; frame.len()];
-        let length = self.state.read_message(&frame, &mut body).map_err(noise)?;
-        body.truncate(length);
-        Ok(body)
+        open(&mut self.state, &frame)
+    }
+}
+
+fn open(state: &mut TransportState, frame: &[u8]) -> Result<Vec<u8>> {
+    let mut body = vec![0; frame.len()];
+    let length = state.read_message(frame, &mut body).map_err(noise)?;
+    body.truncate(length);
+    Ok(body)
+}
+
+/// Bytes that arrive as they like, cut into frames. Never more than one frame and one read.
+#[derive(Default)]
+pub struct Frames {
+    bytes: Vec<u8>,
+    /// Where the next frame begins.
+    at: usize,
+}
+
+impl Frames {
+    /// One read.
+    ///
+    /// # Errors
+    /// The stream's; `UnexpectedEof` where the other end has closed it.
+    pub fn fill(&mut self, stream: &mut impl Read) -> std::io::Result<usize> {
+        self.bytes.drain(..self.at);
+        self.at = 0;
+        let mut chunk = [0; CHUNK];
+        let length = stream.read(&mut chunk)?;
+        if length == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.bytes.extend_from_slice(&chunk[..length]);
+        Ok(length)
+    }
+
+    /// The next whole frame. To be called until there is none.
+    ///
+    /// # Errors
+    /// It is longer than `longest`.
+    pub fn next(&mut self, longest: usize) -> Result<Option<&[u8]>> {
+        let rest = &self.bytes[self.at..];
+        let Some((head, rest)) = rest.split_first_chunk::<2>() else {
+            self.forget();
+            return Ok(None);
+        };
+        let length = usize::from(u16::from_be_bytes(*head));
+        if length > longest {
+            return Err(Error::new(format!("frame of {length} bytes where at most {longest} are expected")));
+        }
+        if rest.len() < length {
+            return Ok(None);
+        }
+        let begin = self.at + 2;
+        self.at = begin + length;
+        Ok(Some(&self.bytes[begin..self.at]))
+    }
+
+    /// An idle connection keeps no buffer.
+    fn forget(&mut self) {
+        if self.at == self.bytes.len() {
+            *self = Frames::default();
+        }
     }
 }
 
