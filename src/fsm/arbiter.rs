@@ -5,6 +5,7 @@ use super::calls::{Calls, Clearance};
 use super::event::{
     Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Role, Say, TICK_MS, UserCommand,
 };
+use super::rules;
 use super::types::{
     DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Mode, Notes, Server, SystemId, Term, Time,
     Timeline, View,
@@ -183,9 +184,8 @@ impl Arbiter {
                     promised: told.promised.max(told.view.term),
                 });
             }
-            Some(ledger) if ledger.system == told.system && told.view.term > ledger.view.term => {
-                ledger.view = told.view;
-                ledger.promised = ledger.promised.max(told.view.term);
+            Some(ledger) if ledger.system == told.system && rules::arbiter_adopts(ledger, &told.view) => {
+                *ledger = rules::entering(*ledger, told.view);
             }
             Some(_) => return,
         }
@@ -219,8 +219,7 @@ impl Arbiter {
     fn grant(&mut self, to: Server, view: View) {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let was = ledger.view;
-        ledger.view = view;
-        ledger.promised = view.term;
+        *ledger = rules::entering(*ledger, view);
         self.servers[to.index()].said_why = None;
         let why = "a server asked for the right to run alone";
         self.write(why);
@@ -301,16 +300,7 @@ impl Arbiter {
     /// PROTOCOL R1, R2, R4 and R8.
     fn grants(&self, from: Server, base: &Ledger, view: View) -> bool {
         let Some(ledger) = self.ledger else { return false };
-        let well_formed = view.is_alone(from)
-            && !view.forced
-            && view.data == ledger.view.data
-            && view.arbiter == ledger.view.arbiter
-            && view.term.is_of(from);
-        let named = ledger.view.mode == Mode::Mirrored && ledger.view.arbiter == ledger.id;
-        if !well_formed || !named || view.term <= ledger.promised || base.view != ledger.view {
-            return false;
-        }
-        from == ledger.view.primary || self.incumbent_is_gone(from.other())
+        rules::arbiter_accepts(&ledger, from, &base.view, &view, |incumbent| self.incumbent_is_gone(incumbent))
     }
 
     fn incumbent_is_gone(&self, incumbent: Server) -> bool {

@@ -3,7 +3,8 @@
 use super::event::{Action, ControlState, Message, Role, Say};
 use super::node::{Asked, Node, Proposal};
 use super::observe::Running;
-use super::types::{Ledger, Lsn, Member, Mode, Term, Time, Timeline, View};
+use super::rules::{self, Learned};
+use super::types::{Ledger, Lsn, Member, Time, Timeline, View};
 
 /// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
 const KEEP_ASKED_MS: u64 = 2_000;
@@ -11,18 +12,14 @@ const KEEP_ASKED_MS: u64 = 2_000;
 impl Node {
     // ----------------------------------------------------------------------------------------------------- proposing
 
-    /// `Degraded(self)` after the present view.
-    fn alone_view(&self, term: Term, forced: bool) -> Option<View> {
-        let view = self.view()?;
-        Some(View { term, primary: self.me(), mode: Mode::Degraded, forced, ..view })
-    }
-
     /// Proposes `Degraded(self)` to a member, or goes on proposing it (PROTOCOL R1 to R4).
     pub(super) fn propose(&mut self, to: Member, why: &'static str) {
-        let Some(view) = self.view() else { return };
-        if !self.settled() || !self.eligible() {
+        let Some(ledger) = self.ledger else { return };
+        let in_recovery = self.own_role() == Role::Standby;
+        if !self.settled() || !self.eligible() || !rules::may_propose(&ledger, self.me(), to, in_recovery) {
             return;
         }
+        let view = ledger.view;
         let promised = match to {
             Member::Server(_) => self.peer.best.promised,
             Member::Arbiter => self.arbiter.best.promised,
@@ -42,10 +39,8 @@ impl Node {
             return;
         }
         let term = self.next_term();
-        let Some(proposed) = self.alone_view(term, false) else { return };
-        if let Some(ledger) = self.ledger.as_mut() {
-            ledger.promised = term;
-        }
+        let proposed = rules::alone(&ledger, self.me(), term, false);
+        self.ledger = Some(rules::promising(ledger, term));
         if self.proposal.as_ref().is_none_or(|proposal| proposal.why != why) {
             self.say(Say::Decided {
                 what: match to {
@@ -73,8 +68,8 @@ impl Node {
             return;
         }
         let term = self.next_term();
-        if let Some(view) = self.alone_view(term, forced) {
-            self.enter(view, why);
+        if let Some(ledger) = self.ledger {
+            self.enter(rules::alone(&ledger, self.me(), term, forced), why);
         }
     }
 
@@ -119,56 +114,41 @@ impl Node {
     /// PROTOCOL R1, R2, R4 and R6.
     fn consents(&self, asked: &Asked) -> bool {
         let Some(ledger) = self.ledger else { return false };
-        let View { term, primary, mode, data, arbiter, forced } = asked.view;
-        let well_formed = mode == Mode::Degraded
-            && primary == self.other()
-            && !forced
-            && data == ledger.view.data
-            && arbiter == ledger.view.arbiter
-            && term.is_of(self.other());
-        if !well_formed || term <= ledger.promised || asked.base.view != ledger.view {
-            return false;
-        }
-        if ledger.view.is_mirrored(self.other()) {
-            return self.gives_up_as_standby();
-        }
-        if ledger.view.is_mirrored(self.me()) {
-            return self.gives_up_as_primary(asked.received);
-        }
-        ledger.view.is_alone(self.me()) && self.gives_back()
+        let own = rules::Instance {
+            eligible: self.eligible(),
+            stopped: self.own.running == Running::Down,
+            follows: self.only_follows(),
+            offered: self.offers_to(asked.received),
+            unpromoted: self.shows_recovery(),
+        };
+        rules::server_accepts(&ledger, self.me(), &asked.base.view, &asked.view, own)
     }
 
     /// A standby with no promotion asked for acknowledges nothing. That the names are set in its file before it is ever
     /// started as anything else is seen to at each start (R6).
-    fn gives_up_as_standby(&self) -> bool {
+    fn only_follows(&self) -> bool {
         match self.own.running {
-            Running::Down => true,
             // It cannot be looked at; whatever was started under this view was started as a standby, with the names set.
             Running::Unknown if self.unreadable() => !self.own.promoting,
-            Running::Up | Running::Dead | Running::Unknown => {
+            Running::Up | Running::Dead | Running::Unknown | Running::Down => {
                 self.own.is_standby_dir() && !self.own.promoting && !self.own.is_primary()
             }
         }
     }
 
-    /// A primary gives up only while it is itself handing over: stopped with all its processes, names set in its file.
-    fn gives_up_as_primary(&self, received: Lsn) -> bool {
+    /// A primary gives up only while it is itself handing over.
+    fn offers_to(&self, received: Lsn) -> bool {
         let Some(hand_over) = &self.hand_over else { return false };
         let confirmed = hand_over.checkpoint == Lsn(0) || received > hand_over.checkpoint;
-        hand_over.offering() && confirmed && self.own.running == Running::Down
+        hand_over.offering() && confirmed
     }
 
     /// Hand-back: this server got the right but was never promoted (R4).
-    fn gives_back(&self) -> bool {
+    fn shows_recovery(&self) -> bool {
         let Some(data) = self.own.data else { return false };
         let theirs = self.peer.heartbeat.as_ref().map_or(Timeline(0), |heartbeat| heartbeat.timeline);
         let in_recovery = matches!(data.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
-        self.eligible()
-            && self.own.running == Running::Down
-            && data.is_standby()
-            && in_recovery
-            && data.checkpoint_timeline == theirs
-            && data.min_recovery_timeline == theirs
+        data.is_standby() && in_recovery && data.checkpoint_timeline == theirs && data.min_recovery_timeline == theirs
     }
 
     // ------------------------------------------------------------------------------------------------------ adopting
@@ -179,15 +159,11 @@ impl Node {
         if told.system != ledger.system {
             return;
         }
-        if ledger.view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term != ledger.view.term {
+        match rules::learns(&ledger, self.me(), self.eligible(), &told.view) {
+            Learned::Nothing => {}
+            Learned::Adopt => self.enter(told.view, why),
             // Legal while the other's word is older than this view; whether it is fresh is `split`'s to judge.
-            if told.view.term < ledger.view.term || self.eligible() {
-                self.split(told);
-                return;
-            }
-        }
-        if told.view.term > ledger.view.term {
-            self.enter(told.view, why);
+            Learned::Contest => self.split(told),
         }
     }
 
@@ -235,9 +211,7 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         if they_lost && told.view.term > ledger.view.term && self.settled() && !self.notes.lost_split {
             let term = self.next_term();
-            if let Some(view) = self.alone_view(term, true) {
-                self.enter(view, "the other server lost the split");
-            }
+            self.enter(rules::alone(&ledger, self.me(), term, true), "the other server lost the split");
         }
     }
 

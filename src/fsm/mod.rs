@@ -10,6 +10,7 @@
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into facts), `consent`
 //!   (proposals, R1 to R7), `calls` (fencing and arbitration commands), `pursue` (what the decision table says), `work` (jobs, hand-overs, reconciling), `operator`
 //!   (commands) and `tell` (heartbeats, the report).
+//! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself.
 
 pub mod act;
@@ -24,6 +25,7 @@ mod observe;
 mod operator;
 mod pursue;
 pub mod report;
+pub mod rules;
 mod tell;
 pub mod types;
 mod work;

@@ -7,6 +7,7 @@
 use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
 use super::observe::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
+use super::rules;
 use super::types::{
     DataId, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View,
 };
@@ -223,10 +224,7 @@ impl Node {
 
     /// Whether the data directory is the one that the view names.
     pub(super) fn eligible(&self) -> bool {
-        self.ledger.is_some_and(|ledger| {
-            let named = ledger.view.data[self.me().index()];
-            named != DataId(0) && named == ledger.data.id && !self.own.alien
-        })
+        self.ledger.is_some_and(|ledger| rules::eligible(&ledger, self.me()) && !self.own.alien)
     }
 
     pub(super) fn random(&mut self) -> u64 {
@@ -245,7 +243,7 @@ impl Node {
     /// The smallest own term above everything promised that this server has heard of (PROTOCOL R1).
     pub(super) fn next_term(&self) -> Term {
         let own = self.ledger.map_or(Term(0), |ledger| ledger.promised);
-        own.max(self.peer.best.promised).max(self.arbiter.best.promised).next_for(self.me())
+        rules::next_term(self.me(), &[own, self.peer.best.promised, self.arbiter.best.promised])
     }
 
     // ------------------------------------------------------------------------------------------------------- storing
@@ -263,9 +261,8 @@ impl Node {
     /// Enters a view: writes it, and says so.
     pub(super) fn enter(&mut self, view: View, why: &str) {
         let from = self.view();
-        let Some(ledger) = self.ledger.as_mut() else { return };
-        ledger.view = view;
-        ledger.promised = ledger.promised.max(view.term);
+        let Some(ledger) = self.ledger else { return };
+        self.ledger = Some(rules::entering(ledger, view));
         self.proposal = None;
         self.own.left_down = false;
         self.own.names_changed = false;
@@ -354,7 +351,7 @@ impl Node {
     /// A standby's ledger begins with a `Degraded(other)` told by that other.
     fn join_as_standby(&mut self) {
         let Some(told) = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms) else { return };
-        if told.system != self.system || !told.view.is_alone(self.other()) {
+        if told.system != self.system || !rules::begins_standby(self.me(), &told.view) {
             return;
         }
         self.make_ledger(told.view, "told by the other server");

@@ -8,7 +8,8 @@ use super::event::{
 };
 use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
 use super::node::Node;
-use super::types::{DataId, DataIdentity, Ledger, LedgerId, Lsn, Member, Mode, Term, Time, Timeline};
+use super::rules;
+use super::types::{DataId, DataIdentity, Ledger, LedgerId, Lsn, Member, Term, Time, Timeline};
 
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
@@ -646,14 +647,10 @@ impl Node {
     }
 
     pub(super) fn standing(&self) -> Option<Standing> {
-        let view = self.view()?;
-        Some(match (view.mode, view.primary == self.me()) {
-            (Mode::Degraded, true) if self.notes.lost_split => Standing::Outcast,
-            (Mode::Degraded, true) => Standing::Alone,
-            (Mode::Degraded, false) => Standing::Outcast,
-            (Mode::Mirrored, true) => Standing::Primary,
-            (Mode::Mirrored, false) => Standing::Standby,
-        })
+        match rules::standing(&self.view()?, self.me()) {
+            Standing::Alone if self.notes.lost_split => Some(Standing::Outcast),
+            standing => Some(standing),
+        }
     }
 
     fn own_fact(&self) -> Own {

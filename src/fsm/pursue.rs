@@ -5,7 +5,8 @@ use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing};
 use super::node::Node;
-use super::types::{LedgerId, Lsn, Member, Mode, View};
+use super::rules;
+use super::types::{LedgerId, Lsn, Member};
 use super::work::HandOver;
 
 /// The longest wait between two attempts to prove a standby (R9), ms.
@@ -124,22 +125,18 @@ impl Node {
 
     /// PROTOCOL R9, after the last step: the own ledger first; only then is the standby told.
     pub(super) fn proved(&mut self, _position: Lsn) {
-        let (Some(data), Some(view)) = (self.work.proving.take(), self.view()) else { return };
+        let (Some(data), Some(ledger)) = (self.work.proving.take(), self.ledger) else { return };
         self.own.named();
-        if !view.is_alone(self.me()) || !self.settled() {
+        let arbiter = match self.arbiter.best.id {
+            _ if !self.settings.arbiter => Some(LedgerId(0)),
+            LedgerId(0) => None,
+            heard => Some(heard),
+        };
+        let Some(mirrored) = rules::mirrored(&ledger, self.me(), self.next_term(), data, arbiter) else { return };
+        if !self.settled() {
             return;
         }
         self.work.proof_wait_ms = 0;
-        let mut mirrored = View { term: self.next_term(), mode: Mode::Mirrored, forced: false, ..view };
-        if let Some(ledger) = self.ledger {
-            mirrored.data[self.me().index()] = ledger.data.id;
-        }
-        mirrored.data[self.other().index()] = data;
-        if !self.settings.arbiter {
-            mirrored.arbiter = LedgerId(0);
-        } else if self.arbiter.best.id != LedgerId(0) {
-            mirrored.arbiter = self.arbiter.best.id;
-        }
         self.enter(mirrored, "the standby is synchronous and holds everything");
         self.say(Say::Mirrored);
         self.out.push(super::event::Action::Look);

@@ -5,6 +5,7 @@ use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, R
 use super::facts::{Being, Data, Leave, Standing};
 use super::node::Node;
 use super::observe::{OwnSide, Running, SILENT};
+use super::rules;
 use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
@@ -502,22 +503,16 @@ impl Node {
     fn rejoin(&mut self, standing: Standing) {
         let Some(data) = self.own.data else { return };
         let Some(told) = self.peer.heartbeat.clone() else { return };
-        let word =
-            told.ledger.is_some_and(|ledger| Some(ledger.view) == self.view() && ledger.view.is_alone(self.other()));
         let runs = told.role == Role::Primary && self.peer_talks(self.patience_ms());
+        let told_view = told.ledger.map(|ledger| ledger.view);
+        let word = self.ledger.is_some_and(|own| rules::may_follow(&own, self.me(), told_view.as_ref(), runs));
         let clean = self.notes.handed_over != Lsn(0)
             && self.notes.handed_over == data.checkpoint
             && data.state == ControlState::ShutDown
             && self.eligible();
-        if clean
-            && word
-            && runs
-            && self.settings.rebuild_auto
-            && standing == Standing::Outcast
-            && self.leave() == Leave::Run
-        {
+        if clean && word && self.settings.rebuild_auto && standing == Standing::Outcast && self.leave() == Leave::Run {
             self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
-        } else if word && runs && !(clean && self.settings.rebuild_auto) && self.told.rebuild_needed != self.view() {
+        } else if word && !(clean && self.settings.rebuild_auto) && self.told.rebuild_needed != self.view() {
             self.told.rebuild_needed = self.view();
             self.say(if clean { Say::Inactivated { clean } } else { Say::RebuildNeeded });
         }
