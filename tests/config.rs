@@ -112,8 +112,7 @@ fn values_that_are_set() {
          rebuild_action = auto\nshutdown_detached_synchronous_standby = on\naccept_startup_race = on\n\
          remote_call_timeout = 0\nagent_alive_timeout = 0\nsyslog_facility = LOCAL3\nsyslog_ident = 'mc1'\n\
          tablespace_directory_error_action = message\ndb_instance_username = 'fsep'\ndb_instance_password = 'a#b'\n\
-         target_db = template1\nclient_address = db1\nreplication_address = 2001:db8::1\ncore_file_path = /var/tmp/\n\
-         arbiter_connect_timeout = 3\n",
+         target_db = template1\nclient_address = db1\nreplication_address = 2001:db8::1\ncore_file_path = /var/tmp/\n",
     );
     let config = mc.load();
     let settings = config.settings(1);
@@ -130,7 +129,7 @@ fn values_that_are_set() {
     assert_eq!(file.db_instance_password.as_ref().map(|secret| secret.expose()), Some("a#b"));
     assert_eq!((file.target_db.as_str(), file.client_address.as_str()), ("template1", "db1"));
     assert_eq!(file.replication_address, "2001:db8::1");
-    assert_eq!((file.core_file_path.as_path(), file.arbiter_connect_timeout_ms), (Path::new("/var/tmp"), 3000));
+    assert_eq!(file.core_file_path, Path::new("/var/tmp"));
     assert_eq!(config.remarks, []);
     assert!(!format!("{config:?}").contains("a#b"));
 }
@@ -201,20 +200,105 @@ fn values_that_are_refused() {
 #[test]
 fn what_later_versions_will_do_is_refused() {
     let mc = Mc::new();
-    let commands = ["fencing", "arbitration", "post_switch", "pre_detach", "post_attach"];
+    let commands = ["post_switch", "pre_detach", "post_attach"];
     for key in commands.map(|name| format!("{name}_command")) {
         mc.refuses(&format!("{key} = '/bin/true'"), &[&format!("line 2: {key} is not yet supported")]);
         mc.refuses(&format!("{key} = 'true'"), &["is not valid (allowed: an absolute path"]);
     }
     mc.refuses("health_check_address = 127.0.0.1:8008", &["line 2: health_check_address is not yet supported"]);
-    mc.refuses("\nheartbeat_error_action = command", &["line 3: heartbeat_error_action = 'command' is not yet supp"]);
-    mc.refuses("heartbeat_error_action = 'arbitration'", &["line 2", "is not yet supported", "Use 'switch'"]);
-    mc.write("network.conf", "server1 127.0.0.1 1\nserver2 203.0.113.77 1\narb 203.0.113.78 1 arbiter\n");
-    assert!(
-        mc.error().contains("file \"DIR/network.conf\", line 3: an arbiter is not yet supported"),
-        "{}",
-        mc.error()
+}
+
+const ARBITER: &str = "server1 127.0.0.1,127.0.0.2 1,2\nserver2 203.0.113.77 1\narb 203.0.113.78 1 arbiter\n";
+
+#[test]
+fn an_arbiter_is_asked_by_default() {
+    let mc = Mc::new();
+    mc.write("network.conf", ARBITER);
+    let config = mc.load();
+    let settings = config.settings(1);
+    assert_eq!((settings.arbiter, settings.on_silence), (true, OnSilence::Arbitration));
+    assert_eq!(config.remarks, []);
+    let arbiter = config.network.arbiter.as_ref().unwrap();
+    assert_eq!((arbiter.id.as_str(), arbiter.line), ("arb", 3));
+    let own: Vec<(String, u16)> = vec![("127.0.0.1".into(), 1), ("127.0.0.2".into(), 2)];
+    assert_eq!(config.own().addresses(), own);
+    mc.server("heartbeat_error_action = 'arbitration'\narbiter_connect_timeout = 3\n");
+    let config = mc.load();
+    assert_eq!((config.remarks, config.server.arbiter_connect_timeout_ms), (Vec::new(), 3000));
+}
+
+#[test]
+fn actions_that_the_members_do_not_allow() {
+    let mc = Mc::new();
+    mc.refuses(
+        "\nheartbeat_error_action = 'arbitration'",
+        &["file \"DIR/server1.conf\", line 3: heartbeat_error_action: \"arbitration\" needs an arbiter", "'switch'"],
     );
+    mc.refuses(
+        "heartbeat_error_action = command",
+        &["line 2: heartbeat_error_action: \"command\" needs arbitration_c"],
+    );
+    mc.write("network.conf", ARBITER);
+    for word in ["switch", "disconnect"] {
+        let line = format!("heartbeat_error_action = {word}");
+        mc.refuses(&line, &["line 2", "is for two servers without an arbiter", "Use \"arbitration\""]);
+    }
+    mc.refuses("heartbeat_error_action = command", &["line 2", "needs arbitration_command"]);
+}
+
+/// What is set and has no effect is said; what is well says nothing.
+#[test]
+fn commands_and_actions_that_do_not_fit_are_told() {
+    let mc = Mc::new();
+    let command = "arbitration_command = '/bin/true'\n";
+    let fence = "fencing_command = '/bin/true'\n";
+    let check = |network: &str, lines: &str, expected: &[&str]| {
+        mc.write("network.conf", network);
+        mc.server(lines);
+        let remarks = mc.load().remarks;
+        assert_eq!(remarks.len(), expected.len(), "{lines:?}: {remarks:?}");
+        for (remark, part) in remarks.iter().zip(expected) {
+            assert!(remark.text.contains(part), "{lines:?}: {remark:?}");
+        }
+    };
+    let alone = "server1 127.0.0.1 1\nserver2 203.0.113.77 1\n";
+    let action = |word: &str, more: &str| format!("heartbeat_error_action = {word}\n{more}");
+    let both = format!("{command}{fence}");
+    for network in [alone, ARBITER] {
+        check(network, &action("command", &both), &[]);
+        check(network, &action("command", command), &["alone decides"]);
+        check(network, &action("message", fence), &[]);
+        check(network, &action("message", command), &["arbitration_command"]);
+    }
+    check(ARBITER, fence, &[]);
+    check(ARBITER, "fencing_command_timeout = 3\narbiter_alive_retry = 3", &["parameter arbiter_alive_retry"]);
+    check(
+        alone,
+        "heartbeat_error_action = message\narbiter_connect_timeout = 3",
+        &["parameter arbiter_connect_timeout"],
+    );
+    for word in ["switch", "disconnect"] {
+        check(alone, &action(word, fence), &["is used by --force alone"]);
+    }
+    check(ARBITER, &action("fallback", fence), &["the arbiter is not asked", "is used by --force alone"]);
+}
+
+#[test]
+fn commands_that_cannot_be_run_are_refused_at_the_start() {
+    let mc = Mc::new();
+    let script = mc.dir().join("fence");
+    let line = format!("\nfencing_command = '{}'\nheartbeat_error_action = message", script.display());
+    mc.refuses(&line, &["file \"DIR/server1.conf\", line 3: fencing_command: \"", "No such file"]);
+    // Whoever only asks the controller does not look at it.
+    Config::load_for_client(&mc.dir(), None).unwrap();
+    mc.write("fence", "#!/bin/sh\n");
+    mc.refuses(&line, &["line 3: fencing_command", "cannot be executed by", "chmod u+x"]);
+    mc.mode("fence", 0o722);
+    mc.refuses(&line, &["has mode 0722", "chmod go-w"]);
+    mc.mode("fence", 0o700);
+    assert_eq!(mc.load().server.fencing_command, Some(script));
+    mc.refuses("arbitration_command = '/tmp'", &["line 2: arbitration_command: \"/tmp\" is not a regular file"]);
+    mc.refuses("fencing_command = 'fence'", &["is not valid (allowed: an absolute path"]);
 }
 
 #[test]

@@ -80,10 +80,6 @@ impl Config {
         let sample = |name: &str| format!("Make it from samples/{name}.");
         let path = dir.join("network.conf");
         let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
-        if let Some(arbiter) = &network.arbiter {
-            return Err(network::in_line(&path, arbiter.line, "an arbiter is not yet supported by this version")
-                .hint("Take the line out."));
-        }
         let me = match instance {
             true => local::resolve(&path, &network, local_server)?,
             false => local::resolve_for_client(&dir, &path, &network, local_server)?,

@@ -27,6 +27,17 @@ pub struct MemberLine {
     pub line: usize,
 }
 
+impl MemberLine {
+    /// Host and port pairs, the first of the admin network, the second (if any) the way to the arbiter. Where only one of
+    /// the two is written twice, the other holds for both.
+    pub fn addresses(&self) -> Vec<(String, u16)> {
+        let count = self.hosts.len().max(self.ports.len());
+        let hosts = self.hosts.iter().chain(self.hosts.last().into_iter().cycle());
+        let ports = self.ports.iter().chain(self.ports.last().into_iter().cycle());
+        hosts.zip(ports).take(count).map(|(host, port)| (host.clone(), *port)).collect()
+    }
+}
+
 /// The longest identifier, in bytes (guide, A.3).
 const ID_LIMIT: usize = 64;
 const FORMAT: &str = "A line is: identifier host[,host2] port[,port2] [server|arbiter]";
@@ -237,6 +248,20 @@ mod tests {
                 "arbiter 192.0.3.120 [27541] 3",
             ]),
         );
+    }
+
+    #[test]
+    fn addresses() {
+        let check = |line: &str, expected: &[(&str, u16)]| {
+            let network = parse(&format!("{line}\nother i 9")).unwrap();
+            let got = network.servers[0].addresses();
+            let got: Vec<(&str, u16)> = got.iter().map(|(host, port)| (host.as_str(), *port)).collect();
+            assert_eq!(got, expected, "{line}");
+        };
+        check("a h 1", &[("h", 1)]);
+        check("a h,g 1,2", &[("h", 1), ("g", 2)]);
+        check("a h,g 1", &[("h", 1), ("g", 1)]);
+        check("a h 1,2", &[("h", 1), ("h", 2)]);
     }
 
     #[test]

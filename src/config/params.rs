@@ -49,6 +49,8 @@ pub enum Kind {
     Secret,
     /// A host name or an address.
     Host,
+    /// A path of a program that the controller runs.
+    Command,
     /// A path that a later version will run.
     LaterCommand,
     /// `host:port` that a later version will listen on.
@@ -70,7 +72,9 @@ pub enum Preset {
     Elsewhere,
 }
 
-use Kind::{Count, Host, LaterAddress, LaterCommand, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase};
+use Kind::{
+    Command, Count, Host, LaterAddress, LaterCommand, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase,
+};
 use Preset::{Elsewhere, Is, Like, Required};
 
 const ON_OFF: Kind = Word(&["on", "off"]);
@@ -116,9 +120,9 @@ pub const TABLE: &[Row] = &[
     row("arbiter_alive_timeout",                 Seconds(1),                               Like("heartbeat_timeout")),
     row("arbiter_alive_retry",                   Count,                                    Like("heartbeat_retry")),
     row("arbiter_connect_timeout",               Seconds(1),                               Is("20")),
-    row("fencing_command",                       LaterCommand,                             Elsewhere),
+    row("fencing_command",                       Command,                                  Elsewhere),
     row("fencing_command_timeout",               Seconds(1),                               Is("20")),
-    row("arbitration_command",                   LaterCommand,                             Elsewhere),
+    row("arbitration_command",                   Command,                                  Elsewhere),
     row("arbitration_command_timeout",           Seconds(1),                               Is("30")),
     row("post_switch_command",                   LaterCommand,                             Elsewhere),
     row("pre_detach_command",                    LaterCommand,                             Elsewhere),
@@ -162,7 +166,9 @@ impl Row {
             Seconds(min) => format!("allowed: {min} to {MAX} seconds, or with a unit, as in '500ms' or '2s'"),
             Count => format!("allowed: {} to {MAX}", 0),
             Word(words) | WordAnyCase(words) => format!("allowed: {}", words.join(", ")),
-            Path | LaterCommand => "allowed: an absolute path of printable ASCII characters without spaces".into(),
+            Path | Command | LaterCommand => {
+                "allowed: an absolute path of printable ASCII characters without spaces".into()
+            }
             Text(limit) => format!("allowed: 1 to {limit} printable ASCII characters without spaces"),
             Secret => "allowed: printable ASCII characters without spaces".into(),
             Host => "allowed: a host name, or an IPv4 or IPv6 address".into(),
@@ -183,7 +189,7 @@ impl Row {
             WordAnyCase(words) => {
                 words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Text(word.to_string()))
             }
-            Path | LaterCommand => whole(plain && text.starts_with('/')),
+            Path | Command | LaterCommand => whole(plain && text.starts_with('/')),
             Text(limit) => whole(plain && text.len() <= limit),
             Secret => whole(plain),
             Host => whole(check_host(text).is_ok()),

@@ -115,6 +115,34 @@ pub fn check_data_directory(path: &Path, meta: &Metadata) -> Result<()> {
         .hint(hint))
 }
 
+/// Refuses a program of the user's that cannot be run, or that others could exchange. Called at a start, not when it is
+/// needed (CONTRACT section 7).
+pub fn check_program(path: &Path) -> Result<()> {
+    let refused = |why: String, hint: String| Err(Error::new(format!("\"{}\" {why}", path.display())).hint(hint));
+    let meta = match path.metadata() {
+        Ok(meta) => meta,
+        Err(cause) => return refused(format!("cannot be run: {cause}"), "Name a program that exists.".into()),
+    };
+    let me = rustix::process::geteuid().as_raw();
+    if !meta.is_file() {
+        return refused("is not a regular file".into(), "Name a program or a script.".into());
+    }
+    if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
+        return refused(
+            format!("cannot be executed by {}, who runs this", user(me)),
+            format!("Run: chmod u+x \"{}\"; it belongs to {}", path.display(), user(meta.uid())),
+        );
+    }
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return refused(
+            format!("has mode {mode:04o}, and must not be writable for its group or for others"),
+            format!("Run: chmod go-w \"{}\"", path.display()),
+        );
+    }
+    Ok(())
+}
+
 /// The name of an OS user, or the number where it has none in `/etc/passwd`.
 fn user(uid: u32) -> String {
     name_in_passwd(uid).unwrap_or_else(|| uid.to_string())

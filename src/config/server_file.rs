@@ -66,8 +66,12 @@ pub struct ServerFile {
     pub tablespace_error_is_failure: bool,
     /// `rebuild_action = auto`.
     pub rebuild_auto: bool,
+    /// Program that isolates the other server.
+    pub fencing_command: Option<PathBuf>,
     /// `fencing_command_timeout`, ms.
     pub fencing_command_timeout_ms: u64,
+    /// Program that decides whether the other server is dead.
+    pub arbitration_command: Option<PathBuf>,
     /// `arbitration_command_timeout`, ms.
     pub arbitration_command_timeout_ms: u64,
     /// `status_change_command_timeout`, ms.
@@ -134,6 +138,11 @@ impl ServerFile {
             values.fill("core_file_path", around.dir.display().to_string(), "the management directory");
         }
         let heartbeat_error_action = values.on_silence(around.arbiter)?;
+        if around.instance {
+            values.check_programs()?;
+        }
+        let remarks = values.remark_on_effects(heartbeat_error_action, around.arbiter);
+        values.remarks.extend(remarks);
         let major_version = if around.instance { values.find_instance(&db_instance)? } else { 0 };
         let file = values.build(db_instance, major_version, heartbeat_error_action);
         Ok((file, values.remarks))
@@ -208,21 +217,88 @@ impl<'a> Values<'a> {
         }
         let word = self.text(name);
         let line = self.line(name);
-        match word.as_str() {
-            "message" => Ok(OnSilence::Message),
-            "switch" if !arbiter => Ok(OnSilence::Switch),
-            "disconnect" if !arbiter => Ok(OnSilence::Disconnect),
-            "switch" | "disconnect" => {
-                Err(in_line(self.path, line, format!("{name}: \"{word}\" is for two servers without an arbiter"))
-                    .hint("Use \"arbitration\"."))
+        let refused = |why: &str| in_line(self.path, line, format!("{name}: \"{word}\" {why}"));
+        match (word.as_str(), arbiter) {
+            ("message", _) => Ok(OnSilence::Message),
+            ("arbitration", true) => Ok(OnSilence::Arbitration),
+            ("arbitration", false) => Err(refused("needs an arbiter, and network.conf has none")
+                .hint("Add its line to network.conf on all members, or use 'switch', 'disconnect', 'command', 'message' or 'fallback'.")),
+            ("command", _) if self.has("arbitration_command") => Ok(OnSilence::Command),
+            ("command", _) => Err(refused("needs arbitration_command, which is not set")
+                .hint("Set arbitration_command to the program that decides whether the other server is dead.")),
+            ("switch", false) => Ok(OnSilence::Switch),
+            ("disconnect", false) => Ok(OnSilence::Disconnect),
+            ("switch" | "disconnect", true) => {
+                Err(refused("is for two servers without an arbiter").hint("Use \"arbitration\"."))
             }
-            "fallback" => {
+            ("fallback", true) => {
+                self.remarks.push(Remark::warning(
+                    "heartbeat_error_action is \"fallback\", so the arbiter is not asked when the other server is silent: \
+                     when only the network between the two servers fails, both may go on alone, and commits acknowledged \
+                     by one of them are lost",
+                    "Set heartbeat_error_action = 'arbitration' on both servers, or leave the line out.",
+                ));
+                Ok(OnSilence::Fallback)
+            }
+            _ => {
                 self.remarks.extend(Remark::fallback(line > 0, OnSilence::Fallback));
                 Ok(OnSilence::Fallback)
             }
-            _ => Err(not_yet(self.path, line, &format!("{name} = '{word}'"))
-                .hint("Use 'switch', 'disconnect', 'message' or 'fallback'.")),
         }
+    }
+
+    /// The user's commands must be there when the controller starts, not only when they are needed.
+    fn check_programs(&self) -> Result<()> {
+        for name in ["fencing_command", "arbitration_command"] {
+            let Some(path) = self.optional(name) else { continue };
+            perms::check_program(Path::new(&path)).map_err(|error| {
+                in_line(self.path, self.line(name), format!("{name}: {}", error.message)).hint(error.hint)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// What is set and has no effect, or less than may be thought.
+    fn remark_on_effects(&self, action: OnSilence, arbiter: bool) -> Vec<Remark> {
+        let file = self.path.display();
+        let word = self.text("heartbeat_error_action");
+        let mut remarks = Vec::new();
+        let mut notice = |name: &str, why: &str, hint: &str| {
+            remarks.push(Remark::notice(format!("parameter {name} of file \"{file}\" {why}"), hint));
+        };
+        match (action, self.has("arbitration_command"), self.has("fencing_command")) {
+            (OnSilence::Command, _, false) => notice(
+                "arbitration_command",
+                "alone decides: nothing fences the other server before this one goes on alone",
+                "Set fencing_command too, unless exit status 0 of arbitration_command means that it is fenced.",
+            ),
+            (OnSilence::Command, ..) => {}
+            (_, true, _) => {
+                let why = format!("has no effect, since heartbeat_error_action is \"{word}\"");
+                notice("arbitration_command", &why, "Set heartbeat_error_action = 'command' to have it asked.");
+            }
+            _ => {}
+        }
+        if self.has("fencing_command")
+            && matches!(action, OnSilence::Fallback | OnSilence::Switch | OnSilence::Disconnect)
+        {
+            let why = format!("is used by --force alone, since heartbeat_error_action is \"{word}\"");
+            notice("fencing_command", &why, "");
+        }
+        for row in TABLE.iter().filter(|row| row.name.starts_with("arbiter_") && self.line(row.name) > 0) {
+            match (arbiter, row.name) {
+                (false, _) => notice(row.name, "has no effect, since network.conf has no arbiter", ""),
+                (true, "arbiter_alive_retry") => {
+                    notice(
+                        row.name,
+                        "has no effect: how long the arbiter may be silent is the interval and the timeout",
+                        "",
+                    );
+                }
+                (true, _) => {}
+            }
+        }
+        remarks
     }
 
     /// The line that sets a key; 0 where none does.
@@ -265,6 +341,7 @@ impl<'a> Values<'a> {
     fn build(&self, db_instance: PathBuf, major_version: u32, heartbeat_error_action: OnSilence) -> ServerFile {
         let limit = |name| Some(self.ms(name)).filter(|ms| *ms > 0);
         let path = |name| normal(&self.optional(name).unwrap_or_default());
+        let program = |name| self.optional(name).map(PathBuf::from);
         ServerFile {
             db_instance,
             db_instance_username: self.text("db_instance_username"),
@@ -295,7 +372,9 @@ impl<'a> Values<'a> {
             disk_check_retry: self.count("disk_check_retry"),
             tablespace_error_is_failure: self.text("tablespace_directory_error_action") == "failover",
             rebuild_auto: self.text("rebuild_action") == "auto",
+            fencing_command: program("fencing_command"),
             fencing_command_timeout_ms: self.ms("fencing_command_timeout"),
+            arbitration_command: program("arbitration_command"),
             arbitration_command_timeout_ms: self.ms("arbitration_command_timeout"),
             status_change_command_timeout_ms: self.ms("status_change_command_timeout"),
             shutdown_detached_synchronous_standby: self.text("shutdown_detached_synchronous_standby") == "on",

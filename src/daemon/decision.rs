@@ -168,7 +168,7 @@ fn named(line: &MemberLine) -> MemberName {
 
 fn link_settings(config: &Config) -> links::Settings {
     let server = &config.server;
-    let first = |line: &MemberLine| Some((line.hosts.first().cloned()?, line.ports.first().copied()?));
+    let first = |line: &MemberLine| line.addresses().into_iter().next();
     let other = config.peer();
     let other = first(other).map(|address| links::Peer {
         member: Member::Server(config.me.other()),
@@ -189,23 +189,12 @@ fn link_settings(config: &Config) -> links::Settings {
     links::Settings {
         me: Member::Server(config.me),
         id: config.id.clone(),
-        listen: listening(config.own()),
+        listen: config.own().addresses(),
         peers: other.into_iter().chain(arbiter).collect(),
         key: *config.key.as_bytes(),
         interval_ms: server.heartbeat_interval_ms,
         timeout_ms: server.heartbeat_timeout_ms,
     }
-}
-
-/// Where this server listens: on the admin network, and where `network.conf` gives a second host or port, there too, so
-/// that the arbiter finds it. A host or port that is given once stands for both.
-fn listening(own: &MemberLine) -> Vec<(String, u16)> {
-    let count = own.hosts.len().max(own.ports.len());
-    let pair = |at: usize| {
-        let host = own.hosts.get(at).or(own.hosts.last())?;
-        Some((host.clone(), *own.ports.get(at).or(own.ports.last())?))
-    };
-    (0..count).filter_map(pair).collect()
 }
 
 /// The ways to the probes; each ends when its own is dropped.
