@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::fsm::event::{Health, Heartbeat, Message, OnSilence, Role};
-use crate::fsm::types::{Failover, Lsn, Member, SystemId, Timeline};
+use crate::fsm::types::{Failover, Lsn, Member, SystemId, Term, Timeline};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -99,6 +99,7 @@ fn heartbeat_defaults() -> Heartbeat {
         detection_ms: 0,
         promoted: false,
         arbiter: None,
+        arbiter_promised: Term(0),
         name: String::new(),
         address: String::new(),
         would_grant: false,
@@ -151,7 +152,12 @@ mod tests {
         };
         vec![
             Message::Heartbeat(Box::new(heartbeat)),
-            Message::Propose { base: ledger(term), view: ledger(term).view, received: Lsn(u64::MAX) },
+            Message::Propose {
+                base: ledger(term),
+                view: ledger(term).view,
+                received: Lsn(u64::MAX),
+                known: (LedgerId(1), Term(term)),
+            },
             Message::Answer { ledger: None },
             Message::Answer { ledger: Some(ledger(term)) },
             Message::Ask { id: term, request: Request::Stop { instance: true, all: false }, limit_ms: 5 },

@@ -200,6 +200,7 @@ fn standby(view: View) -> Heartbeat {
         detection_ms: 1200,
         promoted: false,
         arbiter: None,
+        arbiter_promised: Term(0),
         name: "two".into(),
         address: "two:5432".into(),
         would_grant: false,
@@ -275,7 +276,10 @@ fn a_primary_whose_directory_cannot_be_read_hands_over() {
     case.pass(100, Some(&standby(mirrored)), None);
     let proposed = View { term: Term(6), primary: PEER, mode: Mode::Degraded, ..mirrored };
     let base = ledger(2, PEER_DATA, mirrored);
-    case.step(Event::Heard(Member::Server(PEER), Message::Propose { base, view: proposed, received: Lsn(200) }));
+    case.step(Event::Heard(
+        Member::Server(PEER),
+        Message::Propose { base, view: proposed, received: Lsn(200), known: Default::default() },
+    ));
     assert_eq!(case.view(), proposed);
 }
 
@@ -293,7 +297,10 @@ fn a_standby_whose_directory_cannot_be_read_consents() {
     }
     let proposed = View { term: Term(8), mode: Mode::Degraded, ..mirrored };
     let base = ledger(2, PEER_DATA, mirrored);
-    case.step(Event::Heard(Member::Server(PEER), Message::Propose { base, view: proposed, received: Lsn(0) }));
+    case.step(Event::Heard(
+        Member::Server(PEER),
+        Message::Propose { base, view: proposed, received: Lsn(0), known: Default::default() },
+    ));
     assert_eq!(case.view(), proposed);
 }
 

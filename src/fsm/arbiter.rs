@@ -10,6 +10,7 @@ use super::types::{
     DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Mode, Notes, Server, SystemId, Term, Time,
     Timeline, View,
 };
+use std::collections::VecDeque;
 
 /// How often a server's host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
@@ -40,6 +41,8 @@ pub struct Arbiter {
     out: Vec<Action>,
     ledger: Option<Ledger>,
     confirmed: Option<Durable>,
+    /// What is being written, in order.
+    writing: VecDeque<(u64, Durable)>,
     store_seq: u64,
     stored_seq: u64,
     store_failed: Option<Time>,
@@ -49,6 +52,7 @@ pub struct Arbiter {
     servers: [Seen; 2],
     calls: Calls,
     seq: u64,
+    ids: u64,
 }
 
 /// What it knows of one server.
@@ -76,6 +80,7 @@ impl Arbiter {
             out: Vec::new(),
             ledger: confirmed.map(|durable| durable.ledger),
             confirmed,
+            writing: VecDeque::new(),
             store_seq: 0,
             stored_seq: 0,
             store_failed: None,
@@ -84,6 +89,7 @@ impl Arbiter {
             servers: [Seen::default(), Seen::default()],
             calls: Calls::default(),
             seq: 0,
+            ids: 0,
         }
     }
 
@@ -98,8 +104,9 @@ impl Arbiter {
         self.now = now;
         match event {
             Event::Heard(Member::Server(server), Message::Heartbeat(heartbeat)) => self.heartbeat(server, &heartbeat),
-            Event::Heard(Member::Server(server), Message::Propose { base, view, .. }) => {
-                self.proposed(server, &base, view)
+            Event::Heard(Member::Server(server), Message::Propose { base, view, known, .. }) => {
+                self.notice_put_back(known);
+                self.proposed(server, &base, view);
             }
             Event::Refused(Member::Server(server)) => {
                 let seen = &mut self.servers[server.index()];
@@ -135,6 +142,7 @@ impl Arbiter {
         self.store_seq += 1;
         self.store_failed = None;
         let durable = Durable { ledger, notes: Notes::default() };
+        self.writing.push_back((self.store_seq, durable));
         self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
     }
 
@@ -143,8 +151,9 @@ impl Arbiter {
             return;
         }
         self.stored_seq = seq;
-        if self.settled() {
-            self.confirmed = self.ledger.map(|ledger| Durable { ledger, notes: Notes::default() });
+        // Told in heartbeats as soon as it is durable: a ledger told must never be older than one told before.
+        while let Some((_, durable)) = self.writing.pop_front_if(|(written, _)| *written <= seq) {
+            self.confirmed = Some(durable);
         }
         let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
         self.held = held;
@@ -164,10 +173,26 @@ impl Arbiter {
         seen.detection_ms = told.detection_ms;
         seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
         seen.refused = 0;
+        self.notice_put_back((told.arbiter.unwrap_or_default(), told.arbiter_promised));
         if let Some(ledger) = told.ledger {
             self.learn(&ledger);
         }
         self.greet(from);
+    }
+
+    /// A ledger that has promised more than it knows was put back, and may have forgotten to whom the right was given. Under a
+    /// new id no view leans on it, and it grants nothing until the servers have named it anew (PROTOCOL R8, R9).
+    fn notice_put_back(&mut self, (id, was): (LedgerId, Term)) {
+        let Some(ledger) = self.ledger.as_mut() else { return };
+        let now = ledger.promised;
+        if id != ledger.id || was <= now {
+            return;
+        }
+        self.ids += 1;
+        ledger.id = LedgerId(super::types::draw(self.settings.seed, self.ids));
+        ledger.promised = was;
+        self.write("it was put back");
+        self.out.push(Action::Say(Say::Renamed { was, now }));
     }
 
     /// The first view that it is told makes its ledger; later ones are adopted where they are newer (R7).
@@ -175,7 +200,8 @@ impl Arbiter {
         let from = self.ledger.map(|ledger| ledger.view);
         match self.ledger.as_mut() {
             None => {
-                let id = LedgerId(super::types::draw(self.settings.seed, 1));
+                self.ids += 1;
+                let id = LedgerId(super::types::draw(self.settings.seed, self.ids));
                 self.ledger = Some(Ledger {
                     system: told.system,
                     id,
@@ -335,6 +361,7 @@ impl Arbiter {
             detection_ms: 0,
             promoted: false,
             arbiter: None,
+            arbiter_promised: Term(0),
             name: String::new(),
             address: String::new(),
             would_grant: self.would_grant(to),

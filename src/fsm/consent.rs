@@ -59,7 +59,11 @@ impl Node {
     fn send_proposal(&mut self, to: Member, view: View) {
         let Some(base) = self.ledger else { return };
         let received = self.own.received();
-        self.hold(Action::Send(to, Message::Propose { base, view, received }));
+        let best = match to {
+            Member::Server(_) => self.peer.best,
+            Member::Arbiter => self.arbiter.best,
+        };
+        self.hold(Action::Send(to, Message::Propose { base, view, received, known: (best.id, best.promised) }));
     }
 
     /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).

@@ -11,7 +11,9 @@
 //!   once nothing of it goes on any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
-use super::types::{DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Time, Timeline, View};
+use super::types::{
+    DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Term, Time, Timeline, View,
+};
 use serde::{Deserialize, Serialize};
 
 /// The longest time between two [`Event::Tick`]s that the daemon asks for, in milliseconds.
@@ -284,6 +286,8 @@ pub struct Heartbeat {
     pub promoted: bool,
     /// The arbiter's ledger, as it last heard it; `None` without an arbiter or while it is not heard.
     pub arbiter: Option<LedgerId>,
+    /// With `arbiter`: the highest term that it has heard that ledger to have promised.
+    pub arbiter_promised: Term,
     /// Its `application_name`.
     pub name: String,
     /// `host:port` under which its instance is reached by the other one.
@@ -305,6 +309,9 @@ pub enum Message {
         view: View,
         /// The position up to which the sender's instance has received WAL (a standby's), else 0.
         received: Lsn,
+        /// The receiver's ledger, as the sender has heard it: its id, and the highest term promised.
+        #[serde(default)]
+        known: (LedgerId, Term),
     },
     /// The answer to a proposal, accepted or not: the answerer's durable ledger.
     Answer {
@@ -479,7 +486,7 @@ pub struct UserCommand {
     /// The server that it is done to.
     pub target: super::types::Server,
     /// The term of the present view: `MC_TERM`.
-    pub term: super::types::Term,
+    pub term: Term,
     /// Why: `MC_REASON`.
     pub reason: &'static str,
 }
@@ -726,9 +733,16 @@ pub enum Say {
     /// The arbiter's ledger is older than it was: it was put back, and is not asked any more.
     ArbiterWentBack {
         /// The highest term that it had promised.
-        was: super::types::Term,
+        was: Term,
         /// What it says now.
-        now: super::types::Term,
+        now: Term,
+    },
+    /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it goes on as a new one.
+    Renamed {
+        /// What the server has heard.
+        was: Term,
+        /// What the ledger knows.
+        now: Term,
     },
     /// The arbiter did not consent to a server's running alone, and why.
     NotGranted {

@@ -272,23 +272,13 @@ pub(super) struct ArbiterSide {
     pub seq: u64,
     /// It would consent if it were asked now.
     pub would_grant: bool,
-    /// Its ledger is older than one that it has told before: it was put back, and what it grants cannot be trusted.
-    pub went_back: bool,
     /// It is not heard, and that has been said.
     pub lost: bool,
 }
 
 impl ArbiterSide {
     pub fn new() -> ArbiterSide {
-        ArbiterSide {
-            heard_at: None,
-            best: Best::default(),
-            refused: 0,
-            seq: 0,
-            would_grant: false,
-            went_back: false,
-            lost: false,
-        }
+        ArbiterSide { heard_at: None, best: Best::default(), refused: 0, seq: 0, would_grant: false, lost: false }
     }
 
     pub fn forget(&mut self, now: Time) {
@@ -303,7 +293,7 @@ impl Node {
         match (from, message) {
             (Member::Server(server), _) if server == self.me() => {}
             (Member::Server(_), Message::Heartbeat(heartbeat)) => self.peer_heartbeat(heartbeat),
-            (Member::Server(_), Message::Propose { base, view, received }) => self.proposed(base, view, received),
+            (Member::Server(_), Message::Propose { base, view, received, .. }) => self.proposed(base, view, received),
             (Member::Server(_), Message::Answer { ledger }) => {
                 if let Some(ledger) = ledger
                     && ledger.system == self.system
@@ -329,12 +319,23 @@ impl Node {
         self.arbiter.seq = self.arbiter.seq.max(seq);
         let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
         if self.arbiter.best.take(&ledger) {
-            self.arbiter.went_back = false;
             self.learn(&ledger, "the arbiter consented");
-        } else if !self.arbiter.went_back {
-            self.arbiter.went_back = true;
+        } else if self.notes.distrusted != ledger.id {
+            self.notes.distrusted = ledger.id;
+            self.write("");
             self.say(Say::ArbiterWentBack { was: self.arbiter.best.promised, now: ledger.promised });
         }
+    }
+
+    /// Whether the arbiter was heard within so many milliseconds.
+    pub(super) fn arbiter_heard(&self, ms: u64) -> bool {
+        self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < ms)
+    }
+
+    /// Whether the arbiter that answers is one whose ledger went back. It stays so however much it has been told again: what
+    /// it forgot may be what nobody else here knows.
+    pub(super) fn arbiter_distrusted(&self) -> bool {
+        self.arbiter.best.id != LedgerId(0) && self.notes.distrusted == self.arbiter.best.id
     }
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
@@ -787,7 +788,7 @@ impl Node {
         if !self.settings.arbiter {
             return view.is_mirrored(self.me()) && view.arbiter != LedgerId(0);
         }
-        let heard = self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < self.patience_ms());
+        let heard = self.arbiter_heard(self.patience_ms());
         self.settings.arbiter
             && view.is_mirrored(self.me())
             && heard

@@ -67,13 +67,19 @@ impl Node {
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
-        let cleared =
-            !fencing || self.arbiter.would_grant && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
-        if self.arbiter.went_back || !cleared {
+        let trusted = !self.arbiter_distrusted();
+        let cleared = trusted
+            && (!fencing || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given);
+        if !cleared {
             self.proposal = None;
             return;
         }
         self.propose(Member::Arbiter, why);
+    }
+
+    /// Whether the arbiter has just said that it would give the right.
+    fn arbiter_consents(&self) -> bool {
+        self.arbiter.would_grant && self.arbiter_heard(self.patience_ms())
     }
 
     /// `heartbeat_error_action = command`: the operator's script says that the other server is dead, and fencing sees to it.

@@ -221,6 +221,10 @@ pub static CATALOGUE: &[Entry] = &[
         "None of its heartbeats has arrived for the detection time.",
         "If it was the primary, the standby would be given the right to run alone if it asked.",
         "Look at that host, its controller and the network."),
+    e(1042, Error, "the ledger of this arbiter, of term {now}, is older than what a server has heard from it, term {was}: it was put back",
+        "The arbiter's directory, or its host, was put back from a backup or a snapshot. It may have forgotten to whom it gave the right to run alone.",
+        "It goes on as a new arbiter: it grants nothing until the two servers have taken it as that, which they do by themselves while both are well.",
+        "Look at mc_ctl status. Never put an arbiter's directory back: mc_arb start with an empty one is enough."),
 
     // ------------------------------------------------------------------------------------------------- the daemon
     e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),

@@ -185,6 +185,8 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("exchange", []) => world.replace_data(m, false),
         ("rebuild", []) => world.replace_data(m, true),
         ("lose-ledger", []) => world.procs[m].disk = None,
+        ("snapshot", []) => world.procs[m].snapshot = world.procs[m].disk,
+        ("put-back", []) => world.procs[m].disk = world.procs[m].snapshot,
         _ => return None,
     }
     Some(Ok(()))

@@ -30,6 +30,8 @@ pub struct Process {
     starts: u64,
     start_id: u64,
     pub disk: Option<Durable>,
+    /// The disk as it was once, to be put back.
+    pub snapshot: Option<Durable>,
     pub writes: VecDeque<(u64, Durable)>,
     pub hold_stores: bool,
     pub job: Option<(JobId, Job)>,
@@ -171,8 +173,9 @@ impl World {
 
     /// SIGKILL: what was not written is lost, what was ordered and not done is not done.
     pub fn kill(&mut self, m: usize) {
-        let Process { starts, start_id, disk, hold_jobs, hold_stores, .. } = std::mem::take(&mut self.procs[m]);
-        self.procs[m] = Process { starts, start_id, disk, hold_jobs, hold_stores, ..Process::default() };
+        let Process { starts, start_id, disk, snapshot, hold_jobs, hold_stores, .. } =
+            std::mem::take(&mut self.procs[m]);
+        self.procs[m] = Process { starts, start_id, disk, snapshot, hold_jobs, hold_stores, ..Process::default() };
     }
 
     // ---------------------------------------------------------------------------------------------------------- time

@@ -20,7 +20,7 @@ fn ledger(l: &Ledger) -> String {
 fn message(m: &Message) -> Option<String> {
     Some(match m {
         Message::Heartbeat(_) => return None,
-        Message::Propose { base, view: v, received } => {
+        Message::Propose { base, view: v, received, .. } => {
             format!("Propose {} from {} received {received}", view(v), ledger(base))
         }
         Message::Answer { ledger: l } => format!("Answer {}", l.as_ref().map_or("none".to_string(), ledger)),
