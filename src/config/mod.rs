@@ -144,7 +144,7 @@ impl Config {
             startup_wait_ms: file.startup_wait_ms,
             rebuild_auto: file.rebuild_auto,
             stop_detached_standby: file.shutdown_detached_synchronous_standby,
-            fencing: false,
+            fencing: file.fencing_command.is_some(),
             seed,
         }
     }

@@ -3,6 +3,7 @@
 //! It waits for nothing but its inbox: what can block is done for it by other threads, which answer by event. It alone
 //! sends, and it alone shows the watcher that the controller lives.
 
+use super::calls::Calls;
 use super::control::{Board, Control, MemberName, Snapshot};
 use super::links::{self, Links};
 use super::runner::{self, Runner};
@@ -124,6 +125,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         links,
         store,
         runner,
+        calls: Calls::new(config, inbox.clone()),
         probes,
         board: board.clone(),
         names,
@@ -166,7 +168,8 @@ fn named(line: &MemberLine) -> MemberName {
     MemberName { id: line.id.clone(), host: line.hosts.first().cloned().unwrap_or_default() }
 }
 
-fn link_settings(config: &Config) -> links::Settings {
+/// What the links need to know.
+pub(super) fn link_settings(config: &Config) -> links::Settings {
     let server = &config.server;
     let first = |line: &MemberLine| line.addresses().into_iter().next();
     let other = config.peer();
@@ -304,6 +307,7 @@ struct Decision {
     links: Links,
     store: Store,
     runner: Runner,
+    calls: Calls,
     probes: Probes,
     board: Board,
     names: Names,
@@ -382,8 +386,7 @@ impl Decision {
             Action::Send(to, message) => self.links.send(to, &message),
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
             Action::Run(id, job) => self.runner.run(id, job),
-            // No configuration asks for a command yet.
-            Action::Call(_, command) => log::error!("no way to call {command:?}"),
+            Action::Call(id, command) => self.calls.call(id, &command),
             Action::Nudge(id) => self.runner.nudge(id),
             Action::WatchPeer(on) => drop(self.probes.peer.send(peer_probe::Command::Watch(on))),
             Action::Look => self.look(),

@@ -3,6 +3,7 @@
 //! Threads talk to the decision thread through its [`Inbox`] alone and never to each other. The decision thread is
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
 mod boot;
+mod calls;
 pub mod control;
 pub mod db_probe;
 mod decision;
