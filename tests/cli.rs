@@ -90,6 +90,15 @@ impl Site {
     }
 }
 
+/// A controller that a test has started does not outlive it.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if self.dir().join("nd1").exists() {
+            let _ = self.command().args(["stop", "-e", "-M"]).arg(self.dir()).output();
+        }
+    }
+}
+
 /// What a run came to.
 #[derive(Debug)]
 struct Ran {
@@ -233,16 +242,58 @@ fn a_controller_that_does_not_run_is_3() {
 #[test]
 fn what_later_releases_bring_says_so() {
     let site = Site::new();
-    for args in [
-        "start --async-connect-arbiter",
-        "rebuild",
-        "rebuild --method rewind --dry-run",
-        "init",
-        "check",
-        "check --format json",
-    ] {
+    for args in ["rebuild", "rebuild --method rewind --dry-run", "init", "check", "check --format json"] {
         site.run(args).refused(2, &["is not yet supported"]);
     }
+}
+
+/// An arbiter that is configured and does not answer: nothing is started, whatever the way to start.
+#[test]
+fn a_start_without_the_arbiter_is_given_up() {
+    let site = Site::new();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = nobody.local_addr().unwrap().port();
+    site.write("network.conf", &format!("nd1 127.0.0.1 27603\nnd2 203.0.113.77 27603\narb 127.0.0.1 {port} arbiter\n"));
+    let lines = format!("db_instance = '{}'\narbiter_connect_timeout = '300ms'\n", site.data().display());
+    site.write("nd1.conf", &lines);
+    let text = "failed to connect to arbitration server \"arb\" event:";
+    // The kernel takes the connection, and nobody shakes hands.
+    let ways = ["start", "start --foreground", "start --mc-only -W", "start -f -t 1"];
+    for args in ways {
+        site.run(args)
+            .refused(1, &[text, "event:\"timeout\" (MCA00152)", "Nothing was started", "--async-connect-arb"]);
+    }
+    drop(nobody);
+    for args in ways {
+        let refuses = format!("127.0.0.1:{port} refuses connections");
+        site.run(args).refused(1, &[text, "event:\"communication error\" (MCA00152)", &refuses]);
+    }
+    assert!(!site.dir().join("nd1").exists(), "no controller has begun");
+    site.run("status").refused(3, &["is not running"]);
+}
+
+/// The controller starts all the same, and shows the arbiter as offline.
+#[test]
+fn a_start_may_leave_the_arbiter_for_later() {
+    let site = Site::new();
+    site.write("network.conf", "nd1 127.0.0.1 27604\nnd2 203.0.113.77 27604\narb 127.0.0.1 1 arbiter\n");
+    let started = site.run("start --async-connect-arbiter --mc-only");
+    assert_eq!(started.code, 0, "{started:?}");
+    let shown = site.run("status --arbiter");
+    assert!(
+        shown.out.ends_with(
+            "\narbiter_id  host       status\n------------------------------\narb         127.0.0.1  offline\n"
+        ),
+        "{shown:?}"
+    );
+    assert!(!site.run("status").out.contains("arbiter"), "only when it is asked for");
+    let json: serde_json::Value = serde_json::from_str(&site.run("status --format json").out).unwrap();
+    assert_eq!(json["arbiter"], serde_json::json!({"arbiter_id": "arb", "host": "127.0.0.1", "status": "offline"}));
+    assert!(site.run("status --format prometheus").out.contains("\nmirroring_arbiter_online 0\n"));
+    assert!(site.run("status --check").out.contains("arbiter offline"));
+    // Its controller runs already, and looks for the arbiter by itself.
+    site.run("start --mc-only").refused(4, &["already running"]);
+    assert_eq!(site.run("stop -e").code, 0);
 }
 
 #[test]

@@ -92,7 +92,8 @@ pub(super) struct Start {
     /// Stay in the foreground, and write messages to standard error too
     #[arg(long)]
     pub foreground: bool,
-    #[arg(long, hide = true)]
+    /// Start even where the arbiter cannot be reached yet, and connect with it later
+    #[arg(long)]
     pub async_connect_arbiter: bool,
     /// Take the right to run alone with the present data directory, after a restore or the loss of the ledger
     #[arg(long, conflicts_with = "foreground")]
@@ -171,7 +172,7 @@ pub(super) struct Change {
     /// Go without the other server's consent: it does not answer, and is surely down
     #[arg(long)]
     pub force: bool,
-    /// Do not fence the other server first (no fencing command is supported yet, so this is so in any case)
+    /// Do not run fencing_command first
     #[arg(long, requires = "force")]
     pub no_fencing: bool,
     /// Do not ask whether to force it

@@ -1,12 +1,13 @@
 //! `mc_ctl start`.
 
 use super::args::Start;
-use super::{Ended, Exit, Failure, call, not_yet, print, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::control::Snapshot;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, StartedBy};
 use crate::fsm::report::{HostRole, Progress};
+use crate::messages::{self, Facility, Output};
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(50);
 /// How long nothing is said about what is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a message to syslog may take.
+const FLUSH: Duration = Duration::from_secs(1);
 const OFF: &str = "automatic switch and disconnection are off: failures are only reported\n\
                    HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
 
@@ -22,9 +25,6 @@ const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory, as
                      a restore that is meant so, or if the other server's data is surely older or gone.";
 
 pub(super) fn run(args: &Start) -> Ended {
-    if args.async_connect_arbiter {
-        return Err(not_yet("start --async-connect-arbiter"));
-    }
     let begin = Instant::now();
     let limit = Duration::from_secs(args.seconds);
     let failover = match (args.failover, args.no_failover) {
@@ -42,6 +42,9 @@ pub(super) fn run(args: &Start) -> Ended {
     } else if running {
         start_in_running_controller(&config, args, failover, limit)?;
     } else {
+        if !args.async_connect_arbiter {
+            reach_arbiter(&config, limit)?;
+        }
         config.remarks.iter().for_each(say_remark);
         let by = StartedBy::Operator { instance: !args.mc_only, failover };
         if args.foreground {
@@ -65,6 +68,32 @@ pub(super) fn run(args: &Start) -> Ended {
         return Ok(0);
     }
     wait(&config, begin, limit, failover)
+}
+
+/// A start without a configured arbiter would leave the pair without what it is configured to rely on, so it is given up
+/// (MCA00152), unless the operator has said otherwise. The watcher's restarts do not come here.
+fn reach_arbiter(config: &Config, limit: Duration) -> Result<(), Failure> {
+    daemon::reach_arbiter(config, limit).map_err(|(what, why)| {
+        messages::init(Output {
+            facility: Facility::local(config.server.syslog_facility),
+            ident: config.server.syslog_ident.clone(),
+            file: None,
+            stderr: false,
+        });
+        messages::tell(&what);
+        messages::flush(FLUSH);
+        let said = messages::of_tell(&what);
+        Failure::new(Exit::Failed, format!("{} (MCA{:05})", said.text, said.number)).hint(format!(
+            "{}. Nothing was started. Start mc_arb there first, or start with --async-connect-arbiter: the arbiter is \
+             then connected when it is there. Check the arbiter's line in network.conf too, and mc.key.",
+            [why.message, why.hint]
+                .iter()
+                .filter(|text| !text.is_empty())
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join("; ")
+        ))
+    })
 }
 
 /// Starts the instance where only the controller runs.

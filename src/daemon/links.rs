@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::Member;
 use crate::messages::{self, Tell};
+use crate::pg::bounded::{self, Cancel};
 use crate::wire::{self, Hello};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -23,7 +24,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Connections that may wait to be authenticated at a time.
 const MAX_STRANGERS: usize = 16;
@@ -108,6 +109,32 @@ struct Outgoing {
 struct Queued {
     heartbeat: bool,
     body: Vec<u8>,
+}
+
+/// Why a member cannot be reached.
+pub struct Unreached {
+    /// It took as long as it may.
+    pub timed_out: bool,
+    /// In words.
+    pub why: Error,
+}
+
+/// Dials a member once, shakes hands and closes the connection: whether it could be talked to. Blocks, at most for
+/// `limit`. For a server that has no running links.
+pub fn reach(settings: &Settings, member: Member, limit: Duration) -> std::result::Result<(), Unreached> {
+    let Some(peer) = settings.peers.iter().find(|peer| peer.member == member).cloned() else { return Ok(()) };
+    let (host, port) = peer.address.clone();
+    let settings = settings.clone();
+    let what = format!("reach {host}:{port}");
+    let begin = Instant::now();
+    let dialled = bounded::call(&what, limit, &Cancel::never(), move || Ok(dial(&settings, &peer, limit).map(drop)));
+    let unreached = |timed_out, why| Err(Unreached { timed_out, why });
+    match dialled {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(DialError::Refused)) => unreached(false, Error::new(format!("{host}:{port} refuses connections"))),
+        Ok(Err(DialError::Silent)) => unreached(true, Error::new(format!("no answer from {host}:{port}"))),
+        Ok(Err(DialError::Other(why))) | Err(why) => unreached(begin.elapsed() >= limit, why),
+    }
 }
 
 impl Links {
@@ -274,29 +301,7 @@ impl Dialler {
 
     fn dial(&self, peer: &Peer) -> std::result::Result<Writer, DialError> {
         let settings = &self.shared.settings;
-        let limit = Duration::from_millis(settings.timeout_ms.max(1));
-        let (host, port) = &peer.address;
-        let addresses = (host.as_str(), *port)
-            .to_socket_addrs()
-            .map_err(|cause| DialError::Other(Error::new(format!("could not resolve host \"{host}\": {cause}"))))?;
-        let mut failure = None;
-        for address in addresses {
-            match connect(address, peer, limit) {
-                Ok(stream) => {
-                    let hello = Hello {
-                        version: wire::MINOR,
-                        member: settings.me,
-                        id: settings.id.clone(),
-                        to: peer.id.clone(),
-                    };
-                    return Writer::dial(stream, &settings.key, &hello, limit).map_err(DialError::Other);
-                }
-                // One address that does not refuse is enough not to call the host refusing.
-                Err(DialError::Refused) => failure = failure.or(Some(DialError::Refused)),
-                Err(other) => failure = Some(other),
-            }
-        }
-        Err(failure.unwrap_or_else(|| DialError::Other(Error::new(format!("host \"{host}\" has no address")))))
+        dial(settings, peer, Duration::from_millis(settings.timeout_ms.max(1)))
     }
 
     /// Sends what comes until the connection ends, and takes the arbiter's answers; says why it ended. A connection whose
@@ -359,6 +364,27 @@ impl Dialler {
         }
         Ok(())
     }
+}
+
+fn dial(settings: &Settings, peer: &Peer, limit: Duration) -> std::result::Result<Writer, DialError> {
+    let (host, port) = &peer.address;
+    let addresses = (host.as_str(), *port)
+        .to_socket_addrs()
+        .map_err(|cause| DialError::Other(Error::new(format!("could not resolve host \"{host}\": {cause}"))))?;
+    let mut failure = None;
+    for address in addresses {
+        match connect(address, peer, limit) {
+            Ok(stream) => {
+                let hello =
+                    Hello { version: wire::MINOR, member: settings.me, id: settings.id.clone(), to: peer.id.clone() };
+                return Writer::dial(stream, &settings.key, &hello, limit).map_err(DialError::Other);
+            }
+            // One address that does not refuse is enough not to call the host refusing.
+            Err(DialError::Refused) => failure = failure.or(Some(DialError::Refused)),
+            Err(other) => failure = Some(other),
+        }
+    }
+    Err(failure.unwrap_or_else(|| DialError::Other(Error::new(format!("host \"{host}\" has no address")))))
 }
 
 fn connect(address: SocketAddr, peer: &Peer, limit: Duration) -> std::result::Result<TcpStream, DialError> {

@@ -22,11 +22,13 @@ pub mod user_command;
 pub mod watcher;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fsm::event::{Event, StartedBy};
-use crate::fsm::types::Time;
+use crate::fsm::types::{Member, Time};
+use crate::messages::Tell;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Stack of every thread, in bytes: nothing here recurses or keeps large buffers on the stack.
 pub const STACK: usize = 256 * 1024;
@@ -77,6 +79,21 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::th
         .stack_size(STACK)
         .spawn(body)
         .map_err(|cause| crate::error::Error::new(format!("could not start thread \"{name}\": {cause}")))
+}
+
+/// Whether the arbiter of `network.conf` can be reached now, within `arbiter_connect_timeout` and `limit`. Called by
+/// `mc_ctl start` before anything is started.
+///
+/// # Errors
+/// What is to be told (MCA00152), and the reason.
+pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<(), (Tell, Error)> {
+    let Some(arbiter) = &config.network.arbiter else { return Ok(()) };
+    let limit = limit.min(Duration::from_millis(config.server.arbiter_connect_timeout_ms));
+    let reached = links::reach(&decision::link_settings(config), Member::Arbiter, limit);
+    reached.map_err(|links::Unreached { timed_out, why }| {
+        let event = if timed_out { "timeout" } else { "communication error" };
+        (Tell::NoArbiter { arbiter: arbiter.id.clone(), event }, why)
+    })
 }
 
 /// Runs the controller in this process, without a watcher, until it is told to end; returns the exit code. Called by

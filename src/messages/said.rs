@@ -128,6 +128,13 @@ pub enum Tell {
         /// The ledger's file.
         path: String,
     },
+    /// The arbiter could not be reached at a start, which is given up. MCA00152.
+    NoArbiter {
+        /// The arbiter's id.
+        arbiter: String,
+        /// `timeout` or `communication error`.
+        event: &'static str,
+    },
     /// Something did not succeed, and the controller goes on as well as it can.
     Warning(Error),
     /// An operating error.
@@ -255,6 +262,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
         Tell::NoBirthTime { path } => m(1115, &[path]),
+        Tell::NoArbiter { arbiter, event } => m(152, &[arbiter, event]),
         Tell::Warning(error) => m(1116, &[&one_line(error)]),
         Tell::Error(error) => m(1117, &[&one_line(error)]),
         Tell::Fatal(error) => m(1118, &[&one_line(error)]),
@@ -361,6 +369,7 @@ mod tests {
             Tell::StartupRace { version: s() },
             Tell::SameFilesystem { directory: s(), data: s() },
             Tell::NoBirthTime { path: s() },
+            Tell::NoArbiter { arbiter: s(), event: "x" },
             Tell::Warning(error()),
             Tell::Error(error()),
             Tell::Fatal(error()),
