@@ -68,6 +68,8 @@ struct Seen {
     said_heard: bool,
     /// Why it was last not given what it asked for.
     said_why: Option<&'static str>,
+    /// The other cluster that it belongs to, as was last said.
+    said_system: Option<SystemId>,
 }
 
 impl Arbiter {
@@ -161,7 +163,15 @@ impl Arbiter {
     }
 
     fn heartbeat(&mut self, from: Server, told: &Heartbeat) {
-        if told.system == SystemId(0) || self.ledger.is_some_and(|ledger| ledger.system != told.system) {
+        if told.system == SystemId(0) {
+            return;
+        }
+        if let Some(ledger) = self.ledger.filter(|ledger| ledger.system != told.system) {
+            let said = self.servers[from.index()].said_system.replace(told.system);
+            if said != Some(told.system) {
+                let (mine, theirs) = (ledger.system, told.system);
+                self.out.push(Action::Say(Say::OtherSystem { server: from, mine, theirs }));
+            }
             return;
         }
         let seen = &mut self.servers[from.index()];

@@ -697,8 +697,10 @@ pub enum Say {
     FailoverSet(bool),
     /// The ledger could not be written.
     StoreFailed(String),
-    /// The other server belongs to another cluster.
+    /// A server belongs to another cluster.
     OtherSystem {
+        /// Which server.
+        server: super::types::Server,
         /// Ours.
         mine: SystemId,
         /// Theirs.

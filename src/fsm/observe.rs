@@ -340,7 +340,8 @@ impl Node {
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
         if self.system.0 != 0 && heartbeat.system.0 != 0 && heartbeat.system != self.system {
-            self.told.other_system(&mut self.out, self.system, heartbeat.system);
+            let other = self.other();
+            self.told.other_system(&mut self.out, other, self.system, heartbeat.system);
             return;
         }
         let newer = match &self.peer.heartbeat {

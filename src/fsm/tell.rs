@@ -6,7 +6,7 @@ use super::facts::{Peer, Standing};
 use super::node::Node;
 use super::observe::Running;
 use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
-use super::types::{Failover, Ledger, Lsn, Member, SystemId, Time, View};
+use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
 /// What was told last, so that changes are told at once and repeats are not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -79,10 +79,10 @@ impl Told {
         echo > self.first_seq && echo <= self.seq
     }
 
-    pub fn other_system(&mut self, out: &mut Vec<Action>, mine: SystemId, theirs: SystemId) {
+    pub fn other_system(&mut self, out: &mut Vec<Action>, server: Server, mine: SystemId, theirs: SystemId) {
         if self.other_system != Some(theirs) {
             self.other_system = Some(theirs);
-            out.push(Action::Say(Say::OtherSystem { mine, theirs }));
+            out.push(Action::Say(Say::OtherSystem { server, mine, theirs }));
         }
     }
 }

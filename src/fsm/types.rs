@@ -73,10 +73,11 @@ pub(super) fn draw(seed: u64, count: u64) -> u64 {
 pub struct Term(pub u64);
 
 impl Term {
-    /// The smallest term above this one that `server` may propose with.
+    /// The smallest term above this one that `server` may propose with. There is none above the last; what comes back then is
+    /// accepted by nobody.
     pub fn next_for(self, server: Server) -> Term {
-        let next = Term(self.0 + 1);
-        if next.is_of(server) { next } else { Term(next.0 + 1) }
+        let next = Term(self.0.saturating_add(1));
+        if next.is_of(server) { next } else { Term(next.0.saturating_add(1)) }
     }
 }
 

@@ -180,7 +180,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1029, Error, "server \"{server}\" belongs to another cluster: its system identifier is {theirs}, ours {ours}",
         "Its data directory was not made from this one's by pg_basebackup, or network.conf names the wrong host.",
         "The two do nothing together.",
-        "Check network.conf on both, then rebuild the standby from the primary."),
+        "Check network.conf on both, then rebuild the standby from the primary. Said by an arbiter of a cluster that was made anew: mc_arb forget, with the old system identifier."),
     e(1030, Warning, "the data directory of server \"{server}\" is another one than before: {why}",
         "It was rebuilt, restored from a backup, or copied.",
         "It gets a new name. As long as the view does not name it, it is not promoted.",

@@ -218,7 +218,9 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::FailoverSet(true) => m(1026, &[]),
         Say::FailoverSet(false) => m(1027, &[]),
         Say::StoreFailed(why) => m(1028, &[why]),
-        Say::OtherSystem { mine, theirs } => m(1029, &[peer, &theirs.0.to_string(), &mine.0.to_string()]),
+        Say::OtherSystem { server, mine, theirs } => {
+            m(1029, &[names.id(*server), &theirs.0.to_string(), &mine.0.to_string()])
+        }
         Say::DataReplaced { why, .. } => m(1030, &[me, why]),
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
@@ -337,7 +339,7 @@ mod tests {
             Say::FailoverSet(true),
             Say::FailoverSet(false),
             Say::StoreFailed(s()),
-            Say::OtherSystem { mine: SystemId(1), theirs: SystemId(2) },
+            Say::OtherSystem { server: Server::First, mine: SystemId(1), theirs: SystemId(2) },
             Say::DataReplaced { why: "x", data: DataIdentity::default() },
             Say::Detached(true),
             Say::Detached(false),
