@@ -247,6 +247,27 @@ fn what_later_releases_bring_says_so() {
     }
 }
 
+/// Force says what it may cost, and whether the other server is fenced; without a terminal it wants --yes.
+#[test]
+fn force_is_confirmed() {
+    let site = Site::new();
+    let verbs = [("switch", "promotes the standby here"), ("detach", "lets the primary here go on alone")];
+    let line = format!("db_instance = '{}'\n", site.data().display());
+    for (verb, what) in verbs {
+        site.write("nd1.conf", &line);
+        let lost = "those of one of them are lost";
+        let ran = site.run(&format!("{verb} --force"));
+        ran.refused(2, &[what, "server \"nd2\"", lost, "There is no fencing_command", "--yes confirms it"]);
+        site.write("nd1.conf", &format!("{line}fencing_command = '/bin/true'\n"));
+        site.run(&format!("{verb} --force")).refused(2, &["\"/bin/true\" is run first", "nothing is changed"]);
+        site.run(&format!("{verb} --force --no-fencing")).refused(2, &["fencing_command is not run"]);
+        site.run(&format!("{verb} --force --yes")).refused(3, &["is not running"]);
+        for args in ["--no-fencing", "--yes"] {
+            assert_eq!(site.run(&format!("{verb} {args}")).code, 2, "without --force");
+        }
+    }
+}
+
 /// An arbiter that is configured and does not answer: nothing is started, whatever the way to start.
 #[test]
 fn a_start_without_the_arbiter_is_given_up() {

@@ -74,10 +74,7 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         (_, what) => what,
     };
     if args.force && !args.yes {
-        confirm(&format!(
-            "\"mc_ctl {verb} --force\" goes without the other server's consent. If that server still runs as the primary, or \
-             takes over later, both serve, and commits acknowledged by one are lost. Go on only if it is surely down."
-        ))?;
+        confirm(&risk(&config, verb, args.no_fencing))?;
     }
     request(&config, what, limit(&config, args.seconds))?;
     let primary = snapshot(&config).ok().and_then(|s| {
@@ -89,6 +86,32 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         None => print(&format!("{done}\n")),
     }
     Ok(0)
+}
+
+/// What an operator takes upon himself with `--force` (PROTOCOL section 6).
+fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
+    let other = &config.peer().id;
+    let both = match verb {
+        "switch" => format!(
+            "promotes the standby here without the consent of server \"{other}\". If that server still runs as the primary \
+             and goes on alone, or has done so already"
+        ),
+        _ => format!(
+            "lets the primary here go on alone without the consent of server \"{other}\". If that server has been \
+             promoted, or is later"
+        ),
+    };
+    let fence = match (&config.server.fencing_command, no_fencing) {
+        (Some(path), false) => {
+            format!("\"{}\" is run first to fence it; if that fails, nothing is changed.", path.display())
+        }
+        (Some(_), true) => "fencing_command is not run.".to_owned(),
+        (None, _) => "There is no fencing_command that would make sure that it is down.".to_owned(),
+    };
+    format!(
+        "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and those of one of them are lost when the pair is made \
+         one again. {fence} Go on only if server \"{other}\" is surely down and stays so until it is rebuilt."
+    )
 }
 
 /// Asks before what may lose data.
