@@ -467,6 +467,30 @@ fn a_standby_follows_is_proved_and_promoted() {
     standby.sql("CREATE TABLE public.takes_writes (a int)");
 }
 
+/// Debian's clusters set `cluster_name`, and `pg_basebackup -R` names no application unless told to.
+#[test]
+fn a_standby_is_known_by_what_its_files_say() {
+    if !as_postgres("a_standby_is_known_by_what_its_files_say") {
+        return;
+    }
+    let mut primary = Db::new(56435);
+    primary.start(None);
+    primary.ready();
+    let mut standby = standby_of(&primary, 56435, 56436);
+    let auto = standby.place.data.join("postgresql.auto.conf");
+    let line = "primary_conninfo = 'user=postgres sslmode=disable host=127.0.0.1 port=56435'\n";
+    std::fs::write(&auto, format!("{line}cluster_name = '15/main'\n")).unwrap();
+    std::fs::write(standby.place.data.join("standby.signal"), "").unwrap();
+    standby.start(None);
+    let name = mirroring_controller::pg::follow::application_name(&standby.place);
+    assert_eq!(name.as_deref(), Some("15/main"));
+    let end = Instant::now() + LONG;
+    while primary.sql("SELECT application_name, state FROM pg_stat_replication") != "15/main|streaming" {
+        assert!(Instant::now() < end, "{}", primary.sql("SELECT * FROM pg_stat_replication"));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
 fn a_stop_interrupts_and_a_nudge_asks_again() {
     if !as_postgres("a_stop_interrupts_and_a_nudge_asks_again") {

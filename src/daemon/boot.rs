@@ -70,11 +70,12 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
 fn look(place: &Place, dir: &Path) -> Found {
     let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev).ok();
     let text = std::fs::read(&place.config_file).unwrap_or_default();
+    let port = conf::effective("port", &place.config_file, &place.data);
     Found {
         data: control::inspect(place),
         name: follow::application_name(place),
         peer_name: conf::present_value(&text).and_then(|value| single_name(&value)),
-        port: port(place, &text).unwrap_or(DEFAULT_PORT),
+        port: port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT),
         same_filesystem: device(dir).is_some_and(|own| Some(own) == device(&place.data)),
     }
 }
@@ -86,17 +87,6 @@ fn single_name(value: &str) -> Option<String> {
         Some(quoted) => Some(quoted.replace("\"\"", "\"")),
         None => (!value.is_empty() && !value.contains([',', '(', '*', ' ', '"'])).then(|| value.to_owned()),
     }
-}
-
-/// The instance's port, as its files say.
-fn port(place: &Place, text: &[u8]) -> Option<u16> {
-    let outside = conf::elsewhere("port", &place.config_file, &place.data);
-    let winner = outside.into_iter().rfind(|entry| entry.wins).map(|entry| entry.value);
-    let own = || {
-        let mut settings = text.rsplit(|byte| *byte == b'\n').filter_map(conf::parse_line);
-        settings.find(|setting| setting.name == "port").map(|setting| setting.value())
-    };
-    winner.or_else(own)?.parse().ok()
 }
 
 fn check_version(config: &Config) -> Result<()> {

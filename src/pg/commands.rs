@@ -33,7 +33,7 @@ pub fn controldata(place: &Place) -> Program {
 }
 
 /// `pg_ctl start`, without waiting. The postmaster gets a session of its own from pg_ctl, and the environment of the
-/// controller but for passwords.
+/// controller but for passwords and for a name that its WAL receiver would take.
 pub fn start(place: &Place) -> Result<Program> {
     let mut args: Vec<OsString> = vec!["start".into(), "-W".into(), "-s".into(), "-D".into()];
     args.push(place.data.clone().into_os_string());
@@ -67,7 +67,7 @@ impl Program {
         let mut command = std::process::Command::new(&self.path);
         command.args(&self.args).current_dir("/").process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for secret in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS"] {
+        for secret in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS", "PGAPPNAME"] {
             command.env_remove(secret);
         }
         if self.c_locale {

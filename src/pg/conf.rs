@@ -217,6 +217,14 @@ pub fn elsewhere(name: &str, config_file: &Path, data: &Path) -> Vec<Elsewhere> 
     found
 }
 
+/// The value of `name` that applies after a start, of all these files; `None` where none sets it.
+pub fn effective(name: &str, config_file: &Path, data: &Path) -> Option<String> {
+    let mut found = Vec::new();
+    read_settings(name, config_file, 0, &mut found);
+    read_settings(name, &data.join("postgresql.auto.conf"), 0, &mut found);
+    found.pop().map(|entry| entry.value)
+}
+
 fn read_settings(name: &str, file: &Path, depth: u32, found: &mut Vec<Elsewhere>) {
     let Ok(text) = std::fs::read(file) else { return };
     if depth > MAX_INCLUDE_DEPTH {

@@ -50,12 +50,19 @@ pub fn follow(place: &Place, upstream: &Upstream) -> Result<()> {
     Ok(())
 }
 
-/// The `application_name` with which the instance connects to a primary, as its files say; `None` where they give none.
+/// The `application_name` with which the instance connects to a primary, as its files say: of `primary_conninfo`, else
+/// `cluster_name` (which Debian sets), as the WAL receiver does. `None` where there is no `primary_conninfo`, or it cannot
+/// be read: the name is then what [`follow`] will write.
 pub fn application_name(place: &Place) -> Option<String> {
-    let outside = conf::elsewhere(CONNINFO, &place.config_file, &place.data);
-    let winner = outside.into_iter().rfind(|entry| entry.wins).map(|entry| entry.value);
-    let conninfo = winner.or_else(|| present(&std::fs::read(&place.config_file).ok()?))?;
-    parse_conninfo(&conninfo)?.into_iter().rfind(|(key, _)| key == "application_name").map(|(_, value)| value)
+    let value = |name| conf::effective(name, &place.config_file, &place.data);
+    named(&value(CONNINFO)?, value("cluster_name"))
+}
+
+fn named(conninfo: &str, cluster_name: Option<String>) -> Option<String> {
+    let keys = parse_conninfo(conninfo).filter(|keys| !keys.is_empty())?;
+    // Of a key that is there twice, libpq takes the last.
+    let given = keys.into_iter().rfind(|(key, _)| key == "application_name").map(|(_, value)| value);
+    given.or(cluster_name).filter(|name| !name.is_empty())
 }
 
 fn present(text: &[u8]) -> Option<String> {
@@ -159,6 +166,23 @@ mod tests {
             &format!("a = 'b'\nprimary_conninfo = 'user=o passfile=/p {tail}\n"),
         );
         check("primary_conninfo = 'postgresql://x/y'\n", None, &format!("primary_conninfo = 'user=postgres {tail}\n"));
+    }
+
+    #[test]
+    fn names_are_found_as_the_wal_receiver_does() {
+        let check = |conninfo: &str, cluster: Option<&str>, expected: Option<&str>| {
+            assert_eq!(named(conninfo, cluster.map(str::to_owned)).as_deref(), expected, "{conninfo:?}, {cluster:?}");
+        };
+        check("host=a port=5432 application_name=nd2", Some("15/main"), Some("nd2"));
+        check("host = 'a b'  application_name = 'it\\'s' password=''", None, Some("it's"));
+        check("application_name=a application_name=b", None, Some("b"));
+        check("host=a", Some("15/main"), Some("15/main"));
+        check("host=a", Some(""), None);
+        check("host=a", None, None);
+        check("host=a application_name=''", Some("15/main"), None);
+        check("", Some("15/main"), None);
+        check("postgresql://a/b", Some("15/main"), None);
+        check("host", Some("15/main"), None);
     }
 
     #[test]

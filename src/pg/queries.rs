@@ -276,67 +276,6 @@ pub fn file_errors(session: &mut Session, limit: Duration) -> Result<Vec<String>
     Ok(session.query(sql, limit)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
-/// What `primary_conninfo` says.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Upstream {
-    /// `application_name`, else `cluster_name` where that is set, which is what the WAL receiver falls back to.
-    pub application_name: Option<String>,
-    /// `host`, else `hostaddr`.
-    pub host: Option<String>,
-    /// `port`.
-    pub port: Option<String>,
-}
-
-/// The running instance's `primary_conninfo`, without its password.
-pub fn upstream(session: &mut Session, limit: Duration) -> Result<Upstream, Refusal> {
-    let sql = "SELECT current_setting('primary_conninfo'), current_setting('cluster_name')";
-    let row = session.query(sql, limit)?.into_iter().next().ok_or_else(|| nonsense("primary_conninfo"))?;
-    let text = |index: usize| row.get(index).and_then(|value| value.clone()).unwrap_or_default();
-    let mut upstream = parse_conninfo(&text(0));
-    if upstream.application_name.is_none() && !text(1).is_empty() {
-        upstream.application_name = Some(text(1));
-    }
-    Ok(upstream)
-}
-
-/// Reads a connection string of the form `key = 'value' …` (libpq, "Connection Strings"). A URI gives nothing.
-pub fn parse_conninfo(text: &str) -> Upstream {
-    let mut upstream = Upstream::default();
-    let mut hostaddr = None;
-    let mut chars = text.chars().peekable();
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let mut key = String::new();
-        while let Some(c) = chars.next_if(|c| !c.is_whitespace() && *c != '=') {
-            key.push(c);
-        }
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        if key.is_empty() || chars.next_if_eq(&'=').is_none() {
-            break;
-        }
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let quoted = chars.next_if_eq(&'\'').is_some();
-        let mut value = String::new();
-        while let Some(c) = chars.next_if(|c| quoted || !c.is_whitespace()) {
-            match c {
-                '\\' => value.extend(chars.next()),
-                '\'' if quoted => break,
-                c => value.push(c),
-            }
-        }
-        let value = Some(value).filter(|value| !value.is_empty());
-        match key.as_str() {
-            "application_name" => upstream.application_name = value,
-            "host" => upstream.host = value,
-            "hostaddr" => hostaddr = value,
-            "port" => upstream.port = value,
-            _ => {}
-        }
-    }
-    upstream.host = upstream.host.or(hostaddr);
-    upstream
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -369,20 +308,5 @@ mod tests {
         check("\"nd2\",\"nd2\"", "nd2\",\"nd2", Names::Other);
         check("Ä", "ä", Names::Other);
         assert_eq!(classify_names("nd2", "nd2", false), Names::Other, "from another file");
-    }
-
-    #[test]
-    fn connection_strings_are_read_as_libpq_does() {
-        let check = |text: &str, name: Option<&str>, host: Option<&str>, port: Option<&str>| {
-            let own = |value: Option<&str>| value.map(str::to_owned);
-            let expected = Upstream { application_name: own(name), host: own(host), port: own(port) };
-            assert_eq!(parse_conninfo(text), expected, "{text:?}");
-        };
-        check("", None, None, None);
-        check("host=a port=5432 application_name=nd2", Some("nd2"), Some("a"), Some("5432"));
-        check("host = 'a b'  application_name = 'it\\'s' password=''", Some("it's"), Some("a b"), None);
-        check("hostaddr=192.0.2.1 user=x", None, Some("192.0.2.1"), None);
-        check("postgresql://a/b", None, None, None);
-        check("host", None, None, None);
     }
 }
