@@ -1,8 +1,8 @@
 //! Proposals, consent and adoption: the rules R1 to R7 of the protocol, and what happens when two have split.
 
 use super::event::{Action, ControlState, Message, Role, Say};
+use super::known::Running;
 use super::node::{Asked, Node, Proposal};
-use super::observe::Running;
 use super::rules::{self, Learned};
 use super::types::{Ledger, Lsn, Member, Time, Timeline, View};
 

@@ -7,9 +7,10 @@
 //! - [`types`]: ids, terms, positions, views, ledgers.
 //! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
-//! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into facts), `consent`
-//!   (proposals, R1 to R7), `calls` (fencing and arbitration commands), `pursue` (what the decision table says), `work` (jobs, hand-overs, reconciling), `operator`
-//!   (commands) and `tell` (heartbeats, the report).
+//! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
+//!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` (fencing and
+//!   arbitration commands), `work` (jobs, hand-overs, reconciling), `operator` (commands) and `tell` (heartbeats, the
+//!   report).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself.
 
@@ -20,12 +21,15 @@ mod consent;
 pub mod decide;
 pub mod event;
 pub mod facts;
+mod fold;
+mod known;
 pub mod node;
 mod observe;
 mod operator;
 mod pursue;
 pub mod report;
 pub mod rules;
+pub mod say;
 mod tell;
 pub mod types;
 mod work;

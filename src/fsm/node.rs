@@ -5,7 +5,7 @@
 //! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
 use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
-use super::observe::{ArbiterSide, OwnSide, PeerSide};
+use super::known::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
 use super::rules;
 use super::types::{

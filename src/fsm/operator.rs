@@ -3,8 +3,8 @@
 use super::calls::Clearance;
 use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Say};
 use super::facts::{Peer, Standing, Stream};
+use super::known::Running;
 use super::node::Node;
-use super::observe::Running;
 use super::types::{Failover, Lsn, Time};
 
 /// The longest time limit of a command, ms: a week.

@@ -33,7 +33,7 @@ impl Node {
             self.carry_out(decision);
         } else {
             self.proposal = None;
-            let down = self.own.running != super::observe::Running::Up;
+            let down = self.own.running != super::known::Running::Up;
             if down && matches!(decision.intent, Intent::Restart | Intent::HandOver) {
                 self.own.hold = true;
             }
@@ -101,7 +101,7 @@ impl Node {
 
     /// Lets the instance be started again; a silent one is stopped first.
     fn restart(&mut self) {
-        if self.own.failed == Some(super::observe::SILENT) && self.own.running == super::observe::Running::Up {
+        if self.own.failed == Some(super::known::SILENT) && self.own.running == super::known::Running::Up {
             if !self.work.busy() {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: 0, names });

@@ -3,8 +3,8 @@
 use super::decide::Decision;
 use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
 use super::facts::{Peer, Standing};
+use super::known::Running;
 use super::node::Node;
-use super::observe::Running;
 use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 

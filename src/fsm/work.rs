@@ -3,8 +3,8 @@
 use super::act::{Todo, act};
 use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say};
 use super::facts::{Being, Data, Leave, Standing};
+use super::known::{OwnSide, Running, SILENT};
 use super::node::Node;
-use super::observe::{OwnSide, Running, SILENT};
 use super::rules;
 use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
 

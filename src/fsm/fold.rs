@@ -1,0 +1,188 @@
+//! Folding what is known into the facts that decisions are made of.
+//!
+//! Nothing here changes anything, or decides.
+
+use super::event::{Health, Instance, OnSilence, Role};
+use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
+use super::known::Running;
+use super::node::Node;
+use super::rules;
+use super::types::{DataId, LedgerId, Lsn};
+
+impl Node {
+    /// The facts, once there is a ledger.
+    pub(super) fn facts(&self) -> Option<Facts> {
+        Some(Facts {
+            standing: self.standing()?,
+            own: self.own_fact(),
+            peer: self.peer_fact(),
+            stream: self.stream_fact(),
+            policy: self.policy(),
+        })
+    }
+
+    pub(super) fn standing(&self) -> Option<Standing> {
+        match rules::standing(&self.view()?, self.me()) {
+            Standing::Alone if self.notes.lost_split => Some(Standing::Outcast),
+            standing => Some(standing),
+        }
+    }
+
+    fn own_fact(&self) -> Own {
+        if self.own.failed.is_some() || self.own.left_down || !self.own.disk_bad.is_empty() || self.unreadable() {
+            return Own::Failed;
+        }
+        let leads = self.view().is_some_and(|view| view.primary == self.me());
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+        if mirrored && !self.eligible() && self.own.running == Running::Down {
+            // What was mirrored is on the standby alone now.
+            return Own::Failed;
+        }
+        let in_role = match self.own_role() {
+            Role::Primary => leads,
+            Role::Standby => !leads,
+            Role::None => false,
+        };
+        let outcast = self.view().is_some_and(|view| view.is_alone(self.other()));
+        if in_role && (self.eligible() || outcast) && self.own.running == Running::Up { Own::Fit } else { Own::Unfit }
+    }
+
+    /// How long without a heartbeat is nothing unusual yet, ms.
+    pub(super) fn patience_ms(&self) -> u64 {
+        self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms
+    }
+
+    pub(super) fn peer_fact(&self) -> Peer {
+        let detection = self.settings.heartbeat_detection_ms;
+        let Some(up_at) = self.peer.up_at() else {
+            let waited = self.booted_at.map_or(0, |at| self.now.since(at));
+            let leads = self.view().is_some_and(|view| view.primary == self.me());
+            let enough = if leads { detection } else { self.settings.startup_wait_ms.max(detection) };
+            return if waited >= enough { Peer::Never } else { Peer::Young };
+        };
+        let silent_ms = self.now.since(up_at);
+        if self.peer.refuses_both(self.now, detection.max(1000)) && !self.wal_is_open() {
+            return Peer::Refused;
+        }
+        if silent_ms >= detection {
+            return if self.peer.shows_life(self.now, self.patience_ms()) { Peer::Alive } else { Peer::Lost };
+        }
+        if silent_ms > self.patience_ms() {
+            return Peer::Quiet;
+        }
+        self.talking_peer_fact()
+    }
+
+    /// `fallback` has no third party to ask, so it also wants the WAL connection closed before it believes a refusal.
+    pub(super) fn wal_is_open(&self) -> bool {
+        self.settings.on_silence == OnSilence::Fallback
+            && match self.own.role {
+                Some(Instance::Primary { standby, .. }) => standby.is_some(),
+                Some(Instance::Standby { streaming, .. }) => streaming,
+                _ => false,
+            }
+    }
+
+    fn talking_peer_fact(&self) -> Peer {
+        let Some(heartbeat) = &self.peer.heartbeat else { return Peer::Young };
+        let standing = self.standing();
+        let down = heartbeat.role == Role::None && matches!(heartbeat.instance, Health::Failed | Health::Stopped);
+        if standing == Some(Standing::Standby) && heartbeat.take_over {
+            let confirmed =
+                heartbeat.shutdown_checkpoint == Lsn(0) || self.own.received() > heartbeat.shutdown_checkpoint;
+            return if confirmed { Peer::Offers } else { Peer::Talks };
+        }
+        let same_view = heartbeat.ledger.map(|ledger| ledger.view) == self.view();
+        if standing == Some(Standing::Outcast)
+            && same_view
+            && down
+            && heartbeat.timeline == self.own.timeline()
+            && !self.own.is_standby_dir()
+        {
+            return Peer::Stuck;
+        }
+        if heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty() {
+            return Peer::Ill;
+        }
+        Peer::Talks
+    }
+
+    fn stream_fact(&self) -> Stream {
+        if self.view().is_some_and(|view| view.is_alone(self.me())) {
+            return if self.standby_is_back() { Stream::Flows } else { Stream::Stalled };
+        }
+        if self.own.names_changed {
+            return Stream::Changed;
+        }
+        if self.arbiter_unnamed() {
+            return Stream::Unnamed;
+        }
+        if self.standby_exchanged() {
+            return Stream::Exchanged;
+        }
+        let stalled = self.now.since(self.own.flow_at) >= self.settings.heartbeat_detection_ms && self.own.is_primary();
+        if stalled { Stream::Stalled } else { Stream::Flows }
+    }
+
+    /// PROTOCOL R9, step 1.
+    fn standby_is_back(&self) -> bool {
+        let (Some(ledger), Some(heartbeat)) = (self.ledger, &self.peer.heartbeat) else { return false };
+        let told = heartbeat
+            .ledger
+            .is_some_and(|told| told.view == ledger.view && told.data.id != DataId(0) && told.system == ledger.system);
+        let row = self.own.standby_row().is_some_and(|row| row.streaming);
+        let flows = self.now.since(self.own.flow_at) < self.patience_ms() * 2;
+        told && heartbeat.streaming && heartbeat.role == Role::Standby && row && flows && !self.detached()
+    }
+
+    pub(super) fn detached(&self) -> bool {
+        self.notes.detached != 0
+            && self.peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.start_id == self.notes.detached)
+    }
+
+    /// A standby that was rebuilt or put back while the view stayed is not eligible: it could never take over. Renewing
+    /// the view through R9 names the directory that it has now.
+    fn standby_exchanged(&self) -> bool {
+        let Some(view) = self.view() else { return false };
+        let Some(heartbeat) = &self.peer.heartbeat else { return false };
+        let other = match heartbeat.ledger {
+            Some(told) => told.view == view && told.data.id != view.data[self.other().index()],
+            None => heartbeat.role == Role::Standby && self.peer_cannot_consent(),
+        };
+        view.is_mirrored(self.me()) && other
+    }
+
+    /// The other server talks and has lost its ledger: only the arbiter can consent (PROTOCOL R8).
+    pub(super) fn peer_cannot_consent(&self) -> bool {
+        self.settings.arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none())
+    }
+
+    fn arbiter_unnamed(&self) -> bool {
+        let Some(view) = self.view() else { return false };
+        if !self.settings.arbiter {
+            return view.is_mirrored(self.me()) && view.arbiter != LedgerId(0);
+        }
+        let heard = self.arbiter_heard(self.patience_ms());
+        self.settings.arbiter
+            && view.is_mirrored(self.me())
+            && heard
+            && self.arbiter.best.id != LedgerId(0)
+            && self.arbiter.best.id != view.arbiter
+    }
+
+    /// A half is safe only under a view that leans on no arbiter, which might still grant the right.
+    fn policy(&self) -> Policy {
+        let no_arbiter = self.view().is_some_and(|view| view.arbiter == LedgerId(0));
+        let agreed =
+            no_arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.on_silence == self.settings.on_silence);
+        match (self.settings.on_silence, self.settings.arbiter) {
+            (OnSilence::Arbitration, true) => Policy::Arbiter,
+            (OnSilence::Command, _) => Policy::Command,
+            (OnSilence::Fallback, _) => Policy::Fallback,
+            (OnSilence::Switch, false) if agreed => Policy::SwitchHalf,
+            (OnSilence::Disconnect, false) if agreed => Policy::DisconnectHalf,
+            (OnSilence::Arbitration | OnSilence::Message, _) => Policy::Report,
+            (OnSilence::Switch | OnSilence::Disconnect, _) => Policy::Report,
+        }
+    }
+}

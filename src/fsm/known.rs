@@ -1,0 +1,281 @@
+//! What is known of the own instance and disks, of the other server, and of the arbiter.
+//!
+//! Plain records with the questions that can be answered from one of them alone. [`super::observe`] fills them from events.
+
+use super::event::{ControlState, DataDir, Heartbeat, Instance, StandbyRow};
+use super::types::{DataId, Ledger, LedgerId, Lsn, Term, Time, Timeline};
+
+/// How often a host must have refused before that counts as a cause.
+const REFUSALS: u32 = 3;
+
+/// How an instance has failed that is silent past the retries.
+pub(super) const SILENT: &str = "does not answer";
+
+/// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Running {
+    /// Not known: the data directory has to be read.
+    Unknown,
+    /// No process of it is left.
+    Down,
+    /// The postmaster lives.
+    Up,
+    /// The postmaster is gone; its processes may not be.
+    Dead,
+}
+
+/// What is known of the own instance and disks.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct OwnSide {
+    pub data: Option<DataDir>,
+    pub data_at: Time,
+    pub running: Running,
+    /// The last reading that told a role, since the last start.
+    pub role: Option<Instance>,
+    /// Last time that it answered anything.
+    pub answered_at: Time,
+    /// It was started on order and has not answered in a role since.
+    pub starting: bool,
+    /// How it failed, until it is started again.
+    pub failed: Option<&'static str>,
+    /// It does not answer, and that has been said.
+    pub silent: bool,
+    pub closed: bool,
+    pub disk_good_at: Time,
+    pub disk_bad: String,
+    pub starts: Vec<Time>,
+    pub left_down: bool,
+    /// It died while failover was off, and is left as it is.
+    pub hold: bool,
+    /// It is a standby that is kept down while it is disconnected (`shutdown_detached_synchronous_standby`).
+    pub halt: bool,
+    pub isolated: bool,
+    /// A promotion was ordered since the last start.
+    pub promoting: bool,
+    /// `synchronous_standby_names` is commented out in a standby's file.
+    pub freed: bool,
+    /// The data directory belongs to another cluster.
+    pub alien: bool,
+    /// An operator's start asked for a first ledger.
+    pub founding: bool,
+    pub data_id: Option<DataId>,
+    pub flow_at: Time,
+    /// Last time that the standby had flushed all that this server had.
+    pub caught_up_at: Time,
+    pub flushed: Lsn,
+    pub row_flushed: Lsn,
+    pub names_changed: bool,
+}
+
+impl OwnSide {
+    pub fn new() -> OwnSide {
+        OwnSide {
+            data: None,
+            data_at: Time(0),
+            running: Running::Unknown,
+            role: None,
+            answered_at: Time(0),
+            starting: false,
+            failed: None,
+            silent: false,
+            closed: false,
+            disk_good_at: Time(0),
+            disk_bad: String::new(),
+            starts: Vec::new(),
+            left_down: false,
+            hold: false,
+            halt: false,
+            isolated: false,
+            promoting: false,
+            freed: false,
+            alien: false,
+            founding: false,
+            data_id: None,
+            flow_at: Time(0),
+            caught_up_at: Time(0),
+            flushed: Lsn(0),
+            row_flushed: Lsn(0),
+            names_changed: false,
+        }
+    }
+
+    pub fn boot(&mut self, now: Time) {
+        self.forget(now);
+        self.starting = true;
+    }
+
+    pub fn forget(&mut self, now: Time) {
+        self.answered_at = now;
+        self.disk_good_at = now;
+        self.flow_at = now;
+        self.caught_up_at = now;
+    }
+
+    /// Whether an instance started from the data directory comes up as a standby.
+    pub fn is_standby_dir(&self) -> bool {
+        self.data.is_some_and(|data| data.is_standby())
+    }
+
+    pub fn is_primary(&self) -> bool {
+        matches!(self.role, Some(Instance::Primary { .. }))
+    }
+
+    pub fn started(&mut self, now: Time) {
+        self.running = Running::Up;
+        self.role = None;
+        self.starting = true;
+        self.failed = None;
+        self.silent = false;
+        self.promoting = false;
+        self.answered_at = now;
+        self.flow_at = now;
+    }
+
+    pub fn down(&mut self) {
+        self.running = Running::Down;
+        self.role = None;
+        self.starting = false;
+        self.promoting = false;
+        self.freed = false;
+        self.closed = false;
+        self.silent = false;
+    }
+
+    /// Nothing runs, and the data directory cannot be read any more.
+    pub fn lost_sight(&mut self) {
+        if let Some(data) = self.data.as_mut() {
+            data.state = ControlState::Other;
+            data.running = false;
+        }
+    }
+
+    pub fn timeline(&self) -> Timeline {
+        match (self.running, self.role, self.data) {
+            (Running::Up, Some(Instance::Primary { timeline, .. } | Instance::Standby { timeline, .. }), _) => timeline,
+            (_, _, Some(data)) => data.checkpoint_timeline.max(data.min_recovery_timeline),
+            (_, _, None) => Timeline(0),
+        }
+    }
+
+    pub fn received(&self) -> Lsn {
+        match self.role {
+            Some(Instance::Standby { received, .. }) => received,
+            _ => Lsn(0),
+        }
+    }
+
+    /// Whether the standby streams from this primary.
+    pub fn is_followed(&self) -> bool {
+        self.standby_row().is_some_and(|row| row.streaming)
+    }
+
+    pub fn standby_row(&self) -> Option<StandbyRow> {
+        match self.role {
+            Some(Instance::Primary { standby, .. }) => standby,
+            _ => None,
+        }
+    }
+}
+
+/// The newest that is known of a member's ledger; ledgers never go back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Best {
+    pub id: LedgerId,
+    pub promised: Term,
+    pub term: Term,
+}
+
+impl Best {
+    /// Takes a ledger in; false where it is older than one already seen.
+    pub fn take(&mut self, ledger: &Ledger) -> bool {
+        if self.id == ledger.id && (ledger.promised < self.promised || ledger.view.term < self.term) {
+            return false;
+        }
+        *self = Best { id: ledger.id, promised: ledger.promised, term: ledger.view.term };
+        true
+    }
+}
+
+/// What is known of the other server.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct PeerSide {
+    pub heartbeat: Option<Box<Heartbeat>>,
+    pub heard_at: Option<Time>,
+    pub two_way_at: Option<Time>,
+    pub echo: u64,
+    pub best: Best,
+    pub refused: u32,
+    pub refused_at: Time,
+    pub instance_refused: u32,
+    pub answered_at: Option<Time>,
+    pub wal_at: Option<Time>,
+    pub contact: u64,
+    pub watching: bool,
+}
+
+impl PeerSide {
+    pub fn new() -> PeerSide {
+        PeerSide {
+            heartbeat: None,
+            heard_at: None,
+            two_way_at: None,
+            echo: 0,
+            best: Best::default(),
+            refused: 0,
+            refused_at: Time(0),
+            instance_refused: 0,
+            answered_at: None,
+            wal_at: None,
+            contact: 0,
+            watching: false,
+        }
+    }
+
+    pub fn forget(&mut self, now: Time) {
+        self.heard_at = self.heard_at.map(|_| now);
+        self.two_way_at = self.two_way_at.map(|_| now);
+        self.refused = 0;
+        self.instance_refused = 0;
+    }
+
+    /// The last time at which both directions were known to work.
+    pub fn up_at(&self) -> Option<Time> {
+        Some(self.heard_at?.min(self.two_way_at?))
+    }
+
+    /// Its ledger, if both directions work and it was told within `ms`.
+    pub fn fresh_ledger(&self, now: Time, ms: u64) -> Option<Ledger> {
+        if now.since(self.up_at()?) >= ms { None } else { self.heartbeat.as_ref()?.ledger }
+    }
+
+    pub fn refuses_both(&self, now: Time, ms: u64) -> bool {
+        self.refused >= REFUSALS && self.instance_refused >= REFUSALS && now.since(self.refused_at) < ms
+    }
+
+    pub fn shows_life(&self, now: Time, ms: u64) -> bool {
+        [self.answered_at, self.wal_at].into_iter().flatten().any(|at| now.since(at) < ms)
+    }
+}
+
+/// What is known of the arbiter.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct ArbiterSide {
+    pub heard_at: Option<Time>,
+    pub best: Best,
+    pub refused: u32,
+    pub seq: u64,
+    /// It would consent if it were asked now.
+    pub would_grant: bool,
+    /// It is not heard, and that has been said.
+    pub lost: bool,
+}
+
+impl ArbiterSide {
+    pub fn new() -> ArbiterSide {
+        ArbiterSide { heard_at: None, best: Best::default(), refused: 0, seq: 0, would_grant: false, lost: false }
+    }
+
+    pub fn forget(&mut self, now: Time) {
+        self.heard_at = self.heard_at.map(|_| now);
+    }
+}

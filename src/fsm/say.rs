@@ -1,0 +1,171 @@
+//! What the cores tell the operator. [`super::event`] shows it as part of what comes out.
+
+use super::event::UserCommand;
+use super::types::{DataIdentity, Lsn, Server, SystemId, Term, Timeline, View};
+
+/// What is told to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Say {
+    /// The view changed.
+    View {
+        /// The view before.
+        from: Option<View>,
+        /// The view now.
+        to: View,
+        /// Why, in a sentence.
+        why: String,
+    },
+    /// No heartbeat past the retries, and nothing else to be seen of the other server. MCA00019.
+    HeartbeatLost {
+        /// What is done about it.
+        done: &'static str,
+    },
+    /// Heartbeats come again.
+    HeartbeatBack,
+    /// Heartbeats are lost, but the other's instance lives: no switch.
+    PeerAlive,
+    /// The own instance has failed.
+    InstanceFailed {
+        /// `dead` or `does not answer`.
+        how: &'static str,
+    },
+    /// The own instance answers again.
+    InstanceWell,
+    /// The own instance answers, but does not let the controller in.
+    InstanceClosed,
+    /// A disk has failed.
+    DiskFailed(String),
+    /// The disks are well again.
+    DiskWell,
+    /// The standby is connected but does not flush, or does not stream.
+    StandbyStalled,
+    /// Automatic switch and disconnection are off: this would have been done.
+    WouldHave {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// A decision was made: what, and why.
+    Decided {
+        /// What.
+        what: &'static str,
+        /// Why.
+        why: &'static str,
+    },
+    /// The promotion begins.
+    PromotionStarted,
+    /// MCA00062.
+    PromotionCompleted,
+    /// The standby was disconnected, in effect.
+    Disconnected,
+    /// The pair is mirrored.
+    Mirrored,
+    /// The standby did not take over in time; the primary goes on.
+    HandOverFailed(String),
+    /// A job failed.
+    JobFailed {
+        /// Which.
+        job: &'static str,
+        /// Why.
+        why: String,
+    },
+    /// The instance was stopped because the other server has the right to run.
+    Inactivated {
+        /// It may come back without a rebuild.
+        clean: bool,
+    },
+    /// A primary's data directory without the right to run: a rebuild is needed.
+    RebuildNeeded,
+    /// This server's data directory is not the one that the view names.
+    NotEligible(&'static str),
+    /// The instance was started several times and did not stay up.
+    LeftDown,
+    /// The controller does not start the instance, and why.
+    WillNotStart(String),
+    /// Commits wait for the standby, and nothing can be done without an operator. Each minute.
+    CommitsWait,
+    /// `synchronous_standby_names` was found changed, and is set back.
+    NamesChanged,
+    /// Both servers run alone. PANIC.
+    Split {
+        /// This server's position.
+        mine: (Timeline, Lsn),
+        /// The other's.
+        theirs: (Timeline, Lsn),
+        /// This server is the one that is stopped.
+        stopped: bool,
+    },
+    /// The controller was paused; its failure counters start anew.
+    Paused {
+        /// How long, ms.
+        ms: u64,
+    },
+    /// Failover was switched on or off.
+    FailoverSet(bool),
+    /// The ledger could not be written.
+    StoreFailed(String),
+    /// A server belongs to another cluster.
+    OtherSystem {
+        /// Which server.
+        server: Server,
+        /// Ours.
+        mine: SystemId,
+        /// Theirs.
+        theirs: SystemId,
+    },
+    /// A data directory was recognised as exchanged or put back, and named anew.
+    DataReplaced {
+        /// What differs.
+        why: &'static str,
+        /// Its new name.
+        data: DataIdentity,
+    },
+    /// The standby was detached by an operator, or attached again.
+    Detached(bool),
+    /// The primary has been cut off and stops its instance (`isolated_primary_action`).
+    Isolated,
+    /// A command of the operator's is called, before something is done.
+    Calling(Box<UserCommand>),
+    /// It has ended with exit status 0.
+    Called(Box<UserCommand>),
+    /// It has ended otherwise; what it was for is not done.
+    CallFailed {
+        /// Which.
+        command: Box<UserCommand>,
+        /// How it ended.
+        why: String,
+    },
+    /// The arbiter is heard no more. MCA00157.
+    ArbiterLost,
+    /// The arbiter is heard (again).
+    ArbiterBack,
+    /// The arbiter's ledger is older than it was: it was put back, and is not asked any more.
+    ArbiterWentBack {
+        /// The highest term that it had promised.
+        was: Term,
+        /// What it says now.
+        now: Term,
+    },
+    /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it goes on as a new one.
+    Renamed {
+        /// What the server has heard.
+        was: Term,
+        /// What the ledger knows.
+        now: Term,
+    },
+    /// The arbiter did not consent to a server's running alone, and why.
+    NotGranted {
+        /// Who asked.
+        server: Server,
+        /// Why not.
+        why: &'static str,
+    },
+    /// A server that was silent is heard by the arbiter, or the reverse.
+    ServerHeard {
+        /// Which.
+        server: Server,
+        /// It is heard.
+        heard: bool,
+    },
+}
