@@ -12,7 +12,7 @@
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
 pub use super::say::Say;
-use super::types::{Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Term, Time, Timeline, View};
+use super::types::{Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Term, Timeline, View};
 use serde::{Deserialize, Serialize};
 
 /// The longest time between two [`Event::Tick`]s that the daemon asks for, in milliseconds.
