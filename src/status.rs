@@ -6,7 +6,7 @@
 
 use crate::daemon::control::{MemberName, Snapshot};
 use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
-use crate::fsm::types::{Mode, Server};
+use crate::fsm::types::{Mode, Server, View};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -86,9 +86,11 @@ pub struct ViewStatus {
     pub primary: String,
     /// Entered without the consent that the safety argument needs.
     pub forced: bool,
-    /// For how many seconds this controller has seen it; `null`: since before its start.
+    /// The id of the arbiter's ledger that it leans on, in hexadecimal as `mc_arb status` shows it; `null` for none.
+    pub arbiter_ledger: Option<String>,
+    /// For how many seconds it has been so; `null` where this server has not noted it.
     pub seconds: Option<u64>,
-    /// Why it was entered; empty where this controller did not see it.
+    /// Why it was entered; empty where this server has not noted it.
     pub reason: String,
 }
 
@@ -132,17 +134,7 @@ impl Status {
                 host: name.host.clone(),
                 status: if report.arbiter == Some(true) { "online" } else { "offline" },
             }),
-            view: report.view.as_ref().map(|view| ViewStatus {
-                term: view.term.0,
-                mode: match view.mode {
-                    Mode::Mirrored => "mirrored",
-                    Mode::Degraded => "degraded",
-                },
-                primary: id(view.primary),
-                forced: view.forced,
-                seconds: report.since.map(|since| snapshot.now.since(since) / 1000),
-                reason: report.reason.clone(),
-            }),
+            view: report.view.as_ref().map(|view| ViewStatus::new(snapshot, view)),
             failover_enabled: report.failover,
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
@@ -256,6 +248,30 @@ impl Status {
     }
 }
 
+impl ViewStatus {
+    fn new(snapshot: &Snapshot, view: &View) -> ViewStatus {
+        let report = &snapshot.report;
+        // Of a view that was entered before this controller's start only the history knows.
+        let noted = snapshot.noted.as_ref().filter(|change| report.since.is_none() && change.to == *view);
+        let ms = match (report.since, noted) {
+            (Some(since), _) => Some(snapshot.now.since(since)),
+            (None, noted) => noted.map(|change| snapshot.wall_ms.saturating_sub(change.time_ms)),
+        };
+        ViewStatus {
+            term: view.term.0,
+            mode: match view.mode {
+                Mode::Mirrored => "mirrored",
+                Mode::Degraded => "degraded",
+            },
+            primary: snapshot.servers[view.primary.index()].id.clone(),
+            forced: view.forced,
+            arbiter_ledger: (view.arbiter.0 != 0).then(|| format!("{:016x}", view.arbiter.0)),
+            seconds: ms.map(|ms| ms / 1000),
+            reason: noted.map_or_else(|| report.reason.clone(), |change| change.reason.clone()),
+        }
+    }
+}
+
 impl ServerStatus {
     fn new(name: &MemberName, report: &ServerReport) -> ServerStatus {
         ServerStatus {
@@ -347,6 +363,7 @@ pub fn word_text(word: Word) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::store::Change;
     use crate::fsm::report::Report;
     use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
 
@@ -372,6 +389,8 @@ mod tests {
             start_id: 1,
             servers: [name("nd1", "192.0.2.100"), name("nd2", "192.0.2.110")],
             arbiter: None,
+            wall_ms: 1_000_000,
+            noted: None,
             report: Report {
                 me: primary,
                 word: Word::Switchable,
@@ -485,7 +504,7 @@ arb         arbiter.example  offline
         assert_eq!(
             json["view"],
             serde_json::json!({
-                "term": 3, "mode": "mirrored", "primary": "nd1", "forced": false, "seconds": 4,
+                "term": 3, "mode": "mirrored", "primary": "nd1", "forced": false, "arbiter_ledger": null, "seconds": 4,
                 "reason": "the standby is synchronous"
             })
         );
@@ -494,6 +513,26 @@ arb         arbiter.example  offline
         let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail servers view";
         assert_eq!(names.join(" "), expected);
+    }
+
+    /// A controller that was started anew has not seen the view begin; its history has.
+    #[test]
+    fn what_the_history_knows_of_the_view() {
+        let mut s = snapshot();
+        let mut to = s.report.view.unwrap();
+        to.arbiter = LedgerId(0xabc);
+        (s.report.view, s.report.since, s.report.reason) = (Some(to), None, String::new());
+        let change = |to| Change { time_ms: 700_500, from: None, to, reason: "once proved".into() };
+        let view = |s: &Snapshot| Status::new(s).view.unwrap();
+        assert_eq!((view(&s).seconds, view(&s).reason.as_str()), (None, ""));
+        s.noted = Some(change(to));
+        let shown = view(&s);
+        assert_eq!((shown.seconds, shown.reason.as_str()), (Some(299), "once proved"));
+        assert_eq!(shown.arbiter_ledger.as_deref(), Some("0000000000000abc"));
+        s.noted = Some(change(View { term: Term(1), ..to }));
+        assert_eq!((view(&s).seconds, view(&s).reason.as_str()), (None, ""));
+        (s.noted, s.report.since) = (Some(change(to)), Some(Time(95_500)));
+        assert_eq!((view(&s).seconds, view(&s).reason.as_str()), (Some(4), ""));
     }
 
     #[test]

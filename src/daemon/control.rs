@@ -4,6 +4,7 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
+use super::store::{Change, wall_ms};
 use super::{Inbox, now, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request};
@@ -97,6 +98,10 @@ pub struct Snapshot {
     pub servers: [MemberName; 2],
     /// The arbiter as in `network.conf`.
     pub arbiter: Option<MemberName>,
+    /// When the answer was made, by this host's clock, ms since the epoch. Times in `noted` are of the same clock.
+    pub wall_ms: u64,
+    /// The last change of view in the history when this process started; what it has seen since is in `report`.
+    pub noted: Option<Change>,
     /// What the core tells. Where the decision thread has not gone round its loop for 2 s, its advice says so.
     pub report: Report,
 }
@@ -250,6 +255,7 @@ impl Board {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = lock(&self.shared.snapshot).clone();
         snapshot.now = now();
+        snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         let silent_ms = snapshot.now.since(snapshot.alive);
         if silent_ms > STUCK_MS {
@@ -433,6 +439,8 @@ mod tests {
             start_id: 7,
             servers: [name("nd1"), name("nd2")],
             arbiter: None,
+            wall_ms: 0,
+            noted: None,
             report,
         }
     }

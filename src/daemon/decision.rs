@@ -18,7 +18,7 @@ use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::pg::connect::Target;
 use crossbeam_channel::{Receiver, Sender};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         start_id,
         servers: [named(one), named(two)],
         arbiter: config.network.arbiter.as_ref().map(named),
+        wall_ms: store::wall_ms(),
+        noted: noted(&config.run_dir()),
         report: node.report(started),
     };
     let board = Board::new(snapshot, inbox.clone());
@@ -158,6 +160,11 @@ fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {
     if matches!(by, StartedBy::Operator { failover: None, .. }) && !was_on {
         messages::tell(&Tell::FailoverOff);
     }
+}
+
+/// The newest change in the history. It only tells why the present view was entered, so that it may be missing.
+fn noted(run_dir: &Path) -> Option<store::Change> {
+    store::history(run_dir).inspect_err(|error| messages::tell(&Tell::Warning(error.clone()))).ok()?.pop()
 }
 
 fn arbiter_id(config: &Config) -> String {

@@ -265,10 +265,14 @@ pub struct Change {
     pub reason: String,
 }
 
-fn append_history(run_dir: &Path, from: Option<View>, write: &Order) -> Result<()> {
+/// This host's clock, ms since the epoch.
+pub fn wall_ms() -> u64 {
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let change =
-        Change { time_ms: time.as_millis() as u64, from, to: write.durable.ledger.view, reason: write.reason.clone() };
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn append_history(run_dir: &Path, from: Option<View>, write: &Order) -> Result<()> {
+    let change = Change { time_ms: wall_ms(), from, to: write.durable.ledger.view, reason: write.reason.clone() };
     let path = run_dir.join(HISTORY);
     let mut line = serde_json::to_vec(&change).map_err(|cause| Error::io("encode", &path, cause))?;
     line.push(b'\n');
