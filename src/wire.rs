@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::fsm::event::{Health, Heartbeat, Message, OnSilence, Role};
-use crate::fsm::types::{Failover, Lsn, Member, SystemId, Term, Timeline};
+use crate::fsm::types::{Failover, LedgerId, Lsn, Member, SystemId, Term, Timeline};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -98,8 +98,7 @@ fn heartbeat_defaults() -> Heartbeat {
         on_silence: OnSilence::Message,
         detection_ms: 0,
         promoted: false,
-        arbiter: None,
-        arbiter_promised: Term(0),
+        arbiter: (LedgerId(0), Term(0)),
         name: String::new(),
         address: String::new(),
         would_grant: false,
@@ -147,7 +146,7 @@ mod tests {
             ledger: Some(ledger(term)),
             disk: text.clone(),
             name: text.clone(),
-            arbiter: Some(LedgerId(term)),
+            arbiter: (LedgerId(term), Term(term)),
             ..heartbeat_defaults()
         };
         vec![

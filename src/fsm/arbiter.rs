@@ -154,8 +154,9 @@ impl Arbiter {
         }
         self.stored_seq = seq;
         // Told in heartbeats as soon as it is durable: a ledger told must never be older than one told before.
-        while let Some((_, durable)) = self.writing.pop_front_if(|(written, _)| *written <= seq) {
-            self.confirmed = Some(durable);
+        while let Some((_, durable)) = self.writing.front().filter(|(written, _)| *written <= seq) {
+            self.confirmed = Some(*durable);
+            self.writing.pop_front();
         }
         let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
         self.held = held;
@@ -183,7 +184,7 @@ impl Arbiter {
         seen.detection_ms = told.detection_ms;
         seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
         seen.refused = 0;
-        self.notice_put_back((told.arbiter.unwrap_or_default(), told.arbiter_promised));
+        self.notice_put_back(told.arbiter);
         if let Some(ledger) = told.ledger {
             self.learn(&ledger);
         }
@@ -370,8 +371,7 @@ impl Arbiter {
             on_silence: OnSilence::Arbitration,
             detection_ms: 0,
             promoted: false,
-            arbiter: None,
-            arbiter_promised: Term(0),
+            arbiter: (LedgerId(0), Term(0)),
             name: String::new(),
             address: String::new(),
             would_grant: self.would_grant(to),

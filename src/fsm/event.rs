@@ -283,10 +283,8 @@ pub struct Heartbeat {
     pub detection_ms: u64,
     /// It was promoted under the present right to run alone.
     pub promoted: bool,
-    /// The arbiter's ledger, as it last heard it; `None` without an arbiter or while it is not heard.
-    pub arbiter: Option<LedgerId>,
-    /// With `arbiter`: the highest term that it has heard that ledger to have promised.
-    pub arbiter_promised: Term,
+    /// The arbiter's ledger, as it has heard it: its id, and the highest term promised. Zeroes where it has heard none.
+    pub arbiter: (LedgerId, Term),
     /// Its `application_name`.
     pub name: String,
     /// `host:port` under which its instance is reached by the other one.

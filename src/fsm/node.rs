@@ -282,6 +282,10 @@ impl Node {
             self.notes.handed_over = Lsn(0);
             self.told.mirrored_at = Some(self.now);
         }
+        if !view.is_alone(self.settings.me.other()) {
+            // It was of the last disconnection.
+            self.own.halt = false;
+        }
         let disconnected =
             from.is_some_and(|from| from.is_mirrored(view.primary)) && view.is_alone(self.settings.me.other());
         if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {

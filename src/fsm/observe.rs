@@ -7,7 +7,7 @@ use super::event::{
 };
 use super::known::{Running, SILENT};
 use super::node::Node;
-use super::types::{DataId, DataIdentity, Ledger, LedgerId, Lsn, Member, Time};
+use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time};
 
 impl Node {
     // ------------------------------------------------------------------------------------------------------- members
@@ -43,22 +43,12 @@ impl Node {
         let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
         if self.arbiter.best.take(&ledger) {
             self.learn(&ledger, "the arbiter consented");
-        } else if self.notes.distrusted != ledger.id {
-            self.notes.distrusted = ledger.id;
-            self.write("");
-            self.say(Say::ArbiterWentBack { was: self.arbiter.best.promised, now: ledger.promised });
         }
     }
 
     /// Whether the arbiter was heard within so many milliseconds.
     pub(super) fn arbiter_heard(&self, ms: u64) -> bool {
         self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < ms)
-    }
-
-    /// Whether the arbiter that answers is one whose ledger went back. It stays so however much it has been told again: what
-    /// it forgot may be what nobody else here knows.
-    pub(super) fn arbiter_distrusted(&self) -> bool {
-        self.arbiter.best.id != LedgerId(0) && self.notes.distrusted == self.arbiter.best.id
     }
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {

@@ -67,9 +67,8 @@ impl Node {
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
-        let trusted = !self.arbiter_distrusted();
-        let cleared = trusted
-            && (!fencing || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given);
+        let cleared =
+            !fencing || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
         if !cleared {
             self.proposal = None;
             return;

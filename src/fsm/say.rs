@@ -140,13 +140,6 @@ pub enum Say {
     ArbiterLost,
     /// The arbiter is heard (again).
     ArbiterBack,
-    /// The arbiter's ledger is older than it was: it was put back, and is not asked any more.
-    ArbiterWentBack {
-        /// The highest term that it had promised.
-        was: Term,
-        /// What it says now.
-        now: Term,
-    },
     /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it goes on as a new one.
     Renamed {
         /// What the server has heard.

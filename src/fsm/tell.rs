@@ -139,7 +139,6 @@ impl Node {
     }
 
     fn heartbeat(&self, beat: Beat) -> Heartbeat {
-        let heard = self.arbiter_heard(self.settings.heartbeat_detection_ms);
         Heartbeat {
             seq: self.told.seq,
             echo: self.peer.heartbeat.as_ref().map_or(0, |told| told.seq),
@@ -162,8 +161,7 @@ impl Node {
             on_silence: self.settings.on_silence,
             detection_ms: self.settings.heartbeat_detection_ms,
             promoted: self.notes.promoted,
-            arbiter: if heard { Some(self.arbiter.best.id) } else { None },
-            arbiter_promised: self.arbiter.best.promised,
+            arbiter: (self.arbiter.best.id, self.arbiter.best.promised),
             name: self.name.clone(),
             address: self.address.clone(),
             would_grant: false,
@@ -356,10 +354,6 @@ impl Node {
         }
         if self.own.closed {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
-        }
-        if self.arbiter_distrusted() {
-            advice
-                .push("the arbiter's ledger was put back and is not trusted: run mc_arb forget on its host".to_owned());
         }
         if self.detached() {
             advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());

@@ -223,9 +223,6 @@ pub struct Notes {
     pub promoted: bool,
     /// A split was seen and this server is the one that was stopped; it stays down until an operator decides.
     pub lost_split: bool,
-    /// An arbiter whose ledger went back: it may have forgotten to whom it gave the right, and is not asked. 0 for none.
-    #[serde(default)]
-    pub distrusted: LedgerId,
 }
 
 /// Everything that a server writes to disk, in one file and one write.
