@@ -1,9 +1,12 @@
 //! The harness checked against PostgreSQL alone: its client, its faults and its checks do what the cases rely on.
 
 use crate::harness::client::Style;
+use crate::harness::far::Far;
+use crate::harness::net::{ADDRESSES, ADMIN, ARBITRATION, LOG, Net, Wiring};
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
-use std::time::Instant;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 
 fn plain() -> Pair {
     let pair = Setup::default().make();
@@ -101,4 +104,71 @@ fn a_one_way_cut_is_silent() {
     wait_for("the standby's answers arrive again", s(20), || {
         (pair.sql(0, &format!("SELECT flush_lsn > '{before}' FROM pg_stat_replication")) == "t").then_some(())
     });
+}
+
+/// A datagram from one host to another arrives; answers how long that took.
+fn heard(net: &Net, network: usize, from: usize, to: usize) -> Option<Duration> {
+    let socket = |host: usize| {
+        net.hosts[host].inside(|| UdpSocket::bind((ADDRESSES[network][host], 0)).expect("could not bind"))
+    };
+    let (ear, mouth) = (socket(to), socket(from));
+    let limit = Duration::from_millis(250) + 2 * net.far.as_ref().map_or(Duration::ZERO, Far::delay);
+    ear.set_read_timeout(Some(limit)).expect("could not set");
+    let begin = Instant::now();
+    mouth.send_to(b"x", ear.local_addr().expect("an address")).expect("could not send");
+    ear.recv_from(&mut [0; 8]).ok().map(|_| begin.elapsed())
+}
+
+/// Every link of three hosts and three networks can be cut alone, each way by itself, and healed.
+#[test]
+fn each_link_is_cut_alone() {
+    let net = Net::new(Wiring { hosts: 3, networks: 3, far: false });
+    let ways = || (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to);
+    let expect = |network: usize, what: &str, cut: &dyn Fn(usize, usize) -> bool| {
+        for (from, to) in ways() {
+            assert_eq!(heard(&net, network, from, to).is_none(), cut(from, to), "{what}: from {from} to {to}");
+        }
+    };
+    expect(ADMIN, "before", &|_, _| false);
+    for (a, b) in [(0, 1), (2, 0)] {
+        net.cut_from_to(a, b);
+        expect(ADMIN, "one way", &|from, to| (from, to) == (a, b));
+        net.heal_from_to(a, b);
+    }
+    expect(ADMIN, "healed", &|_, _| false);
+    net.cut_between(0, 1);
+    expect(LOG, "both ways", &|from, to| from + to == 1);
+    net.heal_between(0, 1);
+    net.cut_on(ADMIN, 1);
+    expect(ADMIN, "one network", &|from, to| from == 1 || to == 1);
+    expect(ARBITRATION, "another network", &|_, _| false);
+    net.heal_on(ADMIN, 1);
+    net.cut(0);
+    expect(LOG, "all networks", &|from, to| from == 0 || to == 0);
+    net.heal(0);
+    for (from, to) in ways() {
+        wait_for("the kernel asks again whose address it is", s(5), || heard(&net, LOG, from, to));
+    }
+}
+
+/// Far hosts: each way takes as long as was asked for, and as many frames are lost; clients in the middle are not far.
+#[test]
+fn far_hosts_are_far() {
+    let net = Net::new(Wiring { hosts: 3, networks: 1, far: true });
+    let far = net.far.as_ref().expect("far");
+    let ways = [(0, 1), (1, 2), (2, 0)];
+    for (from, to) in ways {
+        heard(&net, ADMIN, from, to).expect("it arrives, after the kernel has asked whose address it is");
+        assert!(heard(&net, ADMIN, from, to).is_some_and(|t| t < Duration::from_millis(250)));
+    }
+    far.set(Duration::from_millis(300), 0);
+    for (from, to) in ways {
+        let took = heard(&net, ADMIN, from, to).expect("it arrives");
+        assert!(took > Duration::from_millis(299) && took < Duration::from_millis(800), "{took:?}");
+    }
+    far.set(Duration::from_millis(5), 50);
+    let arrived = (0..40).filter(|_| heard(&net, ADMIN, 0, 1).is_some()).count();
+    assert!(far.counts().1 > 4 && (8..=32).contains(&arrived), "{arrived} of 40 arrived where half are lost");
+    far.set(Duration::ZERO, 0);
+    assert!(heard(&net, ADMIN, 1, 0).is_some());
 }

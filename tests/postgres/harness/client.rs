@@ -1,8 +1,15 @@
-//! The writing client: one row every 10 ms, remembering every row that was acknowledged, by whom and when.
+//! The writing clients: one row every 10 ms, remembering every row that was acknowledged, by whom and when (on one
+//! monotonic clock for all).
 //!
 //! A row counts as acknowledged only where `INSERT` returned without a warning: a cancelled wait for the standby also
 //! returns success, with one.
+//!
+//! *Two servers acknowledge in the same period* where, of all acknowledged rows in the order in which they were **begun**,
+//! one of the old server's comes after one of the new one's: [`Client::turns`] then shows a turn more than there were
+//! switches. A row begun before, whose acknowledgement arrives late (a link was healed, the standby had the row before it
+//! was promoted), is in order if the new primary has it, which [`Client::lost_on`] checks.
 
+use super::net::Space;
 use super::pair::Pair;
 use postgres::config::TargetSessionAttrs;
 use postgres::{Config, NoTls};
@@ -13,7 +20,16 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 const PACE: Duration = Duration::from_millis(10);
+/// From one host to an instance on another, in [`Style::Everywhere`].
+const SLOW_PACE: Duration = Duration::from_millis(40);
 const LIMIT: Duration = Duration::from_millis(100);
+/// The same where hosts are far from each other.
+const FAR_LIMIT: Duration = Duration::from_secs(5);
+
+/// The place on the arbiter's host.
+pub const THIRD: usize = 2;
+/// The place between the hosts.
+const MIDDLE: usize = 3;
 
 /// How it connects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -22,6 +38,10 @@ pub enum Style {
     OneSession,
     /// One session per host in parallel, each given up after 100 ms: for hosts that fall silent.
     PerHost,
+    /// The same from the arbiter's host, and one beside each server that writes to that server's instance alone.
+    Third,
+    /// A client beside each server and one beside the arbiter, each writing to both instances.
+    Everywhere,
 }
 
 /// One acknowledged row.
@@ -31,6 +51,18 @@ pub struct Ack {
     begun: Instant,
     at: Instant,
     server: usize,
+    place: usize,
+}
+
+/// From where to which instance.
+#[derive(Clone, Copy)]
+struct Way {
+    place: usize,
+    server: usize,
+    pace: Duration,
+    limit: Duration,
+    /// So many stuck sessions are left behind.
+    stuck: usize,
 }
 
 struct Shared {
@@ -57,17 +89,16 @@ impl Client {
             acks: Mutex::default(),
             last_error: Mutex::default(),
         });
-        match style {
-            Style::OneSession => {
-                let shared = Arc::clone(&shared);
-                std::thread::spawn(move || one_session(&shared));
-            }
-            Style::PerHost => {
-                for server in [0, 1] {
-                    let shared = Arc::clone(&shared);
-                    std::thread::spawn(move || per_host(&shared, server));
+        for way in ways(pair, style) {
+            let shared = Arc::clone(&shared);
+            let space = pair.net.hosts.get(way.place).map(Space::pid);
+            std::thread::spawn(move || {
+                space.into_iter().for_each(Space::enter);
+                match style {
+                    Style::OneSession => one_session(&shared),
+                    _ => per_host(&shared, way),
                 }
-            }
+            });
         }
         let client = Client { shared };
         client.wait_ack(Instant::now(), Duration::from_secs(20));
@@ -77,9 +108,16 @@ impl Client {
     /// Waits until a row that was begun after `since` is acknowledged; answers when that was.
     #[track_caller]
     pub fn wait_ack(&self, since: Instant, limit: Duration) -> Instant {
+        self.wait_ack_of(&[0, 1], since, limit)
+    }
+
+    /// The same of one of these servers.
+    #[track_caller]
+    pub fn wait_ack_of(&self, servers: &[usize], since: Instant, limit: Duration) -> Instant {
         let begin = Instant::now();
         loop {
-            let found = self.shared.acks.lock().expect("not poisoned").iter().find(|a| a.begun >= since).map(|a| a.at);
+            let wanted = |a: &&Ack| a.begun >= since && servers.contains(&a.server);
+            let found = self.shared.acks.lock().expect("not poisoned").iter().find(wanted).map(|a| a.at);
             if let Some(at) = found {
                 return at;
             }
@@ -99,9 +137,18 @@ impl Client {
 
     /// The longest time without an acknowledgement that ended after `since`, or still lasts.
     pub fn longest_gap(&self, since: Instant) -> Duration {
+        self.gap_in(since, |_| true)
+    }
+
+    /// The same as seen from one place.
+    pub fn longest_gap_at(&self, place: usize, since: Instant) -> Duration {
+        self.gap_in(since, |a| a.place == place)
+    }
+
+    fn gap_in(&self, since: Instant, wanted: impl Fn(&Ack) -> bool) -> Duration {
         let mut last = None;
         let mut longest = Duration::ZERO;
-        for at in self.sorted(|a| a.at).iter().map(|a| a.at).chain([Instant::now()]) {
+        for at in self.sorted(|a| a.at).iter().filter(|a| wanted(a)).map(|a| a.at).chain([Instant::now()]) {
             if let Some(last) = last.replace(at)
                 && at > since
             {
@@ -109,6 +156,12 @@ impl Client {
             }
         }
         longest
+    }
+
+    /// The longest that a commit beside its server has waited, of those that were acknowledged after `since`.
+    pub fn longest_wait(&self, since: Instant) -> Duration {
+        let beside = |a: &&Ack| a.place == a.server && a.at > since;
+        self.sorted(|a| a.at).iter().filter(beside).map(|a| a.at - a.begun).max().unwrap_or_default()
     }
 
     /// The servers that acknowledged, in turn: `[0, 1]` is one switch. Two that acknowledge in the same period show as
@@ -159,6 +212,27 @@ struct Session {
     warned: Arc<AtomicBool>,
 }
 
+/// Which clients a style has.
+fn ways(pair: &Pair, style: Style) -> Vec<Way> {
+    let limit = if pair.net.far.is_some() { FAR_LIMIT } else { LIMIT };
+    let way = |place, server, pace, stuck| Way { place, server, pace, limit, stuck };
+    match style {
+        Style::OneSession => vec![way(MIDDLE, 0, PACE, 0)],
+        Style::PerHost => [0, 1].map(|server| way(MIDDLE, server, PACE, 40)).into(),
+        Style::Third => {
+            vec![way(THIRD, 0, PACE, 12), way(THIRD, 1, PACE, 12), way(0, 0, PACE, 6), way(1, 1, PACE, 6)]
+        }
+        Style::Everywhere => [0, 1, THIRD]
+            .into_iter()
+            .flat_map(|place| [0, 1].map(|server| (place, server)))
+            .map(|(place, server)| match place {
+                _ if place == server => way(place, server, PACE, 6),
+                _ => way(place, server, SLOW_PACE, 6),
+            })
+            .collect(),
+    }
+}
+
 impl Shared {
     fn connect(&self, servers: &[usize], config: &mut Config) -> Result<Session, postgres::Error> {
         let warned = Arc::new(AtomicBool::new(false));
@@ -169,20 +243,25 @@ impl Shared {
         config.user("postgres").dbname("postgres").application_name("writer");
         config.notice_callback(move |_| flag.store(true, SeqCst));
         let mut client = config.connect(NoTls)?;
-        let row = client.query_one("SELECT host(inet_server_addr()), inet_server_port()", &[])?;
-        let (host, port): (String, i32) = (row.get(0), row.get(1));
-        let server = self.addresses.iter().position(|(h, p)| *h == host && i32::from(*p) == port).expect("one of both");
+        let server = match servers {
+            [only] => *only,
+            _ => {
+                let row = client.query_one("SELECT host(inet_server_addr()), inet_server_port()", &[])?;
+                let (host, port): (String, i32) = (row.get(0), row.get(1));
+                self.addresses.iter().position(|(h, p)| *h == host && i32::from(*p) == port).expect("one of both")
+            }
+        };
         Ok(Session { client, server, warned })
     }
 
-    fn write(&self, session: &mut Session) -> Result<(), postgres::Error> {
+    fn write(&self, session: &mut Session, place: usize) -> Result<(), postgres::Error> {
         let id = self.next.fetch_add(1, SeqCst);
         session.warned.store(false, SeqCst);
         let begun = Instant::now();
         session.client.execute("INSERT INTO written (id) VALUES ($1)", &[&id])?;
         let at = Instant::now();
         if !session.warned.load(SeqCst) {
-            self.acks.lock().expect("not poisoned").push(Ack { id, begun, at, server: session.server });
+            self.acks.lock().expect("not poisoned").push(Ack { id, begun, at, server: session.server, place });
         }
         Ok(())
     }
@@ -198,11 +277,11 @@ fn one_session(shared: &Shared) {
     while !shared.stop.load(SeqCst) {
         let due = Instant::now() + PACE;
         let result = match session.as_mut() {
-            Some(open) => shared.write(open),
+            Some(open) => shared.write(open, MIDDLE),
             None => {
                 let mut config = Config::new();
                 config.target_session_attrs(TargetSessionAttrs::ReadWrite).connect_timeout(Duration::from_secs(1));
-                shared.connect(&[0, 1], &mut config).and_then(|open| shared.write(session.insert(open)))
+                shared.connect(&[0, 1], &mut config).and_then(|open| shared.write(session.insert(open), MIDDLE))
             }
         };
         if let Err(error) = result {
@@ -214,20 +293,20 @@ fn one_session(shared: &Shared) {
 }
 
 /// Keeps one worker at work on the server; one that is stuck is left behind (what it may still get acknowledged counts)
-/// and another begins, while fewer than 40 are left behind.
-fn per_host(shared: &Arc<Shared>, server: usize) {
+/// and another begins, while not too many are left behind.
+fn per_host(shared: &Arc<Shared>, way: Way) {
     let mut workers: Vec<Arc<Worker>> = Vec::new();
     while !shared.stop.load(SeqCst) {
         workers.retain(|w| Arc::strong_count(w) > 1);
-        let stuck = workers.last().is_none_or(|w| w.stuck());
-        if stuck && workers.len() < 40 {
+        let stuck = workers.last().is_none_or(|w| w.stuck(way.limit));
+        if stuck && workers.len() < way.stuck {
             if let Some(last) = workers.last() {
                 last.dismissed.store(true, SeqCst);
             }
             let worker = Arc::new(Worker::default());
             workers.push(Arc::clone(&worker));
             let shared = Arc::clone(shared);
-            std::thread::spawn(move || work(&shared, server, &worker));
+            std::thread::spawn(move || work(&shared, way, &worker));
         }
         sleep(Duration::from_millis(5));
     }
@@ -250,9 +329,9 @@ impl Default for Worker {
 }
 
 impl Worker {
-    fn stuck(&self) -> bool {
+    fn stuck(&self, limit: Duration) -> bool {
         let since = self.busy_since_us.load(SeqCst);
-        since != 0 && self.base.elapsed() > Duration::from_micros(since) + LIMIT
+        since != 0 && self.base.elapsed() > Duration::from_micros(since) + limit
     }
 
     /// Counts the time of `what` as busy.
@@ -264,17 +343,17 @@ impl Worker {
     }
 }
 
-fn work(shared: &Shared, server: usize, me: &Worker) {
+fn work(shared: &Shared, way: Way, me: &Worker) {
     let mut session: Option<Session> = None;
     while !shared.stop.load(SeqCst) && !me.dismissed.load(SeqCst) {
-        let due = Instant::now() + PACE;
+        let due = Instant::now() + way.pace;
         let result = me.busy(|| {
             let open = match session.as_mut() {
                 Some(open) => open,
-                None => session.insert(shared.connect(&[server], Config::new().connect_timeout(LIMIT))?),
+                None => session.insert(shared.connect(&[way.server], Config::new().connect_timeout(way.limit))?),
             };
             let read_only: String = open.client.query_one("SHOW transaction_read_only", &[])?.get(0);
-            if read_only == "off" { shared.write(open) } else { Ok(()) }
+            if read_only == "off" { shared.write(open, way.place) } else { Ok(()) }
         });
         if let Err(error) = result {
             shared.note(&error);

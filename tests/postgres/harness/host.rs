@@ -155,10 +155,15 @@ impl Host {
 
     /// The processes of `mc_ctl`, parents first: the watcher, then the controller.
     pub fn controllers(&self) -> Vec<Process> {
+        self.running("mc_ctl")
+    }
+
+    /// The processes of a program, parents first.
+    pub fn running(&self, program: &str) -> Vec<Process> {
         let mut found: Vec<_> = self
             .processes()
             .into_iter()
-            .filter(|p| p.command.split(' ').next().is_some_and(|c| c.ends_with("mc_ctl")))
+            .filter(|p| p.command.split(' ').next().is_some_and(|c| c.ends_with(program)))
             .collect();
         found.sort_by_key(|p| p.inner);
         let pids: Vec<_> = found.iter().map(|p| p.pid).collect();

@@ -1,5 +1,5 @@
-//! A pair of real PostgreSQL servers on two hosts of their own, faults to do to them, and a client that remembers
-//! every row that was acknowledged to it.
+//! A pair of real PostgreSQL servers on two hosts of their own, an arbiter on a third, faults to do to them, and clients
+//! that remember every row that was acknowledged to them.
 //!
 //! Used by the test target `postgres` and by the bench of the same name. It drives `mc_ctl` as an administrator would,
 //! from outside, and must not use anything of the library: what it finds is what a user would find.
@@ -7,7 +7,9 @@
 //! A host is a set of namespaces (network, processes, mounts, IPC, host name) whose first process dies with the thread
 //! that made it, so nothing outlives a test, however the test ends.
 
+pub mod arbiter;
 pub mod client;
+pub mod far;
 pub mod host;
 pub mod net;
 pub mod pair;

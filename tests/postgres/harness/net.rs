@@ -1,7 +1,9 @@
-//! The network: two hosts' network namespaces, wired to a bridge in a third, where the clients are.
+//! The networks: the hosts' network namespaces, wired to one bridge a network in another namespace, where the clients
+//! of two-server cases are.
 //!
 //! Addresses are the same in every pair, since no pair sees another. A cut is silent: the links stay up, frames vanish.
 
+use super::far::Far;
 use super::run::run;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -9,8 +11,21 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// The hosts' addresses, those of the guide's example.
-pub const ADDRESS: [&str; 2] = ["192.0.2.100", "192.0.2.110"];
+/// The admin network: controller to controller and, where there is no other, everything.
+pub const ADMIN: usize = 0;
+/// The log transfer network: between the instances.
+pub const LOG: usize = 1;
+/// The arbitration network: the second host of `network.conf`.
+pub const ARBITRATION: usize = 2;
+
+/// By network and host (two servers, then the arbiter); the admin network's are those of the guide's example.
+pub const ADDRESSES: [[&str; 3]; 3] = [
+    ["192.0.2.100", "192.0.2.110", "192.0.2.120"],
+    ["198.51.100.100", "198.51.100.110", "198.51.100.120"],
+    ["203.0.113.100", "203.0.113.110", "203.0.113.120"],
+];
+/// The clients' own address on the admin network.
+pub const HUB: &str = "192.0.2.1";
 
 /// A network namespace, alive as long as its holder, which dies with the thread that made it.
 pub struct Space {
@@ -37,7 +52,8 @@ impl Space {
         self.holder.id()
     }
 
-    fn batch(&self, program: &str, lines: &str) {
+    /// Runs lines of one of iproute2's programs inside.
+    pub fn batch(&self, program: &str, lines: &str) {
         let mut child = Command::new("nsenter")
             .args(["-t", &self.pid().to_string(), "-n", program, "-batch", "-"])
             .stdin(Stdio::piped())
@@ -49,18 +65,21 @@ impl Space {
 
     /// Occupies a port inside, until the listener is dropped.
     pub fn listen(&self, port: u16) -> TcpListener {
-        std::thread::scope(|scope| {
-            let bind = || {
-                self.enter();
-                TcpListener::bind(("0.0.0.0", port)).expect("could not bind")
-            };
-            scope.spawn(bind).join().expect("could not bind")
-        })
+        self.inside(|| TcpListener::bind(("0.0.0.0", port)).expect("could not bind"))
     }
 
-    /// Moves the calling thread, and what it starts from now on, inside.
-    fn enter(&self) {
-        let file = File::open(format!("/proc/{}/ns/net", self.pid())).expect("could not open the namespace");
+    /// Does something on a thread that is inside.
+    pub fn inside<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let task = || {
+            Space::enter(self.pid());
+            what()
+        };
+        std::thread::scope(|scope| scope.spawn(task).join().unwrap_or_else(|e| std::panic::resume_unwind(e)))
+    }
+
+    /// Moves the calling thread, and what it starts from now on, into the network namespace of a process.
+    pub fn enter(pid: u32) {
+        let file = File::open(format!("/proc/{pid}/ns/net")).expect("could not open the namespace");
         rustix::thread::move_into_link_name_space(
             std::os::fd::AsFd::as_fd(&file),
             Some(rustix::thread::LinkNameSpaceType::Network),
@@ -76,55 +95,121 @@ impl Drop for Space {
     }
 }
 
-/// The network of one pair.
+/// What is wired.
+#[derive(Clone, Copy, Debug)]
+pub struct Wiring {
+    /// Two, or three with the arbiter's.
+    pub hosts: usize,
+    /// One to three: [`ADMIN`], [`LOG`], [`ARBITRATION`].
+    pub networks: usize,
+    /// The hosts are far from each other: what goes between them is delayed and lost as [`Net::far`] says.
+    pub far: bool,
+}
+
+/// The networks of one pair.
 pub struct Net {
     hub: Space,
-    /// The hosts' ends.
-    pub hosts: [Space; 2],
+    networks: usize,
+    /// The hosts' ends: the servers', then the arbiter's.
+    pub hosts: Vec<Space>,
+    /// The way between hosts that are far from each other.
+    pub far: Option<Far>,
 }
 
 impl Net {
-    /// Makes it, and moves the calling thread to where the clients are.
-    pub fn new() -> Net {
-        let net = Net { hub: Space::new(), hosts: [Space::new(), Space::new()] };
-        let mut lines = String::from("link add br0 type bridge\nlink set br0 up\naddr add 192.0.2.1/24 dev br0\n");
-        for (n, host) in net.hosts.iter().enumerate() {
-            lines += &format!("link add port{n} type veth peer name eth0 netns {}\n", host.pid());
-            lines += &format!("link set port{n} master br0 up\n");
+    /// Makes them, and moves the calling thread to where the clients are.
+    pub fn new(wiring: Wiring) -> Net {
+        let hub = Space::new();
+        let hosts: Vec<Space> = (0..wiring.hosts).map(|_| Space::new()).collect();
+        let mut lines = String::new();
+        for network in 0..wiring.networks {
+            lines += &format!("link add br{network} type bridge\nlink set br{network} up\n");
+            for (n, host) in hosts.iter().enumerate() {
+                lines += &format!("link add port{n}{network} type veth peer name eth{network} netns {}\n", host.pid());
+                lines += &format!("link set port{n}{network} master br{network} up\n");
+            }
         }
-        net.hub.batch("ip", &lines);
-        for (n, host) in net.hosts.iter().enumerate() {
-            host.batch("ip", &format!("addr add {}/24 dev eth0\nlink set eth0 up\n", ADDRESS[n]));
+        // clients reach the instances by the admin network, and where that is cut by the log transfer network
+        lines += &format!("addr add {HUB}/24 dev br0\n");
+        if wiring.networks > LOG {
+            lines += "addr add 198.51.100.1/24 dev br1\n";
         }
-        net.hub.enter();
-        net
+        hub.batch("ip", &lines);
+        for (n, host) in hosts.iter().enumerate() {
+            let lines = (0..wiring.networks)
+                .map(|k| format!("addr add {}/24 dev eth{k}\nlink set eth{k} up\n", ADDRESSES[k][n]))
+                .collect::<String>();
+            host.batch("ip", &lines);
+        }
+        let far = wiring.far.then(|| Far::new(&hub, &hosts));
+        Space::enter(hub.pid());
+        Net { hub, networks: wiring.networks, hosts, far }
     }
 
-    fn port(&self, host: usize, state: &str) {
+    fn port(&self, network: usize, host: usize, state: &str) {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.hub.pid().to_string(), "-n", "bridge", "link", "set", "dev"]);
-        command.args([&format!("port{host}"), "state", state]);
+        command.args([&format!("port{host}{network}"), "state", state]);
         run(command, Duration::from_secs(10)).expect(0, "bridge link set");
     }
 
-    /// The host falls silent for everybody.
+    /// The host falls silent for everybody, on all networks.
     pub fn cut(&self, host: usize) {
-        self.port(host, "0");
+        (0..self.networks).for_each(|network| self.cut_on(network, host));
     }
 
     /// Undoes [`Net::cut`].
     pub fn heal(&self, host: usize) {
-        self.port(host, "3");
+        (0..self.networks).for_each(|network| self.heal_on(network, host));
     }
 
-    /// What `from` sends to the other host is lost; clients still reach both.
+    /// The host falls silent on one network.
+    pub fn cut_on(&self, network: usize, host: usize) {
+        self.port(network, host, "0");
+    }
+
+    /// Undoes [`Net::cut_on`].
+    pub fn heal_on(&self, network: usize, host: usize) {
+        self.port(network, host, "3");
+    }
+
+    /// What one server sends to the other is lost; clients, and the arbiter, still reach both.
     pub fn cut_way(&self, from: usize) {
-        let to = ADDRESS[1 - from];
-        self.hosts[from].batch("ip", &format!("neigh replace {to} lladdr 02:00:00:00:00:99 dev eth0 nud permanent\n"));
+        self.cut_from_to(from, 1 - from);
     }
 
     /// Undoes [`Net::cut_way`].
     pub fn heal_way(&self, from: usize) {
-        self.hosts[from].batch("ip", &format!("neigh del {} dev eth0\n", ADDRESS[1 - from]));
+        self.heal_from_to(from, 1 - from);
+    }
+
+    /// What this host sends to that one is lost, on all networks; what that one sends arrives.
+    pub fn cut_from_to(&self, from: usize, to: usize) {
+        let nobody = "lladdr 02:00:00:00:00:99";
+        self.neighbours(from, |network, dev| {
+            format!("neigh replace {} {nobody} dev {dev} nud permanent\n", ADDRESSES[network][to])
+        });
+    }
+
+    /// Undoes [`Net::cut_from_to`].
+    pub fn heal_from_to(&self, from: usize, to: usize) {
+        self.neighbours(from, |network, dev| format!("neigh del {} dev {dev}\n", ADDRESSES[network][to]));
+    }
+
+    /// Two hosts do not hear each other; all others hear both.
+    pub fn cut_between(&self, one: usize, other: usize) {
+        self.cut_from_to(one, other);
+        self.cut_from_to(other, one);
+    }
+
+    /// Undoes [`Net::cut_between`].
+    pub fn heal_between(&self, one: usize, other: usize) {
+        self.heal_from_to(one, other);
+        self.heal_from_to(other, one);
+    }
+
+    fn neighbours(&self, host: usize, line: impl Fn(usize, &str) -> String) {
+        let lines: String = (0..self.networks).map(|network| line(network, &format!("eth{network}"))).collect();
+        self.hosts[host].batch("ip", &lines);
     }
 }

@@ -1,9 +1,9 @@
-//! A pair: two servers on two hosts (or on one), set up as the guide's chapter 3 says, and the commands an
-//! administrator gives.
+//! A pair: two servers on two hosts (or on one), set up as the guide's chapter 3 says, with or without an arbiter on a
+//! third host, and the commands an administrator gives.
 
 use super::client::{Client, Style};
 use super::host::{Host, Process, signal};
-use super::net::{ADDRESS, Net};
+use super::net::{ADDRESSES, ADMIN, ARBITRATION, LOG, Net, Wiring};
 use super::run::{Answer, must, run};
 use super::template::template;
 use super::{root, wait_for};
@@ -26,6 +26,14 @@ pub struct Setup {
     pub one_host: bool,
     /// The first server's data directory is a file system of this size, in MiB.
     pub small_disk_mib: Option<u32>,
+    /// An arbiter on a third host.
+    pub arbiter: bool,
+    /// Lines of `arbitration.conf`.
+    pub arbiter_conf: Vec<String>,
+    /// Networks besides the admin network: 1 adds that of the log transfer, 2 that of the arbitration too.
+    pub more_networks: usize,
+    /// The hosts are far from each other ([`super::far`]).
+    pub far: bool,
 }
 
 impl Setup {
@@ -38,6 +46,17 @@ impl Setup {
     /// With one more line in both `postgresql.conf`.
     pub fn pg(mut self, line: &str) -> Setup {
         self.postgresql_conf.push(line.into());
+        self
+    }
+
+    /// With an arbiter on a third host.
+    pub fn arbiter(self) -> Setup {
+        Setup { arbiter: true, ..self }
+    }
+
+    /// With one more line in `arbitration.conf`.
+    pub fn arbiter_line(mut self, line: &str) -> Setup {
+        self.arbiter_conf.push(line.into());
         self
     }
 
@@ -59,9 +78,15 @@ impl Setup {
     /// The pair, started as the guide does, with automatic failover, mirrored.
     pub fn up(self) -> Pair {
         let pair = self.make();
+        if pair.arbiter.is_some() {
+            pair.start_arbiter();
+        }
         pair.start(0, &["-f"]);
         pair.start(1, &["-f"]);
         pair.wait_word(0, "switchable");
+        if pair.arbiter.is_some() {
+            pair.wait_arbiter_named();
+        }
         pair
     }
 }
@@ -76,6 +101,8 @@ pub struct Server {
     pub port: u16,
     /// Its controller's port.
     pub control_port: u16,
+    /// How the other instance reaches it.
+    pub replication_address: &'static str,
     /// Data directory.
     pub data: PathBuf,
     /// Management directory.
@@ -111,6 +138,8 @@ pub struct Pair {
     pub servers: [Server; 2],
     /// One or two.
     pub hosts: Vec<Host>,
+    /// The arbiter's host; its directory is `mc` there.
+    pub arbiter: Option<Host>,
     /// What connects them.
     pub net: Net,
     began: Instant,
@@ -123,14 +152,18 @@ static IDS: std::sync::atomic::AtomicI64 = std::sync::atomic::AtomicI64::new(1);
 /// The program under test, where the user postgres can read it.
 pub fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
-    COPY.get_or_init(|| {
-        let copy = root().join("mc_ctl");
-        std::fs::copy(env!("CARGO_BIN_EXE_mc_ctl"), &copy).expect("could not copy mc_ctl");
-        copy
-    })
+    COPY.get_or_init(|| readable(Path::new(env!("CARGO_BIN_EXE_mc_ctl"))))
 }
 
-fn own(path: &Path) {
+/// A copy of a program where the user postgres can read it.
+pub fn readable(program: &Path) -> PathBuf {
+    let copy = root().join(program.file_name().expect("a name"));
+    std::fs::copy(program, &copy).unwrap_or_else(|e| panic!("could not copy {program:?}: {e}"));
+    copy
+}
+
+/// Gives it to the instance administrator user, with all that is in it.
+pub fn own(path: &Path) {
     must("chown", &["-R", "postgres:postgres", path.to_str().expect("ASCII")]);
 }
 
@@ -151,9 +184,11 @@ pub fn new_key() -> String {
 impl Pair {
     fn new(setup: Setup) -> Pair {
         let dir = root().join(NUMBER.fetch_add(1, SeqCst).to_string());
-        let net = Net::new();
+        let networks = 1 + setup.more_networks;
+        let net = Net::new(Wiring { hosts: if setup.arbiter { 3 } else { 2 }, networks, far: setup.far });
         let mut hosts = Vec::new();
-        for (n, address) in ADDRESS.into_iter().enumerate().take(if setup.one_host { 1 } else { 2 }) {
+        for n in 0..if setup.one_host { 1 } else { 2 } {
+            let address = ADDRESSES[ADMIN][n];
             let name = format!("db{}", n + 1);
             hosts.push(Host::new(&name, address, dir.join(&name), net.hosts[n].pid()));
         }
@@ -165,12 +200,14 @@ impl Pair {
                 address: hosts[host].address,
                 port: 5432 + apart,
                 control_port: 27540 + apart,
+                replication_address: ADDRESSES[if networks > LOG { LOG } else { ADMIN }][host],
                 data: hosts[host].dir.join(format!("data{apart}")),
                 management: hosts[host].dir.join("mc"),
                 host,
             }
         });
-        let pair = Pair { servers, hosts, net, began: Instant::now(), dir };
+        let arbiter = setup.arbiter.then(|| Host::new("arb", ADDRESSES[ADMIN][2], dir.join("arb"), net.hosts[2].pid()));
+        let pair = Pair { servers, hosts, arbiter, net, began: Instant::now(), dir };
         if let Some(size) = setup.small_disk_mib {
             let data = pair.servers[0].data.to_str().expect("ASCII").to_string();
             std::fs::create_dir(&data).expect("could not create a directory");
@@ -179,6 +216,9 @@ impl Pair {
         let key = new_key();
         for n in [0, 1] {
             pair.install(n, &setup, &key);
+        }
+        if pair.arbiter.is_some() {
+            pair.install_arbiter(&setup, &key);
         }
         pair
     }
@@ -213,24 +253,44 @@ impl Pair {
         if n == 1 {
             let connection = format!(
                 "primary_conninfo = 'host={} port={} user=postgres application_name={}'\n",
-                peer.address, peer.port, me.id
+                peer.replication_address, peer.port, me.id
             );
             let write = format!("echo \"$1\" > {data}/postgresql.auto.conf");
             self.as_root(n, &["sh", "-c", &write, "sh", &connection]);
         }
         self.as_root(n, &["chown", "-R", "postgres:postgres", data]);
         self.as_root(n, &["chmod", "0700", data]);
-        let network: String =
-            self.servers.iter().map(|s| format!("{} {} {}\n", s.id, s.address, s.control_port)).collect();
         let mut conf = format!("db_instance = '{data}'\n");
+        if setup.more_networks > 0 {
+            conf += &format!("replication_address = '{}'\n", me.replication_address);
+        }
         for line in &setup.server_conf {
             conf += &format!("{line}\n");
         }
-        write_private(&me.management.join("network.conf"), &network);
+        write_private(&me.management.join("network.conf"), &self.network_conf(setup));
         write_private(&me.management.join(format!("{}.conf", me.id)), &conf);
         write_private(&me.management.join("mc.key"), key);
         own(&me.management);
         std::fs::set_permissions(&me.management, std::fs::Permissions::from_mode(0o700)).expect("could not chmod");
+    }
+
+    /// `network.conf`, the same on all members.
+    pub fn network_conf(&self, setup: &Setup) -> String {
+        let own = setup.more_networks >= ARBITRATION;
+        let mut lines = String::new();
+        for server in &self.servers {
+            lines += &match own {
+                true => {
+                    let second = ADDRESSES[ARBITRATION][server.host];
+                    format!("{} {},{second} {},{}\n", server.id, server.address, server.control_port, 27550)
+                }
+                false => format!("{} {} {}\n", server.id, server.address, server.control_port),
+            };
+        }
+        if setup.arbiter {
+            lines += &format!("arb {} 27541 arbiter\n", ADDRESSES[if own { ARBITRATION } else { ADMIN }][2]);
+        }
+        lines
     }
 
     /// Appends to a file of the server's data directory.
@@ -401,7 +461,8 @@ impl Pair {
         self.as_root(server, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", self.data(server)]);
         let name = format!("application_name={}", me.id);
         let port = peer.port.to_string();
-        let words = ["-D", self.data(server), "-R", "-c", "fast", "-U", "postgres", "-h", peer.address, "-p", &port];
+        let from = peer.replication_address;
+        let words = ["-D", self.data(server), "-R", "-c", "fast", "-U", "postgres", "-h", from, "-p", &port];
         self.host(server).pg("pg_basebackup", &[&words[..], &["-d", &name]].concat()).expect(0, "pg_basebackup");
         let edit = format!(
             "s/^#*synchronous_standby_names = '{}'/synchronous_standby_names = '{}'/; \
@@ -422,14 +483,14 @@ impl Pair {
 
     fn dump(&self) {
         let mut lines = Vec::new();
-        for host in &self.hosts {
+        for host in self.hosts.iter().chain(&self.arbiter) {
             for (at, line) in host.syslog.since(self.began) {
                 let line = line.split_once('>').map_or(line.as_str(), |(_, rest)| rest);
                 lines.push((at, format!("{:8.3} {} {line}", (at - self.began).as_secs_f64(), host.name)));
             }
         }
         lines.sort();
-        eprintln!("---- syslog of both hosts; now is {:.3}", self.began.elapsed().as_secs_f64());
+        eprintln!("---- syslog of all hosts; now is {:.3}", self.began.elapsed().as_secs_f64());
         for (_, line) in lines.iter().skip(lines.len().saturating_sub(150)) {
             eprintln!("{line}");
         }
@@ -441,7 +502,7 @@ impl Pair {
                 eprintln!("{line}");
             }
         }
-        for host in &self.hosts {
+        for host in self.hosts.iter().chain(&self.arbiter) {
             eprintln!("---- processes on {}", host.name);
             for process in host.processes() {
                 eprintln!("{:7} {:7} {}", process.inner, process.parent, process.command);
@@ -467,7 +528,7 @@ impl Drop for Pair {
         if std::thread::panicking() {
             self.dump();
         }
-        for host in &mut self.hosts {
+        for host in self.hosts.iter_mut().chain(&mut self.arbiter) {
             host.power_off();
         }
         if std::env::var_os("MC_TEST_KEEP").is_none() {

@@ -28,9 +28,11 @@ const CLIENTS: &str = "
 local all all trust
 host all all 127.0.0.1/32 trust
 host all all 192.0.2.0/24 trust
+host all all 198.51.100.0/24 trust
 local replication all trust
 host replication all 127.0.0.1/32 trust
 host replication all 192.0.2.0/24 trust
+host replication all 198.51.100.0/24 trust
 ";
 
 /// The directory that holds `primary` and `standby`, both stopped.

@@ -1,0 +1,115 @@
+//! The arbiter of a pair: its directory on a host of its own, `mc_arb`, and the recoveries that a primary needs after it
+//! has lost its role.
+
+use super::host::{Host, Process};
+use super::pair::{Pair, Setup, own, readable, write_private};
+use super::run::{Answer, run};
+use super::wait_for;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// The arbiter's program, where the user postgres can read it.
+fn mc_arb() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| readable(&Path::new(env!("CARGO_BIN_EXE_mc_ctl")).with_file_name("mc_arb")))
+}
+
+impl Pair {
+    /// The arbiter's host.
+    #[track_caller]
+    pub fn third(&self) -> &Host {
+        self.arbiter.as_ref().expect("this pair has an arbiter")
+    }
+
+    /// The arbiter's directory.
+    pub fn arbiter_dir(&self) -> PathBuf {
+        self.third().dir.join("mc")
+    }
+
+    pub(super) fn install_arbiter(&self, setup: &Setup, key: &str) {
+        let dir = self.arbiter_dir();
+        std::fs::create_dir_all(&dir).expect("could not create a directory");
+        let conf: String = setup.arbiter_conf.iter().map(|line| format!("{line}\n")).collect();
+        write_private(&dir.join("network.conf"), &self.network_conf(setup));
+        write_private(&dir.join("arbitration.conf"), &conf);
+        write_private(&dir.join("mc.key"), key);
+        own(&dir);
+        std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).expect("could not chmod");
+    }
+
+    /// Runs `mc_arb`.
+    #[track_caller]
+    pub fn arb(&self, words: &[&str]) -> Answer {
+        let mut command = self.third().admin(mc_arb().to_str().expect("ASCII"));
+        command.args(words).arg("-M").arg(self.arbiter_dir());
+        run(command, Duration::from_secs(60))
+    }
+
+    /// `mc_arb start`, which must succeed.
+    #[track_caller]
+    pub fn start_arbiter(&self) {
+        self.arb(&["start", "-w"]).expect(0, "mc_arb start");
+    }
+
+    /// The arbiter's processes, parents first.
+    pub fn arbiters(&self) -> Vec<Process> {
+        self.third().running("mc_arb")
+    }
+
+    /// Waits until the view names an arbiter, and both servers see it.
+    #[track_caller]
+    pub fn wait_arbiter_named(&self) {
+        wait_for("the pair is mirrored with its arbiter named", Duration::from_secs(45), || {
+            let named = |n: usize| {
+                let view = self.json(n)?["view"].clone();
+                (view["arbiter"].as_u64()? != 0 && view["mode"] == "mirrored").then_some(())
+            };
+            named(0)?;
+            named(1)
+        });
+    }
+
+    /// `mc_ctl status --format json` of the server.
+    pub fn json(&self, server: usize) -> Option<serde_json::Value> {
+        let answer = self.mc(server, &["status", "--format", "json"]);
+        (answer.code == 0).then(|| serde_json::from_str(&answer.out).ok()).flatten()
+    }
+
+    /// Whether the server sees the arbiter: the third column of `mc_ctl status --arbiter`.
+    pub fn arbiter_status(&self, server: usize) -> Option<String> {
+        let answer = self.mc(server, &["status", "--arbiter"]);
+        let line = answer.out.lines().find(|l| l.starts_with("arb "))?;
+        line.split_whitespace().last().map(ToString::to_string)
+    }
+
+    /// The README's recovery of a server that has lost its role, by `pg_rewind`; then its start.
+    #[track_caller]
+    pub fn rewind(&self, server: usize) {
+        let (me, peer) = (&self.servers[server], &self.servers[1 - server]);
+        self.mc(server, &["stop"]).expect(0, "mc_ctl stop");
+        let data = self.data(server);
+        let keep = self.host(server).dir.join("run");
+        let keep = keep.to_str().expect("ASCII");
+        let files = format!("cp -p {data}/postgresql.conf {data}/pg_hba.conf {keep}");
+        self.as_root(server, &["sh", "-c", &files]);
+        self.sql(1 - server, "CHECKPOINT");
+        let source = format!(
+            "host={} port={} user=postgres dbname=postgres application_name={}",
+            peer.replication_address, peer.port, me.id
+        );
+        let words = ["-D", data, "-R", &format!("--source-server={source}")];
+        self.host(server).pg("pg_rewind", &words).expect(0, "pg_rewind");
+        self.as_root(server, &["sh", "-c", &format!("cp -p {keep}/postgresql.conf {keep}/pg_hba.conf {data}")]);
+        self.start(server, &["-f"]);
+    }
+
+    /// The README's other recovery, by `pg_basebackup` into an emptied directory; then its start.
+    #[track_caller]
+    pub fn rebuild(&self, server: usize) {
+        self.mc(server, &["stop"]).expect(0, "mc_ctl stop");
+        self.copy_anew(server);
+        self.start(server, &["-f"]);
+    }
+}
