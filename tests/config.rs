@@ -380,6 +380,52 @@ fn samples_load() {
     assert!(config.remarks.iter().all(|remark| remark.level == Level::Warning), "{:?}", config.remarks);
 }
 
+/// What a sample command says, with an `ipmitool` that finds the power on or off.
+fn sample_command(script: &str, arguments: &[&str], power: &str) -> (Option<i32>, String) {
+    let bin = tempfile::tempdir().unwrap();
+    let tool = format!("#!/bin/sh\ncase $* in *status) echo Chassis Power is {power} ;; esac\n");
+    let path = bin.path().join("ipmitool");
+    let write = "printf '%s' \"$1\" > \"$0\" && chmod 700 \"$0\"";
+    assert!(std::process::Command::new("sh").args(["-c", write]).arg(&path).arg(tool).status().unwrap().success());
+    // The waits of the script are the test's too.
+    std::os::unix::fs::symlink("/bin/true", bin.path().join("sleep")).unwrap();
+    let sample = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(script);
+    let paths = format!("{}:/usr/bin:/bin", bin.path().display());
+    let output = std::process::Command::new("sh").arg(sample).args(arguments).env("PATH", paths).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn sample_commands_answer_as_they_should() {
+    let fence = |target: &str, power: &str| {
+        sample_command("fence.sh", &["monitor", "switch", "server2", target, "primarycenter"], power)
+    };
+    let (code, said) = fence("server1", "off");
+    assert!(code == Some(0) && said.ends_with("server1 is off\n"), "{code:?} {said}");
+    let (code, said) = fence("server1", "on");
+    assert!(code == Some(1) && said.ends_with("server1 is still on\n"), "{code:?} {said}");
+    assert_eq!(fence("server3", "off").0, Some(1));
+    let dead =
+        |target: &str, power: &str| sample_command("arbitrate.sh", &["server2", target, "primarycenter"], power).0;
+    assert_eq!((dead("server1", "off"), dead("server1", "on"), dead("server3", "off")), (Some(0), Some(1), Some(1)));
+}
+
+/// What the unit and the script for service managers type is understood.
+#[test]
+fn samples_for_service_managers_type_what_there_is() {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let unit = std::fs::read_to_string(samples.join("mirroring-controller.service")).unwrap();
+    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let script = std::fs::read_to_string(samples.join("mirroring-controller.rc")).unwrap();
+    let options = script.lines().find_map(|line| line.strip_prefix("START_OPTIONS=")).unwrap().trim_matches('"');
+    for line in [start.to_owned(), format!("mc_ctl start -W {options} -M /mc"), "mc_ctl stop -M /mc".to_owned()] {
+        let parsed = mirroring_controller::cli::command().try_get_matches_from(line.split(' '));
+        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+    }
+    let checked = std::process::Command::new("sh").arg("-n").arg(samples.join("mirroring-controller.rc")).status();
+    assert!(checked.unwrap().success());
+}
+
 /// The sample has a line for every key but those of Windows, and it shows the default.
 #[test]
 fn the_sample_shows_every_default() {
