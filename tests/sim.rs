@@ -1,19 +1,28 @@
-//! The simulator: the decision core of two servers and, in half of the runs, an arbiter, in a world of virtual time in
-//! which networks, disks, processes, hosts and PostgreSQL fail in every way that a seed makes up. After every step the
-//! invariants of PROTOCOL section 8 are looked at; then everything is healed and the pair must serve, and be mirrored,
-//! again.
+//! The simulator: the decision core of two servers and of an arbiter, in a world of virtual time in which networks, disks,
+//! processes, hosts and PostgreSQL fail in every way that a seed makes up. After every step the invariants of PROTOCOL
+//! section 8 are looked at. Then, in half of the runs, all but one member is healed, and the two that talk must serve;
+//! then everything is healed and the pair must serve, and be mirrored, again.
 //!
 //! ```text
-//! cargo test --test sim                                  the seeds that CI runs
-//! SEED=17 cargo test --test sim seeds -- --nocapture     one seed, with its whole transcript
-//! SEEDS=0..50000 cargo test --test sim seeds             a range of seeds
-//! REACHED=1 cargo test --test sim seeds -- --nocapture   also says how often what the core can do was done
-//! LINES=500, FAILURES=20                               show more of a transcript, go on after a violation
-//! SIM_SECONDS=3600 cargo test --test sim seeds           seeds that nobody has seen yet, for an hour
+//! cargo test --profile sim --test sim                    the seeds that CI runs
+//! SEED=17 … seeds -- --exact --nocapture                 one seed, with its whole transcript
+//! SEEDS=0..50000 … seeds -- --exact                      a range of seeds
+//! REACHED=1 … seeds -- --exact --nocapture               also says how often what the core can do was done
+//! LINES=500, FAILURES=20                                 show more of a transcript, go on after a violation
+//!
+//! SIM_SECONDS=3600 cargo test --profile sim --test sim seeds -- --exact --nocapture
+//!                                                        seeds that nobody has seen yet, for an hour, on one core; a line
+//!                                                        each minute, and the seeds per second at the end
 //! ```
 //!
+//! `seeds` runs every seed with an arbiter, `seeds_without_arbiter` fewer of them without: there the safe halves and
+//! `fallback` take its place. `arbiter_killed_at_each_write` runs a seed again for each write of the arbiter's ledger,
+//! which comes to its end before that write is durable, and after.
+//!
 //! The tests named `broken_…` show that the simulator can fail: the world breaks one of the promises that the protocol
-//! rests on (never the core), and a seed must be found that violates an invariant.
+//! rests on (never the core), and a seed must be found that violates an invariant. A ledger put back from a backup is
+//! refused by the identity of its file (`store.rs`), so that a world in which it is not noticed is a broken one; it is
+//! that of a virtual machine's snapshot (PROTOCOL section 7).
 
 #[path = "sim/checks.rs"]
 mod checks;
@@ -27,6 +36,10 @@ mod jobs;
 mod net;
 #[path = "sim/operator.rs"]
 mod operator;
+#[path = "sim/parts.rs"]
+mod parts;
+#[path = "sim/plan.rs"]
+mod plan;
 #[path = "sim/process.rs"]
 mod process;
 #[path = "sim/rng.rs"]
@@ -41,43 +54,70 @@ mod wal;
 mod world;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use world::{Broken, World};
+use world::{ARBITER, Broken, CrashAt, World};
 
-/// How many seeds are run without being asked for.
+/// How many seeds are run without being asked for, with an arbiter and without one.
 const CI_SEEDS: u64 = 2_000;
+const CI_SEEDS_WITHOUT: u64 = 500;
+/// How many seeds are run again with the arbiter killed at each of its writes.
+const CI_SEEDS_BY_WRITE: u64 = 40;
 /// Lines of a transcript that are shown of a violation.
 const LINES: usize = 80;
 
-/// What came of a seed: what was violated, if anything was.
-fn run(seed: u64, broken: Broken, tracing: bool) -> (World, Option<String>) {
-    let mut world = World::new(seed, broken, tracing);
-    let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
-    let what = match (&world.violation, panicked) {
-        (_, Some(panic)) => {
-            let text = panic.downcast_ref::<String>().cloned();
-            Some(format!("panic: {}", text.or(panic.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default()))
-        }
-        (Some(violation), None) => Some(violation.what.clone()),
-        (None, None) => None,
-    };
-    (world, what)
+/// What is run.
+#[derive(Clone, Copy)]
+struct Case {
+    seed: u64,
+    arbiter: bool,
+    broken: Broken,
+    crash_at: Option<CrashAt>,
 }
 
-/// The end of the transcript of a seed, and how to see it again.
-fn report(seed: u64, broken: Broken) -> String {
-    let (world, what) = run(seed, broken, true);
-    let from = world.trace.len().saturating_sub(std::env::var("LINES").map_or(LINES, |n| n.parse().unwrap_or(LINES)));
-    let settings = format!("{:?}", world.settings[0]);
-    format!(
-        "seed {seed}: {}\narbiter {}, on silence {:?}, forced {}\n{settings}\n{}\nreproduce: SEED={seed} cargo test --test sim seeds -- --nocapture\n",
-        what.unwrap_or("nothing violated".to_string()),
-        world.arbiter,
-        [world.settings[0].on_silence, world.settings[1].on_silence],
-        world.forced,
-        world.trace[from..].join("\n"),
-    )
+impl Case {
+    fn new(seed: u64, arbiter: bool) -> Case {
+        Case { seed, arbiter, broken: Broken::No, crash_at: None }
+    }
+
+    /// Runs it; says what was violated, if anything was.
+    fn run(&self, tracing: bool) -> (World, Option<String>) {
+        let mut world = World::new(self.seed, self.arbiter, self.broken, tracing);
+        world.crash_at = self.crash_at;
+        let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
+        let what = match (&world.violation, panicked) {
+            (_, Some(panic)) => {
+                let text = panic.downcast_ref::<String>().cloned();
+                let text = text.or(panic.downcast_ref::<&str>().map(|s| s.to_string()));
+                Some(format!("panic: {}", text.unwrap_or_default()))
+            }
+            (Some(violation), None) => Some(violation.what.clone()),
+            (None, None) => None,
+        };
+        (world, what)
+    }
+
+    /// The end of the transcript, and how to see it again.
+    fn report(&self) -> String {
+        let (world, what) = self.run(true);
+        let lines = std::env::var("LINES").map_or(LINES, |n| n.parse().unwrap_or(LINES));
+        let from = world.trace.len().saturating_sub(lines);
+        let test = if self.arbiter { "seeds" } else { "seeds_without_arbiter" };
+        format!(
+            "seed {}: {}\n{:?}, killed at {:?}, on silence {:?}, forced {}\n{:?}\n{}\nreproduce: SEED={} cargo test --profile sim \
+             --test sim {test} -- --exact --nocapture\n",
+            self.seed,
+            what.unwrap_or("nothing violated".to_string()),
+            self.broken,
+            self.crash_at,
+            [world.settings[0].on_silence, world.settings[1].on_silence],
+            world.forced,
+            world.settings[0],
+            world.trace[from..].join("\n"),
+            self.seed,
+        )
+    }
 }
 
 fn number(name: &str) -> Option<u64> {
@@ -85,62 +125,130 @@ fn number(name: &str) -> Option<u64> {
     Some(text.trim().parse().unwrap_or_else(|_| panic!("{name} must be a number, not \"{text}\"")))
 }
 
-#[test]
-fn seeds() {
-    if let Some(seed) = number("SEED") {
-        println!("{}", report(seed, Broken::No));
-        let (_, what) = run(seed, Broken::No, false);
-        assert_eq!(what, None, "seed {seed}");
-        return;
-    }
+/// Which seeds are asked for, and for how long at most.
+fn asked_for(of_ci: u64) -> (Range<u64>, Option<Duration>) {
     let fresh = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_nanos() as u64) & 0xffff_ffff_ffff;
     let limit = number("SIM_SECONDS").map(Duration::from_secs);
-    let (from, to) = match (std::env::var("SEEDS"), limit) {
+    let seeds = match (std::env::var("SEEDS"), limit) {
         (Ok(range), _) => {
             let (from, to) = range.split_once("..").expect("SEEDS is a range as in 0..1000");
-            (from.parse().expect("a number"), to.parse().expect("a number"))
+            from.parse().expect("a number")..to.parse().expect("a number")
         }
-        (Err(_), Some(_)) => (fresh, u64::MAX),
-        (Err(_), None) => (0, CI_SEEDS),
+        (Err(_), Some(_)) => fresh..u64::MAX,
+        (Err(_), None) => 0..of_ci,
     };
-    let (began, mut ran, mut steps, mut failed) = (Instant::now(), 0u64, 0u64, Vec::new());
+    (seeds, limit)
+}
+
+/// How many were run, and how fast.
+struct Progress {
+    began: Instant,
+    said: Duration,
+    seeds: u64,
+    steps: u64,
+}
+
+impl Progress {
+    fn new() -> Progress {
+        Progress { began: Instant::now(), said: Duration::ZERO, seeds: 0, steps: 0 }
+    }
+
+    fn count(&mut self, steps: u64, failed: usize) {
+        self.seeds += 1;
+        self.steps += steps;
+        if self.began.elapsed() >= self.said + Duration::from_secs(60) {
+            self.said = self.began.elapsed();
+            self.say(failed);
+        }
+    }
+
+    fn say(&self, failed: usize) {
+        let seconds = self.began.elapsed().as_secs_f64();
+        println!(
+            "{seconds:>7.1} s: {} seeds, {:.1} seeds per second, {} steps, {failed} violations",
+            self.seeds,
+            self.seeds as f64 / seconds.max(0.001),
+            self.steps,
+        );
+    }
+}
+
+/// Runs seeds, as the environment asks or those of CI; what was reached is looked at where it was CI's.
+fn run_seeds(arbiter: bool, of_ci: u64, must_reach: &[&str]) {
+    if let Some(seed) = number("SEED") {
+        let case = Case::new(seed, arbiter);
+        println!("{}", case.report());
+        assert_eq!(case.run(false).1, None, "seed {seed}");
+        return;
+    }
+    let (seeds, limit) = asked_for(of_ci);
+    let (mut progress, mut failed) = (Progress::new(), Vec::new());
     let mut reached = BTreeMap::new();
     let at_most = number("FAILURES").unwrap_or(1);
-    for seed in from..to {
-        if limit.is_some_and(|limit| began.elapsed() >= limit) {
+    let all_of_ci = seeds == (0..of_ci);
+    for seed in seeds {
+        if limit.is_some_and(|limit| progress.began.elapsed() >= limit) {
             break;
         }
-        let (world, what) = run(seed, Broken::No, false);
-        ran += 1;
-        let forced = world.forced;
-        steps += world.steps;
+        let (world, what) = Case::new(seed, arbiter).run(false);
         for (what, times) in world.reached {
             *reached.entry(what).or_insert(0u64) += times;
         }
         if let Some(what) = what {
-            println!("seed {seed}: {what}{}", if forced { " (forced views)" } else { "" });
+            println!("seed {seed}: {what}{}", if world.forced { " (forced views)" } else { "" });
             failed.push(seed);
-            if failed.len() as u64 >= at_most {
-                break;
-            }
+        }
+        progress.count(world.steps, failed.len());
+        if failed.len() as u64 >= at_most {
+            break;
         }
     }
     if number("REACHED").is_some() {
         reached.iter().for_each(|(what, times)| println!("{times:>9}  {what}"));
     }
-    println!("{ran} seeds, {steps} steps, {:.1} s", began.elapsed().as_secs_f64());
+    progress.say(failed.len());
     if let Some(seed) = failed.first() {
-        panic!("{} of {ran} seeds violate an invariant ({failed:?})\n{}", failed.len(), report(*seed, Broken::No));
+        let text = Case::new(*seed, arbiter).report();
+        panic!("{} of {} seeds violate an invariant ({failed:?})\n{text}", failed.len(), progress.seeds);
     }
-    if (from, to) == (0, CI_SEEDS) {
-        for what in MUST_REACH {
-            assert!(reached.contains_key(what), "no seed of CI comes to \"{what}\"");
+    for what in must_reach.iter().filter(|_| all_of_ci) {
+        assert!(reached.contains_key(*what), "no seed of CI comes to \"{what}\"");
+    }
+}
+
+#[test]
+fn seeds() {
+    run_seeds(true, CI_SEEDS, &MUST_REACH);
+}
+
+#[test]
+fn seeds_without_arbiter() {
+    run_seeds(false, CI_SEEDS_WITHOUT, &MUST_REACH_WITHOUT);
+}
+
+/// The arbiter is killed at each of its writes, before it is durable and after.
+#[test]
+fn arbiter_killed_at_each_write() {
+    for seed in 0..CI_SEEDS_BY_WRITE {
+        let (world, _) = Case::new(seed, true).run(false);
+        for write in 1..=world.written[ARBITER] {
+            for durable in [false, true] {
+                let crash_at = Some(CrashAt { m: ARBITER, write, durable });
+                let case = Case { crash_at, ..Case::new(seed, true) };
+                if case.run(false).1.is_some() {
+                    panic!("{}", case.report());
+                }
+            }
         }
     }
 }
 
 /// What the seeds of CI must have met at least once: else a world that has become too kind would go unnoticed.
-const MUST_REACH: [&str; 12] = [
+const MUST_REACH: [&str; 16] = [
+    "arbiter: the primary may disconnect",
+    "arbiter: the standby may switch",
+    "split ended within  500 ms",
+    "say: Isolated",
     "job: Promote",
     "job: Prove",
     "job: NamesOff",
@@ -155,10 +263,14 @@ const MUST_REACH: [&str; 12] = [
     "view: alone: the other server consented",
 ];
 
+/// The same of those without an arbiter.
+const MUST_REACH_WITHOUT: [&str; 2] = ["job: Promote", "view: alone: the other server consented"];
+
 #[test]
 fn a_seed_is_a_run() {
     for seed in 0..20 {
-        let ((a, _), (b, _)) = (run(seed, Broken::No, false), run(seed, Broken::No, true));
+        let case = Case::new(seed, true);
+        let ((a, _), (b, _)) = (case.run(false), case.run(true));
         assert_eq!((a.steps, a.acks, a.t), (b.steps, b.acks, b.t), "seed {seed}");
     }
 }
@@ -169,12 +281,13 @@ const BROKEN_SEEDS: u64 = 3_000;
 /// A world that breaks a promise violates an invariant with its kept seed; where the core has changed since, with another
 /// one of the range.
 fn found_out(broken: Broken, kept: u64) {
+    let case = |seed| Case { broken, ..Case::new(seed, true) };
     if let Some(seed) = number("SEED") {
-        println!("{}", report(seed, broken));
+        println!("{}", case(seed).report());
         return;
     }
     for seed in std::iter::once(kept).chain(0..BROKEN_SEEDS) {
-        if let (_, Some(what)) = run(seed, broken, false)
+        if let (_, Some(what)) = case(seed).run(false)
             && !what.starts_with("I5")
         {
             println!("{broken:?}: seed {seed}: {what}");
@@ -212,4 +325,19 @@ fn broken_data_directory_exchanged_unseen() {
 #[test]
 fn broken_postgresql_that_acknowledges_early() {
     found_out(Broken::AcksEarly, 4);
+}
+
+#[test]
+fn broken_arbiter_that_answers_before_it_is_stored() {
+    found_out(Broken::ArbiterAnswersEarly, 0);
+}
+
+#[test]
+fn broken_arbiter_whose_ledger_is_put_back() {
+    found_out(Broken::ArbiterPutBack, 0);
+}
+
+#[test]
+fn broken_arbiter_that_does_not_wait() {
+    found_out(Broken::ImpatientArbiter, 0);
 }

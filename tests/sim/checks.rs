@@ -1,9 +1,16 @@
 //! The invariants of PROTOCOL section 8, looked at after every step.
 
-use crate::world::{NAMES, Run, World};
-use mirroring_controller::fsm::event::Names;
+use crate::faults::Fault;
+use crate::world::{ARBITER, Beat, NAMES, Run, World};
+use mirroring_controller::fsm::event::{Health, Message, Names, OnSilence, TICK_MS};
 use mirroring_controller::fsm::types::*;
 
+/// How long a primary that knows of a newer view may go on: an order to the runner, a fast shutdown's time limit, ms.
+const OUTVOTED: u64 = 5_000;
+/// How long, past a heartbeat's interval, two primaries that hear each other may go on, ms.
+const SPLIT: u64 = 5_000;
+/// How long the two members that are healed first may take to serve, past the standby's wait for the primary, ms.
+const TWO_SERVE: u64 = 90_000;
 /// How long after the healing commits may take to be acknowledged again, ms.
 const COMMITS_AGAIN: u64 = 150_000;
 /// How long after the healing the pair may take to be mirrored again, ms.
@@ -14,17 +21,21 @@ impl World {
         self.procs[m].disk.map(|d| d.ledger.view)
     }
 
-    /// Whether this server holds the right to run alone, by consent.
+    /// Whether this server holds the right to run alone.
     fn holds(&self, s: usize) -> bool {
         let server = Server::BOTH[s];
-        self.view(s).is_some_and(|v| v.is_alone(server) && !v.forced)
+        self.view(s).is_some_and(|v| v.is_alone(server))
     }
 
-    /// I1 and I2.
+    /// I1 and I2, and what PROTOCOL sections 5 and 6 say of a primary that is none any more.
     pub fn check(&mut self) {
-        if self.forced {
-            return;
+        if !self.forced {
+            self.check_rights();
         }
+        self.check_primaries();
+    }
+
+    fn check_rights(&mut self) {
         if self.holds(0) && self.holds(1) {
             let views = (self.view(0), self.view(1));
             self.violated(format!("I1: both hold the right to run alone: {views:?}"));
@@ -58,12 +69,93 @@ impl World {
         }
     }
 
+    // ------------------------------------------------------------------------------------------- what must not go on
+
+    /// Whether this server's controller could act now, and its instance would obey.
+    fn can_act(&self, s: usize) -> bool {
+        let (process, host) = (&self.procs[s], &self.hosts[s]);
+        self.runs(s) && !process.paused && !host.frozen && !host.frozen_postmaster && !host.disk_failed
+    }
+
+    /// A primary stops as soon as it learns that another view took its role; and two that meet after forced views end the
+    /// split (PROTOCOL sections 5 and 6).
+    fn check_primaries(&mut self) {
+        for s in [0, 1] {
+            let outvoted = self.hosts[s].run == Run::Primary
+                && self.can_act(s)
+                && self.view(s).is_some_and(|view| view.primary != Server::BOTH[s]);
+            let since = self.outvoted_since[s];
+            self.outvoted_since[s] = outvoted.then(|| since.unwrap_or(self.t));
+            match since {
+                Some(since) if outvoted && self.t > since + OUTVOTED => {
+                    self.violated(format!("section 5: {} runs as a primary, and knows that it is none", NAMES[s]));
+                }
+                Some(since) if !outvoted => {
+                    self.reach(format!("old primary stopped within {:>4} ms", (self.t - since) / 500 * 500 + 500));
+                }
+                _ => {}
+            }
+        }
+        let split = self.hosts.iter().all(|host| host.run == Run::Primary)
+            && [0, 1].iter().all(|s| self.can_act(*s) && self.view(*s).is_some_and(|v| v.is_alone(Server::BOTH[*s])))
+            && [(0, 1), (1, 0)].iter().all(|(from, to)| self.links[*from][*to].is_well());
+        let since = self.split_since;
+        self.split_since = split.then(|| since.unwrap_or(self.t));
+        match since {
+            Some(since) if split && self.t > since + self.settings[0].heartbeat_interval_ms + SPLIT => {
+                self.violated("section 6: both servers talk, and both go on as primaries".to_string());
+            }
+            Some(since) if !split => {
+                self.reach(format!("split ended within {:>4} ms", (self.t - since) / 500 * 500 + 500));
+            }
+            _ => {}
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------- R8, the arbiter
+
+    /// A heartbeat reaches the arbiter's host.
+    pub fn note_beat(&mut self, from: usize, to: usize, message: &Message) {
+        let Message::Heartbeat(told) = message else { return };
+        if to != ARBITER || from == ARBITER || !self.machines[ARBITER].up {
+            return;
+        }
+        let beat = &mut self.beats[from];
+        if beat.seq >> 20 == told.seq >> 20 && told.seq <= beat.seq {
+            return;
+        }
+        let ill = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
+        *beat = Beat { at: self.t, seq: told.seq, epoch: self.procs[from].epoch, ill };
+    }
+
+    /// The arbiter gives the right away: not to the standby, while the primary is heard and well.
+    pub fn check_grant(&mut self, new: &View) {
+        let Some(old) = self.view(ARBITER) else { return };
+        let p = old.primary.index();
+        if new.primary == old.primary {
+            return self.reach("arbiter: the primary may disconnect".to_string());
+        }
+        self.reach("arbiter: the standby may switch".to_string());
+        let beat = self.beats[p];
+        let settings = &self.settings[p];
+        // What a pause that is too short to be noticed, and a clock that runs fast, may take off.
+        let listened = (settings.heartbeat_detection_ms - settings.heartbeat_timeout_ms - TICK_MS) * 85 / 100;
+        if !beat.ill && self.alive(p, beat.epoch) && self.t - beat.at < listened {
+            let ago = self.t - beat.at;
+            self.violated(format!("R8: the arbiter prefers the standby, {ago} ms after it could hear {}", NAMES[p]));
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------------- I5
+
     /// Whether the pair is mirrored, as both ledgers say and the instances are.
     pub fn mirrored(&self) -> bool {
         let Some(view) = self.view(0) else { return false };
         let (p, s) = (view.primary.index(), view.primary.other().index());
         let named = |m: usize| self.procs[m].disk.is_some_and(|disk| disk.ledger.data.id == view.data[m]);
+        let arbiter = self.procs[ARBITER].disk.map_or(LedgerId(0), |disk| disk.ledger.id);
         self.view(1) == Some(view)
+            && (!self.arbiter || self.view(ARBITER) == Some(view) && view.arbiter == arbiter)
             && named(0)
             && named(1)
             && view.mode == Mode::Mirrored
@@ -75,7 +167,10 @@ impl World {
 
     /// Whether nothing more is looked for; reports what did not come in time (I5).
     pub fn finished(&mut self) -> bool {
-        let Some(healed) = self.healed else { return false };
+        let Some(healed) = self.healed else {
+            self.two_serve();
+            return false;
+        };
         let acknowledged = self.acked_at > healed + 1000;
         if acknowledged && self.served_at.is_none() {
             self.served_at = Some(self.t);
@@ -96,5 +191,68 @@ impl World {
             self.violated("I5: everything is healed, and the pair does not become mirrored".to_string());
         }
         false
+    }
+
+    /// Two members talk, and the third is gone: they serve, unless the right lies, or may lie, with who is gone.
+    fn two_serve(&mut self) {
+        let Some(two) = self.two else { return };
+        let gone = self.t - two.since;
+        let serves = self.acked_at > two.since + 1000;
+        let limit = TWO_SERVE + self.settings[0].startup_wait_ms;
+        if !serves && gone <= limit {
+            return;
+        }
+        let who = if two.missing == ARBITER { "the two servers" } else { "a server and the arbiter" };
+        match self.two_cannot_serve(two.missing) {
+            _ if serves => self.reach(format!("{who} serve after {:>3} s", gone / 5_000 * 5)),
+            Some(why) => self.reach(format!("{who} cannot serve: {why}")),
+            None => self.violated(format!(
+                "I5: {who} talk, and no commit is acknowledged while {} is gone",
+                NAMES[two.missing]
+            )),
+        }
+        if self.violation.is_none() {
+            self.fault(Fault::Heal);
+        }
+    }
+
+    /// Why the right is neither with the two that are left nor theirs to take, if so.
+    fn two_cannot_serve(&self, missing: usize) -> Option<&'static str> {
+        if missing == ARBITER {
+            return self.op.gave_up().then_some("only what risks commits could help");
+        }
+        let s = 1 - missing;
+        let (me, gone) = (Server::BOTH[s], Server::BOTH[missing]);
+        let Some(disk) = self.procs[s].disk else { return Some("it has no ledger yet") };
+        let (view, notes) = (disk.ledger.view, disk.notes);
+        if self.forced || self.op.was_restored(s) {
+            return Some("views were forced, or its data was put back");
+        }
+        if view.is_alone(gone) {
+            return Some("the right lies with who is gone");
+        }
+        if view.data[s] != disk.ledger.data.id {
+            return Some("it is not eligible");
+        }
+        if !notes.wanted || !notes.failover.enabled || notes.detached != 0 {
+            return Some("an operator stopped it, or switched failover off");
+        }
+        if view.is_alone(me) {
+            return None;
+        }
+        if self.settings[s].on_silence != OnSilence::Arbitration {
+            return Some("it does not ask the arbiter");
+        }
+        if self.hosts[s].dir.standby_signal != (view.primary == gone) {
+            return Some("its data directory does not fit its role");
+        }
+        let arbiter = self.procs[ARBITER].disk.map(|disk| disk.ledger);
+        if arbiter.is_none_or(|known| known.id != view.arbiter) {
+            return Some("its view names another arbiter");
+        }
+        if self.view(missing).is_some_and(|v| v.is_alone(gone) && v.term > view.term) {
+            return Some("the right lies with who is gone, and nobody else knows");
+        }
+        None
     }
 }

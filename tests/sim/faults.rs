@@ -1,4 +1,5 @@
-//! What goes wrong, when it begins and when it ends; and the healing, after which everything must come back.
+//! Faults as they begin and end; and the healing: first, in half of the runs with an arbiter, of two members alone, which
+//! must then serve; then of everything, after which the pair must be mirrored again.
 
 use crate::note;
 use crate::world::*;
@@ -15,7 +16,7 @@ pub enum Fault {
     InstanceEnds(usize, u32),
     /// A backend dies: crash recovery.
     BackendCrash(usize),
-    /// All of a host, its kernel answering or not; back after so many milliseconds.
+    /// All of a member's host, its kernel answering or not; back after so many milliseconds.
     Crash(usize, bool, u64),
     /// The host is back.
     Reboot(usize),
@@ -35,12 +36,29 @@ pub enum Fault {
     Backup(usize),
     /// Controller and instance are stopped, the copy is put back, and all is started again.
     Restore(usize),
-    /// The arbiter's place is taken by one without a ledger.
-    ReplaceArbiter,
+    /// The arbiter, or its ledger, is exchanged.
+    Exchange(Exchange),
+    /// The disk of a member's ledger.
+    Ledger(usize, LedgerDisk),
     /// An operator asks.
     Ask(usize, Request),
+    /// All is well from now on, but for one member, which is cut off or down, its kernel answering or not.
+    HealTwo { missing: usize, cut: bool, kernel: bool },
     /// All is well from now on.
     Heal,
+}
+
+/// What takes the place of the arbiter, or of its ledger.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exchange {
+    /// Another arbiter, without a ledger.
+    New,
+    /// The one that was there before, with the ledger that it had then.
+    Back,
+    /// The same one; the file is gone.
+    Lost,
+    /// The same one; an older copy of the file is put back. It refuses to start from it, until the operator has removed it.
+    PutBack,
 }
 
 /// What can be on or off at a server.
@@ -52,151 +70,9 @@ pub enum What {
     StuckCheckpointer,
     Full,
     DiskFailed,
-    LedgerSlow,
-    LedgerDead,
-}
-
-/// Lays down what goes wrong in this run.
-pub fn plan(world: &mut World) {
-    let begin = world.rng.range(1_000, 20_000);
-    let span = world.rng.pick(&[5_000, 5_000, 5_000, 20_000, 20_000, 20_000, 20_000, 40_000, 40_000, 100_000]);
-    let count = world.rng.range(1, if span == 100_000 { 40 } else { 12 });
-    for s in 0..2 {
-        let ms = world.rng.range(5_000, begin + span);
-        world.after(ms, Ev::Fault(Fault::Backup(s)));
-    }
-    // What shows that a broken world is broken.
-    let needed = match world.broken {
-        Broken::ExchangedData => Some(Fault::Restore(world.rng.index(2))),
-        Broken::ForgetfulArbiter => {
-            let at = begin + world.rng.range(0, span);
-            one_after_the_other(world, at);
-            None
-        }
-        _ => None,
-    };
-    if let Some(fault) = needed {
-        let at = begin + world.rng.range(0, span);
-        world.after(at, Ev::Fault(fault));
-    }
-    for _ in 0..count {
-        let at = begin + world.rng.range(0, span);
-        one(world, at);
-    }
-    let heal = begin + span + world.rng.range(0, 15_000);
-    world.after(heal, Ev::Fault(Fault::Heal));
-}
-
-fn one(world: &mut World, at: u64) {
-    let s = world.rng.index(2);
-    let m = if world.arbiter { world.rng.index(3) } else { s };
-    let ms = world.rng.pick(&[300, 1_000, 3_000, 8_000, 20_000]);
-    let ms = world.rng.range(ms / 2, ms);
-    let fault = match world.rng.range(0, 99) {
-        0..14 => Fault::KillController(m),
-        14..24 => Fault::KillInstance(s),
-        24..28 => Fault::BackendCrash(s),
-        28..38 => Fault::Crash(s, world.rng.chance(500), ms),
-        38..43 => Fault::Pause(m, ms),
-        43..46 => Fault::Suspend(s, ms),
-        46..48 => Fault::Leap(m, ms),
-        48..62 => return cut(world, at, ms),
-        62..64 => return one_after_the_other(world, at),
-        64..82 => {
-            let what = world.rng.pick(&[
-                What::Frozen,
-                What::FrozenPostmaster,
-                What::FrozenReceiver,
-                What::FrozenReceiver,
-                What::StuckCheckpointer,
-                What::Full,
-                What::DiskFailed,
-                What::LedgerSlow,
-                What::LedgerSlow,
-                What::LedgerDead,
-            ]);
-            world.after(at + ms, Ev::Fault(Fault::Set(s, what, false)));
-            Fault::Set(s, what, true)
-        }
-        82..86 => Fault::Restore(s),
-        86..88 if world.arbiter => Fault::ReplaceArbiter,
-        _ => Fault::Ask(
-            s,
-            match world.rng.range(0, 9) {
-                0..5 => Request::Switch,
-                5..7 => Request::Detach,
-                7 => Request::Failover(world.rng.chance(700)),
-                _ => Request::Stop { instance: world.rng.chance(800), all: world.rng.chance(200) },
-            },
-        ),
-    };
-    world.after(at, Ev::Fault(fault));
-}
-
-/// One direction, both, or all of a member's; of either network or both.
-fn cut(world: &mut World, at: u64, ms: u64) {
-    let (control, log) = world.rng.pick(&[(true, true), (true, true), (true, false), (false, true)]);
-    let (from, to) = world.rng.pick(&[(0, 1), (1, 0), (0, 2), (1, 2), (2, 0), (2, 1)]);
-    let mut pairs = vec![(from, to)];
-    match world.rng.range(0, 3) {
-        0 => {}
-        1 => pairs.push((to, from)),
-        _ => pairs = (0..3).filter(|x| *x != from).flat_map(|x| [(from, x), (x, from)]).collect(),
-    }
-    for (from, to) in pairs {
-        world.after(at, Ev::Fault(Fault::Cut(from, to, control, log, true)));
-        world.after(at + ms, Ev::Fault(Fault::Cut(from, to, control, log, false)));
-    }
-}
-
-/// One server is cut off; when it comes back the other one is, and the arbiter is started anew.
-fn one_after_the_other(world: &mut World, at: u64) {
-    let s = world.rng.index(2);
-    let (first, second) = (world.rng.range(3_000, 15_000), world.rng.range(3_000, 20_000));
-    for (who, from, to) in [(s, at, at + first), (1 - s, at + first, at + first + second)] {
-        for x in (0..3).filter(|x| *x != who) {
-            for (a, b) in [(who, x), (x, who)] {
-                world.after(from, Ev::Fault(Fault::Cut(a, b, true, true, true)));
-                if who == s && x == 1 - s {
-                    continue;
-                }
-                world.after(to, Ev::Fault(Fault::Cut(a, b, true, true, false)));
-            }
-        }
-    }
-    world.after(at + first, Ev::Fault(Fault::KillController(ARBITER)));
 }
 
 impl World {
-    /// A step that matters is met by a fault.
-    pub fn jinx(&mut self, m: usize, action: &Action) {
-        if self.jinx == 0 || self.healed.is_some() {
-            return;
-        }
-        let matters = match action {
-            Action::Run(_, job) => !matches!(job, Job::Inspect),
-            Action::Store(_, _, why) => !why.is_empty(),
-            Action::Send(_, message) => matches!(message, Message::Propose { .. } | Message::Answer { .. }),
-            _ => false,
-        };
-        if !matters || !self.rng.chance(self.jinx) {
-            return;
-        }
-        let span = self.rng.pick(&[5, 50, 500, 3000]);
-        let at = self.rng.range(0, span);
-        let who = if m == ARBITER || self.rng.chance(300) { self.rng.index(2) } else { m };
-        let ms = self.rng.range(200, 8000);
-        let fault = match self.rng.range(0, 9) {
-            0..4 => Fault::KillController(if self.rng.chance(700) { m } else { who }),
-            4..6 => Fault::KillInstance(who),
-            6 => Fault::Crash(who, self.rng.chance(500), ms),
-            7 => Fault::Pause(m, ms),
-            8 => Fault::Ask(who, Request::Switch),
-            _ => return cut(self, at, ms),
-        };
-        self.after(at, Ev::Fault(fault));
-    }
-
     /// A fault begins or ends.
     pub fn fault(&mut self, fault: Fault) {
         if let Fault::InstanceEnds(s, epoch) = fault {
@@ -205,7 +81,10 @@ impl World {
             }
             return;
         }
-        if self.healed.is_some() && !matches!(fault, Fault::Resume(_) | Fault::Reboot(_)) {
+        if self.calm() && !matches!(fault, Fault::Resume(_) | Fault::Reboot(_) | Fault::Heal)
+            || self.healed.is_some() && fault == Fault::Heal
+            || self.two.is_some_and(|two| self.healed.is_none() && fault == Fault::Reboot(two.missing))
+        {
             return;
         }
         note!(self, "-- {fault:?}");
@@ -221,10 +100,7 @@ impl World {
             Fault::InstanceEnds(..) => {}
             Fault::BackendCrash(s) => self.backend_crash(s),
             Fault::Crash(s, kernel, ms) => {
-                self.hosts[s].up = false;
-                self.hosts[s].kernel = kernel;
-                self.end_process(s);
-                self.instance_dies(s);
+                self.crash(s, kernel);
                 self.after(ms + 1000, Ev::Fault(Fault::Reboot(s)));
             }
             Fault::Reboot(s) => self.reboot(s),
@@ -259,15 +135,10 @@ impl World {
                 self.hosts[s].backup = Some(copy);
             }
             Fault::Restore(s) => self.restore(s),
-            Fault::ReplaceArbiter => {
-                self.end_process(ARBITER);
-                self.procs[ARBITER].disk = None;
-                self.procs[ARBITER].past.clear();
-                let ms = self.rng.range(500, 5000);
-                let by = StartedBy::Operator { instance: false, failover: None };
-                self.after(ms, Ev::StartProcess { m: ARBITER, by });
-            }
+            Fault::Exchange(exchange) => self.exchange(exchange),
+            Fault::Ledger(m, disk) => self.machines[m].ledger = disk,
             Fault::Ask(s, request) => self.ask(s, request),
+            Fault::HealTwo { missing, cut, kernel } => self.heal_two(missing, cut, kernel),
             Fault::Heal => self.heal(),
         }
     }
@@ -287,21 +158,61 @@ impl World {
                     self.instance_dies(s);
                 }
             }
-            What::LedgerSlow => host.ledger_disk_slow = on,
-            What::LedgerDead => host.ledger_disk_dead = on,
         }
     }
 
-    fn reboot(&mut self, s: usize) {
-        if self.hosts[s].up {
+    /// A member's host goes down, with everything on it.
+    fn crash(&mut self, m: usize, kernel: bool) {
+        self.machines[m].up = false;
+        self.machines[m].kernel = kernel;
+        self.end_process(m);
+        if m < 2 {
+            self.instance_dies(m);
+        }
+    }
+
+    fn reboot(&mut self, m: usize) {
+        if self.machines[m].up {
             return;
         }
-        self.hosts[s].up = true;
-        self.hosts[s].kernel = true;
+        self.machines[m].up = true;
+        self.machines[m].kernel = true;
         let failover = self.rng.pick(&[None, Some(true), Some(true)]);
         let by = StartedBy::Operator { instance: true, failover };
         let ms = self.rng.range(10, 2000);
-        self.after(ms, Ev::StartProcess { m: s, by });
+        self.after(ms, Ev::StartProcess { m, by });
+    }
+
+    /// The arbiter ends, and what is started in its place has another ledger.
+    fn exchange(&mut self, exchange: Exchange) {
+        self.end_process(ARBITER);
+        let process = &mut self.procs[ARBITER];
+        let mut ms = self.rng.range(500, 5000);
+        match exchange {
+            Exchange::New => {
+                self.shelf = process.disk.take();
+                process.clock.base = self.rng.range(1_000, 100_000_000);
+            }
+            Exchange::Back => {
+                if self.shelf.is_some() {
+                    std::mem::swap(&mut process.disk, &mut self.shelf);
+                }
+            }
+            Exchange::Lost => process.disk = None,
+            Exchange::PutBack if self.broken == Broken::ArbiterPutBack => {
+                process.disk = process.past.first().copied();
+                note!(self, "an older copy of the arbiter's ledger is put back, and nothing shows it");
+            }
+            Exchange::PutBack => {
+                process.disk = None;
+                ms += self.rng.range(500, 20_000);
+            }
+        }
+        self.procs[ARBITER].past.clear();
+        // No watcher brings back what was there before.
+        self.procs[ARBITER].exited = true;
+        let by = StartedBy::Operator { instance: false, failover: None };
+        self.after(ms, Ev::StartProcess { m: ARBITER, by });
     }
 
     fn resume(&mut self, m: usize) {
@@ -330,7 +241,7 @@ impl World {
     /// be noticed by the core.
     fn restore(&mut self, s: usize) {
         let Some(copy) = self.hosts[s].backup.clone() else { return };
-        if !self.hosts[s].up {
+        if !self.machines[s].up {
             return;
         }
         self.end_process(s);
@@ -353,9 +264,32 @@ impl World {
         self.after(ms, Ev::StartProcess { m: s, by });
     }
 
+    /// Everything works again, but for one member; the operator looks after the other two. They must serve, where the right
+    /// to run alone is theirs to take (PROTOCOL I5).
+    fn heal_two(&mut self, missing: usize, cut: bool, kernel: bool) {
+        self.two = Some(Two { missing, since: self.t });
+        if !cut {
+            self.crash(missing, kernel);
+        }
+        self.mend(Some(missing));
+        for x in (0..3).filter(|x| *x != missing) {
+            self.links[x][missing].cut = cut;
+            self.links[missing][x].cut = cut;
+        }
+        self.log_cut = [cut && missing < 2; 2];
+        self.after(500, Ev::Operator);
+    }
+
     /// Everything works again; dead processes are started; from now on the operator looks after the pair.
     fn heal(&mut self) {
         self.healed = Some(self.t);
+        self.mend(None);
+        if self.two.is_none() {
+            self.after(500, Ev::Operator);
+        }
+    }
+
+    fn mend(&mut self, missing: Option<usize>) {
         self.links = [[Link::default(); 3]; 3];
         self.log_cut = [false; 2];
         for s in 0..2 {
@@ -366,16 +300,16 @@ impl World {
                 What::StuckCheckpointer,
                 What::Full,
                 What::DiskFailed,
-                What::LedgerSlow,
-                What::LedgerDead,
             ] {
                 self.set(s, what, false);
             }
-            self.reboot(s);
         }
         for m in 0..3 {
+            self.machines[m].ledger = LedgerDisk::Well;
+            if missing != Some(m) {
+                self.reboot(m);
+            }
             self.resume(m);
         }
-        self.after(500, Ev::Operator);
     }
 }

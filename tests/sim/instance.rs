@@ -14,8 +14,9 @@ impl World {
     pub fn make_start(&mut self, s: usize, follow: bool) {
         let epoch = self.id();
         let ms = self.time(150, 3000) + 10;
+        let up = self.machines[s].up;
         let host = &mut self.hosts[s];
-        if host.run != Run::Down || !host.up || host.disk_failed {
+        if host.run != Run::Down || !up || host.disk_failed {
             return;
         }
         if follow {
@@ -36,7 +37,7 @@ impl World {
 
     /// The next stage of starting, stopping or promoting is reached.
     pub fn instance_step(&mut self, s: usize, epoch: u32) {
-        if self.hosts[s].epoch != epoch || !self.hosts[s].up {
+        if self.hosts[s].epoch != epoch || !self.machines[s].up {
             return;
         }
         if self.hosts[s].frozen {
@@ -167,7 +168,7 @@ impl World {
         self.close_session(s);
         self.close_session(1 - s);
         let epoch = self.procs[s].epoch;
-        let ms = match self.rng.range(0, if self.healed.is_some() { 79 } else { 99 }) {
+        let ms = match self.rng.range(0, if self.calm() { 79 } else { 99 }) {
             0..80 => Some(self.rng.range(0, 20)),
             80..95 => Some(self.rng.range(20, 1500)),
             _ => None,
@@ -307,7 +308,10 @@ impl World {
         self.acked_at = self.t;
         if self.wal.contains(pos, self.acked) {
             self.acked = pos;
-        } else if !self.wal.contains(self.acked, pos) && !self.forced && !self.hosts[s].dir.exchanged {
+        } else if self.wal.contains(self.acked, pos) {
+            // Word of what the other server holds too, and serves from, came late.
+            self.reach("acknowledged late".to_string());
+        } else if !self.forced && !self.hosts[s].dir.exchanged {
             self.violated(format!(
                 "I2: {} acknowledges {} on a history that lacks {} acknowledged before",
                 NAMES[s],
@@ -324,8 +328,8 @@ impl World {
     /// The connection of the walreceiver of this server ends.
     pub fn close_session(&mut self, s: usize) {
         let Some(session) = &mut self.sessions[s] else { return };
-        let silent = |h: &crate::world::Host| !h.up && !h.kernel;
-        let unseen = self.log_cut[0] || self.log_cut[1] || silent(&self.hosts[0]) || silent(&self.hosts[1]);
+        let silent = |m: usize| !self.machines[m].answers();
+        let unseen = self.log_cut[0] || self.log_cut[1] || silent(0) || silent(1);
         if unseen && (self.hosts[1 - s].run == Run::Primary || self.hosts[s].run == Run::Standby) {
             // Nothing tells the other end: it thinks itself connected until its time limit.
             if session.broken_until.is_none() {

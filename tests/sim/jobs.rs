@@ -110,7 +110,7 @@ impl World {
     /// The controller is gone while a job was out: what is a single step of the system's is done or not.
     pub fn abandon_job(&mut self, s: usize) {
         let Some(running) = self.procs[s].job.take() else { return };
-        if !self.hosts[s].up || self.rng.chance(500) {
+        if !self.machines[s].up || self.rng.chance(500) {
             return;
         }
         match (&running.job, running.stage) {
@@ -146,12 +146,12 @@ impl World {
     fn answer(&mut self, s: usize, id: JobId, outcome: Outcome) {
         let again = self.procs[s].answered.as_ref().is_some_and(|(last, _)| *last == id);
         self.procs[s].answered = Some((id, outcome.clone()));
-        self.procs[s].answer_lost = !again && self.healed.is_none() && self.rng.chance(10);
+        self.procs[s].answer_lost = !again && !self.calm() && self.rng.chance(10);
         if self.procs[s].answer_lost {
             note!(self, "{}: the answer of job {} is lost", NAMES[s], id.0);
             return;
         }
-        let late = if self.healed.is_none() && self.rng.chance(50) { self.rng.range(1, 1000) } else { 0 };
+        let late = if !self.calm() && self.rng.chance(50) { self.rng.range(1, 1000) } else { 0 };
         self.tell(s, id, outcome, late);
     }
 

@@ -36,9 +36,9 @@ impl World {
                 continue;
             }
             let refuses = match to {
-                ARBITER => self.arbiter,
+                ARBITER => self.arbiter && self.machines[ARBITER].answers(),
                 // Who knocks at a server for the arbiter knocks at both ports.
-                _ => (self.hosts[to].up || self.hosts[to].kernel) && (m != ARBITER || self.hosts[to].run == Run::Down),
+                _ => self.machines[to].answers() && (m != ARBITER || self.hosts[to].run == Run::Down),
             };
             if refuses {
                 self.feed(m, Event::Refused(member(to)));
@@ -134,7 +134,7 @@ impl World {
         }
         let p = 1 - m;
         let host = &self.hosts[p];
-        let (ms, seen) = if self.log_cut[0] || self.log_cut[1] || (!host.up && !host.kernel) {
+        let (ms, seen) = if self.log_cut[0] || self.log_cut[1] || !self.machines[p].answers() {
             (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
         } else if host.run == Run::Down {
             (self.time(5, 100), PeerInstance::Refused)

@@ -38,6 +38,11 @@ impl Operator {
         self.restored[s] = true;
     }
 
+    /// Whether the data directory was put back, and not rebuilt since.
+    pub fn was_restored(&self, s: usize) -> bool {
+        self.restored[s]
+    }
+
     /// Nobody else starts what is being rebuilt.
     pub fn is_rebuilding(&self, m: usize) -> bool {
         m < 2 && self.rebuilding[m]
@@ -88,7 +93,8 @@ impl World {
         self.after(1000, Ev::Operator);
         self.answered_in_time();
         for m in 0..3 {
-            let idle = !self.runs(m) && (m < 2 || self.arbiter) && (m == ARBITER || !self.op.rebuilding[m]);
+            let known = (m < 2 || self.arbiter) && !self.is_missing(m);
+            let idle = !self.runs(m) && known && (m == ARBITER || !self.op.rebuilding[m]);
             if idle {
                 let by = StartedBy::Operator { instance: true, failover: None };
                 self.start_process(m, by);
@@ -97,13 +103,15 @@ impl World {
         if self.t > self.op.enabled_at + 20_000 {
             self.op.enabled_at = self.t;
             for s in [0, 1] {
-                if self.procs[s].disk.is_some_and(|d| !d.notes.failover.enabled) {
+                if !self.is_missing(s) && self.procs[s].disk.is_some_and(|d| !d.notes.failover.enabled) {
                     self.ask(s, Request::Failover(true));
                 }
             }
         }
         for s in [0, 1] {
-            self.look_after(s);
+            if !self.is_missing(s) {
+                self.look_after(s);
+            }
         }
         self.beyond_help();
     }
@@ -116,7 +124,9 @@ impl World {
         let p = 1 - s;
         // PROTOCOL R10: the other itself says that it runs as a primary under its own ledger.
         let other = Server::BOTH[p];
-        let other_serves = self.hosts[p].run == Run::Primary && self.view_of(p).is_some_and(|v| v.is_alone(other));
+        let other_serves = self.hosts[p].run == Run::Primary
+            && self.view_of(p).is_some_and(|v| v.is_alone(other))
+            && !self.is_missing(p);
         if self.op.rebuilding[s] {
             if self.runs(s) {
                 return;
@@ -132,7 +142,7 @@ impl World {
         let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
             || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
         let dead_end = dead_end || (self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]);
-        if other_serves && primary_view && dead_end && self.t > self.healed.unwrap_or(0) + 15_000 {
+        if other_serves && primary_view && dead_end && self.t > self.calm_since() + 15_000 {
             note!(self, "-- the operator ends {} for a rebuild", NAMES[s]);
             self.op.rebuilding[s] = true;
             self.op.needs_rebuild[s] = false;
@@ -194,7 +204,7 @@ impl World {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
             let other_can = views[s].is_some_and(|v| v.mode == Mode::Mirrored) && !self.op.restored[1 - s];
             if self.op.restored[s] && may_hold && !other_can && self.hosts[s].run != Run::Primary {
-                let waited = self.t > self.healed.unwrap_or(0) + 60_000;
+                let waited = self.t > self.calm_since() + 60_000;
                 self.op.beyond_help |= waited;
             }
         }

@@ -7,6 +7,9 @@ use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
 
+/// Why the arbiter's view changes where it has given a right away; what it was told is another reason.
+const GRANT: &str = "a server asked for the right to run alone";
+
 impl World {
     pub fn tick(&mut self, m: usize, epoch: u32) {
         if !self.alive(m, epoch) {
@@ -60,8 +63,11 @@ impl World {
                     let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
                     self.reach(format!("view: {alone}: {why}"));
                 }
+                if m == ARBITER && why == GRANT {
+                    self.check_grant(&durable.ledger.view);
+                }
                 self.procs[m].writes.push_back((n, *durable));
-                if self.broken == Broken::AnswersEarly {
+                if self.answers_early(m) {
                     let event = Event::Stored(n);
                     self.after(0, Ev::Local { m, epoch, event });
                 }
@@ -107,7 +113,7 @@ impl World {
     /// Starts a process, if it does not run and its host is up.
     pub fn start_process(&mut self, m: usize, by: StartedBy) {
         if self.runs(m)
-            || !self.host_up(m)
+            || !self.machines[m].up
             || self.op.is_rebuilding(m)
             || (by == StartedBy::Watcher && self.procs[m].exited)
         {
@@ -135,6 +141,10 @@ impl World {
         let now = process.clock.now(self.t);
         if m == ARBITER {
             let pause_ms = self.settings[0].heartbeat_timeout_ms;
+            let (pause_ms, now) = match self.broken {
+                Broken::ImpatientArbiter => (u64::MAX / 2, Time(0)),
+                _ => (pause_ms, now),
+            };
             let settings = ArbiterSettings { pause_ms, fencing: false, seed, durable: process.disk };
             process.core = Core::Arbiter(Box::new(Arbiter::new(settings, now)));
         } else {
@@ -176,7 +186,7 @@ impl World {
             self.abandon_job(m);
         }
         if let Some((_, durable)) = self.procs[m].writes.pop_front()
-            && self.broken != Broken::AnswersEarly
+            && !self.answers_early(m)
             && self.rng.chance(500)
         {
             self.durable_now(m, durable);
@@ -201,10 +211,16 @@ impl World {
             return;
         }
         self.procs[m].writing = true;
-        let slow = m != ARBITER && self.hosts[m].ledger_disk_slow;
-        let ms = if slow { self.rng.range(500, 5000) } else { self.time(8, 200) };
+        let slow = self.machines[m].ledger == LedgerDisk::Slow;
+        let early = m == ARBITER && self.broken == Broken::ArbiterAnswersEarly;
+        let ms = if slow || early { self.rng.range(500, 5000) } else { self.time(8, 200) };
         let epoch = self.procs[m].epoch;
         self.after(ms, Ev::Written { m, epoch });
+    }
+
+    /// Whether writes are reported durable before they are.
+    fn answers_early(&self, m: usize) -> bool {
+        self.broken == Broken::AnswersEarly || m == ARBITER && self.broken == Broken::ArbiterAnswersEarly
     }
 
     pub fn written(&mut self, m: usize, epoch: u32) {
@@ -212,25 +228,22 @@ impl World {
             return;
         }
         self.procs[m].writing = false;
-        if m != ARBITER && self.hosts[m].ledger_disk_dead {
-            if self.rng.chance(100) && self.broken == Broken::No {
-                let (n, durable) = self.procs[m].writes.pop_front().expect("a write is under way");
-                if self.rng.chance(500) {
-                    self.durable_now(m, durable);
-                }
-                self.feed(m, Event::StoreFailed(n, "No space left on device".to_string()));
-                if self.alive(m, epoch) && !self.procs[m].writing {
-                    self.write_next(m);
-                }
-            } else {
-                self.procs[m].writing = true;
-                self.after(500, Ev::Written { m, epoch });
-            }
+        if self.write_fails(m, epoch) {
             return;
+        }
+        let end = self.ends_at_write(m);
+        if end == Some(false) {
+            // It comes to its end before the rename; what else was ordered is not begun.
+            self.procs[m].writes.clear();
+            return self.fault_at_write(m);
         }
         let Some((n, durable)) = self.procs[m].writes.pop_front() else { return };
         self.durable_now(m, durable);
-        if self.broken != Broken::AnswersEarly {
+        if end == Some(true) {
+            self.procs[m].writes.clear();
+            return self.fault_at_write(m);
+        }
+        if !self.answers_early(m) {
             if self.rng.chance(30) {
                 let ms = self.rng.range(1, 300);
                 self.after(ms, Ev::Local { m, epoch, event: Event::Stored(n) });
@@ -241,6 +254,52 @@ impl World {
         if self.alive(m, epoch) && !self.procs[m].writing {
             self.write_next(m);
         }
+    }
+
+    /// The disk does not take the write under way: an error, or nothing yet.
+    fn write_fails(&mut self, m: usize, epoch: u32) -> bool {
+        let error = match self.machines[m].ledger {
+            LedgerDisk::Well | LedgerDisk::Slow => return false,
+            LedgerDisk::Dead => self.rng.chance(100) && self.broken == Broken::No,
+            LedgerDisk::Fails => true,
+        };
+        if !error {
+            self.procs[m].writing = true;
+            self.after(500, Ev::Written { m, epoch });
+            return true;
+        }
+        let Some((n, durable)) = self.procs[m].writes.pop_front() else { return true };
+        if self.rng.chance(500) {
+            self.durable_now(m, durable);
+        }
+        if !self.answers_early(m) {
+            self.feed(m, Event::StoreFailed(n, "No space left on device".to_string()));
+        }
+        if self.alive(m, epoch) && !self.procs[m].writing {
+            self.write_next(m);
+        }
+        true
+    }
+
+    /// Whether the process comes to its end at this write: before it is durable (false), or right after (true).
+    fn ends_at_write(&mut self, m: usize) -> Option<bool> {
+        self.written[m] += 1;
+        if let Some(at) = self.crash_at
+            && (at.m, at.write) == (m, self.written[m])
+        {
+            return Some(at.durable);
+        }
+        if self.jinx == 0 || self.calm() || !self.rng.chance(self.jinx / 2) {
+            return None;
+        }
+        Some(self.rng.chance(500))
+    }
+
+    fn fault_at_write(&mut self, m: usize) {
+        note!(self, "-- {} is killed at a write", NAMES[m]);
+        self.end_process(m);
+        let ms = self.restart_after;
+        self.after(ms, Ev::StartProcess { m, by: StartedBy::Watcher });
     }
 
     /// The ledger file has this content now.

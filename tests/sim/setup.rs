@@ -1,6 +1,6 @@
 //! How a run begins: settings, hosts, the new pair's first start, and the plan of faults.
 
-use crate::faults;
+use crate::plan;
 use crate::rng::Rng;
 use crate::wal::{CHECKPOINT, Pos};
 use crate::world::*;
@@ -14,10 +14,12 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
     let timeout = rng.pick(&[300, 500, 1000]);
     let retry = rng.pick(&[1, 2, 2]);
     let detection = (timeout + interval) * (retry + 1);
-    let forced = broken == Broken::No && rng.chance(60);
+    let forced = broken == Broken::No && rng.chance(80);
+    // Forced views are made by `fallback`, or by operators.
+    let fallback = forced && rng.chance(500);
     let half = rng.pick(&[OnSilence::Switch, OnSilence::Disconnect]);
     let differ = rng.chance(50);
-    let mut on_silence = |other: bool| match (forced, arbiter) {
+    let mut on_silence = |other: bool| match (fallback, arbiter) {
         (true, _) => OnSilence::Fallback,
         (_, true) if rng.chance(950) => OnSilence::Arbitration,
         (_, true) => OnSilence::Message,
@@ -26,7 +28,7 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
         _ => half,
     };
     let silences = [on_silence(false), on_silence(true)];
-    let stops = rng.chance(200);
+    let stops = rng.chance(300);
     let startup_wait_ms = rng.pick(&[5_000, 20_000, 60_000]);
     let one = |server: Server, rng: &mut Rng| Settings {
         me: server,
@@ -67,8 +69,6 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
             exchanged: false,
         };
         Host {
-            up: true,
-            kernel: true,
             dir,
             backup: None,
             run: Run::Down,
@@ -84,8 +84,6 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
             stuck_checkpointer: false,
             full: false,
             disk_failed: false,
-            ledger_disk_slow: false,
-            ledger_disk_dead: false,
             contacts: 1,
         }
     })
@@ -137,5 +135,5 @@ pub fn begin(world: &mut World) {
     let slow = if world.rng.chance(200) { world.rng.range(20, 400) } else { 0 };
     let stale = if world.rng.chance(200) { world.rng.range(1, 100) } else { 0 };
     world.links = [[Link { cut: false, loss, repeat, slow, stale }; 3]; 3];
-    faults::plan(world);
+    plan::plan(world);
 }

@@ -3,13 +3,12 @@
 //! Members are numbered 0 and 1 (the servers, in the order of `network.conf`) and 2 (the arbiter). All randomness comes
 //! from one generator, so that a seed is a run.
 
+pub use crate::parts::*;
 use crate::rng::Rng;
 use crate::wal::{Pos, Wal};
-use mirroring_controller::fsm::arbiter::Arbiter;
 use mirroring_controller::fsm::event::*;
-use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 /// The arbiter's number.
 pub const ARBITER: usize = 2;
@@ -46,6 +45,12 @@ pub enum Broken {
     LyingProof,
     /// A restarted arbiter goes on from an old ledger with the same id.
     ForgetfulArbiter,
+    /// The arbiter's writes are reported durable at once; a crash loses those under way.
+    ArbiterAnswersEarly,
+    /// An older copy of the arbiter's ledger is put back, and nothing shows it.
+    ArbiterPutBack,
+    /// A restarted arbiter does not wait before it believes that a server is silent.
+    ImpatientArbiter,
     /// A data directory is exchanged for an old one, and nothing shows it.
     ExchangedData,
     /// Names are in effect, and yet commits are acknowledged without the standby.
@@ -119,146 +124,6 @@ impl Ord for Due {
     }
 }
 
-/// What a process runs.
-pub enum Core {
-    /// It does not run.
-    None,
-    /// A server's.
-    Node(Box<Node>),
-    /// The arbiter's.
-    Arbiter(Box<Arbiter>),
-}
-
-/// A controller process, and its management directory's content.
-pub struct Process {
-    pub core: Core,
-    pub epoch: u32,
-    pub start_id: u64,
-    /// The ledger file's content.
-    pub disk: Option<Durable>,
-    /// The contents before (for the broken worlds).
-    pub past: Vec<Durable>,
-    /// Writes ordered, the first one under way.
-    pub writes: VecDeque<(u64, Durable)>,
-    pub writing: bool,
-    pub job: Option<crate::jobs::Running>,
-    pub answered: Option<(JobId, Outcome)>,
-    pub answer_lost: bool,
-    /// No answer comes before this time.
-    pub answer_at: u64,
-    /// No reading of the instance comes before this time.
-    pub reading_at: u64,
-    pub paused: bool,
-    pub held: Vec<Event>,
-    pub watch: bool,
-    pub exited: bool,
-    pub clock: Clock,
-    pub ticking: bool,
-}
-
-/// A member's `CLOCK_BOOTTIME`.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    pub base: u64,
-    pub since: u64,
-    pub permille: u64,
-}
-
-impl Clock {
-    pub fn now(&self, t: u64) -> Time {
-        Time(self.base + (t - self.since) * self.permille / 1000)
-    }
-}
-
-/// What a data directory holds.
-#[derive(Clone, Debug)]
-pub struct Dir {
-    pub fingerprint: u64,
-    pub checkpoint: (u64, u32),
-    pub min_recovery: u32,
-    pub state: ControlState,
-    pub standby_signal: bool,
-    pub backup_label: bool,
-    pub mark: LedgerId,
-    /// `synchronous_standby_names` in the file.
-    pub names: Names,
-    /// The name in that line, commented out or not.
-    pub line: &'static str,
-    /// `primary_conninfo` points to the other server.
-    pub follows: bool,
-    pub pos: Pos,
-    /// Put back from a copy that lacks acknowledged commits, by the operator.
-    pub exchanged: bool,
-}
-
-/// What an instance does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Run {
-    Down,
-    Starting,
-    Primary,
-    Standby,
-    Promoting,
-    /// A fast shutdown; true: the shutdown checkpoint is written and waits for the standby.
-    Stopping(bool),
-}
-
-/// A host with its instance.
-pub struct Host {
-    pub up: bool,
-    /// Its kernel answers (refuses) while no process does.
-    pub kernel: bool,
-    pub dir: Dir,
-    pub backup: Option<Dir>,
-    pub run: Run,
-    pub epoch: u32,
-    /// Names this postmaster; 0: none.
-    pub life: u32,
-    pub loaded: Names,
-    pub effect: Names,
-    pub last_commit: u64,
-    pub released: u64,
-    pub frozen: bool,
-    pub frozen_postmaster: bool,
-    pub frozen_receiver: bool,
-    pub stuck_checkpointer: bool,
-    pub full: bool,
-    pub disk_failed: bool,
-    pub ledger_disk_slow: bool,
-    pub ledger_disk_dead: bool,
-    pub contacts: u64,
-}
-
-/// A walreceiver's connection, of the server by whose number it is filed.
-pub struct Session {
-    pub id: u32,
-    /// Of the primary's postmaster.
-    pub life: u32,
-    pub flushed: u64,
-    pub replies: u64,
-    pub streaming: bool,
-    pub catchup_until: u64,
-    /// Both ends have not noticed yet that it is broken, until then.
-    pub broken_until: Option<u64>,
-}
-
-/// How a direction of the network behaves.
-#[derive(Clone, Copy, Default)]
-pub struct Link {
-    pub cut: bool,
-    pub loss: u64,
-    pub repeat: u64,
-    pub slow: u64,
-    /// In how many of a thousand cases a message comes very late.
-    pub stale: u64,
-}
-
-/// What was broken, and how.
-#[derive(Clone, Debug)]
-pub struct Violation {
-    pub what: String,
-}
-
 /// Everything.
 pub struct World {
     pub broken: Broken,
@@ -271,6 +136,7 @@ pub struct World {
     /// Views without consent are made on purpose: I1 and I2 say nothing.
     pub forced: bool,
     pub wal: Wal,
+    pub machines: [Machine; 3],
     pub hosts: [Host; 2],
     pub procs: [Process; 3],
     pub sessions: [Option<Session>; 2],
@@ -295,6 +161,18 @@ pub struct World {
     pub steps: u64,
     /// How often what the core can do was done.
     pub reached: BTreeMap<String, u64>,
+    /// The ledger of the arbiter that was there before this one.
+    pub shelf: Option<Durable>,
+    pub two: Option<Two>,
+    /// By server.
+    pub beats: [Beat; 2],
+    /// Since when both servers, which hear each other, run alone.
+    pub split_since: Option<u64>,
+    /// By server: since when its instance runs as a primary although its ledger names the other one.
+    pub outvoted_since: [Option<u64>; 2],
+    pub crash_at: Option<CrashAt>,
+    /// By member: ledgers written.
+    pub written: [u64; 3],
     /// What each core saw last, for the transcript.
     pub seen: Vec<(usize, std::mem::Discriminant<Event>, String)>,
     ids: u32,
@@ -310,12 +188,8 @@ macro_rules! note {
 
 impl World {
     /// A world with these promises, made by a seed.
-    pub fn new(seed: u64, broken: Broken, tracing: bool) -> World {
+    pub fn new(seed: u64, arbiter: bool, broken: Broken, tracing: bool) -> World {
         let mut rng = Rng::new(seed);
-        let arbiter = match broken {
-            Broken::ForgetfulArbiter => true,
-            _ => rng.chance(500),
-        };
         let (settings, forced) = crate::setup::settings(&mut rng, arbiter, broken);
         let (wal, pos) = Wal::new();
         let hosts = crate::setup::hosts(&mut rng, pos);
@@ -334,6 +208,7 @@ impl World {
             arbiter,
             forced,
             wal,
+            machines: [0, 1, 2].map(|_| Machine { up: true, kernel: true, ledger: LedgerDisk::Well }),
             hosts,
             procs,
             sessions: [None, None],
@@ -354,6 +229,13 @@ impl World {
             op: crate::operator::Operator::default(),
             steps: 0,
             reached: BTreeMap::new(),
+            shelf: None,
+            two: None,
+            beats: [Beat::default(); 2],
+            split_since: None,
+            outvoted_since: [None; 2],
+            crash_at: None,
+            written: [0; 3],
             seen: Vec::new(),
             ids: 0,
         };
@@ -369,13 +251,28 @@ impl World {
 
     /// Mostly a short time up to `usual`; before the healing sometimes a long one up to `rare`.
     pub fn time(&mut self, usual: u64, rare: u64) -> u64 {
-        if self.healed.is_some() { self.rng.range(0, usual) } else { self.rng.time(usual, rare) }
+        if self.calm() { self.rng.range(0, usual) } else { self.rng.time(usual, rare) }
     }
 
     /// Lets something come in `ms` milliseconds.
     pub fn after(&mut self, ms: u64, ev: Ev) {
         self.seq += 1;
         self.queue.push(Due { at: self.t + ms, seq: self.seq, ev: Box::new(ev) });
+    }
+
+    /// Whether nothing goes wrong any more.
+    pub fn calm(&self) -> bool {
+        self.healed.is_some() || self.two.is_some()
+    }
+
+    /// Since when nothing goes wrong any more.
+    pub fn calm_since(&self) -> u64 {
+        self.two.map(|two| two.since).or(self.healed).unwrap_or(0)
+    }
+
+    /// Whether this member is the one that is not healed yet.
+    pub fn is_missing(&self, m: usize) -> bool {
+        self.healed.is_none() && self.two.is_some_and(|two| two.missing == m)
     }
 
     /// Adds a line to the transcript.
@@ -412,6 +309,7 @@ impl World {
                 if self.links[from][to].cut {
                     return;
                 }
+                self.note_beat(from, to, &message);
                 self.feed(to, Event::Heard(member(from), message));
             }
             Ev::Local { m, epoch, event } => {
@@ -446,10 +344,5 @@ impl World {
     /// Whether the process runs.
     pub fn runs(&self, m: usize) -> bool {
         !matches!(self.procs[m].core, Core::None)
-    }
-
-    /// Whether the host of a member is up.
-    pub fn host_up(&self, m: usize) -> bool {
-        m == ARBITER || self.hosts[m].up
     }
 }
