@@ -10,7 +10,7 @@ const OUTVOTED: u64 = 5_000;
 /// How long, past a heartbeat's interval, two primaries that hear each other may go on, ms.
 const SPLIT: u64 = 5_000;
 /// How long the two members that are healed first may take to serve, past the standby's wait for the primary, ms.
-const TWO_SERVE: u64 = 90_000;
+const TWO_SERVE: u64 = 150_000;
 /// How long after the healing commits may take to be acknowledged again, ms.
 const COMMITS_AGAIN: u64 = 150_000;
 /// How long after the healing the pair may take to be mirrored again, ms.
@@ -74,7 +74,8 @@ impl World {
     /// Whether this server's controller could act now, and its instance would obey.
     fn can_act(&self, s: usize) -> bool {
         let (process, host) = (&self.procs[s], &self.hosts[s]);
-        self.runs(s) && !process.paused && !host.frozen && !host.frozen_postmaster && !host.disk_failed
+        let answered = !process.answer_lost;
+        self.runs(s) && answered && !process.paused && !host.frozen && !host.frozen_postmaster && !host.disk_failed
     }
 
     /// A primary stops as soon as it learns that another view took its role; and two that meet after forced views end the
