@@ -15,7 +15,8 @@
 //!                                                        each minute, and the seeds per second at the end
 //! ```
 //!
-//! `seeds` runs every seed with an arbiter, `seeds_without_arbiter` fewer of them without: there the safe halves and
+//! `heartbeat_error_action = command` and fencing commands are tried with scripts that tell the truth: they take a host
+//! down, or fail, or hang. `seeds` runs every seed with an arbiter, `seeds_without_arbiter` fewer of them without: there the safe halves and
 //! `fallback` take its place. `arbiter_killed_at_each_write` runs a seed again for each write of the arbiter's ledger,
 //! which comes to its end before that write is durable, and after.
 //!
@@ -44,6 +45,8 @@ mod plan;
 mod process;
 #[path = "sim/rng.rs"]
 mod rng;
+#[path = "sim/scripts.rs"]
+mod scripts;
 #[path = "sim/setup.rs"]
 mod setup;
 #[path = "sim/trace.rs"]
@@ -244,10 +247,11 @@ fn arbiter_killed_at_each_write() {
 }
 
 /// What the seeds of CI must have met at least once: else a world that has become too kind would go unnoticed.
-const MUST_REACH: [&str; 16] = [
+const MUST_REACH: [&str; 17] = [
     "arbiter: the primary may disconnect",
     "arbiter: the standby may switch",
-    "split ended within  500 ms",
+    "call: Arbitration Switch by itself",
+    "call: Fencing Detach by itself",
     "say: Isolated",
     "job: Promote",
     "job: Prove",
@@ -335,6 +339,11 @@ fn broken_arbiter_that_answers_before_it_is_stored() {
 #[test]
 fn broken_arbiter_whose_ledger_is_put_back() {
     found_out(Broken::ArbiterPutBack, 0);
+}
+
+#[test]
+fn broken_script_that_lies() {
+    found_out(Broken::LyingScript, 0);
 }
 
 #[test]

@@ -162,7 +162,7 @@ impl World {
     }
 
     /// A member's host goes down, with everything on it.
-    fn crash(&mut self, m: usize, kernel: bool) {
+    pub fn crash(&mut self, m: usize, kernel: bool) {
         self.machines[m].up = false;
         self.machines[m].kernel = kernel;
         self.end_process(m);

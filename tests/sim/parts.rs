@@ -30,6 +30,7 @@ pub struct Process {
     pub writes: VecDeque<(u64, Durable)>,
     pub writing: bool,
     pub job: Option<crate::jobs::Running>,
+    pub script: Option<crate::scripts::Script>,
     pub answered: Option<(JobId, Outcome)>,
     pub answer_lost: bool,
     /// No answer comes before this time.

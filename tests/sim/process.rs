@@ -79,7 +79,7 @@ impl World {
                 self.reach(format!("job: {}", crate::jobs::name(&job)));
                 self.start_job(m, id, job);
             }
-            Action::Call(_, command) => panic!("{} calls {command:?}, which is not configured", NAMES[m]),
+            Action::Call(id, command) => self.call(m, id, *command),
             Action::Nudge(id) => self.nudge(m, id),
             Action::WatchPeer(on) => {
                 let was = self.procs[m].watch;
@@ -145,7 +145,7 @@ impl World {
                 Broken::ImpatientArbiter => (u64::MAX / 2, Time(0)),
                 _ => (pause_ms, now),
             };
-            let settings = ArbiterSettings { pause_ms, fencing: false, seed, durable: process.disk };
+            let settings = ArbiterSettings { pause_ms, fencing: self.arbiter_fences, seed, durable: process.disk };
             process.core = Core::Arbiter(Box::new(Arbiter::new(settings, now)));
         } else {
             process.core = Core::Node(Box::new(Node::new(Settings { seed, ..self.settings[m].clone() })));
@@ -185,6 +185,7 @@ impl World {
         if self.procs[m].job.is_some() {
             self.abandon_job(m);
         }
+        self.abandon_script(m);
         if let Some((_, durable)) = self.procs[m].writes.pop_front()
             && !self.answers_early(m)
             && self.rng.chance(500)

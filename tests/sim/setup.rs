@@ -15,12 +15,16 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
     let retry = rng.pick(&[1, 2, 2]);
     let detection = (timeout + interval) * (retry + 1);
     let forced = broken == Broken::No && rng.chance(80);
+    // Both ask the arbitration command: one that asks the arbiter might be serving when it is fenced.
+    let command = !forced && (broken == Broken::LyingScript || arbiter && rng.chance(120));
+    let fences = !command && rng.chance(250) || command && rng.chance(500);
     // Forced views are made by `fallback`, or by operators.
     let fallback = forced && rng.chance(500);
     let half = rng.pick(&[OnSilence::Switch, OnSilence::Disconnect]);
     let differ = rng.chance(50);
     let mut on_silence = |other: bool| match (fallback, arbiter) {
         (true, _) => OnSilence::Fallback,
+        _ if command => OnSilence::Command,
         (_, true) if rng.chance(950) => OnSilence::Arbitration,
         (_, true) => OnSilence::Message,
         _ if rng.chance(100) => OnSilence::Message,
@@ -44,7 +48,7 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
         startup_wait_ms,
         rebuild_auto: rng.chance(500),
         stop_detached_standby: rng.chance(200),
-        fencing: false,
+        fencing: fences,
         seed: 0,
     };
     ([one(Server::First, rng), one(Server::Second, rng)], forced)
@@ -101,6 +105,7 @@ pub fn process(rng: &mut Rng) -> Process {
         writes: VecDeque::new(),
         writing: false,
         job: None,
+        script: None,
         answered: None,
         answer_lost: false,
         answer_at: 0,

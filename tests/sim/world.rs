@@ -49,6 +49,8 @@ pub enum Broken {
     ArbiterAnswersEarly,
     /// An older copy of the arbiter's ledger is put back, and nothing shows it.
     ArbiterPutBack,
+    /// The arbitration and fencing commands say that the target is dead, and it is not.
+    LyingScript,
     /// A restarted arbiter does not wait before it believes that a server is silent.
     ImpatientArbiter,
     /// A data directory is exchanged for an old one, and nothing shows it.
@@ -90,6 +92,8 @@ pub enum Ev {
     ProbeDisk { m: usize, epoch: u32 },
     /// A look at the other's instance begins.
     ProbePeer { m: usize, epoch: u32 },
+    /// A command of the operator's ends.
+    Script { m: usize, key: u32 },
     /// A process tries to connect to another's.
     Knock { m: usize, epoch: u32 },
     /// A fault begins, or ends.
@@ -133,6 +137,8 @@ pub struct World {
     queue: BinaryHeap<Due>,
     pub settings: [Settings; 2],
     pub arbiter: bool,
+    /// The arbiter has a fencing command.
+    pub arbiter_fences: bool,
     /// Views without consent are made on purpose: I1 and I2 say nothing.
     pub forced: bool,
     pub wal: Wal,
@@ -195,6 +201,7 @@ impl World {
         let hosts = crate::setup::hosts(&mut rng, pos);
         let mut new_process = || crate::setup::process(&mut rng);
         let procs = [new_process(), new_process(), new_process()];
+        let arbiter_fences = arbiter && rng.chance(250);
         let commit_gap = rng.range(15, 80);
         let jinx = if rng.chance(600) { rng.pick(&[10, 50, 200]) } else { 0 };
         let restart_after = rng.range(50, 1000);
@@ -206,6 +213,7 @@ impl World {
             queue: BinaryHeap::new(),
             settings,
             arbiter,
+            arbiter_fences,
             forced,
             wal,
             machines: [0, 1, 2].map(|_| Machine { up: true, kernel: true, ledger: LedgerDisk::Well }),
@@ -329,6 +337,7 @@ impl World {
             Ev::ProbeInstance { m, epoch } => self.probe_instance(m, epoch),
             Ev::ProbeDisk { m, epoch } => self.probe_disk(m, epoch),
             Ev::ProbePeer { m, epoch } => self.probe_peer(m, epoch),
+            Ev::Script { m, key } => self.script_ends(m, key),
             Ev::Knock { m, epoch } => self.knock(m, epoch),
             Ev::Fault(fault) => self.fault(fault),
             Ev::StartProcess { m, by } => self.start_process(m, by),
