@@ -20,6 +20,7 @@ pub struct Operator {
     restored: [bool; 2],
     beyond_help: bool,
     enabled_at: u64,
+    adopted_at: u64,
 }
 
 impl Operator {
@@ -113,7 +114,22 @@ impl World {
                 self.look_after(s);
             }
         }
+        self.adopt();
         self.beyond_help();
+    }
+
+    /// Where views were forced, neither server may be left that can serve: one of them is told to, with what it has.
+    fn adopt(&mut self) {
+        let serves = self.hosts.iter().any(|host| host.run == Run::Primary);
+        if !self.forced || serves || self.t < self.calm_since().max(self.op.adopted_at) + 40_000 {
+            return;
+        }
+        self.op.adopted_at = self.t;
+        let leads = |s: usize| self.view_of(s).is_some_and(|v| v.is_alone(Server::BOTH[s]));
+        let order = if leads(1) && !leads(0) { [1, 0] } else { [0, 1] };
+        if let Some(s) = order.into_iter().find(|s| self.runs(*s) && !self.is_missing(*s)) {
+            self.ask(s, Request::AdoptData);
+        }
     }
 
     fn view_of(&self, m: usize) -> Option<View> {
