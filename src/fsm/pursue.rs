@@ -2,7 +2,7 @@
 
 use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
-use super::event::{Aim, Job, Purpose, Say, UserCommand};
+use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing};
 use super::node::Node;
 use super::rules;
@@ -195,8 +195,13 @@ impl Node {
         if before == Some(facts.peer) {
             return;
         }
+        let was_lost = matches!(before, Some(Peer::Lost | Peer::Refused));
+        let mirrored = matches!(facts.standing, Standing::Primary | Standing::Standby);
+        // A server that was stopped on an operator's order is not expected to be heard.
+        let stopped = self.peer.heartbeat.as_ref().is_some_and(|told| told.instance == Health::Stopped);
         match facts.peer {
-            Peer::Alive => self.say(Say::PeerAlive),
+            Peer::Alive if mirrored => self.say(Say::PeerAlive),
+            Peer::Lost | Peer::Refused if was_lost || stopped && facts.standing == Standing::Alone => {}
             Peer::Lost | Peer::Refused => {
                 let decision = decide(facts);
                 let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
@@ -209,7 +214,7 @@ impl Node {
                     self.say(Say::HeartbeatBack);
                 }
             }
-            Peer::Quiet | Peer::Young | Peer::Never => {}
+            Peer::Alive | Peer::Quiet | Peer::Young | Peer::Never => {}
         }
     }
 
