@@ -13,6 +13,25 @@
 //!   report).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself.
+//!
+//! # Where this goes beyond the text of the protocol, and why
+//!
+//! - *An arbiter that was put back* (R8). A member tells the arbiter, with every heartbeat and proposal, what it has heard
+//!   from it. An arbiter that is told of a promise that its ledger does not know has been put back from a copy; it takes a
+//!   new id, under which no view leans on it, and so grants nothing until R9 has named it. It only ever grants less.
+//! - *Fencing* (section 4). A server fences the other one before it asks the arbiter only while the arbiter says that it
+//!   would consent: else a cut between the two servers alone would take down a primary that serves. The arbiter fences
+//!   only whom it does not hear: whoever it hears learns of the new view from it, and gives way by itself. A command's
+//!   success counts for one view, and until its target is heard again.
+//! - *Not eligible* (section 5, last row). A server that holds the right to run alone, or is the mirrored primary, is not
+//!   started from another data directory, not even as a standby: it would satisfy the synchronous wait of an old primary
+//!   whose commits the directory that the view names must hold. A mirrored primary whose directory was exchanged hands over.
+//! - *The exception of R7* holds only while the server is eligible, so that the loser of a split can be rebuilt.
+//! - *`start --adopt-data` without a ledger* begins at a random term above 2^40: above every term that a lost ledger can
+//!   have known, and not that of another lost one.
+//! - *A write that hangs*. A member whose ledger has not become durable for its detection time sends nothing: it could
+//!   neither consent nor act, and silence lets the others do what silence allows.
+//! - *The safe halves* need a view that names no arbiter, which might still grant the right.
 
 pub mod act;
 pub mod arbiter;
