@@ -139,7 +139,7 @@ impl Status {
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
-            advice: report.advice.clone(),
+            advice: advice(snapshot),
             progress,
             progress_detail,
             controller: ControllerStatus {
@@ -246,6 +246,15 @@ impl Status {
             _ => format!("\x1b[31m{word}\x1b[0m"),
         }
     }
+}
+
+/// The core's advice, and what its silence about the arbiter means for an operator who did not ask for that.
+fn advice(snapshot: &Snapshot) -> Vec<String> {
+    let lost = snapshot.arbiter.as_ref().filter(|_| snapshot.report.arbiter == Some(false));
+    let lost = lost.map(|arbiter| {
+        format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
+    });
+    snapshot.report.advice.iter().cloned().chain(lost).collect()
 }
 
 impl ViewStatus {
@@ -465,6 +474,14 @@ arbiter_id  host             status
 arb         arbiter.example  offline
 ";
         assert_eq!(Status::new(&failed()).text(true, Colour::Never), expected);
+    }
+
+    #[test]
+    fn a_lost_arbiter_is_told_to_who_did_not_ask() {
+        let mut s = failed();
+        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not heard")));
+        s.report.arbiter = Some(true);
+        assert!(!Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter")));
     }
 
     #[test]
