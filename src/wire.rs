@@ -1,13 +1,13 @@
 //! Messages between the members as bytes: total (junk is an error, never a panic), versioned and bounded.
 //!
 //! A body is JSON. What a newer minor version adds is ignored here, and what an older one does not know to say is filled
-//! in from [`heartbeat_defaults`], so that members one minor version apart work together (CONTRACT section 9). A message
-//! of an unknown kind is an error for that message alone. Only `daemon::links` calls this; encryption and framing are
-//! its work.
+//! in from [`Heartbeat::blank`], so that members one minor version apart work together (CONTRACT section 9); a ledger is
+//! whole or none, and nothing inside it is ever filled in. A message of an unknown kind is an error for that message
+//! alone. Only `daemon::links` and `daemon::arbiter` call this; encryption and framing are their work.
 
 use crate::error::{Error, Result};
-use crate::fsm::event::{Health, Heartbeat, Message, OnSilence, Role};
-use crate::fsm::types::{Failover, LedgerId, Lsn, Member, SystemId, Term, Timeline};
+use crate::fsm::event::{Heartbeat, Message};
+use crate::fsm::types::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 0;
+pub const MINOR: u16 = 1;
 
 /// The longest body, in bytes: a Noise message is at most 65535 bytes with its 16-byte tag.
 pub const MAX_BODY: usize = 65535 - 16;
@@ -66,43 +66,19 @@ pub fn encode(message: &Message) -> Result<Vec<u8>> {
 /// Whatever is not a message, or one of a kind that this version does not know.
 pub fn decode(body: &[u8]) -> Result<Message> {
     bounded(body)?;
+    // What a member of the same version says is whole.
+    if let Ok(message) = serde_json::from_slice(body) {
+        return Ok(message);
+    }
     let mut value: Value = serde_json::from_slice(body).map_err(malformed)?;
     if let Some(Value::Object(told)) = value.get_mut("Heartbeat")
-        && let Ok(Value::Object(defaults)) = serde_json::to_value(heartbeat_defaults())
+        && let Ok(Value::Object(defaults)) = serde_json::to_value(Heartbeat::blank())
     {
         for (field, default) in defaults {
             told.entry(field).or_insert(default);
         }
     }
     serde_json::from_value(value).map_err(malformed)
-}
-
-/// What a heartbeat means that does not say it. A ledger is whole or none: nothing inside it is ever filled in.
-fn heartbeat_defaults() -> Heartbeat {
-    Heartbeat {
-        seq: 0,
-        echo: 0,
-        start_id: 0,
-        system: SystemId(0),
-        ledger: None,
-        role: Role::None,
-        instance: Health::Unknown,
-        disk: String::new(),
-        streaming: false,
-        timeline: Timeline(0),
-        lsn: Lsn(0),
-        replayed: Lsn(0),
-        take_over: false,
-        shutdown_checkpoint: Lsn(0),
-        failover: Failover::default(),
-        on_silence: OnSilence::Message,
-        detection_ms: 0,
-        promoted: false,
-        arbiter: (LedgerId(0), Term(0)),
-        name: String::new(),
-        address: String::new(),
-        would_grant: false,
-    }
 }
 
 fn bounded(body: &[u8]) -> Result<()> {
@@ -119,7 +95,7 @@ fn malformed(cause: serde_json::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::event::{Reply, Request};
+    use crate::fsm::event::{Reply, Request, Role};
     use crate::fsm::types::*;
     use proptest::prelude::*;
 
@@ -147,7 +123,7 @@ mod tests {
             disk: text.clone(),
             name: text.clone(),
             arbiter: (LedgerId(term), Term(term)),
-            ..heartbeat_defaults()
+            ..Heartbeat::blank()
         };
         vec![
             Message::Heartbeat(Box::new(heartbeat)),
@@ -193,7 +169,7 @@ mod tests {
     fn an_older_and_a_newer_minor_version_are_understood() {
         let older = br#"{"Heartbeat":{"seq":5,"role":"Primary","ledger":null}}"#;
         let Message::Heartbeat(heartbeat) = decode(older).unwrap() else { panic!("no heartbeat") };
-        assert_eq!(*heartbeat, Heartbeat { seq: 5, role: Role::Primary, ..heartbeat_defaults() });
+        assert_eq!(*heartbeat, Heartbeat { seq: 5, role: Role::Primary, ..Heartbeat::blank() });
         let newer = br#"{"Heartbeat":{"seq":5,"role":"Primary","ledger":null,"colour":{"of":["the","sky"]}}}"#;
         assert_eq!(decode(newer).unwrap(), Message::Heartbeat(heartbeat));
     }

@@ -4,6 +4,7 @@
 //! is a request to the controller of this host, which may refuse it. Must start fast: a command that only talks to the
 //! controller reads `network.conf` and `ID.conf` and opens one socket. Called by `bin/mc_ctl.rs`.
 
+pub mod arb;
 mod args;
 mod call;
 mod history;

@@ -3,6 +3,7 @@
 //! Called once by each program at its start. Reads files and asks this machine about its addresses; changes nothing,
 //! logs nothing (what is to be told is returned as [`Remark`]s), and never connects to an instance or a member.
 
+pub mod arbiter;
 mod assignments;
 mod instance;
 pub mod key;

@@ -78,7 +78,8 @@ use Kind::{
 use Preset::{Elsewhere, Is, Like, Required};
 
 const ON_OFF: Kind = Word(&["on", "off"]);
-const FACILITIES: &[&str] = &["LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"];
+pub(super) const FACILITIES: &[&str] =
+    &["LOCAL0", "LOCAL1", "LOCAL2", "LOCAL3", "LOCAL4", "LOCAL5", "LOCAL6", "LOCAL7"];
 const SILENCE: &[&str] = &["arbitration", "command", "message", "fallback", "switch", "disconnect"];
 
 const fn row(name: &'static str, kind: Kind, preset: Preset) -> Row {

@@ -13,6 +13,7 @@ use crate::fsm::types::Time;
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -133,6 +134,18 @@ pub enum CallError {
 /// # Errors
 /// See [`CallError`].
 pub fn call(run_dir: &Path, call: &Call, limit: Duration) -> std::result::Result<Answer, CallError> {
+    exchange(run_dir, call, limit)
+}
+
+/// One line of JSON there, and one back: the arbiter's control socket is of the same kind.
+///
+/// # Errors
+/// See [`CallError`].
+pub(super) fn exchange<A: DeserializeOwned>(
+    run_dir: &Path,
+    call: &impl Serialize,
+    limit: Duration,
+) -> std::result::Result<A, CallError> {
     let deadline = Instant::now() + limit;
     let mut stream = connect(run_dir)?;
     let path = run_dir.join(SOCKET);
@@ -325,6 +338,11 @@ impl Control {
         let listener = UnixListener::bind(&short).map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         Ok(Control { listener, path })
+    }
+
+    /// The socket and its path, for who serves it.
+    pub(super) fn into_parts(self) -> (UnixListener, PathBuf) {
+        (self.listener, self.path)
     }
 
     /// Serves clients on a thread of its own, as long as the process lives. Returns the path, to be removed at the end.

@@ -101,11 +101,11 @@ impl Launch {
         Some(Launch { dir: dir.into(), id, start_id, by, found })
     }
 
-    /// This program, as `as_what`. By its path where that still names it, so that `ps` shows it.
-    pub fn command(&self, as_what: &str) -> Command {
+    /// This program, called `name`, as `as_what`. By its path where that still names it, so that `ps` shows it.
+    pub fn command(&self, name: &str, as_what: &str) -> Command {
         let program = std::env::current_exe().ok().filter(|path| path.exists());
         let mut command = Command::new(program.unwrap_or_else(|| "/proc/self/exe".into()));
-        command.arg0("mc_ctl").arg(as_what).args(self.arguments());
+        command.arg0(name).arg(as_what).args(self.arguments());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         command
     }

@@ -213,7 +213,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>> {
+pub(super) fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>> {
     let addresses = (host, port).to_socket_addrs().map_err(|cause| {
         Error::new(format!("could not resolve host \"{host}\": {cause}"))
             .hint("check network.conf and the name service")

@@ -2,6 +2,7 @@
 //!
 //! Threads talk to the decision thread through its [`Inbox`] alone and never to each other. The decision thread is
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
+pub mod arbiter;
 mod boot;
 mod calls;
 pub mod control;
@@ -12,7 +13,7 @@ pub mod jobs;
 mod launch;
 pub mod links;
 pub mod names;
-mod noise;
+pub mod noise;
 pub mod peer_probe;
 mod pidfile;
 pub mod runner;

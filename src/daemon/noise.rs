@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
 
 /// Length of either handshake message: an ephemeral key and the tag of an empty payload.
-const HANDSHAKE_LENGTH: usize = 32 + 16;
+pub const HANDSHAKE_LENGTH: usize = 32 + 16;
 
 /// The longest encrypted [`Hello`].
-const HELLO_LENGTH: usize = 1024;
+pub const HELLO_LENGTH: usize = 1024;
 
 /// Length of an authentication tag.
 const TAG: usize = 16;
@@ -131,6 +131,50 @@ impl Reader {
     fn read(&mut self, longest: usize, deadline: Option<Instant>) -> Result<Vec<u8>> {
         let frame = read_frame(&mut self.stream, longest, deadline)?;
         open(&mut self.state, &frame)
+    }
+}
+
+/// The arbiter's end of a connection, once the dialler has shown that it holds the key. Touches no socket.
+pub struct Transport {
+    state: TransportState,
+}
+
+impl Transport {
+    /// Takes a dialler's first message. Returns the frame to answer it with; `None` where it was not made with this key.
+    pub fn answer(key: &[u8; 32], first: &[u8]) -> Option<(Transport, Vec<u8>)> {
+        let mut handshake = state(key, false).ok()?;
+        let mut message = [0; HANDSHAKE_LENGTH];
+        handshake.read_message(first, &mut message).ok()?;
+        let length = handshake.write_message(&[], &mut message).ok()?;
+        let mut frame = Vec::with_capacity(2 + length);
+        frame.extend_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
+        frame.extend_from_slice(&message[..length]);
+        Some((Transport { state: handshake.into_transport_mode().ok()? }, frame))
+    }
+
+    /// Encrypts a message and appends its frame.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub fn seal(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        let begin = out.len();
+        let length = u16::try_from(body.len() + TAG)
+            .map_err(|_| Error::new(format!("message of {} bytes is too long", body.len())))?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.resize(begin + 2 + usize::from(length), 0);
+        if let Err(cause) = self.state.write_message(body, &mut out[begin + 2..]) {
+            out.truncate(begin);
+            return Err(noise(cause));
+        }
+        Ok(())
+    }
+
+    /// Decrypts a frame.
+    ///
+    /// # Errors
+    /// It was forged: the connection is of no more use.
+    pub fn open(&mut self, frame: &[u8]) -> Result<Vec<u8>> {
+        open(&mut self.state, frame)
     }
 }
 

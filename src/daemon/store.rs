@@ -68,6 +68,15 @@ impl Lock {
     /// # Errors
     /// Another controller holds it, or the directory cannot be used.
     pub fn take(run_dir: &Path, name: &str) -> Result<Lock> {
+        Lock::try_take(run_dir, name)?
+            .ok_or_else(|| Error::new("the controller is running already").hint("\"mc_ctl status\" shows its state"))
+    }
+
+    /// As [`Lock::take`]; `None` where another process holds it.
+    ///
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn try_take(run_dir: &Path, name: &str) -> Result<Option<Lock>> {
         match std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(run_dir) {
             Err(cause) if cause.kind() != ErrorKind::AlreadyExists => {
                 return Err(Error::io("create directory", run_dir, cause));
@@ -79,10 +88,8 @@ impl Lock {
         let file = private().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|cause| Error::io("open file", &path, cause))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Lock { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                Err(Error::new("the controller is running already").hint("\"mc_ctl status\" shows its state"))
-            }
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
             Err(cause) => Err(Error::io("lock file", &path, cause)),
         }
     }
@@ -93,26 +100,34 @@ impl Lock {
 /// # Errors
 /// A ledger that cannot be read, is not whole, or is not the file that it says it is. It is never taken for none.
 pub fn load(run_dir: &Path) -> Result<Loaded> {
+    load_with(run_dir, REMEDY)
+}
+
+/// As [`load`], with another hint in errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
     let path = run_dir.join(LEDGER);
     let file = match File::open(&path) {
         Ok(file) => file,
         Err(cause) if cause.kind() == ErrorKind::NotFound => {
             return Ok(Loaded { durable: None, no_birth_time: false });
         }
-        Err(cause) => return Err(Error::io("open ledger", &path, cause).hint(REMEDY)),
+        Err(cause) => return Err(Error::io("open ledger", &path, cause).hint(remedy)),
     };
     let mut bytes = Vec::new();
     let read = (&file).take(MAX_LEDGER).read_to_end(&mut bytes);
-    read.map_err(|cause| Error::io("read ledger", &path, cause).hint(REMEDY))?;
+    read.map_err(|cause| Error::io("read ledger", &path, cause).hint(remedy))?;
     let stored: Stored = serde_json::from_slice(&bytes)
-        .map_err(|cause| Error::new(format!("ledger \"{}\" is not whole: {cause}", path.display())).hint(REMEDY))?;
+        .map_err(|cause| Error::new(format!("ledger \"{}\" is not whole: {cause}", path.display())).hint(remedy))?;
     if stored.format != FORMAT {
         return Err(Error::new(format!("ledger \"{}\" has format {}, not {FORMAT}", path.display(), stored.format))
             .hint("use the version of this program that wrote it"));
     }
     if stored.checksum != checksum(&stored)? {
         return Err(
-            Error::new(format!("ledger \"{}\" is not whole: its checksum differs", path.display())).hint(REMEDY)
+            Error::new(format!("ledger \"{}\" is not whole: its checksum differs", path.display())).hint(remedy)
         );
     }
     let (inode, born) = identity(&file, &path)?;
@@ -121,10 +136,10 @@ pub fn load(run_dir: &Path) -> Result<Loaded> {
             "ledger \"{}\" is not the file that was written here: it was copied, or restored from a backup",
             path.display()
         ))
-        .hint(REMEDY));
+        .hint(remedy));
     }
     // Whoever wrote it may have been killed before it was durable, and what is read here is acted on.
-    file.sync_all().map_err(|cause| Error::io("sync ledger", &path, cause).hint(REMEDY))?;
+    file.sync_all().map_err(|cause| Error::io("sync ledger", &path, cause).hint(remedy))?;
     sync_directory(run_dir)?;
     Ok(Loaded { durable: Some(stored.durable), no_birth_time: born.is_none() })
 }
@@ -180,7 +195,8 @@ pub fn save(run_dir: &Path, durable: &Durable) -> Result<()> {
     sync_directory(run_dir)
 }
 
-fn sync_directory(directory: &Path) -> Result<()> {
+/// Makes what was created, renamed or removed in a directory durable.
+pub(super) fn sync_directory(directory: &Path) -> Result<()> {
     let opened = File::open(directory).and_then(|directory| directory.sync_all());
     opened.map_err(|cause| Error::io("sync directory", directory, cause))
 }
@@ -242,7 +258,7 @@ fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, 
             if outcome.is_ok() {
                 let to = write.durable.ledger.view;
                 if !write.reason.is_empty()
-                    && let Err(error) = append_history(run_dir, *view, &write)
+                    && let Err(error) = append_history(run_dir, *view, to, &write.reason)
                 {
                     messages::tell(&Tell::Warning(error));
                 }
@@ -271,8 +287,12 @@ pub fn wall_ms() -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn append_history(run_dir: &Path, from: Option<View>, write: &Order) -> Result<()> {
-    let change = Change { time_ms: wall_ms(), from, to: write.durable.ledger.view, reason: write.reason.clone() };
+/// Notes a change of view.
+///
+/// # Errors
+/// The file cannot be appended to.
+pub(super) fn append_history(run_dir: &Path, from: Option<View>, to: View, reason: &str) -> Result<()> {
+    let change = Change { time_ms: wall_ms(), from, to, reason: reason.to_owned() };
     let path = run_dir.join(HISTORY);
     let mut line = serde_json::to_vec(&change).map_err(|cause| Error::io("encode", &path, cause))?;
     line.push(b'\n');

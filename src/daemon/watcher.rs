@@ -51,12 +51,67 @@ const LOAD_LIMIT: Duration = Duration::from_secs(10);
 
 // ------------------------------------------------------------------------------------------------------------- process
 
+/// A program that is watched: the controller, or the arbiter.
+pub(super) struct Program {
+    /// As `ps` shows it.
+    pub name: &'static str,
+    /// What its watcher needs to know.
+    pub watched: fn(&Launch) -> Result<Watched>,
+    /// Its life: what it does between its start and its end.
+    pub control: fn(&Launch, Alive) -> Result<u8>,
+    /// It ended unexpectedly, in this way.
+    pub died: fn(&str, String) -> Tell,
+    /// It stood still for so many ms.
+    pub hung: fn(&str, u64) -> Tell,
+}
+
+/// What a watcher needs to know of what it watches.
+pub(super) struct Watched {
+    /// What it is called in messages.
+    pub id: String,
+    /// Its run-time directory.
+    pub run_dir: std::path::PathBuf,
+    /// Where its messages go.
+    pub output: Sink,
+    /// 0: the decision thread is not watched.
+    pub alive_timeout_ms: u64,
+}
+
+/// `mc_ctl`.
+static CONTROLLER: Program = Program {
+    name: "mc_ctl",
+    watched: |launch| {
+        let config = Config::load_for_client(&launch.dir, Some(&launch.id))?;
+        let output = Sink {
+            facility: Facility::local(config.server.syslog_facility),
+            ident: config.server.syslog_ident.clone(),
+            file: Some(config.run_dir().join("log")),
+            stderr: false,
+        };
+        let alive_timeout_ms = config.server.agent_alive_timeout_ms.unwrap_or(0);
+        Ok(Watched { id: config.id.clone(), run_dir: config.run_dir(), output, alive_timeout_ms })
+    },
+    control: |launch, mut alive| {
+        let config = load(launch)?;
+        if let Alive::Watched(pulse) = &mut alive {
+            pulse.launch.found = Found::of(&config);
+        }
+        super::decision::run(config, launch.by, launch.start_id, alive)
+    },
+    died: |server, how| Tell::ControllerDied { server: server.to_owned(), how },
+    hung: |server, ms| Tell::ControllerHung { server: server.to_owned(), ms },
+};
+
 /// Takes over where this process was started as a watcher or controller by [`start_detached`]: returns its exit code
 /// when it ends, `None` in every other process. `main` of `mc_ctl` calls it before it parses the command line.
 pub fn dispatch() -> Option<u8> {
+    dispatch_as(&CONTROLLER)
+}
+
+pub(super) fn dispatch_as(program: &'static Program) -> Option<u8> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
     let (what, rest) = arguments.split_first()?;
-    let entry: fn(Launch, &mut File) -> Result<u8> = match what.to_str()? {
+    let entry: fn(&'static Program, Launch, &mut File) -> Result<u8> = match what.to_str()? {
         WATCHER_ARGUMENT => watch,
         CONTROLLER_ARGUMENT => control,
         _ => return None,
@@ -66,7 +121,7 @@ pub fn dispatch() -> Option<u8> {
         Ok(output) => output,
         Err(_) => return Some(1),
     };
-    Some(entry(launch, &mut output).unwrap_or_else(|error| {
+    Some(entry(program, launch, &mut output).unwrap_or_else(|error| {
         FirstLine::of(&error).write(&mut output);
         1
     }))
@@ -102,8 +157,12 @@ pub fn random() -> Result<u64> {
 pub fn start_detached(config: &Config, by: StartedBy, limit: Duration) -> Result<()> {
     let launch =
         Launch { dir: config.dir.clone(), id: config.id.clone(), start_id: random()?, by, found: Found::default() };
+    start_detached_as(&CONTROLLER, &launch, limit)
+}
+
+pub(super) fn start_detached_as(program: &Program, launch: &Launch, limit: Duration) -> Result<()> {
     let mut child = launch
-        .command(WATCHER_ARGUMENT)
+        .command(program.name, WATCHER_ARGUMENT)
         .current_dir("/")
         .spawn()
         .map_err(|cause| Error::new(format!("could not start the watcher: {cause}")))?;
@@ -117,7 +176,7 @@ pub fn start_detached(config: &Config, by: StartedBy, limit: Duration) -> Result
             Heard::Bytes => (),
             Heard::Nothing if left.is_zero() => {
                 return Err(Error::new("the controller did not start in time")
-                    .hint("it goes on starting; see the system log and \"mc_ctl status\""));
+                    .hint(format!("it goes on starting; see the system log and \"{} status\"", program.name)));
             }
             Heard::Nothing => (),
             Heard::End => {
@@ -143,14 +202,12 @@ pub fn kill(run_dir: &Path) -> Result<bool> {
 
 // --------------------------------------------------------------------------------------------------------- controller
 
-/// The controller's life: [`super::decision`], telling the watcher when it is ready and that it is alive.
-fn control(launch: Launch, output: &mut File) -> Result<u8> {
-    let config = load(&launch)?;
+/// The controller's life: [`Program::control`], telling the watcher when it is ready and that it is alive.
+fn control(program: &'static Program, launch: Launch, output: &mut File) -> Result<u8> {
     let output =
         output.try_clone().map_err(|cause| Error::new(format!("could not keep the watcher's pipe: {cause}")))?;
-    let (by, start_id) = (launch.by, launch.start_id);
-    let launch = Launch { by: StartedBy::Watcher, found: Found::of(&config), ..launch };
-    super::decision::run(config, by, start_id, Alive::Watched(Pulse::new(output, launch)))
+    let next = Launch { by: StartedBy::Watcher, ..launch.clone() };
+    (program.control)(&launch, Alive::Watched(Pulse::new(output, program, next)))
 }
 
 /// After a crash the instance's directories may lie on a disk that has failed: the controller is then needed the more.
@@ -182,16 +239,17 @@ pub enum Alive {
 pub struct Pulse {
     pipe: File,
     last: u64,
+    program: &'static Program,
     /// How the next controller is to be started.
     launch: Launch,
 }
 
 impl Pulse {
-    fn new(pipe: File, launch: Launch) -> Pulse {
+    fn new(pipe: File, program: &'static Program, launch: Launch) -> Pulse {
         // A watcher that is stopped must not stop the controller.
         let _ = rustix::fs::fcntl_getfl(&pipe)
             .and_then(|flags| rustix::fs::fcntl_setfl(&pipe, flags | rustix::fs::OFlags::NONBLOCK));
-        Pulse { pipe, last: 0, launch }
+        Pulse { pipe, last: 0, program, launch }
     }
 
     /// Takes the place of a watcher that was killed. Comes back only where that is not possible; the controller then
@@ -199,7 +257,8 @@ impl Pulse {
     fn replace_watcher(&self) {
         messages::tell(&Tell::Warning(Error::new("the watcher has ended; the controller starts anew, with a new one")));
         messages::flush(FLUSH_LIMIT);
-        let cause = self.launch.command(WATCHER_ARGUMENT).stdout(Stdio::null()).current_dir("/").exec();
+        let cause =
+            self.launch.command(self.program.name, WATCHER_ARGUMENT).stdout(Stdio::null()).current_dir("/").exec();
         messages::tell(&Tell::Error(Error::new(format!("could not start a watcher: {cause}"))));
     }
 }
@@ -281,23 +340,26 @@ enum End {
     Died(String),
 }
 
-fn watch(launch: Launch, output: &mut File) -> Result<u8> {
+fn watch(program: &'static Program, launch: Launch, output: &mut File) -> Result<u8> {
     let _ = rustix::process::setsid();
-    let config = Config::load_for_client(&launch.dir, Some(&launch.id))?;
-    let run_dir = config.run_dir();
-    let _lock = Lock::take(&run_dir, WATCHER_LOCK)?;
+    let watched = (program.watched)(&launch)?;
+    let run_dir = watched.run_dir;
+    let running = || {
+        Error::new(format!(
+            "{} is running already",
+            if program.name == "mc_arb" { "the arbiter" } else { "the controller" }
+        ))
+        .hint(format!("\"{} status\" shows its state", program.name))
+    };
+    let _lock = Lock::try_take(&run_dir, WATCHER_LOCK)?.ok_or_else(running)?;
     // A controller whose watcher was killed runs on: two would fight for everything. Its own lock tells.
-    drop(Lock::take(&run_dir, CONTROLLER_LOCK)?);
+    drop(Lock::try_take(&run_dir, CONTROLLER_LOCK)?.ok_or_else(running)?);
     let pid_file = pidfile::write(&run_dir, pidfile::WATCHER)?;
-    messages::init(Sink {
-        facility: Facility::local(config.server.syslog_facility),
-        ident: config.server.syslog_ident.clone(),
-        file: Some(run_dir.join("log")),
-        stderr: false,
-    });
+    messages::init(watched.output);
     let watcher = Watcher {
-        id: config.id.clone(),
-        alive_timeout_ms: config.server.agent_alive_timeout_ms.unwrap_or(0),
+        program,
+        id: watched.id,
+        alive_timeout_ms: watched.alive_timeout_ms,
         child: Arc::default(),
         ending: Arc::default(),
     };
@@ -308,6 +370,7 @@ fn watch(launch: Launch, output: &mut File) -> Result<u8> {
 }
 
 struct Watcher {
+    program: &'static Program,
     id: String,
     /// 0: the controller's decision thread is not watched.
     alive_timeout_ms: u64,
@@ -358,8 +421,8 @@ impl Watcher {
                 End::NotStarted(error) if first => return Err(error),
                 _ if self.ending.load(Ordering::SeqCst) => return Ok(0),
                 End::NotStarted(error) => messages::tell(&Tell::Error(error)),
-                End::Hung(ms) => messages::tell(&Tell::ControllerHung { server: self.id.clone(), ms }),
-                End::Died(how) => messages::tell(&Tell::ControllerDied { server: self.id.clone(), how }),
+                End::Hung(ms) => messages::tell(&(self.program.hung)(&self.id, ms)),
+                End::Died(how) => messages::tell(&(self.program.died)(&self.id, how)),
             }
             if now().0.saturating_sub(started) >= LIVED_MS {
                 pause_ms = SHORTEST_PAUSE_MS;
@@ -378,7 +441,7 @@ impl Watcher {
     }
 
     fn run_once(&self, launch: &Launch, mut started: impl FnMut(&FirstLine)) -> End {
-        let mut child = match launch.command(CONTROLLER_ARGUMENT).spawn() {
+        let mut child = match launch.command(self.program.name, CONTROLLER_ARGUMENT).spawn() {
             Ok(child) => child,
             Err(cause) => return End::NotStarted(Error::new(format!("could not start the controller: {cause}"))),
         };

@@ -2,14 +2,9 @@
 //! prefers the incumbent (PROTOCOL R8).
 
 use super::calls::{Calls, Clearance};
-use super::event::{
-    Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Role, Say, TICK_MS, UserCommand,
-};
+use super::event::{Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand};
 use super::rules;
-use super::types::{
-    DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Mode, Notes, Server, SystemId, Term, Time,
-    Timeline, View,
-};
+use super::types::{DataIdentity, Durable, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time, View};
 use std::collections::VecDeque;
 
 /// How often a server's host must have refused before that counts as a cause.
@@ -358,23 +353,9 @@ impl Arbiter {
             start_id: self.settings.seed,
             system: self.ledger.map_or(SystemId(0), |ledger| ledger.system),
             ledger: self.confirmed.map(|durable| durable.ledger),
-            role: Role::None,
-            instance: Health::Unknown,
-            disk: String::new(),
-            streaming: false,
-            timeline: Timeline(0),
-            lsn: Lsn(0),
-            replayed: Lsn(0),
-            take_over: false,
-            shutdown_checkpoint: Lsn(0),
-            failover: Failover::default(),
             on_silence: OnSilence::Arbitration,
-            detection_ms: 0,
-            promoted: false,
-            arbiter: (LedgerId(0), Term(0)),
-            name: String::new(),
-            address: String::new(),
             would_grant: self.would_grant(to),
+            ..Heartbeat::blank()
         };
         self.out.push(Action::Send(Member::Server(to), Message::Heartbeat(Box::new(heartbeat))));
     }

@@ -293,6 +293,36 @@ pub struct Heartbeat {
     pub would_grant: bool,
 }
 
+impl Heartbeat {
+    /// One that says nothing: what is meant where an older version does not say it.
+    pub fn blank() -> Heartbeat {
+        Heartbeat {
+            seq: 0,
+            echo: 0,
+            start_id: 0,
+            system: SystemId(0),
+            ledger: None,
+            role: Role::None,
+            instance: Health::Unknown,
+            disk: String::new(),
+            streaming: false,
+            timeline: Timeline(0),
+            lsn: Lsn(0),
+            replayed: Lsn(0),
+            take_over: false,
+            shutdown_checkpoint: Lsn(0),
+            failover: Failover::default(),
+            on_silence: OnSilence::Message,
+            detection_ms: 0,
+            promoted: false,
+            arbiter: (LedgerId(0), Term(0)),
+            name: String::new(),
+            address: String::new(),
+            would_grant: false,
+        }
+    }
+}
+
 /// What members say to each other.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {

@@ -271,6 +271,27 @@ pub static CATALOGUE: &[Entry] = &[
         "Nothing is switched: PostgreSQL goes on as long as it can, and the standby's disk most likely fills as well.",
         "Make room before PostgreSQL stops for want of it; never by deleting files in pg_wal."),
     e(1122, Log, "the filesystem of \"{path}\" ({place}) has room again", "Space was freed.", "Monitoring goes on.", NOTHING),
+
+    // ---------------------------------------------------------------------------------------- the arbiter's process
+    e(1130, Log, "arbiter {version} is started; clusters: {clusters}", "mc_arb start, or its watcher.", "It listens. For one detection time of each pair it grants nothing.", NOTHING),
+    e(1131, Log, "arbiter ends", "mc_arb stop, or a signal.", "A pair that is well goes on; none can switch or disconnect on silence.", "Start it again soon."),
+    e(1132, Error, "the arbiter ended unexpectedly ({how}); it is started again",
+        "It crashed or was killed.", "The watcher starts it again. Pairs that are well are not disturbed.",
+        "If it was not killed by hand, report it with the messages before this one."),
+    e(1133, Error, "the arbiter stood still for {ms} ms; it is ended and started again",
+        "Its loop did nothing for 10 s.", "The watcher starts it again. Pairs that are well are not disturbed.",
+        "Look at the load of the host. If the host was well, report it with the messages before this one."),
+    e(1134, Log, "{cluster}system identifier {system} is served from now on",
+        "A server has told its view for the first time.", "It is noted in a ledger. It can be asked once the pair is mirrored with it.", NOTHING),
+    e(1135, Error, "{cluster}not served: {why}",
+        "Its ledger cannot be read, is not whole, was copied or put back, or belongs to another cluster.",
+        "This cluster's servers find no arbiter; other clusters are served.",
+        "If the file was moved, stop mc_arb and put the file itself back. Else run mc_arb forget with the system identifier that is named: the servers then take this arbiter as a new one."),
+    e(1136, Error, "{cluster}a server has system identifier {theirs}, and the ledger is of {ours}",
+        "The pair was made anew, or network.conf names the wrong host.",
+        "The arbiter does nothing for that server.",
+        "If the old data is gone: mc_arb forget with the ledger's system identifier."),
+    e(1137, Log, "system identifier {system} is forgotten", "mc_arb forget.", "Its ledger is removed. A server that tells it again makes a new one.", NOTHING),
 ];
 
 #[cfg(test)]

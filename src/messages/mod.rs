@@ -139,6 +139,12 @@ pub fn log(say: &Say, names: &Names) {
     sink::write(&of_say(say, names));
 }
 
+/// As [`log`], for one of several clusters: the text begins with its title.
+pub fn log_for(title: &str, say: &Say, names: &Names) {
+    let message = of_say(say, names);
+    sink::write(&Message { text: format!("{title}{}", message.text), ..message });
+}
+
 /// Writes what the daemon tells. Never blocks, never fails.
 pub fn tell(tell: &Tell) {
     sink::write(&of_tell(tell));

@@ -161,6 +161,53 @@ pub enum Tell {
         /// As in the status.
         place: String,
     },
+    /// The arbiter is up.
+    ArbiterStarted {
+        /// The program's version.
+        version: String,
+        /// How many clusters it serves.
+        clusters: usize,
+    },
+    /// The arbiter ends as asked.
+    ArbiterStopped,
+    /// The watcher found the arbiter ended, and starts it again.
+    ArbiterDied {
+        /// Its exit status or signal.
+        how: String,
+    },
+    /// The watcher ended an arbiter whose loop stood still, and starts it again.
+    ArbiterHung {
+        /// How long it was silent, ms.
+        ms: u64,
+    },
+    /// A cluster has told the arbiter its first view.
+    ClusterLearned {
+        /// `cluster "x": `, or nothing where there is only one.
+        cluster: String,
+        /// Its system identifier.
+        system: u64,
+    },
+    /// The arbiter does not serve a cluster, and why.
+    ClusterNotServed {
+        /// As above.
+        cluster: String,
+        /// Why.
+        why: Error,
+    },
+    /// A server tells another system identifier than the cluster's ledger has.
+    ClusterChanged {
+        /// As above.
+        cluster: String,
+        /// The ledger's.
+        ours: u64,
+        /// The server's.
+        theirs: u64,
+    },
+    /// What the arbiter knew of a cluster was removed (`mc_arb forget`).
+    ClusterForgotten {
+        /// Its system identifier.
+        system: u64,
+    },
 }
 
 fn position((timeline, lsn): (Timeline, Lsn)) -> String {
@@ -271,6 +318,14 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
         Tell::Full { path, place, why } => m(1121, &[path, place, why]),
         Tell::NotFull { path, place } => m(1122, &[path, place]),
+        Tell::ArbiterStarted { version, clusters } => m(1130, &[version, &clusters.to_string()]),
+        Tell::ArbiterStopped => m(1131, &[]),
+        Tell::ArbiterDied { how } => m(1132, &[how]),
+        Tell::ArbiterHung { ms } => m(1133, &[&ms.to_string()]),
+        Tell::ClusterLearned { cluster, system } => m(1134, &[cluster, &system.to_string()]),
+        Tell::ClusterNotServed { cluster, why } => m(1135, &[cluster, &one_line(why)]),
+        Tell::ClusterChanged { cluster, ours, theirs } => m(1136, &[cluster, &theirs.to_string(), &ours.to_string()]),
+        Tell::ClusterForgotten { system } => m(1137, &[&system.to_string()]),
     }
 }
 
@@ -377,6 +432,14 @@ mod tests {
             Tell::MessagesLost(1),
             Tell::Full { path: s(), place: s(), why: s() },
             Tell::NotFull { path: s(), place: s() },
+            Tell::ArbiterStarted { version: s(), clusters: 2 },
+            Tell::ArbiterStopped,
+            Tell::ArbiterDied { how: s() },
+            Tell::ArbiterHung { ms: 1 },
+            Tell::ClusterLearned { cluster: s(), system: 1 },
+            Tell::ClusterNotServed { cluster: s(), why: error() },
+            Tell::ClusterChanged { cluster: s(), ours: 1, theirs: 2 },
+            Tell::ClusterForgotten { system: 1 },
         ];
         let messages: Vec<_> = said.iter().map(|x| of_say(x, &NAMES())).chain(told.iter().map(of_tell)).collect();
         for message in &messages {

@@ -1,0 +1,91 @@
+//! What can be typed after `mc_arb`.
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Runs the arbiter of pairs that Mirroring Controller keeps: the third member, which holds no data.
+#[derive(Parser, Debug)]
+#[command(name = "mc_arb", version, about, disable_help_subcommand = true)]
+#[command(
+    after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the arbiter is not running,\n4 refused by the present state, 5 timed out. See mc_arb(8)."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// The whole command line, for tests that compare it with the manual.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[derive(Subcommand, Debug)]
+pub(super) enum Verb {
+    /// Start the arbiter
+    Start(Start),
+    /// Stop the arbiter
+    Stop(Stop),
+    /// Show the servers, and whether they are heard
+    Status(Status),
+    /// Remove what the arbiter remembers of a cluster that is gone
+    Forget(Forget),
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Common {
+    /// The arbiter's directory [default: $ARBCONTROLDIR]
+    #[arg(short = 'M', value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Start {
+    #[command(flatten)]
+    pub common: Common,
+    /// Wait until it serves (the default)
+    #[arg(short = 'w', conflicts_with = "no_wait")]
+    pub wait: bool,
+    /// Do not wait
+    #[arg(short = 'W')]
+    pub no_wait: bool,
+    /// Stay attached to the terminal or service manager, without a watcher
+    #[arg(long)]
+    pub foreground: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Stop {
+    #[command(flatten)]
+    pub common: Common,
+    /// End it at once
+    #[arg(short = 'e')]
+    pub emergency: bool,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Status {
+    #[command(flatten)]
+    pub common: Common,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Forget {
+    /// PostgreSQL's system identifier of the cluster, as the status shows it
+    #[arg(value_name = "SYSTEM_IDENTIFIER")]
+    pub system: u64,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// `--format`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum Format {
+    /// A table
+    Text,
+    /// All that is known
+    Json,
+}

@@ -1,0 +1,195 @@
+//! The command line of `mc_arb`: what was typed, and the exit code it ends with (CONTRACT sections 2 and 3).
+//!
+//! As with `mc_ctl`: results go to standard output, the rest to standard error, and nothing is decided here. Called by
+//! `bin/mc_arb.rs`.
+
+mod args;
+mod show;
+
+pub use args::{Cli, command};
+
+use super::{Ended, Exit, Failure, print, say};
+use crate::config::arbiter::{ArbiterConfig, directories};
+use crate::config::{Level, Remark};
+use crate::daemon::arbiter::control::{Answer, Call, Snapshot, call};
+use crate::daemon::arbiter::{self, forget};
+use crate::daemon::control::CallError;
+use crate::daemon::watcher::{self, Alive};
+use args::{Common, Forget, Start, Status, Stop, Verb};
+use clap::Parser;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// How long the arbiter may take to tell what it knows, or to do what it is told.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// How long it may take to start, and to end.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long after it has said that it ends it may take to be gone.
+const GONE: Duration = Duration::from_secs(10);
+
+/// `mc_arb`, whole: reads the command line, does it, and returns the exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => {
+            // --help and --version end here too, with 0.
+            let _ = told.print();
+            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(Exit::Usage as u8));
+        }
+    };
+    match run(&cli.verb) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            say(&format!("mc_arb: {}\n", failure.error));
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}
+
+fn run(verb: &Verb) -> Ended {
+    if rustix::process::geteuid().is_root() {
+        return Err(Failure::new(Exit::Usage, "cannot be run as root")
+            .hint("Run it as the user who owns the arbiter's directory: su - USER -c 'mc_arb ...'"));
+    }
+    match verb {
+        Verb::Start(args) => start(args),
+        Verb::Stop(args) => stop(args),
+        Verb::Status(args) => status(args),
+        Verb::Forget(args) => forget_cluster(args),
+    }
+}
+
+impl Common {
+    fn directory(&self) -> Result<PathBuf, Failure> {
+        let given = self.directory.clone().or_else(|| std::env::var_os("ARBCONTROLDIR").map(PathBuf::from));
+        given.filter(|directory| !directory.as_os_str().is_empty()).ok_or_else(|| {
+            Failure::new(Exit::Usage, "no directory specified and environment variable ARBCONTROLDIR unset")
+                .hint("Give it with -M DIR.")
+        })
+    }
+
+    /// The directory of run-time files.
+    fn run_dir(&self) -> Result<PathBuf, Failure> {
+        Ok(directories(&self.directory()?).map_err(Failure::usage)?.1)
+    }
+}
+
+fn start(args: &Start) -> Ended {
+    let config = ArbiterConfig::load(&args.common.directory()?).map_err(Failure::usage)?;
+    if snapshot(&config.run_dir()).is_ok() {
+        return Err(
+            Failure::new(Exit::Refused, "the arbiter is already running").hint("\"mc_arb status\" shows its state.")
+        );
+    }
+    config.remarks.iter().for_each(say_remark);
+    if args.foreground {
+        let log = env_logger::Env::default().default_filter_or("off");
+        let _ = env_logger::Builder::from_env(log).try_init();
+        return arbiter::run(config, Alive::Foreground).map_err(Failure::failed);
+    }
+    // Without -w too what keeps it from starting is told: it either serves within a moment, or not at all.
+    arbiter::start_detached(&config, START_LIMIT).map_err(Failure::failed)?;
+    let count = config.clusters.len();
+    print(&format!("the arbiter is started, for {count} cluster{}\n", if count == 1 { "" } else { "s" }));
+    Ok(0)
+}
+
+fn stop(args: &Stop) -> Ended {
+    let run_dir = args.common.run_dir()?;
+    if args.emergency {
+        return match watcher::kill(&run_dir).map_err(Failure::failed)? {
+            true => {
+                print("the arbiter is ended\n");
+                Ok(0)
+            }
+            false => Err(not_running()),
+        };
+    }
+    match ask(&run_dir, &Call::Stop)? {
+        Answer::Done => (),
+        other => return Err(unexpected(other)),
+    }
+    let begin = Instant::now();
+    while arbiter::is_running(&run_dir) {
+        if begin.elapsed() > GONE {
+            return Err(Failure::new(Exit::TimedOut, "the arbiter has not ended yet")
+                .hint("Its disk may be slow; \"mc_arb stop -e\" ends it at once."));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    print("the arbiter is stopped\n");
+    Ok(0)
+}
+
+fn status(args: &Status) -> Ended {
+    let snapshot = snapshot(&args.common.run_dir()?)?;
+    print(&match args.format {
+        args::Format::Text => show::text(&snapshot),
+        args::Format::Json => show::json(&snapshot),
+    });
+    Ok(0)
+}
+
+/// Also where the arbiter does not run: a ledger that cannot be used is best removed before it starts.
+fn forget_cluster(args: &Forget) -> Ended {
+    let run_dir = args.common.run_dir()?;
+    let system = args.system;
+    let none = || Failure::new(Exit::Refused, format!("there is no ledger of system identifier {system}"));
+    match ask(&run_dir, &Call::Forget(system)) {
+        Ok(Answer::Done) => (),
+        Ok(Answer::Refused(why)) => {
+            return Err(Failure::new(Exit::Refused, why)
+                .hint("\"mc_arb status\" shows what it knows. A cluster whose servers run is not forgotten."));
+        }
+        Ok(other) => return Err(unexpected(other)),
+        Err(failure) if failure.exit == Exit::NotRunning => {
+            if !forget(&args.common.directory()?, system).map_err(Failure::failed)? {
+                return Err(none());
+            }
+        }
+        Err(failure) => return Err(failure),
+    }
+    print(&format!("system identifier {system} is forgotten\n"));
+    Ok(0)
+}
+
+fn snapshot(run_dir: &Path) -> Result<Box<Snapshot>, Failure> {
+    match ask(run_dir, &Call::Status)? {
+        Answer::Status(snapshot) => Ok(snapshot),
+        other => Err(unexpected(other)),
+    }
+}
+
+fn ask(run_dir: &Path, what: &Call) -> Result<Answer, Failure> {
+    call(run_dir, what, LIMIT).map_err(|error| match error {
+        CallError::NotRunning => not_running(),
+        CallError::TimedOut => Failure::new(Exit::TimedOut, "the arbiter does not answer")
+            .hint("Its log, and syslog, may say why; \"mc_arb stop -e\" ends it."),
+        CallError::Failed(error) => Failure::failed(error),
+    })
+}
+
+fn not_running() -> Failure {
+    Failure::new(Exit::NotRunning, "the arbiter is not running").hint("\"mc_arb start\" starts it.")
+}
+
+fn unexpected(answer: Answer) -> Failure {
+    match answer {
+        Answer::Refused(why) => Failure::new(Exit::Refused, why),
+        Answer::Failed(why) => Failure::new(Exit::Failed, why),
+        other => Failure::new(Exit::Failed, format!("the arbiter did not understand the command: {other:?}"))
+            .hint("It may be of another version than this mc_arb: mc_arb --version, mc_arb status --format json."),
+    }
+}
+
+fn say_remark(remark: &Remark) {
+    let level = match remark.level {
+        Level::Notice => "NOTICE",
+        Level::Warning => "WARNING",
+    };
+    let hint = if remark.hint.is_empty() { String::new() } else { format!("\nHINT: {}", remark.hint) };
+    say(&format!("mc_arb: {level}: {}{hint}\n", remark.text));
+}

@@ -1,0 +1,70 @@
+//! Calls the operator's `fencing_command` for a core, on a thread of its own for each call.
+
+use super::{News, Notifier};
+use crate::daemon::{spawn, user_command};
+use crate::fsm::event::{Aim, Event, JobId, UserCommand};
+use crate::messages::Names;
+use crate::pg::bounded::Cancel;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Calls that may be out at a time, over all clusters.
+const MAX_CALLS: usize = 256;
+
+/// The command, as configured.
+#[derive(Clone)]
+pub struct Fencing {
+    /// The program.
+    pub command: PathBuf,
+    /// `fencing_command_timeout`.
+    pub limit: Duration,
+    /// Calls that are out.
+    pub out: Arc<AtomicUsize>,
+}
+
+impl Fencing {
+    /// Calls it for the cluster of this number, directory name and member names. Answered by [`Event::CommandDone`].
+    pub fn call(
+        &self,
+        cluster: usize,
+        title: &str,
+        names: &Names,
+        id: JobId,
+        command: &UserCommand,
+        notifier: &Notifier,
+    ) {
+        let arguments = arguments(names, command);
+        let environment = [
+            ("MC_TERM".to_owned(), command.term.to_string()),
+            ("MC_REASON".to_owned(), command.reason.to_owned()),
+            ("MC_CLUSTER".to_owned(), title.to_owned()),
+        ];
+        let done = move |result| News::Of(cluster, Event::CommandDone(id, result));
+        if self.out.fetch_add(1, Ordering::SeqCst) >= MAX_CALLS {
+            self.out.fetch_sub(1, Ordering::SeqCst);
+            return notifier.tell(done(Err(format!("{MAX_CALLS} calls are out already"))));
+        }
+        let (this, teller) = (self.clone(), notifier.clone());
+        let spawned = spawn("fencing", move || {
+            let result = user_command::run(&this.command, &arguments, &environment, this.limit, &Cancel::never());
+            this.out.fetch_sub(1, Ordering::SeqCst);
+            teller.tell(done(result.map_err(|error| error.to_string())));
+        });
+        if let Err(error) = spawned {
+            self.out.fetch_sub(1, Ordering::SeqCst);
+            notifier.tell(done(Err(error.to_string())));
+        }
+    }
+}
+
+/// `monitor|command switch|detach CALLER TARGET primarycenter` (CONTRACT section 7).
+fn arguments(names: &Names, command: &UserCommand) -> [String; 5] {
+    let mode = if command.by_operator { "command" } else { "monitor" };
+    let aim = match command.aim {
+        Aim::Switch => "switch",
+        Aim::Detach => "detach",
+    };
+    [mode, aim, &names.arbiter, names.id(command.target), "primarycenter"].map(str::to_owned)
+}

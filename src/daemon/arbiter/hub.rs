@@ -1,0 +1,719 @@
+//! The loop: waits on every socket at once, and steps the cores.
+//!
+//! Nothing in it blocks. Heartbeats are taken in before proposals are judged, so that after a pause nobody is called
+//! silent whose words only waited to be read.
+
+use super::cluster::Cluster;
+use super::connection::{Connection, Said, Stage};
+use super::control::{Answer, Call, Snapshot};
+use super::fencing::Fencing;
+use super::hosts::Hosts;
+use super::ledgers::{self, Found, Ledgers};
+use super::probe::{self, Probe, Silence};
+use super::slots::Slots;
+use super::{News, Notifier};
+use crate::config::arbiter::ArbiterConfig;
+use crate::daemon::noise::Transport;
+use crate::daemon::watcher::Alive;
+use crate::daemon::{links, now, sockets};
+use crate::error::{Error, Result};
+use crate::fsm::event::{Action, Event, Message, Say, TICK_MS};
+use crate::fsm::types::{Member, Server, SystemId, Time};
+use crate::messages::{self, Tell};
+use crate::wire::{self, Hello};
+use crossbeam_channel::{Receiver, Sender};
+use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// How long an accepted connection may take to say who it is, ms.
+const HANDSHAKE_LIMIT_MS: u64 = 2000;
+
+/// Connections from addresses of no cluster that may wait to be authenticated at a time.
+const MAX_STRANGERS: usize = 64;
+
+/// Keys that are tried for callers from addresses of no cluster, in a second.
+const KEYS_PER_SECOND: usize = 20_000;
+
+/// Strangers are reported at most this often, ms.
+const REPORT_INTERVAL_MS: u64 = 60_000;
+
+/// A connection on which nothing arrives is closed after the detection time, at least this, ms.
+const SILENCE_LIMIT_MS: u64 = 2000;
+
+/// Events taken from the kernel at a time.
+const BATCH: usize = 256;
+
+/// Connections accepted from one listener before others are looked at.
+const ACCEPTS: usize = 64;
+
+/// Longest dial of a probe, ms.
+const DIAL_LIMIT_MS: u64 = 1000;
+
+/// What the loop waits on.
+enum Source {
+    Listener(TcpListener),
+    /// News from other threads.
+    Wake,
+    Connection(Box<Connection>),
+    /// A dial of a probe.
+    Dial(Dial),
+}
+
+struct Dial {
+    socket: OwnedFd,
+    address: SocketAddr,
+    cluster: usize,
+    server: Server,
+    round: u64,
+    since: Time,
+}
+
+/// The arbiter's loop and all that it holds.
+pub struct Hub {
+    epoll: OwnedFd,
+    sources: Slots<Source>,
+    notifier: Notifier,
+    news: Receiver<News>,
+    clusters: Vec<Cluster>,
+    probes: Vec<[Probe; 2]>,
+    /// The clusters whose servers have an address.
+    by_address: HashMap<IpAddr, Vec<usize>>,
+    hosts: Hosts,
+    ledgers: Ledgers,
+    /// Ledgers found at the start that no cluster has taken yet.
+    found: HashMap<SystemId, Found>,
+    fencing: Option<Fencing>,
+    /// Removals under way, and who waits for them.
+    forgetting: HashMap<SystemId, Sender<Answer>>,
+    /// Tokens of what has a time limit: strangers and dials.
+    limited: HashSet<u64>,
+    strangers: usize,
+    /// Keys that may be tried for unknown callers now.
+    keys_left: usize,
+    reported: Option<Time>,
+    /// Proposals that wait until everything that has arrived was taken in.
+    proposals: Vec<(usize, Server, Message)>,
+    control_clients: Arc<AtomicUsize>,
+    began: Time,
+    ended: bool,
+}
+
+impl Hub {
+    /// Reads the ledgers, binds the listening addresses and starts the threads.
+    ///
+    /// # Errors
+    /// An address that cannot be resolved or bound; the run-time directory cannot be read; no thread can be started.
+    pub fn start(
+        config: &ArbiterConfig,
+        notifier: Notifier,
+        news: Receiver<News>,
+        control_clients: Arc<AtomicUsize>,
+    ) -> Result<Hub> {
+        let began = now();
+        raise_file_limit();
+        let run_dir = config.run_dir();
+        let found = ledgers::scan(&run_dir)?;
+        let fencing = config.fencing_command.clone().map(|command| Fencing {
+            command,
+            limit: Duration::from_millis(config.fencing_command_timeout_ms),
+            out: Arc::default(),
+        });
+        let clusters: Result<Vec<Cluster>> =
+            config.clusters.iter().map(|cluster| Cluster::new(cluster, fencing.is_some(), began)).collect();
+        let clusters = clusters?;
+        let failed = |cause| Error::new(format!("could not make an epoll descriptor: {cause}"));
+        let mut hub = Hub {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?,
+            sources: Slots::new(),
+            hosts: Hosts::start(notifier.clone())?,
+            ledgers: Ledgers::start(run_dir, &found, notifier.clone())?,
+            notifier,
+            news,
+            probes: clusters.iter().map(|_| Default::default()).collect(),
+            clusters,
+            by_address: HashMap::new(),
+            found,
+            fencing,
+            forgetting: HashMap::new(),
+            limited: HashSet::new(),
+            strangers: 0,
+            keys_left: KEYS_PER_SECOND,
+            reported: None,
+            proposals: Vec::new(),
+            control_clients,
+            began,
+            ended: false,
+        };
+        hub.claim(began)?;
+        hub.map_addresses();
+        for (host, port) in &config.listen {
+            for listener in links::listen(host, *port)? {
+                listener.set_nonblocking(true).map_err(|cause| Error::new(format!("could not listen: {cause}")))?;
+                // The standard library's backlog is short for a thousand clusters that dial at once.
+                let _ = rustix::net::listen(&listener, 4096);
+                hub.add(Source::Listener(listener), epoll::EventFlags::IN)?;
+            }
+        }
+        hub.add(Source::Wake, epoll::EventFlags::IN)?;
+        Ok(hub)
+    }
+
+    /// Gives each ledger that was found to the cluster whose name was noted with it.
+    fn claim(&mut self, at: Time) -> Result<()> {
+        for index in 0..self.clusters.len() {
+            let name = &self.clusters[index].name;
+            let of_it = |found: &Found| found.cluster.as_ref() == Some(name);
+            let mut own: Vec<SystemId> =
+                self.found.iter().filter(|(_, found)| of_it(found)).map(|(system, _)| *system).collect();
+            // Of several (an older pair of the same name) a server's word decides.
+            if let (Some(system), true) = (own.pop(), own.is_empty()) {
+                self.take_ledger(index, system, at)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn take_ledger(&mut self, index: usize, system: SystemId, at: Time) -> Result<()> {
+        let Some(found) = self.found.remove(&system) else { return Ok(()) };
+        let cluster = &mut self.clusters[index];
+        cluster.adopt(system, &found, at)?;
+        if let Err(why) = &cluster.core {
+            messages::tell(&Tell::ClusterNotServed { cluster: cluster.title(), why: why.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whose servers have which addresses.
+    fn map_addresses(&mut self) {
+        self.by_address.clear();
+        for (index, cluster) in self.clusters.iter().enumerate() {
+            for (host, _) in cluster.servers.iter().flat_map(|server| &server.addresses) {
+                for address in self.hosts.addresses(host) {
+                    let of_it = self.by_address.entry(address).or_default();
+                    if of_it.last() != Some(&index) {
+                        of_it.push(index);
+                    }
+                }
+            }
+        }
+    }
+
+    fn add(&mut self, source: Source, flags: epoll::EventFlags) -> Result<u64> {
+        let data = epoll::EventData::new_u64(self.sources.next());
+        let added = match &source {
+            Source::Listener(listener) => epoll::add(&self.epoll, listener, data, flags),
+            Source::Wake => epoll::add(&self.epoll, &*self.notifier.wake, data, flags),
+            Source::Connection(connection) => epoll::add(&self.epoll, connection.stream(), data, flags),
+            Source::Dial(dial) => epoll::add(&self.epoll, &dial.socket, data, flags),
+        };
+        added.map_err(|cause| Error::new(format!("could not watch a socket: {cause}")))?;
+        Ok(self.sources.insert(source))
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- loop
+
+    /// Goes round until it is told to end.
+    pub fn go_round(&mut self, alive: &mut Alive) {
+        let mut events = Vec::with_capacity(BATCH);
+        let mut next_tick = now().plus(TICK_MS);
+        while !self.ended {
+            let wait = next_tick.since(now());
+            let wait = Timespec { tv_sec: 0, tv_nsec: (wait.min(TICK_MS) * 1_000_000) as i64 };
+            events.clear();
+            let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait));
+            for event in &events {
+                let event: &epoll::Event = event;
+                self.ready(event.data.u64());
+            }
+            // With a full batch there may be more to take in first.
+            if events.len() < BATCH {
+                for (cluster, server, proposal) in std::mem::take(&mut self.proposals) {
+                    self.step(cluster, now(), Event::Heard(Member::Server(server), proposal));
+                }
+            }
+            let at = now();
+            if at >= next_tick {
+                self.tick(at);
+                next_tick = at.plus(TICK_MS);
+            }
+            alive.beat();
+        }
+    }
+
+    fn ready(&mut self, token: u64) {
+        match self.sources.get(token) {
+            Some(Source::Listener(_)) => self.accept(token),
+            Some(Source::Wake) => {
+                let _ = rustix::io::read(&*self.notifier.wake, &mut [0; 8]);
+                while let Ok(news) = self.news.try_recv() {
+                    self.take_news(news);
+                }
+            }
+            Some(Source::Connection(_)) => {
+                if let Err(error) = self.talk(token) {
+                    self.hang_up(token, &error);
+                }
+            }
+            Some(Source::Dial(_)) => self.dialled(token),
+            None => (),
+        }
+    }
+
+    fn tick(&mut self, at: Time) {
+        self.keys_left = (self.keys_left + KEYS_PER_SECOND * TICK_MS as usize / 1000).min(KEYS_PER_SECOND);
+        self.end_what_is_late(at);
+        for index in 0..self.clusters.len() {
+            self.step(index, at, Event::Tick);
+            for server in Server::BOTH {
+                self.watch(index, server, at);
+            }
+        }
+    }
+
+    fn end_what_is_late(&mut self, at: Time) {
+        let mut late = Vec::new();
+        for token in &self.limited {
+            match self.sources.get(*token) {
+                Some(Source::Connection(connection)) if at.since(connection.since) < HANDSHAKE_LIMIT_MS => (),
+                Some(Source::Dial(dial)) if at.since(dial.since) < DIAL_LIMIT_MS => (),
+                _ => late.push(*token),
+            }
+        }
+        for token in late {
+            self.limited.remove(&token);
+            match self.sources.get(token) {
+                Some(Source::Connection(_)) => self.hang_up(token, &Error::new("it did not say who it is in time")),
+                Some(Source::Dial(dial)) => {
+                    let (cluster, server, round) = (dial.cluster, dial.server, dial.round);
+                    self.sources.remove(token);
+                    self.probed(cluster, server, round, false);
+                }
+                _ => (),
+            }
+        }
+    }
+
+    /// Gives up a connection on which nothing arrives, and probes a server that has fallen silent.
+    fn watch(&mut self, index: usize, server: Server, at: Time) {
+        let cluster = &self.clusters[index];
+        let seen = &cluster.servers[server.index()];
+        let Some(heard) = seen.heard else { return };
+        let (connection, silent_ms, detection_ms) = (seen.connection, at.since(heard), cluster.detection_ms());
+        if let Some(token) = connection
+            && silent_ms >= detection_ms.max(SILENCE_LIMIT_MS)
+        {
+            self.hang_up(token, &Error::new("nothing heard"));
+        }
+        let silence = Silence { connected: connection.is_some(), silent_ms, detection_ms };
+        let Some(round) = self.probes[index][server.index()].due(&silence, at) else { return };
+        let seen = &self.clusters[index].servers[server.index()];
+        let targets = probe::targets(&seen.addresses, &seen.instance, &mut self.hosts);
+        self.probes[index][server.index()].dialled(targets.len());
+        for address in targets {
+            let refused = match sockets::begin(address, None) {
+                Ok(socket) => {
+                    let dial = Dial { socket, address, cluster: index, server, round, since: at };
+                    match self.add(Source::Dial(dial), epoll::EventFlags::OUT) {
+                        Ok(token) => {
+                            self.limited.insert(token);
+                            continue;
+                        }
+                        Err(_) => false,
+                    }
+                }
+                Err(cause) => cause == Errno::CONNREFUSED,
+            };
+            self.probed(index, server, round, refused);
+        }
+    }
+
+    fn dialled(&mut self, token: u64) {
+        self.limited.remove(&token);
+        if let Some(Source::Dial(Dial { socket, address, cluster, server, round, .. })) = self.sources.remove(token) {
+            let refused = sockets::outcome(socket, address).err() == Some(Errno::CONNREFUSED);
+            self.probed(cluster, server, round, refused);
+        }
+    }
+
+    fn probed(&mut self, cluster: usize, server: Server, round: u64, refused: bool) {
+        if self.probes[cluster][server.index()].ended(round, refused) {
+            self.step(cluster, now(), Event::Refused(Member::Server(server)));
+        }
+    }
+
+    // --------------------------------------------------------------------------------------------------- connections
+
+    fn accept(&mut self, listener: u64) {
+        for _ in 0..ACCEPTS {
+            let Some(Source::Listener(socket)) = self.sources.get(listener) else { return };
+            let Ok((stream, from)) = socket.accept() else { return };
+            let known = self.by_address.contains_key(&from.ip().to_canonical());
+            // Those who cannot be members do not keep members out.
+            if !known && self.strangers >= MAX_STRANGERS {
+                continue;
+            }
+            let Ok(connection) = Connection::new(stream, from, known, now()) else { continue };
+            if let Ok(token) = self.add(Source::Connection(Box::new(connection)), epoll::EventFlags::IN) {
+                self.limited.insert(token);
+                self.strangers += usize::from(!known);
+            }
+        }
+    }
+
+    fn connection(&mut self, token: u64) -> Option<&mut Connection> {
+        match self.sources.get(token) {
+            Some(Source::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Takes in what a connection has said, and sends what waits for it.
+    fn talk(&mut self, token: u64) -> Result<()> {
+        if let Some(connection) = self.connection(token) {
+            connection.fill()?;
+            if connection.has_unsent() {
+                connection.flush()?;
+                self.wait_for(token);
+            }
+        }
+        loop {
+            let Some(connection) = self.connection(token) else { return Ok(()) };
+            match connection.next()? {
+                None => return Ok(()),
+                Some(Said::First(first)) => self.recognise(token, &first)?,
+                Some(Said::Hello(cluster, hello)) => self.greet(token, cluster, &hello)?,
+                Some(Said::Body(cluster, server, body)) => self.hear(cluster, server, &body)?,
+            }
+        }
+    }
+
+    /// Finds the key that a first message was made with: those of the clusters with the caller's address first.
+    fn recognise(&mut self, token: u64, first: &[u8]) -> Result<()> {
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        let address = connection.from.ip().to_canonical();
+        let likely = self.by_address.get(&address).cloned().unwrap_or_default();
+        let answer = |index: &usize| Some((*index, Transport::answer(&self.clusters[*index].key, first)?));
+        let mut found = likely.iter().find_map(answer);
+        let others = self.clusters.len() - likely.len();
+        if found.is_none() && others > 0 && self.keys_left >= others {
+            self.keys_left -= others;
+            found = (0..self.clusters.len()).filter(|index| !likely.contains(index)).find_map(|index| answer(&index));
+        }
+        let (cluster, (transport, frame)) =
+            found.ok_or_else(|| Error::new("could not authenticate: it holds no cluster's mc.key"))?;
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        connection.keyed(cluster, transport, &frame)?;
+        self.wait_for(token);
+        Ok(())
+    }
+
+    /// Lets a server in that has said who it is. Its newest connection is the one that counts.
+    fn greet(&mut self, token: u64, index: usize, hello: &Hello) -> Result<()> {
+        let cluster = &mut self.clusters[index];
+        let names = &cluster.names;
+        let server = match hello.member {
+            Member::Server(server) if hello.id == names.id(server) && hello.to == names.arbiter => server,
+            _ => {
+                let (id, to) = (&hello.id, &hello.to);
+                let what =
+                    format!("member \"{id}\" means to talk to \"{to}\", and its network.conf is not the same as here");
+                return Err(
+                    Error::new(what).hint("network.conf must be the same on all members, its lines in the same order")
+                );
+            }
+        };
+        if let Err(why) = &cluster.core {
+            return Err(Error::new(format!("its cluster is not served: {}", why.message)));
+        }
+        let seen = &mut cluster.servers[server.index()];
+        seen.heard = Some(now());
+        let detection_ms = seen.detection_ms;
+        let old = seen.connection.replace(token);
+        if let Some(old) = old {
+            self.close(old);
+        }
+        self.limited.remove(&token);
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        connection.member(server);
+        let unacknowledged_ms = u32::try_from(detection_ms.max(SILENCE_LIMIT_MS)).unwrap_or(u32::MAX);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(connection.stream(), unacknowledged_ms);
+        if !connection.known {
+            self.strangers -= 1;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, index: usize, server: Server, body: &[u8]) -> Result<()> {
+        let message = match wire::decode(body) {
+            Ok(message) => message,
+            Err(error) => {
+                log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server));
+                return Ok(());
+            }
+        };
+        match message {
+            Message::Heartbeat(ref heartbeat) => {
+                let at = now();
+                self.clusters[index].heard(server, heartbeat, at);
+                self.settle_system(index, heartbeat.system, at)?;
+                self.step(index, at, Event::Heard(Member::Server(server), message));
+            }
+            Message::Propose { .. } => self.proposals.push((index, server, message)),
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Finds the ledger of a cluster that tells its system identifier for the first time since the start. An error where
+    /// the cluster cannot be served with it.
+    fn settle_system(&mut self, index: usize, told: SystemId, at: Time) -> Result<()> {
+        let cluster = &mut self.clusters[index];
+        if told == SystemId(0) || cluster.system == Some(told) {
+            return Ok(());
+        }
+        if let Some(ours) = cluster.system {
+            if cluster.other_system.replace(told) != Some(told) {
+                let (ours, theirs) = (ours.0, told.0);
+                messages::tell(&Tell::ClusterChanged { cluster: cluster.title(), ours, theirs });
+            }
+            return Ok(());
+        }
+        let holder = self.clusters.iter().position(|other| other.system == Some(told));
+        if let Some(holder) = holder {
+            let error = Error::new(format!(
+                "its system identifier {} is that of {}",
+                told.0,
+                match self.clusters[holder].name.as_str() {
+                    "" => "the cluster in the arbiter's own directory".to_owned(),
+                    name => format!("cluster \"{name}\""),
+                }
+            ))
+            .hint("one arbiter process cannot serve a cluster and a copy of it: give the copy an mc_arb of its own, or make it anew with initdb");
+            self.give_up(index, error.clone());
+            return Err(error);
+        }
+        self.take_ledger(index, told, at)?;
+        match &self.clusters[index].core {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                let why = why.clone();
+                self.disconnect(index);
+                Err(why)
+            }
+        }
+    }
+
+    /// Serves a cluster no longer.
+    fn give_up(&mut self, index: usize, why: Error) {
+        let cluster = &mut self.clusters[index];
+        messages::tell(&Tell::ClusterNotServed { cluster: cluster.title(), why: why.clone() });
+        cluster.core = Err(why);
+        self.disconnect(index);
+    }
+
+    fn disconnect(&mut self, index: usize) {
+        for server in Server::BOTH {
+            if let Some(token) = self.clusters[index].servers[server.index()].connection.take() {
+                self.close(token);
+            }
+        }
+    }
+
+    fn send(&mut self, index: usize, to: Server, message: &Message) {
+        let Some(token) = self.clusters[index].servers[to.index()].connection else { return };
+        let body = match wire::encode(message) {
+            Ok(body) => body,
+            Err(error) => return messages::tell(&Tell::Warning(error)),
+        };
+        let Some(connection) = self.connection(token) else { return };
+        match connection.send(&body) {
+            Ok(()) if connection.has_unsent() => self.wait_for(token),
+            Ok(()) => (),
+            Err(error) => self.hang_up(token, &error),
+        }
+    }
+
+    /// Waits for what the connection needs: always for input, for room where something is unsent.
+    fn wait_for(&mut self, token: u64) {
+        let Some(Source::Connection(connection)) = self.sources.get(token) else { return };
+        let flags = match connection.has_unsent() {
+            true => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+            false => epoll::EventFlags::IN,
+        };
+        let _ = epoll::modify(&self.epoll, connection.stream(), epoll::EventData::new_u64(token), flags);
+    }
+
+    /// Ends a connection that is of no more use. Strangers are reported, now and then.
+    fn hang_up(&mut self, token: u64, why: &Error) {
+        let Some(connection) = self.close(token) else { return };
+        match connection.stage {
+            Stage::Member(cluster, server, _) => {
+                let seen = &mut self.clusters[cluster].servers[server.index()];
+                seen.connection.take_if(|current| *current == token);
+                log::debug!("connection with \"{}\": {why}", self.clusters[cluster].names.id(server));
+            }
+            Stage::First | Stage::Keyed(..) => {
+                let at = now();
+                if self.reported.is_none_or(|last| at.since(last) >= REPORT_INTERVAL_MS) {
+                    self.reported = Some(at);
+                    let why = match why.hint.as_str() {
+                        "" => why.message.clone(),
+                        hint => format!("{}; {hint}", why.message),
+                    };
+                    messages::tell(&Tell::LinkRefused { from: connection.from.to_string(), why });
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, token: u64) -> Option<Box<Connection>> {
+        self.limited.remove(&token);
+        let Some(Source::Connection(connection)) = self.sources.remove(token) else { return None };
+        if connection.is_stranger() && !connection.known {
+            self.strangers -= 1;
+        }
+        Some(connection)
+    }
+
+    // --------------------------------------------------------------------------------------------------------- cores
+
+    fn step(&mut self, index: usize, at: Time, event: Event) {
+        let Ok(core) = &mut self.clusters[index].core else { return };
+        for action in core.step(at, event) {
+            self.perform(index, action);
+        }
+    }
+
+    fn perform(&mut self, index: usize, action: Action) {
+        let cluster = &mut self.clusters[index];
+        match action {
+            Action::Send(Member::Server(server), message) => self.send(index, server, &message),
+            Action::Store(number, durable, reason) => {
+                let system = durable.ledger.system;
+                if cluster.system.is_none() {
+                    cluster.system = Some(system);
+                    messages::tell(&Tell::ClusterLearned { cluster: cluster.title(), system: system.0 });
+                }
+                self.ledgers.write(index, &cluster.name, number, durable, reason);
+            }
+            Action::Call(id, command) => {
+                if let Some(fencing) = &self.fencing {
+                    fencing.call(index, &cluster.name, &cluster.names, id, &command, &self.notifier);
+                }
+            }
+            Action::Say(Say::Paused { .. }) if index > 0 => (),
+            Action::Say(say) => messages::log_for(&cluster.title(), &say, &cluster.names),
+            other => log::error!("no way to do {other:?}"),
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- news
+
+    fn take_news(&mut self, news: News) {
+        match news {
+            News::Of(cluster, event) => self.step(cluster, now(), event),
+            News::Removed(system, outcome) => self.removed(system, outcome),
+            News::Resolved(host, addresses) => {
+                if self.hosts.resolved(&host, addresses) {
+                    self.map_addresses();
+                }
+            }
+            News::Call(Call::Status, answer) => {
+                let _ = answer.send(Answer::Status(Box::new(self.snapshot())));
+            }
+            News::Call(Call::Stop, answer) => {
+                let _ = answer.send(Answer::Done);
+                self.ended = true;
+            }
+            News::Call(Call::Forget(system), answer) => self.forget(SystemId(system), answer),
+            News::Stop => self.ended = true,
+        }
+    }
+
+    /// Refused while one of the cluster's servers is connected.
+    fn forget(&mut self, system: SystemId, answer: Sender<Answer>) {
+        let holder = self.clusters.iter().position(|cluster| cluster.system == Some(system));
+        if let Some(index) = holder {
+            let cluster = &self.clusters[index];
+            let connected =
+                Server::BOTH.into_iter().find(|server| cluster.servers[server.index()].connection.is_some());
+            if let Some(server) = connected {
+                let id = cluster.names.id(server);
+                let what = format!("server \"{id}\" of system identifier {} is connected", system.0);
+                let _ = answer.send(Answer::Refused(what));
+                return;
+            }
+            // What the core knows is gone with the ledger, and it must not be written again.
+            self.clusters[index].core = Err(Error::new("its ledger is being removed"));
+        }
+        self.forgetting.insert(system, answer);
+        self.ledgers.remove(system);
+    }
+
+    fn removed(&mut self, system: SystemId, outcome: Result<bool>) {
+        let at = now();
+        let removed = outcome.as_ref().is_ok_and(|removed| *removed);
+        self.found.remove(&system);
+        for index in 0..self.clusters.len() {
+            let cluster = &mut self.clusters[index];
+            // Also those that were not served because another one had this system identifier.
+            let waits = cluster.core.is_err() && (cluster.system.is_none() || cluster.system == Some(system));
+            if !waits {
+                continue;
+            }
+            let begun = match &outcome {
+                Ok(_) => cluster.begin(None, at),
+                Err(error) => Err(error.clone()),
+            };
+            if let Err(error) = begun {
+                self.give_up(index, error);
+            }
+        }
+        if removed {
+            messages::tell(&Tell::ClusterForgotten { system: system.0 });
+        }
+        if let Some(answer) = self.forgetting.remove(&system) {
+            let _ = answer.send(match outcome {
+                Ok(true) => Answer::Done,
+                Ok(false) => Answer::Refused(format!("there is no ledger of system identifier {}", system.0)),
+                Err(error) => Answer::Failed(error.to_string()),
+            });
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut others: Vec<u64> = self.found.keys().map(|system| system.0).collect();
+        others.sort_unstable();
+        Snapshot {
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: now().since(self.began),
+            clusters: self.clusters.iter().map(Cluster::status).collect(),
+            others,
+        }
+    }
+
+    /// How many commands are being served.
+    pub fn clients(&self) -> Arc<AtomicUsize> {
+        self.control_clients.clone()
+    }
+
+    /// Closes every connection and writes what is still to be written, at most for `limit`.
+    pub fn end(self, limit: Duration) {
+        drop(self.sources);
+        self.ledgers.finish(limit);
+    }
+}
+
+/// A connection takes a descriptor, and the usual soft limit is 1024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}

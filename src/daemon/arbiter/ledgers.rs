@@ -1,0 +1,267 @@
+//! The ledgers of an arbiter's clusters, `run/SYSTEM_IDENTIFIER/`: found at the start, written by one thread.
+//!
+//! Each is a ledger file as a server's (`store.rs`), beside it its history and the file `cluster`, which names the
+//! directory of the cluster that it belongs to: that cannot be read from the ledger while no server has told its system
+//! identifier. The loop orders and never waits; answers are [`News`].
+
+use super::{News, Notifier};
+use crate::daemon::{spawn, store};
+use crate::error::{Error, Result};
+use crate::fsm::event::Event;
+use crate::fsm::types::{Durable, SystemId, View};
+use crate::messages::{self, Tell};
+use crossbeam_channel::{Receiver, Sender};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The file that names the cluster.
+const CLUSTER: &str = "cluster";
+
+/// A ledger that was found at the start.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The name of its cluster's directory, as noted when it was made; `None` where the note is missing.
+    pub cluster: Option<String>,
+    /// What it holds, or why it cannot be used.
+    pub ledger: Result<Option<Durable>>,
+}
+
+/// The directory of a cluster's ledger.
+pub fn directory(run_dir: &Path, system: SystemId) -> PathBuf {
+    run_dir.join(system.0.to_string())
+}
+
+/// Reads all ledgers of `run_dir`.
+///
+/// # Errors
+/// The directory cannot be read. A ledger that cannot be used is no error here.
+pub fn scan(run_dir: &Path) -> Result<HashMap<SystemId, Found>> {
+    let failed = |cause| Error::io("read directory", run_dir, cause);
+    let mut found = HashMap::new();
+    for entry in run_dir.read_dir().map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let number = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
+        if let Some(system) = number.map(SystemId).filter(|_| path.is_dir()) {
+            found.insert(system, look(&path, system));
+        }
+    }
+    Ok(found)
+}
+
+fn look(directory: &Path, system: SystemId) -> Found {
+    let cluster = std::fs::read_to_string(directory.join(CLUSTER)).ok().map(|name| name.trim_end().to_owned());
+    let remedy = format!(
+        "an old ledger could give a right away twice, so this cluster is not served with it; put the file itself back if it \
+         was moved, else run \"mc_arb forget {}\": the servers then take this arbiter as a new one",
+        system.0
+    );
+    let ledger = store::load_with(directory, &remedy).and_then(|loaded| match loaded.durable {
+        Some(durable) if durable.ledger.system != system => Err(Error::new(format!(
+            "the ledger in \"{}\" is of system identifier {}",
+            directory.display(),
+            durable.ledger.system.0
+        ))
+        .hint(remedy.clone())),
+        durable => Ok(durable),
+    });
+    Found { cluster, ledger }
+}
+
+/// Removes a cluster's ledger, history and all. False where there is none.
+///
+/// # Errors
+/// A file cannot be removed.
+pub fn remove(run_dir: &Path, system: SystemId) -> Result<bool> {
+    let directory = directory(run_dir, system);
+    match std::fs::remove_dir_all(&directory) {
+        Ok(()) => store::sync_directory(run_dir).map(|()| true),
+        Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(false),
+        Err(cause) => Err(Error::io("remove directory", &directory, cause)),
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- thread
+
+/// What the thread is ordered to do.
+enum Order {
+    Write(Entry),
+    Remove(SystemId),
+}
+
+/// One write.
+struct Entry {
+    cluster: usize,
+    name: String,
+    number: u64,
+    durable: Box<Durable>,
+    reason: String,
+}
+
+/// The thread that writes. Ends, after what is queued, when this is dropped.
+pub struct Ledgers {
+    queue: Sender<Order>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Ledgers {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn start(run_dir: PathBuf, found: &HashMap<SystemId, Found>, notifier: Notifier) -> Result<Ledgers> {
+        let (queue, queued) = crossbeam_channel::unbounded();
+        let view = |found: &Found| Some(found.ledger.as_ref().ok()?.as_ref()?.ledger.view);
+        let views = found.iter().filter_map(|(system, found)| Some((*system, view(found)?))).collect();
+        let thread = spawn("store", move || Writer { run_dir, views, notifier }.run(&queued))?;
+        Ok(Ledgers { queue, thread })
+    }
+
+    /// Orders a write for the cluster of this number, whose directory has this name. Answered by
+    /// [`Event::Stored`] or [`Event::StoreFailed`].
+    pub fn write(&self, cluster: usize, name: &str, number: u64, durable: Box<Durable>, reason: String) {
+        let _ = self.queue.send(Order::Write(Entry { cluster, name: name.to_owned(), number, durable, reason }));
+    }
+
+    /// Orders a removal, after all writes ordered before. Answered by [`News::Removed`].
+    pub fn remove(&self, system: SystemId) {
+        let _ = self.queue.send(Order::Remove(system));
+    }
+
+    /// Waits until everything ordered is written, at most `limit`.
+    pub fn finish(self, limit: Duration) {
+        drop(self.queue);
+        let deadline = Instant::now() + limit;
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+struct Writer {
+    run_dir: PathBuf,
+    /// The views as last written, for the histories.
+    views: HashMap<SystemId, View>,
+    notifier: Notifier,
+}
+
+impl Writer {
+    fn run(mut self, queued: &Receiver<Order>) {
+        for order in queued {
+            match order {
+                Order::Write(write) => self.write(&write),
+                Order::Remove(system) => {
+                    self.views.remove(&system);
+                    self.notifier.tell(News::Removed(system, remove(&self.run_dir, system)));
+                }
+            }
+        }
+    }
+
+    fn write(&mut self, write: &Entry) {
+        let system = write.durable.ledger.system;
+        let directory = directory(&self.run_dir, system);
+        let saved = self.prepare(&directory, &write.name).and_then(|()| store::save(&directory, &write.durable));
+        let answer = match &saved {
+            Ok(()) => Event::Stored(write.number),
+            Err(error) => Event::StoreFailed(write.number, error.to_string()),
+        };
+        self.notifier.tell(News::Of(write.cluster, answer));
+        if saved.is_err() {
+            return;
+        }
+        let to = write.durable.ledger.view;
+        let from = self.views.insert(system, to);
+        if !write.reason.is_empty()
+            && let Err(error) = store::append_history(&directory, from, to, &write.reason)
+        {
+            messages::tell(&Tell::Warning(error));
+        }
+    }
+
+    /// The directory, with the note of its cluster; both durable before the ledger, which they lead to.
+    fn prepare(&self, directory: &Path, name: &str) -> Result<()> {
+        match std::fs::DirBuilder::new().mode(0o700).create(directory) {
+            Ok(()) => store::sync_directory(&self.run_dir)?,
+            Err(cause) if cause.kind() == ErrorKind::AlreadyExists => (),
+            Err(cause) => return Err(Error::io("create directory", directory, cause)),
+        }
+        let path = directory.join(CLUSTER);
+        if std::fs::read_to_string(&path).is_ok_and(|noted| noted.trim_end() == name) {
+            return Ok(());
+        }
+        let new = directory.join("cluster.new");
+        let written = File::create(&new).and_then(|mut file| {
+            file.write_all(format!("{name}\n").as_bytes())?;
+            file.sync_all()
+        });
+        written.map_err(|cause| Error::io("write file", &new, cause))?;
+        std::fs::rename(&new, &path).map_err(|cause| Error::io("create file", &path, cause))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::*;
+
+    fn durable(system: u64, term: u64) -> Box<Durable> {
+        let view = View {
+            term: Term(term),
+            primary: Server::First,
+            mode: Mode::Degraded,
+            data: Default::default(),
+            arbiter: LedgerId(0),
+            forced: false,
+        };
+        let data = DataIdentity::default();
+        let ledger = Ledger { system: SystemId(system), id: LedgerId(5), data, view, promised: Term(term) };
+        Box::new(Durable { ledger, notes: Notes::default() })
+    }
+
+    #[test]
+    fn ledgers_are_written_found_and_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notifier, news) = Notifier::new().unwrap();
+        let ledgers = Ledgers::start(dir.path().to_owned(), &HashMap::new(), notifier).unwrap();
+        ledgers.write(0, "", 1, durable(7, 1), "why".into());
+        ledgers.write(3, "shop", 1, durable(8, 2), "why".into());
+        ledgers.write(0, "", 2, durable(7, 3), "why".into());
+        ledgers.remove(SystemId(9));
+        ledgers.finish(Duration::from_secs(10));
+        let told: Vec<String> = news.try_iter().map(|news| format!("{news:?}")).collect();
+        assert_eq!(
+            told,
+            ["Of(0, Stored(1))", "Of(3, Stored(1))", "Of(0, Stored(2))", "Removed(SystemId(9), Ok(false))"]
+        );
+        let found = scan(dir.path()).unwrap();
+        assert_eq!(found.len(), 2);
+        let first = &found[&SystemId(7)];
+        assert_eq!((first.cluster.as_deref(), first.ledger.clone()), (Some(""), Ok(Some(*durable(7, 3)))));
+        assert_eq!(found[&SystemId(8)].cluster.as_deref(), Some("shop"));
+        assert_eq!(store::history(&directory(dir.path(), SystemId(7))).unwrap().len(), 2);
+        assert_eq!(remove(dir.path(), SystemId(7)), Ok(true));
+        assert!(!scan(dir.path()).unwrap().contains_key(&SystemId(7)));
+    }
+
+    #[test]
+    fn a_ledger_of_another_cluster_or_copied_is_not_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notifier, _news) = Notifier::new().unwrap();
+        let ledgers = Ledgers::start(dir.path().to_owned(), &HashMap::new(), notifier).unwrap();
+        ledgers.write(0, "", 1, durable(7, 1), String::new());
+        ledgers.finish(Duration::from_secs(10));
+        let place = |system| directory(dir.path(), SystemId(system));
+        std::fs::create_dir(place(8)).unwrap();
+        std::fs::copy(place(7).join("ledger"), place(8).join("ledger")).unwrap();
+        std::fs::rename(place(7), place(9)).unwrap();
+        let found = scan(dir.path()).unwrap();
+        let error = |system| found[&SystemId(system)].ledger.clone().unwrap_err();
+        assert!(error(8).message.contains("restored from a backup"), "{}", error(8));
+        assert!(error(8).hint.contains("mc_arb forget 8"), "{}", error(8));
+        assert!(error(9).message.contains("is of system identifier 7"), "{}", error(9));
+    }
+}

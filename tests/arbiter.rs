@@ -1,0 +1,519 @@
+//! The arbiter's process: the real program, with members that speak the real protocol to it over the loopback interface.
+//!
+//! The members are the controllers' own links with a heartbeat each 100 ms; what a controller's core would decide is said
+//! by the test. Each cluster has addresses, a key and a system identifier of its own.
+
+mod common;
+
+use crossbeam_channel::Receiver;
+use mirroring_controller::daemon::Inbox;
+use mirroring_controller::daemon::links::{Links, Peer, Settings};
+use mirroring_controller::fsm::event::{Event, Heartbeat, Message};
+use mirroring_controller::fsm::types::*;
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const DETECTION_MS: u64 = 1500;
+
+// -------------------------------------------------------------------------------------------------------- the program
+
+/// An arbiter's directory, and the arbiter that runs in it.
+struct Arb {
+    dir: tempfile::TempDir,
+    process: Option<Child>,
+    port: u16,
+}
+
+/// The addresses of cluster `number`, which differ from every other's, and from those of tests next door.
+fn address(number: usize, last: u8) -> String {
+    format!("127.{}.{number}.{last}", 100 + std::process::id() % 100)
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+fn key(number: usize) -> [u8; 32] {
+    std::array::from_fn(|at| (number * 7 + at) as u8)
+}
+
+impl Arb {
+    /// A directory with clusters 1 to `count`, all but the first below `clusters`.
+    fn new(count: usize) -> Arb {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        private(&dir.path().join("arbitration.conf"), &format!("port = {port}\nmy_address = '127.0.0.1'\n"));
+        for number in 1..=count {
+            let place = match number {
+                1 => dir.path().to_owned(),
+                _ => dir.path().join(format!("clusters/c{number:02}")),
+            };
+            fs::create_dir_all(&place).unwrap();
+            let [one, two] = [1, 2].map(|last| address(number, last));
+            let lines = format!("nd1 {one} {port}\nnd2 {two} {port}\narb 127.0.0.1 {port} arbiter\n");
+            private(&place.join("network.conf"), &lines);
+            let hex: String = key(number).iter().map(|byte| format!("{byte:02x}")).collect();
+            private(&place.join("mc.key"), &hex);
+        }
+        Arb { dir, process: None, port }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mc_arb"));
+        command.args(arguments).arg("-M").arg(self.dir.path()).current_dir("/");
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> (i32, String) {
+        let Output { status, stdout, stderr } = self.command(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        (status.code().unwrap(), said)
+    }
+
+    fn start(&mut self) {
+        let child = self.command(&["start", "--foreground"]).stderr(Stdio::null()).spawn().unwrap();
+        self.process = Some(child);
+        until("the arbiter answers", || self.run(&["status"]).0 == 0);
+    }
+
+    fn stop(&mut self) {
+        let (code, said) = self.run(&["stop"]);
+        assert_eq!((code, said.as_str()), (0, "the arbiter is stopped\n"));
+        assert!(self.process.take().unwrap().wait().unwrap().success());
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let (code, said) = self.run(&["status", "--format", "json"]);
+        assert_eq!(code, 0, "{said}");
+        serde_json::from_str(&said).unwrap()
+    }
+
+    /// What the status says of cluster `number`.
+    fn cluster(&self, number: usize) -> serde_json::Value {
+        self.status()["clusters"][number - 1].clone()
+    }
+
+    fn ledger(&self, number: usize) -> PathBuf {
+        self.dir.path().join("run").join(system(number).0.to_string()).join("ledger")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("run/log")).unwrap()
+    }
+
+    fn member(&self, number: usize, server: Server) -> Member {
+        Member::new(number, server, self.port, key(number), system(number))
+    }
+}
+
+impl Drop for Arb {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.process.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn until(what: &str, mut look: impl FnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !look() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- the members
+
+fn system(number: usize) -> SystemId {
+    SystemId(7_000_000_000_000_000_000 + number as u64)
+}
+
+/// A server of a cluster, which sends what it is told to tell each 100 ms.
+struct Member {
+    me: Server,
+    links: Arc<Links>,
+    told: Arc<Mutex<Heartbeat>>,
+    /// The arbiter's ledgers as heard in heartbeats and in answers, newest last.
+    heard: Arc<Mutex<(Option<Ledger>, Vec<Option<Ledger>>)>>,
+    beats: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Member {
+    fn new(number: usize, me: Server, port: u16, key: [u8; 32], system: SystemId) -> Member {
+        let own = address(number, 1 + me.index() as u8);
+        let id = ["nd1", "nd2"][me.index()].to_owned();
+        let settings = Settings {
+            me: mirroring_controller::fsm::types::Member::Server(me),
+            id,
+            listen: vec![(own.clone(), port)],
+            peers: vec![Peer {
+                member: mirroring_controller::fsm::types::Member::Arbiter,
+                id: "arb".to_owned(),
+                address: ("127.0.0.1".to_owned(), port),
+                from: Some(own.clone()),
+                silence_ms: 1000,
+            }],
+            key,
+            interval_ms: 100,
+            timeout_ms: 500,
+        };
+        let (inbox, events) = Inbox::new();
+        let links = Arc::new(Links::start(settings, inbox).unwrap());
+        let told = Heartbeat {
+            system,
+            detection_ms: DETECTION_MS,
+            // Nobody listens there.
+            address: format!("{own}:{}", port - 1),
+            ..Heartbeat::blank()
+        };
+        let member = Member {
+            me,
+            links,
+            told: Arc::new(Mutex::new(told)),
+            heard: Arc::default(),
+            beats: Arc::new(AtomicBool::new(true)),
+            stop: Arc::default(),
+        };
+        member.live(events);
+        member
+    }
+
+    fn live(&self, events: Receiver<(Time, Event)>) {
+        let (told, heard, links) = (self.told.clone(), self.heard.clone(), Arc::downgrade(&self.links));
+        let (beats, stop) = (self.beats.clone(), self.stop.clone());
+        std::thread::spawn(move || {
+            let mut seq = (Instant::now().elapsed().as_nanos() as u64 | std::process::id() as u64) << 20;
+            let mut next = Instant::now();
+            while !stop.load(Ordering::SeqCst) {
+                if Instant::now() >= next {
+                    next += Duration::from_millis(100);
+                    seq += 1;
+                    let heartbeat = Heartbeat { seq, ..told.lock().unwrap().clone() };
+                    let Some(links) = links.upgrade() else { return };
+                    if beats.load(Ordering::SeqCst) {
+                        links.send(
+                            mirroring_controller::fsm::types::Member::Arbiter,
+                            &Message::Heartbeat(Box::new(heartbeat)),
+                        );
+                    }
+                }
+                let Ok((_, event)) = events.recv_deadline(next) else { continue };
+                match event {
+                    Event::Heard(_, Message::Heartbeat(heartbeat)) => heard.lock().unwrap().0 = heartbeat.ledger,
+                    Event::Heard(_, Message::Answer { ledger }) => heard.lock().unwrap().1.push(ledger),
+                    _ => (),
+                }
+            }
+        });
+    }
+
+    fn tell(&self, view: View) {
+        let system = self.told.lock().unwrap().system;
+        self.told.lock().unwrap().ledger = Some(ledger(system, self.me, view));
+    }
+
+    /// The arbiter's ledger, as last heard.
+    fn arbiter(&self) -> Option<Ledger> {
+        self.heard.lock().unwrap().0
+    }
+
+    /// Asks for the right to run alone until the arbiter answers; whether it was given.
+    fn ask(&self, base: View, view: View) -> bool {
+        let system = self.told.lock().unwrap().system;
+        let (base, known) = (ledger(system, self.me, base), (LedgerId(0), Term(0)));
+        let message = Message::Propose { base, view, received: Lsn(0), known };
+        self.heard.lock().unwrap().1.clear();
+        let mut answer = None;
+        until("the arbiter answers a proposal", || {
+            self.links.send(mirroring_controller::fsm::types::Member::Arbiter, &message);
+            std::thread::sleep(Duration::from_millis(80));
+            answer = self.heard.lock().unwrap().1.last().copied();
+            answer.is_some()
+        });
+        answer.flatten().is_some_and(|ledger| ledger.view == view)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+    }
+}
+
+fn ledger(system: SystemId, me: Server, view: View) -> Ledger {
+    let data = DataIdentity { id: DataId(1 + me.index() as u64), ..DataIdentity::default() };
+    Ledger { system, id: LedgerId(10 + me.index() as u64), data, view, promised: view.term }
+}
+
+fn view(term: u64, primary: Server, mode: Mode, arbiter: LedgerId) -> View {
+    View { term: Term(term), primary, mode, data: [DataId(1), DataId(2)], arbiter, forced: false }
+}
+
+/// A pair that is mirrored and has named the arbiter.
+fn mirrored(arb: &Arb, number: usize) -> ([Member; 2], View) {
+    let pair = Server::BOTH.map(|server| arb.member(number, server));
+    let begin = view(1, Server::First, Mode::Degraded, LedgerId(0));
+    pair.iter().for_each(|member| member.tell(begin));
+    until("the arbiter has a ledger", || pair.iter().all(|member| member.arbiter().is_some()));
+    let id = pair[0].arbiter().unwrap().id;
+    let view = view(3, Server::First, Mode::Mirrored, id);
+    pair.iter().for_each(|member| member.tell(view));
+    until("the arbiter knows the pair mirrored", || {
+        pair.iter().all(|member| member.arbiter().is_some_and(|ledger| ledger.view == view))
+    });
+    (pair, view)
+}
+
+fn alone(of: View, server: Server) -> View {
+    View { term: of.term.next_for(server), primary: server, mode: Mode::Degraded, ..of }
+}
+
+// ---------------------------------------------------------------------------------------------------------- the tests
+
+#[test]
+fn twenty_clusters_in_one_process() {
+    if !common::as_postgres("twenty_clusters_in_one_process") {
+        return;
+    }
+    let mut arb = Arb::new(20);
+    arb.start();
+    let mut pairs: Vec<_> = (1..=20).map(|number| mirrored(&arb, number)).collect();
+    let ids: std::collections::BTreeSet<_> = pairs.iter().map(|(pair, _)| pair[0].arbiter().unwrap().id).collect();
+    assert_eq!(ids.len(), 20, "each cluster has a ledger of its own");
+    for number in 1..=20 {
+        let status = arb.cluster(number);
+        assert_eq!(status["system_identifier"], system(number).0.to_string());
+        assert_eq!((&status["view"]["mode"], &status["view"]["primary"]), (&"mirrored".into(), &"nd1".into()));
+        assert!(status["servers"].as_array().unwrap().iter().all(|server| server["status"] == "online"), "{status}");
+    }
+    // The incumbent is heard: a standby is not given the right, the primary is, at once.
+    std::thread::sleep(Duration::from_millis(DETECTION_MS));
+    for (pair, view) in &pairs[..10] {
+        assert!(!pair[1].ask(*view, alone(*view, Server::Second)), "the primary lives");
+    }
+    for (pair, view) in &mut pairs[10..15] {
+        let alone = alone(*view, Server::First);
+        assert!(pair[0].ask(*view, alone));
+        assert!(!pair[1].ask(*view, View { term: Term(alone.term.0 + 1), ..self::alone(*view, Server::Second) }));
+        *view = alone;
+    }
+    // An incumbent that is silent for its detection time.
+    for (pair, view) in &mut pairs[..5] {
+        pair[0].beats.store(false, Ordering::SeqCst);
+        *view = alone(*view, Server::Second);
+    }
+    let begin = Instant::now();
+    for (pair, view) in &pairs[..5] {
+        let base = pair[1].told.lock().unwrap().ledger.unwrap().view;
+        until("the standby is given the right", || pair[1].ask(base, *view));
+    }
+    assert!(begin.elapsed() >= Duration::from_millis(DETECTION_MS - 300), "{:?}", begin.elapsed());
+    // What was given is remembered over a restart: nobody else gets it.
+    let views: Vec<View> = pairs.iter().map(|(_, view)| *view).collect();
+    arb.stop();
+    arb.start();
+    for (number, (pair, view)) in (1..).zip(&pairs) {
+        let expected = if view.mode == Mode::Mirrored { "mirrored" } else { "degraded" };
+        assert_eq!(arb.cluster(number)["view"]["mode"], expected);
+        assert_eq!(arb.cluster(number)["view"]["term"], view.term.0);
+        until("heard again", || pair[1].arbiter().is_some_and(|ledger| ledger.view == *view));
+    }
+    let ids_now: std::collections::BTreeSet<_> = pairs.iter().map(|(pair, _)| pair[1].arbiter().unwrap().id).collect();
+    assert_eq!(ids_now, ids);
+    let (pair, view) = (&pairs[0].0, views[0]);
+    let base = pair[0].told.lock().unwrap().ledger.unwrap().view;
+    assert!(!pair[0].ask(base, View { term: Term(view.term.0 + 1), ..alone(base, Server::First) }));
+}
+
+#[test]
+fn a_host_that_refuses_is_gone_before_the_detection_time() {
+    if !common::as_postgres("a_host_that_refuses_is_gone_before_the_detection_time") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    arb.start();
+    let (pair, view) = mirrored(&arb, 1);
+    pair.iter().for_each(|member| member.told.lock().unwrap().detection_ms = 8000);
+    std::thread::sleep(Duration::from_millis(8500));
+    assert!(!pair[1].ask(view, alone(view, Server::Second)));
+    let [primary, standby] = pair;
+    drop(primary);
+    let begin = Instant::now();
+    until("the standby is given the right", || standby.ask(view, alone(view, Server::Second)));
+    assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_controller_that_is_gone_while_its_instance_answers_is_not() {
+    if !common::as_postgres("a_controller_that_is_gone_while_its_instance_answers_is_not") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    arb.start();
+    let (pair, view) = mirrored(&arb, 1);
+    let instance = TcpListener::bind((address(1, 1), 0)).unwrap();
+    for member in &pair {
+        let mut told = member.told.lock().unwrap();
+        told.detection_ms = 4000;
+        told.address = instance.local_addr().unwrap().to_string();
+    }
+    std::thread::sleep(Duration::from_millis(4500));
+    let [primary, standby] = pair;
+    drop(primary);
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(3000) {
+        assert!(!standby.ask(view, alone(view, Server::Second)), "{:?}", begin.elapsed());
+    }
+    until("its silence is enough in the end", || standby.ask(view, alone(view, Server::Second)));
+}
+
+#[test]
+fn a_ledger_that_is_not_to_be_trusted_stops_its_cluster_alone() {
+    if !common::as_postgres("a_ledger_that_is_not_to_be_trusted_stops_its_cluster_alone") {
+        return;
+    }
+    let mut arb = Arb::new(3);
+    arb.start();
+    let pairs: Vec<_> = (1..=3).map(|number| mirrored(&arb, number)).collect();
+    let old = pairs[1].0[0].arbiter().unwrap().id;
+    arb.stop();
+    // Restored from a backup: the same bytes, another file.
+    let copy = arb.ledger(2).with_extension("backup");
+    fs::copy(arb.ledger(2), &copy).unwrap();
+    fs::rename(&copy, arb.ledger(2)).unwrap();
+    arb.start();
+    until("the others are served", || {
+        [1, 3].iter().all(|number| arb.cluster(*number)["servers"][0]["status"] == "online")
+    });
+    let problem = arb.cluster(2)["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("restored from a backup") && problem.contains("mc_arb forget"), "{problem}");
+    assert_eq!(arb.cluster(2)["servers"][0]["status"], "offline");
+    assert!(arb.run(&["status"]).1.contains("not served: ledger"), "{}", arb.run(&["status"]).1);
+    assert!(arb.log().contains("(MCA01135)"), "{}", arb.log());
+    // A cluster whose servers are connected is not forgotten.
+    let (code, said) = arb.run(&["forget", &system(1).0.to_string()]);
+    assert!(code == 4 && said.contains("is connected"), "{code}: {said}");
+    let (code, said) = arb.run(&["forget", &system(2).0.to_string()]);
+    assert_eq!(code, 0, "{said}");
+    let arbiter = || pairs[1].0[0].arbiter().map(|ledger| ledger.id);
+    until("it is served again, as a new arbiter", || arbiter().is_some_and(|id| id != old));
+    // The view names the old one.
+    std::thread::sleep(Duration::from_millis(DETECTION_MS + 200));
+    let (pair, view) = &pairs[1];
+    assert!(!pair[0].ask(*view, alone(*view, Server::First)));
+    assert!(arb.log().contains("the view leans on another arbiter"));
+}
+
+#[test]
+fn what_is_forgotten_while_it_does_not_run() {
+    if !common::as_postgres("what_is_forgotten_while_it_does_not_run") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    arb.start();
+    let (pair, _) = mirrored(&arb, 1);
+    arb.stop();
+    let number = system(1).0.to_string();
+    assert_eq!(arb.run(&["forget", &number]).0, 0);
+    assert!(!arb.ledger(1).exists());
+    let (code, said) = arb.run(&["forget", &number]);
+    assert!(code == 4 && said.contains("there is no ledger"), "{code}: {said}");
+    drop(pair);
+}
+
+#[test]
+fn a_stranger_and_a_foreign_key_get_no_answer() {
+    if !common::as_postgres("a_stranger_and_a_foreign_key_get_no_answer") {
+        return;
+    }
+    let mut arb = Arb::new(2);
+    arb.start();
+    // The key of cluster 2 in the hands of a server with an address of cluster 1, and a key of nobody.
+    let foreign = Member::new(1, Server::First, arb.port, key(2), system(2));
+    let stranger = Member::new(3, Server::First, arb.port, key(3), system(3));
+    let begin = view(1, Server::First, Mode::Degraded, LedgerId(0));
+    foreign.tell(begin);
+    stranger.tell(begin);
+    until("cluster 2 is learned, whatever the address", || foreign.arbiter().is_some());
+    assert_eq!(foreign.arbiter().unwrap().system, system(2));
+    assert_eq!(arb.cluster(1)["system_identifier"], serde_json::Value::Null);
+    until("the stranger is reported", || arb.log().contains("holds no cluster's mc.key"));
+    assert!(stranger.arbiter().is_none());
+    // Two clusters of one system identifier: the second is not served.
+    let copy = Member::new(1, Server::Second, arb.port, key(1), system(2));
+    copy.tell(begin);
+    until("the copy is refused", || !arb.cluster(1)["problem"].is_null());
+    assert!(arb.cluster(1)["problem"].as_str().unwrap().contains("is that of cluster \"c02\""));
+    assert!(foreign.arbiter().is_some());
+}
+
+#[test]
+fn fencing_comes_before_a_grant() {
+    if !common::as_postgres("fencing_comes_before_a_grant") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    let (script, said, verdict) = {
+        let place = |name: &str| arb.dir.path().join(name);
+        (place("fence"), place("said"), place("verdict"))
+    };
+    let text = "echo \"$* $MC_TERM\" >> \"${0%fence}said\"; exit $(cat \"${0%fence}verdict\")";
+    // Written by another process: a file that a thread next door has open while it forks cannot be run.
+    let write = format!("printf '#!/bin/sh\\n%s\\n' '{text}' > \"$0\" && chmod 700 \"$0\"");
+    assert!(Command::new("sh").args(["-c", &write]).arg(&script).status().unwrap().success());
+    fs::write(&verdict, "1").unwrap();
+    let conf = arb.dir.path().join("arbitration.conf");
+    let more = format!("{}fencing_command = '{}'\n", fs::read_to_string(&conf).unwrap(), script.display());
+    private(&conf, &more);
+    arb.start();
+    let (pair, view) = mirrored(&arb, 1);
+    std::thread::sleep(Duration::from_millis(DETECTION_MS));
+    pair[0].beats.store(false, Ordering::SeqCst);
+    until("it is fenced", || {
+        let given = pair[1].ask(view, alone(view, Server::Second));
+        assert!(!given, "the fencing command fails");
+        said.exists()
+    });
+    assert_eq!(fs::read_to_string(&said).unwrap(), "monitor switch arb nd1 primarycenter 3\n");
+    until("the failure is told", || arb.log().contains("fencing_command for server \"nd1\" has failed"));
+    fs::write(&verdict, "0").unwrap();
+    until("the standby is given the right", || pair[1].ask(view, alone(view, Server::Second)));
+}
+
+#[test]
+fn one_arbiter_in_a_directory_and_a_watcher_that_starts_it_again() {
+    if !common::as_postgres("one_arbiter_in_a_directory_and_a_watcher_that_starts_it_again") {
+        return;
+    }
+    let arb = Arb::new(1);
+    assert_eq!(arb.run(&["status"]).0, 3);
+    let (code, text) = arb.run(&["start"]);
+    assert_eq!((code, text.as_str()), (0, "the arbiter is started, for 1 cluster\n"));
+    assert_eq!(arb.run(&["start"]).0, 4);
+    assert_eq!(arb.run(&["start", "--foreground"]).0, 4);
+    let pid = arb.status()["pid"].as_u64().unwrap();
+    let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
+    until("it is started again", || {
+        let (code, said) = arb.run(&["status", "--format", "json"]);
+        let told: Option<serde_json::Value> = serde_json::from_str(&said).ok();
+        code == 0 && told.is_some_and(|told| told["pid"] != pid)
+    });
+    assert!(arb.log().contains("(MCA01132)"));
+    assert_eq!(arb.run(&["stop", "-e"]).0, 0);
+    assert_eq!(arb.run(&["stop", "-e"]).0, 3);
+    assert_eq!(arb.run(&["start", "-W"]).0, 0);
+    assert_eq!(arb.run(&["stop"]).0, 0);
+    assert_eq!(arb.run(&["start"]).0, 0, "right after a stop nobody is there");
+    assert_eq!(arb.run(&["stop"]).0, 0);
+}
