@@ -3,6 +3,7 @@
 //! The members are the controllers' own links with a heartbeat each 100 ms; what a controller's core would decide is said
 //! by the test. Each cluster has addresses, a key and a system identifier of its own.
 
+#[allow(dead_code, reason = "other tests need the rest of it")]
 mod common;
 
 use crossbeam_channel::Receiver;
