@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, command line,
-# and two real PostgreSQL servers on two hosts made of namespaces. Needs root (or sudo) for the last. About 20 minutes
-# on two cores.
+# Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, model check,
+# command line, and two real PostgreSQL servers on two hosts made of namespaces. Needs root (or sudo) for the last. About
+# 20 minutes on two cores.
 #
 #   sh tests/run.sh              all
 #   sh tests/run.sh quick        all but the real servers
@@ -84,12 +84,13 @@ step "lint" cargo clippy --quiet --all-targets -- -D warnings
 
 targets="--lib --bins"
 for file in tests/*.rs; do
-    # the simulator's thousands of seeds want some optimisation
-    [ "$file" = tests/sim.rs ] || targets="$targets --test $(basename "$file" .rs)"
+    # the simulator's thousands of seeds, and the model's millions of states, want some optimisation
+    case $file in tests/sim.rs | tests/model.rs) continue ;; esac
+    targets="$targets --test $(basename "$file" .rs)"
 done
 # shellcheck disable=SC2086 # a list of targets
 step "unit tests, decision table, command line" cargo test --no-fail-fast $targets
-step "simulation" cargo test --profile sim --test sim
+step "simulation, model check" cargo test --profile sim --test sim --test model
 if [ "${1:-}" != quick ]; then
     # heavy: each case runs two servers, two controllers and a client
     step "two real PostgreSQL servers" cargo test --test postgres -- --test-threads=2

@@ -1,0 +1,175 @@
+//! The model check: every state that two servers, an arbiter and a network without any manners can come to, within
+//! bounds, is looked at for the invariants of PROTOCOL section 8.
+//!
+//! It composes the shipped rules (`fsm::rules`, `fsm::act`) and nothing of its own decides. Whatever is not decided by a
+//! rule happens or does not, at any time and in any order: messages are lost, repeated and late without bound; members
+//! crash before and after each durable write; instances stop; the arbiter takes a server for gone, rightly or not, for no
+//! clock is part of the argument; directories are replaced and rebuilt; reloads take effect when they like.
+//!
+//! ```text
+//! cargo test --profile sim --test model                             the bounds that CI explores
+//! MODEL_TERMS=9 cargo test --profile sim --test model               terms up to 9 (at most 13), everywhere
+//! MODEL_COMMITS=3, MODEL_EXCHANGES=1                                commits; rebuilds and replacements of each directory
+//! ```
+//!
+//! The tests named `without_…` leave one rule out, here and not in the core, and must find what it is there for: a
+//! violation, with the shortest way to it, or states that service cannot be had from any more. Every test prints how many
+//! states there are, how many steps lead to them, how far the farthest is, and the seconds.
+//!
+//! That the core makes no other change of its ledger than these rules do is tried in the simulator (`common/legal.rs`).
+
+#[path = "model/explore.rs"]
+mod explore;
+#[path = "model/heal.rs"]
+mod heal;
+#[path = "model/instance.rs"]
+mod instance;
+#[path = "model/state.rs"]
+mod state;
+#[path = "model/steps.rs"]
+mod steps;
+
+use explore::{Explored, explore};
+use heal::{Healing, Left};
+use std::io::Write;
+use steps::{Model, Third, Without};
+
+/// A bound from the environment.
+fn bound(name: &str, default: u8) -> u8 {
+    std::env::var(name).map_or(default, |text| text.parse().expect(name))
+}
+
+fn model(third: Third, terms: u8) -> Model {
+    let terms = bound("MODEL_TERMS", terms);
+    assert!(usize::from(terms) <= state::ROOM, "MODEL_TERMS is at most {}", state::ROOM);
+    let (commits, exchanges) = (bound("MODEL_COMMITS", 2), bound("MODEL_EXCHANGES", 1));
+    assert!(commits <= 4 && exchanges <= 2, "MODEL_COMMITS is at most 4, MODEL_EXCHANGES at most 2");
+    Model { terms, commits, exchanges, replaced: true, third, without: Without::Nothing }
+}
+
+/// Past the harness's capture: the numbers are to be seen of tests that pass, too.
+fn tell(name: &str, model: &Model, found: &Explored) {
+    let Explored { unique, generated, depth, seconds, wrong } = found;
+    let Model { terms, commits, exchanges, .. } = model;
+    let what = wrong.as_ref().map_or(String::new(), |(what, _)| format!("; found: {what}"));
+    let _ = writeln!(
+        std::io::stdout(),
+        "model {name}: {unique} states of {generated} generated, depth {depth}, {seconds:.1} s \
+         ({terms} terms, {commits} commits, {exchanges} exchanges of each directory){what}"
+    );
+}
+
+fn is_safe(name: &str, model: &Model) {
+    let found = explore(model, |at| model.wrong(at));
+    tell(name, model, &found);
+    if let Some((what, trace)) = found.wrong {
+        panic!("{what}\n{trace}");
+    }
+}
+
+const STUCK: &str = "I5: service cannot be had again";
+
+fn heals(name: &str, model: &Model, left: Left) -> Option<String> {
+    let mut healing = Healing::new(model, left);
+    let found = explore(model, |at| healing.is_stuck(at).then_some(STUCK));
+    tell(&format!("{name}, left: {left:?}"), model, &found);
+    found.wrong.map(|(what, trace)| format!("{what}\n{trace}"))
+}
+
+// ------------------------------------------------------------------------------------------------------ all the rules
+
+#[test]
+fn safe_with_an_arbiter() {
+    is_safe("with an arbiter", &model(Third::Arbiter, 8));
+}
+
+#[test]
+fn safe_with_an_arbiter_that_is_replaced() {
+    is_safe("with an arbiter that is replaced", &model(Third::Replaced, 7));
+}
+
+#[test]
+fn safe_by_the_halves() {
+    is_safe("switch half", &model(Third::SwitchHalf, 8));
+    is_safe("disconnect half", &model(Third::DisconnectHalf, 8));
+}
+
+#[test]
+fn ledgers_are_whole_under_force() {
+    is_safe("fallback, ledgers only", &model(Third::Fallback, 8));
+}
+
+#[test]
+fn service_can_be_had_again() {
+    for third in [Third::Arbiter, Third::Replaced] {
+        for left in [Left::Servers, Left::OneAndArbiter(0), Left::OneAndArbiter(1)] {
+            let stuck = heals(&format!("{third:?}"), &model(third, 5), left);
+            assert!(stuck.is_none(), "{}", stuck.unwrap_or_default());
+        }
+    }
+    for third in [Third::SwitchHalf, Third::DisconnectHalf] {
+        let stuck = heals(&format!("{third:?}"), &model(third, 5), Left::Servers);
+        assert!(stuck.is_none(), "{}", stuck.unwrap_or_default());
+    }
+}
+
+/// Where directories are only exchanged by our own rebuild, no server that counts ever loses its own.
+#[test]
+fn service_can_be_had_again_after_rebuilds() {
+    let model = Model { replaced: false, ..model(Third::Arbiter, 5) };
+    let stuck = heals("rebuilds only", &model, Left::Servers);
+    assert!(stuck.is_none(), "{}", stuck.unwrap_or_default());
+}
+
+// ----------------------------------------------------------------------------------------------------- one rule less
+
+fn breaks(without: Without, third: Third, expected: &str) {
+    let model = Model { without, ..model(third, 7) };
+    let found = explore(&model, |at| model.wrong(at));
+    tell(&format!("without {without:?}"), &model, &found);
+    let (what, trace) = found.wrong.expect("nothing is wrong without this rule, so that it is not needed or not tried");
+    assert!(what.starts_with(expected), "{what}\n{trace}");
+    println!("{trace}");
+}
+
+fn strands(without: Without, replaced: bool) {
+    let model = Model { without, replaced, ..model(Third::Arbiter, 5) };
+    let stuck = heals(&format!("without {without:?}"), &model, Left::Servers);
+    println!("{}", stuck.expect("service can be had again without this rule, so that it is not needed or not tried"));
+    // It is there for liveness alone.
+    is_safe(&format!("without {without:?}"), &model);
+}
+
+macro_rules! without {
+    ($($name:ident: $without:ident, $third:ident, $expected:literal;)+) => {
+        $(#[test] fn $name() { breaks(Without::$without, Third::$third, $expected); })+
+    };
+}
+
+without! {
+    without_r1_promises: Promises, Arbiter, "I";
+    without_r1_own_terms: Parity, Fallback, "I4";
+    without_r2_comparing: Comparing, Arbiter, "I1";
+    without_r3_own_gain: OwnGain, Arbiter, "I1";
+    without_r4_eligibility: Eligibility, Arbiter, "I2";
+    without_r4_never_promoted: Unpromoted, Arbiter, "I2";
+    without_r4_hand_back_to_the_peer: HandBackToPeer, Arbiter, "I1";
+    without_r5_consent: Consent, Arbiter, "I1";
+    without_r6_stopping_first: StopFirst, Arbiter, "I1";
+    without_r6_writing_first: WriteFirst, Arbiter, "I1";
+    without_r6_names_first: NamesFirst, Arbiter, "I2";
+    without_r8_the_named_arbiter: NamedArbiter, Replaced, "I1";
+    without_r9_all_held: HoldsAll, Arbiter, "I2";
+    without_r9_names_in_effect: InEffect, Arbiter, "I2";
+    without_r10_a_new_name: NewName, Arbiter, "I2";
+}
+
+#[test]
+fn without_r7_adopting() {
+    strands(Without::Adopting, true);
+}
+
+#[test]
+fn without_r10_the_others_word() {
+    strands(Without::OthersWord, false);
+}

@@ -1,0 +1,247 @@
+//! What happens to instances: what the controllers do to them, what they do themselves, and what befalls them.
+
+use crate::state::{Host, Run, State};
+use crate::steps::{Model, Step, Taken, Third, Without, server};
+use mirroring_controller::fsm::act::{Todo, act};
+use mirroring_controller::fsm::facts::{Being, Data, Leave, Standing};
+use mirroring_controller::fsm::rules;
+use mirroring_controller::fsm::types::*;
+
+impl Model {
+    // ---------------------------------------------------------------------------------------------------- reconciling
+
+    fn being(host: &Host) -> Being {
+        match host.run {
+            Run::DownPrimary => Being::DownPrimary,
+            Run::DownStandby => Being::DownStandby,
+            Run::Primary if host.file => Being::PrimaryNamed,
+            Run::Primary => Being::PrimaryFree,
+            Run::Standby | Run::Promoting if host.file => Being::StandbyNamed,
+            Run::Standby | Run::Promoting => Being::StandbyFree,
+        }
+    }
+
+    /// What the shipped table orders for this instance. That nothing is done is always possible too.
+    pub fn acts(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        let host = at.hosts[x];
+        let data = if self.fit(at, x) { Data::Eligible } else { Data::Foreign };
+        let standing = rules::standing(&at.ledger(x).view, server(x));
+        let todo = act(standing, data, Leave::Run, Self::being(&host));
+        let mut to = *at;
+        let own = &mut to.hosts[x];
+        let mut wrong = None;
+        match todo {
+            // What is started was looked at before.
+            Todo::StartFree | Todo::StartNamed if !host.unseen => {
+                own.file = todo == Todo::StartNamed && self.without != Without::NamesFirst;
+                own.run = if host.run == Run::DownPrimary { Run::Primary } else { Run::Standby };
+                own.names = own.file && own.run == Run::Primary;
+                own.handed = false;
+            }
+            Todo::Free => own.file = false,
+            Todo::Name => own.file = true,
+            Todo::Promote if host.run == Run::Standby => {
+                own.run = Run::Promoting;
+                wrong = (!at.holds(x)).then_some("I3: an instance is promoted without the right");
+            }
+            Todo::Stop => stop(own),
+            Todo::Rejoin if host.handed && !host.unseen && self.may_follow(at, x) => {
+                own.run = Run::Standby;
+                own.file = true;
+                own.handed = false;
+                if host.has & !at.hosts[1 - x].has != 0 {
+                    wrong = Some("a standby joins with commits that its primary does not have");
+                }
+            }
+            _ => return,
+        }
+        self.push(out, Step::Acts(x, todo), to, wrong);
+    }
+
+    /// R10. The other server's word is its durable ledger and its running instance; it may be an old one.
+    fn may_follow(&self, at: &State, x: usize) -> bool {
+        let (own, other) = (&at.hosts[x], &at.hosts[1 - x]);
+        let ledger = at.ledger(x);
+        let told = (other.term >= own.term).then_some(&ledger.view);
+        rules::may_follow(&ledger, server(x), told, other.run == Run::Primary)
+    }
+
+    /// Our own rebuild: a new name first, then a copy of the other's data.
+    pub fn rebuilds(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        let (own, other) = (at.hosts[x], at.hosts[1 - x]);
+        let stopped = matches!(own.run, Run::DownPrimary | Run::DownStandby);
+        if own.exchanged >= self.exchanges || !stopped {
+            return;
+        }
+        if self.without == Without::OthersWord {
+            // Whoever leads by the own ledger is told to be copied from: where that fails, the directory is gone.
+            if rules::standing(&at.ledger(x).view, server(x)) == Standing::Outcast {
+                let mut to = *at;
+                let has = if other.run == Run::Primary { other.has } else { 0 };
+                rename(&mut to.hosts[x], Host { has, run: Run::DownStandby, ..own }, self.without);
+                to.hosts[x].exchanged += 1;
+                self.push(out, Step::Rebuilds(x), to, None);
+            }
+        } else if self.may_follow(at, x) {
+            let mut to = *at;
+            rename(&mut to.hosts[x], Host { has: other.has, run: Run::DownStandby, ..own }, self.without);
+            to.hosts[x].exchanged += 1;
+            self.push(out, Step::Rebuilds(x), to, None);
+        }
+    }
+
+    // -------------------------------------------------------------------------------------------------------------- R9
+
+    /// The proof, and the view that follows it. The last look and the write of the ledger are one step: whatever happens
+    /// between them can happen after both as well, for it depends on no ledger of the prover's, and what the standby told
+    /// of its directory is any name that it ever had.
+    pub fn mirrors(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        let (own, other) = (at.hosts[x], at.hosts[1 - x]);
+        if !at.holds(x) || own.run != Run::Primary || other.data == 0 || other.term == 0 {
+            return;
+        }
+        if !own.file {
+            let mut to = *at;
+            to.hosts[x].file = true;
+            self.push(out, Step::Acts(x, Todo::Name), to, None);
+            return;
+        }
+        let effect = own.names || self.without == Without::InEffect;
+        let holds_all = at.streams(1 - x) && own.has & !other.has == 0;
+        if !effect || !holds_all && self.without != Without::HoldsAll {
+            return;
+        }
+        let ledger = at.ledger(x);
+        let arbiters = if at.arbiter == 0 { 0..=0 } else { 1..=at.arbiter };
+        for term in self.terms(at, x) {
+            for data in 1..=other.data {
+                for arbiter in arbiters.clone() {
+                    let arbiter = Some(LedgerId(arbiter.into()));
+                    let Some(view) =
+                        rules::mirrored(&ledger, server(x), Term(term.into()), DataId(data.into()), arbiter)
+                    else {
+                        continue;
+                    };
+                    let mut to = *at;
+                    let wrong = if self.without == Without::WriteFirst {
+                        to.hosts[x].promised = term;
+                        (!to.keep(&view)).then_some("I4: one term carries two views")
+                    } else {
+                        self.write(&mut to, x, &rules::entering(ledger, view))
+                    };
+                    self.push(out, Step::Mirrors { who: x, term }, to, wrong);
+                }
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------- what runs by itself
+
+    pub fn runs(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        let (own, other) = (at.hosts[x], at.hosts[1 - x]);
+        let mut step = |step, change: &dyn Fn(&mut State)| {
+            let mut to = *at;
+            change(&mut to);
+            self.push(out, step, to, None);
+        };
+        if own.unseen {
+            for run in [Run::DownPrimary, Run::DownStandby] {
+                step(Step::Looks(x, run), &|to| rename(&mut to.hosts[x], Host { run, ..own }, self.without));
+            }
+        }
+        // A reload is heard of at any time after it, with what the file says then.
+        if own.run == Run::Primary && own.file != own.names {
+            step(Step::NamesTakeEffect(x), &|to| to.hosts[x].names = own.file);
+        }
+        if own.run == Run::Promoting {
+            step(Step::Promoted(x), &|to| {
+                to.hosts[x].run = Run::Primary;
+                to.hosts[x].names = own.file;
+            });
+        }
+        let missing = other.has & !own.has;
+        if at.streams(x) && missing != 0 {
+            step(Step::Streams(x), &|to| to.hosts[x].has |= missing & missing.wrapping_neg());
+        }
+        if own.run == Run::Primary && at.made < self.commits {
+            step(Step::Commits(x), &|to| {
+                to.hosts[x].has |= 1 << at.made;
+                to.made += 1;
+            });
+        }
+        if own.run == Run::Primary {
+            for commit in 0..at.made {
+                let bit = 1 << commit;
+                let flushed = !own.names || at.streams(1 - x) && other.has & bit != 0;
+                if own.has & bit != 0 && at.acked & bit == 0 && flushed {
+                    step(Step::Acknowledged(commit), &|to| to.acked |= bit);
+                }
+            }
+        }
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- faults
+
+    /// A crash or a stop of an instance, a directory put back from a backup, an arbiter with an empty directory.
+    pub fn faults(&self, at: &State, out: &mut Vec<Taken>) {
+        for x in 0..2 {
+            let own = at.hosts[x];
+            let mut to = *at;
+            if matches!(own.run, Run::DownPrimary | Run::DownStandby) {
+                if self.replaced && own.exchanged < self.exchanges && own.term != 0 && !own.unseen {
+                    // Until it looks, the controller takes it for the kind that it was.
+                    to.hosts[x] = Host { unseen: true, exchanged: own.exchanged + 1, has: 0, ..own };
+                    self.push(out, Step::DirectoryReplaced(x), to, None);
+                }
+            } else {
+                stop(&mut to.hosts[x]);
+                self.push(out, Step::Stops(x), to, None);
+            }
+        }
+        if self.third == Third::Replaced && at.arbiter == 1 {
+            let to = State { arbiter: 2, arbiter_term: 0, ..*at };
+            self.push(out, Step::ArbiterReplaced, to, None);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ invariants
+
+    /// I1 and I2 of PROTOCOL section 8.
+    pub fn wrong(&self, at: &State) -> Option<&'static str> {
+        if self.third == Third::Fallback {
+            return None;
+        }
+        if at.holds(0) && at.holds(1) {
+            return Some("I1: both servers hold the right to run alone");
+        }
+        let free = |x: usize| at.hosts[x].run == Run::Primary && !at.hosts[x].names;
+        if free(0) && free(1) {
+            return Some("I1: both servers acknowledge commits");
+        }
+        for x in 0..2 {
+            let lacks = at.acked & !at.hosts[x].has != 0;
+            if lacks && free(x) {
+                return Some("I2: a server takes commits alone and lacks an acknowledged one");
+            }
+            // A directory that is not the one that its view names, or was put there unseen, is never started.
+            if lacks && at.holds(x) && at.is_fit(x) {
+                return Some("I2: a server holds the right to run alone and lacks an acknowledged commit");
+            }
+        }
+        None
+    }
+}
+
+fn stop(host: &mut Host) {
+    host.run = if host.run == Run::Primary { Run::DownPrimary } else { Run::DownStandby };
+    host.file = false;
+    host.names = false;
+}
+
+/// The directory gets a new name before anything else is done with it.
+fn rename(host: &mut Host, to: Host, without: Without) {
+    *host = Host { unseen: false, handed: false, ..to };
+    if without != Without::NewName {
+        host.data += 1;
+    }
+}
