@@ -12,7 +12,7 @@ use super::watcher::{Alive, random};
 use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Disk, Event, Message, Reply, Request, Say, StartedBy, TICK_MS};
+use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
@@ -134,6 +134,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         peer,
         peer_name,
         peer_address: String::new(),
+        action: config.server.heartbeat_error_action,
+        peer_action: None,
         unwritten: String::new(),
         last: started,
         published: started,
@@ -324,6 +326,10 @@ struct Decision {
     peer_name: String,
     /// `host:port` of its instance, as last told.
     peer_address: String,
+    /// `heartbeat_error_action` of this server.
+    action: OnSilence,
+    /// The other server's, as last told.
+    peer_action: Option<OnSilence>,
     /// Why the ledger cannot be written, as last logged: each try says so.
     unwritten: String,
     /// The time last given to the core.
@@ -373,6 +379,12 @@ impl Decision {
                 if !heartbeat.name.is_empty() && heartbeat.name != self.peer_name {
                     self.peer_name.clone_from(&heartbeat.name);
                     let _ = self.probes.instance.send(db_probe::Command::PeerName(heartbeat.name.clone()));
+                }
+                if self.peer_action.replace(heartbeat.on_silence) != Some(heartbeat.on_silence)
+                    && heartbeat.on_silence != self.action
+                {
+                    let (mine, theirs) = (self.action, heartbeat.on_silence);
+                    messages::tell(&Tell::ActionsDiffer { mine, peer: self.names.peer().to_owned(), theirs });
                 }
                 if heartbeat.address != self.peer_address {
                     self.peer_address.clone_from(&heartbeat.address);

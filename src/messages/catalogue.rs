@@ -271,6 +271,10 @@ pub static CATALOGUE: &[Entry] = &[
         "Nothing is switched: PostgreSQL goes on as long as it can, and the standby's disk most likely fills as well.",
         "Make room before PostgreSQL stops for want of it; never by deleting files in pg_wal."),
     e(1122, Log, "the filesystem of \"{path}\" ({place}) has room again", "Space was freed.", "Monitoring goes on.", NOTHING),
+    e(1123, Warning, "heartbeat_error_action is \"{mine}\" here and \"{theirs}\" on server \"{server}\"",
+        "The two ID.conf files differ, or network.conf has an arbiter on one of the servers only.",
+        "Each server acts by its own, but switch and disconnect only while both servers name the same.",
+        "Set the same on both servers, and start their controllers anew."),
 
     // ---------------------------------------------------------------------------------------- the arbiter's process
     e(1130, Log, "arbiter {version} is started; clusters: {clusters}", "mc_arb start, or its watcher.", "It listens. For one detection time of each pair it grants nothing.", NOTHING),

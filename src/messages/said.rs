@@ -128,6 +128,15 @@ pub enum Tell {
         /// The ledger's file.
         path: String,
     },
+    /// The two servers are set to different `heartbeat_error_action`s.
+    ActionsDiffer {
+        /// This server's.
+        mine: OnSilence,
+        /// The other server's id.
+        peer: String,
+        /// The other server's.
+        theirs: OnSilence,
+    },
     /// The arbiter could not be reached at a start, which is given up. MCA00152.
     NoArbiter {
         /// The arbiter's id.
@@ -222,6 +231,18 @@ fn purpose(command: &UserCommand) -> &'static str {
     }
 }
 
+/// As `heartbeat_error_action` is written.
+fn action(action: OnSilence) -> &'static str {
+    match action {
+        OnSilence::Arbitration => "arbitration",
+        OnSilence::Command => "command",
+        OnSilence::Message => "message",
+        OnSilence::Fallback => "fallback",
+        OnSilence::Switch => "switch",
+        OnSilence::Disconnect => "disconnect",
+    }
+}
+
 /// `message (hint)`, on one line.
 fn one_line(error: &Error) -> String {
     if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
@@ -310,6 +331,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
         Tell::NoBirthTime { path } => m(1115, &[path]),
+        Tell::ActionsDiffer { mine, peer, theirs } => m(1123, &[action(*mine), action(*theirs), peer]),
         Tell::NoArbiter { arbiter, event } => m(152, &[arbiter, event]),
         Tell::Warning(error) => m(1116, &[&one_line(error)]),
         Tell::Error(error) => m(1117, &[&one_line(error)]),
@@ -424,6 +446,7 @@ mod tests {
             Tell::StartupRace { version: s() },
             Tell::SameFilesystem { directory: s(), data: s() },
             Tell::NoBirthTime { path: s() },
+            Tell::ActionsDiffer { mine: OnSilence::Switch, peer: s(), theirs: OnSilence::Fallback },
             Tell::NoArbiter { arbiter: s(), event: "x" },
             Tell::Warning(error()),
             Tell::Error(error()),
