@@ -209,3 +209,41 @@ fn a_port_in_use_is_a_clear_error() {
     assert!(error.message.contains("could not listen on 127.0.0.1:"), "{error}");
     assert!(error.hint.contains("network.conf"), "{error}");
 }
+
+#[test]
+fn an_arbiter_that_dials_is_refused() {
+    let (one, two) = (port(), port());
+    let mut expects = settings(FIRST, one, two);
+    expects.peers[0].member = Member::Arbiter;
+    expects.peers[0].id = "arb".to_owned();
+    let (_first, first_events) = start(expects);
+    let mut arbiter = settings(SECOND, two, one);
+    arbiter.me = Member::Arbiter;
+    arbiter.id = "arb".to_owned();
+    let (arbiter, _events) = start(arbiter);
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        arbiter.send(FIRST, &told(1));
+        hears_nothing(&first_events, Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_server_listens_on_both_its_pairs_and_dials_from_the_address_it_is_told() {
+    let (one, second, two) = (port(), port(), port());
+    let mut first = settings(FIRST, one, two);
+    first.listen.push(("127.0.0.2".to_owned(), second));
+    let (_first, _events) = start(first);
+    for address in [("127.0.0.1", one), ("127.0.0.2", second)] {
+        TcpStream::connect(address).unwrap();
+    }
+    // Its own port is known to be free now, and who dials it is seen.
+    let other = TcpListener::bind(("127.0.0.1", two)).unwrap();
+    let mut dialler = settings(FIRST, port(), two);
+    dialler.peers[0].from = Some("127.0.0.7".to_owned());
+    let (_dialler, _events) = start(dialler);
+    let deadline = Instant::now() + LIMIT;
+    while other.accept().unwrap().1.ip().to_string() != "127.0.0.7" {
+        assert!(Instant::now() < deadline, "it dials from another address");
+    }
+}

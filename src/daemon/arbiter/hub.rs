@@ -47,7 +47,10 @@ const REPORT_INTERVAL_MS: u64 = 60_000;
 const SILENCE_LIMIT_MS: u64 = 2000;
 
 /// Events taken from the kernel at a time.
-const BATCH: usize = 256;
+const BATCH: usize = 1024;
+
+/// Full batches that are taken in before time is let go by: silence is judged by what has arrived, not by what was read.
+const MAX_FULL_BATCHES: u32 = 16;
 
 /// Connections accepted from one listener before others are looked at.
 const ACCEPTS: usize = 64;
@@ -222,6 +225,7 @@ impl Hub {
     pub fn go_round(&mut self, alive: &mut Alive) {
         let mut events = Vec::with_capacity(BATCH);
         let mut next_tick = now().plus(TICK_MS);
+        let mut full_batches = 0;
         while !self.ended {
             let wait = next_tick.since(now());
             let wait = Timespec { tv_sec: 0, tv_nsec: (wait.min(TICK_MS) * 1_000_000) as i64 };
@@ -231,18 +235,20 @@ impl Hub {
                 let event: &epoll::Event = event;
                 self.ready(event.data.u64());
             }
+            alive.beat();
             // With a full batch there may be more to take in first.
-            if events.len() < BATCH {
-                for (cluster, server, proposal) in std::mem::take(&mut self.proposals) {
-                    self.step(cluster, now(), Event::Heard(Member::Server(server), proposal));
-                }
+            full_batches = if events.len() == BATCH { full_batches + 1 } else { 0 };
+            if (1..=MAX_FULL_BATCHES).contains(&full_batches) {
+                continue;
+            }
+            for (cluster, server, proposal) in std::mem::take(&mut self.proposals) {
+                self.step(cluster, now(), Event::Heard(Member::Server(server), proposal));
             }
             let at = now();
             if at >= next_tick {
                 self.tick(at);
                 next_tick = at.plus(TICK_MS);
             }
-            alive.beat();
         }
     }
 
