@@ -6,7 +6,10 @@
 #[allow(dead_code, reason = "other tests need the rest of it")]
 mod common;
 
+use clap::Parser;
 use crossbeam_channel::Receiver;
+use mirroring_controller::cli::arb::Cli;
+use mirroring_controller::config::arbiter::ArbiterConfig;
 use mirroring_controller::daemon::Inbox;
 use mirroring_controller::daemon::links::{Links, Peer, Settings};
 use mirroring_controller::fsm::event::{Event, Heartbeat, Message};
@@ -280,6 +283,109 @@ fn mirrored(arb: &Arb, number: usize) -> ([Member; 2], View) {
 
 fn alone(of: View, server: Server) -> View {
     View { term: of.term.next_for(server), primary: server, mode: Mode::Degraded, ..of }
+}
+
+// -------------------------------------------------------------------------------------------------- the configuration
+
+/// What loading says after this change to the files of an arbiter with two clusters.
+fn loading(change: impl Fn(&Path, u16)) -> String {
+    let arb = Arb::new(2);
+    change(arb.dir.path(), arb.port);
+    match ArbiterConfig::load(arb.dir.path()) {
+        Ok(config) => format!("{} clusters, {:?}", config.clusters.len(), config.remarks),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_sample_loads() {
+    let sample = include_str!("../samples/arbitration.conf");
+    assert_eq!(loading(|dir, _| private(&dir.join("arbitration.conf"), sample)), "2 clusters, []");
+    // As it stands with every parameter set.
+    let set = |dir: &Path, port: u16| {
+        let text: String = sample
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|l| l.contains(" = ")).unwrap_or(line))
+            .filter(|line| !line.starts_with("fencing_command ="))
+            .map(|line| line.replace("27540", &port.to_string()) + "\n")
+            .collect();
+        private(&dir.join("arbitration.conf"), &text);
+    };
+    assert_eq!(loading(set), "2 clusters, []");
+}
+
+#[test]
+fn what_an_arbiter_may_not_be_told() {
+    let line = |line: &str| {
+        let line = line.to_owned();
+        move |dir: &Path, _: u16| private(&dir.join("arbitration.conf"), &format!("# c\n{line}\n"))
+    };
+    let check = |said: String, parts: &[&str]| assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    check(loading(line("prot = 1")), &["arbitration.conf\", line 2: unknown parameter \"prot\"", "my_address"]);
+    check(loading(line("port = 0")), &["line 2: port: \"0\" is not valid (allowed: 1 to 65535)"]);
+    check(loading(line("port = 70000")), &["line 2: port: \"70000\" is not valid (allowed: 1 to 65535)"]);
+    check(loading(line("my_address = '[::1]'")), &["line 2: my_address: ", "allowed: a host name"]);
+    check(loading(line("port = 1")), &["line 2: port: 1 is not the arbiter's port in file", "network.conf\", line 3"]);
+    check(loading(line("fencing_command = '/none'")), &["line 2: fencing_command: \"/none\" cannot be run"]);
+    check(loading(line("fencing_command_timeout = 0")), &["fencing_command_timeout", "allowed: 1 to"]);
+    check(loading(line("syslog_facility = USER")), &["syslog_facility", "LOCAL0"]);
+    check(loading(line("heartbeat_interval = 800")), &["2 clusters", "heartbeat_interval", "has no effect"]);
+    check(loading(line("my_address = '0.0.0.0'")), &["2 clusters, []"]);
+    let missing = |name: &'static str| move |dir: &Path, _: u16| fs::remove_file(dir.join(name)).unwrap();
+    check(loading(missing("arbitration.conf")), &["could not open file", "samples/arbitration.conf"]);
+    check(loading(missing("mc.key")), &["could not open file", "mc.key", "Copy mc.key"]);
+    check(loading(missing("clusters/c02/network.conf")), &["clusters/c02/network.conf", "Copy network.conf"]);
+    check(
+        loading(|dir, _| drop(fs::copy(dir.join("mc.key"), dir.join("clusters/c02/mc.key")))),
+        &["hold the same key"],
+    );
+    check(loading(|dir, _| private(&dir.join("network.conf"), "a h 1\nb i 1\n")), &["has no arbiter", "arbiter\""]);
+    let open = |dir: &Path, _: u16| {
+        fs::set_permissions(dir.join("mc.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    check(loading(open), &["mc.key\" has mode 0644", "chmod 600"]);
+    let shared = |dir: &Path, _: u16| {
+        fs::set_permissions(dir.join("clusters"), fs::Permissions::from_mode(0o775)).unwrap();
+    };
+    check(loading(shared), &["clusters\" has mode 0775", "chmod go-w"]);
+}
+
+#[test]
+fn the_command_line_of_root_and_of_nobody() {
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mc_arb"));
+        let Output { status, stdout, stderr } = command.args(arguments).env_remove("ARBCONTROLDIR").output().unwrap();
+        let said = String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr);
+        (status.code().unwrap(), said)
+    };
+    let (code, said) = run(&["--help"]);
+    assert!(code == 0 && said.contains("Exit status: 0 done"), "{said}");
+    assert_eq!(run(&["dance"]).0, 2);
+    assert_eq!(run(&["forget"]).0, 2);
+    let (code, said) = run(&["status"]);
+    let expected = match rustix::process::geteuid().is_root() {
+        true => "cannot be run as root",
+        false => "environment variable ARBCONTROLDIR unset",
+    };
+    assert!(code == 2 && said.contains(expected), "{said}");
+}
+
+#[test]
+fn samples_for_service_managers_type_what_there_is() {
+    let sample = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
+    let unit = fs::read_to_string(sample("mirroring-arbiter.service")).unwrap();
+    let typed = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
+    parse(typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
+    let script = fs::read_to_string(sample("mirroring-arbiter.rc")).unwrap();
+    let verbs =
+        script.lines().flat_map(|line| line.split("arb ").skip(1)).filter_map(|rest| rest.split([' ', ';']).next());
+    let verbs: Vec<&str> = verbs.filter(|verb| !verb.is_empty()).collect();
+    assert!(verbs.len() >= 5, "{verbs:?}");
+    for verb in verbs {
+        parse(&format!("mc_arb {verb} -M /arb")).unwrap_or_else(|error| panic!("{verb}: {error}"));
+    }
+    assert!(Command::new("sh").arg("-n").arg(sample("mirroring-arbiter.rc")).status().unwrap().success());
 }
 
 // ---------------------------------------------------------------------------------------------------------- the tests

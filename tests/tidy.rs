@@ -163,22 +163,41 @@ fn flags(command: &clap::Command, found: &mut BTreeSet<String>) {
     }
 }
 
-#[test]
-fn every_verb_and_flag_is_in_the_manual() {
-    let text = manual();
+/// Every verb and flag of a program, in the manual page of its name.
+fn mentions_every_verb_and_flag(mut command: clap::Command, page: &str, at_least: usize) {
+    let text = fs::read_to_string(root().join(page)).unwrap();
     let pairs = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         words.windows(2).map(|pair| pair.join(" ")).collect::<Vec<_>>()
     };
     let words: BTreeSet<String> = text.lines().flat_map(pairs).collect();
-    let mut command = mirroring_controller::cli::command();
     command.build();
     let mut found = BTreeSet::new();
     flags(&command, &mut found);
     found.extend(command.get_subcommands().filter(|s| !s.is_hide_set()).map(|s| format!("Cm {}", s.get_name())));
-    assert!(found.len() > 20, "{found:?}");
+    assert!(found.len() >= at_least, "{found:?}");
     for item in found {
-        assert!(words.contains(&item), "man/mc_ctl.8 does not mention \"{item}\"");
+        assert!(words.contains(&item), "{page} does not mention \"{item}\"");
+    }
+}
+
+#[test]
+fn every_verb_and_flag_is_in_the_manual() {
+    mentions_every_verb_and_flag(mirroring_controller::cli::command(), "man/mc_ctl.8", 20);
+    mentions_every_verb_and_flag(mirroring_controller::cli::arb::command(), "man/mc_arb.8", 10);
+}
+
+#[test]
+fn every_parameter_of_the_arbiter_is_in_its_manual_and_sample() {
+    let text = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    let (manual, sample) = (text("man/arbitration.conf.5"), text("samples/arbitration.conf"));
+    for row in mirroring_controller::config::arbiter::TABLE {
+        let item =
+            manual.lines().any(|line| line.starts_with(".It Cm ") && line.split([' ', ',']).any(|w| w == row.name));
+        assert!(item, "man/arbitration.conf.5 does not explain {}", row.name);
+        // Those of other products' files have no place in ours.
+        let of_ours = !row.name.starts_with("heartbeat_");
+        assert_eq!(sample.contains(&format!("#{} =", row.name)), of_ours, "samples/arbitration.conf: {}", row.name);
     }
 }
 

@@ -39,6 +39,8 @@ impl Fencing {
         let environment = [
             ("MC_TERM".to_owned(), command.term.to_string()),
             ("MC_REASON".to_owned(), command.reason.to_owned()),
+            // There is none here, but a script for servers and arbiter alike may look.
+            ("MC_DATA_DIRECTORY".to_owned(), String::new()),
             ("MC_CLUSTER".to_owned(), title.to_owned()),
         ];
         let done = move |result| News::Of(cluster, Event::CommandDone(id, result));
