@@ -314,6 +314,18 @@ fn a_start_may_leave_the_arbiter_for_later() {
     assert!(site.run("status --check").out.contains("arbiter offline"));
     // Its controller runs already, and looks for the arbiter by itself.
     site.run("start --mc-only").refused(4, &["already running"]);
+    // A controller that dies is started again by its watcher, which does not ask for the arbiter.
+    let pid = || {
+        let json: serde_json::Value = serde_json::from_str(&site.run("status --format json").out).ok()?;
+        json["controller"]["pid"].as_i64().and_then(|pid| rustix::process::Pid::from_raw(pid as i32))
+    };
+    let first = pid().expect("it runs");
+    rustix::process::kill_process(first, rustix::process::Signal::KILL).unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while pid().is_none_or(|pid| pid == first) {
+        assert!(std::time::Instant::now() < end, "the controller is not started again");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
     assert_eq!(site.run("stop -e").code, 0);
 }
 
