@@ -224,6 +224,20 @@ fn seeds() {
     run_seeds(true, CI_SEEDS, &MUST_REACH);
 }
 
+/// Seeds that have found something once: an arbiter's late message taken for a ledger that was put back; a standby that was
+/// to stop while it was disconnected, and was never promoted later; a primary that lost its ledger, and was never adopted.
+const KEPT: [u64; 4] = [101, 103_307, 135_777, 755];
+
+#[test]
+fn kept_seeds() {
+    for seed in KEPT {
+        let case = Case::new(seed, true);
+        if case.run(false).1.is_some() {
+            panic!("{}", case.report());
+        }
+    }
+}
+
 #[test]
 fn seeds_without_arbiter() {
     run_seeds(false, CI_SEEDS_WITHOUT, &MUST_REACH_WITHOUT);

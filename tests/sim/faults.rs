@@ -36,6 +36,8 @@ pub enum Fault {
     Backup(usize),
     /// Controller and instance are stopped, the copy is put back, and all is started again.
     Restore(usize),
+    /// A server's ledger file is gone.
+    LoseLedger(usize),
     /// The arbiter, or its ledger, is exchanged.
     Exchange(Exchange),
     /// The disk of a member's ledger.
@@ -135,6 +137,7 @@ impl World {
                 self.hosts[s].backup = Some(copy);
             }
             Fault::Restore(s) => self.restore(s),
+            Fault::LoseLedger(s) => self.lose_ledger(s),
             Fault::Exchange(exchange) => self.exchange(exchange),
             Fault::Ledger(m, disk) => self.machines[m].ledger = disk,
             Fault::Ask(s, request) => self.ask(s, request),
@@ -175,12 +178,32 @@ impl World {
         if self.machines[m].up {
             return;
         }
+        if self.machines[m].fenced_by.is_some_and(|by| self.is_undecided(by)) {
+            self.after(500, Ev::Fault(Fault::Reboot(m)));
+            return;
+        }
+        self.machines[m].fenced_by = None;
         self.machines[m].up = true;
         self.machines[m].kernel = true;
         let failover = self.rng.pick(&[None, Some(true), Some(true)]);
         let by = StartedBy::Operator { instance: true, failover };
         let ms = self.rng.range(10, 2000);
         self.after(ms, Ev::StartProcess { m, by });
+    }
+
+    /// A server ends and starts again without a ledger. What it knew the other one must know: that of the primary can only be
+    /// made anew by force.
+    fn lose_ledger(&mut self, s: usize) {
+        let leads = self.procs[s].disk.is_none_or(|disk| disk.ledger.view.primary.index() == s);
+        if !self.runs(s) || leads && !self.forced {
+            return;
+        }
+        self.end_process(s);
+        self.procs[s].disk = None;
+        self.procs[s].past.clear();
+        self.op.restored(s);
+        let ms = self.rng.range(500, 5000);
+        self.after(ms, Ev::StartProcess { m: s, by: StartedBy::Operator { instance: true, failover: None } });
     }
 
     /// The arbiter ends, and what is started in its place has another ledger.

@@ -120,13 +120,15 @@ impl World {
 
     /// Where views were forced, neither server may be left that can serve: one of them is told to, with what it has.
     fn adopt(&mut self) {
-        let serves = self.hosts.iter().any(|host| host.run == Run::Primary);
+        let known = |s: usize| self.procs[s].disk.is_some();
+        let serves = [0, 1].into_iter().any(|s| self.hosts[s].run == Run::Primary && known(s));
         if !self.forced || serves || self.t < self.calm_since().max(self.op.adopted_at) + 40_000 {
             return;
         }
         self.op.adopted_at = self.t;
         let leads = |s: usize| self.view_of(s).is_some_and(|v| v.is_alone(Server::BOTH[s]));
-        let order = if leads(1) && !leads(0) { [1, 0] } else { [0, 1] };
+        let runs = |s: usize| self.hosts[s].run == Run::Primary;
+        let order = if (runs(1), leads(1)) > (runs(0), leads(0)) { [1, 0] } else { [0, 1] };
         if let Some(s) = order.into_iter().find(|s| self.runs(*s) && !self.is_missing(*s)) {
             self.ask(s, Request::AdoptData);
         }

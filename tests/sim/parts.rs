@@ -45,6 +45,13 @@ pub struct Process {
     pub ticking: bool,
 }
 
+impl Process {
+    /// Whether its runner is stopping the instance.
+    pub fn stops(&self) -> bool {
+        self.job.as_ref().is_some_and(|running| matches!(running.job, Job::Stop { .. }))
+    }
+}
+
 /// A member's `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy)]
 pub struct Clock {
@@ -98,6 +105,8 @@ pub struct Machine {
     /// Its kernel answers (refuses) while no process does.
     pub kernel: bool,
     pub ledger: LedgerDisk,
+    /// Who took it down, by a command: it stays down until that member has done what it was for.
+    pub fenced_by: Option<usize>,
 }
 
 impl Machine {

@@ -92,7 +92,8 @@ fn one(world: &mut World, at: u64) {
             world.after(at + ms, Ev::Fault(Fault::Set(s, what, false)));
             Fault::Set(s, what, true)
         }
-        81..84 => Fault::Restore(s),
+        81..83 => Fault::Restore(s),
+        83 if world.broken == Broken::No => Fault::LoseLedger(s),
         84..89 if world.arbiter => Fault::Exchange(world.rng.pick(&[
             Exchange::New,
             Exchange::New,

@@ -58,6 +58,12 @@ impl World {
         }
     }
 
+    /// Whether this member may be about to act on what its command said: a host that was fenced is not switched on before.
+    pub fn is_undecided(&self, m: usize) -> bool {
+        let process = &self.procs[m];
+        self.runs(m) && (process.paused || process.script.is_some() || !process.writes.is_empty())
+    }
+
     fn fenced(&mut self, m: usize, target: Server) {
         let s = target.index();
         note!(self, "-- {} fences {}", NAMES[m], NAMES[s]);
@@ -65,6 +71,7 @@ impl World {
         if self.machines[s].up {
             self.crash(s, kernel);
         }
+        self.machines[s].fenced_by = Some(m);
         let ms = self.rng.range(2_000, 30_000);
         self.after(ms, Ev::Fault(crate::faults::Fault::Reboot(s)));
     }
