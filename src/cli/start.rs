@@ -73,7 +73,8 @@ pub(super) fn run(args: &Start) -> Ended {
 /// A start without a configured arbiter would leave the pair without what it is configured to rely on, so it is given up
 /// (MCA00152), unless the operator has said otherwise. The watcher's restarts do not come here.
 fn reach_arbiter(config: &Config, limit: Duration) -> Result<(), Failure> {
-    daemon::reach_arbiter(config, limit).map_err(|(what, why)| {
+    daemon::reach_arbiter(config, limit).map_err(|unreached| {
+        let (what, why) = *unreached;
         messages::init(Output {
             facility: Facility::local(config.server.syslog_facility),
             ident: config.server.syslog_ident.clone(),

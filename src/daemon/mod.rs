@@ -87,13 +87,13 @@ pub fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<std::th
 ///
 /// # Errors
 /// What is to be told (MCA00152), and the reason.
-pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<(), (Tell, Error)> {
+pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<(), Box<(Tell, Error)>> {
     let Some(arbiter) = &config.network.arbiter else { return Ok(()) };
     let limit = limit.min(Duration::from_millis(config.server.arbiter_connect_timeout_ms));
     let reached = links::reach(&decision::link_settings(config), Member::Arbiter, limit);
     reached.map_err(|links::Unreached { timed_out, why }| {
         let event = if timed_out { "timeout" } else { "communication error" };
-        (Tell::NoArbiter { arbiter: arbiter.id.clone(), event }, why)
+        Box::new((Tell::NoArbiter { arbiter: arbiter.id.clone(), event }, why))
     })
 }
 
