@@ -100,6 +100,7 @@ pub struct Snapshot {
     /// The arbiter as in `network.conf`.
     pub arbiter: Option<MemberName>,
     /// When the answer was made, by this host's clock, ms since the epoch. Times in `noted` are of the same clock.
+    #[serde(default)]
     pub wall_ms: u64,
     /// The last change of view in the history when this process started; what it has seen since is in `report`.
     pub noted: Option<Change>,
@@ -496,6 +497,17 @@ mod tests {
         assert_eq!(status(), ["first advice"]);
         board.alive(Time(now().0 - 9000));
         assert!(status()[0].contains("has not moved for 9 s"));
+    }
+
+    /// During an update a new `mc_ctl` talks to a controller of the version before, which does not tell all of it.
+    #[test]
+    fn what_an_older_controller_does_not_tell_is_filled_in() {
+        let mut older = serde_json::to_value(snapshot()).unwrap();
+        for field in ["wall_ms", "noted"] {
+            assert!(older.as_object_mut().unwrap().remove(field).is_some());
+        }
+        let read: Snapshot = serde_json::from_value(older).unwrap();
+        assert_eq!((read.wall_ms, read.noted), (0, None));
     }
 
     #[test]
