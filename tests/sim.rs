@@ -33,6 +33,8 @@ mod faults;
 mod instance;
 #[path = "sim/jobs.rs"]
 mod jobs;
+#[path = "common/legal.rs"]
+mod legal;
 #[path = "sim/net.rs"]
 mod net;
 #[path = "sim/operator.rs"]

@@ -1,8 +1,10 @@
 //! The invariants of PROTOCOL section 8, looked at after every step.
 
 use crate::faults::Fault;
-use crate::world::{ARBITER, Beat, NAMES, Run, World};
+use crate::legal;
+use crate::world::{ARBITER, Beat, Broken, NAMES, Run, World};
 use mirroring_controller::fsm::event::{Health, Message, Names, OnSilence, TICK_MS};
+use mirroring_controller::fsm::facts::Standing;
 use mirroring_controller::fsm::types::*;
 
 /// How long a primary that knows of a newer view may go on: an order to the runner, a fast shutdown's time limit, ms.
@@ -68,6 +70,33 @@ impl World {
     pub fn check_ledger(&mut self, m: usize, old: &Ledger, new: &Ledger) {
         if new.view.term < old.view.term || new.promised < old.promised || new.promised < new.view.term {
             self.violated(format!("I4: {}'s ledger goes back: {old:?} -> {new:?}", NAMES[m]));
+        }
+    }
+
+    /// A ledger is ordered to be written: a change that the model check knows of, from the one ordered before.
+    pub fn check_change(&mut self, m: usize, new: &Ledger) {
+        let old = self.procs[m].ordered.replace(*new);
+        if self.broken != Broken::No {
+            return;
+        }
+        let promised = |s: usize| {
+            let process = &self.procs[s];
+            let ever = process.past.iter().chain(&process.disk).map(|durable| durable.ledger.promised);
+            ever.max().unwrap_or_default()
+        };
+        let half = match self.settings.get(m).map(|settings| settings.on_silence) {
+            Some(OnSilence::Switch) => Some(Standing::Standby),
+            Some(OnSilence::Disconnect) => Some(Standing::Primary),
+            _ => None,
+        };
+        let view = |term: Term| self.terms.get(&term.0).copied();
+        let others = legal::Others { view: &view, promised: [promised(0), promised(1)], half };
+        let found = match m {
+            ARBITER => legal::arbiter(old.as_ref(), new, &others),
+            _ => legal::server(Server::BOTH[m], old.as_ref(), new, &others),
+        };
+        if let Err(what) = found {
+            self.violated(format!("{}: {what}: {old:?} -> {new:?}", NAMES[m]));
         }
     }
 

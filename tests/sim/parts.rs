@@ -26,6 +26,8 @@ pub struct Process {
     pub disk: Option<Durable>,
     /// The contents before (for the broken worlds).
     pub past: Vec<Durable>,
+    /// The ledger as it was ordered last, durable or not.
+    pub ordered: Option<Ledger>,
     /// Writes ordered, the first one under way.
     pub writes: VecDeque<(u64, Durable)>,
     pub writing: bool,

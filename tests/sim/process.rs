@@ -66,6 +66,7 @@ impl World {
                 if m == ARBITER && why == GRANT {
                     self.check_grant(&durable.ledger.view);
                 }
+                self.check_change(m, &durable.ledger);
                 self.procs[m].writes.push_back((n, *durable));
                 if self.answers_early(m) {
                     let event = Event::Stored(n);
@@ -125,6 +126,7 @@ impl World {
         process.epoch = epoch;
         process.writing = false;
         process.writes.clear();
+        process.ordered = process.disk.map(|durable| durable.ledger);
         process.exited = false;
         process.watch = false;
         process.paused = false;

@@ -102,6 +102,7 @@ pub fn process(rng: &mut Rng) -> Process {
         start_id: 0,
         disk: None,
         past: Vec::new(),
+        ordered: None,
         writes: VecDeque::new(),
         writing: false,
         job: None,
