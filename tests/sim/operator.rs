@@ -159,7 +159,9 @@ impl World {
         let primary_view = self.view_of(s).is_some_and(|v| v.primary == other) || self.forced;
         let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
             || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
-        let dead_end = dead_end || (self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]);
+        let dead_end = dead_end
+            || self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]
+            || self.hosts[s].run == Run::Primary && self.procs[s].disk.is_none();
         if other_serves && primary_view && dead_end && self.t > self.calm_since() + 15_000 {
             note!(self, "-- the operator ends {} for a rebuild", NAMES[s]);
             self.op.rebuilding[s] = true;
