@@ -255,11 +255,9 @@ fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, 
                 Err(error) => Event::StoreFailed(write.number, error.to_string()),
             };
             inbox.put(answer);
-            if outcome.is_ok() {
+            if outcome.is_ok() && !write.reason.is_empty() {
                 let to = write.durable.ledger.view;
-                if !write.reason.is_empty()
-                    && let Err(error) = append_history(run_dir, *view, to, &write.reason)
-                {
+                if let Err(error) = append_history(run_dir, *view, to, &write.reason) {
                     messages::tell(&Tell::Warning(error));
                 }
                 *view = Some(to);
@@ -411,7 +409,8 @@ mod tests {
         assert_eq!(load(dir.path()).unwrap().durable, Some(durable(20)));
         let history = history(dir.path()).unwrap();
         assert_eq!(history.len(), 10);
-        assert_eq!(history[1].from, Some(durable(3).ledger.view));
+        // A write without a reason does not change the view: a first ledger comes from none.
+        assert_eq!((history[0].from, history[1].from), (None, Some(durable(2).ledger.view)));
         assert_eq!((history[1].to, history[1].reason.as_str()), (durable(4).ledger.view, "why 4"));
     }
 
