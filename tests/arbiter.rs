@@ -534,6 +534,14 @@ fn what_is_forgotten_while_it_does_not_run() {
     let (pair, _) = mirrored(&arb, 1);
     arb.stop();
     let number = system(1).0.to_string();
+    let copy = arb.ledger(1).with_extension("backup");
+    fs::copy(arb.ledger(1), &copy).unwrap();
+    fs::rename(&copy, arb.ledger(1)).unwrap();
+    // It says so at once, and loudly: nothing is left for it to serve.
+    let (code, said) = arb.run(&["start"]);
+    assert!(code == 1 && said.contains("ERROR: its cluster is not served: ledger"), "{code}: {said}");
+    assert!(said.contains(&format!("mc_arb forget {number}")), "{said}");
+    assert_eq!(arb.run(&["stop"]).0, 0);
     assert_eq!(arb.run(&["forget", &number]).0, 0);
     assert!(!arb.ledger(1).exists());
     let (code, said) = arb.run(&["forget", &number]);

@@ -247,3 +247,19 @@ fn a_server_listens_on_both_its_pairs_and_dials_from_the_address_it_is_told() {
         assert!(Instant::now() < deadline, "it dials from another address");
     }
 }
+
+#[test]
+fn a_second_address_that_is_not_there_yet_is_waited_for() {
+    let (one, second) = (port(), port());
+    let taken = TcpListener::bind(("127.0.0.2", second)).unwrap();
+    let mut first = settings(FIRST, one, port());
+    first.listen.push(("127.0.0.2".to_owned(), second));
+    let (_first, _events) = start(first);
+    TcpStream::connect(("127.0.0.1", one)).unwrap();
+    drop(taken);
+    let deadline = Instant::now() + LIMIT;
+    while TcpStream::connect(("127.0.0.2", second)).is_err() {
+        assert!(Instant::now() < deadline, "it does not listen there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

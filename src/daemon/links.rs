@@ -9,6 +9,7 @@
 
 use super::noise::{Reader, Writer};
 use super::{Inbox, now, sockets, spawn};
+use crate::config::Remark;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::Member;
@@ -41,6 +42,9 @@ const REFUSED_PAUSE_MS: u64 = 100;
 /// After so many failures of other kinds in a row the pauses grow from that to the heartbeat interval.
 const SHORT_PAUSES: u32 = 20;
 
+/// Time between two attempts to listen on an address that is not there.
+const LISTEN_PAUSE: Duration = Duration::from_secs(3);
+
 /// Strangers are reported at most this often.
 const REPORT_INTERVAL_MS: u64 = 60_000;
 
@@ -66,7 +70,8 @@ pub struct Settings {
     pub me: Member,
     /// Its identifier.
     pub id: String,
-    /// Hosts and ports to listen on.
+    /// Hosts and ports to listen on. The first must be there; one that is not (the interface of the arbiter's network is
+    /// down) is tried again until it is.
     pub listen: Vec<(String, u16)>,
     /// The others.
     pub peers: Vec<Peer>,
@@ -82,7 +87,6 @@ pub struct Settings {
 pub struct Links {
     shared: Arc<Shared>,
     outgoing: Vec<Outgoing>,
-    listeners: Vec<Arc<TcpListener>>,
 }
 
 struct Shared {
@@ -95,6 +99,7 @@ struct Shared {
     reported: AtomicU64,
     /// When each peer was last heard, in the order of `settings.peers`.
     heard: Vec<AtomicU64>,
+    listeners: Mutex<Vec<Arc<TcpListener>>>,
     /// The one authenticated connection from each peer, numbered.
     incoming: Mutex<HashMap<Member, (u64, TcpStream)>>,
     accepted: AtomicU64,
@@ -138,20 +143,29 @@ pub fn reach(settings: &Settings, member: Member, limit: Duration) -> std::resul
 }
 
 impl Links {
-    /// Binds every listening address and starts the threads.
+    /// Binds the listening addresses and starts the threads.
     ///
     /// # Errors
-    /// An address that cannot be resolved or bound.
+    /// The first address cannot be resolved or bound.
     pub fn start(settings: Settings, inbox: Inbox) -> Result<Links> {
-        let mut listeners = Vec::new();
-        for (host, port) in &settings.listen {
-            listeners.extend(listen(host, *port)?.into_iter().map(Arc::new));
+        let mut bound = Vec::new();
+        let mut missing = Vec::new();
+        for (place, (host, port)) in settings.listen.iter().enumerate() {
+            match listen(host, *port) {
+                Ok(listeners) => bound.extend(listeners),
+                Err(error) if place == 0 => return Err(error),
+                Err(error) => {
+                    messages::tell(&Tell::Warning(error));
+                    missing.push((host.clone(), *port));
+                }
+            }
         }
         let shared = Arc::new(Shared {
             heard: settings.peers.iter().map(|_| AtomicU64::new(0)).collect(),
             settings,
             inbox,
             stop: AtomicBool::new(false),
+            listeners: Mutex::default(),
             strangers: AtomicUsize::new(0),
             reported: AtomicU64::new(0),
             incoming: Mutex::default(),
@@ -168,11 +182,14 @@ impl Links {
             spawn("link-out", move || dialler.run())?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
         }
-        for listener in &listeners {
-            let (shared, listener) = (shared.clone(), listener.clone());
-            spawn("link-listen", move || accept(&shared, &listener))?;
+        for listener in bound {
+            serve(&shared, listener)?;
         }
-        Ok(Links { shared, outgoing, listeners })
+        for (host, port) in missing {
+            let shared = shared.clone();
+            spawn("link-listen", move || listen_later(&shared, &host, port))?;
+        }
+        Ok(Links { shared, outgoing })
     }
 
     /// Sends a message if it can be sent; never waits. Dropped where the queue is full or the member is unknown.
@@ -193,7 +210,7 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        for listener in &self.listeners {
+        for listener in lock(&self.shared.listeners).iter() {
             let _ = rustix::net::shutdown(listener, Shutdown::Both);
         }
         for (_, stream) in lock(&self.shared.incoming).values() {
@@ -416,6 +433,34 @@ fn own_address(host: &str, to: SocketAddr) -> Result<IpAddr> {
 }
 
 // ---------------------------------------------------------------------------------------------------------- receiving
+
+/// Tries an address that could not be bound again and again, until it can.
+fn listen_later(shared: &Arc<Shared>, host: &str, port: u16) {
+    let mut tried = Instant::now();
+    while !shared.stop.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(REFUSED_PAUSE_MS));
+        if tried.elapsed() < LISTEN_PAUSE {
+            continue;
+        }
+        tried = Instant::now();
+        let Ok(listeners) = listen(host, port) else { continue };
+        messages::tell(&Tell::Remark(Remark::notice(format!("listening on {host}:{port} now"), "")));
+        for listener in listeners {
+            if let Err(error) = serve(shared, listener) {
+                messages::tell(&Tell::Warning(error));
+            }
+        }
+        return;
+    }
+}
+
+/// Accepts what dials a listening address, on a thread of its own.
+fn serve(shared: &Arc<Shared>, listener: TcpListener) -> Result<()> {
+    let listener = Arc::new(listener);
+    let (shared, accepts) = (shared.clone(), listener.clone());
+    lock(&shared.listeners).push(listener);
+    spawn("link-listen", move || accept(&shared, &accepts)).map(drop)
+}
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     while !shared.stop.load(Ordering::SeqCst) {

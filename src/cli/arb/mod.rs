@@ -11,7 +11,7 @@ pub use args::{Cli, command};
 use super::{Ended, Exit, Failure, print, say};
 use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::config::{Level, Remark};
-use crate::daemon::arbiter::control::{Answer, Call, Snapshot, call};
+use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
 use crate::daemon::control::CallError;
 use crate::daemon::watcher::{self, Alive};
@@ -92,7 +92,18 @@ fn start(args: &Start) -> Ended {
     }
     // Without -w too what keeps it from starting is told: it either serves within a moment, or not at all.
     arbiter::start_detached(&config, START_LIMIT).map_err(Failure::failed)?;
+    let served = snapshot(&config.run_dir())?;
+    let problems = |cluster: &ClusterStatus| Some((cluster.name.clone(), cluster.problem.clone()?));
+    let problems: Vec<(String, String)> = served.clusters.iter().filter_map(problems).collect();
+    for (name, problem) in &problems {
+        let title = if name.is_empty() { "its cluster".to_owned() } else { format!("cluster \"{name}\"") };
+        say(&format!("mc_arb: ERROR: {title} is not served: {problem}\n"));
+    }
     let count = config.clusters.len();
+    if problems.len() == count {
+        let what = "the arbiter is started, and serves no cluster";
+        return Err(Failure::new(Exit::Failed, what).hint("It goes on running, and serves what is mended."));
+    }
     print(&format!("the arbiter is started, for {count} cluster{}\n", if count == 1 { "" } else { "s" }));
     Ok(0)
 }

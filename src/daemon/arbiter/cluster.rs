@@ -28,6 +28,8 @@ pub struct Cluster {
     pub core: Result<Box<Arbiter>>,
     /// Which ledger is its own.
     pub system: Option<SystemId>,
+    /// Counts the cores, so that an answer to one before is not taken for the present one's.
+    pub generation: u64,
     /// A system identifier that was told and is not that one; logged once.
     pub other_system: Option<SystemId>,
     fencing: bool,
@@ -69,6 +71,7 @@ impl Cluster {
             servers: [seen(one), seen(two)],
             core: Err(Error::new("")),
             system: None,
+            generation: 0,
             other_system: None,
             fencing,
         };
@@ -83,6 +86,7 @@ impl Cluster {
     pub fn begin(&mut self, durable: Option<Durable>, now: Time) -> Result<()> {
         let settings = ArbiterSettings { pause_ms: PAUSE_MS, fencing: self.fencing, seed: random()?, durable };
         self.core = Ok(Box::new(Arbiter::new(settings, now)));
+        self.generation += 1;
         self.system = durable.map(|durable| durable.ledger.system);
         self.other_system = None;
         Ok(())
@@ -141,6 +145,7 @@ impl Cluster {
                 primary: self.names.id(view.primary).to_owned(),
                 forced: view.forced,
                 promised: durable.ledger.promised.0,
+                ledger: format!("{:016x}", durable.ledger.id.0),
             }
         });
         let server = |server: Server| ServerStatus {

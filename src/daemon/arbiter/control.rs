@@ -94,6 +94,8 @@ pub struct ViewStatus {
     pub forced: bool,
     /// The highest term promised.
     pub promised: u64,
+    /// Names the ledger: 16 hexadecimal digits. A view that names it too leans on this arbiter.
+    pub ledger: String,
 }
 
 /// What the arbiter knows of a server.

@@ -1,8 +1,9 @@
 //! Calls the operator's `fencing_command` for a core, on a thread of its own for each call.
 
+use super::cluster::Cluster;
 use super::{News, Notifier};
 use crate::daemon::{spawn, user_command};
-use crate::fsm::event::{Aim, Event, JobId, UserCommand};
+use crate::fsm::event::{Aim, JobId, UserCommand};
 use crate::messages::Names;
 use crate::pg::bounded::Cancel;
 use std::path::PathBuf;
@@ -25,25 +26,18 @@ pub struct Fencing {
 }
 
 impl Fencing {
-    /// Calls it for the cluster of this number, directory name and member names. Answered by [`Event::CommandDone`].
-    pub fn call(
-        &self,
-        cluster: usize,
-        title: &str,
-        names: &Names,
-        id: JobId,
-        command: &UserCommand,
-        notifier: &Notifier,
-    ) {
-        let arguments = arguments(names, command);
+    /// Calls it for the cluster of this number. Answered by [`News::Called`].
+    pub fn call(&self, number: usize, cluster: &Cluster, id: JobId, command: &UserCommand, notifier: &Notifier) {
+        let arguments = arguments(&cluster.names, command);
         let environment = [
             ("MC_TERM".to_owned(), command.term.to_string()),
             ("MC_REASON".to_owned(), command.reason.to_owned()),
             // There is none here, but a script for servers and arbiter alike may look.
             ("MC_DATA_DIRECTORY".to_owned(), String::new()),
-            ("MC_CLUSTER".to_owned(), title.to_owned()),
+            ("MC_CLUSTER".to_owned(), cluster.name.clone()),
         ];
-        let done = move |result| News::Of(cluster, Event::CommandDone(id, result));
+        let generation = cluster.generation;
+        let done = move |result| News::Called(number, generation, id, result);
         if self.out.fetch_add(1, Ordering::SeqCst) >= MAX_CALLS {
             self.out.fetch_sub(1, Ordering::SeqCst);
             return notifier.tell(done(Err(format!("{MAX_CALLS} calls are out already"))));

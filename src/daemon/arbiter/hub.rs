@@ -610,7 +610,7 @@ impl Hub {
             }
             Action::Call(id, command) => {
                 if let Some(fencing) = &self.fencing {
-                    fencing.call(index, &cluster.name, &cluster.names, id, &command, &self.notifier);
+                    fencing.call(index, cluster, id, &command, &self.notifier);
                 }
             }
             Action::Say(Say::Paused { .. }) if index > 0 => (),
@@ -624,6 +624,11 @@ impl Hub {
     fn take_news(&mut self, news: News) {
         match news {
             News::Of(cluster, event) => self.step(cluster, now(), event),
+            News::Called(cluster, generation, id, result) => {
+                if self.clusters[cluster].generation == generation {
+                    self.step(cluster, now(), Event::CommandDone(id, result));
+                }
+            }
             News::Removed(system, outcome) => self.removed(system, outcome),
             News::Resolved(host, addresses) => {
                 if self.hosts.resolved(&host, addresses) {

@@ -27,7 +27,7 @@ use super::watcher::{self, Alive, Program, Watched};
 use super::{pidfile, spawn};
 use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Event, StartedBy};
+use crate::fsm::event::{Event, JobId, StartedBy};
 use crate::fsm::types::SystemId;
 use crate::messages::{self, Facility, Output, Tell};
 use control::{Answer, Call};
@@ -60,6 +60,8 @@ static PROGRAM: Program = Program {
 enum News {
     /// Something for the core of the cluster of this number.
     Of(usize, Event),
+    /// What came of a command that this cluster's core of this generation called.
+    Called(usize, u64, JobId, std::result::Result<(), String>),
     /// What came of the removal of a ledger.
     Removed(SystemId, Result<bool>),
     /// A host's addresses; none where they could not be found.
