@@ -17,6 +17,7 @@ struct Case {
     now: u64,
     sent: Vec<(Member, Message)>,
     jobs: Vec<(JobId, Job)>,
+    calls: Vec<(JobId, UserCommand)>,
     durable: Durable,
     said: Vec<Say>,
     beat: u64,
@@ -92,6 +93,7 @@ impl Case {
             now: 1000,
             sent: Vec::new(),
             jobs: Vec::new(),
+            calls: Vec::new(),
             durable,
             said: Vec::new(),
             beat: 1 << 20,
@@ -118,6 +120,7 @@ impl Case {
                         events.push(Event::Stored(seq));
                     }
                     Action::Run(id, job) => self.jobs.push((id, job)),
+                    Action::Call(id, command) => self.calls.push((id, *command)),
                     Action::Say(say) => self.said.push(say),
                     _ => {}
                 }
@@ -375,4 +378,169 @@ fn an_arbiter_does_not_end_a_split() {
     let arbiter = Heartbeat { seq: 1, ledger: Some(ledger(ARBITER.0, DataId(0), mine)), ..standby(mine) };
     case.step(Event::Heard(Member::Arbiter, Message::Heartbeat(Box::new(arbiter))));
     assert!(case.durable.notes.lost_split);
+}
+
+/// What an arbiter tells whose ledger holds this view.
+fn arbiter(seq: u64, view: View) -> Event {
+    let heartbeat = Heartbeat {
+        seq,
+        role: Role::None,
+        instance: Health::Unknown,
+        streaming: false,
+        ledger: Some(ledger(ARBITER.0, DataId(0), view)),
+        would_grant: true,
+        ..standby(view)
+    };
+    Event::Heard(Member::Arbiter, Message::Heartbeat(Box::new(heartbeat)))
+}
+
+fn mirrored_with_arbiter(primary: Server) -> View {
+    View { arbiter: ARBITER, ..view(5, primary, Mode::Mirrored) }
+}
+
+const STREAMS: Instance =
+    Instance::Standby { timeline: Timeline(1), received: Lsn(200), replayed: Lsn(200), streaming: true, contact: 7 };
+
+/// The standby's disk hangs as a whole: its controller can write no ledger and has fallen silent, its instance flushes
+/// nothing, and its postmaster still answers whoever connects. That is no reason for commits to wait for ever.
+#[test]
+fn an_instance_that_answers_and_flushes_nothing_does_not_hold_commits_up() {
+    let mirrored = mirrored_with_arbiter(ME);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    let row = Some(StandbyRow { streaming: true, sync: true, flushed: Lsn(200), reply: 1 });
+    let waits =
+        Instance::Primary { timeline: Timeline(1), flushed: Lsn(900), names: Names::Peer, waiting: true, standby: row };
+    for beat in 1..200 {
+        case.step(arbiter(beat, mirrored));
+        case.step(Event::PeerInstance(PeerInstance::Answered));
+        case.pass(100, None, Some(waits));
+    }
+    assert!(!case.proposed(Member::Arbiter).is_empty(), "20 s of commits that wait, and the arbiter is not asked");
+}
+
+/// The same on the primary's side: it acknowledges nothing and streams nothing, and only its postmaster answers.
+#[test]
+fn a_primary_of_which_only_the_postmaster_answers_is_given_up() {
+    let mirrored = mirrored_with_arbiter(PEER);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(true, true)));
+    let told = Heartbeat { role: Role::Primary, streaming: false, ..standby(mirrored) };
+    case.pass(1000, Some(&told), Some(STREAMS));
+    let alone = Instance::Standby {
+        timeline: Timeline(1),
+        received: Lsn(200),
+        replayed: Lsn(200),
+        streaming: false,
+        contact: 7,
+    };
+    for beat in 1..200 {
+        case.step(arbiter(beat, mirrored));
+        case.step(Event::PeerInstance(PeerInstance::Answered));
+        case.pass(100, None, Some(alone));
+    }
+    assert!(!case.proposed(Member::Arbiter).is_empty(), "20 s without WAL, and the arbiter is not asked");
+}
+
+/// The primary's disk hangs so that its processes cannot be killed: it says that its disk has failed, and never gets as
+/// far as offering. The arbiter would consent (R8).
+#[test]
+fn a_primary_that_says_it_has_failed_and_cannot_stop_is_given_up() {
+    let mirrored = mirrored_with_arbiter(PEER);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(true, true)));
+    let told = Heartbeat { role: Role::Primary, streaming: false, ..standby(mirrored) };
+    case.pass(1000, Some(&told), Some(STREAMS));
+    let ill = Heartbeat { disk: "data".into(), ..told };
+    for beat in 1..200 {
+        case.step(arbiter(beat, mirrored));
+        case.pass(100, Some(&ill), Some(STREAMS));
+    }
+    assert!(!case.proposed(Member::Arbiter).is_empty(), "20 s of a failed primary, and the arbiter is not asked");
+}
+
+/// What a script said about the other server counts no more once that has been seen to live.
+#[test]
+fn an_arbitration_command_is_called_anew_after_a_sign_of_life() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Command), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    let silent = Instance::Primary {
+        timeline: Timeline(1),
+        flushed: Lsn(200),
+        names: Names::Peer,
+        waiting: false,
+        standby: None,
+    };
+    case.pass(2000, None, Some(silent));
+    assert_eq!(case.calls.len(), 1);
+    let id = case.calls[0].0;
+    for _ in 0..20 {
+        case.step(Event::PeerInstance(PeerInstance::Answered));
+        case.pass(100, None, Some(silent));
+    }
+    case.step(Event::CommandDone(id, Ok(())));
+    for _ in 0..600 {
+        case.step(Event::PeerInstance(PeerInstance::Answered));
+        case.pass(100, None, Some(silent));
+    }
+    assert_eq!(case.view(), mirrored);
+    case.pass(3000, None, Some(silent));
+    assert_eq!(
+        (case.view(), case.calls.len()),
+        (mirrored, 2),
+        "a minute-old word, and its instance has answered since"
+    );
+}
+
+/// A standby whose controller talks and never consents, whatever holds it up there: the arbiter can.
+#[test]
+fn a_standby_that_talks_and_does_not_consent_does_not_hold_commits_up() {
+    let mirrored = mirrored_with_arbiter(ME);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    let row = Some(StandbyRow { streaming: true, sync: true, flushed: Lsn(200), reply: 1 });
+    let waits =
+        Instance::Primary { timeline: Timeline(1), flushed: Lsn(900), names: Names::Peer, waiting: true, standby: row };
+    for beat in 1..200 {
+        case.step(arbiter(beat, mirrored));
+        case.pass(100, Some(&standby(mirrored)), Some(waits));
+    }
+    assert!(!case.proposed(Member::Server(PEER)).is_empty());
+    assert!(!case.proposed(Member::Arbiter).is_empty(), "20 s of commits that wait, and the arbiter is not asked");
+}
+
+/// Controller and instance died together, and crash recovery takes long: the standby could serve all the while.
+#[test]
+fn a_long_crash_recovery_is_cut_short_by_a_hand_over() {
+    let mirrored = mirrored_with_arbiter(ME);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(false, false)));
+    let told = Heartbeat { streaming: false, ..standby(mirrored) };
+    case.pass(200, Some(&told), None);
+    assert!(matches!(case.job(), Some(Job::Start { .. })), "{:?}", case.job());
+    case.done(Outcome::Started(data_dir(false, false)));
+    case.pass(60_000, Some(&told), Some(Instance::Starting));
+    assert!(
+        matches!(case.job(), Some(Job::Stop { .. })),
+        "a minute of recovery, and the standby is not asked: {:?}",
+        case.job()
+    );
+}
+
+/// The primary's controller is not there (it is being upgraded, say), and its instance serves: WAL arrives. A standby whose
+/// controller has just been started has never heard the other one, but it sees that it lives.
+#[test]
+fn a_primary_whose_wal_arrives_is_not_replaced_by_a_standby_that_never_heard_its_controller() {
+    let mirrored = mirrored_with_arbiter(PEER);
+    let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(true, true)));
+    for beat in 1..200 {
+        let streams = Instance::Standby {
+            timeline: Timeline(1),
+            received: Lsn(200 + beat),
+            replayed: Lsn(200),
+            streaming: true,
+            contact: beat,
+        };
+        case.step(arbiter(beat, mirrored));
+        case.pass(100, None, Some(streams));
+    }
+    assert_eq!(case.proposed(Member::Arbiter), []);
 }

@@ -70,7 +70,7 @@ struct Seen {
 impl Arbiter {
     /// An arbiter that starts at `now`.
     pub fn new(settings: ArbiterSettings, now: Time) -> Arbiter {
-        let confirmed = settings.durable;
+        let (confirmed, seed) = (settings.durable, settings.seed);
         Arbiter {
             settings,
             now,
@@ -84,7 +84,7 @@ impl Arbiter {
             held: Vec::new(),
             listens_since: now,
             servers: [Seen::default(), Seen::default()],
-            calls: Calls::default(),
+            calls: Calls::new(seed),
             seq: 0,
             ids: 0,
         }
@@ -262,7 +262,7 @@ impl Arbiter {
     /// gives way by itself.
     fn fence(&mut self, asker: Server, term: Term) -> Clearance {
         let target = asker.other();
-        if !self.settings.fencing || self.hears(target) {
+        if !self.settings.fencing || self.hears(target) && self.servers[target.index()].refused < REFUSALS {
             return Clearance::Given;
         }
         let incumbent = self.ledger.is_some_and(|ledger| ledger.view.primary == asker);

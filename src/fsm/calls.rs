@@ -1,7 +1,7 @@
 //! Commands of the operator's that go before an action: fencing and arbitration (PROTOCOL section 4, CONTRACT section 7).
 //!
 //! A command is called before the right to run alone is asked for, or taken, without the other server's own consent. Its
-//! success counts for the present view, and until the target is heard again; a failure holds the action back.
+//! success counts for the present view, until the target is seen again, and not for long; a failure holds the action back.
 
 use super::event::{Action, Aim, JobId, Purpose, Say, UserCommand};
 use super::types::{Server, Term, Time};
@@ -18,10 +18,10 @@ pub(super) enum Clearance {
 }
 
 /// The commands that were called by one member.
-#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Calls {
     next_id: u64,
-    out: Option<(JobId, UserCommand)>,
+    out: Option<(JobId, UserCommand, Time)>,
     ended: Vec<Ended>,
 }
 
@@ -29,18 +29,24 @@ pub(super) struct Calls {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Ended {
     command: UserCommand,
+    called_at: Time,
     at: Time,
     result: Result<(), String>,
 }
 
 impl Calls {
+    /// Calls are numbered from a random number on: an answer to a call of an earlier core fits none of this one's.
+    pub fn new(seed: u64) -> Calls {
+        Calls { next_id: seed >> 1, out: None, ended: Vec::new() }
+    }
+
     /// What came of this command, which is called where it has not been, or where its result counts no more: a success
-    /// once the target was heard after it (`heard_at`), a failure after `retry_ms`.
+    /// once the target was seen to live after the call (`seen_at`), and both after `retry_ms`.
     pub fn clear(
         &mut self,
         now: Time,
         command: UserCommand,
-        heard_at: Option<Time>,
+        seen_at: Option<Time>,
         retry_ms: u64,
         out: &mut Vec<Action>,
     ) -> Clearance {
@@ -50,15 +56,16 @@ impl Calls {
         }
         if let Some(ended) = self.ended.iter().find(|ended| same(&ended.command)) {
             match &ended.result {
-                Ok(()) if heard_at.is_none_or(|heard| heard <= ended.at) => return Clearance::Given,
-                Err(why) if now.since(ended.at) < retry_ms => return Clearance::Denied(why.clone()),
-                _ => {}
+                _ if now.since(ended.at) >= retry_ms => {}
+                Ok(()) if seen_at.is_none_or(|seen| seen <= ended.called_at) => return Clearance::Given,
+                Err(why) => return Clearance::Denied(why.clone()),
+                Ok(()) => {}
             }
         }
         self.ended.retain(|ended| !same(&ended.command));
         self.next_id += 1;
         let id = JobId(self.next_id);
-        self.out = Some((id, command.clone()));
+        self.out = Some((id, command.clone(), now));
         out.push(Action::Say(Say::Calling(Box::new(command.clone()))));
         out.push(Action::Call(id, Box::new(command)));
         Clearance::Awaited
@@ -66,7 +73,7 @@ impl Calls {
 
     /// A command has ended.
     pub fn done(&mut self, now: Time, id: JobId, result: Result<(), String>, out: &mut Vec<Action>) {
-        let Some((_, command)) = self.out.take_if(|(current, _)| *current == id) else { return };
+        let Some((_, command, called_at)) = self.out.take_if(|(current, ..)| *current == id) else { return };
         let told = Box::new(command.clone());
         out.push(Action::Say(match &result {
             Ok(()) => Say::Called(told),
@@ -74,7 +81,7 @@ impl Calls {
         }));
         // What was found out under another view counts no more.
         self.ended.retain(|ended| ended.command.term == command.term);
-        self.ended.push(Ended { command, at: now, result });
+        self.ended.push(Ended { command, called_at, at: now, result });
     }
 
     /// An operator wants it done anew.

@@ -89,7 +89,10 @@ pub fn decide(facts: Facts) -> Decision {
         (Primary, Fit,           Talks | Quiet,                Stalled,           _)              => (AskPeer,    Failover, "the standby is connected but does not stream or flush"),
         (Primary, Fit,           Talks | Quiet,                Flows,             _)              => (Rest,       Nothing,  "mirrored"),
         (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),
-        (Primary, Fit,           Alive,                        _,                 _)              => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
+        (Primary, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)    => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
+        (Primary, Fit,           Alive,                        Stalled | Changed, Arbiter)        => (AskArbiter, Failover, "the standby's instance answers, but does not stream or flush"),
+        (Primary, Fit,           Alive,                        Stalled | Changed, Command | Fallback | SwitchHalf | DisconnectHalf | Report)
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
         (Primary, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the standby"),
@@ -111,8 +114,15 @@ pub fn decide(facts: Facts) -> Decision {
         (Standby, Failed,        _,                            _,                 _)              => (Restart,    Failover, "the standby's instance has failed"),
         (Standby, Unfit,         _,                            _,                 _)              => (Rest,       Nothing,  "the standby's instance is not up, or not eligible"),
         (Standby, Fit,           Offers,                       _,                 _)              => (AskPeer,    Nothing,  "the primary has stopped its instance and asks to take over"),
-        (Standby, Fit,           Talks | Ill | Stuck | Quiet,  _,                 _)              => (Rest,       Nothing,  "mirrored"),
-        (Standby, Fit,           Alive,                        _,                 _)              => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
+        (Standby, Fit,           Ill,                          _,                 Arbiter)        => (AskArbiter, Failover, "the primary has failed and does not hand over"),
+        (Standby, Fit,           Ill,                          _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
+                                                                                                  => (Rest,       Nothing,  "the primary has failed and does not hand over yet"),
+        (Standby, Fit,           Talks | Stuck | Quiet,        _,                 _)              => (Rest,       Nothing,  "mirrored"),
+        (Standby, Fit,           Alive,                        Stalled,           Arbiter)        => (AskArbiter, Failover, "the primary's instance answers, but no WAL comes from it"),
+        (Standby, Fit,           Alive,                        Stalled,           Command | Fallback | SwitchHalf | DisconnectHalf | Report)
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
+        (Standby, Fit,           Alive,                        Flows | Changed | Unnamed | Exchanged, _)
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
         (Standby, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the primary"),

@@ -33,9 +33,7 @@ impl Node {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());
-        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && !self.eligible() && self.own.running == Running::Down {
-            // What was mirrored is on the standby alone now.
+        if self.exchanged_under_mirror() && self.own.running == Running::Down {
             return Own::Failed;
         }
         let in_role = match self.own_role() {
@@ -45,6 +43,11 @@ impl Node {
         };
         let outcast = self.view().is_some_and(|view| view.is_alone(self.other()));
         if in_role && (self.eligible() || outcast) && self.own.running == Running::Up { Own::Fit } else { Own::Unfit }
+    }
+
+    /// The mirrored primary's data directory is another one: what was mirrored is on the standby alone now.
+    pub(super) fn exchanged_under_mirror(&self) -> bool {
+        self.view().is_some_and(|view| view.is_mirrored(self.me())) && !self.eligible()
     }
 
     /// How long without a heartbeat is nothing unusual yet, ms.
@@ -58,7 +61,8 @@ impl Node {
             let waited = self.booted_at.map_or(0, |at| self.now.since(at));
             let leads = self.view().is_some_and(|view| view.primary == self.me());
             let enough = if leads { detection } else { self.settings.startup_wait_ms.max(detection) };
-            return if waited >= enough { Peer::Never } else { Peer::Young };
+            // While WAL flows the other one lives, heard or not.
+            return if waited >= enough && !self.wal_flows() { Peer::Never } else { Peer::Young };
         };
         let silent_ms = self.now.since(up_at);
         if self.peer.refuses_both(self.now, detection.max(1000)) && !self.wal_is_open() {
@@ -101,10 +105,13 @@ impl Node {
         {
             return Peer::Stuck;
         }
-        if heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty() {
-            return Peer::Ill;
+        let detection = self.settings.heartbeat_detection_ms;
+        match self.peer.ill_since {
+            None => Peer::Talks,
+            // A primary that has failed hands over by itself, much sooner.
+            Some(at) if standing == Some(Standing::Standby) && self.now.since(at) < detection => Peer::Talks,
+            Some(_) => Peer::Ill,
         }
-        Peer::Talks
     }
 
     fn stream_fact(&self) -> Stream {
@@ -120,8 +127,12 @@ impl Node {
         if self.standby_exchanged() {
             return Stream::Exchanged;
         }
-        let stalled = self.now.since(self.own.flow_at) >= self.settings.heartbeat_detection_ms && self.own.is_primary();
-        if stalled { Stream::Stalled } else { Stream::Flows }
+        if self.own_role() == Role::None || self.wal_flows() { Stream::Flows } else { Stream::Stalled }
+    }
+
+    /// Whether WAL has gone from one instance to the other within the detection time.
+    fn wal_flows(&self) -> bool {
+        self.now.since(self.own.flow_at) < self.settings.heartbeat_detection_ms
     }
 
     /// PROTOCOL R9, step 1.

@@ -59,7 +59,10 @@ pub(super) struct OwnSide {
     /// An operator's start asked for a first ledger.
     pub founding: bool,
     pub data_id: Option<DataId>,
+    /// Last time that the standby flushed what it had to, or, on a standby, that WAL streamed.
     pub flow_at: Time,
+    /// Since when it is being started.
+    pub starting_at: Time,
     /// Last time that the standby had flushed all that this server had.
     pub caught_up_at: Time,
     pub flushed: Lsn,
@@ -92,6 +95,7 @@ impl OwnSide {
             founding: false,
             data_id: None,
             flow_at: Time(0),
+            starting_at: Time(0),
             caught_up_at: Time(0),
             flushed: Lsn(0),
             row_flushed: Lsn(0),
@@ -102,6 +106,7 @@ impl OwnSide {
     pub fn boot(&mut self, now: Time) {
         self.forget(now);
         self.starting = true;
+        self.starting_at = now;
     }
 
     pub fn forget(&mut self, now: Time) {
@@ -124,6 +129,7 @@ impl OwnSide {
         self.running = Running::Up;
         self.role = None;
         self.starting = true;
+        self.starting_at = now;
         self.failed = None;
         self.silent = false;
         self.promoting = false;
@@ -211,6 +217,8 @@ pub(super) struct PeerSide {
     pub wal_at: Option<Time>,
     pub contact: u64,
     pub watching: bool,
+    /// Since when it says, without a break, that its instance or a disk has failed.
+    pub ill_since: Option<Time>,
 }
 
 impl PeerSide {
@@ -228,6 +236,7 @@ impl PeerSide {
             wal_at: None,
             contact: 0,
             watching: false,
+            ill_since: None,
         }
     }
 
@@ -236,6 +245,12 @@ impl PeerSide {
         self.two_way_at = self.two_way_at.map(|_| now);
         self.refused = 0;
         self.instance_refused = 0;
+        self.ill_since = self.ill_since.map(|_| now);
+    }
+
+    /// The last time at which anything of its host's was seen to live.
+    pub fn seen_at(&self) -> Option<Time> {
+        self.heard_at.max(self.answered_at).max(self.wal_at)
     }
 
     /// The last time at which both directions were known to work.

@@ -46,6 +46,8 @@ pub struct Node {
     pub(super) hand_over: Option<HandOver>,
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
+    /// Since when the other server is asked for the right, out of the view of this term.
+    pub(super) asking: Option<(Term, Time)>,
     pub(super) asked: Option<Asked>,
     pub(super) op: Option<Op>,
     pub(super) stopping: bool,
@@ -81,7 +83,7 @@ impl Node {
             peer: PeerSide::new(),
             arbiter: ArbiterSide::new(),
             work: Work::new(),
-            calls: super::calls::Calls::default(),
+            calls: super::calls::Calls::new(settings.seed),
             told: super::tell::Told::new(&settings),
             settings,
             now: Time(0),
@@ -104,6 +106,7 @@ impl Node {
             hand_over: None,
             next_hand_over: Time(0),
             proposal: None,
+            asking: None,
             asked: None,
             op: None,
             stopping: false,
@@ -195,6 +198,7 @@ impl Node {
             self.own.forget(now);
             self.peer.forget(now);
             self.arbiter.forget(now);
+            self.calls.forget();
             self.say(Say::Paused { ms: slept });
         }
     }

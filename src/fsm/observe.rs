@@ -5,6 +5,7 @@
 use super::event::{
     Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, PeerInstance, Role, Say,
 };
+use super::facts::{Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
 use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time};
@@ -42,7 +43,19 @@ impl Node {
         self.arbiter.seq = self.arbiter.seq.max(seq);
         let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
         if self.arbiter.best.take(&ledger) {
+            self.say_split_elsewhere(&ledger);
             self.learn(&ledger, "the arbiter consented");
+        }
+    }
+
+    /// The arbiter's word ends no split, but the operator, who alone can, should know of it even where the two do not meet.
+    fn say_split_elsewhere(&mut self, told: &Ledger) {
+        let Some(view) = self.view() else { return };
+        let contested = view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term > view.term;
+        let known = self.notes.lost_split || self.told.split_elsewhere == Some(told.view.term);
+        if contested && self.eligible() && !known {
+            self.told.split_elsewhere = Some(told.view.term);
+            self.say(Say::SplitElsewhere { mine: view, theirs: told.view });
         }
     }
 
@@ -69,11 +82,15 @@ impl Node {
         self.peer.refused = 0;
         self.peer.instance_refused = 0;
         let mine = self.told.is_mine(heartbeat.echo);
-        if mine && heartbeat.echo > self.peer.echo {
+        let fresh = mine && heartbeat.echo > self.peer.echo;
+        if fresh {
             self.peer.echo = heartbeat.echo;
             self.peer.two_way_at = Some(self.now);
         }
-        if !mine {
+        // Two that have split must not wait for the next interval to be sure of it.
+        let claims = |told: &Heartbeat| told.ledger.is_some_and(|ledger| ledger.view.is_alone(self.other()));
+        let contested = self.view().is_some_and(|view| view.is_alone(self.me())) && claims(&heartbeat);
+        if !mine || !fresh && contested {
             self.told.introduce = true;
         }
         if !heartbeat.name.is_empty() {
@@ -82,6 +99,8 @@ impl Node {
         if heartbeat.failover.version > self.notes.failover.version && self.failover_asked.is_none() {
             self.take_failover(heartbeat.failover);
         }
+        let ill = heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty();
+        self.peer.ill_since = ill.then(|| self.peer.ill_since.unwrap_or(self.now));
         let ledger = heartbeat.ledger;
         self.peer.heartbeat = Some(heartbeat);
         self.set_failover_asked();
@@ -140,12 +159,24 @@ impl Node {
                 if self.own.running == Running::Down {
                     self.own.running = Running::Unknown;
                 }
-                if self.own.starting || self.own.promoting {
+                if (self.own.starting && !self.recovers_for_long()) || self.own.promoting {
                     self.own.answered_at = self.now;
                 }
             }
             Instance::Primary { .. } | Instance::Standby { .. } => self.role_reading(reading),
         }
+    }
+
+    /// A mirrored primary that was started and is still in crash recovery after its detection time counts as silent from then
+    /// on (PROTOCOL section 4), where the standby could serve meanwhile and was not just asked in vain.
+    fn recovers_for_long(&self) -> bool {
+        let standby = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Standby);
+        self.notes.failover.enabled
+            && self.standing() == Some(Standing::Primary)
+            && self.now.since(self.own.starting_at) >= self.settings.instance_detection_ms
+            && self.now >= self.next_hand_over
+            && standby
+            && self.peer_fact() == Peer::Talks
     }
 
     fn alive_at(&mut self, now: Time) {
@@ -184,6 +215,9 @@ impl Node {
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.
     fn track_flow(&mut self, reading: Instance) {
+        if matches!(reading, Instance::Standby { streaming: true, .. }) {
+            self.own.flow_at = self.now;
+        }
         let Instance::Primary { flushed, names, standby, .. } = reading else { return };
         if let Some(row) = standby
             && row.streaming
@@ -264,6 +298,7 @@ impl Node {
                 self.own.running = Running::Up;
                 self.own.role = None;
                 self.own.starting = true;
+                self.own.starting_at = self.now;
                 self.forget_silence();
             }
         } else if self.own.running != Running::Dead {
@@ -331,6 +366,7 @@ impl Node {
         match (self.own.running, self.own.failed, self.own.role) {
             _ if self.unreadable() => Health::Failed,
             (_, Some(_), _) | (Running::Dead, _, _) => Health::Failed,
+            (Running::Down, None, _) if self.exchanged_under_mirror() => Health::Failed,
             (Running::Unknown, None, _) => Health::Unknown,
             (Running::Down, None, _) if self.own.left_down => Health::Failed,
             (Running::Down, None, _) => Health::Stopped,

@@ -48,6 +48,9 @@ impl Node {
         if !matches!(intent, Intent::AskPeer | Intent::AskArbiter) {
             self.proposal = None;
         }
+        if intent != Intent::AskPeer {
+            self.asking = None;
+        }
         match intent {
             Intent::Rest | Intent::Wait => {}
             Intent::HandOver if self.now >= self.next_hand_over => self.begin_hand_over(false, 0),
@@ -55,12 +58,30 @@ impl Node {
             Intent::AskPeer if self.standing() == Some(Standing::Primary) && self.peer_cannot_consent() => {
                 self.ask_arbiter(false, why);
             }
-            Intent::AskPeer => self.propose(self.peer_member(), why),
-            Intent::AskArbiter => self.ask_arbiter(self.settings.fencing, why),
+            Intent::AskPeer => self.ask_peer_for_the_right(why),
+            Intent::AskArbiter => self.ask_arbiter(self.settings.fencing && !self.peer_talks(self.patience_ms()), why),
             Intent::AskCommand => self.ask_command(why),
             Intent::ActByHalf => self.take_alone(false, why),
             Intent::ActByForce => self.take_alone(true, why),
             Intent::Mirror => self.prove(),
+        }
+    }
+
+    /// Proposes to the other server. One that talks and does not consent within the detection time is held up by something:
+    /// the arbiter is asked then, by turns, for a primary that could serve.
+    fn ask_peer_for_the_right(&mut self, why: &'static str) {
+        let detection = self.settings.heartbeat_detection_ms.max(1);
+        let term = self.view().map(|view| view.term);
+        let since = match self.asking {
+            Some((asked, since)) if Some(asked) == term => since,
+            _ => self.now,
+        };
+        self.asking = term.map(|term| (term, since));
+        let in_vain = self.now.since(since) / detection % 2 == 1;
+        if in_vain && self.settings.arbiter && self.standing() == Some(Standing::Primary) {
+            self.ask_arbiter(false, why);
+        } else {
+            self.propose(self.peer_member(), why);
         }
     }
 
@@ -95,7 +116,8 @@ impl Node {
         let term = self.view().map_or(super::types::Term(0), |view| view.term);
         let command = UserCommand { purpose, by_operator, aim, target: self.other(), term, reason };
         let retry_ms = self.settings.heartbeat_detection_ms * 10;
-        self.calls.clear(self.now, command, self.peer.heard_at, retry_ms, &mut self.out)
+        let seen_at = self.peer.seen_at();
+        self.calls.clear(self.now, command, seen_at, retry_ms, &mut self.out)
     }
 
     /// Lets the instance be started again; a silent one is stopped first.

@@ -96,6 +96,13 @@ pub enum Say {
         /// This server is the one that is stopped.
         stopped: bool,
     },
+    /// The arbiter tells that the other server runs alone too, by force; the two do not hear each other. PANIC.
+    SplitElsewhere {
+        /// This server's view.
+        mine: View,
+        /// The other's.
+        theirs: View,
+    },
     /// The controller was paused; its failure counters start anew.
     Paused {
         /// How long, ms.

@@ -22,6 +22,8 @@ pub(super) struct Told {
     pub since: Option<Time>,
     pub mirrored_at: Option<Time>,
     pub split: bool,
+    /// The term of the other's view of which the arbiter told.
+    pub split_elsewhere: Option<super::types::Term>,
     pub inactivated: bool,
     pub rebuild_needed: Option<View>,
     pub refused: Option<&'static str>,
@@ -58,6 +60,7 @@ impl Told {
             since: None,
             mirrored_at: None,
             split: false,
+            split_elsewhere: None,
             inactivated: false,
             rebuild_needed: None,
             refused: None,

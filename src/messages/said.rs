@@ -282,6 +282,7 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
             let loser = if *stopped { me } else { peer };
             m(1024, &[me, &position(*mine), peer, &position(*theirs), loser])
         }
+        Say::SplitElsewhere { mine, theirs } => m(1038, &[&names.view(Some(mine)), peer, &names.view(Some(theirs))]),
         Say::Paused { ms } => m(1025, &[&ms.to_string()]),
         Say::FailoverSet(true) => m(1026, &[]),
         Say::FailoverSet(false) => m(1027, &[]),
@@ -411,6 +412,7 @@ mod tests {
             Say::CommitsWait,
             Say::NamesChanged,
             Say::Split { mine: (Timeline(1), Lsn(1)), theirs: (Timeline(2), Lsn(2)), stopped: true },
+            Say::SplitElsewhere { mine: to, theirs: to },
             Say::Paused { ms: 1 },
             Say::FailoverSet(true),
             Say::FailoverSet(false),

@@ -38,6 +38,9 @@ pub fn say(say: &Say) -> String {
         Say::Calling(command) => format!("calls {}", call(command)),
         Say::Called(command) => format!("{} has succeeded", call(command)),
         Say::CallFailed { command, why } => format!("{} has failed: {why}", call(command)),
+        Say::SplitElsewhere { mine, theirs } => {
+            format!("PANIC: {} here, and the arbiter tells of {}", view(*mine), view(*theirs))
+        }
         Say::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
         other => format!("says {other:?}"),
     }
