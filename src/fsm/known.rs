@@ -216,6 +216,8 @@ pub(super) struct PeerSide {
     pub answered_at: Option<Time>,
     pub wal_at: Option<Time>,
     pub contact: u64,
+    /// When something arrived on the WAL connection that had not before.
+    pub contact_at: Time,
     pub watching: bool,
     /// Since when it says, without a break, that its instance or a disk has failed.
     pub ill_since: Option<Time>,
@@ -235,6 +237,7 @@ impl PeerSide {
             answered_at: None,
             wal_at: None,
             contact: 0,
+            contact_at: Time(0),
             watching: false,
             ill_since: None,
         }

@@ -10,6 +10,10 @@ use super::known::{Running, SILENT};
 use super::node::Node;
 use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time};
 
+/// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
+/// which a primary sends something in any case.
+const IDLE_STREAM_MS: u64 = 60_000;
+
 impl Node {
     // ------------------------------------------------------------------------------------------------------- members
 
@@ -215,9 +219,6 @@ impl Node {
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.
     fn track_flow(&mut self, reading: Instance) {
-        if matches!(reading, Instance::Standby { streaming: true, .. }) {
-            self.own.flow_at = self.now;
-        }
         let Instance::Primary { flushed, names, standby, .. } = reading else { return };
         if let Some(row) = standby
             && row.streaming
@@ -251,7 +252,14 @@ impl Node {
         if self.peer.contact != 0 && contact != self.peer.contact {
             self.peer.wal_at = Some(self.now);
         }
-        self.peer.contact = contact;
+        if contact != self.peer.contact {
+            self.peer.contact = contact;
+            self.peer.contact_at = self.now;
+        }
+        let is_standby = matches!(reading, Instance::Standby { .. });
+        if is_standby && self.now.since(self.peer.contact_at) < IDLE_STREAM_MS {
+            self.own.flow_at = self.now;
+        }
     }
 
     pub(super) fn died(&mut self) {
