@@ -6,22 +6,29 @@
 use mirroring_controller::fsm::facts::Standing;
 use mirroring_controller::fsm::rules::{self, Learned};
 use mirroring_controller::fsm::types::*;
+use std::collections::HashMap;
 
 /// What the others' ledgers hold, or held, when a member changes its own.
 pub struct Others<'a> {
-    /// The view that some ledger ever held under a term.
-    pub view: &'a dyn Fn(Term) -> Option<View>,
+    /// Every view that some ledger ever held, by its term.
+    pub views: &'a HashMap<u64, View>,
     /// The highest term that each server ever promised.
     pub promised: [Term; 2],
     /// The standing from which a server acts alone on silence: by the safe half that it is set to.
     pub half: Option<Standing>,
 }
 
+impl Others<'_> {
+    fn told(&self, view: &View) -> bool {
+        self.views.get(&view.term.0) == Some(view)
+    }
+}
+
 /// Says what is wrong with a change of a server's ledger, or of its first one.
 pub fn server(me: Server, before: Option<&Ledger>, after: &Ledger, others: &Others) -> Result<(), String> {
     let Some(before) = before else {
         let view = &after.view;
-        let told = (others.view)(view.term) == Some(*view) && rules::begins_standby(me, view);
+        let told = others.told(view) && rules::begins_standby(me, view);
         let founded =
             view.is_alone(me) && view.term == Term(0).next_for(me) && view.data[me.other().index()] == DataId(0);
         let begun = after.promised == view.term && (told || founded || is_force(me, view));
@@ -51,7 +58,6 @@ pub fn server(me: Server, before: Option<&Ledger>, after: &Ledger, others: &Othe
 }
 
 fn enters(me: Server, before: &Ledger, view: &View, others: &Others) -> bool {
-    let told = (others.view)(view.term) == Some(*view);
     let adopts = rules::learns(before, me, rules::eligible(before, me), view) == Learned::Adopt;
     let all = rules::Instance { eligible: true, stopped: true, follows: true, offered: true, unpromoted: true };
     let consents = rules::server_accepts(before, me, &before.view, view, all);
@@ -60,7 +66,10 @@ fn enters(me: Server, before: &Ledger, view: &View, others: &Others) -> bool {
     let mirrors = rules::mirrored(before, me, view.term, standby, Some(view.arbiter)) == Some(*view);
     let alone = rules::eligible(before, me) && rules::alone(before, me, view.term, false) == *view;
     let by_half = others.half == Some(rules::standing(&before.view, me)) && before.view.arbiter == LedgerId(0);
-    told && adopts || consents && proposed || view.term.is_of(me) && (mirrors || alone && by_half) || is_force(me, view)
+    others.told(view) && adopts
+        || consents && proposed
+        || view.term.is_of(me) && (mirrors || alone && by_half)
+        || is_force(me, view)
 }
 
 /// `fallback`, an arbitration command, and what operators take upon themselves.
@@ -70,7 +79,7 @@ fn is_force(me: Server, view: &View) -> bool {
 
 /// The same for the arbiter.
 pub fn arbiter(before: Option<&Ledger>, after: &Ledger, others: &Others) -> Result<(), String> {
-    let told = (others.view)(after.view.term) == Some(after.view);
+    let told = others.told(&after.view);
     let Some(before) = before else {
         return say(
             told && after.promised >= after.view.term,

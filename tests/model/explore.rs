@@ -72,8 +72,9 @@ impl Prints {
     }
 }
 
-/// Explores all that the model allows, or until something is wrong. `judge` is asked of every state once.
-pub fn explore(model: &Model, mut judge: impl FnMut(&State) -> Option<&'static str>) -> Explored {
+/// Explores all that the model allows, or until something is wrong. `judge` is asked of every state
+/// once, with the one that it was reached from.
+pub fn explore(model: &Model, mut judge: impl FnMut(&State, &State) -> Option<&'static str>) -> Explored {
     let began = Instant::now();
     let mut known = Prints::new();
     let first = model.begin();
@@ -92,7 +93,7 @@ pub fn explore(model: &Model, mut judge: impl FnMut(&State) -> Option<&'static s
                 if !known.insert(print, from) && wrong.is_none() {
                     continue;
                 }
-                if let Some(wrong) = wrong.or_else(|| judge(&to)) {
+                if let Some(wrong) = wrong.or_else(|| judge(at, &to)) {
                     found.wrong = Some((wrong, trace(model, &known, from, &to)));
                     found.depth += 1;
                     break 'levels;

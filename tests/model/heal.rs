@@ -109,31 +109,28 @@ impl Healing {
             Step::ArbiterAccepts(_) => self.hears_arbiter(),
             Step::TakesAlone(who, term) => self.is_left(who) && term == best(who),
             Step::Acts(x, _) | Step::Promoted(x) | Step::NamesTakeEffect(x) | Step::Looks(x, _) => self.is_left(x),
-            // A server may stop its own instance, to hand over or back.
-            Step::Stops(x) => self.is_left(x),
             Step::Streams(_) => self.left == Left::Servers,
             Step::Mirrors { .. } | Step::Rebuilds(_) | Step::Commits(_) | Step::Acknowledged(_) => false,
-            Step::DirectoryReplaced(_) | Step::ArbiterReplaced => false,
+            Step::Stops(_) | Step::DirectoryReplaced(_) | Step::LedgerLost(_) | Step::ArbiterReplaced => false,
         }
     }
 
-    /// The right to run alone lies, or may lie, with a server that is gone or whose instance cannot run (I5).
+    /// The right to run alone lies, or may lie, with a server that is gone or whose instance cannot run (I5): judged by the
+    /// newest view of those that are left.
     fn needs_a_human(&self, at: &State) -> bool {
+        let servers = (0..2).filter(|x| self.is_left(*x)).map(|x| at.hosts[x].term);
+        let arbiter = if self.hears_arbiter() { at.arbiter_term } else { 0 };
+        let newest = at.view(servers.chain([arbiter]).max().unwrap_or(0));
+        let named = |x: usize| newest.data[x] == DataId(at.hosts[x].data.into()) && !at.hosts[x].unseen;
         match self.left {
+            // Without faults of that kind no server's directory ever becomes another than the one that counts.
             Left::Servers => {
-                let newest = at.view(at.hosts[0].term.max(at.hosts[1].term));
-                let named = |x: usize| newest.data[x] == DataId(at.hosts[x].data.into()) && !at.hosts[x].unseen;
-                let lies_with = |x: usize| newest.is_alone(server(x));
-                // Without faults of that kind no server's directory ever becomes another than the one that counts.
-                self.model.replaced && ((0..2).any(|x| lies_with(x) && !named(x)) || !named(0) && !named(1))
+                let lost = (0..2).any(|x| newest.is_alone(server(x)) && !named(x)) || !named(0) && !named(1);
+                self.model.replaced && lost
             }
             Left::OneAndArbiter(x) => {
-                let newest = at.hosts[x].term.max(at.arbiter_term);
-                let view = at.view(newest);
-                !at.is_fit(x)
-                    || at.arbiter_term == 0
-                    || view.is_alone(server(1 - x))
-                    || view.mode == Mode::Mirrored && view.arbiter != LedgerId(at.arbiter.into())
+                let unnamed = newest.mode == Mode::Mirrored && newest.arbiter != LedgerId(at.arbiter.into());
+                !named(x) || arbiter == 0 || unnamed || newest.is_alone(server(1 - x))
             }
         }
     }

@@ -58,6 +58,16 @@ impl Model {
         self.push(out, Step::Acts(x, todo), to, wrong);
     }
 
+    /// Without a ledger a standby runs, and nothing else is started.
+    pub fn starts_without(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        if at.hosts[x].run == Run::DownStandby {
+            let mut to = *at;
+            to.hosts[x].run = Run::Standby;
+            to.hosts[x].file = true;
+            self.push(out, Step::Acts(x, Todo::StartNamed), to, None);
+        }
+    }
+
     /// R10. The other server's word is its durable ledger and its running instance; it may be an old one.
     fn may_follow(&self, at: &State, x: usize) -> bool {
         let (own, other) = (&at.hosts[x], &at.hosts[1 - x]);
@@ -198,6 +208,13 @@ impl Model {
                 self.push(out, Step::Stops(x), to, None);
             }
         }
+        for x in 0..2 {
+            if self.loses && !at.lost && at.hosts[x].term != 0 {
+                let mut to = State { lost: true, ..*at };
+                to.hosts[x] = Host { term: 0, promised: 0, handed: false, unseen: false, ..at.hosts[x] };
+                self.push(out, Step::LedgerLost(x), to, None);
+            }
+        }
         if self.third == Third::Replaced && at.arbiter == 1 {
             let to = State { arbiter: 2, arbiter_term: 0, ..*at };
             self.push(out, Step::ArbiterReplaced, to, None);
@@ -211,7 +228,8 @@ impl Model {
         if self.third == Third::Fallback {
             return None;
         }
-        if at.holds(0) && at.holds(1) {
+        // A lost ledger's own proposals outlive it; what is granted to them names a directory that is no more.
+        if at.holds(0) && at.holds(1) && (!at.lost || at.is_fit(0) && at.is_fit(1)) {
             return Some("I1: both servers hold the right to run alone");
         }
         let free = |x: usize| at.hosts[x].run == Run::Primary && !at.hosts[x].names;

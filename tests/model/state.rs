@@ -4,7 +4,6 @@
 //! write, so a crash before the write is the step not taken, and a crash after it is the step taken with nothing that
 //! would have followed. Ledgers are told to anybody, at any time, or never: that is loss, duplication and delay.
 
-use crate::steps::Without;
 use mirroring_controller::fsm::rules;
 use mirroring_controller::fsm::types::*;
 
@@ -83,6 +82,8 @@ pub struct State {
     /// How many commits were ever made, and which were acknowledged to a client.
     pub made: u8,
     pub acked: u8,
+    /// A server has lost its ledger.
+    pub lost: bool,
 }
 
 impl State {
@@ -111,6 +112,7 @@ impl State {
             proposals: [NOT_PROPOSED; ROOM + 1],
             made: 0,
             acked: 0,
+            lost: false,
         }
     }
 
@@ -186,13 +188,7 @@ impl State {
     /// Forgets what nothing can depend on any more. A view older than every ledger's is adopted by nobody; one that a later
     /// arbiter could be told names an earlier arbiter, so that it grants nothing under it and adopts the next as it would
     /// have without. A proposal is dead for whoever has promised its term or has gone past its base.
-    pub fn tidy(&mut self, without: Without) {
-        // Without these rules more is alive than that.
-        let lax =
-            matches!(without, Without::Promises | Without::Comparing | Without::NamedArbiter | Without::HandBackToPeer);
-        if lax {
-            return;
-        }
+    pub fn tidy(&mut self) {
         let oldest = self.oldest();
         for term in 0..oldest {
             self.views[usize::from(term)] = NOT_SEEN;
@@ -229,6 +225,7 @@ impl State {
             *word = numbers.iter().fold(flags, |sum, number| sum << 4 | u64::from(*number));
         }
         let rest = [self.arbiter, self.arbiter_term, self.made, self.acked];
+        words[1] |= u64::from(self.lost) << 63;
         words[0] |= rest.iter().fold(0, |sum, number| sum << 4 | u64::from(*number)) << 32;
         for term in 1..=ROOM {
             let seen = self.views[term];

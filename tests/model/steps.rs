@@ -21,6 +21,8 @@ pub struct Model {
     pub exchanges: u8,
     /// Whether others are put in its place, so that not only our own rebuild exchanges it.
     pub replaced: bool,
+    /// Whether a server loses its ledger, once.
+    pub loses: bool,
     pub third: Third,
     pub without: Without,
 }
@@ -44,8 +46,10 @@ pub enum Third {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Without {
     Nothing,
-    /// R1: what was promised is not looked at.
-    Promises,
+    /// R1: a proposer does not write what it promises.
+    Promising,
+    /// R1: what was promised is not looked at when consenting.
+    Promised,
     /// R1: a server proposes with any term.
     Parity,
     /// R2: the sender's view is taken for the own one.
@@ -101,6 +105,7 @@ pub enum Step {
     Acknowledged(u8),
     Stops(usize),
     DirectoryReplaced(usize),
+    LedgerLost(usize),
     ArbiterReplaced,
 }
 
@@ -128,7 +133,9 @@ impl Model {
     pub fn steps(&self, at: &State, out: &mut Vec<Taken>) {
         for x in 0..2 {
             self.learns(at, x, out);
-            if at.hosts[x].term != 0 {
+            if at.hosts[x].term == 0 {
+                self.starts_without(at, x, out);
+            } else {
                 self.proposes(at, x, out);
                 self.takes_alone(at, x, out);
                 self.mirrors(at, x, out);
@@ -145,7 +152,11 @@ impl Model {
     }
 
     pub fn push(&self, out: &mut Vec<Taken>, step: Step, mut to: State, wrong: Option<&'static str>) {
-        to.tidy(self.without);
+        // Where one of these rules is left out, or a ledger is, more stays alive than what is forgotten as dead.
+        let rules = [Without::Promised, Without::Comparing, Without::NamedArbiter, Without::HandBackToPeer];
+        if !rules.contains(&self.without) && !self.loses {
+            to.tidy();
+        }
         out.push(Taken { step, to, wrong });
     }
 
@@ -178,8 +189,9 @@ impl Model {
             let told = at.view(term);
             let mut to = *at;
             if at.hosts[x].term == 0 {
-                if at.hosts[x].run == Run::DownStandby && rules::begins_standby(server(x), &told) {
-                    to.hosts[x] = Host { term, promised: term, data: 1, ..to.hosts[x] };
+                let is_standby = matches!(at.hosts[x].run, Run::DownStandby | Run::Standby | Run::Promoting);
+                if is_standby && at.hosts[1 - x].term == term && rules::begins_standby(server(x), &told) {
+                    to.hosts[x] = Host { term, promised: term, data: at.hosts[x].data + 1, ..to.hosts[x] };
                     self.push(out, Step::Joins(x, term), to, None);
                 }
                 continue;
@@ -243,7 +255,7 @@ impl Model {
                 let mut to = *at;
                 let promised = rules::promising(ledger, Term(term.into())).promised.0 as u8;
                 to.hosts[x].promised =
-                    if self.without == Without::Promises { ledger.promised.0 as u8 } else { promised };
+                    if self.without == Without::Promising { ledger.promised.0 as u8 } else { promised };
                 if self.without == Without::Consent {
                     let view = rules::alone(&ledger, server(x), Term(term.into()), false);
                     let wrong = self.write(&mut to, x, &rules::entering(ledger, view));
@@ -327,7 +339,7 @@ impl Model {
         };
         let mut asked = ledger;
         match self.without {
-            Without::Promises => asked.promised = asked.view.term,
+            Without::Promised => asked.promised = asked.view.term,
             Without::Comparing => asked.view = *base,
             _ => {}
         }

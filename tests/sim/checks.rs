@@ -89,8 +89,7 @@ impl World {
             Some(OnSilence::Disconnect) => Some(Standing::Primary),
             _ => None,
         };
-        let view = |term: Term| self.terms.get(&term.0).copied();
-        let others = legal::Others { view: &view, promised: [promised(0), promised(1)], half };
+        let others = legal::Others { views: &self.terms, promised: [promised(0), promised(1)], half };
         let found = match m {
             ARBITER => legal::arbiter(old.as_ref(), new, &others),
             _ => legal::server(Server::BOTH[m], old.as_ref(), new, &others),
