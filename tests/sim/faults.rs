@@ -178,11 +178,11 @@ impl World {
         if self.machines[m].up {
             return;
         }
-        if self.machines[m].fenced_by.is_some_and(|by| self.is_undecided(by)) {
+        if self.machines[m].fenced.is_some_and(|fenced| self.is_undecided(fenced)) {
             self.after(500, Ev::Fault(Fault::Reboot(m)));
             return;
         }
-        self.machines[m].fenced_by = None;
+        self.machines[m].fenced = None;
         self.machines[m].up = true;
         self.machines[m].kernel = true;
         let failover = self.rng.pick(&[None, Some(true), Some(true)]);

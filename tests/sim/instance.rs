@@ -7,6 +7,9 @@ use crate::world::{Broken, Ev, NAMES, Run, Session, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
+/// `wal_sender_timeout` and `wal_receiver_timeout`, ms.
+const WAL_TIMEOUT: u64 = 60_000;
+
 impl World {
     // --------------------------------------------------------------------------------------------- starting and ending
 
@@ -369,8 +372,16 @@ impl World {
         let (flushed, life) = (standby.dir.pos.lsn, primary.life);
         let id = self.id();
         let catchup_until = self.t + self.time(100, 3000);
-        self.sessions[s] =
-            Some(Session { id, life, flushed, replies: 1, streaming: false, catchup_until, broken_until: None });
+        self.sessions[s] = Some(Session {
+            id,
+            life,
+            flushed,
+            replies: 1,
+            streaming: false,
+            catchup_until,
+            cut_since: None,
+            broken_until: None,
+        });
         note!(self, "{}'s walreceiver connects at {}", NAMES[s], Lsn(flushed));
         self.after(2, Ev::Wal { s, session: id, lsn: flushed });
     }
@@ -390,6 +401,17 @@ impl World {
                 self.after(200, Ev::Wal { s, session, lsn });
             }
             return;
+        }
+        if self.log_cut[0] || self.log_cut[1] {
+            let t = self.t;
+            let since = self.sessions[s].as_mut().map_or(t, |session| *session.cut_since.get_or_insert(t));
+            if t > since + WAL_TIMEOUT {
+                self.sessions[s] = None;
+                note!(self, "{}'s walreceiver is disconnected (nothing came through)", NAMES[s]);
+                return;
+            }
+        } else if let Some(session) = &mut self.sessions[s] {
+            session.cut_since = None;
         }
         let held = self.hosts[s].frozen || self.hosts[s].frozen_receiver || self.hosts[s].disk_failed;
         if self.log_cut[p] || held || self.hosts[p].frozen {

@@ -107,8 +107,16 @@ pub struct Machine {
     /// Its kernel answers (refuses) while no process does.
     pub kernel: bool,
     pub ledger: LedgerDisk,
-    /// Who took it down, by a command: it stays down until that member has done what it was for.
-    pub fenced_by: Option<usize>,
+    pub fenced: Option<Fenced>,
+}
+
+/// A host was taken down by a command: it stays down until the member that called it has done what that was for.
+#[derive(Clone, Copy)]
+pub struct Fenced {
+    pub by: usize,
+    /// Its process.
+    pub epoch: u32,
+    pub at: u64,
 }
 
 impl Machine {
@@ -160,6 +168,8 @@ pub struct Session {
     pub replies: u64,
     pub streaming: bool,
     pub catchup_until: u64,
+    /// Since when nothing comes through, for the time limits of both ends.
+    pub cut_since: Option<u64>,
     /// Both ends have not noticed yet that it is broken, until then.
     pub broken_until: Option<u64>,
 }

@@ -58,10 +58,19 @@ impl World {
         }
     }
 
-    /// Whether this member may be about to act on what its command said: a host that was fenced is not switched on before.
-    pub fn is_undecided(&self, m: usize) -> bool {
-        let process = &self.procs[m];
-        self.runs(m) && (process.paused || process.script.is_some() || !process.writes.is_empty())
+    /// What a truthful script promises: a host that it has fenced stays off until who called it serves, or will not any more.
+    pub fn is_undecided(&self, fenced: Fenced) -> bool {
+        let m = fenced.by;
+        if m == ARBITER {
+            return false;
+        }
+        let (server, process, host) = (Server::BOTH[m], &self.procs[m], &self.hosts[m]);
+        if process.disk.is_some_and(|disk| disk.ledger.view.is_alone(server)) {
+            return host.run != Run::Primary || host.effect != Names::Unset;
+        }
+        let acts = process.ordered.is_some_and(|ledger| ledger.view.is_alone(server));
+        let counts = self.t < fenced.at + self.settings[m].heartbeat_detection_ms * 12;
+        self.alive(m, fenced.epoch) && (acts || counts)
     }
 
     fn fenced(&mut self, m: usize, target: Server) {
@@ -71,7 +80,7 @@ impl World {
         if self.machines[s].up {
             self.crash(s, kernel);
         }
-        self.machines[s].fenced_by = Some(m);
+        self.machines[s].fenced = Some(Fenced { by: m, epoch: self.procs[m].epoch, at: self.t });
         let ms = self.rng.range(2_000, 30_000);
         self.after(ms, Ev::Fault(crate::faults::Fault::Reboot(s)));
     }

@@ -216,7 +216,7 @@ impl World {
             arbiter_fences,
             forced,
             wal,
-            machines: [0, 1, 2].map(|_| Machine { up: true, kernel: true, ledger: LedgerDisk::Well, fenced_by: None }),
+            machines: [0, 1, 2].map(|_| Machine { up: true, kernel: true, ledger: LedgerDisk::Well, fenced: None }),
             hosts,
             procs,
             sessions: [None, None],
