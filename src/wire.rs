@@ -175,6 +175,27 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_of_the_version_before_the_arbiter_is_understood() {
+        let told = |arbiter: &str| {
+            format!(
+                r#"{{"Heartbeat":{{"seq":7,"echo":6,"start_id":3,"system":7,"ledger":null,"role":"Standby","instance":"Well","disk":"","streaming":true,"timeline":1,"lsn":5,"replayed":4,"take_over":false,"shutdown_checkpoint":0,"failover":{{"version":2,"enabled":true}},"on_silence":"Message","detection_ms":5400,"promoted":false,"arbiter":{arbiter},"name":"nd2","address":"h:1"}}}}"#
+            )
+        };
+        for arbiter in ["null", "17"] {
+            let Ok(Message::Heartbeat(heartbeat)) = decode(told(arbiter).as_bytes()) else { panic!("{arbiter}") };
+            assert_eq!((heartbeat.seq, heartbeat.role), (7, Role::Standby));
+            assert_eq!((heartbeat.arbiter, heartbeat.would_grant), ((LedgerId(0), Term(0)), false));
+        }
+        // What that version knows is still said under the names that it knows.
+        let ours = serde_json::to_value(&messages(3, String::new())[0]).unwrap();
+        let fields = ours["Heartbeat"].as_object().unwrap();
+        let old: Value = serde_json::from_str(&told("null")).unwrap();
+        let known = old["Heartbeat"].as_object().unwrap().keys().filter(|field| *field != "arbiter");
+        assert_eq!(known.filter(|field| !fields.contains_key(*field)).count(), 0);
+        assert!(!fields.contains_key("arbiter"));
+    }
+
+    #[test]
     fn a_ledger_is_whole_or_none() {
         let mut value = serde_json::to_value(&messages(3, String::new())[0]).unwrap();
         value["Heartbeat"]["ledger"].as_object_mut().unwrap().remove("promised");

@@ -544,3 +544,34 @@ fn a_primary_whose_wal_arrives_is_not_replaced_by_a_standby_that_never_heard_its
     }
     assert_eq!(case.proposed(Member::Arbiter), []);
 }
+
+/// An old primary whose disk has gone, so that nothing can be read, is stopped all the same when the other has the right.
+#[test]
+fn an_outcast_whose_directory_cannot_be_read_is_stopped() {
+    let theirs = view(6, PEER, Mode::Degraded);
+    let mut case = Case::new(settings(false, OnSilence::Message), theirs, None);
+    let told = Heartbeat { role: Role::Primary, streaming: false, promoted: true, ..standby(theirs) };
+    for _ in 0..20 {
+        case.pass(500, Some(&told), Some(primary(Names::Peer)));
+        match case.job() {
+            Some(Job::Inspect) => case.done(Outcome::Failed("it is not mounted".into())),
+            Some(Job::Stop { .. }) => return,
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("ten seconds of a second primary, and only looked at");
+}
+
+/// The instance is looked at less often than heartbeats come: nothing is wrong between two looks.
+#[test]
+fn a_standby_is_not_disconnected_between_two_looks() {
+    let mirrored = mirrored_with_arbiter(ME);
+    let slow = Settings { instance_detection_ms: 20_000, ..settings(true, OnSilence::Arbitration) };
+    let mut case = Case::new(slow, mirrored, Some(data_dir(false, true)));
+    for beat in 1..10 {
+        case.step(arbiter(beat, mirrored));
+        case.step(Event::Instance(primary(Names::Peer)));
+        case.pass(5000, Some(&standby(mirrored)), None);
+    }
+    assert_eq!(case.proposed(Member::Server(PEER)), []);
+}

@@ -177,7 +177,8 @@ impl Arbiter {
         seen.seq = told.seq;
         seen.heard_at = Some(self.now);
         seen.detection_ms = told.detection_ms;
-        seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
+        let lost = told.ledger.is_none() && told.role == super::event::Role::None;
+        seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over || lost;
         seen.refused = 0;
         self.notice_put_back(told.arbiter);
         if let Some(ledger) = told.ledger {

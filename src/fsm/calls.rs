@@ -34,6 +34,16 @@ struct Ended {
     result: Result<(), String>,
 }
 
+impl Ended {
+    /// What a script has looked at is from when it was called; who was fenced is so from its end on.
+    fn counts_from(&self) -> Time {
+        match self.command.purpose {
+            Purpose::Arbitration => self.called_at,
+            Purpose::Fencing => self.at,
+        }
+    }
+}
+
 impl Calls {
     /// Calls are numbered from a random number on: an answer to a call of an earlier core fits none of this one's.
     pub fn new(seed: u64) -> Calls {
@@ -41,7 +51,7 @@ impl Calls {
     }
 
     /// What came of this command, which is called where it has not been, or where its result counts no more: a success
-    /// once the target was seen to live after the call (`seen_at`), and both after `retry_ms`.
+    /// once the target was seen to live after it (`seen_at`), and both after `retry_ms`.
     pub fn clear(
         &mut self,
         now: Time,
@@ -57,7 +67,7 @@ impl Calls {
         if let Some(ended) = self.ended.iter().find(|ended| same(&ended.command)) {
             match &ended.result {
                 _ if now.since(ended.at) >= retry_ms => {}
-                Ok(()) if seen_at.is_none_or(|seen| seen <= ended.called_at) => return Clearance::Given,
+                Ok(()) if seen_at.is_none_or(|seen| seen <= ended.counts_from()) => return Clearance::Given,
                 Err(why) => return Clearance::Denied(why.clone()),
                 Ok(()) => {}
             }

@@ -284,6 +284,7 @@ pub struct Heartbeat {
     /// It was promoted under the present right to run alone.
     pub promoted: bool,
     /// The arbiter's ledger, as it has heard it: its id, and the highest term promised. Zeroes where it has heard none.
+    #[serde(rename = "arbiter_heard")]
     pub arbiter: (LedgerId, Term),
     /// Its `application_name`.
     pub name: String,

@@ -130,9 +130,9 @@ impl Node {
         if self.own_role() == Role::None || self.wal_flows() { Stream::Flows } else { Stream::Stalled }
     }
 
-    /// Whether WAL has gone from one instance to the other within the detection time.
+    /// Whether WAL has gone from one instance to the other within the detection time, of which nothing is seen between two looks.
     fn wal_flows(&self) -> bool {
-        self.now.since(self.own.flow_at) < self.settings.heartbeat_detection_ms
+        self.now.since(self.own.flow_at) < self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms)
     }
 
     /// PROTOCOL R9, step 1.

@@ -3,7 +3,7 @@
 //! Plain records with the questions that can be answered from one of them alone. [`super::observe`] fills them from events.
 
 use super::event::{ControlState, DataDir, Heartbeat, Instance, StandbyRow};
-use super::types::{DataId, Ledger, LedgerId, Lsn, Term, Time, Timeline};
+use super::types::{DataId, Ledger, LedgerId, Lsn, Term, Time, Timeline, View};
 
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
@@ -282,6 +282,8 @@ pub(super) struct ArbiterSide {
     pub best: Best,
     pub refused: u32,
     pub seq: u64,
+    /// The view that it told last.
+    pub view: Option<View>,
     /// It would consent if it were asked now.
     pub would_grant: bool,
     /// It is not heard, and that has been said.
@@ -290,7 +292,15 @@ pub(super) struct ArbiterSide {
 
 impl ArbiterSide {
     pub fn new() -> ArbiterSide {
-        ArbiterSide { heard_at: None, best: Best::default(), refused: 0, seq: 0, would_grant: false, lost: false }
+        ArbiterSide {
+            heard_at: None,
+            best: Best::default(),
+            refused: 0,
+            seq: 0,
+            view: None,
+            would_grant: false,
+            lost: false,
+        }
     }
 
     pub fn forget(&mut self, now: Time) {

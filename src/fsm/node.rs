@@ -181,6 +181,9 @@ impl Node {
         if let Some(data) = boot.data {
             self.found_data(data);
             self.notes.wanted |= data.running;
+            // It may have been stopped because it was cut off; until somebody is heard nobody can say that it was not.
+            let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+            self.own.isolated = self.settings.isolated_primary_stops && primary && !data.running;
         }
         self.set_failover_asked();
         if let Some(durable) = self.confirmed

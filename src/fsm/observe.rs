@@ -47,6 +47,7 @@ impl Node {
         self.arbiter.seq = self.arbiter.seq.max(seq);
         let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
         if self.arbiter.best.take(&ledger) {
+            self.arbiter.view = Some(ledger.view);
             self.say_split_elsewhere(&ledger);
             self.learn(&ledger, "the arbiter consented");
         }
@@ -103,7 +104,9 @@ impl Node {
         if heartbeat.failover.version > self.notes.failover.version && self.failover_asked.is_none() {
             self.take_failover(heartbeat.failover);
         }
-        let ill = heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty();
+        // Without a ledger an instance is not started again by itself.
+        let lost = heartbeat.ledger.is_none() && heartbeat.role == Role::None;
+        let ill = heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty() || lost;
         self.peer.ill_since = ill.then(|| self.peer.ill_since.unwrap_or(self.now));
         let ledger = heartbeat.ledger;
         self.peer.heartbeat = Some(heartbeat);
@@ -202,6 +205,8 @@ impl Node {
                 }
                 return;
             }
+            // Nothing can be looked at on its disk, but it runs, as what it has lost the right to be.
+            Running::Unknown if self.unreadable() && self.is_usurper(reading) => self.own.running = Running::Up,
             Running::Unknown => return,
             Running::Up => {}
         }
@@ -215,6 +220,12 @@ impl Node {
         self.track_flow(reading);
         self.track_wal(reading);
         self.own.role = Some(reading);
+    }
+
+    /// Whether this is a primary where the view has another one.
+    fn is_usurper(&self, reading: Instance) -> bool {
+        let follows = matches!(self.standing(), Some(Standing::Outcast | Standing::Standby));
+        follows && matches!(reading, Instance::Primary { .. })
     }
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.

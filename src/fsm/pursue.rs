@@ -4,7 +4,7 @@ use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing};
-use super::node::Node;
+use super::node::{Node, Proposal};
 use super::rules;
 use super::types::{LedgerId, Lsn, Member};
 use super::work::HandOver;
@@ -88,13 +88,17 @@ impl Node {
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
-        let cleared =
-            !fencing || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
-        if !cleared {
+        let term = self.view().map(|view| view.term);
+        let asked = |proposal: &Proposal| proposal.to == Member::Arbiter && Some(proposal.base) == term;
+        // What was asked after a fencing is asked until it is answered, even where the fenced server shows life.
+        let cleared = !fencing
+            || self.proposal.as_ref().is_some_and(asked)
+            || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
+        if cleared {
+            self.propose(Member::Arbiter, why);
+        } else {
             self.proposal = None;
-            return;
         }
-        self.propose(Member::Arbiter, why);
     }
 
     /// Whether the arbiter has just said that it would give the right.
@@ -195,7 +199,8 @@ impl Node {
         let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
         let alone = since(self.peer.heard_at) >= limit && since(self.arbiter.heard_at) >= limit;
         if self.own.isolated {
-            self.own.isolated = alone && facts.standing == Standing::Primary;
+            let heard = self.peer.heard_at.is_some() || self.arbiter.heard_at.is_some();
+            self.own.isolated = (alone || !heard) && facts.standing == Standing::Primary;
         } else if self.settings.isolated_primary_stops
             && alone
             && facts.standing == Standing::Primary

@@ -376,6 +376,10 @@ impl Node {
         if self.notes.lost_split {
             return Progress::Refused("both servers ran alone and this one was stopped; rebuild it".to_owned());
         }
+        if self.own.isolated {
+            let why = "the other server or the arbiter to be heard (isolated_primary_action = stop)";
+            return Progress::Waiting(why.to_owned());
+        }
         match (standing, role) {
             _ if !self.notes.wanted => Progress::Settled,
             (Standing::Alone, Role::Primary) if self.free() => {

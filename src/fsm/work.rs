@@ -393,6 +393,7 @@ impl Node {
             Running::Unknown => self.run(Job::Inspect),
             Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
             Running::Down if may_start && !self.own.left_down => self.start(Some(self.peer_name.clone()), None),
+            Running::Up if !self.own.is_standby_dir() && self.another_leads() => self.stop_at_once(),
             Running::Down | Running::Up => {}
         }
         if self.own.failed.is_some() && self.own.running == Running::Down {
@@ -404,6 +405,12 @@ impl Node {
             self.told.will_not_start = true;
             self.say(Say::WillNotStart(why));
         }
+    }
+
+    /// Whether the other server, or the arbiter, says that the other server is the primary.
+    fn another_leads(&self) -> bool {
+        let told = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms).map(|ledger| ledger.view);
+        [told, self.arbiter.view].into_iter().flatten().any(|view| view.primary == self.other())
     }
 
     /// Stopping is the one action that never waits for a write, and interrupts what runs.
