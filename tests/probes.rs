@@ -652,11 +652,8 @@ fn read_only_is_a_failure_and_full_is_not() {
     }
 }
 
-/// Another process holds a lease on the file: the kernel makes whoever opens it wait, as a dying disk does.
-#[test]
-fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
-    let (_dir, settings) = disks();
-    // The name is the probe's own; it is found by looking on.
+/// The probe's file, whose name is its own; it is found by looking on.
+fn file_of_the_probe(settings: &disk_probe::Settings) -> std::ffi::OsString {
     let (probe, rounds) = look_at(settings.clone());
     let find = || {
         let mut entries = fs::read_dir(&settings.data).unwrap().flatten();
@@ -670,13 +667,25 @@ fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
     };
     drop(probe);
     while rounds.recv_timeout(LIMIT).is_ok() {}
-    let path = settings.data.join("pg_wal").join(file);
-    fs::write(&path, "").unwrap();
+    file
+}
+
+/// Another process holds a lease on the file: the kernel makes whoever opens it wait, as a dying disk does.
+fn lease(path: &std::path::Path) -> std::process::Child {
+    fs::write(path, "").unwrap();
     // F_SETLEASE is 1024, F_WRLCK 1.
     let script =
         "$SIG{IO} = 'IGNORE'; open(F, '+<', $ARGV[0]) or die; fcntl(F, 1024, 1) or die; $| = 1; print 'x'; sleep 1000";
-    let mut holder = Command::new("perl").args(["-e", script]).arg(&path).stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = Command::new("perl").args(["-e", script]).arg(path).stdout(Stdio::piped()).spawn().unwrap();
     std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    holder
+}
+
+#[test]
+fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
+    let (_dir, settings) = disks();
+    let file = file_of_the_probe(&settings);
+    let mut holder = lease(&settings.data.join("pg_wal").join(file));
     let (_probe, rounds) = look_at(settings);
     let threads = || fs::read_dir("/proc/self/task").unwrap().count();
     wait_for_disk(&rounds, &failed("tran_log"));
@@ -688,4 +697,20 @@ fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
     holder.kill().unwrap();
     holder.wait().unwrap();
     wait_for_disk(&rounds, &Disk::Good);
+}
+
+/// After a pause of the whole host, or a stall of the one disk under everything, no place is left that is in time.
+#[test]
+fn places_that_all_hung_at_once_are_well_again() {
+    let (_dir, settings) = disks();
+    let mut holder = lease(&settings.data.join(file_of_the_probe(&settings)));
+    // the other places are not known before this one has answered
+    let (_probe, rounds) = look_at(settings);
+    for _ in 0..3 {
+        assert_eq!(rounds.recv_timeout(LIMIT).unwrap().fold(true), failed("data"));
+    }
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    let well = rounds.iter().take(200).any(|round| round.fold(true) == Disk::Good);
+    assert!(well, "a late answer was not taken");
 }

@@ -208,20 +208,28 @@ impl Probe {
 
     /// Takes answers until all have answered, or the time is up. Those that hung already are not waited for.
     fn collect(&mut self, end: Instant) {
+        // Answers that are late are taken too, also where every place hung.
+        while let Ok(answer) = self.answers.1.try_recv() {
+            self.take(answer);
+        }
         while self.workers.values().any(|worker| worker.busy && !worker.late) {
             let Ok(answer) = self.answers.1.recv_deadline(end) else { break };
-            if let Some(worker) = self.workers.get_mut(&answer.place) {
-                (worker.busy, worker.late) = (false, false);
-                let error = answer.result.err();
-                worker.full = error.as_ref().filter(|error| !counts(error)).map(ToString::to_string);
-                worker.failed = error.filter(counts).map(|error| error.to_string());
-            }
-            if let Some(places) = answer.places {
-                self.places = places;
-            }
+            self.take(answer);
         }
         for worker in self.workers.values_mut() {
             worker.late = worker.busy;
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        if let Some(worker) = self.workers.get_mut(&answer.place) {
+            (worker.busy, worker.late) = (false, false);
+            let error = answer.result.err();
+            worker.full = error.as_ref().filter(|error| !counts(error)).map(ToString::to_string);
+            worker.failed = error.filter(counts).map(|error| error.to_string());
+        }
+        if let Some(places) = answer.places {
+            self.places = places;
         }
     }
 
