@@ -1,10 +1,11 @@
 #!/bin/sh
 # Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, model check,
-# command line, and two real PostgreSQL servers on two hosts made of namespaces. Needs root (or sudo) for the last. About
-# 20 minutes on two cores.
+# command line, and two real PostgreSQL servers and an arbiter on three hosts made of namespaces. Needs root (or sudo) for
+# the last. About 25 minutes on two cores.
 #
 #   sh tests/run.sh              all
 #   sh tests/run.sh quick        all but the real servers
+#   MC_TEST_MATRIX=full sh tests/run.sh      every cut of the network with every disturbance: 25 minutes more
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,7 +14,7 @@ fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 
 if [ "$(id -u)" -ne 0 ] && [ "${1:-}" != quick ]; then
     command -v sudo >/dev/null || fail "run it as root: the tests make network namespaces"
-    exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,PGBIN,MC_TEST_ROUNDS sh tests/run.sh "$@"
+    exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,PGBIN,MC_TEST_ROUNDS,MC_TEST_MATRIX sh tests/run.sh "$@"
 fi
 
 # What is missing, as packages of Debian and Ubuntu.
@@ -92,7 +93,7 @@ done
 step "unit tests, decision table, command line" cargo test --no-fail-fast $targets
 step "simulation, model check" cargo test --profile sim --test sim --test model
 if [ "${1:-}" != quick ]; then
-    # heavy: each case runs two servers, two controllers and a client
-    step "two real PostgreSQL servers" cargo test --test postgres -- --test-threads=2
+    # heavy: each case runs two servers, two controllers, an arbiter and clients
+    step "real PostgreSQL servers" cargo test --test postgres -- --test-threads=2
 fi
 exit "$failed"
