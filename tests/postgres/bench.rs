@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "the cases of the test target use the rest")]
 mod harness;
 
-use harness::client::{Client, Style};
+use harness::client::{Client, Style, THIRD};
 use harness::host::signal;
 use harness::pair::{Pair, Setup, program};
 use harness::run::run;
@@ -50,6 +50,27 @@ const CASES: &[Case] = &[
         must: "≤ 1.6 s",
         unit: "s",
         run: cut_fast,
+    },
+    Case {
+        key: "arbiter-cut",
+        title: "with an arbiter, the primary cut from all: outage seen from the third host",
+        must: "≤ 6.2 s",
+        unit: "s",
+        run: arbiter_cut,
+    },
+    Case {
+        key: "arbiter-cut-fast",
+        title: "the same with interval 100, timeout '300ms', retry 1",
+        must: "≤ 1.6 s",
+        unit: "s",
+        run: arbiter_cut_fast,
+    },
+    Case {
+        key: "arbiter-between",
+        title: "with an arbiter, the primary cut from the standby only: longest wait of a commit on the primary",
+        must: "≤ 6.2 s",
+        unit: "s",
+        run: arbiter_between,
     },
     Case {
         key: "standby",
@@ -199,6 +220,48 @@ fn cut() -> Run {
 
 fn cut_fast() -> Run {
     outage(Setup::default().fast(), Style::PerHost, 1, |pair| pair.net.cut(0))
+}
+
+/// The primary is cut from all. A client on the arbiter's host measures; one beside the old primary goes on trying, and
+/// what it may get acknowledged there must be on the new primary too.
+fn cut_with_arbiter(setup: Setup) -> Run {
+    let pair = setup.arbiter().up();
+    let client = pair.client(Style::Third);
+    std::thread::sleep(s(2));
+    let at = Instant::now();
+    pair.net.cut(0);
+    client.wait_ack_of(&[1], at, s(60));
+    std::thread::sleep(s(3));
+    let outage = client.longest_gap_at(THIRD, at);
+    pair.net.heal(0);
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
+    assert_eq!(client.turns(), [0, 1], "the servers that acknowledged, in turn");
+    Run { values: vec![outage.as_secs_f64()], lost: client.lost_on(&pair, 1).len() }
+}
+
+fn arbiter_cut() -> Run {
+    cut_with_arbiter(Setup::default())
+}
+
+fn arbiter_cut_fast() -> Run {
+    cut_with_arbiter(Setup::default().fast())
+}
+
+/// The arbiter hears both and prefers the primary, which goes on alone; healed, the pair is mirrored again by itself.
+fn arbiter_between() -> Run {
+    let pair = Setup::default().arbiter().up();
+    let client = pair.client(Style::Third);
+    std::thread::sleep(s(2));
+    let at = Instant::now();
+    pair.net.cut_between(0, 1);
+    client.wait_ack_of(&[0], at + s(1), s(60));
+    std::thread::sleep(s(3));
+    let wait = client.longest_wait(at);
+    assert_eq!(pair.status(0).expect("a status").word, "not-switchable");
+    pair.net.heal_between(0, 1);
+    pair.wait_word(0, "switchable");
+    assert_eq!(client.turns(), [0], "the servers that acknowledged, in turn");
+    Run { values: vec![wait.as_secs_f64()], lost: client.lost_on(&pair, 0).len() }
 }
 
 fn standby() -> Run {

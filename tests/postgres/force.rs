@@ -2,7 +2,7 @@
 
 use crate::harness::client::Style;
 use crate::harness::pair::Setup;
-use crate::harness::s;
+use crate::harness::{s, wait_for};
 use std::time::Instant;
 
 /// With the safe half `switch` a primary whose standby's host is gone waits. Without force a detach is refused; with it
@@ -69,4 +69,30 @@ fn adopt_the_data_of_a_lost_ledger() {
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
     client.wait_ack(Instant::now(), s(10));
     client.check(&pair, 0, &[0]);
+}
+
+/// Both servers were forced to go on alone while they did not hear each other: both have acknowledged, as the operators
+/// were told could happen. When they meet, both say so, and the one that was not promoted is stopped within a heartbeat.
+#[test]
+fn forced_on_both_sides() {
+    let pair = Setup::default().conf("heartbeat_error_action = message").up();
+    let client = pair.client(Style::Everywhere);
+    let at = Instant::now();
+    pair.net.cut_between(0, 1);
+    pair.wait_log(0, at, "MCA00019", s(20));
+    pair.wait_log(1, at, "MCA00019", s(20));
+    let ready = Instant::now();
+    pair.mc(1, &["switch", "--force", "--yes"]).expect(0, "mc_ctl switch --force");
+    pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force");
+    client.wait_ack_of(&[0], ready, s(10));
+    client.wait_ack_of(&[1], ready, s(10));
+    pair.net.heal_between(0, 1);
+    let met = pair.wait_log(0, ready, "PANIC", s(15));
+    wait_for("the one that was not promoted is stopped", s(10), || (!pair.instance_runs(0)).then_some(()));
+    let ended = met.elapsed();
+    pair.wait_log(1, ready, "PANIC", s(5));
+    pair.wait_roles(1, "split-brain", ["none(inactivated primary)", "primary"]);
+    assert!(ended < s(4), "the old primary ran on for {ended:?} after it was known");
+    let lost = client.lost_on(&pair, 1);
+    assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 0), "{} rows", lost.len());
 }

@@ -1,4 +1,5 @@
-//! Two controllers and two real PostgreSQL servers on two hosts, under a client that remembers every acknowledged row.
+//! Two controllers and two real PostgreSQL servers on two hosts, with and without an arbiter on a third, under clients
+//! that remember every acknowledged row.
 //!
 //! Needs root (for namespaces) and PostgreSQL; fails with what to install where they are missing. The cases are heavy:
 //! run them with `--test-threads=2`. `MC_TEST_ROUNDS=n` repeats those that depend on chance n times.
@@ -6,10 +7,13 @@
 #[allow(dead_code, reason = "the bench uses the rest")]
 mod harness;
 
+mod arbiter;
+mod commands;
 mod cut;
 mod force;
 mod freeze;
 mod itself;
 mod kill;
+mod matrix;
 mod mistakes;
 mod orders;

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The arbiter's program, where the user postgres can read it.
 fn mc_arb() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
-    COPY.get_or_init(|| readable(&Path::new(env!("CARGO_BIN_EXE_mc_ctl")).with_file_name("mc_arb")))
+    COPY.get_or_init(|| readable(Path::new(env!("CARGO_BIN_EXE_mc_arb"))))
 }
 
 impl Pair {
@@ -37,6 +37,13 @@ impl Pair {
         write_private(&dir.join("mc.key"), key);
         own(&dir);
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o700)).expect("could not chmod");
+    }
+
+    /// One more line in `arbitration.conf`, before it is started.
+    pub fn arbiter_line(&self, line: &str) {
+        let path = self.arbiter_dir().join("arbitration.conf");
+        let text = std::fs::read_to_string(&path).expect("could not read");
+        write_private(&path, &format!("{text}{line}\n"));
     }
 
     /// Runs `mc_arb`.
@@ -63,12 +70,17 @@ impl Pair {
     pub fn wait_arbiter_named(&self) {
         wait_for("the pair is mirrored with its arbiter named", Duration::from_secs(45), || {
             let named = |n: usize| {
-                let view = self.json(n)?["view"].clone();
-                (view["arbiter"].as_u64()? != 0 && view["mode"] == "mirrored").then_some(())
+                let view = self.view(n)?;
+                (view["arbiter_ledger"].is_string() && view["mode"] == "mirrored").then_some(())
             };
             named(0)?;
             named(1)
         });
+    }
+
+    /// The view as the server tells it.
+    pub fn view(&self, server: usize) -> Option<serde_json::Value> {
+        self.json(server).map(|told| told["view"].clone()).filter(serde_json::Value::is_object)
     }
 
     /// `mc_ctl status --format json` of the server.

@@ -77,9 +77,12 @@ impl Drop for Far {
     }
 }
 
+/// A frame on its way: when it is due, its number, whose it is.
+type Waiting = (Instant, u64, Ipv4Addr, Vec<u8>);
+
 /// Passes every frame on to all other hosts, as a hub does; whose it is not drops it.
 fn relay(socket: &UdpSocket, hosts: &[Ipv4Addr], distance: &Distance) {
-    let mut waiting: BinaryHeap<Reverse<(Instant, u64, Ipv4Addr, Vec<u8>)>> = BinaryHeap::new();
+    let mut waiting: BinaryHeap<Reverse<Waiting>> = BinaryHeap::new();
     let mut buffer = vec![0; 65536];
     let mut random = std::process::id().into();
     let mut number = 0;

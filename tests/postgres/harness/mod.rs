@@ -14,6 +14,7 @@ pub mod host;
 pub mod net;
 pub mod pair;
 pub mod run;
+pub mod script;
 pub mod syslog;
 pub mod template;
 

@@ -60,14 +60,20 @@ impl Setup {
         self
     }
 
-    /// The settings that the issue names for a fast detection.
+    /// The settings that the issue names for a fast detection, of the network, of instances and of disks.
     pub fn fast(self) -> Setup {
-        let mut setup = self;
-        for kind in ["heartbeat", "db_instance_check", "disk_check"] {
-            setup = setup.conf(&format!("{kind}_interval = 100"));
-            setup = setup.conf(&format!("{kind}_timeout = '300ms'")).conf(&format!("{kind}_retry = 1"));
-        }
-        setup
+        ["heartbeat", "db_instance_check", "disk_check"].into_iter().fold(self, Setup::fast_in)
+    }
+
+    /// The same but for disks: one that is busy with other tests is not taken for a broken one.
+    pub fn fast_network(self) -> Setup {
+        let setup = ["heartbeat", "db_instance_check"].into_iter().fold(self, Setup::fast_in);
+        setup.conf("disk_check_interval = 800").conf("disk_check_timeout = 1").conf("disk_check_retry = 4")
+    }
+
+    fn fast_in(self, kind: &str) -> Setup {
+        let setup = self.conf(&format!("{kind}_interval = 100"));
+        setup.conf(&format!("{kind}_timeout = '300ms'")).conf(&format!("{kind}_retry = 1"))
     }
 
     /// The pair, nothing started.
@@ -78,15 +84,7 @@ impl Setup {
     /// The pair, started as the guide does, with automatic failover, mirrored.
     pub fn up(self) -> Pair {
         let pair = self.make();
-        if pair.arbiter.is_some() {
-            pair.start_arbiter();
-        }
-        pair.start(0, &["-f"]);
-        pair.start(1, &["-f"]);
-        pair.wait_word(0, "switchable");
-        if pair.arbiter.is_some() {
-            pair.wait_arbiter_named();
-        }
+        pair.bring_up();
         pair
     }
 }
@@ -187,8 +185,7 @@ impl Pair {
         let networks = 1 + setup.more_networks;
         let net = Net::new(Wiring { hosts: if setup.arbiter { 3 } else { 2 }, networks, far: setup.far });
         let mut hosts = Vec::new();
-        for n in 0..if setup.one_host { 1 } else { 2 } {
-            let address = ADDRESSES[ADMIN][n];
+        for (n, address) in ADDRESSES[ADMIN].into_iter().enumerate().take(if setup.one_host { 1 } else { 2 }) {
             let name = format!("db{}", n + 1);
             hosts.push(Host::new(&name, address, dir.join(&name), net.hosts[n].pid()));
         }
@@ -221,6 +218,28 @@ impl Pair {
             pair.install_arbiter(&setup, &key);
         }
         pair
+    }
+
+    /// Starts it as the guide does, with automatic failover, and waits until it is mirrored.
+    #[track_caller]
+    pub fn bring_up(&self) {
+        if self.arbiter.is_some() {
+            self.start_arbiter();
+        }
+        self.start(0, &["-f"]);
+        self.start(1, &["-f"]);
+        self.wait_word(0, "switchable");
+        if self.arbiter.is_some() {
+            self.wait_arbiter_named();
+        }
+    }
+
+    /// One more line in the server's `ID.conf`, before it is started.
+    pub fn server_line(&self, server: usize, line: &str) {
+        let me = &self.servers[server];
+        let path = me.management.join(format!("{}.conf", me.id));
+        let text = std::fs::read_to_string(&path).expect("could not read");
+        write_private(&path, &format!("{text}{line}\n"));
     }
 
     /// Runs a step on the server's host as root.
@@ -405,6 +424,11 @@ impl Pair {
     #[track_caller]
     pub fn sql(&self, server: usize, query: &str) -> String {
         self.try_sql(server, query).unwrap_or_else(|e| panic!("{query}: {e}"))
+    }
+
+    /// The same from the server's own host, which may be cut off.
+    pub fn sql_beside(&self, server: usize, query: &str) -> Result<String, String> {
+        self.net.hosts[self.servers[server].host].inside(|| self.try_sql(server, query))
     }
 
     /// The same where it may fail.
