@@ -125,7 +125,7 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
         return Err(Error::new(format!("ledger \"{}\" has format {}, not {FORMAT}", path.display(), stored.format))
             .hint("use the version of this program that wrote it"));
     }
-    if stored.checksum != checksum(&stored)? {
+    if Some(stored.checksum) != checksum(&bytes) {
         return Err(
             Error::new(format!("ledger \"{}\" is not whole: its checksum differs", path.display())).hint(remedy)
         );
@@ -163,11 +163,14 @@ fn identity(file: &File, path: &Path) -> Result<(u64, Option<i128>)> {
     Ok((stat.stx_ino, mask.contains(StatxFlags::BTIME).then_some(born)))
 }
 
-/// FNV-1a over the JSON of everything else: against torn and edited files, not against malice.
-fn checksum(stored: &Stored) -> Result<u64> {
-    let bytes = serde_json::to_vec(&Stored { checksum: 0, ..stored.clone() })
-        .map_err(|cause| Error::new(format!("could not write the ledger as JSON: {cause}")))?;
-    Ok(bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)))
+/// FNV-1a over the file with a checksum of 0 and without its line's end: against torn and edited files, not against
+/// malice. Over the text, not over what is known of it: a later version may have written more, an earlier one less.
+fn checksum(text: &[u8]) -> Option<u64> {
+    let name = br#""checksum":"#;
+    let at = text.windows(name.len()).rposition(|window| window == name)? + name.len();
+    let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let zeroed = text[..at].iter().chain(b"0").chain(text[at + digits..].trim_ascii_end());
+    Some(zeroed.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)))
 }
 
 /// Replaces the ledger of `run_dir` durably.
@@ -184,8 +187,9 @@ pub fn save(run_dir: &Path, durable: &Durable) -> Result<()> {
         private().write(true).create_new(true).open(&new).map_err(|cause| Error::io("create file", &new, cause))?;
     let (inode, born) = identity(&file, &new)?;
     let mut stored = Stored { format: FORMAT, inode, born, durable: *durable, checksum: 0 };
-    stored.checksum = checksum(&stored)?;
-    let mut bytes = serde_json::to_vec(&stored).map_err(|cause| Error::io("encode", &new, cause))?;
+    let encode = |stored: &Stored| serde_json::to_vec(stored).map_err(|cause| Error::io("encode", &new, cause));
+    stored.checksum = checksum(&encode(&stored)?).unwrap_or_default();
+    let mut bytes = encode(&stored)?;
     bytes.push(b'\n');
     file.write_all(&bytes).map_err(|cause| Error::io("write file", &new, cause))?;
     file.sync_all().map_err(|cause| Error::io("sync file", &new, cause))?;
@@ -366,6 +370,21 @@ mod tests {
         save(dir.path(), &durable(3)).unwrap();
         std::fs::write(&ledger, old).unwrap();
         assert!(error(dir.path()).contains("restored from a backup"));
+    }
+
+    #[test]
+    fn a_ledger_of_an_earlier_version_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join(LEDGER);
+        save(dir.path(), &durable(3)).unwrap();
+        let now = std::fs::read_to_string(&ledger).unwrap();
+        // As it was written before there was this note.
+        let before = now.replace(",\"labelled\":false", "");
+        assert_ne!(now, before);
+        let (head, _) = before.rsplit_once(":").unwrap();
+        let sum = checksum(before.as_bytes()).unwrap();
+        std::fs::write(&ledger, format!("{head}:{sum}}}\n")).unwrap();
+        assert_eq!(load(dir.path()).unwrap().durable, Some(durable(3)));
     }
 
     #[test]

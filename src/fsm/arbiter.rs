@@ -41,6 +41,8 @@ pub struct Arbiter {
     store_seq: u64,
     stored_seq: u64,
     store_failed: Option<Time>,
+    /// Why the ledger could not be written, as was last said.
+    unwritten: String,
     held: Vec<(u64, Action)>,
     /// Since when it listens without a pause.
     listens_since: Time,
@@ -81,6 +83,7 @@ impl Arbiter {
             store_seq: 0,
             stored_seq: 0,
             store_failed: None,
+            unwritten: String::new(),
             held: Vec::new(),
             listens_since: now,
             servers: [Seen::default(), Seen::default()],
@@ -113,7 +116,10 @@ impl Arbiter {
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) if seq == self.store_seq => {
                 self.store_failed = Some(now);
-                self.out.push(Action::Say(Say::StoreFailed(why)));
+                if self.unwritten != why {
+                    self.unwritten.clone_from(&why);
+                    self.out.push(Action::Say(Say::StoreFailed(why)));
+                }
             }
             Event::CommandDone(id, result) => self.calls.done(now, id, result, &mut self.out),
             _ => {}
@@ -148,6 +154,7 @@ impl Arbiter {
             return;
         }
         self.stored_seq = seq;
+        self.unwritten.clear();
         // Told in heartbeats as soon as it is durable: a ledger told must never be older than one told before.
         while let Some((_, durable)) = self.writing.front().filter(|(written, _)| *written <= seq) {
             self.confirmed = Some(*durable);

@@ -50,7 +50,7 @@ impl Node {
                 why,
             });
         }
-        self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now });
+        self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
         self.write("");
         self.send_proposal(to, proposed);
     }

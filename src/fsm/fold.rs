@@ -142,7 +142,8 @@ impl Node {
             .ledger
             .is_some_and(|told| told.view == ledger.view && told.data.id != DataId(0) && told.system == ledger.system);
         let row = self.own.standby_row().is_some_and(|row| row.streaming);
-        let flows = self.now.since(self.own.flow_at) < self.patience_ms() * 2;
+        let flows =
+            self.now.since(self.own.flow_at) < (self.patience_ms() * 2).max(self.settings.instance_detection_ms);
         told && heartbeat.streaming && heartbeat.role == Role::Standby && row && flows && !self.detached()
     }
 

@@ -64,6 +64,8 @@ pub(super) struct Proposal {
     pub base: Term,
     pub why: &'static str,
     pub sent_at: Time,
+    /// The other server was fenced before it.
+    pub fenced: bool,
 }
 
 /// A proposal of the other server's that could not be answered at once.
@@ -409,6 +411,7 @@ impl Node {
         self.notes.detached = 0;
         self.notes.handed_over = Lsn(0);
         self.notes.wanted = true;
+        self.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
         // A lost ledger may have known any term. The new one begins above all that a history can have reached, and at a
         // random place, so that what the other server has is not taken for newer, nor for the same.
         let term = match self.ledger {

@@ -186,6 +186,14 @@ impl Node {
             && self.peer_fact() == Peer::Talks
     }
 
+    /// The mirrored primary does not come up, and has had time to hand over: whoever is asked may take that for a failure.
+    fn recovers_in_vain(&self) -> bool {
+        let ms = self.now.since(self.own.starting_at);
+        self.own.starting
+            && self.view().is_some_and(|view| view.is_mirrored(self.me()))
+            && ms >= self.settings.instance_detection_ms * 3
+    }
+
     fn alive_at(&mut self, now: Time) {
         self.own.answered_at = now;
         if self.own.failed == Some(SILENT) {
@@ -327,7 +335,7 @@ impl Node {
         let known = ledger.data;
         let why = if data.fingerprint != known.fingerprint {
             "its pg_control is another file"
-        } else if data.backup_label && self.eligible() {
+        } else if data.backup_label && self.eligible() && !self.notes.labelled {
             "a backup_label lies in it"
         } else if data.checkpoint < known.checkpoint {
             "its last checkpoint is older than the one noted"
@@ -335,6 +343,7 @@ impl Node {
             if let Some(ledger) = self.ledger.as_mut() {
                 ledger.data.checkpoint = data.checkpoint;
             }
+            self.notes.labelled &= data.backup_label;
             return;
         };
         let named =
@@ -343,6 +352,7 @@ impl Node {
             ledger.data = named;
         }
         self.notes.handed_over = Lsn(0);
+        self.notes.labelled = false;
         self.write("");
         self.say(Say::DataReplaced { why, data: named });
     }
@@ -390,6 +400,7 @@ impl Node {
             (Running::Down, None, _) if self.own.left_down => Health::Failed,
             (Running::Down, None, _) => Health::Stopped,
             (Running::Up, None, None) if self.own.closed => Health::Well,
+            (Running::Up, None, None) if self.recovers_in_vain() => Health::Failed,
             (Running::Up, None, None) => Health::Starting,
             (Running::Up, None, Some(_)) => Health::Well,
         }

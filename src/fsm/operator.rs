@@ -310,7 +310,8 @@ impl Node {
         if !self.eligible() {
             return Some("this data directory is not the one that the view names".to_owned());
         }
-        if self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
+        let consents = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
+        if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
             return Some(format!("the other server's controller answers: use mc_ctl {verb} without --force"));
         }
         let role = if wanted == Standing::Standby { Role::Standby } else { Role::Primary };

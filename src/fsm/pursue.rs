@@ -89,13 +89,14 @@ impl Node {
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
         let term = self.view().map(|view| view.term);
-        let asked = |proposal: &Proposal| proposal.to == Member::Arbiter && Some(proposal.base) == term;
+        let asked = |proposal: &Proposal| proposal.fenced && Some(proposal.base) == term;
         // What was asked after a fencing is asked until it is answered, even where the fenced server shows life.
         let cleared = !fencing
             || self.proposal.as_ref().is_some_and(asked)
             || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
         if cleared {
             self.propose(Member::Arbiter, why);
+            self.proposal.iter_mut().for_each(|proposal| proposal.fenced |= fencing);
         } else {
             self.proposal = None;
         }

@@ -358,6 +358,13 @@ impl Node {
         if self.own.closed {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
         }
+        let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
+        if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {
+            advice.push(
+                "the standby has lost its ledger and cannot take over: mc_ctl detach --force here lets it begin anew"
+                    .to_owned(),
+            );
+        }
         if self.detached() {
             advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());
         }

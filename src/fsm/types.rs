@@ -223,6 +223,9 @@ pub struct Notes {
     pub promoted: bool,
     /// A split was seen and this server is the one that was stopped; it stays down until an operator decides.
     pub lost_split: bool,
+    /// The data directory was adopted by an operator while a `backup_label` lay in it: no other directory for that.
+    #[serde(default)]
+    pub labelled: bool,
 }
 
 /// Everything that a server writes to disk, in one file and one write.

@@ -410,7 +410,8 @@ impl Node {
     /// Whether the other server, or the arbiter, says that the other server is the primary.
     fn another_leads(&self) -> bool {
         let told = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms).map(|ledger| ledger.view);
-        [told, self.arbiter.view].into_iter().flatten().any(|view| view.primary == self.other())
+        let newest = [told, self.arbiter.view].into_iter().flatten().max_by_key(|view| view.term);
+        newest.is_some_and(|view| view.primary == self.other())
     }
 
     /// Stopping is the one action that never waits for a write, and interrupts what runs.

@@ -183,6 +183,10 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("power", ["on"]) => world.power[m] = true,
         ("names", ["changed"]) => world.hosts[m].names = Names::Unset,
         ("exchange", []) => world.replace_data(m, false),
+        ("restore", []) => {
+            world.replace_data(m, false);
+            world.hosts[m].dir.backup_label = true;
+        }
         ("rebuild", []) => world.replace_data(m, true),
         ("lose-ledger", []) => world.procs[m].disk = None,
         ("snapshot", []) => world.procs[m].snapshot = world.procs[m].disk,
