@@ -27,7 +27,7 @@ const TAG: usize = 16;
 const CLOSED: &str = "the other end closed the connection";
 
 /// Bytes asked of a socket at a time.
-const CHUNK: usize = 16 * 1024;
+const CHUNK: usize = 4 * 1024;
 
 /// The sending end, made by the dialler.
 pub struct Writer {

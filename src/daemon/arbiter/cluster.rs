@@ -32,6 +32,8 @@ pub struct Cluster {
     pub generation: u64,
     /// A system identifier that was told and is not that one; logged once.
     pub other_system: Option<SystemId>,
+    /// Why the ledger cannot be written, as last logged.
+    pub unwritten: String,
     fencing: bool,
 }
 
@@ -73,6 +75,7 @@ impl Cluster {
             system: None,
             generation: 0,
             other_system: None,
+            unwritten: String::new(),
             fencing,
         };
         cluster.begin(None, now)?;

@@ -1,4 +1,4 @@
-//! The ledgers of an arbiter's clusters, `run/SYSTEM_IDENTIFIER/`: found at the start, written by one thread.
+//! The ledgers of an arbiter's clusters, `run/SYSTEM_IDENTIFIER/`: found at the start, written by a few threads.
 //!
 //! Each is a ledger file as a server's (`store.rs`), beside it its history and the file `cluster`, which names the
 //! directory of the cluster that it belongs to: that cannot be read from the ledger while no server has told its system
@@ -101,44 +101,64 @@ struct Entry {
     reason: String,
 }
 
-/// The thread that writes. Ends, after what is queued, when this is dropped.
+/// The threads that write, each for some of the system identifiers: when a whole site fails many pairs ask at once, and
+/// a disk that syncs one file after the other is slower than one that is given several. They end, after what is queued,
+/// when this is dropped.
 pub struct Ledgers {
-    queue: Sender<Order>,
-    thread: std::thread::JoinHandle<()>,
+    writers: Vec<(Sender<Order>, std::thread::JoinHandle<()>)>,
 }
 
+/// How many they are.
+const THREADS: usize = 8;
+
 impl Ledgers {
-    /// Starts it.
+    /// Starts them.
     ///
     /// # Errors
     /// No thread can be started.
-    pub fn start(run_dir: PathBuf, found: &HashMap<SystemId, Found>, notifier: Notifier) -> Result<Ledgers> {
-        let (queue, queued) = crossbeam_channel::unbounded();
+    pub fn start(run_dir: &Path, found: &HashMap<SystemId, Found>, notifier: &Notifier) -> Result<Ledgers> {
         let view = |found: &Found| Some(found.ledger.as_ref().ok()?.as_ref()?.ledger.view);
-        let views = found.iter().filter_map(|(system, found)| Some((*system, view(found)?))).collect();
-        let thread = spawn("store", move || Writer { run_dir, views, notifier }.run(&queued))?;
-        Ok(Ledgers { queue, thread })
+        let views: HashMap<_, _> = found.iter().filter_map(|(system, found)| Some((*system, view(found)?))).collect();
+        let mut writers = Vec::new();
+        for place in 0..THREADS {
+            let views = views.iter().filter(|(system, _)| place_of(**system) == place);
+            let views = views.map(|(system, view)| (*system, *view)).collect();
+            let writer = Writer { run_dir: run_dir.to_owned(), views, notifier: notifier.clone() };
+            let (queue, queued) = crossbeam_channel::unbounded();
+            writers.push((queue, spawn("store", move || writer.run(&queued))?));
+        }
+        Ok(Ledgers { writers })
     }
 
     /// Orders a write for the cluster of this number, whose directory has this name. Answered by
     /// [`Event::Stored`] or [`Event::StoreFailed`].
     pub fn write(&self, cluster: usize, name: &str, number: u64, durable: Box<Durable>, reason: String) {
-        let _ = self.queue.send(Order::Write(Entry { cluster, name: name.to_owned(), number, durable, reason }));
+        let system = durable.ledger.system;
+        self.order(system, Order::Write(Entry { cluster, name: name.to_owned(), number, durable, reason }));
     }
 
     /// Orders a removal, after all writes ordered before. Answered by [`News::Removed`].
     pub fn remove(&self, system: SystemId) {
-        let _ = self.queue.send(Order::Remove(system));
+        self.order(system, Order::Remove(system));
+    }
+
+    /// What is ordered for one system identifier is done in order.
+    fn order(&self, system: SystemId, order: Order) {
+        let _ = self.writers[place_of(system)].0.send(order);
     }
 
     /// Waits until everything ordered is written, at most `limit`.
     pub fn finish(self, limit: Duration) {
-        drop(self.queue);
         let deadline = Instant::now() + limit;
-        while !self.thread.is_finished() && Instant::now() < deadline {
+        let threads: Vec<_> = self.writers.into_iter().map(|(_, thread)| thread).collect();
+        while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+fn place_of(system: SystemId) -> usize {
+    (system.0 % THREADS as u64) as usize
 }
 
 struct Writer {
@@ -226,17 +246,18 @@ mod tests {
     fn ledgers_are_written_found_and_removed() {
         let dir = tempfile::tempdir().unwrap();
         let (notifier, news) = Notifier::new().unwrap();
-        let ledgers = Ledgers::start(dir.path().to_owned(), &HashMap::new(), notifier).unwrap();
+        let ledgers = Ledgers::start(dir.path(), &HashMap::new(), &notifier).unwrap();
         ledgers.write(0, "", 1, durable(7, 1), "why".into());
         ledgers.write(3, "shop", 1, durable(8, 2), "why".into());
         ledgers.write(0, "", 2, durable(7, 3), "why".into());
         ledgers.remove(SystemId(9));
         ledgers.finish(Duration::from_secs(10));
-        let told: Vec<String> = news.try_iter().map(|news| format!("{news:?}")).collect();
-        assert_eq!(
-            told,
-            ["Of(0, Stored(1))", "Of(3, Stored(1))", "Of(0, Stored(2))", "Removed(SystemId(9), Ok(false))"]
-        );
+        let mut told: Vec<String> = news.try_iter().map(|news| format!("{news:?}")).collect();
+        let place = |what: &str| told.iter().position(|told| told == what);
+        assert!(place("Of(0, Stored(1))") < place("Of(0, Stored(2))"), "{told:?}");
+        told.sort();
+        let expected = ["Of(0, Stored(1))", "Of(0, Stored(2))", "Of(3, Stored(1))", "Removed(SystemId(9), Ok(false))"];
+        assert_eq!(told, expected);
         let found = scan(dir.path()).unwrap();
         assert_eq!(found.len(), 2);
         let first = &found[&SystemId(7)];
@@ -251,7 +272,7 @@ mod tests {
     fn a_ledger_of_another_cluster_or_copied_is_not_used() {
         let dir = tempfile::tempdir().unwrap();
         let (notifier, _news) = Notifier::new().unwrap();
-        let ledgers = Ledgers::start(dir.path().to_owned(), &HashMap::new(), notifier).unwrap();
+        let ledgers = Ledgers::start(dir.path(), &HashMap::new(), &notifier).unwrap();
         ledgers.write(0, "", 1, durable(7, 1), String::new());
         ledgers.finish(Duration::from_secs(10));
         let place = |system| directory(dir.path(), SystemId(system));

@@ -1,0 +1,255 @@
+//! The hub's callers: who dials, whose key and identifier they show, what they say, and when they are sent away.
+
+use super::super::connection::{Connection, Said, Stage};
+use super::{Hub, SILENCE_LIMIT_MS, Source};
+use crate::daemon::noise::Transport;
+use crate::daemon::now;
+use crate::error::{Error, Result};
+use crate::fsm::event::{Event, Message};
+use crate::fsm::types::{Member, Server, SystemId, Time};
+use crate::messages::{self, Tell};
+use crate::wire::{self, Hello};
+use rustix::event::epoll;
+
+/// Connections from addresses of no cluster that may wait to be authenticated at a time.
+const MAX_STRANGERS: usize = 64;
+
+/// Strangers are reported at most this often, ms.
+const REPORT_INTERVAL_MS: u64 = 60_000;
+
+/// Connections accepted from one listener before others are looked at.
+const ACCEPTS: usize = 64;
+
+impl Hub {
+    pub(super) fn accept(&mut self, listener: u64) {
+        for _ in 0..ACCEPTS {
+            let Some(Source::Listener(socket)) = self.sources.get(listener) else { return };
+            let Ok((stream, from)) = socket.accept() else { return };
+            let known = self.by_address.contains_key(&from.ip().to_canonical());
+            // Those who cannot be members do not keep members out.
+            if !known && self.strangers >= MAX_STRANGERS {
+                continue;
+            }
+            let Ok(connection) = Connection::new(stream, from, known, now()) else { continue };
+            if let Ok(token) = self.add(Source::Connection(Box::new(connection)), epoll::EventFlags::IN) {
+                self.limited.insert(token);
+                self.strangers += usize::from(!known);
+            }
+        }
+    }
+
+    fn connection(&mut self, token: u64) -> Option<&mut Connection> {
+        match self.sources.get(token) {
+            Some(Source::Connection(connection)) => Some(connection),
+            _ => None,
+        }
+    }
+
+    /// Takes in what a connection has said, and sends what waits for it.
+    pub(super) fn talk(&mut self, token: u64) -> Result<()> {
+        if let Some(connection) = self.connection(token) {
+            connection.fill()?;
+            if connection.has_unsent() {
+                connection.flush()?;
+                self.wait_for(token);
+            }
+        }
+        loop {
+            let Some(connection) = self.connection(token) else { return Ok(()) };
+            match connection.next()? {
+                None => return Ok(()),
+                Some(Said::First(first)) => self.recognise(token, &first)?,
+                Some(Said::Hello(cluster, hello)) => self.greet(token, cluster, &hello)?,
+                Some(Said::Body(cluster, server, body)) => self.hear(cluster, server, &body)?,
+            }
+        }
+    }
+
+    /// Finds the key that a first message was made with: those of the clusters with the caller's address first.
+    fn recognise(&mut self, token: u64, first: &[u8]) -> Result<()> {
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        let address = connection.from.ip().to_canonical();
+        let likely = self.by_address.get(&address).cloned().unwrap_or_default();
+        let answer = |index: &usize| Some((*index, Transport::answer(&self.clusters[*index].key, first)?));
+        let mut found = likely.iter().find_map(answer);
+        let others = self.clusters.len() - likely.len();
+        if found.is_none() && others > 0 && self.keys_left >= others {
+            self.keys_left -= others;
+            found = (0..self.clusters.len()).filter(|index| !likely.contains(index)).find_map(|index| answer(&index));
+        }
+        let (cluster, (transport, frame)) =
+            found.ok_or_else(|| Error::new("could not authenticate: it holds no cluster's mc.key"))?;
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        connection.keyed(cluster, transport, &frame)?;
+        self.wait_for(token);
+        Ok(())
+    }
+
+    /// Lets a server in that has said who it is. Its newest connection is the one that counts.
+    fn greet(&mut self, token: u64, index: usize, hello: &Hello) -> Result<()> {
+        let cluster = &mut self.clusters[index];
+        let names = &cluster.names;
+        let server = match hello.member {
+            Member::Server(server) if hello.id == names.id(server) && hello.to == names.arbiter => server,
+            _ => {
+                let (id, to) = (&hello.id, &hello.to);
+                let what =
+                    format!("member \"{id}\" means to talk to \"{to}\", and its network.conf is not the same as here");
+                return Err(
+                    Error::new(what).hint("network.conf must be the same on all members, its lines in the same order")
+                );
+            }
+        };
+        if let Err(why) = &cluster.core {
+            return Err(Error::new(format!("its cluster is not served: {}", why.message)));
+        }
+        let seen = &mut cluster.servers[server.index()];
+        seen.heard = Some(now());
+        let detection_ms = seen.detection_ms;
+        let old = seen.connection.replace(token);
+        if let Some(old) = old {
+            self.close(old);
+        }
+        self.limited.remove(&token);
+        let Some(connection) = self.connection(token) else { return Ok(()) };
+        connection.member(server);
+        let unacknowledged_ms = u32::try_from(detection_ms.max(SILENCE_LIMIT_MS)).unwrap_or(u32::MAX);
+        let _ = rustix::net::sockopt::set_tcp_user_timeout(connection.stream(), unacknowledged_ms);
+        if !connection.known {
+            self.strangers -= 1;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, index: usize, server: Server, body: &[u8]) -> Result<()> {
+        let message = match wire::decode(body) {
+            Ok(message) => message,
+            Err(error) => {
+                log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server));
+                return Ok(());
+            }
+        };
+        match message {
+            Message::Heartbeat(ref heartbeat) => {
+                let at = now();
+                self.clusters[index].heard(server, heartbeat, at);
+                self.settle_system(index, heartbeat.system, at)?;
+                self.step(index, at, Event::Heard(Member::Server(server), message));
+            }
+            Message::Propose { .. } => self.proposals.push((index, server, message)),
+            _ => (),
+        }
+        Ok(())
+    }
+
+    /// Finds the ledger of a cluster that tells its system identifier for the first time since the start. An error where
+    /// the cluster cannot be served with it.
+    fn settle_system(&mut self, index: usize, told: SystemId, at: Time) -> Result<()> {
+        let cluster = &mut self.clusters[index];
+        if told == SystemId(0) || cluster.system == Some(told) {
+            return Ok(());
+        }
+        if let Some(ours) = cluster.system {
+            if cluster.other_system.replace(told) != Some(told) {
+                let (ours, theirs) = (ours.0, told.0);
+                messages::tell(&Tell::ClusterChanged { cluster: cluster.title(), ours, theirs });
+            }
+            return Ok(());
+        }
+        let holder = self.clusters.iter().position(|other| other.system == Some(told));
+        if let Some(holder) = holder {
+            let error = Error::new(format!(
+                "its system identifier {} is that of {}",
+                told.0,
+                match self.clusters[holder].name.as_str() {
+                    "" => "the cluster in the arbiter's own directory".to_owned(),
+                    name => format!("cluster \"{name}\""),
+                }
+            ))
+            .hint("one arbiter process cannot serve a cluster and a copy of it: give the copy an mc_arb of its own, or make it anew with initdb");
+            self.give_up(index, error.clone());
+            return Err(error);
+        }
+        self.take_ledger(index, told, at)?;
+        match &self.clusters[index].core {
+            Ok(_) => Ok(()),
+            Err(why) => {
+                let why = why.clone();
+                self.disconnect(index);
+                Err(why)
+            }
+        }
+    }
+
+    /// Serves a cluster no longer.
+    pub(super) fn give_up(&mut self, index: usize, why: Error) {
+        let cluster = &mut self.clusters[index];
+        messages::tell(&Tell::ClusterNotServed { cluster: cluster.title(), why: why.clone() });
+        cluster.core = Err(why);
+        self.disconnect(index);
+    }
+
+    fn disconnect(&mut self, index: usize) {
+        for server in Server::BOTH {
+            if let Some(token) = self.clusters[index].servers[server.index()].connection.take() {
+                self.close(token);
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, index: usize, to: Server, message: &Message) {
+        let Some(token) = self.clusters[index].servers[to.index()].connection else { return };
+        let body = match wire::encode(message) {
+            Ok(body) => body,
+            Err(error) => return messages::tell(&Tell::Warning(error)),
+        };
+        let Some(connection) = self.connection(token) else { return };
+        match connection.send(&body) {
+            Ok(()) if connection.has_unsent() => self.wait_for(token),
+            Ok(()) => (),
+            Err(error) => self.hang_up(token, &error),
+        }
+    }
+
+    /// Waits for what the connection needs: always for input, for room where something is unsent.
+    fn wait_for(&mut self, token: u64) {
+        let Some(Source::Connection(connection)) = self.sources.get(token) else { return };
+        let flags = match connection.has_unsent() {
+            true => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+            false => epoll::EventFlags::IN,
+        };
+        let _ = epoll::modify(&self.epoll, connection.stream(), epoll::EventData::new_u64(token), flags);
+    }
+
+    /// Ends a connection that is of no more use. Strangers are reported, now and then.
+    pub(super) fn hang_up(&mut self, token: u64, why: &Error) {
+        let Some(connection) = self.close(token) else { return };
+        match connection.stage {
+            Stage::Member(cluster, server, _) => {
+                let seen = &mut self.clusters[cluster].servers[server.index()];
+                seen.connection.take_if(|current| *current == token);
+                log::debug!("connection with \"{}\": {why}", self.clusters[cluster].names.id(server));
+            }
+            Stage::First | Stage::Keyed(..) => {
+                let at = now();
+                if self.reported.is_none_or(|last| at.since(last) >= REPORT_INTERVAL_MS) {
+                    self.reported = Some(at);
+                    let why = match why.hint.as_str() {
+                        "" => why.message.clone(),
+                        hint => format!("{}; {hint}", why.message),
+                    };
+                    messages::tell(&Tell::LinkRefused { from: connection.from.to_string(), why });
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, token: u64) -> Option<Box<Connection>> {
+        self.limited.remove(&token);
+        let Some(Source::Connection(connection)) = self.sources.remove(token) else { return None };
+        if connection.is_stranger() && !connection.known {
+            self.strangers -= 1;
+        }
+        Some(connection)
+    }
+}
