@@ -168,11 +168,11 @@ impl Member {
                 id: "arb".to_owned(),
                 address: ("127.0.0.1".to_owned(), port),
                 from: Some(own.clone()),
-                silence_ms: 5000,
+                silence_ms: 10_000,
             }],
             key,
             interval_ms: 100,
-            timeout_ms: 2000,
+            timeout_ms: 5000,
         };
         let (inbox, events) = Inbox::new();
         let links = Arc::new(Links::start(settings, inbox).unwrap());

@@ -37,6 +37,10 @@ const HANDSHAKE_LIMIT_MS: u64 = 2000;
 /// Keys that are tried for callers from addresses of no cluster, in a second.
 const KEYS_PER_SECOND: usize = 20_000;
 
+/// How long handshakes may take of a round, ms: a thousand servers that come back at once hold up neither the heartbeats
+/// of those who are there nor a command. They are by far the dearest thing that is done here.
+const HANDSHAKES_MS: u64 = 20;
+
 /// A connection on which nothing arrives is closed after the detection time, at least this, ms.
 const SILENCE_LIMIT_MS: u64 = 2000;
 
@@ -93,6 +97,11 @@ pub struct Hub {
     /// Tokens of what has a time limit: strangers and dials.
     limited: HashSet<u64>,
     strangers: usize,
+    /// When handshakes have taken enough of the present round; after one, the others wait for the next round.
+    handshakes_until: Time,
+    shook_hands: bool,
+    /// Some wait.
+    crowded: bool,
     /// Keys that may be tried for unknown callers now.
     keys_left: usize,
     reported: Option<Time>,
@@ -142,6 +151,9 @@ impl Hub {
             forgetting: HashMap::new(),
             limited: HashSet::new(),
             strangers: 0,
+            handshakes_until: began,
+            shook_hands: false,
+            crowded: false,
             keys_left: KEYS_PER_SECOND,
             reported: None,
             proposals: Vec::new(),
@@ -230,6 +242,8 @@ impl Hub {
             let wait = Timespec { tv_sec: 0, tv_nsec: (wait.min(TICK_MS) * 1_000_000) as i64 };
             events.clear();
             let _ = epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&wait));
+            self.handshakes_until = now().plus(HANDSHAKES_MS);
+            (self.shook_hands, self.crowded) = (false, false);
             for event in &events {
                 let event: &epoll::Event = event;
                 self.ready(event.data.u64());
@@ -272,7 +286,10 @@ impl Hub {
 
     fn tick(&mut self, at: Time) {
         self.keys_left = (self.keys_left + KEYS_PER_SECOND * TICK_MS as usize / 1000).min(KEYS_PER_SECOND);
-        self.end_what_is_late(at);
+        // Who waits for us is not late.
+        if !self.crowded {
+            self.end_what_is_late(at);
+        }
         for index in 0..self.clusters.len() {
             self.step(index, at, Event::Tick);
             for server in Server::BOTH {

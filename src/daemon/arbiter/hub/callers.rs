@@ -47,7 +47,12 @@ impl Hub {
 
     /// Takes in what a connection has said, and sends what waits for it.
     pub(super) fn talk(&mut self, token: u64) -> Result<()> {
+        let late = self.shook_hands && now() >= self.handshakes_until;
         if let Some(connection) = self.connection(token) {
+            if late && matches!(connection.stage, Stage::First) {
+                self.crowded = true;
+                return Ok(());
+            }
             connection.fill()?;
             if connection.has_unsent() {
                 connection.flush()?;
@@ -67,6 +72,7 @@ impl Hub {
 
     /// Finds the key that a first message was made with: those of the clusters with the caller's address first.
     fn recognise(&mut self, token: u64, first: &[u8]) -> Result<()> {
+        self.shook_hands = true;
         let Some(connection) = self.connection(token) else { return Ok(()) };
         let address = connection.from.ip().to_canonical();
         let likely = self.by_address.get(&address).cloned().unwrap_or_default();
