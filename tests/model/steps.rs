@@ -78,6 +78,8 @@ pub enum Without {
     HoldsAll,
     /// R9: `Mirrored` before the names are in effect.
     InEffect,
+    /// Section 2: a lost ledger begins anew with any view of the other's, not only with its right to run alone.
+    Beginning,
     /// R10: a directory keeps its name when it is rebuilt or replaced.
     NewName,
     /// R10: a directory is rebuilt because the own ledger, or the arbiter, says that the other server leads.
@@ -190,7 +192,9 @@ impl Model {
             let mut to = *at;
             if at.hosts[x].term == 0 {
                 let is_standby = matches!(at.hosts[x].run, Run::DownStandby | Run::Standby | Run::Promoting);
-                if is_standby && at.hosts[1 - x].term == term && rules::begins_standby(server(x), &told) {
+                let begins = rules::begins_standby(server(x), &told) || self.without == Without::Beginning;
+                // What the other one says now: the echo in its heartbeats shows that it was said after this start.
+                if is_standby && begins && at.hosts[1 - x].term == term {
                     to.hosts[x] = Host { term, promised: term, data: at.hosts[x].data + 1, ..to.hosts[x] };
                     self.push(out, Step::Joins(x, term), to, None);
                 }
