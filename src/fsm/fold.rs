@@ -131,7 +131,7 @@ impl Node {
     }
 
     /// Whether WAL has gone from one instance to the other within the detection time, of which nothing is seen between two looks.
-    fn wal_flows(&self) -> bool {
+    pub(super) fn wal_flows(&self) -> bool {
         self.now.since(self.own.flow_at) < self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms)
     }
 

@@ -274,8 +274,9 @@ impl Node {
 
     /// PROTOCOL R11: a lone primary whose commits wait says each minute what an operator can type.
     fn said_commits_wait(&mut self) {
+        // Where the standby flushes, some commit waits at every look, but none for long.
         let waits = matches!(self.own.role, Some(super::event::Instance::Primary { waiting: true, .. }));
-        if !waits {
+        if !waits || self.wal_flows() {
             self.told.waits_since = None;
             return;
         }
