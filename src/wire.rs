@@ -195,6 +195,27 @@ mod tests {
         assert!(!fields.contains_key("arbiter"));
     }
 
+    /// Minor version 0, whose `arbiter` was a number or null, as it encoded them.
+    #[test]
+    fn what_the_version_before_says_is_understood() {
+        let ledger = r#"{"system":7000000000000000001,"id":5,"data":{"id":7,"fingerprint":8,"checkpoint":9},"view":{"term":3,"primary":"First","mode":"Mirrored","data":[1,2],"arbiter":6,"forced":false},"promised":3}"#;
+        for arbiter in ["null", "6"] {
+            let body = format!(
+                r#"{{"Heartbeat":{{"seq":5,"echo":4,"start_id":3,"system":7000000000000000001,"ledger":{ledger},"role":"Primary","instance":"Well","disk":"","streaming":false,"timeline":1,"lsn":100,"replayed":0,"take_over":false,"shutdown_checkpoint":0,"failover":{{"version":1,"enabled":true}},"on_silence":"Fallback","detection_ms":5400,"promoted":false,"arbiter":{arbiter},"name":"nd1","address":"h:5432"}}}}"#
+            );
+            let Message::Heartbeat(heartbeat) = decode(body.as_bytes()).unwrap() else { panic!("no heartbeat") };
+            assert_eq!((heartbeat.seq, heartbeat.detection_ms, heartbeat.name.as_str()), (5, 5400, "nd1"));
+            assert_eq!(heartbeat.ledger.map(|ledger| ledger.promised), Some(Term(3)));
+        }
+        let body = format!(
+            r#"{{"Propose":{{"base":{ledger},"view":{{"term":4,"primary":"Second","mode":"Degraded","data":[1,2],"arbiter":6,"forced":false}},"received":100}}}}"#
+        );
+        assert!(matches!(decode(body.as_bytes()), Ok(Message::Propose { received: Lsn(100), .. })));
+        // What was another type under the same name would deafen it to every heartbeat of ours.
+        let ours: Value = serde_json::from_slice(&encode(&messages(3, String::new())[0]).unwrap()).unwrap();
+        assert_eq!(ours["Heartbeat"].get("arbiter"), None);
+    }
+
     #[test]
     fn a_ledger_is_whole_or_none() {
         let mut value = serde_json::to_value(&messages(3, String::new())[0]).unwrap();

@@ -149,10 +149,16 @@ struct Member {
     me: Server,
     links: Arc<Links>,
     told: Arc<Mutex<Heartbeat>>,
-    /// The arbiter's ledgers as heard in heartbeats and in answers, newest last.
-    heard: Arc<Mutex<(Option<Ledger>, Vec<Option<Ledger>>)>>,
+    heard: Arc<Mutex<Heard>>,
     beats: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
+}
+
+/// The arbiter's ledgers, as last heard.
+#[derive(Default)]
+struct Heard {
+    beat: Option<Ledger>,
+    answer: Option<Option<Ledger>>,
 }
 
 impl Member {
@@ -216,8 +222,8 @@ impl Member {
                 }
                 let Ok((_, event)) = events.recv_deadline(next) else { continue };
                 match event {
-                    Event::Heard(_, Message::Heartbeat(heartbeat)) => heard.lock().unwrap().0 = heartbeat.ledger,
-                    Event::Heard(_, Message::Answer { ledger }) => heard.lock().unwrap().1.push(ledger),
+                    Event::Heard(_, Message::Heartbeat(heartbeat)) => heard.lock().unwrap().beat = heartbeat.ledger,
+                    Event::Heard(_, Message::Answer { ledger }) => heard.lock().unwrap().answer = Some(ledger),
                     _ => (),
                 }
             }
@@ -231,7 +237,7 @@ impl Member {
 
     /// The arbiter's ledger, as last heard.
     fn arbiter(&self) -> Option<Ledger> {
-        self.heard.lock().unwrap().0
+        self.heard.lock().unwrap().beat
     }
 
     /// Asks for the right to run alone until the arbiter answers; whether it was given.
@@ -239,12 +245,12 @@ impl Member {
         let system = self.told.lock().unwrap().system;
         let (base, known) = (ledger(system, self.me, base), (LedgerId(0), Term(0)));
         let message = Message::Propose { base, view, received: Lsn(0), known };
-        self.heard.lock().unwrap().1.clear();
+        self.heard.lock().unwrap().answer = None;
         let mut answer = None;
         until("the arbiter answers a proposal", || {
             self.links.send(mirroring_controller::fsm::types::Member::Arbiter, &message);
             std::thread::sleep(Duration::from_millis(80));
-            answer = self.heard.lock().unwrap().1.last().copied();
+            answer = self.heard.lock().unwrap().answer;
             answer.is_some()
         });
         answer.flatten().is_some_and(|ledger| ledger.view == view)

@@ -235,7 +235,7 @@ impl Member {
             ..Heartbeat::blank()
         };
         self.send(&Message::Heartbeat(Box::new(heartbeat)));
-        let asks = self.cluster % 10 == 0 && self.me == Server::First && self.answer.is_none();
+        let asks = self.cluster.is_multiple_of(10) && self.me == Server::First && self.answer.is_none();
         if asks && shared.ask.load(Ordering::SeqCst) && self.view.mode == Mode::Mirrored {
             let view = View { term: self.view.term.next_for(self.me), mode: Mode::Degraded, ..self.view };
             let known = self.arbiter.map_or((LedgerId(0), Term(0)), |ledger| (ledger.id, ledger.promised));
