@@ -177,8 +177,14 @@ impl Links {
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
                 .map_err(|cause| Error::new(format!("could not create an eventfd: {cause}")))?;
             let wake = Arc::new(wake);
-            let mut dialler =
-                Dialler { shared: shared.clone(), index, queued, wake: wake.clone(), said: String::new() };
+            let mut dialler = Dialler {
+                shared: shared.clone(),
+                index,
+                queued,
+                wake: wake.clone(),
+                said: String::new(),
+                heard_on_link: false,
+            };
             spawn("link-out", move || dialler.run())?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
         }
@@ -259,6 +265,8 @@ struct Dialler {
     wake: Arc<OwnedFd>,
     /// What was last logged, so that only a change is.
     said: String,
+    /// The arbiter has answered on the present connection.
+    heard_on_link: bool,
 }
 
 enum DialError {
@@ -279,12 +287,26 @@ impl Dialler {
         while !self.stopped() {
             match self.dial(&peer) {
                 Ok(writer) => {
-                    self.said.clear();
-                    failures = 0;
-                    messages::tell(&Tell::LinkUp { peer: peer.id.clone() });
+                    // An arbiter that does not serve this pair shakes hands, and then hangs up without a word.
+                    let answers = peer.member == Member::Arbiter;
+                    if !answers {
+                        self.up(&peer);
+                    }
+                    self.heard_on_link = false;
                     let why = self.serve(writer);
-                    if !self.stopped() {
-                        self.say_down(&peer, why.message);
+                    if !answers || self.heard_on_link {
+                        failures = 0;
+                    }
+                    match (self.stopped(), answers && !self.heard_on_link) {
+                        (true, _) => (),
+                        (false, false) => self.say_down(&peer, why.message),
+                        (false, true) => {
+                            let hint = "\"mc_arb status\" on its host says whether this pair is served";
+                            log::debug!("{}", why.message);
+                            self.say_down(&peer, format!("it hangs up without an answer; {hint}"));
+                            failures += 1;
+                            std::thread::sleep(if failures > SHORT_PAUSES { long_pause } else { pause });
+                        }
                     }
                 }
                 Err(DialError::Refused) => {
@@ -309,6 +331,11 @@ impl Dialler {
         self.shared.stop.load(Ordering::SeqCst)
     }
 
+    fn up(&mut self, peer: &Peer) {
+        self.said.clear();
+        messages::tell(&Tell::LinkUp { peer: peer.id.clone() });
+    }
+
     fn say_down(&mut self, peer: &Peer, why: String) {
         if self.said != why {
             messages::tell(&Tell::LinkDown { peer: peer.id.clone(), why: why.clone() });
@@ -324,8 +351,9 @@ impl Dialler {
     /// Sends what comes until the connection ends, and takes the arbiter's answers; says why it ended. A connection whose
     /// peer has not been heard for longer than a heartbeat may take is given up: after a cut, a new one is there sooner
     /// than TCP sends again.
-    fn serve(&self, mut writer: Writer) -> Error {
-        let peer = &self.shared.settings.peers[self.index];
+    fn serve(&mut self, mut writer: Writer) -> Error {
+        let shared = self.shared.clone();
+        let peer = &shared.settings.peers[self.index];
         let limit = peer.silence_ms;
         let opened = now().0;
         let mut backlog: Vec<Queued> = self.queued.try_iter().collect();
@@ -371,8 +399,12 @@ impl Dialler {
     }
 
     /// Takes in what the arbiter answers.
-    fn hear(&self, writer: &mut Writer, peer: &Peer) -> Result<()> {
+    fn hear(&mut self, writer: &mut Writer, peer: &Peer) -> Result<()> {
         for body in writer.take()? {
+            if !self.heard_on_link {
+                self.heard_on_link = true;
+                self.up(peer);
+            }
             self.shared.heard[self.index].store(now().0, Ordering::SeqCst);
             match wire::decode(&body) {
                 Ok(message) => _ = self.shared.inbox.offer(Event::Heard(peer.member, message)),

@@ -141,8 +141,7 @@ pub fn log(say: &Say, names: &Names) {
 
 /// As [`log`], for one of several clusters: the text begins with its title.
 pub fn log_for(title: &str, say: &Say, names: &Names) {
-    let message = of_say(say, names);
-    sink::write(&Message { text: format!("{title}{}", message.text), ..message });
+    sink::write(&said::titled(title, of_say(say, names)));
 }
 
 /// Writes what the daemon tells. Never blocks, never fails.

@@ -243,6 +243,11 @@ fn action(action: OnSilence) -> &'static str {
     }
 }
 
+/// For one of several clusters of an arbiter: the text begins with its title.
+pub(super) fn titled(title: &str, message: Message) -> Message {
+    Message { text: format!("{title}{}", message.text), ..message }
+}
+
 /// `message (hint)`, on one line.
 fn one_line(error: &Error) -> String {
     if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
@@ -345,9 +350,11 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::ArbiterStopped => m(1131, &[]),
         Tell::ArbiterDied { how } => m(1132, &[how]),
         Tell::ArbiterHung { ms } => m(1133, &[&ms.to_string()]),
-        Tell::ClusterLearned { cluster, system } => m(1134, &[cluster, &system.to_string()]),
-        Tell::ClusterNotServed { cluster, why } => m(1135, &[cluster, &one_line(why)]),
-        Tell::ClusterChanged { cluster, ours, theirs } => m(1136, &[cluster, &theirs.to_string(), &ours.to_string()]),
+        Tell::ClusterLearned { cluster, system } => titled(cluster, m(1134, &[&system.to_string()])),
+        Tell::ClusterNotServed { cluster, why } => titled(cluster, m(1135, &[&one_line(why)])),
+        Tell::ClusterChanged { cluster, ours, theirs } => {
+            titled(cluster, m(1136, &[&theirs.to_string(), &ours.to_string()]))
+        }
         Tell::ClusterForgotten { system } => m(1137, &[&system.to_string()]),
     }
 }

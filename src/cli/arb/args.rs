@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 /// Runs the arbiter of pairs that Mirroring Controller keeps: the third member, which holds no data.
 #[derive(Parser, Debug)]
-#[command(name = "mc_arb", version, about, disable_help_subcommand = true)]
+#[command(name = "mc_arb", version, disable_help_subcommand = true)]
 #[command(
     after_help = "Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 3 the arbiter is not running,\n4 refused by the present state, 5 timed out. See mc_arb(8)."
 )]

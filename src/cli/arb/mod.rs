@@ -96,7 +96,8 @@ fn start(args: &Start) -> Ended {
     let problems = |cluster: &ClusterStatus| Some((cluster.name.clone(), cluster.problem.clone()?));
     let problems: Vec<(String, String)> = served.clusters.iter().filter_map(problems).collect();
     for (name, problem) in &problems {
-        let title = if name.is_empty() { "its cluster".to_owned() } else { format!("cluster \"{name}\"") };
+        let title =
+            if name.is_empty() { "the cluster of this directory".to_owned() } else { format!("cluster \"{name}\"") };
         say(&format!("mc_arb: ERROR: {title} is not served: {problem}\n"));
     }
     let count = config.clusters.len();
@@ -141,7 +142,8 @@ fn status(args: &Status) -> Ended {
         args::Format::Text => show::text(&snapshot),
         args::Format::Json => show::json(&snapshot),
     });
-    Ok(0)
+    let is_whole = snapshot.clusters.iter().all(|cluster| cluster.problem.is_none());
+    Ok(if is_whole { Exit::Done } else { Exit::Failed } as u8)
 }
 
 /// Also where the arbiter does not run: a ledger that cannot be used is best removed before it starts.

@@ -164,7 +164,13 @@ impl Hub {
         hub.claim(began)?;
         hub.map_addresses();
         for (host, port) in &config.listen {
-            for listener in links::listen(host, *port)? {
+            let listeners = links::listen(host, *port).map_err(|error| {
+                error.hint(
+                    "It must be an address of this host, and the port free: see my_address and port in arbitration.conf, and \
+                     the arbiter's line in network.conf.",
+                )
+            })?;
+            for listener in listeners {
                 listener.set_nonblocking(true).map_err(|cause| Error::new(format!("could not listen: {cause}")))?;
                 // The standard library's backlog is short for a thousand clusters that dial at once.
                 let _ = rustix::net::listen(&listener, 4096);

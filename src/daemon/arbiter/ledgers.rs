@@ -12,9 +12,9 @@ use crate::fsm::types::{Durable, SystemId, View};
 use crate::messages::{self, Tell};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -214,7 +214,8 @@ impl Writer {
             return Ok(());
         }
         let new = directory.join("cluster.new");
-        let written = File::create(&new).and_then(|mut file| {
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new);
+        let written = file.and_then(|mut file| {
             file.write_all(format!("{name}\n").as_bytes())?;
             file.sync_all()
         });

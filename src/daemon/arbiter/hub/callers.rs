@@ -162,7 +162,13 @@ impl Hub {
             }
             return Ok(());
         }
-        let holder = self.clusters.iter().position(|other| other.system == Some(told));
+        let noted = self.found.get(&told).and_then(|found| found.cluster.as_ref());
+        let is_other = |other: &usize| *other != index;
+        let mut others = (0..self.clusters.len()).filter(is_other);
+        let holder = others.find(|other| {
+            let other = &self.clusters[*other];
+            other.system == Some(told) || noted == Some(&other.name)
+        });
         if let Some(holder) = holder {
             let error = Error::new(format!(
                 "its system identifier {} is that of {}",
