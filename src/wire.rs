@@ -132,6 +132,7 @@ mod tests {
                 view: ledger(term).view,
                 received: Lsn(u64::MAX),
                 known: (LedgerId(1), Term(term)),
+                why: text.clone(),
             },
             Message::Answer { ledger: None },
             Message::Answer { ledger: Some(ledger(term)) },

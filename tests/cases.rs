@@ -206,6 +206,7 @@ fn standby(view: View) -> Heartbeat {
         name: "two".into(),
         address: "two:5432".into(),
         would_grant: false,
+        why: String::new(),
     }
 }
 
@@ -280,7 +281,7 @@ fn a_primary_whose_directory_cannot_be_read_hands_over() {
     let base = ledger(2, PEER_DATA, mirrored);
     case.step(Event::Heard(
         Member::Server(PEER),
-        Message::Propose { base, view: proposed, received: Lsn(200), known: Default::default() },
+        Message::Propose { base, view: proposed, received: Lsn(200), known: Default::default(), why: String::new() },
     ));
     assert_eq!(case.view(), proposed);
 }
@@ -301,7 +302,7 @@ fn a_standby_whose_directory_cannot_be_read_consents() {
     let base = ledger(2, PEER_DATA, mirrored);
     case.step(Event::Heard(
         Member::Server(PEER),
-        Message::Propose { base, view: proposed, received: Lsn(0), known: Default::default() },
+        Message::Propose { base, view: proposed, received: Lsn(0), known: Default::default(), why: String::new() },
     ));
     assert_eq!(case.view(), proposed);
 }

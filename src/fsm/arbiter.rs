@@ -4,6 +4,7 @@
 use super::calls::{Calls, Clearance};
 use super::event::{Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand};
 use super::rules;
+use super::tell::{passed_on, told_by};
 use super::types::{DataIdentity, Durable, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time, View};
 use std::collections::VecDeque;
 
@@ -48,6 +49,8 @@ pub struct Arbiter {
     listens_since: Time,
     servers: [Seen; 2],
     calls: Calls,
+    /// Why its view is what it is.
+    why: String,
     seq: u64,
     ids: u64,
 }
@@ -88,6 +91,7 @@ impl Arbiter {
             listens_since: now,
             servers: [Seen::default(), Seen::default()],
             calls: Calls::new(seed),
+            why: String::new(),
             seq: 0,
             ids: 0,
         }
@@ -104,9 +108,9 @@ impl Arbiter {
         self.now = now;
         match event {
             Event::Heard(Member::Server(server), Message::Heartbeat(heartbeat)) => self.heartbeat(server, &heartbeat),
-            Event::Heard(Member::Server(server), Message::Propose { base, view, known, .. }) => {
+            Event::Heard(Member::Server(server), Message::Propose { base, view, known, why, .. }) => {
                 self.notice_put_back(known);
-                self.proposed(server, &base, view);
+                self.proposed(server, &base, view, &why);
             }
             Event::Refused(Member::Server(server)) => {
                 let seen = &mut self.servers[server.index()];
@@ -184,12 +188,13 @@ impl Arbiter {
         seen.seq = told.seq;
         seen.heard_at = Some(self.now);
         seen.detection_ms = told.detection_ms;
-        let lost = told.ledger.is_none() && told.role == super::event::Role::None;
+        // Without a ledger it can consent to nothing and propose nothing.
+        let lost = told.ledger.is_none();
         seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over || lost;
         seen.refused = 0;
         self.notice_put_back(told.arbiter);
         if let Some(ledger) = told.ledger {
-            self.learn(&ledger);
+            self.learn(&ledger, &told.why);
         }
         self.greet(from);
     }
@@ -210,7 +215,7 @@ impl Arbiter {
     }
 
     /// The first view that it is told makes its ledger; later ones are adopted where they are newer (R7).
-    fn learn(&mut self, told: &Ledger) {
+    fn learn(&mut self, told: &Ledger, why: &str) {
         let from = self.ledger.map(|ledger| ledger.view);
         match self.ledger.as_mut() {
             None => {
@@ -229,22 +234,24 @@ impl Arbiter {
             }
             Some(_) => return,
         }
-        self.write("told by a server");
-        self.out.push(Action::Say(Say::View { from, to: told.view, why: "told by a server".to_owned() }));
+        let why = told_by("a server", why);
+        self.write(&why);
+        self.why.clone_from(&why);
+        self.out.push(Action::Say(Say::View { from, to: told.view, why }));
     }
 
-    fn proposed(&mut self, from: Server, base: &Ledger, view: View) {
+    fn proposed(&mut self, from: Server, base: &Ledger, view: View, why: &str) {
         if self.ledger.is_none_or(|ledger| ledger.system != base.system) {
             return;
         }
-        self.learn(base);
+        self.learn(base, "");
         // A proposal that meets a write under way is repeated by its proposer.
         if !self.settled() {
             return;
         }
         if self.grants(from, base, view) {
             match self.fence(from, base.view.term) {
-                Clearance::Given => self.grant(from, view),
+                Clearance::Given => self.grant(from, view, why),
                 // The proposal is repeated.
                 Clearance::Awaited => return,
                 Clearance::Denied(_) => self.say_not_granted(from, "the fencing command failed"),
@@ -256,14 +263,15 @@ impl Arbiter {
         if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
     }
 
-    fn grant(&mut self, to: Server, view: View) {
+    fn grant(&mut self, to: Server, view: View, why: &str) {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let was = ledger.view;
         *ledger = rules::entering(*ledger, view);
         self.servers[to.index()].said_why = None;
-        let why = "a server asked for the right to run alone";
-        self.write(why);
-        self.out.push(Action::Say(Say::View { from: Some(was), to: view, why: why.to_owned() }));
+        let why = told_by("that server, which asked for it", why);
+        self.write(&why);
+        self.why.clone_from(&why);
+        self.out.push(Action::Say(Say::View { from: Some(was), to: view, why }));
     }
 
     /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and
@@ -363,6 +371,7 @@ impl Arbiter {
             ledger: self.confirmed.map(|durable| durable.ledger),
             on_silence: OnSilence::Arbitration,
             would_grant: self.would_grant(to),
+            why: passed_on(&self.why),
             ..Heartbeat::blank()
         };
         self.out.push(Action::Send(Member::Server(to), Message::Heartbeat(Box::new(heartbeat))));

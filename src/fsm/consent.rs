@@ -4,6 +4,7 @@ use super::event::{Action, ControlState, Message, Role, Say};
 use super::known::Running;
 use super::node::{Asked, Node, Proposal};
 use super::rules::{self, Learned};
+use super::tell::told_by;
 use super::types::{Ledger, Lsn, Member, Time, Timeline, View};
 
 /// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
@@ -63,7 +64,9 @@ impl Node {
             Member::Server(_) => self.peer.best,
             Member::Arbiter => self.arbiter.best,
         };
-        self.hold(Action::Send(to, Message::Propose { base, view, received, known: (best.id, best.promised) }));
+        let why = self.proposal.as_ref().map_or("", |proposal| proposal.why).to_owned();
+        let known = (best.id, best.promised);
+        self.hold(Action::Send(to, Message::Propose { base, view, received, known, why }));
     }
 
     /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).
@@ -79,13 +82,14 @@ impl Node {
 
     // ---------------------------------------------------------------------------------------------------- consenting
 
-    pub(super) fn proposed(&mut self, base: Ledger, view: View, received: Lsn) {
+    pub(super) fn proposed(&mut self, base: Ledger, view: View, received: Lsn, why: &str) {
         if base.system != self.system {
             return;
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
         self.learn(&base, "told by the other server");
         let at = self.asked.filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
+        self.asked_why = told_by("the other server, which asked for it", why);
         self.asked = Some(Asked { base, view, received, at });
     }
 
@@ -110,7 +114,8 @@ impl Node {
         if let Some(hand_over) = &self.hand_over {
             self.notes.handed_over = hand_over.checkpoint;
         }
-        self.enter(asked.view, "the other server asked for it");
+        let why = std::mem::take(&mut self.asked_why);
+        self.enter(asked.view, &why);
         let ledger = self.ledger;
         self.hold(Action::Send(self.peer_member(), Message::Answer { ledger }));
     }
@@ -156,6 +161,15 @@ impl Node {
     }
 
     // ------------------------------------------------------------------------------------------------------ adopting
+
+    /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
+    pub(super) fn answered_why(&self, view: &View, who: &str) -> String {
+        match self.proposal.as_ref().filter(|proposal| proposal.view == *view) {
+            Some(proposal) => format!("{}, and {who} consented", proposal.why),
+            None if view.is_alone(self.me()) => format!("{who} consented"),
+            None => told_by(who, ""),
+        }
+    }
 
     /// PROTOCOL R7: adopts what is newer.
     pub(super) fn learn(&mut self, told: &Ledger, why: &str) {

@@ -292,6 +292,8 @@ pub struct Heartbeat {
     pub address: String,
     /// The arbiter's: it would give the receiver the right to run alone if it were asked now.
     pub would_grant: bool,
+    /// Why its view is what it is, for people; empty where that is not known any more.
+    pub why: String,
 }
 
 impl Heartbeat {
@@ -320,6 +322,7 @@ impl Heartbeat {
             name: String::new(),
             address: String::new(),
             would_grant: false,
+            why: String::new(),
         }
     }
 }
@@ -340,6 +343,9 @@ pub enum Message {
         /// The receiver's ledger, as the sender has heard it: its id, and the highest term promised.
         #[serde(default)]
         known: (LedgerId, Term),
+        /// Why it is asked for, for people.
+        #[serde(default)]
+        why: String,
     },
     /// The answer to a proposal, accepted or not: the answerer's durable ledger.
     Answer {

@@ -106,7 +106,9 @@ impl Node {
             return Peer::Stuck;
         }
         let detection = self.settings.heartbeat_detection_ms;
+        let forgot = heartbeat.ledger.is_none() && standing == Some(Standing::Standby) && !self.wal_flows();
         match self.peer.ill_since {
+            _ if forgot => Peer::Ill,
             None => Peer::Talks,
             // A primary that has failed hands over by itself, much sooner.
             Some(at) if standing == Some(Standing::Standby) && self.now.since(at) < detection => Peer::Talks,

@@ -49,6 +49,8 @@ pub struct Node {
     /// Since when the other server is asked for the right, out of the view of this term.
     pub(super) asking: Option<(Term, Time)>,
     pub(super) asked: Option<Asked>,
+    /// Why, as the other server told it.
+    pub(super) asked_why: String,
     pub(super) op: Option<Op>,
     pub(super) stopping: bool,
     pub(super) failover_asked: Option<bool>,
@@ -110,6 +112,7 @@ impl Node {
             proposal: None,
             asking: None,
             asked: None,
+            asked_why: String::new(),
             op: None,
             stopping: false,
             failover_asked: None,
@@ -367,7 +370,9 @@ impl Node {
         if told.system != self.system || !rules::begins_standby(self.me(), &told.view) {
             return;
         }
-        self.make_ledger(told.view, "told by the other server");
+        let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
+        let why = super::tell::told_by("the other server", why);
+        self.make_ledger(told.view, &why);
     }
 
     /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.

@@ -8,7 +8,8 @@ use super::event::{
 use super::facts::{Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
-use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time};
+use super::tell::told_by;
+use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
 /// which a primary sends something in any case.
@@ -21,27 +22,43 @@ impl Node {
         match (from, message) {
             (Member::Server(server), _) if server == self.me() => {}
             (Member::Server(_), Message::Heartbeat(heartbeat)) => self.peer_heartbeat(heartbeat),
-            (Member::Server(_), Message::Propose { base, view, received, .. }) => self.proposed(base, view, received),
+            (Member::Server(_), Message::Propose { base, view, received, why, .. }) => {
+                self.proposed(base, view, received, &why);
+            }
             (Member::Server(_), Message::Answer { ledger }) => {
                 if let Some(ledger) = ledger
                     && ledger.system == self.system
                     && self.peer.best.take(&ledger)
                 {
-                    self.learn(&ledger, "the other server consented");
+                    let why = self.answered_why(&ledger.view, "the other server");
+                    self.learn(&ledger, &why);
                 }
             }
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
                 self.arbiter.would_grant = heartbeat.would_grant;
-                self.arbiter_ledger(heartbeat.ledger, heartbeat.seq);
+                self.arbiter_ledger(heartbeat.ledger, heartbeat.seq, &heartbeat.why);
             }
-            (Member::Arbiter, Message::Answer { ledger }) => self.arbiter_ledger(ledger, 0),
+            (Member::Arbiter, Message::Answer { ledger }) => {
+                self.said_of_answer(ledger.map(|ledger| ledger.view));
+                self.arbiter_ledger(ledger, 0, "");
+            }
             (Member::Arbiter, Message::Propose { .. } | Message::Ask { .. } | Message::Told { .. }) => {}
         }
     }
 
-    fn arbiter_ledger(&mut self, ledger: Option<Ledger>, seq: u64) {
+    /// The arbiter has answered a proposal: where it did not consent, the operator should know whom to ask why.
+    fn said_of_answer(&mut self, view: Option<View>) {
+        let Some(own) = self.view() else { return };
+        let refused = view.is_some_and(|view| view.term <= own.term) && self.proposal.is_some();
+        if refused && self.told.not_consented != Some(own.term) {
+            self.told.not_consented = Some(own.term);
+            self.say(Say::NotConsented);
+        }
+    }
+
+    fn arbiter_ledger(&mut self, ledger: Option<Ledger>, seq: u64, why: &str) {
         self.arbiter.heard_at = Some(self.now);
         self.arbiter.refused = 0;
         self.arbiter.seq = self.arbiter.seq.max(seq);
@@ -49,7 +66,12 @@ impl Node {
         if self.arbiter.best.take(&ledger) {
             self.arbiter.view = Some(ledger.view);
             self.say_split_elsewhere(&ledger);
-            self.learn(&ledger, "the arbiter consented");
+            let why = if why.is_empty() {
+                self.answered_why(&ledger.view, "the arbiter")
+            } else {
+                told_by("the arbiter", why)
+            };
+            self.learn(&ledger, &why);
         }
     }
 
@@ -113,7 +135,9 @@ impl Node {
         self.set_failover_asked();
         if let Some(ledger) = ledger {
             self.see_split_end(&ledger);
-            self.learn(&ledger, "told by the other server");
+            let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
+            let why = told_by("the other server", why);
+            self.learn(&ledger, &why);
         }
     }
 
@@ -327,6 +351,11 @@ impl Node {
                 self.own.starting = true;
                 self.own.starting_at = self.now;
                 self.forget_silence();
+            }
+            // It runs and nobody has asked for its end: it is to go on, and to serve.
+            if !self.stopping && !self.notes.wanted {
+                self.notes.wanted = true;
+                self.write("");
             }
         } else if self.own.running != Running::Dead {
             self.own.down();

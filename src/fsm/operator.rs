@@ -314,6 +314,9 @@ impl Node {
         if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
             return Some(format!("the other server's controller answers: use mc_ctl {verb} without --force"));
         }
+        if self.own.isolated && self.own.running == Running::Down {
+            return None;
+        }
         let role = if wanted == Standing::Standby { Role::Standby } else { Role::Primary };
         (self.own_role() != role).then(|| "this server's instance does not run in its role".to_owned())
     }

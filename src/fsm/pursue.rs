@@ -14,6 +14,7 @@ const LONGEST_PROOF_WAIT_MS: u64 = 300_000;
 
 impl Node {
     pub(super) fn pursue(&mut self) {
+        self.told.proposing = self.proposal.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
         self.judge();
         self.watch_peer();
         let Some(facts) = self.facts() else { return };

@@ -154,6 +154,8 @@ pub enum Say {
         /// What the ledger knows.
         now: Term,
     },
+    /// The arbiter did not give this server the right to run alone.
+    NotConsented,
     /// The arbiter did not consent to a server's running alone, and why.
     NotGranted {
         /// Who asked.

@@ -28,6 +28,10 @@ pub(super) struct Told {
     pub rebuild_needed: Option<View>,
     pub refused: Option<&'static str>,
     pub will_not_start: bool,
+    /// The term of the view out of which the arbiter did not consent.
+    pub not_consented: Option<super::types::Term>,
+    /// Since when a proposal is out.
+    pub proposing: Option<Time>,
     pub waits_since: Option<Time>,
     pub waits_said: Option<Time>,
     pub failover_set: bool,
@@ -65,6 +69,8 @@ impl Told {
             rebuild_needed: None,
             refused: None,
             will_not_start: false,
+            not_consented: None,
+            proposing: None,
             waits_since: None,
             waits_said: None,
             failover_set: false,
@@ -88,6 +94,26 @@ impl Told {
             out.push(Action::Say(Say::OtherSystem { server, mine, theirs }));
         }
     }
+}
+
+/// How much of a reason is passed on, in characters.
+const REASON: usize = 160;
+
+/// A reason as another member tells it.
+pub(super) fn told_by(who: &str, why: &str) -> String {
+    match passed_on(why) {
+        why if why.is_empty() => format!("told by {who}"),
+        why => format!("{why} (told by {who})"),
+    }
+}
+
+/// A reason without the members that it came by, and nothing but text of a line.
+pub(super) fn passed_on(reason: &str) -> String {
+    let reason = reason.split(" (told by ").next().unwrap_or_default();
+    if reason.starts_with("told by ") {
+        return String::new();
+    }
+    reason.chars().filter(|char| !char.is_control()).take(REASON).collect()
 }
 
 impl Node {
@@ -168,6 +194,7 @@ impl Node {
             name: self.name.clone(),
             address: self.address.clone(),
             would_grant: false,
+            why: passed_on(&self.told.reason),
         }
     }
 
@@ -301,7 +328,9 @@ impl Node {
         if self.told.split && self.told.split_lasts(self) || self.notes.lost_split {
             return Word::SplitBrain;
         }
-        if self.hand_over.is_some() || self.proposal.is_some() || self.work.switches() {
+        // A proposal that nobody answers, or that is refused, changes nothing.
+        let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms);
+        if self.hand_over.is_some() || proposing || self.work.switches() {
             return Word::Switching;
         }
         let promoted = match standing {
@@ -357,6 +386,27 @@ impl Node {
         }
         if self.own.closed {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
+        }
+        if self.own.isolated {
+            advice.push(
+                "this server is cut off and its instance was stopped; if the other server is surely down and stays so, mc_ctl \
+                 detach --force here lets it run alone"
+                    .to_owned(),
+            );
+        } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
+            advice.push(
+                "commits wait, since the other server confirms nothing; if it is surely down and stays so: mc_ctl detach --force"
+                    .to_owned(),
+            );
+        }
+        let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
+        if standing == Some(Standing::Alone)
+            && self.notes.promoted
+            && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
+        {
+            advice.push(
+                "the other server is not its standby yet: see \"Recovering a failed server\" in mc_ctl(8)".to_owned(),
+            );
         }
         let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
         if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {

@@ -118,7 +118,7 @@ pub static CATALOGUE: &[Entry] = &[
         "This server has the right to run alone and its instance is a standby.",
         "synchronous_standby_names is commented out and the instance promoted; MCA00062 follows.",
         "If MCA00062 does not follow, read the instance's log: it first replays all the WAL that it has received."),
-    e(1012, Log, "the standby on server \"{standby}\" is disconnected; server \"{server}\" goes on alone",
+    e(1012, Warning, "the standby on server \"{standby}\" is disconnected; server \"{server}\" goes on alone",
         "The primary has the right to run alone.",
         "synchronous_standby_names is commented out and reloaded, and no commit waits for the standby any more.",
         "Repair the standby; when it streams again the pair becomes mirrored by itself."),
@@ -225,6 +225,10 @@ pub static CATALOGUE: &[Entry] = &[
         "The arbiter's directory, or its host, was put back from a backup or a snapshot. It may have forgotten to whom it gave the right to run alone.",
         "It goes on as a new arbiter: it grants nothing until the two servers have taken it as that, which they do by themselves while both are well.",
         "Look at mc_ctl status. Never put an arbiter's directory back: mc_arb start with an empty one is enough."),
+    e(1043, Warning, "arbitration server \"{arbiter}\" did not give server \"{server}\" the right to run alone",
+        "The arbiter still hears the other server, has given it the right, or has not listened for long enough since its own start.",
+        "This server asks again while there is reason to.",
+        "The arbiter's log says why (MCA01039). If the other server is surely down: mc_ctl switch --force, or mc_ctl detach --force."),
 
     // ------------------------------------------------------------------------------------------------- the daemon
     e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),
