@@ -156,7 +156,7 @@ impl World {
             }
             return;
         }
-        let primary_view = self.view_of(s).is_some_and(|v| v.primary == other) || self.forced;
+        let primary_view = self.view_of(s).is_none_or(|v| v.primary == other) || self.forced;
         let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
             || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
         let dead_end = dead_end
