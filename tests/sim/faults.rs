@@ -194,13 +194,14 @@ impl World {
     /// A server ends and starts again without a ledger. What it knew the other one must know: that of the primary can only be
     /// made anew by force.
     fn lose_ledger(&mut self, s: usize) {
-        let leads = self.procs[s].disk.is_none_or(|disk| disk.ledger.view.primary.index() == s);
-        if !self.runs(s) || leads && !self.forced {
+        let Some(ledger) = self.procs[s].disk.map(|disk| disk.ledger) else { return };
+        let leads = ledger.view.primary.index() == s;
+        // Before the mark is there the loss could not be noticed.
+        if !self.runs(s) || leads && !self.forced || self.hosts[s].dir.mark != ledger.id {
             return;
         }
         self.end_process(s);
         self.procs[s].disk = None;
-        self.procs[s].past.clear();
         self.op.restored(s);
         let ms = self.rng.range(500, 5000);
         self.after(ms, Ev::StartProcess { m: s, by: StartedBy::Operator { instance: true, failover: None } });
