@@ -3,7 +3,7 @@
 use crate::faults::Fault;
 use crate::legal;
 use crate::world::{ARBITER, Beat, Broken, NAMES, Run, World};
-use mirroring_controller::fsm::event::{Health, Message, Names, OnSilence, TICK_MS};
+use mirroring_controller::fsm::event::{Event, Health, Message, Names, OnSilence, TICK_MS};
 use mirroring_controller::fsm::facts::Standing;
 use mirroring_controller::fsm::types::*;
 
@@ -148,12 +148,13 @@ impl World {
 
     // -------------------------------------------------------------------------------------------------- R8, the arbiter
 
-    /// A heartbeat reaches the arbiter's host.
-    pub fn note_beat(&mut self, from: usize, to: usize, message: &Message) {
-        let Message::Heartbeat(told) = message else { return };
-        if to != ARBITER || from == ARBITER || !self.machines[ARBITER].up {
+    /// A heartbeat reaches the arbiter, or its host while no arbiter runs there.
+    pub fn note_beat(&mut self, event: &Event) {
+        let Event::Heard(Member::Server(from), Message::Heartbeat(told)) = event else { return };
+        if !self.machines[ARBITER].up {
             return;
         }
+        let from = from.index();
         let beat = &mut self.beats[from];
         if beat.seq >> 20 == told.seq >> 20 && told.seq <= beat.seq {
             return;

@@ -27,13 +27,16 @@ impl World {
 
     /// Gives an event to a process, if it runs, and performs what it orders.
     pub fn feed(&mut self, m: usize, event: Event) {
-        if !self.runs(m) {
-            return;
-        }
         if self.procs[m].paused {
             if self.procs[m].held.len() < 200 {
                 self.procs[m].held.push(event);
             }
+            return;
+        }
+        if m == ARBITER {
+            self.note_beat(&event);
+        }
+        if !self.runs(m) {
             return;
         }
         self.trace_event(m, &event);

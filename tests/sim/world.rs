@@ -317,7 +317,6 @@ impl World {
                 if self.links[from][to].cut {
                     return;
                 }
-                self.note_beat(from, to, &message);
                 self.feed(to, Event::Heard(member(from), message));
             }
             Ev::Local { m, epoch, event } => {
