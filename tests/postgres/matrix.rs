@@ -114,7 +114,7 @@ fn run(cut: &Cut, disturbance: Disturbance, rewind: bool) -> String {
         (cut.begin)(&pair);
         std::thread::sleep((at + cut.lasts + more).saturating_duration_since(Instant::now()));
     });
-    let served = client.wait_ack(Instant::now() - Duration::from_millis(500), s(1) + SLACK);
+    let served = client.wait_ack(Instant::now() - Duration::from_millis(500), cut.bound + SLACK);
     (cut.end)(&pair);
     let healing = Instant::now();
     let gap = client.longest_gap(at);
