@@ -81,6 +81,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         messages::tell(&Tell::Warning(Error::io("change directory to", &config.server.core_file_path, cause)));
     }
     let loaded = store::load(&run_dir)?;
+    let [one, two] = &config.network.servers;
+    store::check_members(&run_dir, &one.id, &two.id)?;
     tell_start(config, by, &loaded);
 
     let (inbox, events) = Inbox::new();

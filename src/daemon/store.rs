@@ -18,6 +18,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const LEDGER: &str = "ledger";
+/// The servers, in the order of `network.conf`.
+const MEMBERS: &str = "members";
 const NEW_LEDGER: &str = "ledger.new";
 const HISTORY: &str = "history";
 
@@ -199,6 +201,32 @@ pub fn save(run_dir: &Path, durable: &Durable) -> Result<()> {
     sync_directory(run_dir)
 }
 
+/// Notes the servers in the order of `network.conf`. The ledger knows them by that order alone, and another order would
+/// make the standby take itself for the primary.
+///
+/// # Errors
+/// They stood in the other order when the ledger was written.
+pub fn check_members(run_dir: &Path, one: &str, two: &str) -> Result<()> {
+    let path = run_dir.join(MEMBERS);
+    // A disk that cannot be read or written keeps no controller from starting.
+    let noted = std::fs::read_to_string(&path).unwrap_or_default();
+    let (now, swapped) = (format!("{one}\n{two}\n"), format!("{two}\n{one}\n"));
+    if noted == swapped {
+        return Err(Error::new(format!(
+            "the lines of network.conf are in another order than before: server \"{two}\" was the first, now \"{one}\" is"
+        ))
+        .hint("Put the lines back into their order. It must be the same on all members, and stay so."));
+    }
+    if noted == now {
+        return Ok(());
+    }
+    let file = private().write(true).create(true).truncate(true).open(&path);
+    if let Err(cause) = file.and_then(|mut file| file.write_all(now.as_bytes())) {
+        messages::tell(&Tell::Warning(Error::io("write file", &path, cause)));
+    }
+    Ok(())
+}
+
 /// Makes what was created, renamed or removed in a directory durable.
 pub(super) fn sync_directory(directory: &Path) -> Result<()> {
     let opened = File::open(directory).and_then(|directory| directory.sync_all());
@@ -370,6 +398,18 @@ mod tests {
         save(dir.path(), &durable(3)).unwrap();
         std::fs::write(&ledger, old).unwrap();
         assert!(error(dir.path()).contains("restored from a backup"));
+    }
+
+    #[test]
+    fn servers_in_another_order_are_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        check_members(dir.path(), "nd1", "nd2").unwrap();
+        check_members(dir.path(), "nd1", "nd2").unwrap();
+        let told = check_members(dir.path(), "nd2", "nd1").unwrap_err();
+        assert!(told.message.contains("server \"nd1\" was the first, now \"nd2\" is"), "{told}");
+        // Another name is no other order.
+        check_members(dir.path(), "nd1", "db2").unwrap();
+        check_members(dir.path(), "db2", "nd1").unwrap_err();
     }
 
     #[test]

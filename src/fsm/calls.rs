@@ -61,9 +61,6 @@ impl Calls {
         out: &mut Vec<Action>,
     ) -> Clearance {
         let same = |other: &UserCommand| key(other) == key(&command);
-        if self.out.is_some() {
-            return Clearance::Awaited;
-        }
         if let Some(ended) = self.ended.iter().find(|ended| same(&ended.command)) {
             match &ended.result {
                 _ if now.since(ended.at) >= retry_ms => {}
@@ -71,6 +68,9 @@ impl Calls {
                 Err(why) => return Clearance::Denied(why.clone()),
                 Ok(()) => {}
             }
+        }
+        if self.out.is_some() {
+            return Clearance::Awaited;
         }
         self.ended.retain(|ended| !same(&ended.command));
         self.next_id += 1;
@@ -94,9 +94,21 @@ impl Calls {
         self.ended.push(Ended { command, called_at, at: now, result });
     }
 
-    /// An operator wants it done anew.
+    /// What was found out counts no more: this process was paused.
     pub fn forget(&mut self) {
         self.ended.clear();
+    }
+
+    /// An operator wants it done anew.
+    pub fn forget_operators(&mut self) {
+        self.ended.retain(|ended| !ended.command.by_operator);
+    }
+
+    /// How the last command ended that failed and is not called again yet.
+    pub fn failure(&self) -> Option<(&UserCommand, &str)> {
+        let failed = |ended: &&Ended| ended.result.is_err();
+        let ended = self.ended.iter().rfind(failed)?;
+        Some((&ended.command, ended.result.as_ref().err()?))
     }
 }
 

@@ -106,7 +106,7 @@ impl Node {
 
     /// Whether a command under way leads, and the decision table has to wait.
     pub(super) fn op_leads(&self) -> bool {
-        self.op.as_ref().is_some_and(|op| op.stage == Stage::Detaching)
+        self.op.as_ref().is_some_and(|op| matches!(op.stage, Stage::Detaching | Stage::Fencing))
     }
 
     pub(super) fn operate(&mut self) {
@@ -268,14 +268,14 @@ impl Node {
 
     fn fence_then_force(&mut self, op: &Op) {
         if op.stage == Stage::Fresh {
-            self.calls.forget();
+            self.calls.forget_operators();
             self.stage(Stage::Fencing);
         }
         match self.clear(Purpose::Fencing, true, "an operator asked for it") {
             Clearance::Awaited => {}
             Clearance::Given => self.force(op.request),
             Clearance::Denied(why) => {
-                self.end(Reply::Failed(format!("the other server was not fenced, and nothing was changed: {why}")));
+                self.end(Reply::Failed(format!("the other server was not fenced, and nothing was changed: {why}; if it is surely down and stays so, add --no-fencing")));
             }
         }
     }

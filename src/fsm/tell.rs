@@ -1,7 +1,7 @@
 //! What a node tells of itself: heartbeats to the members, the report to operators.
 
 use super::decide::Decision;
-use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
+use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Purpose, Role, Say, Settings};
 use super::facts::{Peer, Standing};
 use super::known::Running;
 use super::node::Node;
@@ -399,6 +399,7 @@ impl Node {
                     .to_owned(),
             );
         }
+        advice.extend(self.advice_on_silence());
         let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
         if standing == Some(Standing::Alone)
             && self.notes.promoted
@@ -422,6 +423,33 @@ impl Node {
             advice.push("this data directory is not the one that the view names".to_owned());
         }
         advice
+    }
+
+    /// What an operator can type while a mirrored pair's other server is silent and nobody consents.
+    fn advice_on_silence(&self) -> Option<String> {
+        let (who, what) = match self.standing()? {
+            Standing::Standby => ("the primary", "mc_ctl switch --force here"),
+            Standing::Primary => ("the standby", "mc_ctl detach --force here"),
+            Standing::Alone | Standing::Outcast => return None,
+        };
+        let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::Never);
+        let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.patience_ms());
+        if !silent || proposing || self.own.isolated {
+            return None;
+        }
+        let why = match self.calls.failure() {
+            Some((command, why)) => {
+                let name = match command.purpose {
+                    Purpose::Fencing => "fencing_command",
+                    Purpose::Arbitration => "arbitration_command",
+                };
+                format!("{name} has failed ({why}) and is called again later")
+            }
+            None if self.settings.arbiter && self.arbiter.lost => "the arbiter is not heard either".to_owned(),
+            None if self.settings.arbiter => "the arbiter has not consented; its log says why".to_owned(),
+            None => "nobody is there to ask".to_owned(),
+        };
+        Some(format!("{who} is not heard, and nothing is done: {why}; if {who} is surely down and stays so: {what}"))
     }
 
     fn progress(&self) -> Progress {
