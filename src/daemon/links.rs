@@ -183,6 +183,7 @@ impl Links {
                 queued,
                 wake: wake.clone(),
                 said: String::new(),
+                said_at: 0,
                 heard_on_link: false,
             };
             spawn("link-out", move || dialler.run())?;
@@ -265,6 +266,8 @@ struct Dialler {
     wake: Arc<OwnedFd>,
     /// What was last logged, so that only a change is.
     said: String,
+    /// When, ms.
+    said_at: u64,
     /// The arbiter has answered on the present connection.
     heard_on_link: bool,
 }
@@ -337,9 +340,11 @@ impl Dialler {
     }
 
     fn say_down(&mut self, peer: &Peer, why: String) {
-        if self.said != why {
+        // A host that is away is told of in several ways, by turns.
+        let (at, again) = (now().0, !self.said.is_empty());
+        if self.said != why && (!again || at.saturating_sub(self.said_at) >= REPORT_INTERVAL_MS) {
             messages::tell(&Tell::LinkDown { peer: peer.id.clone(), why: why.clone() });
-            self.said = why;
+            (self.said, self.said_at) = (why, at);
         }
     }
 

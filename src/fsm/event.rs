@@ -127,6 +127,12 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// The checkpoint by which it is recognised later. While a `backup_label` lies in it, the start goes back to the one that
+    /// is named there.
+    pub fn noted_checkpoint(&self) -> Lsn {
+        if self.backup_label { Lsn(0) } else { self.checkpoint }
+    }
+
     /// Whether an instance started from it comes up as a standby.
     pub fn is_standby(&self) -> bool {
         self.standby_signal

@@ -33,7 +33,7 @@ impl Node {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());
-        if self.exchanged_under_mirror() && self.own.running == Running::Down {
+        if self.exchanged_under_mirror() && self.own.running == Running::Down || self.is_demoted_by_hand() {
             return Own::Failed;
         }
         let in_role = match self.own_role() {
@@ -48,6 +48,12 @@ impl Node {
     /// The mirrored primary's data directory is another one: what was mirrored is on the standby alone now.
     pub(super) fn exchanged_under_mirror(&self) -> bool {
         self.view().is_some_and(|view| view.is_mirrored(self.me())) && !self.eligible()
+    }
+
+    /// Somebody has put a `standby.signal` into the mirrored primary's data directory: it cannot serve, and its standby can.
+    pub(super) fn is_demoted_by_hand(&self) -> bool {
+        let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+        primary && self.own.is_standby_dir() && matches!(self.own.running, Running::Up | Running::Down)
     }
 
     /// How long without a heartbeat is nothing unusual yet, ms.

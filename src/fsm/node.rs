@@ -451,7 +451,7 @@ impl Node {
             data: super::types::DataIdentity {
                 id: data_id,
                 fingerprint: data.fingerprint,
-                checkpoint: data.checkpoint,
+                checkpoint: data.noted_checkpoint(),
             },
             view,
             promised: view.term,

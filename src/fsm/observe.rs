@@ -370,13 +370,16 @@ impl Node {
             "its last checkpoint is older than the one noted"
         } else {
             if let Some(ledger) = self.ledger.as_mut() {
-                ledger.data.checkpoint = data.checkpoint;
+                ledger.data.checkpoint = data.noted_checkpoint();
             }
             self.notes.labelled &= data.backup_label;
             return;
         };
-        let named =
-            DataIdentity { id: DataId(self.random()), fingerprint: data.fingerprint, checkpoint: data.checkpoint };
+        let named = DataIdentity {
+            id: DataId(self.random()),
+            fingerprint: data.fingerprint,
+            checkpoint: data.noted_checkpoint(),
+        };
         if let Some(ledger) = self.ledger.as_mut() {
             ledger.data = named;
         }
@@ -425,6 +428,7 @@ impl Node {
             _ if self.unreadable() => Health::Failed,
             (_, Some(_), _) | (Running::Dead, _, _) => Health::Failed,
             (Running::Down, None, _) if self.exchanged_under_mirror() => Health::Failed,
+            _ if self.is_demoted_by_hand() => Health::Failed,
             (Running::Unknown, None, _) => Health::Unknown,
             (Running::Down, None, _) if self.own.left_down => Health::Failed,
             (Running::Down, None, _) => Health::Stopped,

@@ -14,6 +14,9 @@ const LONGEST_PROOF_WAIT_MS: u64 = 300_000;
 
 impl Node {
     pub(super) fn pursue(&mut self) {
+        if self.is_demoted_by_hand() {
+            self.refuse("standby.signal lies in its data directory, though it is the primary");
+        }
         self.told.proposing = self.proposal.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
         self.judge();
         self.watch_peer();

@@ -342,7 +342,9 @@ impl Node {
             Standing::Alone | Standing::Outcast if promoted => Word::Switched,
             Standing::Alone | Standing::Outcast => Word::NotSwitchable,
             Standing::Primary | Standing::Standby => {
+                let leads = |row: &ServerReport| self.view().is_some_and(|view| view.primary == row.server);
                 let healthy = self.both_eligible()
+                    && servers.iter().all(|row| (row.role == HostRole::Primary) == leads(row))
                     && servers.iter().all(|row| {
                         row.host == HostStatus::Normal
                             && row.processes.as_ref().is_some_and(Vec::is_empty)

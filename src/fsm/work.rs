@@ -526,7 +526,7 @@ impl Node {
         }
     }
 
-    fn refuse(&mut self, why: &'static str) {
+    pub(super) fn refuse(&mut self, why: &'static str) {
         if self.told.refused != Some(why) {
             self.told.refused = Some(why);
             self.say(Say::NotEligible(why));

@@ -394,8 +394,10 @@ mod tests {
             let again = set(&off, &value);
             prop_assert_eq!(effective(&again), Some(value.clone()));
             prop_assert_eq!(foreign(&again), foreign(text.as_bytes()));
-            // Old commented lines with a value of their own are ambiguous; without them every edit undoes the other.
-            if !text.split('\n').any(|l| commented(l.as_bytes()).is_some_and(|s| !s.value().is_empty())) {
+            // Old commented lines with a value of their own are ambiguous, and a line that somebody else wrote and that is right
+            // is left as it is; without them every edit undoes the other.
+            let ours = on.split(|b| *b == b'\n').any(|l| l.starts_with(b"synchronous_standby_names = '"));
+            if ours && !text.split('\n').any(|l| commented(l.as_bytes()).is_some_and(|s| !s.value().is_empty())) {
                 prop_assert_eq!(present_value(&off), Some(value));
                 prop_assert_eq!(&again, &on);
                 prop_assert_eq!(comment_out(&again), off);

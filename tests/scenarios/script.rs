@@ -183,6 +183,7 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("power", ["on"]) => world.power[m] = true,
         ("names", ["changed"]) => world.hosts[m].names = Names::Unset,
         ("exchange", []) => world.replace_data(m, false),
+        ("demote", []) => world.hosts[m].dir.standby_signal = true,
         ("restore", []) => {
             world.replace_data(m, false);
             world.hosts[m].dir.backup_label = true;
