@@ -159,7 +159,12 @@ impl Cluster {
         ClusterStatus {
             name: self.name.clone(),
             system_identifier: self.system.map(|system| system.0),
-            problem: self.core.as_ref().err().map(ToString::to_string),
+            problem: match &self.core {
+                Err(why) => Some(why.to_string()),
+                // Until it can be, every proposal waits.
+                Ok(_) if !self.unwritten.is_empty() => Some(self.unwritten.clone()),
+                Ok(_) => None,
+            },
             view,
             servers: Server::BOTH.map(server),
         }
