@@ -385,6 +385,8 @@ fn main() {
     println!("connected in {:.2} s, {:.2} CPU s", now.elapsed().as_secs_f64(), arb.cpu() - before);
     let took = wait_for("every pair is mirrored", || shared.mirrored.load(Ordering::SeqCst) == clusters * 2);
     println!("every pair known mirrored {:.2} s later", took.as_secs_f64());
+    // From here on no connection may be lost.
+    shared.dials.store(0, Ordering::SeqCst);
 
     let mut measured: Vec<(f64, u64)> = (1..=3).map(|run| window(&arb, &format!("steady {run}"))).collect();
     let asking = clusters.div_ceil(10);

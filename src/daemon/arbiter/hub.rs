@@ -44,6 +44,9 @@ const HANDSHAKES_MS: u64 = 20;
 /// A connection on which nothing arrives is closed after the detection time, at least this, ms.
 const SILENCE_LIMIT_MS: u64 = 2000;
 
+/// The same where no server of the pair has told its detection time yet, ms.
+const UNTOLD_LIMIT_MS: u64 = 10_000;
+
 /// Events taken from the kernel at a time.
 const BATCH: usize = 1024;
 
@@ -334,7 +337,7 @@ impl Hub {
         let Some(heard) = seen.heard else { return };
         let (connection, silent_ms, detection_ms) = (seen.connection, at.since(heard), cluster.detection_ms());
         if let Some(token) = connection
-            && silent_ms >= detection_ms.max(SILENCE_LIMIT_MS)
+            && silent_ms >= if detection_ms == 0 { UNTOLD_LIMIT_MS } else { detection_ms.max(SILENCE_LIMIT_MS) }
         {
             self.hang_up(token, &Error::new("nothing heard"));
         }
