@@ -416,7 +416,9 @@ impl Node {
 
     /// Stopping is the one action that never waits for a write, and interrupts what runs.
     fn stop_at_once(&mut self) {
-        if self.work.stops() || self.now < self.work.retry_at {
+        // A stop that was begun with more patience, for a planned switch, is cut short.
+        let patient = matches!(self.work.job, Some((_, Job::Stop { fast_ms, .. }, _)) if fast_ms > FAST_STOP_MS);
+        if self.work.stops() && !patient || self.now < self.work.retry_at {
             return;
         }
         let clean = self.notes.handed_over != Lsn(0);

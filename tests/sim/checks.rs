@@ -159,7 +159,8 @@ impl World {
         if beat.seq >> 20 == told.seq >> 20 && told.seq <= beat.seq {
             return;
         }
-        let ill = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over;
+        let failed = told.instance == Health::Failed || !told.disk.is_empty();
+        let ill = failed || told.take_over || told.ledger.is_none();
         *beat = Beat { at: self.t, seq: told.seq, epoch: self.procs[from].epoch, ill };
     }
 

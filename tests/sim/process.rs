@@ -8,7 +8,7 @@ use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
 
 /// Why the arbiter's view changes where it has given a right away; what it was told is another reason.
-const GRANT: &str = "a server asked for the right to run alone";
+const GRANT: &str = "told by that server, which asked for it";
 
 impl World {
     pub fn tick(&mut self, m: usize, epoch: u32) {
@@ -64,9 +64,11 @@ impl World {
             Action::Store(n, durable, why) => {
                 if !why.is_empty() {
                     let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
-                    self.reach(format!("view: {alone}: {why}"));
+                    let consents = ["the arbiter consented", "the other server consented"];
+                    let short = consents.into_iter().find(|consent| why.ends_with(consent)).unwrap_or(&why);
+                    self.reach(format!("view: {alone}: {short}"));
                 }
-                if m == ARBITER && why == GRANT {
+                if m == ARBITER && why.contains(GRANT) {
                     self.check_grant(&durable.ledger.view);
                 }
                 self.check_change(m, &durable.ledger);
