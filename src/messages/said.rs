@@ -245,7 +245,8 @@ fn action(action: OnSilence) -> &'static str {
 
 /// For one of several clusters of an arbiter: the text begins with its title.
 pub(super) fn titled(title: &str, message: Message) -> Message {
-    Message { text: format!("{title}{}", message.text), ..message }
+    let space = if title.is_empty() || title.ends_with(' ') { "" } else { " " };
+    Message { text: format!("{title}{space}{}", message.text), ..message }
 }
 
 /// `message (hint)`, on one line.
