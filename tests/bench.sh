@@ -8,4 +8,6 @@
 # Needs root and what tests/run.sh installs.
 set -eu
 cd "$(dirname "$0")/.."
-exec cargo bench --quiet --bench outage
+cargo bench --quiet --bench outage
+# one arbiter with a thousand pairs
+[ -n "${BENCH_CASES:-}" ] || cargo bench --quiet --bench arbiter_load
