@@ -197,7 +197,10 @@ impl World {
         let Some(ledger) = self.procs[s].disk.map(|disk| disk.ledger) else { return };
         let leads = ledger.view.primary.index() == s;
         // Before the mark is there the loss could not be noticed.
-        if !self.runs(s) || leads && !self.forced || self.hosts[s].dir.mark != ledger.id {
+        // A promotion under way was allowed by the ledger that is lost.
+        let ordered = self.procs[s].job.as_ref().is_some_and(|running| running.job == Job::Promote);
+        let promotes = ordered || self.hosts[s].run == Run::Promoting;
+        if !self.runs(s) || leads && !self.forced || promotes || self.hosts[s].dir.mark != ledger.id {
             return;
         }
         self.end_process(s);
