@@ -21,9 +21,10 @@
 //!
 //! - [`fsm`]: the decision core, all of the safety protocol. Pure: no I/O, no clock, no thread, no randomness, no log.
 //! - [`daemon`]: the controller process: the decision thread, and the threads that observe and act for it; the watcher
-//!   that starts a dead or hung controller again.
+//!   that starts a dead or hung controller again; the callers of the operator's commands. [`daemon::arbiter`] is `mc_arb`: one
+//!   loop over the connections of all pairs, which steps one core for each.
 //! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
-//! - [`config`]: `network.conf`, `ID.conf` and `mc.key` into one checked value; who may read them.
+//! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
