@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The hub's thread decides and does everything that cannot block; what can is on the other threads, which answer by
-//! [`News`]. A server dials and its arbiter answers on the same connection. Nothing of one cluster is ever mixed with
+//! `News`. A server dials and its arbiter answers on the same connection. Nothing of one cluster is ever mixed with
 //! another: a caller is recognised by the key that it holds, and each cluster has a key, a core and a ledger of its own.
 
 mod cluster;
