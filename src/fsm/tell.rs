@@ -517,7 +517,8 @@ impl Node {
 
     fn rebuild_is_needed(&self) -> bool {
         let clean = self.notes.handed_over != Lsn(0) && self.settings.rebuild_auto;
-        self.own.running == Running::Down && !self.own.is_standby_dir() && !clean
+        // A start or stop that is out may not have shown its effect yet.
+        self.own.running == Running::Down && !self.work.starts_or_stops() && !self.own.is_standby_dir() && !clean
     }
 }
 
