@@ -125,6 +125,13 @@ impl World {
         {
             return;
         }
+        // Until there is a ledger, it is still the operator's start that founds the pair.
+        let by = match by {
+            StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() => {
+                StartedBy::Operator { instance: true, failover: Some(true) }
+            }
+            by => by,
+        };
         let epoch = self.id();
         let seed = self.rng.next();
         let process = &mut self.procs[m];
