@@ -127,7 +127,7 @@ impl World {
         }
         // Until there is a ledger, it is still the operator's start that founds the pair.
         let by = match by {
-            StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() => {
+            StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() && self.data_dir(m).mark.0 == 0 => {
                 StartedBy::Operator { instance: true, failover: Some(true) }
             }
             by => by,
