@@ -73,7 +73,12 @@ pub(crate) type Ended = std::result::Result<u8, Failure>;
 
 /// `mc_ctl`, whole: reads the command line, does it, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    parse_and_run("mc_ctl", |cli: Cli| run(&cli.verb))
+}
+
+/// What both programs do with their command line.
+fn parse_and_run<C: Parser>(program: &str, run: impl FnOnce(C) -> Ended) -> ExitCode {
+    let cli = match C::try_parse() {
         Ok(cli) => cli,
         Err(told) => {
             // --help and --version end here too, with 0.
@@ -81,10 +86,10 @@ pub fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(Exit::Usage as u8));
         }
     };
-    match run(&cli.verb) {
+    match run(cli) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            say(&format!("mc_ctl: {}\n", failure.error));
+            say(&format!("{program}: {}\n", failure.error));
             ExitCode::from(failure.exit as u8)
         }
     }
@@ -164,13 +169,13 @@ fn say(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
-fn say_remark(remark: &Remark) {
+fn say_remark(program: &str, remark: &Remark) {
     let level = match remark.level {
         crate::config::Level::Notice => "NOTICE",
         crate::config::Level::Warning => "WARNING",
     };
     let hint = if remark.hint.is_empty() { String::new() } else { format!("\nHINT: {}", remark.hint) };
-    say(&format!("mc_ctl: {level}: {}{hint}\n", remark.text));
+    say(&format!("{program}: {level}: {}{hint}\n", remark.text));
 }
 
 /// Whether results may be coloured: a terminal, and <https://no-color.org>.

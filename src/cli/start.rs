@@ -45,7 +45,7 @@ pub(super) fn run(args: &Start) -> Ended {
         if !args.async_connect_arbiter {
             reach_arbiter(&config, limit)?;
         }
-        config.remarks.iter().for_each(say_remark);
+        config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
         let by = StartedBy::Operator { instance: !args.mc_only, failover };
         if args.foreground {
             if failover.is_none() {

@@ -385,7 +385,18 @@ fn admit(board: &Board, mut stream: UnixStream) {
     }
 }
 
-fn serve(board: &Board, mut stream: &UnixStream) {
+fn serve(board: &Board, stream: &UnixStream) {
+    converse(stream, |call| match call {
+        Ok(call) => board.answer(call),
+        Err(why) => Answer::Bad(why),
+    });
+}
+
+/// Answers a client's calls, a line of JSON each, until it goes away or says too much.
+pub(super) fn converse<C: DeserializeOwned, A: Serialize>(
+    mut stream: &UnixStream,
+    answer: impl Fn(std::result::Result<C, String>) -> A,
+) {
     let mut reader = BufReader::with_capacity(1024, stream);
     loop {
         let mut request = Vec::new();
@@ -393,17 +404,15 @@ fn serve(board: &Board, mut stream: &UnixStream) {
             Ok(_) if request.last() == Some(&b'\n') => (),
             _ => return,
         }
-        let answer = match serde_json::from_slice(&request) {
-            Ok(call) => board.answer(call),
-            Err(cause) => Answer::Bad(format!("request not understood: {cause}")),
-        };
-        if stream.write_all(&line(&answer)).is_err() {
+        let call = serde_json::from_slice(&request).map_err(|cause| format!("request not understood: {cause}"));
+        if stream.write_all(&line(&answer(call))).is_err() {
             return;
         }
     }
 }
 
-fn line(answer: &Answer) -> Vec<u8> {
+/// An answer as a line of JSON.
+pub(super) fn line(answer: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(answer).unwrap_or_default();
     line.push(b'\n');
     line

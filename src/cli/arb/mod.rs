@@ -8,15 +8,13 @@ mod show;
 
 pub use args::{Cli, command};
 
-use super::{Ended, Exit, Failure, print, say};
+use super::{Ended, Exit, Failure, parse_and_run, print, say, say_remark};
 use crate::config::arbiter::{ArbiterConfig, directories};
-use crate::config::{Level, Remark};
 use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
 use crate::daemon::control::CallError;
 use crate::daemon::watcher::{self, Alive};
 use args::{Common, Forget, Start, Status, Stop, Verb};
-use clap::Parser;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -32,21 +30,7 @@ const GONE: Duration = Duration::from_secs(10);
 
 /// `mc_arb`, whole: reads the command line, does it, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(told) => {
-            // --help and --version end here too, with 0.
-            let _ = told.print();
-            return ExitCode::from(u8::try_from(told.exit_code()).unwrap_or(Exit::Usage as u8));
-        }
-    };
-    match run(&cli.verb) {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            say(&format!("mc_arb: {}\n", failure.error));
-            ExitCode::from(failure.exit as u8)
-        }
-    }
+    parse_and_run("mc_arb", |cli: Cli| run(&cli.verb))
 }
 
 fn run(verb: &Verb) -> Ended {
@@ -84,7 +68,7 @@ fn start(args: &Start) -> Ended {
             Failure::new(Exit::Refused, "the arbiter is already running").hint("\"mc_arb status\" shows its state.")
         );
     }
-    config.remarks.iter().for_each(say_remark);
+    config.remarks.iter().for_each(|remark| say_remark("mc_arb", remark));
     if args.foreground {
         let log = env_logger::Env::default().default_filter_or("off");
         let _ = env_logger::Builder::from_env(log).try_init();
@@ -196,13 +180,4 @@ fn unexpected(answer: Answer) -> Failure {
         other => Failure::new(Exit::Failed, format!("the arbiter did not understand the command: {other:?}"))
             .hint("It may be of another version than this mc_arb: mc_arb --version, mc_arb status --format json."),
     }
-}
-
-fn say_remark(remark: &Remark) {
-    let level = match remark.level {
-        Level::Notice => "NOTICE",
-        Level::Warning => "WARNING",
-    };
-    let hint = if remark.hint.is_empty() { String::new() } else { format!("\nHINT: {}", remark.hint) };
-    say(&format!("mc_arb: {level}: {}{hint}\n", remark.text));
 }

@@ -4,11 +4,11 @@
 //! answered by the loop; a thread for each client waits for it. Decides nothing.
 
 use super::{News, Notifier};
-use crate::daemon::control::{CallError, Control, exchange};
+use crate::daemon::control::{CallError, Control, converse, exchange, line};
 use crate::daemon::spawn;
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +17,6 @@ use std::time::Duration;
 
 /// Clients that are served at a time.
 const MAX_CLIENTS: usize = 16;
-
-/// The longest request, in bytes.
-const MAX_CALL: u64 = 4096;
 
 /// How long a client may be silent before it is sent away.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
@@ -149,7 +146,10 @@ fn admit(stream: UnixStream, notifier: &Notifier, clients: &Arc<AtomicUsize>) {
     }
     let (notifier, count) = (notifier.clone(), clients.clone());
     let served = spawn("control-in", move || {
-        talk(&stream, &notifier);
+        converse(&stream, |call| match call {
+            Ok(call) => ask(call, &notifier),
+            Err(why) => Answer::Failed(why),
+        });
         count.fetch_sub(1, Ordering::SeqCst);
     });
     if served.is_err() {
@@ -157,32 +157,8 @@ fn admit(stream: UnixStream, notifier: &Notifier, clients: &Arc<AtomicUsize>) {
     }
 }
 
-fn talk(mut stream: &UnixStream, notifier: &Notifier) {
-    let mut reader = BufReader::with_capacity(1024, stream);
-    loop {
-        let mut request = Vec::new();
-        match (&mut reader).take(MAX_CALL).read_until(b'\n', &mut request) {
-            Ok(_) if request.last() == Some(&b'\n') => (),
-            _ => return,
-        }
-        let answer = match serde_json::from_slice(&request) {
-            Ok(call) => ask(call, notifier),
-            Err(cause) => Answer::Failed(format!("request not understood: {cause}")),
-        };
-        if stream.write_all(&line(&answer)).is_err() {
-            return;
-        }
-    }
-}
-
 fn ask(call: Call, notifier: &Notifier) -> Answer {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     notifier.tell(News::Call(call, sender));
     receiver.recv_timeout(LIMIT).unwrap_or_else(|_| Answer::Failed("the arbiter gave no answer in time".to_owned()))
-}
-
-fn line(answer: &Answer) -> Vec<u8> {
-    let mut line = serde_json::to_vec(answer).unwrap_or_default();
-    line.push(b'\n');
-    line
 }
