@@ -234,10 +234,14 @@ impl Arbiter {
             }
             Some(_) => return,
         }
-        let why = told_by("a server", why);
+        self.entered(from, told.view, told_by("a server", why));
+    }
+
+    /// Writes the view that the ledger holds now, and says so.
+    fn entered(&mut self, from: Option<View>, to: View, why: String) {
         self.write(&why);
         self.why.clone_from(&why);
-        self.out.push(Action::Say(Say::View { from, to: told.view, why }));
+        self.out.push(Action::Say(Say::View { from, to, why }));
     }
 
     fn proposed(&mut self, from: Server, base: &Ledger, view: View, why: &str) {
@@ -268,10 +272,7 @@ impl Arbiter {
         let was = ledger.view;
         *ledger = rules::entering(*ledger, view);
         self.servers[to.index()].said_why = None;
-        let why = told_by("that server, which asked for it", why);
-        self.write(&why);
-        self.why.clone_from(&why);
-        self.out.push(Action::Say(Say::View { from: Some(was), to: view, why }));
+        self.entered(Some(was), view, told_by("that server, which asked for it", why));
     }
 
     /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and

@@ -505,6 +505,16 @@ pub enum Purpose {
     Arbitration,
 }
 
+impl Purpose {
+    /// The parameter that names the command.
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Purpose::Fencing => "fencing_command",
+            Purpose::Arbitration => "arbitration_command",
+        }
+    }
+}
+
 /// What is about to be done.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Aim {

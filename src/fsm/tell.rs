@@ -1,7 +1,7 @@
 //! What a node tells of itself: heartbeats to the members, the report to operators.
 
 use super::decide::Decision;
-use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Purpose, Role, Say, Settings};
+use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
 use super::facts::{Peer, Standing};
 use super::known::Running;
 use super::node::Node;
@@ -441,10 +441,7 @@ impl Node {
         }
         let why = match self.calls.failure() {
             Some((command, why)) => {
-                let name = match command.purpose {
-                    Purpose::Fencing => "fencing_command",
-                    Purpose::Arbitration => "arbitration_command",
-                };
+                let name = command.purpose.parameter();
                 format!("{name} has failed ({why}) and is called again later")
             }
             None if self.settings.arbiter && self.arbiter.lost => "the arbiter is not heard either".to_owned(),

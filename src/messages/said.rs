@@ -3,7 +3,7 @@
 use super::Message;
 use crate::config::{Level, Remark};
 use crate::error::Error;
-use crate::fsm::event::{OnSilence, Purpose, Say, UserCommand};
+use crate::fsm::event::{OnSilence, Say};
 use crate::fsm::types::{Lsn, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
@@ -223,14 +223,6 @@ fn position((timeline, lsn): (Timeline, Lsn)) -> String {
     format!("timeline {}, {lsn}", timeline.0)
 }
 
-/// A command of the operator's, by its parameter.
-fn purpose(command: &UserCommand) -> &'static str {
-    match command.purpose {
-        Purpose::Fencing => "fencing_command",
-        Purpose::Arbitration => "arbitration_command",
-    }
-}
-
 /// As `heartbeat_error_action` is written.
 fn action(action: OnSilence) -> &'static str {
     match action {
@@ -300,9 +292,9 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
-        Say::Calling(command) => m(1034, &[purpose(command), names.id(command.target), command.reason]),
-        Say::Called(command) => m(1035, &[purpose(command), names.id(command.target)]),
-        Say::CallFailed { command, why } => m(1036, &[purpose(command), names.id(command.target), why]),
+        Say::Calling(command) => m(1034, &[command.purpose.parameter(), names.id(command.target), command.reason]),
+        Say::Called(command) => m(1035, &[command.purpose.parameter(), names.id(command.target)]),
+        Say::CallFailed { command, why } => m(1036, &[command.purpose.parameter(), names.id(command.target), why]),
         Say::ArbiterLost => m(157, &[&names.arbiter]),
         Say::ArbiterBack => m(1037, &[&names.arbiter]),
         Say::Renamed { was, now } => m(1042, &[&now.to_string(), &was.to_string()]),
@@ -364,6 +356,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::event::{Purpose, UserCommand};
     use crate::fsm::types::{DataIdentity, LedgerId, SystemId, Term};
 
     const NAMES: fn() -> Names =
