@@ -228,8 +228,10 @@ fn seeds() {
 
 /// Seeds that have found something once: an arbiter's late message taken for a ledger that was put back; a standby that was
 /// to stop while it was disconnected, and was never promoted later; a primary that lost its ledger, and was never adopted;
-/// a base backup that was adopted, and never started; a lone primary that went on without its ledger beside another one.
-const KEPT: [u64; 7] = [101, 103_307, 135_777, 755, 196_708_274_550_839, 196_708_274_647_513, 196_441_904_560_646];
+/// a base backup that was adopted, and never started; a lone primary that went on without its ledger beside another one; a
+/// standby's directory that had lost a split, and that the operator did not rebuild.
+const KEPT: [u64; 8] =
+    [101, 103_307, 135_777, 755, 196_708_274_550_839, 196_708_274_647_513, 196_441_904_560_646, 203_389_708_510_098];
 
 #[test]
 fn kept_seeds() {

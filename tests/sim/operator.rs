@@ -26,10 +26,11 @@ pub struct Operator {
 impl Operator {
     /// A controller says something.
     pub fn told(&mut self, m: usize, say: &Say) {
-        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_) | Say::Split { stopped: true, .. }) {
+        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_)) {
             self.left_down[m] = true;
         }
-        if m < 2 && matches!(say, Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_)) {
+        let loser = matches!(say, Say::Split { stopped: true, .. });
+        if m < 2 && (loser || matches!(say, Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_))) {
             self.needs_rebuild[m] = true;
         }
     }
