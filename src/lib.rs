@@ -24,6 +24,7 @@
 //!   that starts a dead or hung controller again; the callers of the operator's commands. [`daemon::arbiter`] is `mc_arb`: one
 //!   loop over the connections of all pairs, which steps one core for each.
 //! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
+//! - [`rebuild`]: a data directory becomes a copy of the other server's: what would be done, and doing it.
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
@@ -31,7 +32,8 @@
 //! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
 //! - [`error`]: the one error type.
 //!
-//! Arrows: `cli → daemon, config, status, messages`; `daemon → fsm, wire, pg, config, messages`; `wire, pg, config →
+//! Arrows: `cli → daemon, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages`; `rebuild →
+//! pg, fsm::types, fsm::event`; `wire, pg, config →
 //! fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
@@ -48,5 +50,6 @@ pub mod error;
 pub mod fsm;
 pub mod messages;
 pub mod pg;
+pub mod rebuild;
 pub mod status;
 pub mod wire;

@@ -424,7 +424,10 @@ mod tests {
                 waiting: false,
                 advice: vec![],
                 progress: Progress::Settled,
+                rebuilding: crate::fsm::report::Rebuilding::Idle,
+                rebuild_from: Err(String::new()),
             },
+            rebuild: None,
         }
     }
 

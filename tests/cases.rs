@@ -65,6 +65,7 @@ fn data_dir(standby_signal: bool, running: bool) -> DataDir {
         standby_signal,
         backup_label: false,
         mark: LedgerId(1),
+        incomplete: false,
         running,
     }
 }

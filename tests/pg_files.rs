@@ -9,6 +9,7 @@ use mirroring_controller::fsm::event::{ControlState, DataDir, Event, Job, JobId,
 use mirroring_controller::fsm::types::{LedgerId, Lsn, Timeline};
 use mirroring_controller::pg::connect::{Session, Target};
 use mirroring_controller::pg::{Place, process};
+use mirroring_controller::rebuild;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -24,6 +25,19 @@ struct Db {
     answers: Receiver<Event>,
     next: u64,
     dir: tempfile::TempDir,
+}
+
+fn setup(place: &Place, target: &Target) -> Setup {
+    let rebuild = rebuild::Setup {
+        place: place.clone(),
+        user: "postgres".into(),
+        password: None,
+        dbname: "postgres".into(),
+        name: "nd2".into(),
+        host: "127.0.0.1".into(),
+        run_dir: place.startup_log.parent().unwrap().into(),
+    };
+    Setup { place: place.clone(), target: target.clone(), name: "nd2".into(), rebuild }
 }
 
 impl Db {
@@ -55,8 +69,12 @@ impl Db {
         append(&place.config_file, &extra);
         let target = Target::new("postgres", None, "postgres", &place.data);
         let (tell, answers) = unbounded();
-        let setup = Setup { place: place.clone(), target: target.clone(), name: "nd2".into() };
-        let runner = Runner::start(setup, Box::new(move |event| tell.send(event).unwrap())).unwrap();
+        let runner = Runner::start(
+            setup(&place, &target),
+            rebuild::Board::default(),
+            Box::new(move |event| tell.send(event).unwrap()),
+        )
+        .unwrap();
         Db { place, target, runner, answers, next: 0, dir }
     }
 
@@ -281,9 +299,13 @@ fn a_configuration_elsewhere_is_used() {
     let file = db.dir.path().join("etc/postgresql.conf");
     std::fs::rename(&db.place.config_file, &file).unwrap();
     db.place.config_file = file;
-    let setup = Setup { place: db.place.clone(), target: db.target.clone(), name: "nd2".into() };
     let (tell, answers) = unbounded();
-    db.runner = Runner::start(setup, Box::new(move |event| tell.send(event).unwrap())).unwrap();
+    db.runner = Runner::start(
+        setup(&db.place, &db.target),
+        rebuild::Board::default(),
+        Box::new(move |event| tell.send(event).unwrap()),
+    )
+    .unwrap();
     db.answers = answers;
     db.start(Some("nd1"));
     db.ready();

@@ -44,7 +44,7 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
         durable,
         data,
         name: name.unwrap_or_else(|| own.clone()),
-        address: if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") },
+        address: join(host, port),
         peer_name: peer_name.unwrap_or_else(|| peer.clone()),
         start_id,
     };
@@ -67,15 +67,28 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
     }
 }
 
+fn join(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+}
+
+/// `host:port` of the instance, by its configuration files.
+pub(super) fn address(place: &Place, host: &str) -> String {
+    join(host, port(place))
+}
+
+fn port(place: &Place) -> u16 {
+    let port = conf::effective("port", &place.config_file, &place.data);
+    port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT)
+}
+
 fn look(place: &Place, dir: &Path) -> Found {
     let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev).ok();
     let text = std::fs::read(&place.config_file).unwrap_or_default();
-    let port = conf::effective("port", &place.config_file, &place.data);
     Found {
         data: control::inspect(place),
         name: follow::application_name(place),
         peer_name: conf::present_value(&text).and_then(|value| single_name(&value)),
-        port: port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT),
+        port: port(place),
         same_filesystem: device(dir).is_some_and(|own| Some(own) == device(&place.data)),
     }
 }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request};
 use crate::fsm::report::Report;
 use crate::fsm::types::Time;
+use crate::rebuild;
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -106,6 +107,9 @@ pub struct Snapshot {
     pub noted: Option<Change>,
     /// What the core tells. Where the decision thread has not gone round its loop for 2 s, its advice says so.
     pub report: Report,
+    /// How far the last rebuild since the controller's start is, or was when it ended.
+    #[serde(default)]
+    pub rebuild: Option<rebuild::Progress>,
 }
 
 /// A line of `network.conf`.
@@ -221,6 +225,7 @@ pub struct Board {
 
 struct Shared {
     snapshot: Mutex<Snapshot>,
+    rebuilds: rebuild::Board,
     /// When the decision thread last went round, ms.
     alive: AtomicU64,
     /// The changing command that is being executed: its id, and where the answer goes.
@@ -231,9 +236,10 @@ struct Shared {
 }
 
 impl Board {
-    /// A board that shows `first` until something else is published.
-    pub fn new(first: Snapshot, inbox: Inbox) -> Board {
+    /// A board that shows `first` until something else is published, and how far rebuilds are.
+    pub fn new(first: Snapshot, rebuilds: rebuild::Board, inbox: Inbox) -> Board {
         let shared = Shared {
+            rebuilds,
             alive: AtomicU64::new(first.alive.0),
             snapshot: Mutex::new(first),
             executing: Mutex::new(None),
@@ -269,6 +275,7 @@ impl Board {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = lock(&self.shared.snapshot).clone();
         snapshot.now = now();
+        snapshot.rebuild = self.shared.rebuilds.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         let silent_ms = snapshot.now.since(snapshot.alive);
@@ -456,6 +463,8 @@ mod tests {
             waiting: false,
             advice: vec!["first advice".to_owned()],
             progress: Progress::Settled,
+            rebuilding: crate::fsm::report::Rebuilding::Idle,
+            rebuild_from: Err(String::new()),
         };
         let name = |id: &str| MemberName { id: id.to_owned(), host: "localhost".to_owned() };
         Snapshot {
@@ -470,12 +479,13 @@ mod tests {
             wall_ms: 0,
             noted: None,
             report,
+            rebuild: None,
         }
     }
 
     fn serve(run_dir: &Path) -> (Board, Receiver<(Time, Event)>) {
         let (inbox, events) = Inbox::new();
-        let board = Board::new(snapshot(), inbox);
+        let board = Board::new(snapshot(), rebuild::Board::default(), inbox);
         Control::bind(run_dir).unwrap().serve(board.clone()).unwrap();
         (board, events)
     }

@@ -17,6 +17,7 @@ use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::pg::connect::Target;
+use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -92,10 +93,12 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let peer_name = boot.peer_name.clone();
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let setup = runner::Setup::new(config, &boot.name);
+    let rebuilds = rebuild::Board::default();
     let job_ended = Arc::new(Mutex::new(Instant::now()));
     let (report, ended) = (inbox.clone(), job_ended.clone());
     let runner = Runner::start(
         setup,
+        rebuilds.clone(),
         Box::new(move |event| {
             let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
             *ended = Instant::now();
@@ -120,8 +123,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         wall_ms: store::wall_ms(),
         noted: noted(&config.run_dir()),
         report: node.report(started),
+        rebuild: None,
     };
-    let board = Board::new(snapshot, inbox.clone());
+    let board = Board::new(snapshot, rebuilds, inbox.clone());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
@@ -452,5 +456,6 @@ fn request_text(request: &Request) -> &'static str {
         Request::AdoptData => "start --adopt-data",
         Request::Failover(true) => "enable-failover",
         Request::Failover(false) => "disable-failover",
+        Request::Rebuild(_) => "rebuild",
     }
 }

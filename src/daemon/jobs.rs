@@ -5,13 +5,14 @@
 use super::names;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fsm::event::{DataDir, Job, Outcome};
+use crate::fsm::event::{DataDir, Job, Outcome, Rebuild};
 use crate::fsm::types::{Lsn, Timeline};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, commands, conf, control, process, queries};
+use crate::rebuild;
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::{Duration, Instant};
@@ -49,6 +50,8 @@ pub struct Setup {
     pub target: Target,
     /// This server's `application_name`.
     pub name: String,
+    /// What a rebuild takes.
+    pub rebuild: rebuild::Setup,
 }
 
 impl Setup {
@@ -57,7 +60,22 @@ impl Setup {
         let server = &config.server;
         let password = server.db_instance_password.as_ref().map(|secret| secret.expose().to_owned());
         let target = Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance);
-        Setup { place: Place::new(config), target, name: name.to_owned() }
+        let rebuild = rebuild_setup(config, name);
+        Setup { place: Place::new(config), target, name: name.to_owned(), rebuild }
+    }
+}
+
+/// What a rebuild takes, from the configuration.
+pub fn rebuild_setup(config: &Config, name: &str) -> rebuild::Setup {
+    let server = &config.server;
+    rebuild::Setup {
+        place: Place::new(config),
+        user: server.db_instance_username.clone(),
+        password: server.db_instance_password.as_ref().map(|secret| secret.expose().to_owned()),
+        dbname: server.target_db.clone(),
+        name: name.to_owned(),
+        host: server.replication_address.clone(),
+        run_dir: config.run_dir(),
     }
 }
 
@@ -65,12 +83,13 @@ impl Setup {
 #[derive(Debug)]
 pub struct Jobs {
     setup: Setup,
+    board: rebuild::Board,
 }
 
 impl Jobs {
-    /// For this instance.
-    pub fn new(setup: Setup) -> Jobs {
-        Jobs { setup }
+    /// For this instance. Rebuilds tell on the board how far they are.
+    pub fn new(setup: Setup, board: rebuild::Board) -> Jobs {
+        Jobs { setup, board }
     }
 
     /// Does one job. An error is its [`Outcome::Failed`].
@@ -92,7 +111,18 @@ impl Jobs {
             Job::Promote => promote(&self.setup, cancel).map(Outcome::Promoted),
             Job::Prove(name) => prove(&self.setup, name, cancel).map(Outcome::Proved),
             Job::Checkpoint => checkpoint(&self.setup, cancel).map(|()| Outcome::Applied),
+            Job::Rebuild(what) => self.rebuild(what, cancel),
+            Job::Abandon => {
+                rebuild::abandon(&self.setup.rebuild, cancel)?;
+                self.inspect(FILES, cancel).map(Outcome::Data)
+            }
         }
+    }
+
+    fn rebuild(&mut self, what: &Rebuild, cancel: &Cancel) -> Result<Outcome> {
+        rebuild::perform(&self.setup.rebuild, what, &self.board, cancel)?;
+        let data = self.inspect(FILES, cancel)?;
+        Ok(Outcome::Rebuilt { data, address: super::boot::address(&self.setup.place, &self.setup.rebuild.host) })
     }
 
     fn inspect(&mut self, limit: Duration, cancel: &Cancel) -> Result<DataDir> {

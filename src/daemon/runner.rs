@@ -10,6 +10,7 @@ pub use super::jobs::Setup;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Job, JobId, Outcome};
 use crate::pg::bounded::{Cancel, Canceller};
+use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 enum Order {
@@ -25,10 +26,10 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Starts the thread. `report` takes each [`Event::Done`] into the inbox.
-    pub fn start(setup: Setup, report: Box<dyn Fn(Event) + Send>) -> Result<Runner> {
+    /// Starts the thread. `report` takes each [`Event::Done`] into the inbox; rebuilds write on `board` how far they are.
+    pub fn start(setup: Setup, board: rebuild::Board, report: Box<dyn Fn(Event) + Send>) -> Result<Runner> {
         let (orders, inbox) = unbounded();
-        let mut jobs = Jobs::new(setup);
+        let mut jobs = Jobs::new(setup, board);
         let work = move || run(&mut jobs, &inbox, &*report);
         let spawned = std::thread::Builder::new().name("runner".into()).spawn(work);
         spawned.map_err(|e| Error::new(format!("could not start a thread: {e}")))?;

@@ -12,7 +12,7 @@
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
 pub use super::say::Say;
-use super::types::{Durable, Failover, Ledger, LedgerId, Lsn, Member, SystemId, Term, Timeline, View};
+use super::types::{Durable, Failover, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term, Timeline, View};
 use serde::{Deserialize, Serialize};
 
 /// The longest time between two [`Event::Tick`]s that the daemon asks for, in milliseconds.
@@ -122,6 +122,8 @@ pub struct DataDir {
     pub backup_label: bool,
     /// The ledger that the mark names; 0 where there is no mark.
     pub mark: LedgerId,
+    /// A rebuild has begun and not ended: nothing can be started from it (its `PG_VERSION` says so).
+    pub incomplete: bool,
     /// The postmaster, or one of its processes, runs.
     pub running: bool,
 }
@@ -412,6 +414,9 @@ pub enum Request {
     AdoptData,
     /// Switch on or off the automatic switch and disconnection.
     Failover(bool),
+    /// `rebuild`: make the data directory a copy of the other server's (PROTOCOL R10). Answered as soon as it is durably
+    /// ordered; how it goes is in the report.
+    Rebuild(RebuildOrder),
 }
 
 /// What came of a request.
@@ -473,6 +478,27 @@ pub enum Job {
     Prove(String),
     /// `CHECKPOINT`. Answers [`Outcome::Applied`].
     Checkpoint,
+    /// Make the data directory a standby's copy of the other server's, or go on with that. The instance is down. Until the
+    /// answer nothing can be started from it; after [`Outcome::Rebuilt`] only a standby. After [`Outcome::Failed`] it is
+    /// what it was before, or incomplete. Cancelled by [`Action::Nudge`].
+    Rebuild(Box<Rebuild>),
+    /// Undo a rebuild that was interrupted, as far as that can be. Answers [`Outcome::Data`].
+    Abandon,
+}
+
+/// A rebuild, as it is ordered.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Rebuild {
+    /// How.
+    pub order: RebuildOrder,
+    /// `host:port` of the other server's instance.
+    pub source: String,
+    /// Its system identifier.
+    pub system: SystemId,
+    /// What `synchronous_standby_names` is set to: the other server's `application_name`.
+    pub names: String,
+    /// A forced view lies behind it: what this server alone has may have been acknowledged.
+    pub forced: bool,
 }
 
 /// What came of a job.
@@ -482,6 +508,13 @@ pub enum Outcome {
     Data(DataDir),
     /// The postmaster lives. The data directory as it was just before.
     Started(DataDir),
+    /// The data directory is a standby's of the other server.
+    Rebuilt {
+        /// As it is now.
+        data: DataDir,
+        /// `host:port` under which the other instance reaches this one, by its configuration.
+        address: String,
+    },
     /// No process is left. The data directory, where it can still be read.
     Stopped(Option<DataDir>),
     /// It is in effect.

@@ -9,7 +9,7 @@
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
 //!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` (fencing and
-//!   arbitration commands), `work` (jobs, hand-overs, reconciling), `operator` (commands) and `tell` (heartbeats, the
+//!   arbitration commands), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (commands) and `tell` (heartbeats, the
 //!   report).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself.
@@ -46,6 +46,7 @@ pub mod node;
 mod observe;
 mod operator;
 mod pursue;
+mod rebuild;
 pub mod report;
 pub mod rules;
 pub mod say;

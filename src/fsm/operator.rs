@@ -120,7 +120,7 @@ impl Node {
                 self.operate_force(&op, late)
             }
             Request::Stop { instance, all } => self.operate_stop(&op, instance, all, late),
-            Request::Start { .. } | Request::Failover(_) => self.op = None,
+            Request::Start { .. } | Request::Failover(_) | Request::Rebuild(_) => self.op = None,
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Plain values, made by [`super::node::Node::report`]; rendering is `status.rs`'s.
 
+use super::event::Rebuild;
 use super::types::{Lsn, Server, Time, Timeline, View};
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,22 @@ pub enum Progress {
     Refused(String),
 }
 
+/// Where a rebuild of this server's data directory stands.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Rebuilding {
+    /// None was asked for.
+    #[default]
+    Idle,
+    /// It is ordered, and waits for this.
+    Waiting(String),
+    /// The data directory is being made.
+    Copying,
+    /// It is made; the instance starts and catches up.
+    Starting,
+    /// It has failed, and why. Nothing is tried again by itself.
+    Failed(String),
+}
+
 /// All that a node tells.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Report {
@@ -116,4 +133,14 @@ pub struct Report {
     pub advice: Vec<String>,
     /// How far this server's start has come.
     pub progress: Progress,
+    /// Where a rebuild stands.
+    #[serde(default)]
+    pub rebuilding: Rebuilding,
+    /// What a rebuild would be made from if it were ordered now, or why there can be none (R10).
+    #[serde(default = "unknown_source")]
+    pub rebuild_from: Result<Rebuild, String>,
+}
+
+fn unknown_source() -> Result<Rebuild, String> {
+    Err("the controller does not say".to_owned())
 }

@@ -227,6 +227,8 @@ impl Node {
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
             advice: self.advice(),
             progress: self.progress(),
+            rebuilding: self.rebuilding(),
+            rebuild_from: self.rebuild_from(),
         }
     }
 

@@ -206,6 +206,37 @@ pub struct Failover {
     pub enabled: bool,
 }
 
+/// How a data directory is made a copy of the other server's again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Method {
+    /// The cheapest that works: nothing where it has not diverged, `pg_rewind`, else a base backup.
+    #[default]
+    Auto,
+    /// `pg_rewind`, or nothing.
+    Rewind,
+    /// `pg_basebackup`.
+    BaseBackup,
+}
+
+/// What becomes of a data directory that a base backup replaces.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum OldData {
+    /// It is kept aside.
+    #[default]
+    Keep,
+    /// It is deleted first.
+    Delete,
+}
+
+/// What an operator, or `rebuild_action = auto`, asks of a rebuild.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct RebuildOrder {
+    /// How.
+    pub method: Method,
+    /// What becomes of the old directory.
+    pub old_data: OldData,
+}
+
 /// What a server keeps beside its ledger, in the same file: no part of the safety argument, but needed after a restart.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Notes {
@@ -226,6 +257,12 @@ pub struct Notes {
     /// The data directory was adopted by an operator while a `backup_label` lay in it: no other directory for that.
     #[serde(default)]
     pub labelled: bool,
+    /// A rebuild of the data directory is under way, or is to be: it is gone on with after a restart.
+    #[serde(default)]
+    pub rebuild: Option<RebuildOrder>,
+    /// The view for which `rebuild_action = auto` has ordered a rebuild: once each.
+    #[serde(default)]
+    pub rebuild_tried: Term,
 }
 
 /// Everything that a server writes to disk, in one file and one write.

@@ -62,6 +62,8 @@ impl Work {
                 | Job::Mark(_)
                 | Job::Stop { .. }
                 | Job::Checkpoint
+                | Job::Rebuild(_)
+                | Job::Abandon
                 | Job::Start { names: Some(_), .. } => false,
                 Job::Start { names: None, .. } | Job::NamesOn(_) | Job::NamesOff | Job::Promote | Job::Prove(_) => true,
             },
@@ -217,6 +219,8 @@ impl Node {
             Job::Promote => "promotion",
             Job::Prove(_) => "proving the standby",
             Job::Checkpoint => "the checkpoint",
+            Job::Rebuild(_) => "the rebuild",
+            Job::Abandon => "undoing the rebuild",
         };
         self.work.retry_at = self.now.plus(RETRY_MS);
         match job {
@@ -226,6 +230,7 @@ impl Node {
                 self.hand_over_failed("the checkpoint before it failed");
             }
             Job::Checkpoint => {}
+            Job::Rebuild(_) | Job::Abandon => self.own.running = Running::Unknown,
             Job::Inspect | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
@@ -257,6 +262,9 @@ impl Node {
             Job::Stop { fast_ms, .. } => fast_ms + 15_000,
             Job::Checkpoint | Job::Prove(_) => 120_000,
             Job::Promote => 30_000,
+            // It ends by itself: each of its steps has a limit, or shows that it moves.
+            Job::Rebuild(_) => return,
+            Job::Abandon => 600_000,
         };
         if self.now.since(*since) >= limit_ms && self.now.since(self.work.nudged_at) >= 5_000 {
             let id = *id;

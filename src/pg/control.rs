@@ -29,6 +29,7 @@ pub fn inspect(place: &Place) -> Result<DataDir> {
         standby_signal: exists("standby.signal"),
         backup_label: exists("backup_label"),
         mark: read_mark(&place.data)?,
+        incomplete: is_incomplete(&place.data)?,
         running,
         ..control
     })
@@ -109,8 +110,19 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
         standby_signal: false,
         backup_label: false,
         mark: LedgerId(0),
+        incomplete: false,
         running: false,
     })
+}
+
+/// What `PG_VERSION` begins with while a rebuild is under way. No program of PostgreSQL's starts such a directory, and
+/// pg_rewind leaves the file alone.
+pub const GUARD: &str = "rebuilding";
+
+fn is_incomplete(data: &Path) -> Result<bool> {
+    let path = data.join("PG_VERSION");
+    let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
+    Ok(text.starts_with(GUARD))
 }
 
 /// Puts the mark that names this ledger into the data directory, durably.

@@ -39,6 +39,7 @@ impl Postgres {
             standby_signal: standby,
             backup_label: false,
             mark: LedgerId(0),
+            incomplete: false,
             running: false,
         };
         Postgres {
@@ -136,6 +137,16 @@ impl Postgres {
                 self.stop(*fast_ms > 0);
                 return Outcome::Stopped(Some(self.dir));
             }
+            Job::Rebuild(_) if !wire.streams && self.broken => return Outcome::Failed("no room".to_owned()),
+            Job::Rebuild(_) => {
+                self.dir.standby_signal = true;
+                self.dir.state = ControlState::InArchiveRecovery;
+                self.dir.checkpoint_timeline = wire.timeline;
+                self.dir.min_recovery_timeline = wire.timeline;
+                self.lsn = wire.lsn;
+                return Outcome::Rebuilt { data: self.dir, address: String::new() };
+            }
+            Job::Abandon => return Outcome::Data(self.dir),
             _ if !self.dir.running => return Outcome::Failed("the instance does not run".to_owned()),
             Job::NamesOn(_) => self.names = Names::Peer,
             Job::NamesOff => self.names = Names::Unset,

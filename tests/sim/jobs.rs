@@ -33,6 +33,8 @@ pub fn name(job: &Job) -> &'static str {
         Job::Promote => "Promote",
         Job::Prove(_) => "Prove",
         Job::Checkpoint => "Checkpoint",
+        Job::Rebuild(_) => "Rebuild",
+        Job::Abandon => "Abandon",
     }
 }
 
@@ -51,6 +53,7 @@ impl World {
             standby_signal: dir.standby_signal,
             backup_label: dir.backup_label,
             mark: dir.mark,
+            incomplete: false,
             running: host.run != Run::Down,
         }
     }
@@ -221,6 +224,7 @@ impl World {
             Job::Promote => self.promote_steps(s, stage, late),
             Job::Prove(name) => self.prove_steps(s, stage, late, mark, &name),
             Job::Checkpoint => self.checkpoint_steps(s, late),
+            Job::Rebuild(_) | Job::Abandon => self.fail_job(s, "not simulated yet"),
         }
     }
 
