@@ -6,11 +6,13 @@
 //! program from starting it, and a journal in the run-time directory says how far it came. Nothing here decides who is
 //! the primary. Called by the runner, and by `mc_ctl rebuild --dry-run`.
 
+mod journal;
 mod lost;
 mod perform;
 mod plan;
 mod progress;
 
+pub use journal::{Journal, Move, Phase, now_ms, stamp};
 pub use lost::{Lost, list as list_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan};
