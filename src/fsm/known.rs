@@ -137,6 +137,15 @@ impl OwnSide {
         self.flow_at = now;
     }
 
+    /// Whatever kept it from being started is forgotten: somebody asks for it anew.
+    pub fn revive(&mut self) {
+        self.left_down = false;
+        self.hold = false;
+        self.halt = false;
+        self.failed = None;
+        self.starts.clear();
+    }
+
     pub fn down(&mut self) {
         self.running = Running::Down;
         self.role = None;

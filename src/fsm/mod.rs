@@ -31,6 +31,9 @@
 //!   have known, and not that of another lost one.
 //! - *A write that hangs*. A member whose ledger has not become durable for its detection time sends nothing: it could
 //!   neither consent nor act, and silence lets the others do what silence allows.
+//! - *A rebuild* (R10) is ordered durably, with a new name for the data directory, before anything is touched, and gone on with
+//!   after a restart only while the other server still allows it. The loser of a split may be rebuilt though its own ledger
+//!   says `Degraded(self)`: it has given that up, and under its new name is not eligible any more.
 //! - *The safe halves* need a view that names no arbiter, which might still grant the right.
 
 pub mod act;

@@ -43,6 +43,7 @@ pub struct Node {
     // what goes on
     pub(super) work: Work,
     pub(super) calls: super::calls::Calls,
+    pub(super) rebuilds: super::rebuild::Rebuilds,
     pub(super) hand_over: Option<HandOver>,
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
@@ -107,6 +108,7 @@ impl Node {
             store_failed: None,
             writing_since: None,
             held: Vec::new(),
+            rebuilds: super::rebuild::Rebuilds::default(),
             hand_over: None,
             next_hand_over: Time(0),
             proposal: None,

@@ -5,7 +5,7 @@ use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Reques
 use super::facts::{Peer, Standing, Stream};
 use super::known::Running;
 use super::node::Node;
-use super::types::{Failover, Lsn, Time};
+use super::types::{Failover, Lsn, RebuildOrder, Time};
 
 /// The longest time limit of a command, ms: a week.
 const NO_LIMIT_MS: u64 = 7 * 86_400_000;
@@ -80,19 +80,31 @@ impl Node {
             self.reply(asker, Reply::Refused(BUSY.to_owned()));
             return;
         }
+        if let Request::Rebuild(order) = request {
+            self.rebuild_asked(asker, order);
+            return;
+        }
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
         self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms });
     }
 
+    fn rebuild_asked(&mut self, asker: Asker, order: RebuildOrder) {
+        let here = matches!(asker, Asker::Here(_));
+        let elsewhere = || Some("a rebuild is only taken from an operator on this server".to_owned());
+        match if here { self.rebuild_obstacle() } else { elsewhere() } {
+            Some(why) => self.reply(asker, Reply::Refused(why)),
+            None => {
+                self.order_rebuild(order);
+                self.reply_when_stored(asker, Reply::Done);
+            }
+        }
+    }
+
     fn start_asked(&mut self, failover: Option<bool>) {
         self.notes.wanted = true;
-        self.own.left_down = false;
-        self.own.hold = false;
-        self.own.halt = false;
-        self.own.failed = None;
-        self.own.starts.clear();
+        self.own.revive();
         self.own.founding = self.ledger.is_none();
         self.start_id = self.random();
         if self.own.running == Running::Down {
@@ -326,6 +338,9 @@ impl Node {
         if data.system != self.system {
             return Some("the data directory belongs to another cluster than the ledger".to_owned());
         }
+        if data.incomplete || self.notes.rebuild.is_some() {
+            return Some("a rebuild of the data directory has begun and not ended".to_owned());
+        }
         if self.holds_alone() && self.eligible() && !self.notes.lost_split {
             return Some("this server has the right to run alone with this data directory already".to_owned());
         }
@@ -428,6 +443,7 @@ impl Node {
     }
 
     fn run_stop(&mut self, op: &Op) {
+        self.interrupt_rebuild();
         if self.work.busy() {
             return;
         }

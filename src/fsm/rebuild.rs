@@ -1,15 +1,280 @@
-//! The rebuild: when a data directory may be made the other server's copy again (R10), and where that stands.
+//! The rebuild: when a data directory may be made the other server's copy again (PROTOCOL R10), and where that stands.
+//!
+//! That one is to be made is a note beside the ledger, so that it is gone on with after a restart. Before the first change the
+//! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::Rebuild;
+use super::event::{Job, Rebuild, Role, Say};
+use super::facts::Standing;
+use super::known::Running;
 use super::node::Node;
 use super::report::Rebuilding;
+use super::rules;
+use super::types::{DataId, Lsn, RebuildOrder, Term, Time};
+
+/// How long a standby that was just made may neither move nor stream before that counts as a failure, ms.
+const STANDSTILL_MS: u64 = 60_000;
+
+/// What is known of a rebuild of this controller process.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Rebuilds {
+    /// After a clean switch: the instance is to be started as a standby.
+    pub rejoin: bool,
+    /// The directory is made, and the pair is not mirrored yet: how far the standby was at the last look, and since when.
+    made: Option<(Lsn, Time)>,
+    /// Since when it waits for the other server's word.
+    waits: Option<Time>,
+    /// Why the last one failed.
+    failed: Option<String>,
+}
 
 impl Node {
-    pub(super) fn rebuilding(&self) -> Rebuilding {
-        Rebuilding::Idle
+    // ------------------------------------------------------------------------------------------------------ ordering
+
+    /// What a rebuild would be made from, or why there can be none (R10).
+    pub(super) fn rebuild_from(&self) -> Result<Rebuild, String> {
+        self.source(self.notes.rebuild.unwrap_or_default())
     }
 
-    pub(super) fn rebuild_from(&self) -> Result<Rebuild, String> {
-        Err("not yet supported".to_owned())
+    fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
+        let lost_role = match self.standing() {
+            Some(Standing::Alone) => self.notes.lost_split || !self.eligible(),
+            Some(Standing::Outcast) | None => true,
+            Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
+            Some(Standing::Standby) => {
+                return Err(
+                    "the pair is mirrored, and this server is its standby; mc_ctl detach comes first".to_owned()
+                );
+            }
+        };
+        if !lost_role {
+            return Err("this server has the right to run; a rebuild is for the one that has lost its role".to_owned());
+        }
+        let Some(told) = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms())) else {
+            return Err(
+                "the other server's controller does not answer, and only it can say that it is the primary".to_owned()
+            );
+        };
+        if told.role != Role::Primary {
+            return Err("the other server's instance does not run as the primary".to_owned());
+        }
+        let view = told.ledger.map(|ledger| ledger.view);
+        let own = self.ledger.as_ref();
+        match view {
+            Some(view) if rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => Ok(Rebuild {
+                order,
+                source: told.address.clone(),
+                system: told.system,
+                names: self.peer_name.clone(),
+                forced: view.forced || self.view().is_some_and(|own| own.forced),
+            }),
+            _ => Err("the other server does not say that it has the right to run alone".to_owned()),
+        }
+    }
+
+    /// Why a rebuild that an operator asks for is refused, if it is.
+    pub(super) fn rebuild_obstacle(&self) -> Option<String> {
+        if self.notes.rebuild.is_some() || self.rebuilds.rejoin {
+            return Some("a rebuild is under way already; mc_ctl status shows how far it is".to_owned());
+        }
+        if !self.settled() || self.hand_over.is_some() {
+            return Some("another change is under way".to_owned());
+        }
+        if self.own_role() == Role::Standby && self.streams() && self.standing() != Some(Standing::Alone) {
+            return Some("this server's instance is a standby and streams from the other one already".to_owned());
+        }
+        self.source(RebuildOrder::default()).err()
+    }
+
+    /// Orders it; what follows waits until that is durable.
+    pub(super) fn order_rebuild(&mut self, order: RebuildOrder) {
+        self.rebuilds = Rebuilds::default();
+        self.notes.rebuild_tried = self.view().map_or(Term(0), |view| view.term);
+        self.notes.wanted = true;
+        self.own.revive();
+        self.start_id = self.random();
+        if order == RebuildOrder::default() && self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast)
+        {
+            self.rebuilds.rejoin = true;
+        } else {
+            self.notes.rebuild = Some(order);
+            self.notes.handed_over = Lsn(0);
+            let id = DataId(self.random());
+            if let Some(ledger) = self.ledger.as_mut() {
+                ledger.data.id = id;
+            }
+            self.say(Say::RebuildBegun(order));
+        }
+        self.write("");
+    }
+
+    /// Whether the data directory was shut down in a hand-over, and nothing has come to it since.
+    pub(super) fn handed_over_cleanly(&self) -> bool {
+        let Some(data) = self.own.data else { return false };
+        self.notes.handed_over != Lsn(0)
+            && self.notes.handed_over == data.checkpoint
+            && data.state == super::event::ControlState::ShutDown
+            && self.eligible()
+    }
+
+    /// `rebuild_action = auto`: once for each view.
+    pub(super) fn rebuild_by_itself(&mut self) -> bool {
+        let Some(view) = self.view() else { return false };
+        if !self.settings.rebuild_auto || self.notes.rebuild_tried == view.term || self.rebuild_obstacle().is_some() {
+            return false;
+        }
+        self.order_rebuild(RebuildOrder::default());
+        true
+    }
+
+    // ------------------------------------------------------------------------------------------------------- driving
+
+    /// Drives a rebuild that is ordered. True: nothing else is to be done with the instance.
+    pub(super) fn rebuild(&mut self) -> bool {
+        self.watch_rebuilt();
+        let Some(order) = self.notes.rebuild else { return false };
+        if self.work.busy() || self.now < self.work.retry_at() || !self.settled() || self.stopping {
+            return true;
+        }
+        match (self.own.running, self.own.data) {
+            (Running::Unknown, Some(_)) => self.run(Job::Inspect),
+            (Running::Up | Running::Dead, _) => {
+                let names = self.names_for_stop();
+                self.run(Job::Stop { fast_ms: super::work::FAST_STOP_MS, names });
+            }
+            (Running::Down, _) | (Running::Unknown, None) => match self.source(order) {
+                Ok(what) => {
+                    self.rebuilds.waits = None;
+                    self.run(Job::Rebuild(Box::new(what)));
+                }
+                Err(_) => self.wait_for_source(),
+            },
+        }
+        true
+    }
+
+    /// A rebuild that was interrupted, and that the other server does not allow any more, is not waited for without end.
+    fn wait_for_source(&mut self) {
+        let since = *self.rebuilds.waits.get_or_insert(self.now);
+        if self.now.since(since) >= self.settings.startup_wait_ms {
+            self.run(Job::Abandon);
+        }
+    }
+
+    pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String) {
+        self.notes.rebuild = None;
+        self.notes.wanted = true;
+        if !address.is_empty() {
+            self.address = address;
+        }
+        self.own.revive();
+        self.own.down();
+        self.found_data(data);
+        self.rebuilds.made = Some((Lsn(0), self.now));
+        self.write("");
+        self.say(Say::RebuildEnded);
+    }
+
+    pub(super) fn rebuild_failed(&mut self, why: String) {
+        // The data directory, or what there is in its place, is looked at anew.
+        self.own.running = Running::Unknown;
+        if self.stopping {
+            return;
+        }
+        self.end_rebuild(why.clone());
+        self.say(Say::RebuildFailed(why));
+    }
+
+    pub(super) fn rebuild_abandoned(&mut self, data: Option<super::event::DataDir>) {
+        self.own.running = Running::Unknown;
+        if let Some(data) = data {
+            self.found_data(data);
+        }
+        let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
+        // With `rebuild_action = auto` it is to be begun again when it can be.
+        self.notes.rebuild_tried = Term(0);
+        self.end_rebuild(format!("it was interrupted, and could not go on: {why}"));
+        self.say(Say::RebuildAbandoned);
+    }
+
+    fn end_rebuild(&mut self, why: String) {
+        self.notes.rebuild = None;
+        self.rebuilds = Rebuilds { failed: Some(why), ..Rebuilds::default() };
+        self.write("");
+    }
+
+    /// After the directory is made: whether the standby comes up, and moves, until the pair is mirrored.
+    fn watch_rebuilt(&mut self) {
+        if self.view().is_some_and(|view| view.mode == super::types::Mode::Mirrored) {
+            self.rebuilds.made = None;
+            self.rebuilds.rejoin = false;
+        }
+        if self.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
+            self.rebuilds.rejoin = false;
+            self.rebuilds.made = Some((Lsn(0), self.now));
+        }
+        let Some((at, since)) = self.rebuilds.made else { return };
+        let position = self.position();
+        if self.own.left_down {
+            let why = "the instance was made anew and did not stay up; see its log".to_owned();
+            self.end_rebuild(why.clone());
+            self.say(Say::RebuildFailed(why));
+        } else if position != at || self.streams() || self.own_role() != Role::Standby || self.stopping {
+            self.rebuilds.made = Some((position, self.now));
+        } else if self.now.since(since) >= STANDSTILL_MS {
+            let why = "the standby runs and does not stream from the primary; see its log".to_owned();
+            self.end_rebuild(why.clone());
+            self.say(Say::RebuildFailed(why));
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------- telling
+
+    pub(super) fn rebuilding(&self) -> Rebuilding {
+        if self.notes.rebuild.is_some() {
+            return match self.source(RebuildOrder::default()) {
+                _ if self.work.rebuilds() => Rebuilding::Copying,
+                Err(why) => Rebuilding::Waiting(why),
+                Ok(_) => Rebuilding::Waiting("the instance to be stopped".to_owned()),
+            };
+        }
+        if let Some(why) = &self.rebuilds.failed {
+            return Rebuilding::Failed(why.clone());
+        }
+        match self.rebuilds.rejoin || self.rebuilds.made.is_some() {
+            true => Rebuilding::Starting,
+            false => Rebuilding::Idle,
+        }
+    }
+
+    pub(super) fn advice_on_rebuild(&self) -> Option<String> {
+        if self.notes.rebuild.is_some() || self.rebuilds.rejoin || self.rebuilds.made.is_some() {
+            return None;
+        }
+        let incomplete = self.own.data.is_some_and(|data| data.incomplete);
+        let lost = self.standing() == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some();
+        let again = match &self.rebuilds.failed {
+            Some(why) => format!("the last rebuild failed ({why}); "),
+            None => String::new(),
+        };
+        if self.notes.lost_split {
+            Some(format!(
+                "{again}both servers ran alone; this one was stopped: mc_ctl rebuild here makes it the other's standby"
+            ))
+        } else if incomplete {
+            Some(format!(
+                "{again}this data directory is incomplete and cannot be started: mc_ctl rebuild here makes it anew"
+            ))
+        } else if lost && self.notes.handed_over == Lsn(0) {
+            Some(format!(
+                "{again}this server has lost its role: mc_ctl rebuild here makes it the other server's standby"
+            ))
+        } else if lost {
+            Some(
+                "this server has handed its role over cleanly: mc_ctl rebuild here makes it the standby at once"
+                    .to_owned(),
+            )
+        } else {
+            (!again.is_empty()).then(|| format!("{again}mc_ctl rebuild here tries again"))
+        }
     }
 }

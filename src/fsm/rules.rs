@@ -160,7 +160,15 @@ pub fn mirrored(ledger: &Ledger, me: Server, term: Term, standby: DataId, arbite
     Some(view)
 }
 
-/// R10: whether a data directory may be rebuilt from the other server, or started as its standby: it says itself that it
+/// R10: whether a data directory may be made a copy of the other server's, whose instance runs as a primary and which tells
+/// this view of its own: it says itself that it holds the right, and this server does not, has none yet, or has lost it in a
+/// split.
+pub fn may_rebuild(ledger: Option<&Ledger>, me: Server, told: &View, lost_split: bool) -> bool {
+    told.is_alone(me.other())
+        && ledger.is_none_or(|ledger| ledger.view == *told || ledger.view.is_alone(me) && lost_split)
+}
+
+/// R10: whether an intact data directory may be started as the other server's standby: it says itself that it
 /// holds the right under this server's own view, and that its instance runs as a primary.
 pub fn may_follow(ledger: &Ledger, me: Server, told: Option<&View>, runs_as_primary: bool) -> bool {
     runs_as_primary && told == Some(&ledger.view) && ledger.view.is_alone(me.other())

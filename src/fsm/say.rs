@@ -77,6 +77,14 @@ pub enum Say {
     },
     /// A primary's data directory without the right to run: a rebuild is needed.
     RebuildNeeded,
+    /// A rebuild of the data directory begins.
+    RebuildBegun(super::types::RebuildOrder),
+    /// The data directory is the other server's standby's; the instance is started.
+    RebuildEnded,
+    /// The rebuild failed, and why.
+    RebuildFailed(String),
+    /// A rebuild that was interrupted could not go on; what could be undone is undone.
+    RebuildAbandoned,
     /// This server's data directory is not the one that the view names.
     NotEligible(&'static str),
     /// The instance was started several times and did not stay up.

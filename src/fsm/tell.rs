@@ -198,7 +198,7 @@ impl Node {
         }
     }
 
-    fn streams(&self) -> bool {
+    pub(super) fn streams(&self) -> bool {
         matches!(self.own.role, Some(Instance::Standby { streaming: true, .. }))
     }
 
@@ -372,16 +372,7 @@ impl Node {
     fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         let standing = self.standing();
-        if self.notes.lost_split {
-            advice.push("both servers ran alone; this one was stopped: rebuild it from the other".to_owned());
-        } else if standing == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some() {
-            advice.push(if self.notes.handed_over == Lsn(0) {
-                "this server has lost its role: rebuild it from the other server; see \"Recovering a failed server\" in mc_ctl(8)".to_owned()
-            } else {
-                "this server has handed its role over cleanly: make it the standby; see \"Recovering a failed server\" in mc_ctl(8)"
-                    .to_owned()
-            });
-        }
+        advice.extend(self.advice_on_rebuild());
         if self.own.left_down {
             advice.push("the instance did not stay up and is left down: see its log, then mc_ctl start".to_owned());
         }
@@ -409,9 +400,7 @@ impl Node {
             && self.notes.promoted
             && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
         {
-            advice.push(
-                "the other server is not its standby yet: see \"Recovering a failed server\" in mc_ctl(8)".to_owned(),
-            );
+            advice.push("the other server is not its standby yet: mc_ctl rebuild on it makes it so".to_owned());
         }
         let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
         if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {
@@ -458,6 +447,12 @@ impl Node {
         let role = self.own_role();
         if self.own.left_down {
             return Progress::Refused("the instance did not stay up; see its log".to_owned());
+        }
+        if self.notes.rebuild.is_some() {
+            return Progress::Waiting("the rebuild of the data directory to end".to_owned());
+        }
+        if self.own.data.is_some_and(|data| data.incomplete) {
+            return Progress::Refused("the data directory is incomplete: mc_ctl rebuild makes it anew".to_owned());
         }
         if self.notes.lost_split {
             return Progress::Refused("both servers ran alone and this one was stopped; rebuild it".to_owned());
@@ -515,7 +510,8 @@ impl Node {
     }
 
     fn rebuild_is_needed(&self) -> bool {
-        let clean = self.notes.handed_over != Lsn(0) && self.settings.rebuild_auto;
+        let tried = self.view().is_some_and(|view| view.term == self.notes.rebuild_tried);
+        let clean = self.rebuilds.rejoin || self.settings.rebuild_auto && (self.notes.handed_over != Lsn(0) || !tried);
         // A start or stop that is out may not have shown its effect yet.
         self.own.running == Running::Down && !self.work.starts_or_stops() && !self.own.is_standby_dir() && !clean
     }

@@ -9,7 +9,7 @@ use super::rules;
 use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
-const FAST_STOP_MS: u64 = 2_000;
+pub(super) const FAST_STOP_MS: u64 = 2_000;
 /// How old a look into the data directory may be before an instance is started from it, ms.
 const FRESH_LOOK_MS: u64 = 1_000;
 /// How long after a failure the same thing is tried again, ms.
@@ -22,6 +22,7 @@ const STARTS: usize = 3;
 pub(super) struct Work {
     job: Option<(JobId, Job, Time)>,
     nudged_at: Time,
+    interrupted: bool,
     next_id: u64,
     retry_at: Time,
     failure: String,
@@ -35,6 +36,7 @@ impl Work {
         Work {
             job: None,
             nudged_at: Time(0),
+            interrupted: false,
             next_id: 0,
             retry_at: Time(0),
             failure: String::new(),
@@ -50,7 +52,16 @@ impl Work {
 
     /// Whether a job is out after which the instance is another than before.
     pub fn starts_or_stops(&self) -> bool {
-        matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. }, _)))
+        matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. } | Job::Rebuild(_) | Job::Abandon, _)))
+    }
+
+    /// Whether the data directory is being made anew.
+    pub fn rebuilds(&self) -> bool {
+        matches!(self.job, Some((_, Job::Rebuild(_), _)))
+    }
+
+    pub fn retry_at(&self) -> Time {
+        self.retry_at
     }
 
     /// Whether a job is out after which a standby might acknowledge something.
@@ -159,6 +170,7 @@ impl Node {
         }
         self.work.job = Some((id, job.clone(), self.now));
         self.work.nudged_at = self.now;
+        self.work.interrupted = false;
         self.out.push(Action::Run(id, job));
     }
 
@@ -173,6 +185,16 @@ impl Node {
         }
         match (job, outcome) {
             (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data),
+            (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address),
+            (Job::Rebuild(_), Outcome::Failed(why)) => {
+                self.work.retry_at = self.now.plus(RETRY_MS);
+                self.rebuild_failed(why);
+            }
+            (Job::Abandon, Outcome::Data(data)) => self.rebuild_abandoned(Some(data)),
+            (Job::Abandon, Outcome::Failed(why)) => {
+                self.job_failed(&Job::Abandon, why);
+                self.rebuild_abandoned(None);
+            }
             (Job::Start { names, follow }, Outcome::Started(mut data)) => {
                 data.standby_signal |= follow.is_some();
                 data.running = true;
@@ -231,6 +253,8 @@ impl Node {
             }
             Job::Checkpoint => {}
             Job::Rebuild(_) | Job::Abandon => self.own.running = Running::Unknown,
+            // An emptied directory is one that can be made anew.
+            Job::Inspect if self.notes.rebuild.is_some() => self.own.data = None,
             Job::Inspect | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
@@ -280,6 +304,17 @@ impl Node {
             && hand_over.phase == from
         {
             hand_over.phase = Phase::Stop;
+        }
+    }
+
+    /// A rebuild gives way to a stop. The next start goes on with it.
+    pub(super) fn interrupt_rebuild(&mut self) {
+        let Some((id, Job::Rebuild(_) | Job::Abandon, _)) = &self.work.job else { return };
+        let id = *id;
+        if self.now.since(self.work.nudged_at) >= 1_000 || !self.work.interrupted {
+            self.work.nudged_at = self.now;
+            self.work.interrupted = true;
+            self.out.push(Action::Nudge(id));
         }
     }
 
@@ -365,6 +400,9 @@ impl Node {
             self.run(Job::Stop { fast_ms: 0, names });
             return;
         }
+        if self.rebuild() {
+            return;
+        }
         let urgent = todo == Todo::Look;
         if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
             return;
@@ -393,10 +431,15 @@ impl Node {
 
     /// Without a ledger an instance with `standby.signal` runs, nothing else does.
     fn run_without_ledger(&mut self) {
+        if self.rebuild() {
+            return;
+        }
         if self.work.busy() || self.now < self.work.retry_at {
             return;
         }
-        let may_start = self.notes.wanted && self.own.failed.is_none() && self.own.is_standby_dir() && !self.stopping;
+        let whole = self.own.data.is_none_or(|data| !data.incomplete);
+        let may_start =
+            self.notes.wanted && whole && self.own.failed.is_none() && self.own.is_standby_dir() && !self.stopping;
         match self.own.running {
             Running::Unknown => self.run(Job::Inspect),
             Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
@@ -459,6 +502,8 @@ impl Node {
             || own.halt
             || own.isolated
             || own.alien
+            || own.data.is_some_and(|data| data.incomplete)
+            || self.notes.rebuild.is_some()
             || self.notes.lost_split;
         if held { Leave::Hold } else { Leave::Run }
     }
@@ -519,18 +564,26 @@ impl Node {
 
     /// A server that has lost its role: back as a standby at once after a clean switch (R10, section 5), else left down.
     fn rejoin(&mut self, standing: Standing) {
-        let Some(data) = self.own.data else { return };
         let Some(told) = self.peer.heartbeat.clone() else { return };
         let runs = told.role == Role::Primary && self.peer_talks(self.patience_ms());
         let told_view = told.ledger.map(|ledger| ledger.view);
         let word = self.ledger.is_some_and(|own| rules::may_follow(&own, self.me(), told_view.as_ref(), runs));
-        let clean = self.notes.handed_over != Lsn(0)
-            && self.notes.handed_over == data.checkpoint
-            && data.state == ControlState::ShutDown
-            && self.eligible();
-        if clean && word && self.settings.rebuild_auto && standing == Standing::Outcast && self.leave() == Leave::Run {
-            self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
-        } else if word && !(clean && self.settings.rebuild_auto) && self.told.rebuild_needed != self.view() {
+        if !word {
+            return;
+        }
+        let clean = self.handed_over_cleanly();
+        let asked = self.settings.rebuild_auto || self.rebuilds.rejoin;
+        let may = standing == Standing::Outcast && self.leave() == Leave::Run;
+        if clean && asked {
+            if may {
+                self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
+            }
+            return;
+        }
+        if may && self.rebuild_by_itself() {
+            return;
+        }
+        if self.told.rebuild_needed != self.view() {
             self.told.rebuild_needed = self.view();
             self.say(if clean { Say::Inactivated { clean } } else { Say::RebuildNeeded });
         }

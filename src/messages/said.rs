@@ -4,7 +4,7 @@ use super::Message;
 use crate::config::{Level, Remark};
 use crate::error::Error;
 use crate::fsm::event::{OnSilence, Say};
-use crate::fsm::types::{Lsn, Mode, Server, Timeline, View};
+use crate::fsm::types::{Lsn, Method, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -271,6 +271,10 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::Inactivated { clean: true } => m(1016, &[me, peer]),
         Say::Inactivated { clean: false } => m(1017, &[me, peer]),
         Say::RebuildNeeded => m(1018, &[me, peer]),
+        Say::RebuildBegun(order) => m(1044, &[me, peer, method(order.method)]),
+        Say::RebuildEnded => m(1045, &[me, peer]),
+        Say::RebuildFailed(why) => m(1046, &[me, why]),
+        Say::RebuildAbandoned => m(1047, &[me]),
         Say::NotEligible(why) => m(1019, &[me, why]),
         Say::LeftDown => m(1020, &[me]),
         Say::WillNotStart(why) => m(1021, &[me, why]),
@@ -302,6 +306,14 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
         Say::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
         Say::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
+    }
+}
+
+fn method(method: Method) -> &'static str {
+    match method {
+        Method::Auto => "by the cheapest way that works",
+        Method::Rewind => "by pg_rewind",
+        Method::BaseBackup => "by pg_basebackup",
     }
 }
 
@@ -357,7 +369,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
 mod tests {
     use super::*;
     use crate::fsm::event::{Purpose, UserCommand};
-    use crate::fsm::types::{DataIdentity, LedgerId, SystemId, Term};
+    use crate::fsm::types::{DataIdentity, LedgerId, RebuildOrder, SystemId, Term};
 
     const NAMES: fn() -> Names =
         || Names { ids: ["nd1".into(), "nd2".into()], me: Server::Second, arbiter: "arb".into() };
@@ -408,6 +420,10 @@ mod tests {
             Say::Inactivated { clean: true },
             Say::Inactivated { clean: false },
             Say::RebuildNeeded,
+            Say::RebuildBegun(RebuildOrder::default()),
+            Say::RebuildEnded,
+            Say::RebuildFailed(s()),
+            Say::RebuildAbandoned,
             Say::NotEligible("x"),
             Say::LeftDown,
             Say::WillNotStart(s()),

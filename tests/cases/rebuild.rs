@@ -1,0 +1,233 @@
+//! Rebuilds (PROTOCOL R10).
+
+use super::case::*;
+use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::report::Rebuilding;
+use mirroring_controller::fsm::types::*;
+
+fn theirs() -> View {
+    view(6, PEER, Mode::Degraded)
+}
+
+/// What a promoted server tells.
+fn promoted(view: View) -> Heartbeat {
+    Heartbeat { role: Role::Primary, streaming: false, promoted: true, timeline: Timeline(2), ..standby(view) }
+}
+
+/// A server that has lost its role, and whose instance is down.
+fn outcast(auto: bool) -> Case {
+    let settings = Settings { rebuild_auto: auto, ..settings(false, OnSilence::Message) };
+    Case::new(settings, theirs(), Some(data_dir(false, false)))
+}
+
+fn ask(case: &mut Case) -> Reply {
+    let request = Request::Rebuild(RebuildOrder::default());
+    case.step(Event::Request { id: 5, request, limit_ms: 60_000 });
+    case.replies.pop().expect("a request is answered")
+}
+
+/// The job, while it is out; others that come before it are done.
+fn rebuild(case: &mut Case, told: Option<&Heartbeat>) -> Option<Rebuild> {
+    for _ in 0..20 {
+        case.pass(100, told, None);
+        match case.jobs[case.ended..].last().cloned() {
+            Some((_, Job::Rebuild(what))) => return Some(*what),
+            Some((_, Job::Inspect)) => case.done(Outcome::Data(data_dir(false, false))),
+            Some((_, Job::Start { .. })) => case.done(Outcome::Started(data_dir(false, true))),
+            Some((_, Job::Stop { .. })) => case.done(Outcome::Stopped(Some(data_dir(false, false)))),
+            _ => {}
+        }
+    }
+    None
+}
+
+#[test]
+fn the_data_directory_is_named_anew_before_it_is_touched() {
+    let mut case = outcast(false);
+    case.pass(500, Some(&promoted(theirs())), None);
+    case.writes = false;
+    let request = Request::Rebuild(RebuildOrder::default());
+    case.step(Event::Request { id: 5, request, limit_ms: 60_000 });
+    case.pass(2000, Some(&promoted(theirs())), None);
+    assert!(case.replies.is_empty() && !case.jobs.iter().any(|(_, job)| matches!(job, Job::Rebuild(_))));
+
+    let mut case = outcast(false);
+    case.pass(500, Some(&promoted(theirs())), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is ordered");
+    assert_eq!(
+        (what.source.as_str(), what.names.as_str(), what.system, what.forced),
+        ("two:5432", "two", SystemId(7), false)
+    );
+    assert_ne!(case.durable.ledger.data.id, MY_DATA);
+    assert_eq!(case.durable.notes.rebuild, Some(RebuildOrder::default()));
+}
+
+/// R10: the own ledger is not enough, nor is the other's word of another view, nor one whose instance is down.
+#[test]
+fn only_the_other_servers_own_word_allows_it() {
+    let refused = |told: Option<Heartbeat>| {
+        let mut case = outcast(false);
+        case.pass(500, told.as_ref(), None);
+        assert!(matches!(ask(&mut case), Reply::Refused(_)), "{told:?}");
+        assert_eq!(rebuild(&mut case, told.as_ref()), None);
+        assert_eq!(case.durable.ledger.data.id, MY_DATA);
+    };
+    refused(None);
+    refused(Some(Heartbeat { role: Role::None, ..promoted(theirs()) }));
+    refused(Some(Heartbeat { role: Role::Standby, ..promoted(theirs()) }));
+    refused(Some(Heartbeat { ledger: None, ..promoted(theirs()) }));
+    refused(Some(promoted(view(4, PEER, Mode::Degraded))));
+    refused(Some(promoted(view(5, ME, Mode::Degraded))));
+}
+
+#[test]
+fn nobody_who_may_serve_is_rebuilt() {
+    for (mine, told) in [
+        (view(7, ME, Mode::Degraded), promoted(view(6, PEER, Mode::Degraded))),
+        (view(7, ME, Mode::Mirrored), standby(view(7, ME, Mode::Mirrored))),
+        (view(6, PEER, Mode::Mirrored), promoted(view(6, PEER, Mode::Mirrored))),
+    ] {
+        let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, false)));
+        case.pass(300, Some(&told), None);
+        assert!(matches!(ask(&mut case), Reply::Refused(_)), "{mine:?}");
+        assert_eq!(rebuild(&mut case, Some(&told)), None);
+        assert_eq!(case.durable.ledger.data.id, MY_DATA);
+    }
+}
+
+#[test]
+fn what_is_made_is_started_as_a_standby() {
+    let told = promoted(theirs());
+    let mut case = outcast(false);
+    case.pass(500, Some(&told), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    rebuild(&mut case, Some(&told)).expect("it is ordered");
+    let data = DataDir { fingerprint: 8, backup_label: true, mark: LedgerId(2), ..data_dir(true, false) };
+    case.done(Outcome::Rebuilt { data, address: "one:5433".into() });
+    assert_eq!(case.durable.notes.rebuild, None);
+    assert_eq!(case.node.report(Time(case.now)).rebuilding, Rebuilding::Starting);
+    case.pass(100, Some(&told), None);
+    let marked = DataDir { mark: LedgerId(1), ..data };
+    assert_eq!(case.job(), Some(&Job::Mark(LedgerId(1))));
+    case.done(Outcome::Data(marked));
+    case.pass(100, Some(&told), None);
+    assert_eq!(case.job(), Some(&Job::Start { names: Some("two".into()), follow: None }));
+    let told = case.sent.iter().rev().find_map(|(_, message)| match message {
+        Message::Heartbeat(told) => Some(told.address.clone()),
+        _ => None,
+    });
+    assert_eq!(told.as_deref(), Some("one:5433"));
+}
+
+/// Once for each view, and not again after it has failed; an operator may ask all the same.
+#[test]
+fn by_itself_once() {
+    let told = promoted(theirs());
+    let mut case = outcast(true);
+    rebuild(&mut case, Some(&told)).expect("it is ordered by itself");
+    case.done(Outcome::Failed("no room".into()));
+    assert_eq!(rebuild(&mut case, Some(&told)), None);
+    assert_eq!(case.durable.notes.rebuild, None);
+    assert!(matches!(case.node.report(Time(case.now)).rebuilding, Rebuilding::Failed(why) if why == "no room"));
+    assert!(case.said.contains(&Say::RebuildFailed("no room".into())));
+    assert_eq!(ask(&mut case), Reply::Done);
+    assert!(rebuild(&mut case, Some(&told)).is_some());
+}
+
+/// A controller that comes back goes on, but only while the other server still allows it; else what can be undone is undone.
+#[test]
+fn it_is_gone_on_with_after_a_restart() {
+    let restarted = || {
+        let mut case = outcast(false);
+        let mut durable = case.durable;
+        durable.notes.rebuild = Some(RebuildOrder { method: Method::BaseBackup, old_data: OldData::Delete });
+        durable.ledger.data.id = DataId(77);
+        case = Case::booted(
+            Settings { rebuild_auto: false, ..settings(false, OnSilence::Message) },
+            durable,
+            Some(DataDir { incomplete: true, ..data_dir(true, false) }),
+        );
+        case
+    };
+    let mut case = restarted();
+    let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is gone on with");
+    assert_eq!(what.order, RebuildOrder { method: Method::BaseBackup, old_data: OldData::Delete });
+
+    let mut case = restarted();
+    case.pass(20_000, None, None);
+    assert_eq!(case.job(), Some(&Job::Abandon));
+    case.done(Outcome::Data(data_dir(false, false)));
+    assert_eq!((case.durable.notes.rebuild, case.job()), (None, Some(&Job::Abandon)));
+    case.pass(5_000, Some(&promoted(theirs())), None);
+    assert!(!case.jobs.iter().any(|(_, job)| matches!(job, Job::Start { .. } | Job::Rebuild(_))), "{:?}", case.jobs);
+}
+
+/// Whatever lies in it, an incomplete directory is not started, and not adopted.
+#[test]
+fn an_incomplete_directory_is_not_started() {
+    for (mine, standby_signal) in [(theirs(), true), (theirs(), false), (view(7, ME, Mode::Degraded), false)] {
+        let data = DataDir { incomplete: true, ..data_dir(standby_signal, false) };
+        let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data));
+        case.step(Event::Request { id: 4, request: Request::AdoptData, limit_ms: 5_000 });
+        assert!(matches!(case.replies.pop(), Some(Reply::Refused(_))));
+        case.pass(5_000, None, None);
+        assert!(!case.jobs.iter().any(|(_, job)| matches!(job, Job::Start { .. })), "{:?}", case.jobs);
+    }
+}
+
+/// A stop does not wait for hours of copying; the next start goes on.
+#[test]
+fn a_stop_interrupts_it() {
+    let told = promoted(theirs());
+    let mut case = outcast(false);
+    case.pass(500, Some(&told), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    rebuild(&mut case, Some(&told)).expect("it is ordered");
+    let stop = Request::Stop { instance: true, all: false };
+    case.step(Event::Request { id: 6, request: stop, limit_ms: 20_000 });
+    case.pass(50, Some(&told), None);
+    assert_eq!(case.nudged, case.jobs.last().map(|(id, _)| *id));
+    case.done(Outcome::Failed("cancelled".into()));
+    for _ in 0..10 {
+        case.pass(100, Some(&told), None);
+        if case.job() == Some(&Job::Inspect) {
+            case.done(Outcome::Data(data_dir(false, false)));
+        }
+    }
+    assert_eq!(case.replies.pop(), Some(Reply::Done));
+    assert_eq!(case.durable.notes.rebuild, Some(RebuildOrder::default()));
+}
+
+/// The loser of a split holds the right by its own ledger, and has given it up.
+#[test]
+fn the_loser_of_a_split_is_rebuilt() {
+    let mine = View { forced: true, ..view(5, ME, Mode::Degraded) };
+    let told = promoted(View { forced: true, ..view(6, PEER, Mode::Degraded) });
+    let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, false)));
+    rebuild(&mut case, Some(&told));
+    assert!(case.durable.notes.lost_split);
+    assert_eq!(ask(&mut case), Reply::Done);
+    let what = rebuild(&mut case, Some(&told));
+    let what = what.expect("it is ordered");
+    assert!(what.forced);
+}
+
+/// The data directory's disk was replaced: there is nothing to look at, and nothing to wait for.
+#[test]
+fn an_emptied_directory_is_made_anew() {
+    let told = promoted(theirs());
+    let mut case = Case::new(Settings { rebuild_auto: false, ..settings(false, OnSilence::Message) }, theirs(), None);
+    case.pass(500, Some(&told), None);
+    case.done(Outcome::Failed("it is empty".into()));
+    assert_eq!(ask(&mut case), Reply::Done);
+    for _ in 0..40 {
+        case.pass(100, Some(&told), None);
+        match case.job() {
+            Some(Job::Rebuild(_)) => return,
+            Some(Job::Inspect) => case.done(Outcome::Failed("it is empty".into())),
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("it is not ordered");
+}
