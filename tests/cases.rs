@@ -376,3 +376,30 @@ fn a_standby_is_not_disconnected_between_two_looks() {
     }
     assert_eq!(case.proposed(Member::Server(PEER)), []);
 }
+
+/// R9 waits ever longer after proofs that failed, but not for a standby that was made anew meanwhile.
+#[test]
+fn a_rebuilt_standby_is_proved_at_once() {
+    let mine = view(7, ME, Mode::Degraded);
+    let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, true)));
+    let mut told = standby(mine);
+    let mut prove = |case: &mut Case, told: &Heartbeat, ms: u64| {
+        for _ in 0..ms / 50 {
+            case.pass(50, Some(told), Some(primary(Names::Unset)));
+            match case.jobs[case.ended..].last().cloned() {
+                Some((_, Job::Prove(_))) => {
+                    case.done(Outcome::Failed("it is not sync".into()));
+                    return true;
+                }
+                Some((_, Job::NamesOff)) => case.done(Outcome::Applied),
+                Some((_, Job::Inspect)) => case.done(Outcome::Data(data_dir(false, true))),
+                _ => {}
+            }
+        }
+        false
+    };
+    assert!((0..4).all(|_| prove(&mut case, &told, 20_000)));
+    assert!(!prove(&mut case, &told, 5_000), "the fifth waits for 16 detection times");
+    told.ledger = Some(ledger(2, DataId(23), mine));
+    assert!(prove(&mut case, &told, 1_000));
+}

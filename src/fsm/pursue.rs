@@ -149,12 +149,17 @@ impl Node {
     // -------------------------------------------------------------------------------------------------- R9, the proof
 
     fn prove(&mut self) {
+        let told = self.peer.heartbeat.as_ref();
+        let Some((start, data)) = told.and_then(|told| Some((told.start_id, told.ledger?.data.id))) else { return };
+        // What failed with another standby, or before an operator mended this one, is no reason to wait.
+        if self.work.proof_of != (start, data) {
+            self.work.proof_of = (start, data);
+            self.work.proof_wait_ms = 0;
+            self.work.next_proof = self.now;
+        }
         if !self.settled() || self.work.busy() || self.now < self.work.next_proof {
             return;
         }
-        let Some(data) = self.peer.heartbeat.as_ref().and_then(|told| told.ledger).map(|ledger| ledger.data.id) else {
-            return;
-        };
         self.work.proving = Some(data);
         self.run(Job::Prove(self.peer_name.clone()));
     }

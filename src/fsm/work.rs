@@ -27,6 +27,8 @@ pub(super) struct Work {
     retry_at: Time,
     failure: String,
     pub proving: Option<DataId>,
+    /// The standby of the last attempt: its operator's start, and its data directory.
+    pub proof_of: (u64, DataId),
     pub proof_wait_ms: u64,
     pub next_proof: Time,
 }
@@ -41,6 +43,7 @@ impl Work {
             retry_at: Time(0),
             failure: String::new(),
             proving: None,
+            proof_of: (0, DataId(0)),
             proof_wait_ms: 0,
             next_proof: Time(0),
         }
