@@ -4,6 +4,10 @@
 //! `cli::status` and by whoever serves the state over a network. The JSON field names are an interface: fields are added,
 //! never renamed.
 
+mod rebuild;
+
+pub use rebuild::{RebuildStatus, duration, method_text, program_text};
+
 use crate::daemon::control::{MemberName, Snapshot};
 use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
@@ -37,6 +41,8 @@ pub struct Status {
     pub progress: &'static str,
     /// What is waited for, or why the start was refused; empty otherwise.
     pub progress_detail: String,
+    /// The rebuild of this server that is under way, or the last one where that has failed; `null` else.
+    pub rebuild: Option<RebuildStatus>,
     /// The answering controller.
     pub controller: ControllerStatus,
 }
@@ -142,6 +148,7 @@ impl Status {
             advice: advice(snapshot),
             progress,
             progress_detail,
+            rebuild: RebuildStatus::new(snapshot),
             controller: ControllerStatus {
                 pid: snapshot.pid,
                 version: snapshot.version.clone(),
@@ -156,6 +163,9 @@ impl Status {
         let header = ["server_id", "host_role", "host", "host_status", "db_proc_status", "disk_status"];
         let rows: Vec<[&str; 6]> = self.servers.iter().map(ServerStatus::columns).collect();
         table(&mut out, &header, &rows, colour);
+        if let Some(rebuild) = self.rebuild.as_ref().filter(|rebuild| rebuild.failed.is_none()) {
+            let _ = writeln!(out, "\nrebuild of {}: {}", self.local_server, rebuild.line());
+        }
         if arbiter {
             match &self.arbiter {
                 Some(a) => {
@@ -480,6 +490,39 @@ arb         arbiter.example  offline
     }
 
     #[test]
+    fn a_rebuild_is_one_line_and_an_object() {
+        use crate::fsm::report::Rebuilding;
+        let mut s = failed();
+        s.report.rebuilding = Rebuilding::Copying;
+        let text = |s: &Snapshot| Status::new(s).text(false, Colour::Never);
+        assert!(text(&s).ends_with("\nrebuild of nd1: finding out how\n"), "{}", text(&s));
+        s.rebuild = Some(crate::rebuild::Progress {
+            chosen: Some(crate::rebuild::Chosen::Rewind),
+            why: "so".into(),
+            step: "pg_rewind copies".into(),
+            done: 1 << 20,
+            total: 4 << 20,
+            elapsed_ms: 2_000,
+            lost: None,
+        });
+        let line = "rebuild of nd1: pg_rewind copies: 1.00 MiB of 4.00 MiB (25 %), 512.00 KiB/s, 6 s left";
+        assert!(text(&s).ends_with(&format!("\n\n{line}\n")), "{}", text(&s));
+        let json = |s: &Snapshot| serde_json::from_str::<serde_json::Value>(&Status::new(s).json()).unwrap();
+        assert_eq!(
+            json(&s)["rebuild"],
+            serde_json::json!({
+                "step": "pg_rewind copies", "method": "rewind", "why": "so", "bytes_done": 1 << 20,
+                "bytes_total": 4 << 20, "elapsed_ms": 2000, "failed": null
+            })
+        );
+        s.report.rebuilding = Rebuilding::Failed("no room".into());
+        assert!(!text(&s).contains("rebuild"), "the advice tells it");
+        assert_eq!(json(&s)["rebuild"]["failed"], "no room");
+        s.report.rebuilding = Rebuilding::Idle;
+        assert_eq!(json(&s)["rebuild"], serde_json::Value::Null);
+    }
+
+    #[test]
     fn a_lost_arbiter_is_told_to_who_did_not_ask() {
         let mut s = failed();
         assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not heard")));
@@ -531,7 +574,7 @@ arb         arbiter.example  offline
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
         let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes lag_seconds local_server \
-                        mirroring_status progress progress_detail servers view";
+                        mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
     }
 

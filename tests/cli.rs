@@ -152,6 +152,12 @@ fn wrong_usage_is_2() {
         &["stop", "-e", "--mc-only"],
         &["status", "--format", "xml"],
         &["status", "--check", "--watch"],
+        &["rebuild", "--method", "copy"],
+        &["rebuild", "--old-data", "burn"],
+        &["rebuild", "--format", "json"],
+        &["rebuild", "--dry-run", "--format", "prometheus"],
+        &["rebuild", "--dry-run", "--yes"],
+        &["rebuild", "-t", "0"],
         &["explain"],
         &["explain", "MCA99999"],
         &["explain", "promotion"],
@@ -169,7 +175,9 @@ fn root_is_refused_but_may_read_help() {
     }
     let site = Site::new();
     let dir = site.dir();
-    for verb in ["start", "stop", "status", "switch", "detach", "enable-failover", "disable-failover", "history"] {
+    for verb in
+        ["start", "stop", "status", "switch", "detach", "enable-failover", "disable-failover", "rebuild", "history"]
+    {
         let ran = bare(&[verb, "-M", dir.to_str().unwrap()]);
         ran.refused(2, &["mc_ctl: cannot be run as root", "HINT: Run it as the instance administrator user"]);
     }
@@ -242,7 +250,7 @@ fn a_controller_that_does_not_run_is_3() {
 #[test]
 fn what_later_releases_bring_says_so() {
     let site = Site::new();
-    for args in ["rebuild", "rebuild --method rewind --dry-run", "init", "check", "check --format json"] {
+    for args in ["init", "check", "check --format json"] {
         site.run(args).refused(2, &["is not yet supported"]);
     }
 }
@@ -329,6 +337,43 @@ fn a_start_may_leave_the_arbiter_for_later() {
     assert_eq!(site.run("stop -e").code, 0);
 }
 
+/// A rebuild starts the controller where none runs, on an empty data directory too, and puts nothing there. Nobody says that
+/// he is the primary.
+#[test]
+fn a_rebuild_wants_the_other_servers_word() {
+    let site = Site::new();
+    site.write("network.conf", "nd1 127.0.0.1 27606\nnd2 203.0.113.77 27606\n");
+    let line = format!("db_instance = '{}'\nheartbeat_error_action = 'switch'\n", site.data().display());
+    site.write("nd1.conf", &format!("{line}heartbeat_interval = 100\nheartbeat_timeout = '200ms'\n"));
+    for args in ["rebuild --dry-run", "rebuild", "rebuild --yes --method basebackup --old-data delete -t 5"] {
+        let began = std::time::Instant::now();
+        site.run(args).refused(
+            4,
+            &[
+                "server \"nd1\" cannot be rebuilt now: the other server's controller does not answer",
+                "on server \"nd2\"",
+            ],
+        );
+        assert!(began.elapsed() < std::time::Duration::from_secs(15), "{args}");
+    }
+    assert_eq!(site.run("stop -e").code, 0);
+    for name in ["PG_VERSION", "postgresql.conf"] {
+        fs::remove_file(site.data().join(name)).unwrap();
+    }
+    for empty in [true, false] {
+        let ran = site.run("rebuild");
+        ran.refused(4, &["is not running; it is started, as by \"mc_ctl start --mc-only", "cannot be rebuilt now"]);
+        let status = site.run("status");
+        assert!(status.out.contains("nd1        none(unknown)"), "{status:?}");
+        site.run("start").refused(2, &["mc_ctl rebuild"]);
+        assert_eq!(site.run("stop -e").code, 0);
+        if empty {
+            fs::remove_dir(site.data()).expect("nothing was put into it");
+        }
+        assert!(!site.data().exists());
+    }
+}
+
 #[test]
 fn files_that_others_can_read_are_refused() {
     let site = Site::new();
@@ -397,8 +442,17 @@ fn data_directories_that_cannot_be_run() {
     site.run("start").refused(2, &["PostgreSQL 11", "HINT: PostgreSQL 12 or later is needed"]);
     fs::remove_file(&version).unwrap();
     site.run("start").refused(2, &[site.data().to_str().unwrap(), "PG_VERSION"]);
+    site.run("rebuild").refused(2, &["no data directory of PostgreSQL"]);
     fs::remove_dir_all(site.data()).unwrap();
-    site.run("start").refused(2, &[site.data().to_str().unwrap(), "does not exist", "initdb"]);
+    let made_by = "\"mc_ctl rebuild\" makes the standby's";
+    for args in ["start", "start -f -W", "start --foreground", "start --adopt-data --yes"] {
+        let data = site.data();
+        site.run(args).refused(2, &[data.to_str().unwrap(), "does not exist", made_by, "initdb", "is not mounted"]);
+    }
+    fs::create_dir(site.data()).unwrap();
+    site.own(&site.data(), 0o700);
+    site.run("start").refused(2, &["is empty", made_by]);
+    fs::remove_dir(site.data()).unwrap();
     // Whoever only asks the controller does not look at the data directory: its disk may be what has failed.
     site.run("status").refused(3, &[]);
 }

@@ -333,12 +333,47 @@ fn files_that_are_refused() {
     );
 }
 
+/// A data directory that `mc_ctl rebuild` can make: what it will be is told as far as it can be; who starts the instance
+/// looks at `no_data`.
+#[test]
+fn a_data_directory_that_is_not_there_yet() {
+    let mc = Mc::new();
+    assert_eq!(mc.load().server.no_data, None);
+    std::fs::write(mc.data().join("PG_VERSION"), "rebuilding 15 (Mirroring Controller; see mc_ctl status)\n").unwrap();
+    assert!(mirroring_controller::pg::control::GUARD.starts_with("rebuilding"));
+    assert_eq!((mc.load().server.major_version, mc.load().server.no_data), (15, None));
+    let bin_dir = mc.load().server.bin_dir;
+    let lines = format!("bin_dir = '{}'\nconfig_file = '{}/my.conf'\n", bin_dir.display(), mc.data().display());
+    for name in ["PG_VERSION", "postgresql.conf"] {
+        std::fs::remove_file(mc.data().join(name)).unwrap();
+    }
+    for what in ["is empty", "does not exist"] {
+        mc.server("");
+        let server = mc.load().server;
+        let why = server.no_data.expect(what);
+        assert!(why.message.contains(what) && why.hint.contains("mc_ctl rebuild"), "{why}");
+        assert!(why.hint.ends_with(", line 1."), "{why}");
+        assert_eq!(server.config_file, mc.data().join("postgresql.conf"));
+        // The newest that is installed.
+        assert!(server.major_version >= 12 && server.bin_dir.join("postgres").is_file());
+        mc.server(&lines);
+        let server = mc.load().server;
+        assert_eq!((server.major_version, server.config_file), (15, mc.data().join("my.conf")));
+        mc.refuses("config_file = '/nonexistent/my.conf'\n", &["config_file", "does not exist"]);
+        let _ = std::fs::remove_dir(mc.data());
+    }
+    std::fs::create_dir(mc.data()).unwrap();
+    std::fs::write(mc.data().join("notes.txt"), "").unwrap();
+    mc.refuses("", &["no data directory of PostgreSQL", "empty the directory"]);
+}
+
 #[test]
 fn a_failed_data_directory_does_not_stop_clients() {
     let mc = Mc::new();
-    std::fs::remove_dir_all(mc.data()).unwrap();
+    // The whole directory that held it is gone.
+    mc.write("server1.conf", "db_instance = '/nonexistent/a/pg'\n");
     let error = mc.error();
-    assert!(error.contains("does not exist") && error.contains("pg_basebackup"), "{error}");
+    assert!(error.contains("does not exist") && error.contains("mc_ctl rebuild"), "{error}");
     let config = Config::load_for_client(&mc.dir(), None).unwrap();
     assert_eq!((config.id.as_str(), config.server.major_version), ("server1", 0));
 }

@@ -579,7 +579,8 @@ fn disks() -> (TempDir, disk_probe::Settings) {
         fs::create_dir_all(dir.path().join(name)).unwrap();
     }
     std::os::unix::fs::symlink(dir.path().join("space"), data.join("pg_tblspc/16384")).unwrap();
-    (dir, disk_probe::Settings { data, interval: Duration::from_millis(20), timeout: SHORT })
+    let journal = dir.path().join("rebuild.json");
+    (dir, disk_probe::Settings { data, journal, interval: Duration::from_millis(20), timeout: SHORT })
 }
 
 fn look_at(settings: disk_probe::Settings) -> (crossbeam_channel::Sender<()>, Receiver<disk_probe::Round>) {
@@ -616,6 +617,36 @@ fn a_place_that_is_gone_is_a_failure() {
     wait_for_disk(&rounds, &failed("data"));
     drop(probe);
     until(|| rounds.recv_timeout(LIMIT).is_err(), |ended| *ended);
+}
+
+/// A directory that a rebuild is to make is no failure, and stays as empty as it is.
+#[test]
+fn a_data_directory_that_is_not_made_yet_is_not_looked_at() {
+    let (dir, settings) = disks();
+    let (data, moved) = (settings.data.clone(), dir.path().join("moved"));
+    fs::rename(&data, &moved).unwrap();
+    let (_probe, rounds) = look_at(settings.clone());
+    let good = |rounds: &Receiver<disk_probe::Round>| {
+        while rounds.try_recv().is_ok() {}
+        (0..10).all(|_| rounds.recv_timeout(LIMIT).unwrap().fold(true) == Disk::Good)
+    };
+    assert!(good(&rounds), "missing");
+    fs::create_dir(&data).unwrap();
+    let written = fs::metadata(&data).unwrap().modified().unwrap();
+    assert!(good(&rounds), "empty");
+    assert_eq!(fs::metadata(&data).unwrap().modified().unwrap(), written, "something was put into it");
+    // It is made, and from then on looked at like any other.
+    fs::rename(&moved, &data).unwrap();
+    assert!(good(&rounds), "made");
+    fs::rename(&data, &moved).unwrap();
+    wait_for_disk(&rounds, &failed("data"));
+    // It is being made anew.
+    fs::write(&settings.journal, "").unwrap();
+    wait_for_disk(&rounds, &Disk::Good);
+    fs::create_dir_all(data.join("base")).unwrap();
+    assert!(good(&rounds), "half deleted");
+    fs::remove_file(&settings.journal).unwrap();
+    wait_for_disk(&rounds, &failed("tran_log"));
 }
 
 #[test]

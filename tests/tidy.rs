@@ -102,7 +102,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("messages", &["config", "error", "fsm"]),
     ("pg", &["config", "error", "fsm"]),
     ("rebuild", &["error", "fsm", "pg"]),
-    ("status", &["daemon", "fsm"]),
+    ("status", &["daemon", "fsm", "rebuild"]),
     ("wire", &["error", "fsm"]),
 ];
 

@@ -36,6 +36,8 @@ pub(super) enum Verb {
     EnableFailover(Common),
     /// Only report failures
     DisableFailover(Common),
+    /// Make this server, which has lost its role or has no data, the standby of the other one
+    Rebuild(Rebuild),
     /// Show every change of who serves: when and why
     History(History),
     /// Explain a message: its cause, what was done, what to do
@@ -43,8 +45,6 @@ pub(super) enum Verb {
         /// The number of the message, such as MCA00062
         message: String,
     },
-    #[command(hide = true)]
-    Rebuild(Later),
     #[command(hide = true)]
     Init(Later),
     #[command(hide = true)]
@@ -148,7 +148,44 @@ pub(super) struct Status {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
-pub(super) enum HistoryFormat {
+pub(super) enum Method {
+    Auto,
+    Rewind,
+    Basebackup,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum OldData {
+    Keep,
+    Delete,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Rebuild {
+    #[command(flatten)]
+    pub common: Common,
+    /// How long to wait, in seconds; the rebuild itself goes on [default: without end]
+    #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: Option<u64>,
+    /// How: the cheapest way that works, pg_rewind or nothing, or a whole copy
+    #[arg(long, value_enum, default_value_t = Method::Auto, value_name = "METHOD")]
+    pub method: Method,
+    /// What becomes of a data directory that a whole copy replaces
+    #[arg(long, value_enum, default_value_t = OldData::Keep, value_name = "WHAT")]
+    pub old_data: OldData,
+    /// Only show what would be done: how, why, how many bytes, whether there is room
+    #[arg(long, conflicts_with_all = ["yes", "seconds"])]
+    pub dry_run: bool,
+    /// How to show that
+    #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT", requires = "dry_run")]
+    pub format: ListFormat,
+    /// Do not ask whether to overwrite or replace the data directory
+    #[arg(long)]
+    pub yes: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(super) enum ListFormat {
     Text,
     Json,
 }
@@ -158,8 +195,8 @@ pub(super) struct History {
     #[command(flatten)]
     pub common: Common,
     /// How to show it
-    #[arg(long, value_enum, default_value_t = HistoryFormat::Text, value_name = "FORMAT")]
-    pub format: HistoryFormat,
+    #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
+    pub format: ListFormat,
 }
 
 #[derive(Args, Debug)]

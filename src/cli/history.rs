@@ -1,6 +1,6 @@
 //! `mc_ctl history`: every change of view that this server has noted. Works without a running controller.
 
-use super::args::{History, HistoryFormat};
+use super::args::{History, ListFormat};
 use super::{Ended, Failure, print, say};
 use crate::daemon::store::{self, Change};
 use crate::fsm::types::{Mode, View};
@@ -31,8 +31,8 @@ pub(super) fn run(args: &History) -> Ended {
         Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me, arbiter: String::new() };
     let changes = store::history(&config.run_dir()).map_err(Failure::failed)?;
     match args.format {
-        HistoryFormat::Text => print(&changes.iter().map(|c| text(c, &names)).collect::<String>()),
-        HistoryFormat::Json => {
+        ListFormat::Text => print(&changes.iter().map(|c| text(c, &names)).collect::<String>()),
+        ListFormat::Json => {
             let rows: Vec<Row> = changes.iter().map(|c| row(c, &names)).collect();
             print(&(serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n"));
         }

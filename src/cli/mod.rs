@@ -7,7 +7,9 @@
 pub mod arb;
 mod args;
 mod call;
+mod follow;
 mod history;
+mod rebuild;
 mod start;
 mod status;
 mod stop;
@@ -114,9 +116,9 @@ fn run(verb: &Verb) -> Ended {
         Verb::Detach(args) => call::change("detach", args, Request::Detach, "the standby is detached"),
         Verb::EnableFailover(common) => call::failover(common, true),
         Verb::DisableFailover(common) => call::failover(common, false),
+        Verb::Rebuild(args) => rebuild::run(args),
         Verb::History(args) => history::run(args),
         Verb::Explain { message } => explain(message),
-        Verb::Rebuild(_) => Err(not_yet("rebuild")),
         Verb::Init(_) => Err(not_yet("init")),
         Verb::Check(_) => Err(not_yet("check")),
     }

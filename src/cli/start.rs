@@ -33,6 +33,9 @@ pub(super) fn run(args: &Start) -> Ended {
         _ => None,
     };
     let config = args.common.config()?;
+    if let Some(why) = config.server.no_data.clone().filter(|_| !args.mc_only && !daemon::is_being_rebuilt(&config)) {
+        return Err(Failure::usage(why));
+    }
     let running = call::is_running(&config)?;
     if args.adopt_data && !args.yes {
         call::confirm(ADOPT)?;

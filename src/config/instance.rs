@@ -11,6 +11,11 @@ pub const OLDEST: u32 = 12;
 /// Programs that the controller runs.
 const PROGRAMS: [&str; 3] = ["postgres", "pg_ctl", "pg_controldata"];
 
+/// How `PG_VERSION` begins while a rebuild of the directory is under way; the version follows.
+const REBUILDING: &str = "rebuilding ";
+/// The only files that a directory may hold and still count as empty: those of the disk check.
+const OF_DISK_CHECK: &str = "pgsql_tmp_mirroring_controller_";
+
 /// The major version of a data directory, of its `PG_VERSION`.
 pub fn major_version(data: &Path) -> Result<u32> {
     let path = data.join("PG_VERSION");
@@ -20,8 +25,9 @@ pub fn major_version(data: &Path) -> Result<u32> {
     let text = std::fs::read_to_string(&path).map_err(|cause| no_data_directory(data, &path, cause))?;
     let text = text.trim();
     // 9.6 and older have two numbers.
-    let version: u32 = text
-        .split('.')
+    let number = text.strip_prefix(REBUILDING).unwrap_or(text);
+    let version: u32 = number
+        .split(['.', ' '])
         .next()
         .and_then(|major| major.parse().ok())
         .ok_or_else(|| Error::new(format!("file \"{}\" does not hold a version of PostgreSQL", path.display())))?;
@@ -32,18 +38,70 @@ pub fn major_version(data: &Path) -> Result<u32> {
     Ok(version)
 }
 
+/// Whether there is no data directory, or an empty one, in a directory that exists: where `mc_ctl rebuild` can make one.
+pub fn is_vacant(data: &Path) -> bool {
+    match data.read_dir() {
+        Ok(entries) => {
+            let ours = |name: std::ffi::OsString| name.as_encoded_bytes().starts_with(OF_DISK_CHECK.as_bytes());
+            entries.into_iter().all(|entry| entry.is_ok_and(|entry| ours(entry.file_name())))
+        }
+        Err(cause) => {
+            cause.kind() == std::io::ErrorKind::NotFound
+                && data.symlink_metadata().is_err()
+                && data.parent().is_some_and(Path::is_dir)
+        }
+    }
+}
+
 fn no_data_directory(data: &Path, path: &Path, cause: std::io::Error) -> Error {
-    let make = "Make the primary with initdb and the standby with pg_basebackup, or correct db_instance.";
     if cause.kind() != std::io::ErrorKind::NotFound {
         return Error::io("read file", path, cause);
     }
-    let what = match data.read_dir().map(|mut entries| entries.next().is_none()) {
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => "does not exist",
+    let make = "If its disk is not mounted, mount it. Else \"mc_ctl rebuild\" makes the standby's from the other server, and \
+                initdb that of the first primary; or correct db_instance.";
+    let (what, hint) = match data.read_dir() {
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => ("does not exist", make),
         Err(cause) => return Error::io("read directory", data, cause),
-        Ok(true) => "is empty",
-        Ok(false) => "has no file PG_VERSION, so it is no data directory of PostgreSQL",
+        Ok(_) if is_vacant(data) => ("is empty", make),
+        Ok(_) => (
+            "has no file PG_VERSION, so it is no data directory of PostgreSQL",
+            "Correct db_instance; or empty the directory, if nothing in it is needed.",
+        ),
     };
-    Error::new(format!("data directory \"{}\" {what}", data.display())).hint(make)
+    Error::new(format!("data directory \"{}\" {what}", data.display())).hint(hint)
+}
+
+/// The version that a data directory will have which is not there yet: that of a copy in the making beside it, of the
+/// programs in `bin_dir`, or the newest that is installed.
+pub fn coming_version(data: &Path, bin_dir: Option<&Path>) -> Result<u32> {
+    let mut beside = data.as_os_str().to_owned();
+    beside.push(".rebuild-new");
+    if let Ok(version) = major_version(Path::new(&beside)) {
+        return Ok(version);
+    }
+    let version_of = |dir: &Path| version_in(&output_of(&dir.join("postgres"), "--version").ok()?);
+    if let Some(dir) = bin_dir {
+        return version_of(dir).ok_or_else(|| {
+            Error::new(format!("program \"{}\" does not tell its version", dir.join("postgres").display()))
+        });
+    }
+    let installed = |parent: &str, under: &str| {
+        let names = std::fs::read_dir(parent).into_iter().flatten().flatten();
+        let under = under.to_owned();
+        names.map(move |name| name.path().join(&under)).collect::<Vec<_>>()
+    };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let candidates = std::env::split_paths(&path)
+        .filter(|dir| dir.is_absolute())
+        .chain(installed("/usr/lib/postgresql", "bin"))
+        .chain(installed("/usr", "bin"))
+        .chain([PathBuf::from("/usr/local/pgsql/bin")])
+        .chain(std::iter::once_with(pg_config_bin_dir).flatten());
+    let newest = candidates.filter(|dir| dir.join("postgres").is_file()).filter_map(|dir| version_of(&dir)).max();
+    newest.filter(|version| *version >= OLDEST).ok_or_else(|| {
+        Error::new("the programs of PostgreSQL were not found")
+            .hint("Install those of the other server's version, or set bin_dir to their directory.")
+    })
 }
 
 /// The `postgresql.conf` of a data directory: in it, or where Debian keeps it (under `/etc/postgresql`, here `etc`).
@@ -166,7 +224,7 @@ mod tests {
                 (got, wanted) => panic!("{text:?}: got {got:?}, wanted {wanted:?}"),
             }
         };
-        check(None, Err("is empty\nHINT: Make the primary with initdb and the standby with pg_basebackup"));
+        check(None, Err("is empty\nHINT: If its disk is not mounted, mount it. Else \"mc_ctl rebuild\" makes"));
         std::fs::write(dir.path().join("x"), "").unwrap();
         check(None, Err("no data directory of PostgreSQL"));
         check(Some("15\n"), Ok(15));
@@ -174,8 +232,29 @@ mod tests {
         check(Some("11\n"), Err("is of PostgreSQL 11\nHINT: PostgreSQL 12 or later"));
         check(Some("9.6\n"), Err("is of PostgreSQL 9.6"));
         check(Some("junk\n"), Err("does not hold a version"));
+        check(Some("rebuilding 15 (Mirroring Controller; see mc_ctl status)\n"), Ok(15));
+        check(Some("rebuilding\n"), Err("does not hold a version"));
         let error = major_version(Path::new("/nonexistent/data")).unwrap_err();
         assert_eq!(error.message, "data directory \"/nonexistent/data\" does not exist");
+    }
+
+    #[test]
+    fn places_for_a_data_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        assert!(is_vacant(&data));
+        std::fs::create_dir(&data).unwrap();
+        assert!(is_vacant(&data));
+        std::fs::write(data.join("pgsql_tmp_mirroring_controller_1f"), "").unwrap();
+        assert!(is_vacant(&data));
+        std::fs::write(data.join("x"), "").unwrap();
+        assert!(!is_vacant(&data));
+        assert!(!is_vacant(&data.join("x")) && !is_vacant(&data.join("y/z")));
+        let staged = dir.path().join("data.rebuild-new");
+        std::fs::create_dir(&staged).unwrap();
+        std::fs::write(staged.join("PG_VERSION"), "13\n").unwrap();
+        assert_eq!(coming_version(&data, None), Ok(13));
+        assert!(coming_version(&data.join("y"), Some(Path::new("/nonexistent/bin"))).is_err());
     }
 
     #[test]

@@ -30,6 +30,9 @@ pub struct ServerFile {
     pub bin_dir: PathBuf,
     /// Of `PG_VERSION`: 12 or later. 0 after [`super::Config::load_for_client`].
     pub major_version: u32,
+    /// The data directory is missing or empty, so that there is nothing to start; why, and what to do. `config_file`,
+    /// `bin_dir` and `major_version` are then what they will be as far as can be told.
+    pub no_data: Option<Error>,
     /// Time between two heartbeats, ms.
     pub heartbeat_interval_ms: u64,
     /// Time after which an unanswered heartbeat has failed, ms.
@@ -143,8 +146,9 @@ impl ServerFile {
         }
         let remarks = values.remark_on_effects(heartbeat_error_action, around.arbiter);
         values.remarks.extend(remarks);
-        let major_version = if around.instance { values.find_instance(&db_instance)? } else { 0 };
-        let file = values.build(db_instance, major_version, heartbeat_error_action);
+        let (major_version, no_data) = if around.instance { values.find_instance(&db_instance)? } else { (0, None) };
+        let mut file = values.build(db_instance, major_version, heartbeat_error_action);
+        file.no_data = no_data;
         Ok((file, values.remarks))
     }
 }
@@ -306,15 +310,27 @@ impl<'a> Values<'a> {
         self.source(name).strip_prefix("line ").and_then(|line| line.parse().ok()).unwrap_or(0)
     }
 
-    /// Version, `postgresql.conf` and programs of the data directory.
-    fn find_instance(&mut self, data: &Path) -> Result<u32> {
-        let major_version = instance::major_version(data).map_err(|error| {
+    /// Version, `postgresql.conf` and programs of the data directory; and why there is none, where one can still be made.
+    fn find_instance(&mut self, data: &Path) -> Result<(u32, Option<Error>)> {
+        let found = instance::major_version(data).map_err(|error| {
             let place =
                 format!("db_instance is set in file \"{}\", line {}.", self.path.display(), self.line("db_instance"));
             let hint = if error.hint.is_empty() { place } else { format!("{} {place}", error.hint) };
             error.hint(hint)
-        })?;
+        });
+        let (major_version, no_data) = match found {
+            Ok(version) => (version, None),
+            Err(why) if instance::is_vacant(data) => {
+                if let Ok(meta) = data.metadata() {
+                    perms::check_data_directory(data, &meta)?;
+                }
+                let bin_dir = self.optional("bin_dir").map(PathBuf::from);
+                (instance::coming_version(data, bin_dir.as_deref())?, Some(why))
+            }
+            Err(error) => return Err(error),
+        };
         match self.optional("config_file") {
+            Some(path) if no_data.is_some() && Path::new(&path).starts_with(data) => {}
             Some(path) if !Path::new(&path).is_file() => {
                 let what = format!("config_file: \"{path}\" does not exist or is not a file");
                 return Err(in_line(self.path, self.line("config_file"), what)
@@ -322,7 +338,11 @@ impl<'a> Values<'a> {
             }
             Some(_) => {}
             None => {
-                let found = instance::find_config_file(data, major_version, Path::new("/etc/postgresql"))?;
+                let found = instance::find_config_file(data, major_version, Path::new("/etc/postgresql"));
+                let found = match no_data {
+                    Some(_) => found.unwrap_or_else(|_| data.join("postgresql.conf")),
+                    None => found?,
+                };
                 self.fill("config_file", found.display().to_string(), "found");
             }
         }
@@ -335,7 +355,7 @@ impl<'a> Values<'a> {
         if set.is_none() {
             self.fill("bin_dir", found.display().to_string(), "found");
         }
-        Ok(major_version)
+        Ok((major_version, no_data))
     }
 
     fn build(&self, db_instance: PathBuf, major_version: u32, heartbeat_error_action: OnSilence) -> ServerFile {
@@ -350,6 +370,7 @@ impl<'a> Values<'a> {
             config_file: path("config_file"),
             bin_dir: path("bin_dir"),
             major_version,
+            no_data: None,
             heartbeat_interval_ms: self.ms("heartbeat_interval"),
             heartbeat_timeout_ms: self.ms("heartbeat_timeout"),
             heartbeat_retry: self.count("heartbeat_retry"),

@@ -236,6 +236,7 @@ fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox, job_ended: Arc<
     let names = settings.tablespaces.clone();
     let disk = disk_probe::Settings {
         data: server.db_instance.clone(),
+        journal: rebuild::Journal::path(&config.run_dir()),
         interval: Duration::from_millis(server.disk_check_interval_ms),
         timeout: Duration::from_millis(server.disk_check_timeout_ms),
     };

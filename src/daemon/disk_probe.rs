@@ -9,6 +9,9 @@
 //! closed to us, and silence past `disk_check_timeout`. What does not: a full disk or quota, which PostgreSQL itself
 //! handles (it refuses writes, or stops when `pg_wal` is full) and which a switch would soon meet on the standby as well;
 //! and a shortage of memory or of file descriptors, which is no disk's.
+//!
+//! A data directory that is missing or empty because it has not been made yet, or is being made anew by a rebuild, is not
+//! looked at: nothing may be put into it. One that was there and is gone is a failure.
 
 use crate::fsm::event::Disk;
 use crate::messages::{self, Tell};
@@ -28,6 +31,8 @@ use std::time::{Duration, Instant};
 pub struct Settings {
     /// Data directory.
     pub data: PathBuf,
+    /// The file that is there while a rebuild of the data directory is under way.
+    pub journal: PathBuf,
     /// `disk_check_interval`.
     pub interval: Duration,
     /// `disk_check_timeout`.
@@ -184,7 +189,7 @@ impl Probe {
     fn order(&mut self) {
         for (place, path) in &self.places {
             if !self.workers.contains_key(place) {
-                match hire(place.clone(), &self.settings.data, self.answers.0.clone()) {
+                match hire(place.clone(), &self.settings, self.answers.0.clone()) {
                     Ok(orders) => {
                         self.workers.insert(
                             place.clone(),
@@ -269,14 +274,26 @@ fn counts(error: &io::Error) -> bool {
 }
 
 /// Starts the worker of a place. It ends when its channel closes.
-fn hire(place: Place, data: &Path, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
+fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
     let (orders, inbox) = unbounded::<PathBuf>();
-    let data = data.to_owned();
+    let Settings { data, journal, .. } = settings.clone();
     let file = file_name(&data);
+    let mut seen = false;
     std::thread::Builder::new().name("disk worker".into()).spawn(move || {
         while let Ok(directory) = inbox.recv() {
-            let result = check(&directory.join(&file));
-            let places = (place == Place::Data).then(|| places(&data));
+            let there = place != Place::Data || !is_bare(&data);
+            seen |= there;
+            // While it is made anew, parts of it may be missing too.
+            let excused = || !seen || journal.exists();
+            let looked_at = there || !excused();
+            let result = match looked_at {
+                true => check(&directory.join(&file)).or_else(|error| match error.kind() {
+                    io::ErrorKind::NotFound if excused() => Ok(()),
+                    _ => Err(error),
+                }),
+                false => Ok(()),
+            };
+            let places = (place == Place::Data).then(|| places(&data, looked_at));
             if answers.send(Answer { place: place.clone(), result, places }).is_err() {
                 return;
             }
@@ -285,17 +302,36 @@ fn hire(place: Place, data: &Path, answers: Sender<Answer>) -> io::Result<Sender
     Ok(orders)
 }
 
-/// Files with this prefix are skipped by base backups, `pg_checksums` and `pg_rewind`, and ignored by the server. The rest
-/// keeps two instances apart that have tablespaces in one directory.
+/// Whether there is no data directory, or nothing in it.
+fn is_bare(data: &Path) -> bool {
+    if data.join("PG_VERSION").symlink_metadata().is_ok() {
+        return false;
+    }
+    match fs::read_dir(data) {
+        Ok(mut entries) => entries
+            .all(|entry| entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(PREFIX.as_bytes()))),
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    }
+}
+
+/// How the files of this check begin. Files with this prefix are skipped by base backups, `pg_checksums` and `pg_rewind`, and
+/// ignored by the server.
+const PREFIX: &str = "pgsql_tmp_mirroring_controller_";
+
+/// The rest keeps two instances apart that have tablespaces in one directory.
 fn file_name(data: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
-    format!("pgsql_tmp_mirroring_controller_{:x}", hasher.finish())
+    format!("{PREFIX}{:x}", hasher.finish())
 }
 
-/// Where PostgreSQL writes.
-fn places(data: &Path) -> BTreeMap<Place, PathBuf> {
-    let mut places = BTreeMap::from([(Place::Data, data.to_owned()), (Place::TranLog, data.join("pg_wal"))]);
+/// Where PostgreSQL writes; the data directory alone where there is no other place yet.
+fn places(data: &Path, whole: bool) -> BTreeMap<Place, PathBuf> {
+    let mut places = BTreeMap::from([(Place::Data, data.to_owned())]);
+    if !whole {
+        return places;
+    }
+    places.insert(Place::TranLog, data.join("pg_wal"));
     for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
         let oid = entry.file_name().to_string_lossy().into_owned();
         if oid.bytes().all(|byte| byte.is_ascii_digit()) {

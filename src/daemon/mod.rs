@@ -24,9 +24,12 @@ pub mod watcher;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::fsm::event::{Event, StartedBy};
+use crate::fsm::event::{Event, Rebuild, StartedBy};
 use crate::fsm::types::{Member, Time};
 use crate::messages::Tell;
+use crate::pg::bounded::Cancel;
+use crate::pg::{Place, follow};
+use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
 use std::time::Duration;
@@ -95,6 +98,21 @@ pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<()
         let event = if timed_out { "timeout" } else { "communication error" };
         Box::new((Tell::NoArbiter { arbiter: arbiter.id.clone(), event }, why))
     })
+}
+
+/// What a rebuild of this server would do if it were ordered now. Only reads. Called by `mc_ctl rebuild`.
+///
+/// # Errors
+/// As [`rebuild::plan`].
+pub fn plan_rebuild(config: &Config, what: &Rebuild) -> Result<rebuild::Plan> {
+    let name = follow::application_name(&Place::new(config)).unwrap_or_else(|| config.own().id.clone());
+    rebuild::plan(&jobs::rebuild_setup(config, &name), what, &Cancel::never())
+}
+
+/// Whether a rebuild of this server was ordered and has not ended: a controller that is started goes on with it.
+pub fn is_being_rebuilt(config: &Config) -> bool {
+    let loaded = store::load(&config.run_dir());
+    loaded.is_ok_and(|loaded| loaded.durable.is_some_and(|durable| durable.notes.rebuild.is_some()))
 }
 
 /// Runs the controller in this process, without a watcher, until it is told to end; returns the exit code. Called by

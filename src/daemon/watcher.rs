@@ -210,21 +210,24 @@ fn control(program: &'static Program, launch: Launch, output: &mut File) -> Resu
     (program.control)(&launch, Alive::Watched(Pulse::new(output, program, next)))
 }
 
-/// After a crash the instance's directories may lie on a disk that has failed: the controller is then needed the more.
+/// After a crash the instance's directories may lie on a disk that has failed, or be gone: the controller is then needed
+/// the more, and goes by what an earlier one has found out.
 fn load(launch: &Launch) -> Result<Config> {
     let (dir, id) = (launch.dir.clone(), launch.id.clone());
     let whole =
         bounded::call("read the configuration", LOAD_LIMIT, &Cancel::never(), move || Config::load(&dir, Some(&id)));
-    match whole {
-        Err(_) if launch.by == StartedBy::Watcher => {
-            let mut config = Config::load_for_client(&launch.dir, Some(&launch.id))?;
-            let Found { config_file, bin_dir, major_version } = launch.found.clone();
-            let server = &mut config.server;
-            (server.config_file, server.bin_dir, server.major_version) = (config_file, bin_dir, major_version);
-            Ok(config)
-        }
-        whole => whole,
-    }
+    let again = launch.by == StartedBy::Watcher;
+    let mut config = match whole {
+        Ok(config) if !again || config.server.no_data.is_none() => return Ok(config),
+        Ok(config) if launch.found == Found::default() => return Ok(config),
+        Ok(config) => config,
+        Err(_) if again => Config::load_for_client(&launch.dir, Some(&launch.id))?,
+        Err(error) => return Err(error),
+    };
+    let Found { config_file, bin_dir, major_version } = launch.found.clone();
+    let server = &mut config.server;
+    (server.config_file, server.bin_dir, server.major_version) = (config_file, bin_dir, major_version);
+    Ok(config)
 }
 
 /// How the decision thread shows that it lives.

@@ -74,6 +74,11 @@ struct Stored<J> {
 }
 
 impl Journal {
+    /// Where it lies, while a rebuild is under way.
+    pub fn path(run_dir: &Path) -> PathBuf {
+        run_dir.join(FILE)
+    }
+
     /// Reads it; `None` where no rebuild is under way.
     ///
     /// # Errors

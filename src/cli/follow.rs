@@ -1,0 +1,281 @@
+//! Follows a rebuild that the controller does, until the pair is mirrored again: a bar on a terminal, plain lines elsewhere.
+//! Asks the controller for its status and nothing else.
+
+use super::rebuild::lost_text;
+use super::{Ended, Exit, Failure, call, print, say};
+use crate::config::Config;
+use crate::daemon::control::Snapshot;
+use crate::fsm::report::{HostRole, Rebuilding, Word};
+use crate::rebuild::{Chosen, Journal, Progress};
+use crate::status::{RebuildStatus, duration, word_text};
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How often the controller is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
+/// Plain lines about the same step are not closer together than this.
+const LINES: Duration = Duration::from_secs(10);
+/// How long the controller may be gone, or not answer: its watcher starts it again.
+const AWAY: Duration = Duration::from_secs(30);
+/// How long it may look as if nothing was being done, with nothing achieved either.
+const ADRIFT: Duration = Duration::from_secs(15);
+
+/// Where a rebuild is, as one look at the controller shows it.
+#[derive(PartialEq, Eq, Debug)]
+enum Seen {
+    /// The pair is mirrored, and well.
+    Done(Word),
+    /// It goes on.
+    Going(RebuildStatus),
+    /// Nothing is under way, and the instance is no standby.
+    Adrift,
+    /// It has failed.
+    Failed(String),
+}
+
+fn look(snapshot: &Snapshot) -> Seen {
+    let report = &snapshot.report;
+    let then = |step: &str| RebuildStatus {
+        step: step.to_owned(),
+        method: None,
+        why: String::new(),
+        bytes_done: 0,
+        bytes_total: None,
+        elapsed_ms: 0,
+        failed: None,
+    };
+    let mirrored = report.view.is_some_and(|view| view.is_mirrored(report.me.other()));
+    match (&report.rebuilding, RebuildStatus::new(snapshot)) {
+        (Rebuilding::Failed(why), _) => Seen::Failed(why.clone()),
+        (_, Some(status)) => Seen::Going(status),
+        (_, None) => match report.word {
+            word @ (Word::Switchable | Word::FailoverDisabled) if mirrored => Seen::Done(word),
+            word if mirrored => {
+                Seen::Going(then(&format!("the pair is mirrored; the status is \"{}\" still", word_text(word))))
+            }
+            _ if report.servers[report.me.index()].role == HostRole::Standby => {
+                Seen::Going(then("the standby runs; the primary makes sure that it is synchronous"))
+            }
+            _ => Seen::Adrift,
+        },
+    }
+}
+
+/// One rebuild, followed from its order to its end.
+pub(super) struct Follower<'a> {
+    config: &'a Config,
+    begin: Instant,
+    limit: Option<Duration>,
+    /// Where old directories are put that are kept.
+    aside: Vec<PathBuf>,
+    display: Display,
+    /// The last that the controller told of its copying.
+    progress: Option<Progress>,
+    told: Option<Chosen>,
+}
+
+impl<'a> Follower<'a> {
+    /// Follows it for at most `limit` from `begin` on.
+    pub fn new(config: &'a Config, begin: Instant, limit: Option<Duration>) -> Follower<'a> {
+        Follower { config, begin, limit, aside: Vec::new(), display: Display::new(), progress: None, told: None }
+    }
+
+    /// Until its end.
+    pub fn follow(mut self) -> Ended {
+        let mut away: Option<Instant> = None;
+        let mut adrift: Option<Instant> = None;
+        loop {
+            let seen = match call::snapshot(self.config) {
+                Ok(snapshot) => {
+                    away = None;
+                    self.note(&snapshot);
+                    look(&snapshot)
+                }
+                Err(failure) => {
+                    if away.get_or_insert_with(Instant::now).elapsed() >= AWAY {
+                        self.display.end();
+                        return Err(failure);
+                    }
+                    std::thread::sleep(LOOK);
+                    continue;
+                }
+            };
+            match seen {
+                Seen::Done(word) => return Ok(self.done(word)),
+                Seen::Failed(why) => return Err(self.failed(&format!("failed: {why}"))),
+                Seen::Adrift if adrift.get_or_insert_with(Instant::now).elapsed() >= ADRIFT => {
+                    return Err(self.failed("was given up"));
+                }
+                Seen::Adrift => {}
+                Seen::Going(status) => {
+                    adrift = None;
+                    self.display.show(&status);
+                }
+            }
+            if self.limit.is_some_and(|limit| self.begin.elapsed() >= limit) {
+                return Err(self.late());
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Says how it is done as soon as that is known.
+    fn note(&mut self, snapshot: &Snapshot) {
+        // Before, it may be of an earlier rebuild.
+        let copies = snapshot.report.rebuilding == Rebuilding::Copying;
+        let Some(progress) = snapshot.rebuild.as_ref().filter(|_| copies || self.progress.is_some()) else { return };
+        if progress.chosen.is_some() && progress.chosen != self.told {
+            self.told = progress.chosen;
+            let how = match progress.chosen {
+                Some(Chosen::Rewind) => "pg_rewind: ",
+                Some(Chosen::BaseBackup) => "pg_basebackup: ",
+                Some(Chosen::Follow) | None => "nothing is copied: ",
+            };
+            self.display.line(&format!("{how}{}", progress.why));
+        }
+        self.progress = Some(progress.clone());
+        // There while it goes on.
+        if let Ok(Some(journal)) = Journal::load(&self.config.run_dir()) {
+            self.aside = journal.moves.into_iter().map(|moved| moved.old).chain([journal.old]).collect();
+        }
+    }
+
+    fn late(&self) -> Failure {
+        self.display.end();
+        let limit = self.limit.unwrap_or_default().as_secs();
+        Failure::new(
+            Exit::TimedOut,
+            format!("the rebuild of server \"{}\" has not ended within {limit} s", self.config.id),
+        )
+        .hint("It goes on in the controller; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it.")
+    }
+
+    fn failed(&self, how: &str) -> Failure {
+        self.display.end();
+        let log = self.config.run_dir().join("log");
+        let mut hint = String::new();
+        for path in self.kept() {
+            hint += &format!("The old directory is \"{}\".\nHINT: ", path.display());
+        }
+        hint += &format!(
+            "Mend the cause and type \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. What went \
+             before is in \"{}\". Nothing is tried again by itself.",
+            log.display()
+        );
+        let text = format!("the rebuild of server \"{}\" {how}", self.config.id);
+        // A reason that brings its own hint keeps it.
+        Failure::new(Exit::Failed, text).hint(hint)
+    }
+
+    fn done(&self, word: Word) -> u8 {
+        self.display.end();
+        let (me, other) = (&self.config.id, &self.config.peer().id);
+        let mut out =
+            format!("server \"{me}\" is the standby of server \"{other}\"; the pair is {}\n", word_text(word));
+        let took = duration(self.begin.elapsed().as_secs());
+        match &self.progress {
+            Some(Progress {
+                chosen: Some(chosen @ (Chosen::Rewind | Chosen::BaseBackup)), done, elapsed_ms, ..
+            }) => {
+                let program = crate::status::program_text(*chosen);
+                let copied = duration(elapsed_ms / 1000);
+                out += &format!("{program} copied {} in {copied}; {took} in all\n", HumanBytes(*done));
+            }
+            Some(Progress { chosen: Some(Chosen::Follow), .. }) => {
+                out += &format!("nothing had to be copied; {took} in all\n");
+            }
+            _ => out += &format!("it took {took}\n"),
+        }
+        if let Some(lost) = self.progress.as_ref().and_then(|progress| progress.lost.as_ref()) {
+            out += &format!("only \"{me}\" had: {}\nits WAL is kept in \"{}\"\n", lost_text(lost), lost.kept.display());
+        }
+        for path in self.kept() {
+            out += &format!("the old directory is \"{}\"; remove it when nobody needs it\n", path.display());
+        }
+        print(&out);
+        if word == Word::FailoverDisabled {
+            say("HINT: automatic switch and disconnection are off; \"mc_ctl enable-failover\" enables them.\n");
+        }
+        0
+    }
+
+    /// Old directories that were kept.
+    fn kept(&self) -> impl Iterator<Item = &PathBuf> {
+        self.aside.iter().filter(|path| path.exists())
+    }
+}
+
+/// Where it is shown how far it is.
+enum Display {
+    /// A terminal.
+    Bar(ProgressBar),
+    /// Anything else: what was said last, and when.
+    Lines { step: String, line: String, at: Instant },
+}
+
+impl Display {
+    fn new() -> Display {
+        if !std::io::stderr().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
+            return Display::Lines { step: String::new(), line: String::new(), at: Instant::now() };
+        }
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+        bar.set_style(Self::style(false));
+        Display::Bar(bar)
+    }
+
+    /// Without colours, so that NO_COLOR has nothing to forbid; in ASCII, so that no locale shows something else.
+    fn style(known: bool) -> ProgressStyle {
+        let template = match known {
+            true => "{msg} [{wide_bar}] {bytes}/{total_bytes} {percent}% {bytes_per_sec} {eta}",
+            false => "{spinner} {wide_msg} {elapsed}",
+        };
+        let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        style.progress_chars("=> ").tick_chars("|/-\\ ")
+    }
+
+    fn show(&mut self, status: &RebuildStatus) {
+        match self {
+            Display::Bar(bar) => {
+                if bar.length() != status.bytes_total {
+                    bar.set_style(Self::style(status.bytes_total.is_some()));
+                    match status.bytes_total {
+                        Some(total) => bar.set_length(total),
+                        None => bar.unset_length(),
+                    }
+                    bar.reset_eta();
+                }
+                if bar.message() != status.step {
+                    bar.set_message(status.step.clone());
+                }
+                match status.bytes_total {
+                    Some(_) => bar.set_position(status.bytes_done),
+                    None => bar.tick(),
+                }
+            }
+            Display::Lines { step, line, at } => {
+                let now = status.line();
+                // Numbers in a step change all the time.
+                let kind: String = status.step.chars().filter(|c| !c.is_ascii_digit()).collect();
+                if kind != *step || now != *line && at.elapsed() >= LINES {
+                    say(&format!("mc_ctl: {now}\n"));
+                    (*step, *line, *at) = (kind, now, Instant::now());
+                }
+            }
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match self {
+            Display::Bar(bar) => bar.suspend(|| say(&format!("mc_ctl: {text}\n"))),
+            Display::Lines { .. } => say(&format!("mc_ctl: {text}\n")),
+        }
+    }
+
+    fn end(&self) {
+        if let Display::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}

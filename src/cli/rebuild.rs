@@ -1,0 +1,287 @@
+//! `mc_ctl rebuild`: shows what would be done, asks, orders it, and follows it. The controller does it, and goes on without
+//! this command.
+
+use super::args::{ListFormat, Method, OldData, Rebuild as Args};
+use super::follow::Follower;
+use super::{Ended, Exit, Failure, call, print, say, say_remark};
+use crate::config::Config;
+use crate::daemon::{self, watcher};
+use crate::fsm::event::{Rebuild, Request, StartedBy};
+use crate::fsm::report::Rebuilding;
+use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
+use crate::rebuild::{Chosen, Lost, Plan};
+use crate::status::program_text;
+use indicatif::HumanBytes;
+use std::fmt::Write;
+use std::time::{Duration, Instant};
+
+/// How often the controller is asked whether there can be a rebuild.
+const LOOK: Duration = Duration::from_millis(100);
+/// How long the controller may take to start.
+const START: Duration = Duration::from_secs(60);
+/// What is waited for beyond two detection times, until the other server has told that it is the primary.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// The same of a controller that has run for longer than that.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+
+pub(super) fn run(args: &Args) -> Ended {
+    let begin = Instant::now();
+    let config = controlled(args)?;
+    let order = RebuildOrder {
+        method: match args.method {
+            Method::Auto => Wanted::Auto,
+            Method::Rewind => Wanted::Rewind,
+            Method::Basebackup => Wanted::BaseBackup,
+        },
+        old_data: match args.old_data {
+            OldData::Keep => Old::Keep,
+            OldData::Delete => Old::Delete,
+        },
+    };
+    let limit = args.seconds.map(Duration::from_secs);
+    let Some(source) = source(&config)? else {
+        if args.dry_run {
+            return Err(Failure::new(Exit::Refused, "a rebuild is under way already")
+                .hint("\"mc_ctl status\" shows how far it is."));
+        }
+        say("mc_ctl: a rebuild is under way already, and is followed\n");
+        return Follower::new(&config, begin, limit).follow();
+    };
+    let what = Rebuild { order, ..source };
+    if args.dry_run {
+        let plan = daemon::plan_rebuild(&args.common.config()?, &what).map_err(Failure::failed)?;
+        return Ok(show(&plan, args.format));
+    }
+    if !args.yes {
+        ask(args, &what)?;
+    }
+    let follower = Follower::new(&config, begin, limit);
+    call::request(&config, Request::Rebuild(order), call::limit(&config, args.seconds))?;
+    say(&format!(
+        "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and goes on if this command is \
+         interrupted; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it again\n",
+        config.id,
+        config.peer().id
+    ));
+    follower.follow()
+}
+
+/// The configuration, with a controller that runs: where there is none, it is started.
+fn controlled(args: &Args) -> Result<Config, Failure> {
+    let config = args.common.client_config()?;
+    if call::is_running(&config)? {
+        return Ok(config);
+    }
+    // Whatever is wrong with the instance's configuration is told here, not in the controller's log.
+    let config = args.common.config()?;
+    say(&format!(
+        "mc_ctl: the controller of server \"{}\" is not running; it is started, as by \"mc_ctl start --mc-only \
+         --async-connect-arbiter\"\n",
+        config.id
+    ));
+    config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
+    let by = StartedBy::Operator { instance: false, failover: None };
+    watcher::start_detached(&config, by, START).map_err(Failure::failed)?;
+    Ok(config)
+}
+
+/// What a rebuild would be made from, once the other server has told that it is the primary; `None` where one is under
+/// way.
+fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
+    let detection = Duration::from_millis(config.settings(0).heartbeat_detection_ms);
+    let introduction = detection * 2 + INTRODUCTION;
+    let begin = Instant::now();
+    let mut said = false;
+    loop {
+        let snapshot = call::snapshot(config)?;
+        if !matches!(snapshot.report.rebuilding, Rebuilding::Idle | Rebuilding::Failed(_)) {
+            return Ok(None);
+        }
+        let why = match snapshot.report.rebuild_from {
+            Ok(source) => return Ok(Some(source)),
+            Err(why) => why,
+        };
+        let old = Duration::from_millis(snapshot.now.since(snapshot.started));
+        let patience = introduction.saturating_sub(old).max(SECOND_LOOK.min(introduction));
+        if begin.elapsed() >= patience {
+            return Err(Failure::new(Exit::Refused, format!("server \"{}\" cannot be rebuilt now: {why}", config.id))
+                .hint(format!(
+                    "\"mc_ctl status\" on server \"{}\" must show that one as the primary.",
+                    config.peer().id
+                )));
+        }
+        if !said && begin.elapsed() > Duration::from_secs(1) {
+            said = true;
+            say(&format!("mc_ctl: waiting: {why}\n"));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Shows in short what will be done, and asks where that overwrites something.
+fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
+    let config = args.common.config()?;
+    let plan = daemon::plan_rebuild(&config, what).map_err(Failure::failed)?;
+    if !plan.obstacles.is_empty() {
+        let hint = "\"mc_ctl rebuild --dry-run\" shows all that would be done. Nothing was changed.";
+        return Err(Failure::new(Exit::Refused, plan.obstacles.join("\n")).hint(hint));
+    }
+    let data = config.server.db_instance.display();
+    let risk = match (plan.chosen, what.order.old_data) {
+        (Chosen::Follow, _) => return Ok(()),
+        (Chosen::BaseBackup, _) if config.server.no_data.is_some() => return Ok(()),
+        (Chosen::Rewind, _) => format!("pg_rewind overwrites what differs in the data directory \"{data}\"."),
+        (Chosen::BaseBackup, Old::Keep) => {
+            format!("The data directory \"{data}\" is replaced by a copy; the old one is kept beside it.")
+        }
+        (Chosen::BaseBackup, Old::Delete) => {
+            format!("The data directory \"{data}\" is DELETED before a copy takes its place.")
+        }
+    };
+    say(&format!("{}\n", summary(&plan)));
+    call::confirm(&risk)
+}
+
+// ----------------------------------------------------------------------------------------------------------- the plan
+
+fn show(plan: &Plan, format: ListFormat) -> u8 {
+    match format {
+        ListFormat::Text => print(&text(plan)),
+        // A struct of strings and numbers always has a JSON text.
+        ListFormat::Json => print(&(serde_json::to_string_pretty(plan).unwrap_or_default() + "\n")),
+    }
+    if plan.obstacles.is_empty() { 0 } else { Exit::Refused as u8 }
+}
+
+/// Method, reason, size, and what is lost: what a confirmation is asked on.
+fn summary(plan: &Plan) -> String {
+    let mut out = format!("method:     {}: {}\n", program_text(plan.chosen), plan.why);
+    match plan.bytes {
+        Some(bytes) => _ = writeln!(out, "to copy:    about {}", HumanBytes(bytes)),
+        None if plan.chosen == Chosen::Follow => {}
+        None => out += "to copy:    shows later\n",
+    }
+    if let Some(lost) = &plan.lost {
+        _ = writeln!(out, "only here:  {}", lost_text(lost));
+    }
+    out
+}
+
+fn text(plan: &Plan) -> String {
+    let mut out = summary(plan);
+    for room in &plan.room {
+        let enough = if room.free < room.needed { "; not enough" } else { "" };
+        _ = writeln!(
+            out,
+            "room:       {}: {} needed, {} free{enough}",
+            room.path.display(),
+            HumanBytes(room.needed),
+            HumanBytes(room.free)
+        );
+    }
+    out += "steps:\n";
+    for (number, step) in plan.steps.iter().enumerate() {
+        _ = writeln!(out, "  {}. {step}", number + 1);
+    }
+    if plan.obstacles.is_empty() {
+        out += "nothing was changed\n";
+        return out;
+    }
+    out += "it cannot be done:\n";
+    for obstacle in &plan.obstacles {
+        _ = writeln!(out, "  - {}", obstacle.replace('\n', "\n    "));
+    }
+    out
+}
+
+/// What only one server had, in a sentence.
+pub(super) fn lost_text(lost: &Lost) -> String {
+    let Lost { timeline, from, to, transactions, .. } = lost;
+    let place = format!("timeline {timeline}, {from} to {to}");
+    if *transactions == 0 {
+        return format!("WAL without a committed transaction ({place})");
+    }
+    let when = match (lost.first_commit.as_str(), lost.last_commit.as_str()) {
+        ("", _) | (_, "") => String::new(),
+        (first, last) if first == last => format!(", of {first}"),
+        (first, last) => format!(", from {first} to {last}"),
+    };
+    let more = if lost.more_relations { " and more" } else { "" };
+    let relations = match lost.relations.as_slice() {
+        [] => String::new(),
+        names => format!(", in {}{more}", names.join(", ")),
+    };
+    let word = if *transactions == 1 { "transaction" } else { "transactions" };
+    let told = if lost.maybe_acknowledged {
+        "some may have been acknowledged, since a view was forced"
+    } else {
+        "none was acknowledged to a client"
+    };
+    format!("{transactions} committed {word}{when}{relations}; {told} ({place})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rebuild::Room;
+
+    fn lost() -> Lost {
+        Lost {
+            time_ms: 0,
+            timeline: 1,
+            from: "0/3000000".into(),
+            to: "0/3001000".into(),
+            transactions: 2,
+            first_commit: "12:00".into(),
+            last_commit: "12:01".into(),
+            relations: vec!["app.public.t".into()],
+            more_relations: false,
+            maybe_acknowledged: false,
+            kept: "/mc/nd1/lost/x".into(),
+        }
+    }
+
+    #[test]
+    fn plans_read_well() {
+        let mut plan = Plan {
+            chosen: Chosen::Rewind,
+            why: "it has diverged".into(),
+            bytes: Some(3 << 20),
+            room: vec![Room { path: "/data".into(), needed: 3 << 20, free: 4 << 30 }],
+            lost: Some(lost()),
+            steps: vec!["one".into(), "two".into()],
+            obstacles: vec![],
+        };
+        let expected = "\
+method:     pg_rewind: it has diverged
+to copy:    about 3.00 MiB
+only here:  2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged to a client \
+                        (timeline 1, 0/3000000 to 0/3001000)
+room:       /data: 3.00 MiB needed, 4.00 GiB free
+steps:
+  1. one
+  2. two
+nothing was changed
+";
+        assert_eq!(text(&plan), expected);
+        (plan.bytes, plan.lost, plan.room[0].free) = (None, None, 0);
+        plan.obstacles = vec!["there is no room\nHINT: make some".into()];
+        let shown = text(&plan);
+        for part in ["to copy:    shows later\n", "0 B free; not enough", "done:\n  - there is no room\n    HINT:"] {
+            assert!(shown.contains(part), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_is_lost_reads_well() {
+        let mut lost = Lost { transactions: 1, last_commit: "12:00".into(), more_relations: true, ..lost() };
+        lost.maybe_acknowledged = true;
+        assert_eq!(
+            lost_text(&lost),
+            "1 committed transaction, of 12:00, in app.public.t and more; some may have been acknowledged, since a view was \
+             forced (timeline 1, 0/3000000 to 0/3001000)"
+        );
+        lost.transactions = 0;
+        assert_eq!(lost_text(&lost), "WAL without a committed transaction (timeline 1, 0/3000000 to 0/3001000)");
+    }
+}

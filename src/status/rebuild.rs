@@ -1,0 +1,163 @@
+//! A rebuild of this server's data directory, as `mc_ctl status` shows it and `mc_ctl rebuild` follows it.
+
+use crate::daemon::control::Snapshot;
+use crate::fsm::report::Rebuilding;
+use crate::rebuild::{Chosen, Progress};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+/// Where a rebuild stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct RebuildStatus {
+    /// What is being done, in a few words.
+    pub step: String,
+    /// `follow`, `rewind`, `basebackup`; `null` while that is being found out.
+    pub method: Option<&'static str>,
+    /// Why so; empty while that is being found out.
+    pub why: String,
+    /// Bytes copied, of the step that copies.
+    pub bytes_done: u64,
+    /// Of how many; `null` where that is not known.
+    pub bytes_total: Option<u64>,
+    /// How long the copying has gone on, ms.
+    pub elapsed_ms: u64,
+    /// Why it has failed; `null` while it has not.
+    pub failed: Option<String>,
+}
+
+/// As `--method` has it.
+pub fn method_text(chosen: Chosen) -> &'static str {
+    match chosen {
+        Chosen::Follow => "follow",
+        Chosen::Rewind => "rewind",
+        Chosen::BaseBackup => "basebackup",
+    }
+}
+
+/// The program that does it.
+pub fn program_text(chosen: Chosen) -> &'static str {
+    match chosen {
+        Chosen::Follow => "no copy",
+        Chosen::Rewind => "pg_rewind",
+        Chosen::BaseBackup => "pg_basebackup",
+    }
+}
+
+impl RebuildStatus {
+    /// `None` where none is under way and none has failed.
+    pub fn new(snapshot: &Snapshot) -> Option<RebuildStatus> {
+        let progress = snapshot.rebuild.as_ref();
+        let lag = snapshot.report.lag_bytes.filter(|bytes| *bytes > 0);
+        let (step, copies, failed) = match &snapshot.report.rebuilding {
+            Rebuilding::Idle => return None,
+            Rebuilding::Waiting(what) => (format!("waiting: {what}"), false, None),
+            Rebuilding::Copying => {
+                let step = progress.map_or("", |progress| &progress.step);
+                (if step.is_empty() { "finding out how" } else { step }.to_owned(), true, None)
+            }
+            Rebuilding::Starting => (
+                match lag {
+                    Some(bytes) => format!("the standby starts and catches up, {} behind", HumanBytes(bytes)),
+                    None => "the standby starts and catches up".to_owned(),
+                },
+                false,
+                None,
+            ),
+            Rebuilding::Failed(why) => ("failed".to_owned(), false, Some(why.clone())),
+        };
+        let blank = Progress {
+            chosen: None,
+            why: String::new(),
+            step: String::new(),
+            done: 0,
+            total: 0,
+            elapsed_ms: 0,
+            lost: None,
+        };
+        let progress = progress.cloned().unwrap_or(blank);
+        Some(RebuildStatus {
+            step,
+            method: progress.chosen.map(method_text),
+            why: progress.why,
+            bytes_done: if copies { progress.done } else { 0 },
+            bytes_total: Some(progress.total).filter(|total| copies && *total > 0),
+            elapsed_ms: progress.elapsed_ms,
+            failed,
+        })
+    }
+
+    /// One line, without its end: the step, and how far it is.
+    pub fn line(&self) -> String {
+        let step = self.step.replace('\n', " ");
+        match self.far() {
+            Some(far) => format!("{step}: {far}"),
+            None => step,
+        }
+    }
+
+    /// `512 MiB of 2 GiB (25 %), 105 MiB/s, 15 s left`; `None` before anything is copied.
+    pub fn far(&self) -> Option<String> {
+        let done = self.bytes_done;
+        if done == 0 && self.bytes_total.is_none() {
+            return None;
+        }
+        let mut far = HumanBytes(done).to_string();
+        if let Some(total) = self.bytes_total {
+            let percent = u128::from(done) * 100 / u128::from(total);
+            far += &format!(" of {} ({} %)", HumanBytes(total), percent.min(100));
+        }
+        let rate = u128::from(done) * 1000 / u128::from(self.elapsed_ms.max(1));
+        // In the first second it says nothing.
+        if self.elapsed_ms >= 1000 && rate > 0 {
+            far += &format!(", {}/s", HumanBytes(u64::try_from(rate).unwrap_or(u64::MAX)));
+            if let Some(left) = self.bytes_total.and_then(|total| total.checked_sub(done)) {
+                let seconds = u128::from(left) / rate;
+                far += &format!(", {} left", duration(u64::try_from(seconds).unwrap_or(u64::MAX)));
+            }
+        }
+        Some(far)
+    }
+}
+
+/// `41 s`, `2 min 5 s`, `1 h 4 min`.
+pub fn duration(seconds: u64) -> String {
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_far_it_is() {
+        let check = |done, total, elapsed_ms, expected: &str| {
+            let status = RebuildStatus {
+                step: "copying".into(),
+                method: Some("basebackup"),
+                why: String::new(),
+                bytes_done: done,
+                bytes_total: total,
+                elapsed_ms,
+                failed: None,
+            };
+            assert_eq!(status.line(), expected);
+        };
+        const MIB: u64 = 1 << 20;
+        check(0, None, 5_000, "copying");
+        check(0, Some(4 * MIB), 0, "copying: 0 B of 4.00 MiB (0 %)");
+        check(MIB, Some(4 * MIB), 500, "copying: 1.00 MiB of 4.00 MiB (25 %)");
+        check(MIB, Some(4 * MIB), 2_000, "copying: 1.00 MiB of 4.00 MiB (25 %), 512.00 KiB/s, 6 s left");
+        check(5 * MIB, Some(4 * MIB), 2_000, "copying: 5.00 MiB of 4.00 MiB (100 %), 2.50 MiB/s");
+        check(MIB, None, 2_000, "copying: 1.00 MiB, 512.00 KiB/s");
+    }
+
+    #[test]
+    fn durations() {
+        let text = [0, 59, 60, 125, 3600, 100_000].map(duration).join(", ");
+        assert_eq!(text, "0 s, 59 s, 1 min 0 s, 2 min 5 s, 1 h 0 min, 27 h 46 min");
+    }
+}
