@@ -1,4 +1,4 @@
-//! Sessions to the own instance, every step of which ends within a time limit.
+//! Sessions to the own instance, and for a rebuild to the other server's, every step of which ends within a time limit.
 //!
 //! A frozen postmaster accepts connections in its kernel and never answers; a frozen backend takes a query and never
 //! answers. So the limit is set around the whole of an open and the whole of a query, authentication included, and a
@@ -49,6 +49,27 @@ impl Target {
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target {{ user: {:?}, dbname: {:?}, data: {:?} }}", self.user, self.dbname, self.data)
+    }
+}
+
+/// An instance that is reached over the network: the other server's.
+#[derive(Clone)]
+pub struct Remote {
+    /// Database role.
+    pub user: String,
+    /// Its password, where one is configured.
+    pub password: Option<String>,
+    /// Database.
+    pub dbname: String,
+    /// Host name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Remote {{ user: {:?}, dbname: {:?}, {}:{} }}", self.user, self.dbname, self.host, self.port)
     }
 }
 
@@ -125,7 +146,8 @@ impl Session {
         ways.rotate_left(first);
         let mut refusal = Refusal::NotRunning;
         for (index, way) in ways.iter().enumerate() {
-            let (answer, elsewhere) = connect(target, way, end.saturating_duration_since(Instant::now()), timeout);
+            let config = config(&target.user, target.password.as_deref(), &target.dbname, way, (timeout, timeout));
+            let (answer, elsewhere) = connect(&config, end.saturating_duration_since(Instant::now()));
             if answer.is_ok() || !elsewhere {
                 target.way.store((first + index) % count, Ordering::Relaxed);
             }
@@ -140,6 +162,26 @@ impl Session {
             }
         }
         Err(refusal)
+    }
+
+    /// Opens a session to another host's instance within `timeout`. `statement` is its `statement_timeout` and
+    /// `lock_timeout`, zero for none; what ends a query in any case is the limit that is given with it.
+    ///
+    /// # Errors
+    ///
+    /// See [`Refusal`].
+    pub fn open_remote(
+        remote: &Remote,
+        timeout: Duration,
+        statement: Duration,
+        what: &str,
+    ) -> Result<Session, Refusal> {
+        let way = match remote.host.parse() {
+            Ok(address) => Way::Address(address, remote.port),
+            Err(_) => Way::Name(remote.host.clone(), remote.port),
+        };
+        let config = config(&remote.user, remote.password.as_deref(), &remote.dbname, &way, (timeout, statement));
+        connect(&config, timeout).0.map(|live| Session { live: Some(live), what: what.to_owned() })
     }
 
     /// Runs `sql` (one statement or several) in one round trip and returns the rows of all of them.
@@ -268,12 +310,11 @@ impl Ways {
 // ------------------------------------------------------------------------------------------------------------ connect
 
 /// The session, or why there is none and whether another way may lead further.
-fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -> (Result<Live, Refusal>, bool) {
+fn connect(config: &Config, remaining: Duration) -> (Result<Live, Refusal>, bool) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (Err(Refusal::Other(format!("could not prepare a session: {error}"))), true),
     };
-    let config = config(target, way, timeout);
     let opened = runtime.block_on(async {
         tokio::time::timeout(remaining, async {
             let (client, connection) = config.connect(NoTls).await?;
@@ -302,12 +343,14 @@ fn connect(target: &Target, way: &Way, remaining: Duration, timeout: Duration) -
 
 /// Everything is pinned by the startup packet, so that no setting of the role, the database or the server comes between,
 /// and no further round trip is needed. `synchronous_commit = local`: the controller must never wait for the standby.
-fn config(target: &Target, way: &Way, timeout: Duration) -> Config {
+/// The limits are those of the connection and of a statement; zero is none.
+fn config(user: &str, password: Option<&str>, dbname: &str, way: &Way, limits: (Duration, Duration)) -> Config {
     let mut config = Config::new();
-    let ms = timeout.as_millis().max(1);
+    let (timeout, statement) = limits;
+    let ms = if statement.is_zero() { 0 } else { statement.as_millis().max(1) };
     config
-        .user(&target.user)
-        .dbname(&target.dbname)
+        .user(user)
+        .dbname(dbname)
         .application_name(APPLICATION_NAME)
         .ssl_mode(tokio_postgres::config::SslMode::Disable)
         .connect_timeout(timeout)
@@ -317,7 +360,7 @@ fn config(target: &Target, way: &Way, timeout: Duration) -> Config {
              -c client_encoding=UTF8 -c statement_timeout={ms} -c lock_timeout={ms} \
              -c idle_in_transaction_session_timeout={ms} -c default_transaction_isolation=read\\ committed"
         ));
-    if let Some(password) = &target.password {
+    if let Some(password) = password {
         config.password(password);
     }
     match way {

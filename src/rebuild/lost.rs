@@ -1,8 +1,28 @@
 //! What an old primary had and the new one has not: kept aside and summarised before anything is overwritten.
 
-use crate::error::Result;
+use super::target::{self, Found};
+use super::wal::{self, Span, Wal};
+use super::{Plan, Setup, now_ms, source, stamp};
+use crate::error::{Error, Result};
+use crate::fsm::types::Lsn;
+use crate::pg::bounded::Cancel;
+use crate::pg::connect::Remote;
+use crate::pg::files;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// As many relations are named.
+const NAMED: usize = 100;
+
+/// As many are noticed, so that memory is bounded.
+const NOTICED: usize = 10_000;
+
+/// How long asking for names may take, in each database.
+const NAMES: Duration = Duration::from_secs(10);
 
 /// WAL that only the server that lost its role has.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -31,10 +51,286 @@ pub struct Lost {
     pub kept: PathBuf,
 }
 
-/// All that was kept by rebuilds of this server, oldest first.
+/// A relation's file: tablespace, database, file number.
+type FileNumbers = (u32, u32, u32);
+
+/// What was found in the WAL.
+#[derive(Default)]
+struct Survey {
+    records: u64,
+    end: Lsn,
+    transactions: u64,
+    first_commit: String,
+    last_commit: String,
+    relations: BTreeSet<FileNumbers>,
+    more: bool,
+}
+
+/// Reads these parts of the WAL, and sums them up; `None` where nothing is in them. Names are asked of the other server,
+/// as far as it knows them.
+///
+/// # Errors
+/// The WAL cannot be read, or it was cancelled.
+pub(super) fn survey(wal: &Wal, spans: &[Span], forced: bool, names: &Remote, cancel: &Cancel) -> Result<Option<Lost>> {
+    let Some((first, last)) = spans.first().zip(spans.last()) else { return Ok(None) };
+    let mut found = Survey::default();
+    for span in spans {
+        wal.records(span, cancel, |line| {
+            found.add(line);
+            true
+        })?;
+    }
+    if found.records == 0 {
+        return Ok(None);
+    }
+    let mut relations = named(&found.relations, names, cancel)?;
+    let more_relations = found.more || relations.len() > NAMED;
+    relations.truncate(NAMED);
+    Ok(Some(Lost {
+        time_ms: now_ms(),
+        timeline: last.timeline.0,
+        from: first.from.to_string(),
+        to: found.end.to_string(),
+        transactions: found.transactions,
+        first_commit: found.first_commit,
+        last_commit: found.last_commit,
+        relations,
+        more_relations,
+        maybe_acknowledged: forced,
+        kept: PathBuf::new(),
+    }))
+}
+
+impl Survey {
+    fn add(&mut self, line: &str) {
+        let Some(at) = wal::position(line) else { return };
+        self.records += 1;
+        let length = wal::field(line, "len (rec/tot):").is_some().then(|| total_length(line)).flatten().unwrap_or(0);
+        // Records begin at multiples of 8.
+        self.end = self.end.max(Lsn((at.0 + length).next_multiple_of(8)));
+        if let Some(time) = commit(line) {
+            self.transactions += 1;
+            if self.first_commit.is_empty() {
+                time.clone_into(&mut self.first_commit);
+            }
+            time.clone_into(&mut self.last_commit);
+        }
+        if !changes_rows(line) {
+            return;
+        }
+        for part in line.split("blkref #").skip(1) {
+            let Some(file) = wal::field(part, ": rel ").and_then(file_numbers) else { continue };
+            if self.relations.len() >= NOTICED && !self.relations.contains(&file) {
+                self.more = true;
+            } else {
+                self.relations.insert(file);
+            }
+        }
+    }
+}
+
+/// `len (rec/tot):     34/    34,`
+fn total_length(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("len (rec/tot):")?;
+    rest.split(',').next()?.split('/').nth(1)?.trim().parse().ok()
+}
+
+/// The time of a commit: `desc: COMMIT TIME…` and `desc: COMMIT_PREPARED XID: TIME…`.
+fn commit(line: &str) -> Option<&str> {
+    if !line.starts_with("rmgr: Transaction") {
+        return None;
+    }
+    let (_, desc) = line.split_once("desc: ")?;
+    let rest = match desc.strip_prefix("COMMIT_PREPARED ") {
+        Some(rest) => rest.split_once(": ").map_or(rest, |(_, time)| time),
+        None => desc.strip_prefix("COMMIT ")?,
+    };
+    Some(rest.split(';').next().unwrap_or(rest).trim())
+}
+
+/// Whether a record changes rows: not locks, hints, vacuum or full pages. Indexes follow their tables.
+fn changes_rows(line: &str) -> bool {
+    let desc = line.split_once("desc: ").map_or("", |(_, desc)| desc);
+    let kind = desc.split([' ', '+']).next().unwrap_or("");
+    match line.strip_prefix("rmgr: ").and_then(|rest| rest.split_whitespace().next()) {
+        Some("Heap") => !["LOCK", "INPLACE", "CONFIRM"].contains(&kind),
+        Some("Heap2") => kind == "MULTI_INSERT",
+        Some("Sequence") => true,
+        _ => false,
+    }
+}
+
+/// `1663/5/16385`
+fn file_numbers(text: &str) -> Option<FileNumbers> {
+    let mut numbers = text.split('/').map(str::parse);
+    let numbers = (numbers.next()?.ok()?, numbers.next()?.ok()?, numbers.next()?.ok()?);
+    Some(numbers)
+}
+
+// -------------------------------------------------------------------------------------------------------------- names
+
+/// Their names, users' relations first; the numbers of those that the other server does not know.
+fn named(files: &BTreeSet<FileNumbers>, remote: &Remote, cancel: &Cancel) -> Result<Vec<String>> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let databases = databases(remote, cancel).unwrap_or_default();
+    cancel.check()?;
+    let mut by_database: BTreeMap<u32, Vec<FileNumbers>> = BTreeMap::new();
+    for file in files {
+        by_database.entry(file.1).or_default().push(*file);
+    }
+    let (mut own, mut system, mut unknown) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for (database, files) in by_database {
+        // Relations that all databases share are known in each.
+        let name = if database == 0 { Some(&remote.dbname) } else { databases.get(&database) };
+        let known = name.map(|name| relations(remote, name, &files, cancel));
+        cancel.check()?;
+        let known = known.and_then(Result::ok).unwrap_or_default();
+        for (index, file) in files.iter().enumerate() {
+            match (known.get(&index), name) {
+                (Some(relation), Some(_)) if database == 0 => _ = system.insert(relation.clone()),
+                (Some(relation), Some(name)) if relation.starts_with("pg_catalog.") => {
+                    system.insert(format!("{name}.{relation}"));
+                }
+                (Some(relation), Some(name)) => _ = own.insert(format!("{name}.{relation}")),
+                _ => _ = unknown.insert(format!("{}/{}/{}", file.0, file.1, file.2)),
+            }
+        }
+    }
+    Ok(own.into_iter().chain(unknown).chain(system).collect())
+}
+
+fn databases(remote: &Remote, cancel: &Cancel) -> Result<BTreeMap<u32, String>> {
+    let sql = "SELECT oid, datname FROM pg_database WHERE datallowconn";
+    let rows = source::ask(remote, NAMES, cancel, move |session| session.query(sql, NAMES))?;
+    let pair = |row: Vec<Option<String>>| {
+        let mut columns = row.into_iter();
+        Some((columns.next()??.parse().ok()?, columns.next()??))
+    };
+    Ok(rows.into_iter().filter_map(pair).collect())
+}
+
+/// `schema.name` of each file's relation, by its place in `files`; of a TOAST table, the table that it belongs to.
+fn relations(
+    remote: &Remote,
+    database: &str,
+    files: &[FileNumbers],
+    cancel: &Cancel,
+) -> Result<BTreeMap<usize, String>> {
+    let list = |number: fn(&FileNumbers) -> u32| {
+        files.iter().map(|file| number(file).to_string()).collect::<Vec<_>>().join(",")
+    };
+    let sql = format!(
+        "SELECT v.n, concat(s.nspname, '.', c.relname) \
+         FROM unnest('{{{}}}'::oid[], '{{{}}}'::oid[]) WITH ORDINALITY v(space, file, n) \
+         JOIN pg_class t ON t.oid = pg_filenode_relation(v.space, v.file) \
+         LEFT JOIN pg_class o ON o.reltoastrelid = t.oid AND t.relkind = 't' \
+         JOIN pg_class c ON c.oid = coalesce(o.oid, t.oid) JOIN pg_namespace s ON s.oid = c.relnamespace",
+        list(|file| file.0),
+        list(|file| file.2)
+    );
+    let remote = Remote { dbname: database.to_owned(), ..remote.clone() };
+    let rows = source::ask(&remote, NAMES, cancel, move |session| session.query(&sql, NAMES))?;
+    let pair = |row: Vec<Option<String>>| {
+        let mut columns = row.into_iter();
+        Some((columns.next()??.parse::<usize>().ok()?.checked_sub(1)?, columns.next()??))
+    };
+    Ok(rows.into_iter().filter_map(pair).collect())
+}
+
+// --------------------------------------------------------------------------------------------------------------- keep
+
+fn home(run_dir: &Path) -> PathBuf {
+    run_dir.join("lost")
+}
+
+const SUMMARY: &str = "summary.json";
+
+/// The segments in which these parts of the WAL lie.
+///
+/// # Errors
+/// A segment cannot be read.
+pub(super) fn segments(wal: &Wal, spans: &[Span]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for span in spans {
+        let first = wal.number(span.from);
+        let Some(last) = wal.last_from(span.timeline, first)? else { continue };
+        let last = span.to.map_or(last, |to| last.min(wal.number(Lsn(to.0.saturating_sub(1)))));
+        files.extend((first..=last).map(|number| wal.file(span.timeline, number)));
+        files.push(wal.dir.join(format!("{:08X}.history", span.timeline.0)));
+    }
+    files.retain(|file| file.exists());
+    Ok(files)
+}
+
+/// Copies the WAL that the plan calls lost into the run-time directory, with its summary; durable on return. What is kept
+/// already (by an earlier attempt at the same rebuild) is not copied again. Returns the summary with its directory; `None`
+/// where nothing is lost. To be called before anything changes the data directory, recovery from a crash included.
+///
+/// # Errors
+/// A file could not be read or written, or it was cancelled; nothing is left then that [`list`] would find.
+#[allow(dead_code)]
+pub(super) fn keep(setup: &Setup, plan: &Plan, cancel: &Cancel) -> Result<Option<Lost>> {
+    let Some(lost) = &plan.lost else { return Ok(None) };
+    let Found::Data(found) = target::look(setup)? else { return Ok(None) };
+    let from = lost.from.parse().map_err(Error::new)?;
+    copy(&setup.run_dir, &found.wal, &found.spans(from), lost, cancel).map(Some)
+}
+
+fn copy(run_dir: &Path, wal: &Wal, spans: &[Span], lost: &Lost, cancel: &Cancel) -> Result<Lost> {
+    // Its end may have moved by a recovery from a crash.
+    let same =
+        |kept: &Lost| (kept.timeline, &kept.from, kept.transactions) == (lost.timeline, &lost.from, lost.transactions);
+    if let Some(kept) = list(run_dir)?.into_iter().find(same) {
+        return Ok(kept);
+    }
+    let home = home(run_dir);
+    let make = |dir: &Path| {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        made.map_err(|cause| Error::io("create directory", dir, cause))
+    };
+    make(&home)?;
+    files::sync_parent(&home)?;
+    let target = home.join(stamp(lost.time_ms));
+    let new = home.join("unfinished");
+    if new.exists() {
+        std::fs::remove_dir_all(&new).map_err(|cause| Error::io("remove directory", &new, cause))?;
+    }
+    make(&new)?;
+    for file in segments(wal, spans)? {
+        cancel.check()?;
+        let copy = new.join(file.file_name().unwrap_or_default());
+        let copied = std::fs::copy(&file, &copy).and_then(|_| File::open(&copy)?.sync_all());
+        copied.map_err(|cause| {
+            Error::new(format!("could not copy file \"{}\" to \"{}\": {cause}", file.display(), copy.display()))
+        })?;
+    }
+    let kept = Lost { kept: target.clone(), ..lost.clone() };
+    let text = serde_json::to_vec_pretty(&kept).map_err(|cause| Error::io("write the summary in", &new, cause))?;
+    files::replace(&new.join(SUMMARY), &text, None)?;
+    std::fs::rename(&new, &target).map_err(|cause| Error::io("create directory", &target, cause))?;
+    files::sync_parent(&target)?;
+    Ok(kept)
+}
+
+/// All that was kept by rebuilds of this server, oldest first. A summary that cannot be read is passed over.
 ///
 /// # Errors
 /// The run-time directory cannot be read.
-pub fn list(_run_dir: &Path) -> Result<Vec<Lost>> {
-    Ok(Vec::new())
+pub fn list(run_dir: &Path) -> Result<Vec<Lost>> {
+    let home = home(run_dir);
+    let entries = match std::fs::read_dir(&home) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(cause) => return Err(Error::io("open directory", &home, cause)),
+    };
+    let mut found: Vec<Lost> = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|cause| Error::io("read directory", &home, cause))?.path();
+        let summary = std::fs::read(path.join(SUMMARY)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        found.extend(summary.filter(|_| path.file_name().is_some_and(|name| name != "unfinished")));
+    }
+    found.sort_by_key(|lost| lost.time_ms);
+    Ok(found)
 }

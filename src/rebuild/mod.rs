@@ -6,11 +6,17 @@
 //! program from starting it, and a journal in the run-time directory says how far it came. Nothing here decides who is
 //! the primary. Called by the runner, and by `mc_ctl rebuild --dry-run`.
 
+mod divergence;
 mod journal;
 mod lost;
 mod perform;
 mod plan;
+mod program;
 mod progress;
+mod room;
+mod source;
+mod target;
+mod wal;
 
 pub use journal::{Journal, Move, Phase, now_ms, stamp};
 pub use lost::{Lost, list as list_lost};
