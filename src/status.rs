@@ -6,7 +6,7 @@
 
 mod rebuild;
 
-pub use rebuild::{RebuildStatus, duration, method_text, program_text};
+pub use rebuild::{RebuildStatus, duration};
 
 use crate::daemon::control::{MemberName, Snapshot};
 use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};

@@ -1,7 +1,6 @@
 //! Follows a rebuild that the controller does, until the pair is mirrored again: a bar on a terminal, plain lines elsewhere.
 //! Asks the controller for its status and nothing else.
 
-use super::rebuild::lost_text;
 use super::{Ended, Exit, Failure, call, print, say};
 use crate::config::Config;
 use crate::daemon::control::Snapshot;
@@ -179,7 +178,7 @@ impl<'a> Follower<'a> {
             Some(Progress {
                 chosen: Some(chosen @ (Chosen::Rewind | Chosen::BaseBackup)), done, elapsed_ms, ..
             }) => {
-                let program = crate::status::program_text(*chosen);
+                let program = chosen.program();
                 let copied = duration(elapsed_ms / 1000);
                 out += &format!("{program} copied {} in {copied}; {took} in all\n", HumanBytes(*done));
             }
@@ -189,7 +188,7 @@ impl<'a> Follower<'a> {
             _ => out += &format!("it took {took}\n"),
         }
         if let Some(lost) = self.progress.as_ref().and_then(|progress| progress.lost.as_ref()) {
-            out += &format!("only \"{me}\" had: {}\nits WAL is kept in \"{}\"\n", lost_text(lost), lost.kept.display());
+            out += &format!("only \"{me}\" had: {}\nits WAL is kept in \"{}\"\n", lost.in_words(), lost.kept.display());
         }
         for path in self.kept() {
             out += &format!("the old directory is \"{}\"; remove it when nobody needs it\n", path.display());

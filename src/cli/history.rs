@@ -1,20 +1,30 @@
-//! `mc_ctl history`: every change of view that this server has noted. Works without a running controller.
+//! `mc_ctl history`: every change of view that this server has noted, and what rebuilds found that only this server had. Works
+//! without a running controller.
 
 use super::args::{History, ListFormat};
 use super::{Ended, Failure, print, say};
 use crate::daemon::store::{self, Change};
 use crate::fsm::types::{Mode, View};
 use crate::messages::{Names, utc};
+use crate::rebuild::{self, Lost};
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A change, for machines: field names are stable.
+/// What has happened.
+enum Event {
+    Change(Change),
+    /// Something that only this server had was kept aside.
+    Lost(Lost),
+}
+
+/// One event, for machines: field names are stable. A change of view has `to`; what was lost has `lost`.
 #[derive(Serialize)]
 struct Row<'a> {
     time: String,
     from: Option<RowView<'a>>,
-    to: RowView<'a>,
+    to: Option<RowView<'a>>,
     reason: &'a str,
+    lost: Option<&'a Lost>,
 }
 
 #[derive(Serialize)]
@@ -29,30 +39,58 @@ pub(super) fn run(args: &History) -> Ended {
     let config = args.common.client_config()?;
     let names =
         Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me, arbiter: String::new() };
-    let changes = store::history(&config.run_dir()).map_err(Failure::failed)?;
+    let run_dir = config.run_dir();
+    let changes = store::history(&run_dir).map_err(Failure::failed)?;
+    let lost = rebuild::list_lost(&run_dir).map_err(Failure::failed)?;
+    let events = merge(changes, lost);
     match args.format {
-        ListFormat::Text => print(&changes.iter().map(|c| text(c, &names)).collect::<String>()),
+        ListFormat::Text => print(&events.iter().map(|event| text(event, &names)).collect::<String>()),
         ListFormat::Json => {
-            let rows: Vec<Row> = changes.iter().map(|c| row(c, &names)).collect();
+            let rows: Vec<Row> = events.iter().map(|event| row(event, &names)).collect();
             print(&(serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n"));
         }
     }
-    if changes.is_empty() {
+    if events.is_empty() {
         say("mc_ctl: there is no history yet\n");
     }
     Ok(0)
 }
 
-fn time(change: &Change) -> String {
-    utc(UNIX_EPOCH + Duration::from_millis(change.time_ms.min(1 << 47)))
+/// By time. The changes stay in the order in which they were made, whatever the clock did meanwhile.
+fn merge(changes: Vec<Change>, lost: Vec<Lost>) -> Vec<Event> {
+    let mut events = Vec::with_capacity(changes.len() + lost.len());
+    let mut lost = lost.into_iter().peekable();
+    for change in changes {
+        while let Some(kept) = lost.next_if(|kept| kept.time_ms < change.time_ms) {
+            events.push(Event::Lost(kept));
+        }
+        events.push(Event::Change(change));
+    }
+    events.extend(lost.map(Event::Lost));
+    events
 }
 
-fn text(change: &Change, names: &Names) -> String {
-    let Change { from, to, reason, .. } = change;
-    format!("{}  {} -> {}: {reason}\n", time(change), names.view(from.as_ref()), names.view(Some(to)))
+fn time(ms: u64) -> String {
+    utc(UNIX_EPOCH + Duration::from_millis(ms.min(1 << 47)))
 }
 
-fn row<'a>(change: &'a Change, names: &'a Names) -> Row<'a> {
+fn text(event: &Event, names: &Names) -> String {
+    match event {
+        Event::Change(Change { time_ms, from, to, reason }) => {
+            let (from, to) = (names.view(from.as_ref()), names.view(Some(to)));
+            format!("{}  {from} -> {to}: {reason}\n", time(*time_ms))
+        }
+        Event::Lost(lost) => format!(
+            "{}  only {} had {}; kept in \"{}\"\n",
+            time(lost.time_ms),
+            names.me(),
+            lost.in_words(),
+            lost.kept.display()
+        ),
+    }
+}
+
+fn row<'a>(event: &'a Event, names: &'a Names) -> Row<'a> {
     let view = |view: &View| RowView {
         term: view.term.0,
         mode: match view.mode {
@@ -62,5 +100,72 @@ fn row<'a>(change: &'a Change, names: &'a Names) -> Row<'a> {
         primary: names.id(view.primary),
         forced: view.forced,
     };
-    Row { time: time(change), from: change.from.as_ref().map(view), to: view(&change.to), reason: &change.reason }
+    match event {
+        Event::Change(change) => Row {
+            time: time(change.time_ms),
+            from: change.from.as_ref().map(view),
+            to: Some(view(&change.to)),
+            reason: &change.reason,
+            lost: None,
+        },
+        Event::Lost(lost) => Row {
+            time: time(lost.time_ms),
+            from: None,
+            to: None,
+            reason: "a rebuild kept what only this server had",
+            lost: Some(lost),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::{LedgerId, Server, Term};
+
+    fn change(time_ms: u64, term: u64) -> Change {
+        let (primary, mode) = (Server::Second, Mode::Degraded);
+        let to =
+            View { term: Term(term), primary, mode, data: Default::default(), arbiter: LedgerId(0), forced: false };
+        Change { time_ms, from: None, to, reason: "so".into() }
+    }
+
+    fn lost(time_ms: u64) -> Lost {
+        Lost {
+            time_ms,
+            timeline: 1,
+            from: "0/3000000".into(),
+            to: "0/3001000".into(),
+            transactions: 1,
+            first_commit: String::new(),
+            last_commit: String::new(),
+            relations: vec![],
+            more_relations: false,
+            maybe_acknowledged: false,
+            kept: "/mc/nd1/lost/x".into(),
+        }
+    }
+
+    #[test]
+    fn by_time_and_in_order() {
+        let events = merge(vec![change(1000, 2), change(3000, 4), change(2500, 6)], vec![lost(2000), lost(4000)]);
+        let times: Vec<u64> = events
+            .iter()
+            .map(|event| match event {
+                Event::Change(change) => change.time_ms,
+                Event::Lost(lost) => lost.time_ms,
+            })
+            .collect();
+        assert_eq!(times, [1000, 2000, 3000, 2500, 4000]);
+        let names = Names { ids: ["nd1".into(), "nd2".into()], me: Server::First, arbiter: String::new() };
+        let shown: String = events[..2].iter().map(|event| text(event, &names)).collect();
+        assert_eq!(
+            shown,
+            "1970-01-01T00:00:01.000Z  none -> Degraded(nd2)@2: so\n1970-01-01T00:00:02.000Z  only nd1 had 1 committed \
+             transaction; none was acknowledged to a client (timeline 1, 0/3000000 to 0/3001000); kept in \"/mc/nd1/lost/x\"\n"
+        );
+        let rows = serde_json::to_value([row(&events[0], &names), row(&events[1], &names)]).unwrap();
+        assert_eq!((&rows[0]["to"]["term"], &rows[0]["lost"]), (&2.into(), &serde_json::Value::Null));
+        assert_eq!((&rows[1]["to"], &rows[1]["lost"]["kept"]), (&serde_json::Value::Null, &"/mc/nd1/lost/x".into()));
+    }
 }

@@ -9,8 +9,7 @@ use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy};
 use crate::fsm::report::Rebuilding;
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
-use crate::rebuild::{Chosen, Lost, Plan};
-use crate::status::program_text;
+use crate::rebuild::{Chosen, Plan};
 use indicatif::HumanBytes;
 use std::fmt::Write;
 use std::time::{Duration, Instant};
@@ -155,14 +154,14 @@ fn show(plan: &Plan, format: ListFormat) -> u8 {
 
 /// Method, reason, size, and what is lost: what a confirmation is asked on.
 fn summary(plan: &Plan) -> String {
-    let mut out = format!("method:     {}: {}\n", program_text(plan.chosen), plan.why);
+    let mut out = format!("method:     {}: {}\n", plan.chosen.program(), plan.why);
     match plan.bytes {
         Some(bytes) => _ = writeln!(out, "to copy:    about {}", HumanBytes(bytes)),
         None if plan.chosen == Chosen::Follow => {}
         None => out += "to copy:    shows later\n",
     }
     if let Some(lost) = &plan.lost {
-        _ = writeln!(out, "only here:  {}", lost_text(lost));
+        _ = writeln!(out, "only here:  {}", lost.in_words());
     }
     out
 }
@@ -194,36 +193,10 @@ fn text(plan: &Plan) -> String {
     out
 }
 
-/// What only one server had, in a sentence.
-pub(super) fn lost_text(lost: &Lost) -> String {
-    let Lost { timeline, from, to, transactions, .. } = lost;
-    let place = format!("timeline {timeline}, {from} to {to}");
-    if *transactions == 0 {
-        return format!("WAL without a committed transaction ({place})");
-    }
-    let when = match (lost.first_commit.as_str(), lost.last_commit.as_str()) {
-        ("", _) | (_, "") => String::new(),
-        (first, last) if first == last => format!(", of {first}"),
-        (first, last) => format!(", from {first} to {last}"),
-    };
-    let more = if lost.more_relations { " and more" } else { "" };
-    let relations = match lost.relations.as_slice() {
-        [] => String::new(),
-        names => format!(", in {}{more}", names.join(", ")),
-    };
-    let word = if *transactions == 1 { "transaction" } else { "transactions" };
-    let told = if lost.maybe_acknowledged {
-        "some may have been acknowledged, since a view was forced"
-    } else {
-        "none was acknowledged to a client"
-    };
-    format!("{transactions} committed {word}{when}{relations}; {told} ({place})")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rebuild::Room;
+    use crate::rebuild::{Lost, Room};
 
     fn lost() -> Lost {
         Lost {
@@ -270,18 +243,5 @@ nothing was changed
         for part in ["to copy:    shows later\n", "0 B free; not enough", "done:\n  - there is no room\n    HINT:"] {
             assert!(shown.contains(part), "{shown}");
         }
-    }
-
-    #[test]
-    fn what_is_lost_reads_well() {
-        let mut lost = Lost { transactions: 1, last_commit: "12:00".into(), more_relations: true, ..lost() };
-        lost.maybe_acknowledged = true;
-        assert_eq!(
-            lost_text(&lost),
-            "1 committed transaction, of 12:00, in app.public.t and more; some may have been acknowledged, since a view was \
-             forced (timeline 1, 0/3000000 to 0/3001000)"
-        );
-        lost.transactions = 0;
-        assert_eq!(lost_text(&lost), "WAL without a committed transaction (timeline 1, 0/3000000 to 0/3001000)");
     }
 }

@@ -61,7 +61,11 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
                     data: text(&config.server.db_instance),
                 });
             }
-            let data = found.data.map_err(|error| messages::tell(&Tell::Error(error))).ok();
+            let unread = |error| match config.server.no_data.clone() {
+                Some(why) => messages::tell(&Tell::Warning(why)),
+                None => messages::tell(&Tell::Error(error)),
+            };
+            let data = found.data.map_err(unread).ok();
             Ok(boot(data, found.name, found.peer_name, found.port))
         }
     }

@@ -120,7 +120,11 @@ impl Jobs {
     }
 
     fn rebuild(&mut self, what: &Rebuild, cancel: &Cancel) -> Result<Outcome> {
-        rebuild::perform(&self.setup.rebuild, what, &self.board, cancel)?;
+        let made = rebuild::perform(&self.setup.rebuild, what, &self.board, cancel);
+        if let Some(progress) = self.board.read() {
+            tell_rebuilt(&progress, made.is_ok());
+        }
+        made?;
         let data = self.inspect(FILES, cancel)?;
         Ok(Outcome::Rebuilt { data, address: super::boot::address(&self.setup.place, &self.setup.rebuild.host) })
     }
@@ -169,6 +173,16 @@ impl Jobs {
         let data = self.inspect(FILES_AFTER_STOP, cancel);
         cancel.check()?;
         Ok(data.ok())
+    }
+}
+
+fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
+    if let Some(lost) = &progress.lost {
+        messages::tell(&Tell::Lost { what: lost.in_words(), kept: lost.kept.display().to_string() });
+    }
+    if let Some(chosen) = progress.chosen.filter(|_| made) {
+        let (done, seconds) = (progress.done, progress.elapsed_ms / 1000);
+        messages::tell(&Tell::Rebuilt { how: chosen.program(), why: progress.why.clone(), bytes: done, seconds });
     }
 }
 

@@ -163,6 +163,24 @@ pub enum Tell {
         /// The system's words.
         why: String,
     },
+    /// A rebuild has made the data directory.
+    Rebuilt {
+        /// The program that copied it.
+        how: &'static str,
+        /// Why that one.
+        why: String,
+        /// What it copied.
+        bytes: u64,
+        /// How long that took.
+        seconds: u64,
+    },
+    /// A rebuild found WAL that only this server had, and kept it.
+    Lost {
+        /// What it is.
+        what: String,
+        /// Where it is kept.
+        kept: String,
+    },
     /// There is room again.
     NotFull {
         /// The directory.
@@ -351,6 +369,8 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Panic(text) => m(1119, &[text]),
         Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
         Tell::Full { path, place, why } => m(1121, &[path, place, why]),
+        Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
+        Tell::Lost { what, kept } => m(1125, &[what, kept]),
         Tell::NotFull { path, place } => m(1122, &[path, place]),
         Tell::ArbiterStarted { version, clusters } => m(1130, &[version, &clusters.to_string()]),
         Tell::ArbiterStopped => m(1131, &[]),
@@ -476,6 +496,8 @@ mod tests {
             Tell::MessagesLost(1),
             Tell::Full { path: s(), place: s(), why: s() },
             Tell::NotFull { path: s(), place: s() },
+            Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
+            Tell::Lost { what: s(), kept: s() },
             Tell::ArbiterStarted { version: s(), clusters: 2 },
             Tell::ArbiterStopped,
             Tell::ArbiterDied { how: s() },

@@ -17,6 +17,7 @@ mod room;
 mod source;
 mod target;
 mod wal;
+mod words;
 
 pub use journal::{Journal, Move, Phase, now_ms, stamp};
 pub use lost::{Lost, list as list_lost};

@@ -25,24 +25,6 @@ pub struct RebuildStatus {
     pub failed: Option<String>,
 }
 
-/// As `--method` has it.
-pub fn method_text(chosen: Chosen) -> &'static str {
-    match chosen {
-        Chosen::Follow => "follow",
-        Chosen::Rewind => "rewind",
-        Chosen::BaseBackup => "basebackup",
-    }
-}
-
-/// The program that does it.
-pub fn program_text(chosen: Chosen) -> &'static str {
-    match chosen {
-        Chosen::Follow => "no copy",
-        Chosen::Rewind => "pg_rewind",
-        Chosen::BaseBackup => "pg_basebackup",
-    }
-}
-
 impl RebuildStatus {
     /// `None` where none is under way and none has failed.
     pub fn new(snapshot: &Snapshot) -> Option<RebuildStatus> {
@@ -77,7 +59,7 @@ impl RebuildStatus {
         let progress = progress.cloned().unwrap_or(blank);
         Some(RebuildStatus {
             step,
-            method: progress.chosen.map(method_text),
+            method: progress.chosen.map(Chosen::word),
             why: progress.why,
             bytes_done: if copies { progress.done } else { 0 },
             bytes_total: Some(progress.total).filter(|total| copies && *total > 0),
