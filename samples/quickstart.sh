@@ -1,6 +1,6 @@
 #!/bin/sh
 # A pair of PostgreSQL servers under Mirroring Controller on this one machine, to see it work: makes it, starts it,
-# writes rows, kills the primary, and shows how long the client waited.
+# writes rows, kills the primary, shows how long the client waited, rebuilds the killed one, and switches back to it.
 #
 #   sh samples/quickstart.sh [--dir DIR] [--port N]     DIR: /var/tmp/mirroring-quickstart; N, N+1: PostgreSQL's
 #                                                       ports (5540), N+2, N+3: the controllers'
@@ -195,6 +195,7 @@ EOF
 say "starting the primary, nd1"
 mc start -w -f --local-server nd1
 say "copying it to the standby, nd2, and starting that"
+# On a host of its own "mc_ctl rebuild" does this; here the copy must get another port before it is started.
 as "$bin/pg_basebackup" -D "$dir/nd2" -R -c fast -h 127.0.0.1 -p "$port" -U "$user" -d "application_name=nd2" \
     >"$dir/run/basebackup.log" 2>&1 || fail "pg_basebackup failed: see $dir/run/basebackup.log"
 as sed -i "s/^port = .*/port = $((port + 1))/
@@ -238,6 +239,16 @@ lost=$(cut -d' ' -f1 "$log" | sort | comm -23 - "$dir/run/there" | wc -l)
 say "$rows rows were acknowledged, $lost of them are lost; the client's longest wait was $wait ms"
 [ "$lost" -eq 0 ] || fail "acknowledged rows are lost"
 
+# ---- the way back
+say "the killed server, nd1, becomes the standby: mc_ctl rebuild"
+mc rebuild --yes --local-server nd1
+say "failback: mc_ctl switch, and on nd2, which has lost its role by that, mc_ctl rebuild"
+mc switch --local-server nd1
+mc rebuild --yes --local-server nd2
+mc status --local-server nd1
+say "what happened to nd1: mc_ctl history"
+mc history --local-server nd1
+
 # ---- what next
 wrapper=$dir/bin/mc
 cat >"$wrapper" <<EOF
@@ -248,16 +259,12 @@ chmod 700 "$wrapper"
 [ "$(id -u)" -ne 0 ] || chown "$user:" "$wrapper"
 cat <<EOF
 
-The pair runs on; nd2 serves alone, nd1 stays down until it is made anew:
+The pair runs on, as it was before: nd1 is the primary, nd2 its standby.
 
-  ${prefix}$wrapper status --local-server nd2
-  ${prefix}$wrapper stop --local-server nd1
-  ${prefix}rm -rf $dir/nd1
-  ${prefix}env PGPASSFILE=$dir/pgpass $bin/pg_basebackup -D $dir/nd1 -R -c fast \\
-      -h 127.0.0.1 -p $((port + 1)) -U $user -d application_name=nd1
-  (in $dir/nd1/postgresql.conf: port = $port, synchronous_standby_names = 'nd2')
-  ${prefix}$wrapper start -w -f --local-server nd1
+  ${prefix}$wrapper status --local-server nd1
   ${prefix}$wrapper switch --local-server nd1
+  ${prefix}$wrapper rebuild --local-server nd1
+  ${prefix}$wrapper stop -a --local-server nd1
 
 Both servers:  ${prefix}env PGPASSFILE=$dir/pgpass $bin/psql \\
       "$both"
