@@ -383,7 +383,7 @@ fn a_rebuilt_standby_is_proved_at_once() {
     let mine = view(7, ME, Mode::Degraded);
     let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, true)));
     let mut told = standby(mine);
-    let mut prove = |case: &mut Case, told: &Heartbeat, ms: u64| {
+    let prove = |case: &mut Case, told: &Heartbeat, ms: u64| {
         for _ in 0..ms / 50 {
             case.pass(50, Some(told), Some(primary(Names::Unset)));
             match case.jobs[case.ended..].last().cloned() {
