@@ -178,7 +178,10 @@ impl Node {
                 }
             }
             Instance::Silent => {}
-            Instance::Closed if self.own.running != Running::Up || self.work.starts_or_stops() => {}
+            Instance::Closed if self.work.starts_or_stops() => {}
+            // It was started behind the controller's back: look.
+            Instance::Closed if self.own.running == Running::Down => self.own.running = Running::Unknown,
+            Instance::Closed if self.own.running != Running::Up => {}
             Instance::Closed => {
                 self.alive_at(self.now);
                 if !self.own.closed {
@@ -346,6 +349,11 @@ impl Node {
         self.own.alien = self.system != data.system;
         if data.running {
             if self.own.running != Running::Up {
+                if self.own.running != Running::Dead {
+                    // Somebody else has started it: whatever kept it down before is over.
+                    self.own.failed = None;
+                    self.own.left_down = false;
+                }
                 self.own.running = Running::Up;
                 self.own.role = None;
                 self.own.starting = true;

@@ -3,7 +3,7 @@
 //! That one is to be made is a note beside the ledger, so that it is gone on with after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::{Job, Rebuild, Role, Say};
+use super::event::{Health, Job, Rebuild, Role, Say};
 use super::facts::Standing;
 use super::known::Running;
 use super::node::Node;
@@ -54,8 +54,8 @@ impl Node {
                 "the other server's controller does not answer, and only it can say that it is the primary".to_owned()
             );
         };
-        if told.role != Role::Primary {
-            return Err("the other server's instance does not run as the primary".to_owned());
+        if told.role != Role::Primary || told.instance != Health::Well {
+            return Err("the other server's instance does not run as the primary, or does not run well".to_owned());
         }
         let view = told.ledger.map(|ledger| ledger.view);
         let own = self.ledger.as_ref();

@@ -6,7 +6,7 @@ use super::facts::{Being, Data, Leave, Standing};
 use super::known::{OwnSide, Running, SILENT};
 use super::node::Node;
 use super::rules;
-use super::types::{DataId, LedgerId, Lsn, Time, Timeline};
+use super::types::{DataId, LedgerId, Lsn, RebuildOrder, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
 pub(super) const FAST_STOP_MS: u64 = 2_000;
@@ -581,6 +581,11 @@ impl Node {
             if may {
                 self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
             }
+            return;
+        }
+        if may && self.rebuilds.rejoin {
+            // Something has come to the directory since it was asked for.
+            self.order_rebuild(RebuildOrder::default());
             return;
         }
         if may && self.rebuild_by_itself() {

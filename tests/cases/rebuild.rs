@@ -76,6 +76,7 @@ fn only_the_other_servers_own_word_allows_it() {
     refused(None);
     refused(Some(Heartbeat { role: Role::None, ..promoted(theirs()) }));
     refused(Some(Heartbeat { role: Role::Standby, ..promoted(theirs()) }));
+    refused(Some(Heartbeat { instance: Health::Failed, ..promoted(theirs()) }));
     refused(Some(Heartbeat { ledger: None, ..promoted(theirs()) }));
     refused(Some(promoted(view(4, PEER, Mode::Degraded))));
     refused(Some(promoted(view(5, ME, Mode::Degraded))));
@@ -227,6 +228,30 @@ fn an_emptied_directory_is_made_anew() {
             Some(Job::Rebuild(_)) => return,
             Some(Job::Inspect) => case.done(Outcome::Failed("it is empty".into())),
             other => panic!("{other:?}"),
+        }
+    }
+    panic!("it is not ordered");
+}
+
+/// It was asked for after a clean switch, and then somebody started the old primary by hand.
+#[test]
+fn a_clean_directory_that_was_started_meanwhile_is_made_anew() {
+    let told = promoted(theirs());
+    let clean = DataDir { state: ControlState::ShutDown, ..data_dir(false, false) };
+    let mut durable = outcast(false).durable;
+    durable.notes.handed_over = clean.checkpoint;
+    let manual = Settings { rebuild_auto: false, ..settings(false, OnSilence::Message) };
+    let mut case = Case::booted(manual, durable, Some(clean));
+    case.pass(1500, Some(&told), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    assert_eq!(case.durable.notes.rebuild, None);
+    for _ in 0..20 {
+        case.pass(100, Some(&told), None);
+        match case.jobs[case.ended..].last().cloned() {
+            Some((_, Job::Inspect)) => case.done(Outcome::Data(DataDir { checkpoint: Lsn(300), ..clean })),
+            Some((_, Job::Rebuild(_))) => return,
+            Some((_, other)) => panic!("{other:?}"),
+            None => {}
         }
     }
     panic!("it is not ordered");
