@@ -66,11 +66,24 @@ pub struct Plan {
 /// # Errors
 /// Something could not be found out: the other instance does not let this server in, a disk does not answer.
 pub fn plan(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Plan> {
-    let (setup, what, inner) = (setup.clone(), what.clone(), cancel.clone());
-    bounded::call("plan the rebuild", LIMIT, cancel, move || make(&setup, &what, &inner))
+    bounded_make(setup, what, false, cancel)
 }
 
-fn make(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Plan> {
+/// The same, and lets `pg_rewind` itself say, where it would be used, whether it can be and how much it would copy. That
+/// takes it a look at all files of both servers.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_exactly(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Plan> {
+    bounded_make(setup, what, true, cancel)
+}
+
+fn bounded_make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<Plan> {
+    let (setup, what, inner) = (setup.clone(), what.clone(), cancel.clone());
+    bounded::call("plan the rebuild", LIMIT, cancel, move || make(&setup, &what, exact, &inner))
+}
+
+fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<Plan> {
     let journal = Journal::load(&setup.run_dir)?;
     if let Some(journal) = journal.as_ref().filter(|journal| journal.phase == Phase::Swapping) {
         return Ok(finish(journal));
@@ -84,9 +97,9 @@ fn make(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Plan> {
         Found::Data(target) => Some(&**target),
         _ => None,
     };
-    let (setup_what, method) = ((setup, what), what.order.method);
-    let means = means(setup_what, target, &source, &verdict, cancel)?;
-    let choice = divergence::choose(method, &verdict, &means);
+    let look = Look { setup, what, source: &source, exact, cancel };
+    let means = target.map_or(Ok(NO_MEANS), |target| look.means(target, &verdict))?;
+    let choice = divergence::choose(what.order.method, &verdict, &means);
     let own = target.map(|target| Ok::<_, Error>((target, target.parted(verdict.own())?))).transpose()?;
     let mut lost = None;
     let mut kept = 0;
@@ -127,83 +140,70 @@ fn finish(journal: &Journal) -> Plan {
 
 // -------------------------------------------------------------------------------------------------------------- means
 
-fn means(
-    (setup, what): (&Setup, &Rebuild),
-    target: Option<&Target>,
-    source: &Source,
-    verdict: &Verdict,
-    cancel: &Cancel,
-) -> Result<Means> {
-    let mut means = Means {
-        hints: false,
-        full_page_writes: source.full_page_writes,
-        read_only: None,
-        target_wal: true,
-        source_lacks: None,
-        trial: Trial::Later,
-    };
-    let Some(target) = target else { return Ok(means) };
-    means.hints = target.hints;
-    match verdict {
-        Verdict::Within(_) => means.source_lacks = lacks(target, source, target.asks_from()?, cancel)?,
-        Verdict::Diverged(timeline, at, _) if what.order.method != Method::BaseBackup => {
-            let restore = target.restore && setup.place.major >= 13;
-            means.target_wal = restore || target.wal.is_live(*timeline, target.wal.number(*at))? || at.0 == 0;
-            means.read_only = room::read_only(&setup.place.data, cancel)?.map(|path| path.display().to_string());
-            // Without a clean shutdown, and until the source's checkpoint, pg_rewind judges nothing.
-            let ready = target.clean && !target.dir.running && source.control_timeline == source.history.timeline();
-            let able = means.hints && means.full_page_writes && means.target_wal && means.read_only.is_none();
-            let mut common = target.redo.min(*at);
-            if ready && able {
-                let tried = trial(setup, what, cancel)?;
-                common = tried.common.map_or(Ok(common), |at| redo(target, at, cancel))?;
-                means.trial = match tried.trial {
-                    // It may find in the archive what it misses.
-                    Trial::Refused(why) if restore && why.contains("WAL record") => Trial::Later,
-                    other => other,
-                };
+/// Of a directory that nothing can be made of.
+const NO_MEANS: Means = Means {
+    hints: false,
+    full_page_writes: false,
+    read_only: None,
+    target_wal: false,
+    source_lacks: None,
+    trial: Trial::Later,
+};
+
+/// What is needed to look at what the ways back need.
+struct Look<'a> {
+    setup: &'a Setup,
+    what: &'a Rebuild,
+    source: &'a Source,
+    exact: bool,
+    cancel: &'a Cancel,
+}
+
+impl Look<'_> {
+    fn means(&self, target: &Target, verdict: &Verdict) -> Result<Means> {
+        let (source, cancel) = (self.source, self.cancel);
+        let mut means = Means { hints: target.hints, full_page_writes: source.full_page_writes, ..NO_MEANS };
+        match verdict {
+            Verdict::Within(_) => means.source_lacks = self.lacks(target, target.asks_from()?)?,
+            Verdict::Diverged(_, at, _) if self.what.order.method != Method::BaseBackup => {
+                let restore = target.restore && self.setup.place.major >= 13;
+                let common = target.checkpoint_before(*at, cancel)?;
+                means.target_wal = restore || common.is_some();
+                means.read_only =
+                    room::read_only(&self.setup.place.data, cancel)?.map(|path| path.display().to_string());
+                // Without a clean shutdown, and until the source's checkpoint, pg_rewind judges nothing.
+                let ready = target.clean && !target.dir.running && source.control_timeline == source.history.timeline();
+                let able = means.hints && means.full_page_writes && means.target_wal && means.read_only.is_none();
+                if self.exact && ready && able {
+                    means.trial = match trial(self.setup, self.what, cancel)? {
+                        // It may find in the archive what it misses.
+                        Trial::Refused(_) if restore && common.is_none() => Trial::Later,
+                        other => other,
+                    };
+                }
+                // Unknown, it lies in the archive, and what comes after it may too.
+                means.source_lacks = common.filter(|common| !target.restore && !source.has_wal(*common));
             }
-            if !(source.has_wal(common) || target.restore) {
-                means.source_lacks = Some(common);
-            }
+            _ => {}
         }
-        _ => {}
+        Ok(means)
     }
-    Ok(means)
-}
 
-/// What a standby that is started from this directory asks for and the source has not.
-fn lacks(target: &Target, source: &Source, at: Lsn, cancel: &Cancel) -> Result<Option<Lsn>> {
-    if target.restore || source.has_wal(at) {
-        return Ok(None);
+    /// What a standby that is started from this directory asks for and the source has not.
+    fn lacks(&self, target: &Target, at: Lsn) -> Result<Option<Lsn>> {
+        if target.restore || self.source.has_wal(at) {
+            return Ok(None);
+        }
+        // Of what it has received it may have noted only a part as replayed.
+        let end = target.last_record(self.cancel)?;
+        Ok((!self.source.has_wal(end)).then_some(end))
     }
-    // Of what it has received it may have noted only a part as replayed.
-    let end = target.last_record(cancel)?;
-    Ok((!source.has_wal(end)).then_some(end))
-}
-
-/// Where recovery begins that is to start from this checkpoint.
-fn redo(target: &Target, checkpoint: Lsn, cancel: &Cancel) -> Result<Lsn> {
-    let history = target.spans(checkpoint);
-    let Some(span) = history.first() else { return Ok(checkpoint) };
-    let mut redo = None;
-    target.wal.records(span, cancel, |line| {
-        redo = super::wal::field(line, " redo ").and_then(|word| word.parse().ok());
-        false
-    })?;
-    Ok(redo.unwrap_or(checkpoint))
 }
 
 // -------------------------------------------------------------------------------------------------------------- trial
 
-/// What a trial run says, and the checkpoint from which the rewound server would recover.
-struct Tried {
-    trial: Trial,
-    common: Option<Lsn>,
-}
-
 /// `pg_rewind --dry-run`, as far as to what it would copy: after that it would read all that a real run reads.
-fn trial(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Tried> {
+fn trial(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Trial> {
     let place = &setup.place;
     let remote = source::remote(setup, &what.source)?;
     let mut command = program::command(&place.bin_dir.join("pg_rewind"));
@@ -212,25 +212,17 @@ fn trial(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Tried> {
     if let Some(password) = &setup.password {
         command.env("PGPASSWORD", password);
     }
-    let mut tried = Tried { trial: Trial::Refused(String::new()), common: None };
+    let mut found = None;
     let ended = program::read(command, SILENCE, cancel, |line| {
         if let Some((_, rest)) = line.split_once("need to copy ") {
             let megabytes = rest.split(' ').next().and_then(|word| word.parse::<u64>().ok());
-            tried.trial = Trial::Copies(megabytes.unwrap_or(0) << 20);
-            return false;
+            found = Some(Trial::Copies(megabytes.unwrap_or(0) << 20));
+        } else if line.contains("no rewind required") {
+            found = Some(Trial::Nothing);
         }
-        if line.contains("no rewind required") {
-            tried.trial = Trial::Nothing;
-        }
-        if let Some((_, rest)) = line.split_once("last common checkpoint at ") {
-            tried.common = rest.split(' ').next().and_then(|word| word.parse().ok());
-        }
-        true
+        found.is_none()
     })?;
-    if tried.trial == Trial::Refused(String::new()) {
-        tried.trial = Trial::Refused(refusal(&ended.said));
-    }
-    Ok(tried)
+    Ok(found.unwrap_or_else(|| Trial::Refused(refusal(&ended.said))))
 }
 
 /// The line with which a program gives up.
@@ -358,7 +350,7 @@ impl Draft<'_> {
         if let Found::Data(target) = self.found
             && target.dir.running
         {
-            found.push("This server's instance runs: stop it first.".into());
+            found.push("This server's instance runs: stop it first (mc_ctl stop).".into());
         }
         if *self.content == Content::OtherCluster && self.deletes() {
             found.push(format!(

@@ -265,6 +265,34 @@ impl Target {
         Ok(if last.is_some_and(|last| last >= self.wal.number(known)) { known } else { self.redo })
     }
 
+    /// Where a recovery begins that starts from the last checkpoint before this position, which is what `pg_rewind` makes
+    /// the target do; `None` where the WAL back to there is missing.
+    ///
+    /// # Errors
+    /// As [`Wal::records`].
+    pub fn checkpoint_before(&self, at: Lsn, cancel: &Cancel) -> Result<Option<Lsn>> {
+        let mut parts = self.spans(Lsn(0));
+        parts.retain(|span| span.from < at);
+        for span in parts.into_iter().rev() {
+            let end = span.to.map_or(at, |to| to.min(at));
+            for number in (self.wal.number(span.from)..=self.wal.number(Lsn(end.0 - 1))).rev() {
+                if !self.wal.is_live(span.timeline, number)? {
+                    return Ok(None);
+                }
+                let begin = Lsn(number * self.wal.size);
+                let to = end.min(Lsn((number + 1) * self.wal.size));
+                let part = Span { timeline: span.timeline, from: begin.max(span.from), to: Some(to) };
+                let mut redo = None;
+                self.wal.checkpoints(&part, cancel, |found| redo = Some(found))?;
+                if let Some(redo) = redo {
+                    let first = self.wal.first_until(span.timeline, number)?;
+                    return Ok(first.filter(|first| *first <= self.wal.number(redo)).map(|_| redo));
+                }
+            }
+        }
+        Ok(None)
+    }
+
     /// Where its WAL ends, found by reading it: its last record.
     ///
     /// # Errors

@@ -115,11 +115,28 @@ impl Wal {
     ///
     /// # Errors
     /// `pg_waldump` cannot be run or fails for another reason than that the WAL ends, or it was cancelled.
-    pub fn records(&self, span: &Span, cancel: &Cancel, mut record: impl FnMut(&str) -> bool) -> Result<()> {
+    pub fn records(&self, span: &Span, cancel: &Cancel, record: impl FnMut(&str) -> bool) -> Result<()> {
+        self.dump(span, &[], cancel, record)
+    }
+
+    /// Gives of every checkpoint in the span where a recovery from it begins.
+    ///
+    /// # Errors
+    /// As [`Wal::records`].
+    pub fn checkpoints(&self, span: &Span, cancel: &Cancel, mut redo: impl FnMut(Lsn)) -> Result<()> {
+        self.dump(span, &["--rmgr=XLOG"], cancel, |line| {
+            if line.contains("desc: CHECKPOINT_") {
+                field(line, " redo ").and_then(|word| word.parse().ok()).map(&mut redo);
+            }
+            true
+        })
+    }
+
+    fn dump(&self, span: &Span, options: &[&str], cancel: &Cancel, mut record: impl FnMut(&str) -> bool) -> Result<()> {
         let first = self.number(span.from);
         let Some(last) = self.last_from(span.timeline, first)? else { return Ok(()) };
         let mut command = program::command(&self.bin_dir.join("pg_waldump"));
-        command.arg("-p").arg(&self.dir).arg("-s").arg(span.from.to_string());
+        command.args(options).arg("-p").arg(&self.dir).arg("-s").arg(span.from.to_string());
         let last = match span.to {
             Some(to) if to <= span.from => return Ok(()),
             Some(to) => last.min(self.number(Lsn(to.0 - 1))),
