@@ -45,6 +45,8 @@ mod parts;
 mod plan;
 #[path = "sim/process.rs"]
 mod process;
+#[path = "sim/rebuild.rs"]
+mod rebuild;
 #[path = "sim/rng.rs"]
 mod rng;
 #[path = "sim/scripts.rs"]
@@ -363,6 +365,11 @@ fn broken_arbiter_whose_ledger_is_put_back() {
 #[test]
 fn broken_script_that_lies() {
     found_out(Broken::LyingScript, 0);
+}
+
+#[test]
+fn broken_rebuild_that_is_believed_before_it_is_whole() {
+    found_out(Broken::EarlyRebuild, 0);
 }
 
 #[test]

@@ -26,13 +26,18 @@ impl World {
     }
 
     /// Whether this server holds the right to run alone.
-    fn holds(&self, s: usize) -> bool {
+    pub fn holds(&self, s: usize) -> bool {
         let server = Server::BOTH[s];
         self.view(s).is_some_and(|v| v.is_alone(server))
     }
 
-    /// I1 and I2, and what PROTOCOL sections 5 and 6 say of a primary that is none any more.
+    /// I1 and I2, what PROTOCOL sections 5 and 6 say of a primary that is none any more, and what R10 says of a rebuild.
     pub fn check(&mut self) {
+        for s in [0, 1] {
+            if self.hosts[s].dir.incomplete && self.hosts[s].run != Run::Down {
+                self.violated(format!("R10: {} runs from an incomplete data directory", NAMES[s]));
+            }
+        }
         if !self.forced {
             self.check_rights();
         }
@@ -46,7 +51,7 @@ impl World {
         }
         for s in [0, 1] {
             let host = &self.hosts[s];
-            let has_all = self.wal.contains(host.dir.pos, self.acked);
+            let has_all = self.wal.contains(host.dir.pos, self.acked) && !host.dir.torn && !host.dir.hollow;
             if has_all {
                 continue;
             }

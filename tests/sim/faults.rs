@@ -44,6 +44,8 @@ pub enum Fault {
     Ledger(usize, LedgerDisk),
     /// An operator asks.
     Ask(usize, Request),
+    /// `pg_ctl start`, behind the controller's back.
+    PlainStart(usize),
     /// All is well from now on, but for one member, which is cut off or down, its kernel answering or not.
     HealTwo { missing: usize, cut: bool, kernel: bool },
     /// All is well from now on.
@@ -129,6 +131,8 @@ impl World {
                     self.log_cut[from] = on && log;
                 }
             }
+            // A copy of what cannot be started is no backup.
+            Fault::Backup(s) if self.hosts[s].dir.incomplete || self.hosts[s].dir.missing => {}
             Fault::Backup(s) => {
                 let mut copy = self.hosts[s].dir.clone();
                 if matches!(self.hosts[s].run, Run::Primary | Run::Standby) {
@@ -141,6 +145,7 @@ impl World {
             Fault::Exchange(exchange) => self.exchange(exchange),
             Fault::Ledger(m, disk) => self.machines[m].ledger = disk,
             Fault::Ask(s, request) => self.ask(s, request),
+            Fault::PlainStart(s) => self.plain_start(s),
             Fault::HealTwo { missing, cut, kernel } => self.heal_two(missing, cut, kernel),
             Fault::Heal => self.heal(),
         }
@@ -189,6 +194,9 @@ impl World {
         let by = StartedBy::Operator { instance: true, failover };
         let ms = self.rng.range(10, 2000);
         self.after(ms, Ev::StartProcess { m, by });
+        if m < 2 && self.rc[m] {
+            self.plain_start(m);
+        }
     }
 
     /// A server ends and starts again without a ledger. What it knew the other one must know: that of the primary can only be

@@ -19,7 +19,8 @@ impl World {
         let ms = self.time(150, 3000) + 10;
         let up = self.machines[s].up;
         let host = &mut self.hosts[s];
-        if host.run != Run::Down || !up || host.disk_failed {
+        let startable = !host.dir.incomplete && !host.dir.missing && !host.disk_failed;
+        if host.run != Run::Down || !up || !startable {
             return;
         }
         if follow {

@@ -11,10 +11,12 @@ pub struct Running {
     pub id: JobId,
     pub job: Job,
     pub key: u32,
-    stage: u8,
-    deadline: u64,
-    /// Position read in the proof, or the time at which a fast shutdown becomes an immediate one.
-    mark: u64,
+    pub stage: u8,
+    pub deadline: u64,
+    /// Position read in the proof, the time at which a fast shutdown becomes an immediate one, or the source's postmaster.
+    pub mark: u64,
+    /// How a rebuild goes, once that is known.
+    pub way: Option<crate::rebuild::Way>,
     before: Option<DataDir>,
 }
 
@@ -39,6 +41,11 @@ pub fn name(job: &Job) -> &'static str {
 }
 
 impl World {
+    /// What can be read of a server's data directory.
+    pub fn readable(&self, s: usize) -> Option<DataDir> {
+        (!self.hosts[s].disk_failed && !self.hosts[s].dir.missing).then(|| self.data_dir(s))
+    }
+
     /// What lies in a server's data directory.
     pub fn data_dir(&self, s: usize) -> DataDir {
         let host = &self.hosts[s];
@@ -53,13 +60,13 @@ impl World {
             standby_signal: dir.standby_signal,
             backup_label: dir.backup_label,
             mark: dir.mark,
-            incomplete: false,
+            incomplete: dir.incomplete,
             running: host.run != Run::Down,
         }
     }
 
     /// Which setting it is to set this name.
-    fn names_of(&mut self, s: usize, name: &str) -> Names {
+    pub fn names_of(&mut self, s: usize, name: &str) -> Names {
         self.hosts[s].dir.line = NAMES.into_iter().find(|known| *known == name).unwrap_or(NAMES[2]);
         if name == NAMES[1 - s] { Names::Peer } else { Names::Other }
     }
@@ -71,6 +78,7 @@ impl World {
                 self.violated(format!("contract: {} orders {job:?} while {:?} is out", NAMES[s], old.job));
                 return;
             }
+            self.cancel_rebuild(s, &old);
             self.tell(s, old.id, Outcome::Failed("cancelled".to_string()), 0);
         } else if self.procs[s].answer_lost
             && let Some((last, outcome)) = self.procs[s].answered.clone()
@@ -78,13 +86,14 @@ impl World {
             self.tell(s, last, outcome, 0);
         }
         self.procs[s].answer_lost = false;
+        self.check_order(s, &job);
         let key = self.id();
         let limit = match &job {
             Job::Stop { fast_ms, .. } => fast_ms + 20_000,
             _ => self.rng.range(5_000, 30_000),
         };
         let deadline = self.t + limit;
-        self.procs[s].job = Some(Running { id, job, key, stage: 0, deadline, mark: 0, before: None });
+        self.procs[s].job = Some(Running { id, job, key, stage: 0, deadline, mark: 0, way: None, before: None });
         let ms = self.time(10, 1000);
         self.after(ms, Ev::Job { s, key });
     }
@@ -98,7 +107,9 @@ impl World {
                 return;
             }
             let fail = matches!(running.job, Job::Prove(_));
-            self.procs[s].job = None;
+            if let Some(running) = self.procs[s].job.take() {
+                self.cancel_rebuild(s, &running);
+            }
             if fail {
                 self.write_names(s, Names::Unset, true);
             }
@@ -147,9 +158,14 @@ impl World {
 
     /// Sends the answer of a job: soon, late, or not until a nudge.
     fn answer(&mut self, s: usize, id: JobId, outcome: Outcome) {
+        self.answer_of(s, id, outcome, false);
+    }
+
+    /// That of a rebuild is never asked for again, and so never lost.
+    fn answer_of(&mut self, s: usize, id: JobId, outcome: Outcome, nudged_never: bool) {
         let again = self.procs[s].answered.as_ref().is_some_and(|(last, _)| *last == id);
         self.procs[s].answered = Some((id, outcome.clone()));
-        self.procs[s].answer_lost = !again && !self.calm() && self.rng.chance(10);
+        self.procs[s].answer_lost = !again && !nudged_never && !self.calm() && self.rng.chance(10);
         if self.procs[s].answer_lost {
             note!(self, "{}: the answer of job {} is lost", NAMES[s], id.0);
             return;
@@ -166,18 +182,18 @@ impl World {
         self.after(at - self.t, Ev::Local { m: s, epoch, event: Event::Done(id, outcome) });
     }
 
-    fn finish(&mut self, s: usize, outcome: Outcome) {
+    pub fn finish(&mut self, s: usize, outcome: Outcome) {
         if let Some(running) = self.procs[s].job.take() {
-            self.answer(s, running.id, outcome);
+            self.answer_of(s, running.id, outcome, matches!(running.job, Job::Rebuild(_)));
         }
     }
 
-    fn fail_job(&mut self, s: usize, why: &str) {
+    pub fn fail_job(&mut self, s: usize, why: &str) {
         self.finish(s, Outcome::Failed(why.to_string()));
     }
 
     /// Goes to the next stage after about so long.
-    fn go_on(&mut self, s: usize, stage: u8, usual: u64, rare: u64) {
+    pub fn go_on(&mut self, s: usize, stage: u8, usual: u64, rare: u64) {
         let ms = self.time(usual, rare) + 1;
         if let Some(running) = &mut self.procs[s].job {
             running.stage = stage;
@@ -198,16 +214,12 @@ impl World {
         }
         let (job, stage, late, mark) = (running.job.clone(), running.stage, self.t >= running.deadline, running.mark);
         match job {
-            Job::Inspect => {
-                let data = self.data_dir(s);
-                if self.hosts[s].disk_failed {
-                    self.fail_job(s, "could not open file \"global/pg_control\": Input/output error");
-                } else {
-                    self.finish(s, Outcome::Data(data));
-                }
-            }
+            Job::Inspect => match self.readable(s) {
+                Some(data) => self.finish(s, Outcome::Data(data)),
+                None => self.fail_job(s, "could not open file \"global/pg_control\""),
+            },
             Job::Mark(id) => {
-                if self.hosts[s].disk_failed {
+                if self.readable(s).is_none() {
                     return self.fail_job(s, "could not write the mark: Input/output error");
                 }
                 self.hosts[s].dir.mark = id;
@@ -224,15 +236,16 @@ impl World {
             Job::Promote => self.promote_steps(s, stage, late),
             Job::Prove(name) => self.prove_steps(s, stage, late, mark, &name),
             Job::Checkpoint => self.checkpoint_steps(s, late),
-            Job::Rebuild(_) | Job::Abandon => self.fail_job(s, "not simulated yet"),
+            Job::Rebuild(what) => self.rebuild_steps(s, stage, &what),
+            Job::Abandon => self.abandon_rebuild(s),
         }
     }
 
     fn start_steps(&mut self, s: usize, stage: u8, late: bool, names: Option<String>, follow: bool) {
         match stage {
             0 => {
-                if self.hosts[s].disk_failed {
-                    return self.fail_job(s, "could not write postgresql.conf: Input/output error");
+                if self.readable(s).is_none() {
+                    return self.fail_job(s, "could not write postgresql.conf");
                 }
                 self.hosts[s].dir.names = names.map_or(Names::Unset, |n| self.names_of(s, &n));
                 self.go_on(s, 1, 10, 300);
@@ -280,7 +293,7 @@ impl World {
             }
             1 => {
                 if self.hosts[s].run == Run::Down {
-                    let data = (!self.hosts[s].disk_failed).then(|| self.data_dir(s));
+                    let data = self.readable(s);
                     self.finish(s, Outcome::Stopped(data));
                 } else if self.t >= mark {
                     self.go_on(s, 2, 40, 1000);
@@ -293,7 +306,7 @@ impl World {
                     return self.fail_job(s, "process 4711 does not end (state D)");
                 }
                 self.instance_dies(s);
-                let data = (!self.hosts[s].disk_failed).then(|| self.data_dir(s));
+                let data = self.readable(s);
                 self.finish(s, Outcome::Stopped(data));
             }
         }

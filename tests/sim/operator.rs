@@ -16,11 +16,21 @@ pub struct Operator {
     left_down: [bool; 2],
     /// A rebuild is on the way: the controller is being ended, then the copy is made.
     rebuilding: [bool; 2],
+    /// It is made by hand, without the controller.
+    by_hand: bool,
+    /// When one was asked for, and the request.
+    rebuild_asked: [u64; 2],
     restarting: [bool; 2],
     restored: [bool; 2],
     beyond_help: bool,
     enabled_at: u64,
     adopted_at: u64,
+}
+
+/// What an operator may ask of a rebuild.
+pub fn random_order(rng: &mut crate::rng::Rng) -> RebuildOrder {
+    let method = rng.pick(&[Method::Auto, Method::Auto, Method::Rewind, Method::BaseBackup]);
+    RebuildOrder { method, old_data: rng.pick(&[OldData::Keep, OldData::Keep, OldData::Delete]) }
 }
 
 impl Operator {
@@ -38,6 +48,17 @@ impl Operator {
     /// A data directory was put back.
     pub fn restored(&mut self, s: usize) {
         self.restored[s] = true;
+    }
+
+    /// Its controller has made the data directory the other server's copy.
+    pub fn rebuilt(&mut self, s: usize) {
+        self.restored[s] = false;
+        self.needs_rebuild[s] = false;
+    }
+
+    /// Whether rebuilds are made by hand in this run.
+    pub fn works_by_hand(&mut self, by_hand: bool) {
+        self.by_hand = by_hand;
     }
 
     /// Whether the data directory was put back, and not rebuilt since.
@@ -161,9 +182,13 @@ impl World {
         let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
             || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
         let dead_end = dead_end
-            || self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]
+            || self.hosts[s].run == Run::Down && (self.op.needs_rebuild[s] || self.hosts[s].dir.incomplete)
             || self.hosts[s].run == Run::Primary && self.procs[s].disk.is_none();
-        if other_serves && primary_view && dead_end && self.t > self.calm_since() + 15_000 {
+        if !self.op.by_hand {
+            if other_serves && primary_view && dead_end && self.runs(s) {
+                self.ask_for_rebuild(s);
+            }
+        } else if other_serves && primary_view && dead_end && self.t > self.calm_since() + 15_000 {
             note!(self, "-- the operator ends {} for a rebuild", NAMES[s]);
             self.op.rebuilding[s] = true;
             self.op.needs_rebuild[s] = false;
@@ -194,6 +219,19 @@ impl World {
         }
     }
 
+    /// `mc_ctl rebuild`, where none goes on, and where the server does not do it by itself.
+    fn ask_for_rebuild(&mut self, s: usize) {
+        let notes = self.procs[s].disk.map(|durable| durable.notes);
+        let patience = if self.settings[s].rebuild_auto { 120_000 } else { 15_000 };
+        let since = self.calm_since().max(self.op.rebuild_asked[s]);
+        if self.t > since + patience && notes.is_none_or(|notes| notes.rebuild.is_none()) {
+            self.op.rebuild_asked[s] = self.t;
+            let order = random_order(&mut self.rng);
+            note!(self, "-- the operator asks {} for a rebuild: {order:?}", NAMES[s]);
+            self.ask(s, Request::Rebuild(order));
+        }
+    }
+
     /// `pg_basebackup` from the other server.
     fn rebuild(&mut self, s: usize) {
         let p = 1 - s;
@@ -213,6 +251,7 @@ impl World {
             exchanged: false,
             ..source
         };
+        self.hosts[s].journal = Journal::None;
         self.op.restored[s] = false;
         self.start_process(s, StartedBy::Operator { instance: true, failover: None });
     }

@@ -87,6 +87,26 @@ pub struct Dir {
     pub pos: Pos,
     /// Put back from a copy that lacks acknowledged commits, by the operator.
     pub exchanged: bool,
+    /// A rebuild has begun in it and not ended: `PG_VERSION` keeps everybody from starting it.
+    pub incomplete: bool,
+    /// It is half overwritten, or deleted: what its position says means nothing.
+    pub torn: bool,
+    /// There is no file in it.
+    pub missing: bool,
+    /// Its position says that it holds what was never copied (in a broken world).
+    pub hollow: bool,
+}
+
+/// The journal of a rebuild. It counts only while the directory is incomplete, or none is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Journal {
+    None,
+    /// The directory is as it was, but for the guard; or deleted.
+    Copying,
+    /// It is half rewound.
+    Rewinding,
+    /// The copy is whole, and takes the directory's place.
+    Swapping,
 }
 
 /// What an instance does.
@@ -142,6 +162,10 @@ pub enum LedgerDisk {
 pub struct Host {
     pub dir: Dir,
     pub backup: Option<Dir>,
+    /// How far the rebuild came that is not ended.
+    pub journal: Journal,
+    /// The copy that a base backup has made beside the data directory.
+    pub staged: Option<Dir>,
     pub run: Run,
     pub epoch: u32,
     /// Names this postmaster; 0: none.

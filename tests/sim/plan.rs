@@ -1,6 +1,8 @@
 //! What goes wrong in a run: drawn by the seed before it begins, but for the faults that meet a step that matters.
 
 use crate::faults::{Exchange, Fault, What};
+use crate::operator::random_order;
+use crate::rng::Rng;
 use crate::world::*;
 use mirroring_controller::fsm::event::*;
 
@@ -14,6 +16,7 @@ pub fn plan(world: &mut World) {
         world.after(ms, Ev::Fault(Fault::Backup(s)));
     }
     needed(world, begin, span);
+    rebuilds(world, begin, span);
     for _ in 0..count {
         let at = begin + world.rng.range(0, span);
         one(world, at);
@@ -26,6 +29,40 @@ pub fn plan(world: &mut World) {
         Fault::Heal
     };
     world.after(heal, Ev::Fault(fault));
+}
+
+/// Operators who ask for rebuilds, mostly at the wrong moment, and who start instances themselves. Drawn from a generator of
+/// its own, so that the rest of a seed's plan is what it would be without.
+fn rebuilds(world: &mut World, begin: u64, span: u64) {
+    let mut rng = world.rng.aside();
+    world.op.works_by_hand(rng.chance(150));
+    let early = world.broken == Broken::EarlyRebuild;
+    if early || rng.chance(400) {
+        let gap = rng.range(1_000, 8_000);
+        let mut at = begin;
+        while at < begin + span {
+            let s = rng.index(2);
+            let ask = |rng: &mut Rng| Ev::Fault(Fault::Ask(s, Request::Rebuild(random_order(rng))));
+            world.after(at, ask(&mut rng));
+            if rng.chance(100) {
+                world.after(at + rng.range(0, 500), ask(&mut rng));
+            }
+            at += rng.range(gap / 2, gap);
+        }
+    }
+    if rng.chance(400) {
+        for _ in 0..rng.range(1, 6) {
+            let at = begin + rng.range(0, span);
+            world.after(at, Ev::Fault(Fault::PlainStart(rng.index(2))));
+        }
+        world.rc = [rng.chance(500), rng.chance(500)];
+    }
+    if early {
+        for _ in 0..4 {
+            let at = begin + rng.range(0, span);
+            world.after(at, Ev::Fault(Fault::KillInstance(rng.index(2))));
+        }
+    }
 }
 
 /// What shows that a broken world is broken, and what a forced one needs to be one.

@@ -163,7 +163,7 @@ impl World {
             process.core = Core::Arbiter(Box::new(Arbiter::new(settings, now)));
         } else {
             process.core = Core::Node(Box::new(Node::new(Settings { seed, ..self.settings[m].clone() })));
-            let data = (!self.hosts[m].disk_failed).then(|| self.data_dir(m));
+            let data = self.readable(m);
             let process = &self.procs[m];
             let boot = Boot {
                 by,

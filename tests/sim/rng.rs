@@ -12,6 +12,11 @@ impl Rng {
         rng
     }
 
+    /// Another one, which takes nothing from this one.
+    pub fn aside(&self) -> Rng {
+        Rng::new(self.0.rotate_left(32))
+    }
+
     /// 64 random bits.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);

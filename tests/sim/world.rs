@@ -57,6 +57,8 @@ pub enum Broken {
     ExchangedData,
     /// Names are in effect, and yet commits are acknowledged without the standby.
     AcksEarly,
+    /// A rebuild is reported done when little has been copied, and nothing shows it.
+    EarlyRebuild,
 }
 
 /// What can come.
@@ -176,6 +178,11 @@ pub struct World {
     pub split_since: Option<u64>,
     /// By server: since when its instance runs as a primary although its ledger names the other one.
     pub outvoted_since: [Option<u64>; 2],
+    /// By server: when it last ran as a primary with the right, and when it last stood still.
+    pub led_at: [u64; 2],
+    pub paused_at: [u64; 2],
+    /// By server: an rc script starts its instance when the host is started.
+    pub rc: [bool; 2],
     pub crash_at: Option<CrashAt>,
     /// By member: ledgers written.
     pub written: [u64; 3],
@@ -242,6 +249,9 @@ impl World {
             beats: [Beat::default(); 2],
             split_since: None,
             outvoted_since: [None; 2],
+            led_at: [0; 2],
+            paused_at: [0; 2],
+            rc: [false; 2],
             crash_at: None,
             written: [0; 3],
             seen: Vec::new(),
@@ -303,6 +313,7 @@ impl World {
             self.t = due.at;
             self.steps += 1;
             self.perform(*due.ev);
+            self.note_leaders();
             self.check();
             if self.finished() {
                 break;
