@@ -268,7 +268,7 @@ fn arbiter_killed_at_each_write() {
 }
 
 /// What the seeds of CI must have met at least once: else a world that has become too kind would go unnoticed.
-const MUST_REACH: [&str; 17] = [
+const MUST_REACH: [&str; 24] = [
     "arbiter: the primary may disconnect",
     "arbiter: the standby may switch",
     "call: Arbitration Switch by itself",
@@ -279,6 +279,13 @@ const MUST_REACH: [&str; 17] = [
     "job: NamesOff",
     "job: Start as the other's standby",
     "job: Stop at once",
+    "plain start: a primary",
+    "plain start: a standby",
+    "plain start: refused by the guard",
+    "rebuild: BaseBackup",
+    "rebuild: Follow",
+    "rebuild: Rewind",
+    "say: RebuildAbandoned",
     "say: HandOverFailed",
     "say: NotEligible",
     "say: PeerAlive",
