@@ -156,6 +156,7 @@ fn show(plan: &Plan, format: ListFormat) -> u8 {
 fn summary(plan: &Plan) -> String {
     let mut out = format!("method:     {}: {}\n", plan.chosen.program(), plan.why);
     match plan.bytes {
+        Some(0) if plan.chosen == Chosen::Follow => out += "to copy:    nothing\n",
         Some(bytes) => _ = writeln!(out, "to copy:    about {}", HumanBytes(bytes)),
         None if plan.chosen == Chosen::Follow => {}
         None => out += "to copy:    shows later\n",

@@ -1,5 +1,7 @@
 //! `mc_ctl` as a user sees it: help, exit codes, refused users, bad files, and a controller that does not run.
 
+mod rebuild;
+
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -335,43 +337,6 @@ fn a_start_may_leave_the_arbiter_for_later() {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert_eq!(site.run("stop -e").code, 0);
-}
-
-/// A rebuild starts the controller where none runs, on an empty data directory too, and puts nothing there. Nobody says that
-/// he is the primary.
-#[test]
-fn a_rebuild_wants_the_other_servers_word() {
-    let site = Site::new();
-    site.write("network.conf", "nd1 127.0.0.1 27606\nnd2 203.0.113.77 27606\n");
-    let line = format!("db_instance = '{}'\nheartbeat_error_action = 'switch'\n", site.data().display());
-    site.write("nd1.conf", &format!("{line}heartbeat_interval = 100\nheartbeat_timeout = '200ms'\n"));
-    for args in ["rebuild --dry-run", "rebuild", "rebuild --yes --method basebackup --old-data delete -t 5"] {
-        let began = std::time::Instant::now();
-        site.run(args).refused(
-            4,
-            &[
-                "server \"nd1\" cannot be rebuilt now: the other server's controller does not answer",
-                "on server \"nd2\"",
-            ],
-        );
-        assert!(began.elapsed() < std::time::Duration::from_secs(15), "{args}");
-    }
-    assert_eq!(site.run("stop -e").code, 0);
-    for name in ["PG_VERSION", "postgresql.conf"] {
-        fs::remove_file(site.data().join(name)).unwrap();
-    }
-    for empty in [true, false] {
-        let ran = site.run("rebuild");
-        ran.refused(4, &["is not running; it is started, as by \"mc_ctl start --mc-only", "cannot be rebuilt now"]);
-        let status = site.run("status");
-        assert!(status.out.contains("nd1        none(unknown)"), "{status:?}");
-        site.run("start").refused(2, &["mc_ctl rebuild"]);
-        assert_eq!(site.run("stop -e").code, 0);
-        if empty {
-            fs::remove_dir(site.data()).expect("nothing was put into it");
-        }
-        assert!(!site.data().exists());
-    }
 }
 
 #[test]
