@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Ended {
     };
     let what = Rebuild { order, ..source };
     if args.dry_run {
-        let plan = daemon::plan_rebuild(&args.common.config()?, &what).map_err(Failure::failed)?;
+        let plan = daemon::plan_rebuild(&args.common.config()?, &what, true).map_err(Failure::failed)?;
         return Ok(show(&plan, args.format));
     }
     if !args.yes {
@@ -120,7 +120,7 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
 /// Shows in short what will be done, and asks where that overwrites something.
 fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
     let config = args.common.config()?;
-    let plan = daemon::plan_rebuild(&config, what).map_err(Failure::failed)?;
+    let plan = daemon::plan_rebuild(&config, what, false).map_err(Failure::failed)?;
     if !plan.obstacles.is_empty() {
         let hint = "\"mc_ctl rebuild --dry-run\" shows all that would be done. Nothing was changed.";
         return Err(Failure::new(Exit::Refused, plan.obstacles.join("\n")).hint(hint));

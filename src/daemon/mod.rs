@@ -100,13 +100,16 @@ pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<()
     })
 }
 
-/// What a rebuild of this server would do if it were ordered now. Only reads. Called by `mc_ctl rebuild`.
+/// What a rebuild of this server would do if it were ordered now; `exactly`, where that may take a while. Only reads. Called
+/// by `mc_ctl rebuild`.
 ///
 /// # Errors
 /// As [`rebuild::plan`].
-pub fn plan_rebuild(config: &Config, what: &Rebuild) -> Result<rebuild::Plan> {
+pub fn plan_rebuild(config: &Config, what: &Rebuild, exactly: bool) -> Result<rebuild::Plan> {
     let name = follow::application_name(&Place::new(config)).unwrap_or_else(|| config.own().id.clone());
-    rebuild::plan(&jobs::rebuild_setup(config, &name), what, &Cancel::never())
+    let setup = jobs::rebuild_setup(config, &name);
+    let plan = if exactly { rebuild::plan_exactly } else { rebuild::plan };
+    plan(&setup, what, &Cancel::never())
 }
 
 /// Whether a rebuild of this server was ordered and has not ended: a controller that is started goes on with it.
