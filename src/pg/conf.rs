@@ -225,6 +225,44 @@ pub fn effective(name: &str, config_file: &Path, data: &Path) -> Option<String> 
     found.pop().map(|entry| entry.value)
 }
 
+/// What the configuration consists of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sources {
+    /// Every file that PostgreSQL reads, there or not: `config_file`, what it includes, `postgresql.auto.conf`.
+    pub files: Vec<PathBuf>,
+    /// The directories of which it reads every `*.conf`.
+    pub dirs: Vec<PathBuf>,
+}
+
+/// The files and directories of which the configuration consists.
+pub fn sources(config_file: &Path, data: &Path) -> Sources {
+    let mut found = Sources::default();
+    find_sources(config_file, 0, &mut found);
+    found.files.push(data.join("postgresql.auto.conf"));
+    found
+}
+
+fn find_sources(file: &Path, depth: u32, found: &mut Sources) {
+    found.files.push(file.to_path_buf());
+    let Ok(text) = std::fs::read(file) else { return };
+    if depth > MAX_INCLUDE_DEPTH {
+        return;
+    }
+    for setting in text.split(|b| *b == b'\n').filter_map(parse_line) {
+        let target = || file.parent().unwrap_or(Path::new("/")).join(setting.value());
+        match setting.name.as_str() {
+            "include" | "include_if_exists" => find_sources(&target(), depth + 1, found),
+            "include_dir" => {
+                found.dirs.push(target());
+                for included in conf_files(&target()) {
+                    find_sources(&included, depth + 1, found);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 fn read_settings(name: &str, file: &Path, depth: u32, found: &mut Vec<Elsewhere>) {
     let Ok(text) = std::fs::read(file) else { return };
     if depth > MAX_INCLUDE_DEPTH {
@@ -250,7 +288,7 @@ fn read_settings(name: &str, file: &Path, depth: u32, found: &mut Vec<Elsewhere>
 }
 
 /// The files of an `include_dir`: names that end in `.conf` and do not begin with a dot, in the order of their bytes.
-fn conf_files(dir: &Path) -> Vec<PathBuf> {
+pub fn conf_files(dir: &Path) -> Vec<PathBuf> {
     let wanted = |path: &PathBuf| {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         name.ends_with(".conf") && !name.starts_with('.')

@@ -119,10 +119,47 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
 /// pg_rewind leaves the file alone.
 pub const GUARD: &str = "rebuilding";
 
-fn is_incomplete(data: &Path) -> Result<bool> {
+/// Whether a rebuild keeps everyone from starting this data directory.
+///
+/// # Errors
+/// Its `PG_VERSION` cannot be read.
+pub fn is_incomplete(data: &Path) -> Result<bool> {
     let path = data.join("PG_VERSION");
     let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
     Ok(text.starts_with(GUARD))
+}
+
+/// Keeps everyone from starting a data directory, durably.
+///
+/// # Errors
+/// `PG_VERSION` cannot be written.
+pub fn guard(data: &Path, major: u32) -> Result<()> {
+    write_version(data, &format!("{GUARD} {major} (Mirroring Controller; see mc_ctl status)\n"))
+}
+
+/// Lets a data directory be started again, durably.
+///
+/// # Errors
+/// `PG_VERSION` cannot be written.
+pub fn unguard(data: &Path, major: u32) -> Result<()> {
+    write_version(data, &format!("{major}\n"))
+}
+
+fn write_version(data: &Path, text: &str) -> Result<()> {
+    let path = data.join("PG_VERSION");
+    let old = path.metadata().map_err(|cause| Error::io("stat file", &path, cause))?;
+    files::replace(&path, text.as_bytes(), Some(&old))
+}
+
+/// How far recovery must go before the instance is consistent: `pg_rewind` sets it.
+///
+/// # Errors
+/// The control data cannot be read.
+pub fn recovery_end(place: &Place) -> Result<(Lsn, Timeline)> {
+    let text = commands::controldata(place).run(LIMIT, None)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Minimum recovery ending location:"));
+    let lsn = line.unwrap_or_default().trim().parse().map_err(Error::new)?;
+    Ok((lsn, parse(&text).map_err(Error::new)?.min_recovery_timeline))
 }
 
 /// Puts the mark that names this ledger into the data directory, durably.

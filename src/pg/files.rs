@@ -115,8 +115,44 @@ pub fn touch(path: &Path) -> Result<()> {
 
 /// Makes a directory entry durable.
 pub fn sync_parent(path: &Path) -> Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
+    sync_dir(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Makes the entries of a directory durable.
+pub fn sync_dir(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("fsync directory", dir, e))
+}
+
+/// Renames a file or directory, durably. Nothing may be at its new name but an empty directory.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to)
+        .map_err(|e| Error::new(format!("could not rename \"{}\" to \"{}\": {e}", from.display(), to.display())))?;
+    sync_parent(to)?;
+    if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
+}
+
+/// Removes a file, a symbolic link (not what it points to), or a directory with all that is in it, durably. Nothing need be
+/// there.
+pub fn remove(path: &Path) -> Result<()> {
+    let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let removed = match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) => Err(e),
+    };
+    match removed {
+        Ok(()) => sync_parent(path),
+        Err(e) if missing(&e) => Ok(()),
+        Err(e) => Err(Error::io("remove", path, e)),
+    }
+}
+
+/// Lets a symbolic link point to `target`, durably, in one step.
+pub fn relink(link: &Path, target: &Path) -> Result<()> {
+    let new = beside(link);
+    let _ = std::fs::remove_file(&new);
+    std::os::unix::fs::symlink(target, &new).map_err(|e| Error::io("create symbolic link", &new, e))?;
+    rename(&new, link)
 }
 
 /// The name of the new file while it is written. It does not end in `.conf`, so that no `include_dir` reads it.

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 const CONNINFO: &str = "primary_conninfo";
 
 /// Where the primary is, and as what this server connects.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Upstream {
     /// Host name or address, without brackets.
     pub host: String,
@@ -18,6 +18,15 @@ pub struct Upstream {
     pub user: String,
     /// This server's name in the primary's `synchronous_standby_names`.
     pub application_name: String,
+    /// The user's password; only used where `primary_conninfo` gives this user no other way.
+    pub password: Option<String>,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Upstream { host, port, user, application_name, .. } = self;
+        write!(f, "Upstream {{ {user:?}, {host}:{port}, {application_name:?} }}")
+    }
 }
 
 impl Upstream {
@@ -30,7 +39,13 @@ impl Upstream {
         if host.is_empty() {
             return Err(bad());
         }
-        Ok(Upstream { host: host.into(), port, user: user.into(), application_name: application_name.into() })
+        Ok(Upstream {
+            host: host.into(),
+            port,
+            user: user.into(),
+            application_name: application_name.into(),
+            password: None,
+        })
     }
 }
 
@@ -84,16 +99,33 @@ fn set_conninfo(text: &[u8], outside: Option<&str>, upstream: &Upstream) -> Vec<
     }
 }
 
+/// `primary_conninfo` as the files of this instance set it, in keys and values; empty where there is none, or it cannot be
+/// read.
+pub fn present_keys(place: &Place) -> Vec<(String, String)> {
+    let value = conf::effective(CONNINFO, &place.config_file, &place.data);
+    value.as_deref().and_then(parse_conninfo).unwrap_or_default()
+}
+
+/// Keys and values as a connection string.
+pub fn to_conninfo(keys: &[(String, String)]) -> String {
+    keys.iter().map(|(key, value)| format!("{key}={}", conninfo_value(value))).collect::<Vec<_>>().join(" ")
+}
+
 fn conninfo(mut keys: Vec<(String, String)>, upstream: &Upstream) -> String {
     if !keys.iter().any(|(key, _)| key == "user") {
         keys.insert(0, ("user".into(), upstream.user.clone()));
     }
     let ours = ["host", "hostaddr", "port", "application_name"];
     keys.retain(|(key, _)| !ours.contains(&key.as_str()));
+    let same_user = keys.iter().rfind(|(key, _)| key == "user").is_some_and(|(_, user)| *user == upstream.user);
+    let has_password = keys.iter().any(|(key, _)| ["password", "passfile"].contains(&key.as_str()));
+    if let Some(password) = upstream.password.as_ref().filter(|_| same_user && !has_password) {
+        keys.push(("password".into(), password.clone()));
+    }
     keys.push(("host".into(), upstream.host.clone()));
     keys.push(("port".into(), upstream.port.to_string()));
     keys.push(("application_name".into(), upstream.application_name.clone()));
-    keys.iter().map(|(key, value)| format!("{key}={}", conninfo_value(value))).collect::<Vec<_>>().join(" ")
+    to_conninfo(&keys)
 }
 
 fn conninfo_value(value: &str) -> String {

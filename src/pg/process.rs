@@ -271,6 +271,49 @@ pub fn remove_stale_locks(place: &Place) -> Result<Vec<(PathBuf, i32)>> {
     Ok(removed)
 }
 
+/// Ends what a killed controller has left at work on one of these directories: `pg_rewind`, `pg_basebackup` and a standalone
+/// backend, recognised by their executable and a directory among their arguments. Returns when none is left.
+///
+/// # Errors
+/// One cannot be ended.
+pub fn end_leftovers(dirs: &[&Path], cancel: &Cancel) -> Result<()> {
+    let end = Instant::now() + KILL;
+    loop {
+        let found: Vec<i32> = all_pids()?.into_iter().filter(|pid| is_leftover(*pid, dirs)).collect();
+        if found.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= end {
+            return Err(stuck(&found));
+        }
+        for pid in &found {
+            // The handle first, then the look: a recycled number is never signalled.
+            let fd = Pid::from_raw(*pid).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+            if let Some(fd) = fd.filter(|_| is_leftover(*pid, dirs)) {
+                let _ = rustix::process::pidfd_send_signal(&fd, Signal::KILL);
+            }
+        }
+        cancel.sleep(PAUSE)?;
+    }
+}
+
+fn is_leftover(pid: i32, dirs: &[&Path]) -> bool {
+    let me = rustix::process::geteuid().as_raw();
+    if std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() != Some(me) {
+        return false;
+    }
+    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+    let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let args: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+    let ours = match name.trim_end_matches(" (deleted)") {
+        "pg_rewind" | "pg_basebackup" => true,
+        "postgres" => args.contains(&&b"--single"[..]),
+        _ => false,
+    };
+    ours && args.iter().any(|arg| dirs.iter().any(|dir| dir.as_os_str().as_encoded_bytes() == *arg))
+}
+
 /// The process that `postmaster.pid` names. Not to be trusted, only to be compared.
 pub fn pid_in_file(place: &Place) -> Option<i32> {
     let text = std::fs::read_to_string(place.data.join("postmaster.pid")).ok()?;

@@ -6,15 +6,21 @@
 //! program from starting it, and a journal in the run-time directory says how far it came. Nothing here decides who is
 //! the primary. Called by the runner, and by `mc_ctl rebuild --dry-run`.
 
+mod backup;
 mod divergence;
 mod journal;
+mod keep;
 mod lost;
 mod perform;
 mod plan;
+mod primary;
 mod program;
 mod progress;
+mod rewind;
 mod room;
+mod slot;
 mod source;
+mod swap;
 mod target;
 mod wal;
 mod words;

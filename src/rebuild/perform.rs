@@ -1,16 +1,61 @@
-//! Does what was planned.
+//! Does what was planned, in an order in which it can be killed anywhere, power loss included: at every instant the data
+//! directory is untouched, or nothing can start it, or it starts as a standby. Each line is durable before the next.
+//!
+//! 1. Nothing of the instance runs, and what an earlier controller left at work is ended: nobody else writes there.
+//! 2. What the journal tells is finished (`Swapping`) or undone (`Copying`). From here on the directory is untouched,
+//!    or ruined: half rewound, half deleted, guarded for ever, and only a base backup can follow.
+//! 3. A slot on the primary: before the checkpoint, which removes old WAL. Then the checkpoint, without which `pg_rewind`
+//!    does not see a promotion. Then the plan; all that speaks against it is said before anything is changed.
+//! 4. What only this server has is kept: before recovery, rewind or deletion change or recycle its WAL.
+//! 5. For a rewind, crash recovery is ended: before the guard, which stops `postgres --single` as well. It adds nothing
+//!    but a checkpoint at the end of what the directory already held.
+//! 6. The configuration is kept: while it is surely this server's own, so never from a ruined directory.
+//! 7. The journal: before the guard, so that whoever finds the guard knows what it stands for and can undo it. Then the
+//!    guard: before the first change. From here on nothing can start the directory.
+//! 8. Rewind: the journal says `Rewinding` before `pg_rewind` begins. It syncs what it wrote. Where it fails without having
+//!    begun to copy, the guard is taken away again; else it stays.
+//!    Base backup: what is to be deleted first is marked as ruined before, and deleted. The copy is made beside, synced by
+//!    `pg_basebackup`, and guarded before it gets the directory's name.
+//! 9. The result is looked at; the journal says `Swapping`: from here on everything is repeated until it is done, never
+//!    undone. Before that the renames would destroy what an undoing needs.
+//! 10. Renames. The old directory, aside now, gets its links and its `PG_VERSION` back: it is no longer the data directory.
+//! 11. This server's configuration, `standby.signal` first of what makes it a standby, then `primary_conninfo`, and the names.
+//! 12. The guard is taken away: last, since from here on it can be started. It is whole, and a standby's.
+//! 13. The journal goes. Killed before that, step 2 finds a directory without a guard and does only this.
+//!
+//! No step syncs more than it wrote: PostgreSQL's programs sync what they write.
 
-use super::{Board, Setup};
+use super::journal::{Journal, Phase, now_ms, stamp};
+use super::primary::Primary;
+use super::rewind::Failed;
+use super::slot::Slot;
+use super::{Board, Chosen, Plan, Progress, Setup, backup, keep, lost, plan, rewind, swap};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
+use crate::fsm::types::{Method, OldData, RebuildOrder};
 use crate::pg::bounded::Cancel;
+use crate::pg::follow::{self, Upstream};
+use crate::pg::{Place, conf, control, files, process};
 
 /// Makes the data directory a standby's copy of the other server's, or goes on with that after an interruption.
 ///
 /// # Errors
 /// It was not done. The directory is what it was before, or, where `pg_rewind` had begun, cannot be started.
-pub fn perform(_setup: &Setup, _what: &Rebuild, _board: &Board, _cancel: &Cancel) -> Result<()> {
-    Err(Error::new("not yet"))
+pub fn perform(setup: &Setup, what: &Rebuild, board: &Board, cancel: &Cancel) -> Result<()> {
+    board.write(Some(Progress { step: "looking at both servers".into(), ..Progress::default() }));
+    let work = Work { setup, what, board, cancel };
+    let journal = work.settle()?;
+    let mut primary = Primary::new(setup, what)?;
+    let slot = work.hold(&primary)?;
+    match journal {
+        Some(journal) if journal.phase == Phase::Swapping => work.finish(&journal)?,
+        _ => work.afresh(&mut primary)?,
+    }
+    if let Some(slot) = slot {
+        slot.until_streaming();
+    }
+    board.step("made; it is to be started");
+    Ok(())
 }
 
 /// Undoes a rebuild that was interrupted before anything of the directory was overwritten. Where that is not so, nothing
@@ -18,6 +63,305 @@ pub fn perform(_setup: &Setup, _what: &Rebuild, _board: &Board, _cancel: &Cancel
 ///
 /// # Errors
 /// A file could not be written or removed.
-pub fn abandon(_setup: &Setup, _cancel: &Cancel) -> Result<()> {
-    Ok(())
+pub fn abandon(setup: &Setup, cancel: &Cancel) -> Result<()> {
+    match Journal::load(&setup.run_dir)? {
+        Some(journal) if journal.phase == Phase::Copying => {
+            check_there(setup, &journal)?;
+            end_leftovers(setup, Some(&journal), cancel)?;
+            undo(setup, &journal)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends what a killed controller has left at work.
+fn end_leftovers(setup: &Setup, journal: Option<&Journal>, cancel: &Cancel) -> Result<()> {
+    let staging = journal.map_or_else(|| swap::staging(&setup.place.data), |journal| journal.staging.clone());
+    process::end_leftovers(&[&setup.place.data, &staging], cancel)
+}
+
+/// Refuses where the data directory of the journal is not there: its filesystem is not mounted, or was exchanged.
+fn check_there(setup: &Setup, journal: &Journal) -> Result<()> {
+    let data = &setup.place.data;
+    if !journal.existed || journal.phase == Phase::Swapping || data.join("PG_VERSION").exists() {
+        return Ok(());
+    }
+    let what =
+        format!("could not go on with the rebuild: the data directory \"{}\" is missing or empty", data.display());
+    Err(Error::new(what).hint(format!(
+        "Is its file system mounted? If it is to be made anew all the same, remove \"{}\".",
+        Journal::path(&setup.run_dir).display()
+    )))
+}
+
+/// Takes back what was done in [`Phase::Copying`]. A ruined directory stays guarded, with a journal that says so.
+fn undo(setup: &Setup, journal: &Journal) -> Result<()> {
+    let data = &setup.place.data;
+    if journal.method == Chosen::BaseBackup {
+        swap::unstage(journal)?;
+    }
+    if journal.ruined {
+        return Journal { phase: Phase::Rewinding, ..journal.clone() }.write(&setup.run_dir);
+    }
+    if journal.existed {
+        if journal.method == Chosen::Rewind {
+            keep::tighten(data, &setup.run_dir)?;
+        }
+        if control::is_incomplete(data)? {
+            control::unguard(data, setup.place.major)?;
+        }
+    }
+    Journal::remove(&setup.run_dir)
+}
+
+struct Work<'a> {
+    setup: &'a Setup,
+    what: &'a Rebuild,
+    board: &'a Board,
+    cancel: &'a Cancel,
+}
+
+impl Work<'_> {
+    /// What an interrupted rebuild has left is brought to where one can go on. The journal, where there is one still.
+    fn settle(&self) -> Result<Option<Journal>> {
+        let Setup { place, run_dir, .. } = self.setup;
+        let journal = Journal::load(run_dir)?;
+        end_leftovers(self.setup, journal.as_ref(), self.cancel)?;
+        if !process::scan(&place.data)?.is_empty() {
+            return Err(Error::new("could not rebuild the data directory: the instance is running")
+                .hint("Stop the instance first."));
+        }
+        let Some(journal) = journal else { return Ok(None) };
+        check_there(self.setup, &journal)?;
+        if journal.phase == Phase::Copying {
+            self.board.step("undoing what was interrupted");
+            undo(self.setup, &journal)?;
+        }
+        Journal::load(run_dir)
+    }
+
+    /// The slot; without one it goes as well, unless the primary removes WAL too soon.
+    fn hold(&self, primary: &Primary) -> Result<Option<Slot>> {
+        match Slot::hold(self.setup, &primary.remote, self.cancel) {
+            Ok(slot) => Ok(Some(slot)),
+            Err(error) => {
+                self.cancel.check()?;
+                log::warn!("no replication slot keeps WAL for the rebuild: {error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn afresh(&self, primary: &mut Primary) -> Result<()> {
+        let Work { setup, what, board, cancel } = *self;
+        board.step("checkpoint on the primary");
+        primary.checkpoint(cancel)?;
+        board.step("finding out what is to be done");
+        let plan = plan(setup, what, cancel)?;
+        board.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), plan.why.clone()));
+        if !plan.obstacles.is_empty() {
+            return Err(Error::new(plan.obstacles.join("; ")));
+        }
+        self.carry_out(&plan, primary)
+    }
+
+    fn carry_out(&self, plan: &Plan, primary: &Primary) -> Result<()> {
+        match plan.chosen {
+            Chosen::Follow => self.become_standby(),
+            Chosen::BaseBackup => self.base_backup(plan, primary),
+            Chosen::Rewind => match self.rewind(plan, primary) {
+                Err(failed) if !failed.begun && self.what.order.method == Method::Auto => {
+                    self.cancel.check()?;
+                    self.instead(&failed.error, primary)
+                }
+                other => other.map_err(|failed| failed.error),
+            },
+        }
+    }
+
+    /// `pg_rewind` refuses, and has changed nothing.
+    fn instead(&self, refused: &Error, primary: &Primary) -> Result<()> {
+        let Work { setup, what, board, cancel } = *self;
+        let order = RebuildOrder { method: Method::BaseBackup, ..what.order };
+        let plan = plan(setup, &Rebuild { order, ..what.clone() }, cancel)?;
+        let why = refused.message.lines().next().unwrap_or_default().to_owned();
+        board.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), why));
+        if !plan.obstacles.is_empty() {
+            return Err(Error::new(format!("{}; {}", refused.message, plan.obstacles.join("; "))));
+        }
+        self.base_backup(&plan, primary)
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- methods
+
+    fn rewind(&self, plan: &Plan, primary: &Primary) -> std::result::Result<(), Failed> {
+        let Setup { place, run_dir, .. } = self.setup;
+        let before = |error| Failed { error, begun: true };
+        self.keep_all(plan).map_err(before)?;
+        self.board.step("crash recovery");
+        // What does not recover may be copied still.
+        rewind::shut_down(self.setup, self.cancel).map_err(|error| Failed { error, begun: false })?;
+        let mut journal = self.rewind_journal().map_err(before)?;
+        match self.run_rewind(&mut journal, primary) {
+            Ok(()) => {
+                journal.phase = Phase::Swapping;
+                journal.write(run_dir).and_then(|()| self.finish(&journal)).map_err(before)
+            }
+            Err(failed) if failed.begun => Err(Failed {
+                error: failed.error.hint(
+                    "The data directory is half rewound and cannot be started; order the rebuild again: it will be a base \
+                     backup.",
+                ),
+                begun: true,
+            }),
+            Err(failed) => {
+                process::end_leftovers(&[&place.data], &Cancel::never()).map_err(before)?;
+                journal.phase = Phase::Copying;
+                undo(self.setup, &journal).map_err(before)?;
+                Err(failed)
+            }
+        }
+    }
+
+    /// What is to be kept while the data directory is surely what it was.
+    fn keep_all(&self, plan: &Plan) -> Result<()> {
+        let Setup { place, run_dir, .. } = self.setup;
+        if self.is_ruined()? {
+            return Err(Error::new("an earlier rewind was interrupted: only a base backup can follow")
+                .hint("\"mc_ctl rebuild --method basebackup\""));
+        }
+        self.salvage(plan)?;
+        keep::keep(place, run_dir)
+    }
+
+    fn rewind_journal(&self) -> Result<Journal> {
+        let Setup { place, run_dir, .. } = self.setup;
+        let stamp = stamp(now_ms());
+        let journal = Journal {
+            method: Chosen::Rewind,
+            phase: Phase::Copying,
+            ruined: false,
+            old_data: OldData::Keep,
+            existed: true,
+            staging: swap::staging(&place.data),
+            old: swap::old(&place.data, &stamp),
+            moves: Vec::new(),
+            stamp,
+        };
+        journal.write(run_dir)?;
+        Ok(journal)
+    }
+
+    fn run_rewind(&self, journal: &mut Journal, primary: &Primary) -> std::result::Result<(), Failed> {
+        let Work { setup, board, cancel, .. } = *self;
+        let Setup { place, run_dir, .. } = setup;
+        let mut prepare = || {
+            keep::loosen(&place.data, run_dir)?;
+            control::guard(&place.data, place.major)?;
+            journal.phase = Phase::Rewinding;
+            journal.write(run_dir)
+        };
+        prepare().map_err(|error| Failed { error, begun: false })?;
+        board.step("pg_rewind");
+        rewind::run(setup, primary, board, cancel)
+    }
+
+    fn base_backup(&self, plan: &Plan, primary: &Primary) -> Result<()> {
+        let Work { setup, what, cancel, .. } = *self;
+        let Setup { place, run_dir, .. } = setup;
+        let ruined = self.is_ruined()?;
+        let journal = backup::prepare(setup, (what.order.old_data, ruined), primary, cancel)?;
+        if !ruined && journal.existed {
+            self.salvage(plan)?;
+            keep::keep(place, run_dir)?;
+        } else if !journal.existed && !ruined {
+            keep::forget(run_dir)?;
+        } else if !keep::is_kept(run_dir) && journal.existed {
+            keep::keep(place, run_dir)?;
+        }
+        journal.write(run_dir)?;
+        if journal.existed {
+            control::guard(&place.data, place.major)?;
+        }
+        let copied = self.copy(journal.clone(), primary);
+        let journal = match copied {
+            Ok(journal) => journal,
+            Err(error) => {
+                // The journal may say more than ours does.
+                let journal = Journal::load(run_dir)?.unwrap_or(journal);
+                process::end_leftovers(&[&journal.staging], &Cancel::never())?;
+                undo(setup, &journal)?;
+                return Err(error);
+            }
+        };
+        self.finish(&journal)
+    }
+
+    /// Makes the copy; the journal says that it is whole.
+    fn copy(&self, mut journal: Journal, primary: &Primary) -> Result<Journal> {
+        let Work { setup, board, cancel, .. } = *self;
+        let Setup { place, run_dir, .. } = setup;
+        if journal.existed && journal.old_data == OldData::Delete {
+            board.step("deleting the old data directory");
+            journal.ruined = true;
+            journal.write(run_dir)?;
+            swap::empty(&place.data, &journal.moves, place.major)?;
+        }
+        board.step("pg_basebackup");
+        backup::run(setup, &journal, primary, board, cancel)?;
+        journal.phase = Phase::Swapping;
+        journal.write(run_dir)?;
+        Ok(journal)
+    }
+
+    // ------------------------------------------------------------------------------------------------------------- ends
+
+    /// Everything that is left once the new content is whole. Can be done again.
+    fn finish(&self, journal: &Journal) -> Result<()> {
+        let Setup { place, run_dir, .. } = self.setup;
+        let Place { data, major, .. } = place;
+        let renamed = !journal.staging.exists();
+        if renamed && !control::is_incomplete(data)? {
+            return Journal::remove(run_dir);
+        }
+        self.board.step("putting the new data directory in its place");
+        if journal.method == Chosen::BaseBackup {
+            swap::run(journal, data, *major)?;
+            if !journal.existed || journal.old_data == OldData::Delete {
+                swap::remove_old(journal)?;
+            } else if !journal.ruined && journal.old.exists() {
+                control::unguard(&journal.old, *major)?;
+            }
+        }
+        keep::put_back(data, run_dir)?;
+        self.become_standby()?;
+        control::unguard(data, *major)?;
+        Journal::remove(run_dir)
+    }
+
+    /// `standby.signal`, `primary_conninfo`, and the names.
+    fn become_standby(&self) -> Result<()> {
+        let Work { setup, what, .. } = *self;
+        let mut upstream = Upstream::parse(&what.source, &setup.user, &setup.name)?;
+        upstream.password.clone_from(&setup.password);
+        follow::follow(&setup.place, &upstream)?;
+        let names = conf::names_value(&what.names);
+        files::edit(&setup.place.config_file, |text| conf::set(text, &names)).map(drop)
+    }
+
+    /// Nothing of the data directory can be gone back to.
+    fn is_ruined(&self) -> Result<bool> {
+        let Setup { place, run_dir, .. } = self.setup;
+        let told = Journal::load(run_dir)?.is_some_and(|journal| journal.needs_base_backup());
+        // A guard that no journal explains: the run-time directory was lost.
+        Ok(told || place.data.join("PG_VERSION").exists() && control::is_incomplete(&place.data)?)
+    }
+
+    /// What only this server has is kept.
+    fn salvage(&self, plan: &Plan) -> Result<()> {
+        self.board.step("keeping what only this server has");
+        let lost = lost::keep(self.setup, plan, self.cancel)?;
+        self.board.update(|progress| progress.lost = lost);
+        Ok(())
+    }
 }

@@ -3,9 +3,10 @@
 use super::Chosen;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 /// How far it is.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
     /// How; `None` while that is being found out.
     pub chosen: Option<Chosen>,
@@ -36,5 +37,47 @@ impl Board {
     /// Writes it.
     pub fn write(&self, progress: Option<Progress>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    /// What is being done now.
+    pub(super) fn step(&self, step: &str) {
+        self.update(|progress| step.clone_into(&mut progress.step));
+    }
+
+    /// Changes what is written.
+    pub(super) fn update(&self, change: impl FnOnce(&mut Progress)) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        change(written.get_or_insert_default());
+    }
+
+    /// Writes what a line of a program's progress tells, the copying having begun then; whether it was such a line.
+    pub(super) fn copied(&self, line: &str, begun: Instant) -> bool {
+        let Some((done, total)) = copied(line) else { return false };
+        self.update(|progress| {
+            (progress.done, progress.total) = (done, total);
+            progress.elapsed_ms = begun.elapsed().as_millis() as u64;
+        });
+        true
+    }
+}
+
+/// Bytes of a line of `pg_rewind --progress` or `pg_basebackup --progress`: ` 12/3456 kB (0%) copied`.
+fn copied(line: &str) -> Option<(u64, u64)> {
+    let (done, total) = line.split_once(" kB")?.0.trim().split_once('/')?;
+    Some((done.trim().parse::<u64>().ok()? * 1024, total.trim().parse::<u64>().ok()? * 1024))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn progress_is_read() {
+        let check = |line: &str, expected: Option<(u64, u64)>| assert_eq!(copied(line), expected, "{line}");
+        check("  1024/30720 kB (3%) copied", Some((1 << 20, 30 << 20)));
+        check(" 7/7 kB (100%), 2/2 tablespaces", Some((7168, 7168)));
+        check("need to copy 30 MB (total source directory size is 47 MB)", None);
+        check("0/x kB", None);
+        check("", None);
     }
 }

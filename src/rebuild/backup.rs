@@ -1,0 +1,121 @@
+//! `pg_basebackup` into staging directories: where they lie, the run, and what must be true after it. Called by
+//! [`super::perform`].
+
+use super::journal::{Journal, Move, Phase, now_ms, stamp};
+use super::primary::Primary;
+use super::{Board, Chosen, Setup, swap};
+use crate::error::{Error, Result};
+use crate::fsm::types::OldData;
+use crate::pg::bounded::Cancel;
+use crate::pg::{Place, commands, control};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// The journal of a base backup that is about to begin. Refuses what could not be gone through with.
+///
+/// # Errors
+/// The data directory cannot be renamed, or something lies where the copy would.
+pub fn prepare(
+    setup: &Setup,
+    (old_data, ruined): (OldData, bool),
+    primary: &Primary,
+    cancel: &Cancel,
+) -> Result<Journal> {
+    let data = &setup.place.data;
+    if let Some(why) = swap::fixed(data) {
+        return Err(Error::new(format!("could not replace the data directory \"{}\": {why}", data.display())).hint(
+            "The copy is made beside the data directory and takes its name: let the data directory be a directory below the \
+             mount point, owned by the instance administrator user like its parent.",
+        ));
+    }
+    let stamp = stamp(now_ms());
+    let journal = Journal {
+        method: Chosen::BaseBackup,
+        phase: Phase::Copying,
+        ruined,
+        old_data,
+        existed: swap::has_content(data)?,
+        staging: swap::staging(data),
+        old: swap::old(data, &stamp),
+        moves: moves(setup, &stamp, primary, cancel)?,
+        stamp,
+    };
+    let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
+    for path in asides.chain([&journal.staging, &journal.old]) {
+        if path.symlink_metadata().is_ok() {
+            return Err(Error::new(format!("\"{}\" is in the way of the rebuild", path.display()))
+                .hint("Nothing tells what it is: look at it, and remove it."));
+        }
+    }
+    Ok(journal)
+}
+
+/// What lies outside of the data directory: where it does here, else where it does on the other server.
+fn moves(setup: &Setup, stamp: &str, primary: &Primary, cancel: &Cancel) -> Result<Vec<Move>> {
+    let Place { data, major, .. } = &setup.place;
+    let here = |link: &Path| std::fs::canonicalize(data.join(link)).or_else(|_| std::fs::read_link(data.join(link)));
+    let mut moves = Vec::new();
+    let wal = PathBuf::from("pg_wal");
+    if data.join(&wal).is_symlink() {
+        let at = here(&wal).map_err(|e| Error::io("read symbolic link", &data.join(&wal), e))?;
+        moves.push(swap::plan(&wal, &at, stamp, None)?);
+    }
+    for (oid, location) in primary.tablespaces(cancel)? {
+        let link = Path::new("pg_tblspc").join(oid);
+        let at = if data.join(&link).is_symlink() {
+            here(&link).map_err(|e| Error::io("read symbolic link", &data.join(&link), e))?
+        } else {
+            location
+        };
+        moves.push(swap::plan(&link, &at, stamp, Some(*major))?);
+    }
+    Ok(moves)
+}
+
+/// Makes the copy and guards it. It is durable then.
+///
+/// # Errors
+/// The copy failed or is not what it must be.
+pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, board: &Board, cancel: &Cancel) -> Result<()> {
+    let staging = &journal.staging;
+    let mut args: Vec<OsString> = ["-X", "stream", "-c", "fast", "-P", "-w", "-D"].map(Into::into).into();
+    args.push(staging.into());
+    args.extend(["-d".into(), primary.conninfo.clone().into()]);
+    let locations = primary.tablespaces(cancel)?;
+    for change in &journal.moves {
+        let oid = change.link.strip_prefix("pg_tblspc").ok();
+        match locations.iter().find(|(other, _)| oid.is_some_and(|oid| oid == Path::new(other))) {
+            Some((_, location)) => {
+                let mapping = [escaped(location), escaped(&change.staged)].join(&OsString::from("="));
+                args.extend(["-T".into(), mapping]);
+            }
+            None => args.extend(["--waldir".into(), change.staged.clone().into()]),
+        }
+    }
+    let begun = Instant::now();
+    let program = commands::program(&setup.place, "pg_basebackup", args).password(primary.password.as_deref());
+    program.follow(cancel, |line| !board.copied(line, begun))?;
+    verify(setup, staging, primary)?;
+    control::guard(staging, setup.place.major)
+}
+
+/// A path as `--tablespace-mapping` takes it.
+fn escaped(path: &Path) -> OsString {
+    path.to_string_lossy().replace('=', "\\=").into()
+}
+
+fn verify(setup: &Setup, staging: &Path, primary: &Primary) -> Result<()> {
+    let found = control::inspect(&Place { data: staging.to_path_buf(), ..setup.place.clone() })?;
+    let wrong = |what: &str| Err(Error::new(format!("pg_basebackup ended without an error, but {what}")));
+    if found.system != primary.system {
+        return wrong("the copy is another cluster's");
+    }
+    if !found.backup_label {
+        return wrong("the copy has no backup_label");
+    }
+    if found.checkpoint_timeline != primary.timeline {
+        return wrong("the copy is not on the primary's timeline");
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! `pg_rewind`: what must hold before, the run, and what must be true after it. Its exit code alone is never believed.
+//! Called by [`super::perform`].
+
+use super::primary::Primary;
+use super::{Board, Setup};
+use crate::error::{Error, Result};
+use crate::fsm::event::{ControlState, DataDir};
+use crate::fsm::types::{Lsn, SystemId};
+use crate::pg::bounded::Cancel;
+use crate::pg::{commands, conf, control, process};
+use std::ffi::OsString;
+use std::time::Instant;
+
+/// What it says before it changes the first file.
+const BEGINS: &str = "need to copy";
+
+/// Why it failed.
+pub struct Failed {
+    /// What it said.
+    pub error: Error,
+    /// It may have changed something.
+    pub begun: bool,
+}
+
+/// Ends the crash recovery that an instance owes, without letting anybody in. `pg_rewind` would do it itself, but neither
+/// durably nor behind the guard. All WAL is kept: `pg_rewind` reads back to before the fork.
+///
+/// # Errors
+/// It fails, or the data directory is not as cleanly shut down afterwards as it should be.
+pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
+    let place = &setup.place;
+    let found = control::inspect(place)?;
+    if matches!(found.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
+        return Ok(());
+    }
+    if found.standby_signal || found.backup_label || found.state == ControlState::InArchiveRecovery {
+        return Err(Error::new("the data directory is a standby's that was not shut down cleanly")
+            .hint("Order a base backup instead: \"mc_ctl rebuild --method basebackup\"."));
+    }
+    let mut args: Vec<OsString> = vec!["--single".into(), "-D".into(), place.data.clone().into()];
+    if place.config_elsewhere() {
+        args.extend(["-c".into(), format!("config_file={}", place.config_file.display()).into()]);
+    }
+    if place.major >= 13 {
+        args.extend(["-c".into(), "wal_keep_size=1000000".into()]);
+    }
+    args.push("template1".into());
+    process::remove_stale_locks(place)?;
+    commands::program(place, "postgres", args).follow(cancel, |_| true)?;
+    match control::state(place)? {
+        ControlState::ShutDown => Ok(()),
+        state => Err(Error::new(format!("the data directory is {state:?} after its crash recovery"))),
+    }
+}
+
+/// Runs it. The target is shut down cleanly and guarded.
+///
+/// # Errors
+/// See [`Failed`].
+pub fn run(setup: &Setup, source: &Primary, board: &Board, cancel: &Cancel) -> std::result::Result<(), Failed> {
+    let place = &setup.place;
+    let mut args: Vec<OsString> = vec!["--progress".into(), "-D".into(), place.data.clone().into()];
+    args.push(format!("--source-server={}", source.conninfo).into());
+    if place.major >= 13 {
+        args.push("--no-ensure-shutdown".into());
+        let restore = conf::effective("restore_command", &place.config_file, &place.data);
+        if restore.is_some_and(|command| !command.trim().is_empty()) {
+            args.push("--restore-target-wal".into());
+            if place.major >= 15 {
+                args.push(format!("--config-file={}", place.config_file.display()).into());
+            }
+        }
+    }
+    let (started, mut begun) = (Instant::now(), false);
+    let program = commands::program(place, "pg_rewind", args).password(source.password.as_deref());
+    let ran = program.follow(cancel, |line| {
+        let copied = board.copied(line, started);
+        begun |= copied || line.contains(BEGINS);
+        !copied
+    });
+    ran.and_then(|()| verify(setup, source)).map_err(|error| Failed { error, begun })
+}
+
+/// What must be true of a data directory that was rewound.
+fn verify(setup: &Setup, source: &Primary) -> Result<()> {
+    let place = &setup.place;
+    let found = control::inspect(place)?;
+    let (lsn, _) = control::recovery_end(place)?;
+    let wrong = |what: &str| Err(Error::new(format!("pg_rewind ended without an error, but {what}")));
+    if !is_of(&found, source.system) {
+        return wrong("the data directory is another cluster's");
+    }
+    if found.state != ControlState::InArchiveRecovery || !found.backup_label {
+        return wrong("has rewound nothing");
+    }
+    if lsn == Lsn(0) || found.min_recovery_timeline != source.timeline {
+        return wrong(&format!(
+            "recovery would end at {lsn} of timeline {}, and the primary is on {}",
+            found.min_recovery_timeline.0, source.timeline.0
+        ));
+    }
+    if found.checkpoint_timeline != source.timeline {
+        return wrong("its last checkpoint is not on the primary's timeline");
+    }
+    Ok(())
+}
+
+fn is_of(found: &DataDir, system: SystemId) -> bool {
+    found.system == system
+}

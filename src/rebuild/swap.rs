@@ -1,0 +1,172 @@
+//! Renames: the new content takes the place of the old, and can be killed between any two of them and done again. All
+//! directories are guarded meanwhile. Called by [`super::perform`].
+
+use super::journal::{Journal, Move};
+use super::room;
+use crate::error::{Error, Result};
+use crate::pg::files;
+use rustix::fs::Access;
+use std::path::{Path, PathBuf};
+
+const NEW: &str = "rebuild-new";
+const OLD: &str = "rebuild-old-";
+const UP: &str = "rebuild-up";
+
+/// Where the new data directory is staged.
+pub fn staging(data: &Path) -> PathBuf {
+    suffixed(data, ".rebuild-new")
+}
+
+/// Where the old one is put.
+pub fn old(data: &Path, stamp: &str) -> PathBuf {
+    suffixed(data, &format!(".old-{stamp}"))
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Whether a directory is there with something in it. What the controller itself writes there to look at the disk does not
+/// count.
+pub fn has_content(dir: &Path) -> Result<bool> {
+    match std::fs::read_dir(dir) {
+        Ok(entries) => {
+            let names = entries.map(|entry| entry.map(|entry| entry.file_name()));
+            let names: std::io::Result<Vec<_>> = names.collect();
+            let names = names.map_err(|e| Error::io("read directory", dir, e))?;
+            Ok(names.iter().any(|name| !name.to_string_lossy().starts_with("pgsql_tmp")))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(e) => Err(Error::io("open directory", dir, e)),
+    }
+}
+
+/// Why a directory cannot be renamed; `None` where it can, or where it is missing and can be made.
+pub fn fixed(dir: &Path) -> Option<String> {
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    if rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        return Some(format!("the directory \"{}\" cannot be written to", parent.display()));
+    }
+    room::is_mount_point(dir).then(|| format!("\"{}\" is a mount point", dir.display()))
+}
+
+/// How the content of a directory outside of the data directory is replaced. Beside it, by renaming it whole, where that
+/// can be done and nothing else lies in it; else inside of it. `major`: it is a tablespace.
+pub fn plan(link: &Path, at: &Path, stamp: &str, major: Option<u32>) -> Result<Move> {
+    let alone = !at.exists() || entries(at)?.iter().all(|name| is_ours(name, major));
+    let beside = alone && fixed(at).is_none();
+    let (staged, old) = if beside {
+        (suffixed(at, &format!(".{NEW}")), suffixed(at, &format!(".old-{stamp}")))
+    } else {
+        (at.join(NEW), at.join(format!("{OLD}{stamp}")))
+    };
+    Ok(Move { link: link.to_path_buf(), at: at.to_path_buf(), staged, old })
+}
+
+/// Whether an entry of a directory outside is the instance's.
+fn is_ours(name: &str, major: Option<u32>) -> bool {
+    let ours = major.is_none_or(|major| name.starts_with(&format!("PG_{major}_")));
+    name.starts_with("pgsql_tmp") || ours && name != "lost+found" && !is_aside(name)
+}
+
+fn is_aside(name: &str) -> bool {
+    name == NEW || name == UP || name.starts_with(OLD)
+}
+
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let read = std::fs::read_dir(dir).map_err(|e| Error::io("open directory", dir, e))?;
+    let names: std::io::Result<Vec<_>> = read.map(|entry| entry.map(|entry| entry.file_name())).collect();
+    let names = names.map_err(|e| Error::io("read directory", dir, e))?;
+    Ok(names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect())
+}
+
+fn major_of(change: &Move, major: u32) -> Option<u32> {
+    change.link.starts_with("pg_tblspc").then_some(major)
+}
+
+/// Removes what is staged.
+pub fn unstage(journal: &Journal) -> Result<()> {
+    for staged in journal.moves.iter().map(|change| &change.staged).chain([&journal.staging]) {
+        files::remove(staged)?;
+    }
+    Ok(())
+}
+
+/// Deletes the content of the data directory, where the operator wants that first: all but `PG_VERSION`, which guards it,
+/// and the links to what lies outside, of which the content goes as well.
+pub fn empty(data: &Path, moves: &[Move], major: u32) -> Result<()> {
+    for change in moves.iter().filter(|change| change.at.exists()) {
+        for name in entries(&change.at)?.iter().filter(|name| is_ours(name, major_of(change, major))) {
+            files::remove(&change.at.join(name))?;
+        }
+    }
+    let linked = |name: &str| moves.iter().any(|change| change.link.starts_with(name));
+    for name in entries(data)?.iter().filter(|name| *name != "PG_VERSION" && !linked(name)) {
+        files::remove(&data.join(name))?;
+    }
+    Ok(())
+}
+
+/// Puts the new content in the place of the old.
+pub fn run(journal: &Journal, data: &Path, major: u32) -> Result<()> {
+    let new = if journal.staging.exists() { &journal.staging } else { data };
+    for change in &journal.moves {
+        match change.staged.parent() == Some(&change.at) {
+            true => move_inside(change, major_of(change, major))?,
+            false => move_beside(&change.staged, &change.at, &change.old)?,
+        }
+        files::relink(&new.join(&change.link), &change.at)?;
+    }
+    move_beside(&journal.staging, data, &journal.old)?;
+    for change in &journal.moves {
+        let link = journal.old.join(&change.link);
+        if link.is_symlink() && change.old.exists() {
+            files::relink(&link, &change.old)?;
+        }
+    }
+    Ok(())
+}
+
+fn move_beside(staged: &Path, at: &Path, old: &Path) -> Result<()> {
+    if !staged.exists() {
+        return Ok(());
+    }
+    if at.exists() {
+        if old.exists() {
+            return Err(Error::new(format!("both \"{}\" and \"{}\" are there", at.display(), old.display()))
+                .hint("One of them was made while the rebuild was interrupted: remove that one."));
+        }
+        files::rename(at, old)?;
+    }
+    files::rename(staged, at)
+}
+
+/// The same for the entries of a directory that stays where it is.
+fn move_inside(change: &Move, major: Option<u32>) -> Result<()> {
+    let up = change.at.join(UP);
+    if change.staged.exists() {
+        std::fs::create_dir_all(&change.old).map_err(|e| Error::io("create directory", &change.old, e))?;
+        for name in entries(&change.at)?.iter().filter(|name| is_ours(name, major)) {
+            files::rename(&change.at.join(name), &change.old.join(name))?;
+        }
+        // From here on what has no other name is the new content.
+        files::rename(&change.staged, &up)?;
+    }
+    if up.exists() {
+        for name in entries(&up)? {
+            files::rename(&up.join(&name), &change.at.join(&name))?;
+        }
+        files::remove(&up)?;
+    }
+    Ok(())
+}
+
+/// Removes what was replaced.
+pub fn remove_old(journal: &Journal) -> Result<()> {
+    for old in journal.moves.iter().map(|change| &change.old).chain([&journal.old]) {
+        files::remove(old)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,537 @@
+//! Rebuilds of a real PostgreSQL's data directory: what they leave is a standby with this server's own configuration, and
+//! wherever one is killed, the directory is untouched, cannot be started, or starts as a standby.
+
+mod common;
+
+use common::as_postgres;
+use mirroring_controller::fsm::event::Rebuild;
+use mirroring_controller::fsm::types::{Method, OldData, RebuildOrder, SystemId};
+use mirroring_controller::pg::bounded::Cancel;
+use mirroring_controller::pg::{Place, control, process};
+use mirroring_controller::rebuild::{self, Board, Journal, Setup};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// What the lost side of a split wrote, and what the other one did.
+const LOST: &str = "lost";
+
+/// An instance, running or not; killed when dropped.
+struct Db {
+    dir: PathBuf,
+    place: Place,
+    port: u16,
+    setup: Setup,
+}
+
+/// Two instances; `a` was the primary, and `b` is.
+struct Pair {
+    a: Db,
+    b: Db,
+    _dir: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn pg(program: &str, args: &[&str]) -> String {
+    common::run(&common::bin_dir().join(program), args)
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_str().unwrap().to_owned()
+}
+
+fn append(path: &Path, more: &str) {
+    let old = std::fs::read_to_string(path).unwrap();
+    std::fs::write(path, old + more).unwrap();
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + LONG;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "waiting for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+impl Db {
+    /// The instance `name` in `dir/name/data`, whose port is named outside of its data directory.
+    fn new(dir: &Path, name: &str) -> Db {
+        let dir = dir.join(name);
+        let run_dir = dir.join("run");
+        std::fs::create_dir_all(&run_dir).unwrap();
+        let port = free_port();
+        let own = format!("port = {port}\nunix_socket_directories = '{}'\n", dir.display());
+        std::fs::write(dir.join("own.conf"), own).unwrap();
+        let data = dir.join("data");
+        let place = Place {
+            config_file: data.join("postgresql.conf"),
+            bin_dir: common::bin_dir(),
+            major: 15,
+            startup_log: run_dir.join("startup.log"),
+            data,
+        };
+        let setup = Setup {
+            place: place.clone(),
+            user: "postgres".into(),
+            password: None,
+            dbname: "postgres".into(),
+            name: name.into(),
+            host: "127.0.0.1".into(),
+            run_dir,
+        };
+        Db { dir, place, port, setup }
+    }
+
+    fn start(&self) {
+        pg("pg_ctl", &["start", "-w", "-s", "-D", &text(&self.place.data), "-l", &text(&self.place.startup_log)]);
+    }
+
+    /// A plain start in another port and another log; its end, and what it logged.
+    fn plain_start(data: &Path) -> (bool, String) {
+        let log = data.with_extension("plain.log");
+        let _ = std::fs::remove_file(&log);
+        let options = format!("-p {}", free_port());
+        let args = ["start", "-w", "-t", "20", "-s", "-o", &options, "-D", &text(data), "-l", &text(&log)];
+        let out: Output = Command::new(common::bin_dir().join("pg_ctl")).args(args).current_dir("/").output().unwrap();
+        let said =
+            String::from_utf8_lossy(&out.stderr).into_owned() + &std::fs::read_to_string(&log).unwrap_or_default();
+        (out.status.success(), said)
+    }
+
+    fn stop(&self, mode: &str) {
+        pg("pg_ctl", &["stop", "-w", "-s", "-m", mode, "-D", &text(&self.place.data)]);
+    }
+
+    /// As by `kill -9` of everything.
+    fn kill(&self) {
+        process::stop(&self.place, Duration::ZERO, &Cancel::never()).unwrap();
+    }
+
+    fn sql(&self, sql: &str) -> String {
+        sql_at(self.port, sql)
+    }
+
+    fn fill(&self, what: &str, rows: u32) {
+        self.sql(&format!("INSERT INTO t SELECT '{what}', g, repeat('x', 500) FROM generate_series(1, {rows}) g"));
+    }
+
+    fn rows(&self, what: &str) -> u32 {
+        self.sql(&format!("SELECT count(*) FROM t WHERE what = '{what}'")).parse().unwrap()
+    }
+
+    fn conf(&self, name: &str) -> String {
+        std::fs::read_to_string(self.place.data.join(name)).unwrap()
+    }
+}
+
+fn sql_at(port: u16, sql: &str) -> String {
+    let port = port.to_string();
+    pg("psql", &["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-c", sql, "postgres"])
+        .trim()
+        .to_owned()
+}
+
+impl Drop for Db {
+    fn drop(&mut self) {
+        let _ = process::stop(&self.place, Duration::ZERO, &Cancel::never());
+    }
+}
+
+impl Pair {
+    /// `a` and its standby `b`, with this many rows.
+    fn new(rows: u32) -> Pair {
+        Pair::with(rows, |_| {})
+    }
+
+    /// The same; `prepare` does more to `a` before there is `b`.
+    fn with(rows: u32, prepare: impl FnOnce(&Db)) -> Pair {
+        let dir = tempfile::Builder::new().prefix("rebuild-").tempdir_in("/tmp").unwrap();
+        let (a, b) = (Db::new(dir.path(), "a"), Db::new(dir.path(), "b"));
+        pg("initdb", &["-A", "trust", "-N", "-U", "postgres", "-D", &text(&a.place.data)]);
+        let conf = "listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nwal_log_hints = on\nmax_wal_size = 256MB\nwal_keep_size = 256MB\n\
+                    autovacuum = off\nlog_min_messages = warning\ninclude_if_exists '../own.conf'\ninclude_dir 'conf.d'\n";
+        append(&a.place.config_file, conf);
+        std::fs::create_dir(a.place.data.join("conf.d")).unwrap();
+        std::fs::write(a.place.data.join("conf.d/more.conf"), "work_mem = 5MB\n").unwrap();
+        a.start();
+        prepare(&a);
+        a.sql("CREATE TABLE IF NOT EXISTS t (what text, n int, pad text)");
+        a.fill("common", rows);
+        let mut args: Vec<String> = ["-X", "stream", "-c", "fast", "-R", "-D"].map(str::to_owned).into();
+        args.extend([text(&b.place.data), "-d".into()]);
+        args.push(format!("host=127.0.0.1 port={} user=postgres application_name=b", a.port));
+        let spaces = a.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384");
+        args.extend(spaces.lines().map(|space| format!("-T{space}={space}.b")));
+        pg("pg_basebackup", &args.iter().map(String::as_str).collect::<Vec<_>>());
+        for (db, name) in [(&a, "a"), (&b, "b")] {
+            append(&db.place.config_file, &format!("# this is {name}'s\n"));
+            append(&db.place.data.join("pg_hba.conf"), &format!("# this is {name}'s\n"));
+        }
+        std::fs::write(b.place.data.join("conf.d/more.conf"), "work_mem = 6MB\n").unwrap();
+        std::fs::write(b.place.data.join("conf.d/only_b.conf"), "work_mem = 7MB\n").unwrap();
+        b.start();
+        Pair { a, b, _dir: dir }
+    }
+
+    /// `b` is promoted while `a` goes on; each writes what the other one has not. Then `a` ends in this `mode`, or is
+    /// killed.
+    fn diverge(self, rows: u32, mode: &str) -> Pair {
+        let Pair { a, b, .. } = &self;
+        until("the standby", || (a.sql("SELECT state FROM pg_stat_replication") == "streaming").then_some(()));
+        pg("pg_ctl", &["promote", "-w", "-s", "-D", &text(&b.place.data)]);
+        a.fill(LOST, rows);
+        b.fill("new", rows);
+        if mode == "kill" {
+            a.kill()
+        } else {
+            a.stop(mode)
+        }
+        self
+    }
+
+    fn order(&self, method: Method, old_data: OldData) -> Rebuild {
+        Rebuild {
+            order: RebuildOrder { method, old_data },
+            source: format!("127.0.0.1:{}", self.b.port),
+            system: system(&self.b),
+            names: "b".into(),
+            forced: false,
+        }
+    }
+
+    fn perform(&self, method: Method) -> mirroring_controller::error::Result<Board> {
+        let board = Board::default();
+        let order = self.order(method, OldData::Keep);
+        rebuild::perform(&self.a.setup, &order, &board, &Cancel::never()).map(|()| board)
+    }
+
+    /// `a` is a whole standby of `b`'s: its files, and what it does when started.
+    fn is_mirrored(&self) {
+        let Pair { a, b, .. } = self;
+        assert!(a.place.data.join("standby.signal").exists());
+        assert_eq!(a.conf("PG_VERSION"), "15\n");
+        assert_eq!(Journal::load(&a.setup.run_dir), Ok(None));
+        assert!(!a.dir.join("data.rebuild-new").exists());
+        a.start();
+        let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a' AND state = 'streaming'";
+        until("streaming", || (b.sql(streams) == "1").then_some(()));
+        assert_eq!(a.sql("SELECT pg_is_in_recovery()"), "t");
+        b.fill("after", 10);
+        until("rows", || (a.rows("after") == b.rows("after")).then_some(()));
+        let sum = "SELECT count(*), sum(hashtext(t::text)) FROM t";
+        assert_eq!(a.sql(sum), b.sql(sum));
+        assert_eq!(a.sql("SELECT received_tli FROM pg_stat_wal_receiver"), "2");
+        // The slot goes as soon as it is seen streaming.
+        until("the slot's end", || (b.sql("SELECT count(*) FROM pg_replication_slots") == "0").then_some(()));
+    }
+
+    /// The configuration is `a`'s own.
+    fn has_own_configuration(&self) {
+        let a = &self.a;
+        for file in ["postgresql.conf", "pg_hba.conf"] {
+            assert!(a.conf(file).contains("# this is a's") && !a.conf(file).contains("# this is b's"), "{file}");
+        }
+        assert_eq!(a.conf("conf.d/more.conf"), "work_mem = 5MB\n");
+        assert!(!a.place.data.join("conf.d/only_b.conf").exists());
+        let auto = a.conf("postgresql.auto.conf");
+        let source = format!("host=127.0.0.1 port={} application_name=a", self.b.port);
+        assert!(auto.contains(&source), "{auto}");
+        assert!(a.conf("postgresql.conf").contains("\nsynchronous_standby_names = 'b'"));
+    }
+}
+
+fn system(db: &Db) -> SystemId {
+    control::inspect(&db.place).unwrap().system
+}
+
+#[test]
+fn rewind_makes_a_standby() {
+    if !as_postgres("rewind_makes_a_standby") {
+        return;
+    }
+    let pair = Pair::new(1000).diverge(500, "fast");
+    let board = pair.perform(Method::Rewind).unwrap().read().unwrap();
+    assert_eq!(board.chosen, Some(rebuild::Chosen::Rewind));
+    assert!(board.done > 0 && board.done == board.total, "{board:?}");
+    let lost = board.lost.unwrap();
+    assert!(lost.kept.join("summary.json").exists() && lost.transactions >= 1, "{lost:?}");
+    pair.has_own_configuration();
+    pair.is_mirrored();
+    assert_eq!((pair.a.rows(LOST), pair.a.rows("new")), (0, 500));
+}
+
+/// Tablespaces and `pg_wal` lie elsewhere, one of them among files that are not PostgreSQL's.
+#[test]
+fn base_backup_replaces_what_lies_elsewhere() {
+    if !as_postgres("base_backup_replaces_what_lies_elsewhere") {
+        return;
+    }
+    let prepare = |a: &Db| {
+        for (space, foreign) in [("one", false), ("two", true)] {
+            let at = a.dir.join("space").join(space);
+            std::fs::create_dir_all(&at).unwrap();
+            a.sql(&format!("CREATE TABLESPACE {space} LOCATION '{}'", at.display()));
+            a.sql(&format!("CREATE TABLE {space} TABLESPACE {space} AS SELECT 1 AS n"));
+            if foreign {
+                std::fs::write(at.join("readme"), "not PostgreSQL's").unwrap();
+            }
+        }
+        a.stop("fast");
+        let (wal, at) = (a.place.data.join("pg_wal"), a.dir.join("wal"));
+        std::fs::rename(&wal, &at).unwrap();
+        std::os::unix::fs::symlink(&at, &wal).unwrap();
+        a.start();
+    };
+    let pair = Pair::with(1000, prepare).diverge(500, "fast");
+    let a = &pair.a;
+    let board = pair.perform(Method::BaseBackup).unwrap().read().unwrap();
+    assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
+    assert!(board.done > 0 && board.lost.is_some(), "{board:?}");
+    pair.has_own_configuration();
+    assert_eq!(std::fs::read_link(a.place.data.join("pg_wal")).unwrap(), a.dir.join("wal"));
+    assert!(a.dir.join("space/two/readme").exists());
+    assert!(!a.dir.join("space/two/rebuild-new").exists() && !a.dir.join("space/one.rebuild-new").exists());
+    pair.b.sql("INSERT INTO one VALUES (2); INSERT INTO two VALUES (2)");
+    pair.is_mirrored();
+    assert_eq!(a.sql("SELECT sum(one.n) + sum(two.n) FROM one, two"), "12");
+    assert_eq!((a.rows(LOST), a.rows("new")), (0, 500));
+    // The old directory is whole, with its WAL and its tablespaces, and starts, while the new one runs.
+    let old = old_directories(a).pop().unwrap();
+    let (started, said) = Db::plain_start(&old);
+    assert!(started, "{said}");
+    let port = std::fs::read_to_string(old.join("postmaster.pid")).unwrap().lines().nth(3).unwrap().parse().unwrap();
+    assert_eq!(sql_at(port, "SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(sql_at(port, &format!("SELECT count(*) FROM t WHERE what = '{LOST}'")), "500");
+    assert_eq!(sql_at(port, "SELECT one.n + two.n FROM one, two"), "2");
+    pg("pg_ctl", &["stop", "-w", "-s", "-m", "immediate", "-D", &text(&old)]);
+}
+
+fn old_directories(db: &Db) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&db.dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| text(path).contains("/data.old-") && path.is_dir()).collect()
+}
+
+#[test]
+fn the_first_standby_is_made() {
+    if !as_postgres("the_first_standby_is_made") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "immediate");
+    let a = &pair.a;
+    std::fs::remove_dir_all(&a.place.data).unwrap();
+    pair.perform(Method::Auto).unwrap();
+    pair.is_mirrored();
+    assert!(old_directories(a).is_empty());
+    // Once more, with an empty directory, in which the disk probe's file lies.
+    a.kill();
+    std::fs::remove_dir_all(&a.place.data).unwrap();
+    std::fs::create_dir(&a.place.data).unwrap();
+    std::fs::write(a.place.data.join("pgsql_tmp_mirroring_controller_1"), "").unwrap();
+    pair.perform(Method::Auto).unwrap();
+    pair.is_mirrored();
+    assert!(old_directories(a).is_empty());
+    // A directory of somebody else's is not touched.
+    a.kill();
+    std::fs::remove_dir_all(&a.place.data).unwrap();
+    std::fs::create_dir(&a.place.data).unwrap();
+    std::fs::write(a.place.data.join("letter"), "dear").unwrap();
+    let why = pair.perform(Method::Auto).unwrap_err();
+    assert!(why.message.contains("letter"), "{why}");
+    assert_eq!(a.conf("letter"), "dear");
+}
+
+#[test]
+fn the_old_directory_is_deleted_first_where_that_is_ordered() {
+    if !as_postgres("the_old_directory_is_deleted_first_where_that_is_ordered") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "fast");
+    let a = &pair.a;
+    let order = pair.order(Method::BaseBackup, OldData::Delete);
+    let seen = std::thread::scope(|scope| {
+        let performed =
+            scope.spawn(|| rebuild::perform(&a.setup, &order, &Board::default(), &Cancel::never()).unwrap());
+        let child = stop_program("pg_basebackup", &a.dir);
+        let left: Vec<_> = std::fs::read_dir(&a.place.data).unwrap().map(|e| e.unwrap().file_name()).collect();
+        signal(child, "CONT");
+        performed.join().unwrap();
+        left
+    });
+    assert_eq!(seen, ["PG_VERSION"]);
+    pair.has_own_configuration();
+    pair.is_mirrored();
+    assert!(old_directories(a).is_empty());
+}
+
+#[test]
+fn a_crashed_primary_is_rewound() {
+    if !as_postgres("a_crashed_primary_is_rewound") {
+        return;
+    }
+    let pair = Pair::new(1000).diverge(500, "kill");
+    let board = pair.perform(Method::Rewind).unwrap().read().unwrap();
+    assert!(board.lost.is_some_and(|lost| lost.transactions >= 1));
+    pair.has_own_configuration();
+    pair.is_mirrored();
+}
+
+#[test]
+fn a_read_only_file_is_refused_before_anything_is_changed() {
+    if !as_postgres("a_read_only_file_is_refused_before_anything_is_changed") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "fast");
+    let a = &pair.a;
+    let file = a.place.data.join("base/1/1259");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+    let before = fingerprint(&a.place.data);
+    let why = pair.perform(Method::Rewind).unwrap_err();
+    assert!(why.message.contains("base/1/1259"), "{why}");
+    assert_eq!(fingerprint(&a.place.data), before);
+    assert_eq!(Journal::load(&a.setup.run_dir), Ok(None));
+}
+
+/// Every file of a directory with its length and its time of modification.
+fn fingerprint(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(Result::unwrap) {
+        let meta = entry.path().symlink_metadata().unwrap();
+        if meta.is_dir() {
+            found.extend(fingerprint(&entry.path()));
+        } else {
+            found.push(format!("{} {} {:?}", entry.path().display(), meta.len(), meta.modified().unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+// -------------------------------------------------------------------------------------------------------- interruptions
+
+/// Stops a program that works in this directory as soon as it is there, and returns its number.
+fn stop_program(name: &str, dir: &Path) -> i32 {
+    let found = |pid: &i32| {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        exe.file_name().is_some_and(|exe| exe == name) && line.contains(&text(dir)) && !line.contains("--dry-run")
+    };
+    let pid = until(name, || {
+        let pids = std::fs::read_dir("/proc").unwrap().flatten();
+        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(found)
+    });
+    signal(pid, "STOP");
+    pid
+}
+
+fn signal(pid: i32, name: &str) {
+    common::run(Path::new("/bin/kill"), &[&format!("-{name}"), &pid.to_string()]);
+}
+
+/// While either program runs, a plain start fails; cancelled, a base backup leaves everything as it was.
+#[test]
+fn nothing_starts_a_guarded_directory() {
+    if !as_postgres("nothing_starts_a_guarded_directory") {
+        return;
+    }
+    let pair = Pair::new(1000).diverge(500, "fast");
+    let a = &pair.a;
+    let before = fingerprint(&a.place.data);
+    let version = |path: &String| path.contains("/data/PG_VERSION ");
+    let interrupted = |method, program: &str, cancelled: bool| {
+        let order = pair.order(method, OldData::Keep);
+        let (canceller, cancel) = Cancel::new();
+        std::thread::scope(|scope| {
+            let performed = scope.spawn(|| rebuild::perform(&a.setup, &order, &Board::default(), &cancel));
+            let child = stop_program(program, &a.dir);
+            let (started, said) = Db::plain_start(&a.place.data);
+            assert!(!started && said.contains("does not contain valid data"), "{said}");
+            assert!(control::inspect(&a.place).unwrap().incomplete);
+            let held = if cancelled {
+                drop(canceller);
+                None
+            } else {
+                Some(canceller)
+            };
+            if !cancelled {
+                signal(child, "CONT");
+            }
+            let result = performed.join().unwrap();
+            drop(held);
+            result
+        })
+    };
+    let begun = Instant::now();
+    let why = interrupted(Method::BaseBackup, "pg_basebackup", true).unwrap_err();
+    assert!(why.message.contains("cancelled"), "{why} after {:?}", begun.elapsed());
+    let without = |list: &[String]| list.iter().filter(|path| !version(path)).cloned().collect::<Vec<_>>();
+    assert_eq!(without(&fingerprint(&a.place.data)), without(&before));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert!(!a.dir.join("data.rebuild-new").exists());
+    interrupted(Method::Rewind, "pg_rewind", false).unwrap();
+    // A plain start right after it comes up as a standby.
+    let (started, said) = Db::plain_start(&a.place.data);
+    assert!(started, "{said}");
+    let port = std::fs::read_to_string(a.place.data.join("postmaster.pid")).unwrap();
+    assert_eq!(sql_at(port.lines().nth(3).unwrap().parse().unwrap(), "SELECT pg_is_in_recovery()"), "t");
+    a.stop("fast");
+    pair.is_mirrored();
+}
+
+/// The primary dies in the middle.
+#[test]
+fn a_source_that_dies_is_told() {
+    if !as_postgres("a_source_that_dies_is_told") {
+        return;
+    }
+    let pair = Pair::new(20_000).diverge(100_000, "fast");
+    let Pair { a, b, .. } = &pair;
+    let dies = |method, program: &str, copying: bool| {
+        let order = pair.order(method, OldData::Keep);
+        let board = Board::default();
+        std::thread::scope(|scope| {
+            let performed = scope.spawn(|| rebuild::perform(&a.setup, &order, &board, &Cancel::never()));
+            if copying {
+                until("copying", || board.read().filter(|progress| progress.total > 0));
+            }
+            let child = stop_program(program, &a.dir);
+            b.kill();
+            signal(child, "CONT");
+            performed.join().unwrap()
+        })
+    };
+    let why = dies(Method::BaseBackup, "pg_basebackup", false).unwrap_err();
+    assert!(why.message.contains("pg_basebackup failed"), "{why}");
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    b.start();
+    // Before anything was overwritten.
+    let why = dies(Method::Rewind, "pg_rewind", false).unwrap_err();
+    assert!(why.message.contains("pg_rewind failed"), "{why}");
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    b.start();
+    let why = dies(Method::Rewind, "pg_rewind", true).unwrap_err();
+    assert!(why.hint.contains("half rewound"), "{why}");
+    assert!(a.conf("PG_VERSION").starts_with("rebuilding 15"));
+    assert!(!Db::plain_start(&a.place.data).0);
+    rebuild::abandon(&a.setup, &Cancel::never()).unwrap();
+    assert!(a.conf("PG_VERSION").starts_with("rebuilding 15"));
+    b.start();
+    let why = pair.perform(Method::Rewind).unwrap_err();
+    assert!(why.message.contains("base backup"), "{why}");
+    let why = dies(Method::Auto, "pg_basebackup", false).unwrap_err();
+    assert!(why.message.contains("pg_basebackup failed"), "{why}");
+    assert!(a.conf("PG_VERSION").starts_with("rebuilding 15"), "it stays what it was");
+    b.start();
+    pair.perform(Method::Auto).unwrap();
+    pair.has_own_configuration();
+    pair.is_mirrored();
+    let old = old_directories(a).pop().unwrap();
+    assert!(!Db::plain_start(&old).0, "a half rewound directory is never started");
+}
