@@ -283,9 +283,10 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
         while let Ok(directory) = inbox.recv() {
             let there = place != Place::Data || !is_bare(&data);
             seen |= there;
-            // While it is made anew, parts of it may be missing too.
-            let excused = || !seen || journal.exists();
-            let looked_at = there || !excused();
+            // While it is made anew, parts of it may be missing too, and pg_rewind fails on a file that vanishes.
+            let remade = journal.exists();
+            let excused = || !seen || remade || journal.exists();
+            let looked_at = !remade && (there || !excused());
             let result = match looked_at {
                 true => check(&directory.join(&file)).or_else(|error| match error.kind() {
                     io::ErrorKind::NotFound if excused() => Ok(()),

@@ -2,6 +2,7 @@
 //! Called by [`super::perform`].
 
 use super::primary::Primary;
+use super::target::PROBE;
 use super::{Board, Setup};
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir};
@@ -9,6 +10,7 @@ use crate::fsm::types::{Lsn, SystemId};
 use crate::pg::bounded::Cancel;
 use crate::pg::{commands, conf, control, process};
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Instant;
 
 /// What it says before it changes the first file.
@@ -59,6 +61,7 @@ pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
 /// See [`Failed`].
 pub fn run(setup: &Setup, source: &Primary, board: &Board, cancel: &Cancel) -> std::result::Result<(), Failed> {
     let place = &setup.place;
+    remove_probes(&place.data);
     let mut args: Vec<OsString> = vec!["--progress".into(), "-D".into(), place.data.clone().into()];
     args.push(format!("--source-server={}", source.conninfo).into());
     if place.major >= 13 {
@@ -79,6 +82,19 @@ pub fn run(setup: &Setup, source: &Primary, board: &Board, cancel: &Cancel) -> s
         !copied
     });
     ran.and_then(|()| verify(setup, source)).map_err(|error| Failed { error, begun })
+}
+
+/// Removes files of the disk probe, which makes no new ones while there is a journal: `pg_rewind` fails where a file that
+/// it is to remove has vanished.
+fn remove_probes(data: &Path) {
+    let entries = |dir: &Path| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut dirs = vec![data.to_owned(), data.join("pg_wal")];
+    dirs.extend(entries(&data.join("pg_tblspc")));
+    for path in dirs.iter().flat_map(|dir| entries(dir)) {
+        if path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(PROBE.as_bytes())) {
+            _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// What must be true of a data directory that was rewound.

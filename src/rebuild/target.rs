@@ -17,7 +17,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// What begins the names of the files that the disk probe makes and removes.
-const PROBE: &str = "pgsql_tmp_mirroring_controller_";
+pub const PROBE: &str = "pgsql_tmp_mirroring_controller_";
 
 /// What lies there.
 #[derive(Clone, Debug)]

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cases of the test target use the rest")]
 mod harness;
 
+mod bench_rebuild;
+
 use harness::client::{Client, Style, THIRD};
 use harness::host::signal;
 use harness::pair::{Pair, Setup, program};
@@ -14,9 +16,12 @@ use std::panic::catch_unwind;
 use std::time::{Duration, Instant};
 
 /// What one run gives.
+#[derive(Default)]
 struct Run {
     values: Vec<f64>,
     lost: usize,
+    /// What else was measured: further lines of the table, in seconds, that have no limit.
+    more: Vec<(&'static str, f64)>,
 }
 
 /// A line of the table.
@@ -120,6 +125,34 @@ const CASES: &[Case] = &[
     Case {
         key: "throughput", title: "pgbench with controllers / without", must: "≥ 0.98", unit: "", run: throughput
     },
+    Case {
+        key: "rebuild-auto",
+        title: "`rebuild_action = auto`: from SIGKILL of the primary's postmaster until `switchable` again",
+        must: "",
+        unit: "s",
+        run: bench_rebuild::by_itself,
+    },
+    Case {
+        key: "rebuild-switch",
+        title: "after a clean switch: `mc_ctl rebuild` until `switchable`",
+        must: "≤ 3 s",
+        unit: "s",
+        run: bench_rebuild::after_a_switch,
+    },
+    Case {
+        key: "rebuild-rewind",
+        title: "rebuild by `pg_rewind`, less 2 s and the two checkpoints of R9 / bare commands by hand",
+        must: "≤ 1.2",
+        unit: "",
+        run: bench_rebuild::rewind,
+    },
+    Case {
+        key: "rebuild-basebackup",
+        title: "rebuild by `pg_basebackup`, less the same / bare commands by hand",
+        must: "≤ 1.1",
+        unit: "",
+        run: bench_rebuild::base_backup,
+    },
 ];
 
 fn main() {
@@ -146,28 +179,40 @@ fn main() {
 
 fn measure(case: &Case, runs: usize) {
     let mut values = Vec::new();
+    let mut more: Vec<(&str, Vec<f64>)> = Vec::new();
     let (mut lost, mut failed) = (0, 0);
     for _ in 0..runs {
         match catch_unwind(case.run) {
             Ok(run) => {
                 values.extend(run.values);
                 lost += run.lost;
+                for (title, value) in run.more {
+                    match more.iter_mut().find(|(known, _)| *known == title) {
+                        Some((_, values)) => values.push(value),
+                        None => more.push((title, vec![value])),
+                    }
+                }
             }
             Err(_) => failed += 1,
         }
     }
+    let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
+    line(case.title, case.must, case.unit, values, &failures, lost);
+    for (title, values) in more {
+        line(title, "", "s", values, "", lost);
+    }
+}
+
+fn line(title: &str, must: &str, unit: &str, mut values: Vec<f64>, failures: &str, lost: usize) {
     values.sort_by(f64::total_cmp);
     let show = |value: Option<&f64>| match value {
-        Some(value) => format!("{value:.2} {}", case.unit).trim_end().to_string(),
+        Some(value) => format!("{value:.2} {unit}").trim_end().to_string(),
         None => "–".into(),
     };
     let middle =
         if values.is_empty() { None } else { Some((values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0) };
-    let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
     println!(
-        "| {} | {} | {} | {} | {} | {}{failures} | {lost} |",
-        case.title,
-        case.must,
+        "| {title} | {must} | {} | {} | {} | {}{failures} | {lost} |",
         show(values.first()),
         show(middle.as_ref()),
         show(values.last()),
@@ -201,7 +246,7 @@ fn finish(pair: &Pair, client: Client, server: usize, at: Instant) -> Run {
     if !lost.is_empty() {
         eprintln!("lost (id, server that acknowledged, how long ago), {:?} after the fault: {lost:?}", at.elapsed());
     }
-    Run { values: vec![gap], lost: lost.len() }
+    Run { values: vec![gap], lost: lost.len(), ..Run::default() }
 }
 
 fn postmaster() -> Run {
@@ -236,7 +281,7 @@ fn cut_with_arbiter(setup: Setup) -> Run {
     pair.net.heal(0);
     pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
     assert_eq!(client.turns(), [0, 1], "the servers that acknowledged, in turn");
-    Run { values: vec![outage.as_secs_f64()], lost: client.lost_on(&pair, 1).len() }
+    Run { values: vec![outage.as_secs_f64()], lost: client.lost_on(&pair, 1).len(), ..Run::default() }
 }
 
 fn arbiter_cut() -> Run {
@@ -261,7 +306,7 @@ fn arbiter_between() -> Run {
     pair.net.heal_between(0, 1);
     pair.wait_word(0, "switchable");
     assert_eq!(client.turns(), [0], "the servers that acknowledged, in turn");
-    Run { values: vec![wait.as_secs_f64()], lost: client.lost_on(&pair, 0).len() }
+    Run { values: vec![wait.as_secs_f64()], lost: client.lost_on(&pair, 0).len(), ..Run::default() }
 }
 
 fn standby() -> Run {
@@ -314,7 +359,7 @@ fn status_times(pair: &Pair) -> Run {
         b=${EPOCHREALTIME/./}; echo $((b - a)); done"#;
     shell.args(["-c", script]).arg(program()).arg(&pair.servers[0].management);
     let answer = run(shell, s(60)).expect(0, "mc_ctl status");
-    Run { values: answer.out.lines().map(|l| l.parse::<f64>().expect("a number") / 1000.0).collect(), lost: 0 }
+    Run { values: answer.out.lines().map(|l| l.parse::<f64>().expect("a number") / 1000.0).collect(), ..Run::default() }
 }
 
 fn status() -> Run {
@@ -342,7 +387,7 @@ fn memory() -> Run {
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or_default().to_string();
         line.split_whitespace().next().and_then(|n| n.parse::<f64>().ok()).unwrap_or_default() / 1024.0
     };
-    Run { values: vec![sum(&pair, resident)], lost: 0 }
+    Run { values: vec![sum(&pair, resident)], ..Run::default() }
 }
 
 fn cpu() -> Run {
@@ -357,7 +402,7 @@ fn cpu() -> Run {
     };
     let before = sum(&pair, used);
     std::thread::sleep(s(60));
-    Run { values: vec![sum(&pair, used) - before], lost: 0 }
+    Run { values: vec![sum(&pair, used) - before], ..Run::default() }
 }
 
 /// Transactions a second, of TPC-B at scale 10 by four clients.
@@ -397,5 +442,5 @@ fn throughput() -> Run {
     }
     let with_first = pgbench(&pair, &load);
     ratios.push(with_first / without(&pair));
-    Run { values: ratios, lost: 0 }
+    Run { values: ratios, ..Run::default() }
 }

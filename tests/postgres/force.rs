@@ -73,6 +73,7 @@ fn adopt_the_data_of_a_lost_ledger() {
 
 /// Both servers were forced to go on alone while they did not hear each other: both have acknowledged, as the operators
 /// were told could happen. When they meet, both say so, and the one that was not promoted is stopped within a heartbeat.
+/// Rebuilt, it is the standby; its rows are kept aside, and told as such that may have been acknowledged.
 #[test]
 fn forced_on_both_sides() {
     let pair = Setup::default().conf("heartbeat_error_action = message").up();
@@ -95,4 +96,8 @@ fn forced_on_both_sides() {
     assert!(ended < s(4), "the old primary ran on for {ended:?} after it was known");
     let lost = client.lost_on(&pair, 1);
     assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 0), "{} rows", lost.len());
+    pair.rebuild(0, &[]);
+    let history = pair.mc(0, &["history"]).expect(0, "mc_ctl history").out;
+    assert!(history.contains("may have been acknowledged") && history.contains("public.written"), "{history}");
+    assert!(!client.lost_on(&pair, 0).is_empty(), "rows of the one that lost came back");
 }

@@ -17,3 +17,5 @@ mod kill;
 mod matrix;
 mod mistakes;
 mod orders;
+mod rebuild;
+mod rebuild_kills;

@@ -1,5 +1,4 @@
-//! The arbiter of a pair: its directory on a host of its own, `mc_arb`, and the recoveries that a primary needs after it
-//! has lost its role.
+//! The arbiter of a pair: its directory on a host of its own, and `mc_arb`.
 
 use super::host::{Host, Process};
 use super::pair::{Pair, Setup, own, readable, write_private};
@@ -94,34 +93,5 @@ impl Pair {
         let answer = self.mc(server, &["status", "--arbiter"]);
         let line = answer.out.lines().find(|l| l.starts_with("arb "))?;
         line.split_whitespace().last().map(ToString::to_string)
-    }
-
-    /// The README's recovery of a server that has lost its role, by `pg_rewind`; then its start.
-    #[track_caller]
-    pub fn rewind(&self, server: usize) {
-        let (me, peer) = (&self.servers[server], &self.servers[1 - server]);
-        self.mc(server, &["stop"]).expect(0, "mc_ctl stop");
-        let data = self.data(server);
-        let keep = self.host(server).dir.join("run");
-        let keep = keep.to_str().expect("ASCII");
-        let files = format!("cp -p {data}/postgresql.conf {data}/pg_hba.conf {keep}");
-        self.as_root(server, &["sh", "-c", &files]);
-        self.sql(1 - server, "CHECKPOINT");
-        let source = format!(
-            "host={} port={} user=postgres dbname=postgres application_name={}",
-            peer.replication_address, peer.port, me.id
-        );
-        let words = ["-D", data, "-R", &format!("--source-server={source}")];
-        self.host(server).pg("pg_rewind", &words).expect(0, "pg_rewind");
-        self.as_root(server, &["sh", "-c", &format!("cp -p {keep}/postgresql.conf {keep}/pg_hba.conf {data}")]);
-        self.start(server, &["-f"]);
-    }
-
-    /// The README's other recovery, by `pg_basebackup` into an emptied directory; then its start.
-    #[track_caller]
-    pub fn rebuild(&self, server: usize) {
-        self.mc(server, &["stop"]).expect(0, "mc_ctl stop");
-        self.copy_anew(server);
-        self.start(server, &["-f"]);
     }
 }

@@ -98,6 +98,11 @@ impl Host {
         self.init.is_some()
     }
 
+    /// A path of its own, as this test process sees it.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.init_pid, path.display()))
+    }
+
     /// A command on it, as root.
     pub fn command(&self, program: &str) -> Command {
         assert!(self.is_on(), "{} is off", self.name);
@@ -119,7 +124,7 @@ impl Host {
     pub fn pg(&self, program: &str, arguments: &[&str]) -> Answer {
         let mut command = self.admin(super::bin_dir().join(program).to_str().expect("ASCII"));
         command.args(arguments);
-        run(command, Duration::from_secs(60))
+        run(command, Duration::from_secs(600))
     }
 
     /// Its processes, but for the first and what only waits for that one.
@@ -148,7 +153,7 @@ impl Host {
 
     /// The postmaster of this data directory, if one runs.
     pub fn postmaster(&self, data: &Path) -> Option<Process> {
-        let file = std::fs::read_to_string(data.join("postmaster.pid")).ok()?;
+        let file = std::fs::read_to_string(self.path(data).join("postmaster.pid")).ok()?;
         let inner: u32 = file.lines().next()?.trim().parse().ok()?;
         self.processes().into_iter().find(|p| p.inner == inner && p.command.contains("bin/postgres"))
     }

@@ -13,6 +13,7 @@ pub mod far;
 pub mod host;
 pub mod net;
 pub mod pair;
+pub mod rebuild;
 pub mod run;
 pub mod script;
 pub mod syslog;

@@ -24,8 +24,10 @@ pub struct Setup {
     pub postgresql_conf: Vec<String>,
     /// Both servers on one host, with one management directory.
     pub one_host: bool,
-    /// The first server's data directory is a file system of this size, in MiB.
+    /// The first server's data directory is on a file system of this size, in MiB.
     pub small_disk_mib: Option<u32>,
+    /// `pg_wal` is on another disk: a symbolic link.
+    pub wal_apart: bool,
     /// An arbiter on a third host.
     pub arbiter: bool,
     /// Lines of `arbitration.conf`.
@@ -198,17 +200,22 @@ impl Pair {
                 port: 5432 + apart,
                 control_port: 27540 + apart,
                 replication_address: ADDRESSES[if networks > LOG { LOG } else { ADMIN }][host],
-                data: hosts[host].dir.join(format!("data{apart}")),
+                data: hosts[host].dir.join(format!("disk/data{apart}")),
                 management: hosts[host].dir.join("mc"),
                 host,
             }
         });
         let arbiter = setup.arbiter.then(|| Host::new("arb", ADDRESSES[ADMIN][2], dir.join("arb"), net.hosts[2].pid()));
         let pair = Pair { servers, hosts, arbiter, net, began: Instant::now(), dir };
+        for host in &pair.hosts {
+            let disk = host.dir.join("disk");
+            std::fs::create_dir(&disk).expect("could not create a directory");
+            own(&disk);
+        }
         if let Some(size) = setup.small_disk_mib {
-            let data = pair.servers[0].data.to_str().expect("ASCII").to_string();
-            std::fs::create_dir(&data).expect("could not create a directory");
-            pair.as_root(0, &["mount", "-t", "tmpfs", "-o", &format!("size={size}m"), "none", &data]);
+            let disk = pair.hosts[0].dir.join("disk");
+            let options = format!("size={size}m,mode=755,uid=postgres,gid=postgres");
+            pair.as_root(0, &["mount", "-t", "tmpfs", "-o", &options, "none", disk.to_str().expect("ASCII")]);
         }
         let key = new_key();
         for n in [0, 1] {
@@ -259,6 +266,10 @@ impl Pair {
         let from = template().join(["primary", "standby"][n]);
         // on the host, since its file systems are its own
         self.as_root(n, &["sh", "-c", &format!("mkdir -p {data} && cp -a {}/. {data}", from.display())]);
+        if setup.wal_apart {
+            let wal = self.host(n).dir.join("disk/wal");
+            self.as_root(n, &["sh", "-c", &format!("mv {data}/pg_wal {0} && ln -s {0} {data}/pg_wal", wal.display())]);
+        }
         let mut lines = format!(
             "port = {}\nunix_socket_directories = '{}'\nsynchronous_standby_names = '{}'\n",
             me.port,
@@ -317,7 +328,14 @@ impl Pair {
         let path = self.servers[server].data.join(file);
         self.as_root(
             server,
-            &["sh", "-c", "printf '\\n%s' \"$1\" >> \"$2\"", "sh", text, path.to_str().expect("ASCII")],
+            &[
+                "sh",
+                "-c",
+                "printf '\\n%s' \"$1\" >> \"$2\" && chown postgres: \"$2\"",
+                "sh",
+                text,
+                path.to_str().expect("ASCII"),
+            ],
         );
     }
 
@@ -354,7 +372,7 @@ impl Pair {
     /// Runs `mc_ctl` on the server.
     #[track_caller]
     pub fn mc(&self, server: usize, words: &[&str]) -> Answer {
-        run(self.mc_command(server, words), Duration::from_secs(120))
+        run(self.mc_command(server, words), Duration::from_secs(600))
     }
 
     /// The same, to be started by the caller.

@@ -1,0 +1,249 @@
+//! The rebuild: a server that has lost its role comes back as the standby, by one command or by itself.
+//!
+//! Every case ends in `switchable` with nothing acknowledged lost, and with no two servers that acknowledged in the same
+//! period.
+
+use crate::harness::client::Style;
+use crate::harness::pair::Setup;
+use crate::harness::run::run;
+use crate::harness::{s, wait_for};
+use std::time::Instant;
+
+/// The whole circle: the primary crashes, comes back as the standby by `pg_rewind` with its own configuration, takes over
+/// again by a planned switch, and the other one follows it without a copy. What was lost of the first is kept and told.
+#[test]
+fn failover_rebuild_failback_rebuild() {
+    let pair = Setup::default().pg("include_if_exists = 'own.conf'").make();
+    for n in [0, 1] {
+        pair.append(n, "own.conf", &format!("test.own = 'nd{}'\n", n + 1));
+        pair.append(n, "pg_hba.conf", &format!("# of nd{}\n", n + 1));
+    }
+    pair.bring_up();
+    pair.sql(0, "ALTER SYSTEM SET work_mem = '5MB'");
+    let client = pair.client(Style::OneSession);
+    pair.fail_over_from(0);
+
+    let planned = pair.mc(0, &["rebuild", "--dry-run"]).expect(0, "mc_ctl rebuild --dry-run").text();
+    assert!(planned.contains("pg_rewind") && planned.contains("committed transaction"), "{planned}");
+    let unconfirmed = pair.mc(0, &["rebuild"]).expect(2, "mc_ctl rebuild, unconfirmed");
+    assert!(unconfirmed.text().contains("--yes"), "{}", unconfirmed.text());
+    pair.wait_switched(0);
+
+    let told = pair.rebuild(0, &[]).text();
+    assert!(told.contains("pg_rewind") && !told.contains("pg_basebackup"), "{told}");
+    assert_eq!(pair.sql(0, "SHOW test.own"), "nd1");
+    assert_eq!(pair.sql(0, "SHOW work_mem"), "5MB");
+    assert!(pair.read(0, "pg_hba.conf").contains("# of nd1"));
+    let history = pair.mc(0, &["history"]).expect(0, "mc_ctl history").out;
+    assert!(history.contains("committed transaction") && history.contains("public.written"), "{history}");
+    assert!(!history.contains("may have been acknowledged"), "{history}");
+
+    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    pair.wait_switched(1);
+    let told = pair.rebuild(1, &[]).text();
+    assert!(!told.contains("pg_rewind") && !told.contains("pg_basebackup"), "{told}");
+    assert_eq!(pair.sql(1, "SHOW test.own"), "nd2");
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 0, &[0, 1, 0]);
+}
+
+/// `rebuild_action = auto`: the same after a crash, with no command at all.
+#[test]
+fn by_itself() {
+    let pair = Setup::default().conf("rebuild_action = auto").up();
+    let client = pair.client(Style::OneSession);
+    pair.crash_with_more(0);
+    wait_for("the standby is promoted", s(20), || {
+        (pair.try_sql(1, "SELECT pg_is_in_recovery()").ok()? == "f").then_some(())
+    });
+    pair.check_rebuilt(0);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// Without checksums and `wal_log_hints` only a base backup can do; with a tablespace, and `pg_wal` on another disk. The
+/// old directory is kept, and the configuration is this server's.
+#[test]
+fn by_a_base_backup() {
+    let setup = Setup { wal_apart: true, ..Setup::default() };
+    let pair = setup.pg("wal_log_hints = off").up();
+    let client = pair.client(Style::OneSession);
+    let space = pair.tablespace(0);
+    pair.append(0, "pg_hba.conf", "# of nd1\n");
+    pair.fail_over_from(0);
+    let refused = pair.mc(0, &["rebuild", "--yes", "--method", "rewind"]);
+    assert!(refused.code == 1 && refused.text().contains("wal_log_hints"), "{}", refused.text());
+    let told = pair.rebuild(0, &[]).text();
+    assert!(told.contains("pg_basebackup") && told.contains("wal_log_hints"), "{told}");
+    assert!(pair.read(0, "pg_hba.conf").contains("# of nd1"));
+    assert_eq!(pair.sql(0, "SELECT count(*) FROM in_space"), "10000");
+    let wal = std::fs::read_link(pair.servers[0].data.join("pg_wal")).expect("pg_wal is a link still");
+    assert!(wal.starts_with(pair.host(0).dir.join("disk")), "{wal:?}");
+    let link = std::fs::read_dir(pair.servers[0].data.join("pg_tblspc")).expect("tablespaces").flatten().next();
+    let link = std::fs::read_link(link.expect("one").path()).expect("a link");
+    assert_eq!(link, space);
+    let old =
+        pair.beside(0).into_iter().find(|name| name.starts_with("data0.old-")).expect("the old directory is kept");
+    let version = std::fs::read_to_string(pair.servers[0].data.with_file_name(&old).join("PG_VERSION"));
+    assert_eq!(version.expect("a data directory").trim(), pair.read(0, "PG_VERSION").trim());
+    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    pair.wait_switched(1);
+    pair.rebuild(1, &[]);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 0, &[0, 1, 0]);
+}
+
+/// The first standby (the guide's chapter 3.4): an empty data directory, and one command on its host.
+#[test]
+fn the_first_standby() {
+    let pair = Setup::default().pg("unix_socket_directories = '/dev/shm'").make();
+    pair.as_root(1, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", pair.data(1)]);
+    pair.start(0, &["-f"]);
+    let client = pair.client(Style::OneSession);
+    let planned = pair.mc(1, &["rebuild", "--dry-run"]).expect(0, "mc_ctl rebuild --dry-run").text();
+    assert!(planned.contains("pg_basebackup"), "{planned}");
+    pair.rebuild(1, &[]);
+    pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// What is refused, each with its reason; what an impatient operator types meanwhile; and a stop in the middle, after
+/// which the next start goes on, and the command that waits for it with it.
+#[test]
+fn refusals_and_a_stop() {
+    let pair = Setup::default().fast_network().conf("heartbeat_error_action = message").up();
+    let client = pair.client(Style::OneSession);
+    let refused = |server: usize, reason: &str| {
+        let text = pair.mc(server, &["rebuild", "--yes"]).expect(4, &format!("mc_ctl rebuild ({reason})")).text();
+        assert!(text.contains(reason), "{reason:?} is not in: {text}");
+    };
+    refused(0, "primary");
+    refused(1, "standby");
+    pair.fail_over_from(0);
+    refused(1, "right to run");
+    pair.net.cut_between(0, 1);
+    wait_for("the other server is missed", s(10), || (pair.status(0)?.rows[1].host == "abnormal").then_some(()));
+    refused(0, "does not answer");
+    pair.net.heal_between(0, 1);
+    pair.wait_switched(0);
+
+    let mut first =
+        pair.mc_command(0, &["rebuild", "--yes", "--method", "basebackup"]).spawn().expect("could not start");
+    pair.freeze_program(0, "pg_basebackup");
+    let second = pair.mc(0, &["rebuild", "--yes", "-t", "1"]).expect(5, "a second mc_ctl rebuild meanwhile");
+    assert!(second.text().contains("under way already"), "{}", second.text());
+    let stopped = pair.mc(0, &["stop"]).expect(0, "mc_ctl stop during a rebuild");
+    assert!(stopped.took < s(10), "mc_ctl stop took {:?}", stopped.took);
+    assert!(
+        pair.rebuilders(0).iter().all(|p| p.pid == first.id() || p.command.contains("rebuild")),
+        "processes are left"
+    );
+    pair.mc(0, &["start", "-w", "-f"]);
+    pair.check_rebuilt(0);
+    let code = wait_for("mc_ctl rebuild returns", s(10), || first.try_wait().expect("could not wait")).code();
+    assert_eq!(code, Some(0));
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// Not enough room for a second copy: refused with the numbers, nothing is changed; with `--old-data delete` there is
+/// enough.
+#[test]
+fn not_enough_room() {
+    let pair = Setup { small_disk_mib: Some(200), ..Setup::default() }.up();
+    let client = pair.client(Style::OneSession);
+    pair.fail_over_from(0);
+    let ballast = pair.servers[0].data.with_file_name("ballast");
+    let fill =
+        "dd if=/dev/zero of=$0 bs=1M count=$(($(df -m --output=avail $(dirname $0) | tail -1) - 15)) 2>/dev/null";
+    pair.as_root(0, &["sh", "-c", fill, ballast.to_str().expect("ASCII")]);
+    let before = pair.beside(0);
+    let refused = pair.mc(0, &["rebuild", "--yes", "--method", "basebackup"]);
+    assert!(refused.code == 1 || refused.code == 4, "exit code {}: {}", refused.code, refused.text());
+    for text in ["free", "--old-data delete", pair.servers[0].data.parent().and_then(|p| p.to_str()).expect("ASCII")] {
+        assert!(refused.text().contains(text), "{text:?} is not in: {}", refused.text());
+    }
+    assert_eq!(pair.beside(0), before, "something was left behind");
+    pair.wait_switched(0);
+    pair.rebuild(0, &["--method", "basebackup", "--old-data", "delete"]);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// The source dies in the middle, of a rewind and of a copy: a clear failure each time, the directory does not start, the
+/// source serves again by itself, and the next rebuild succeeds.
+#[test]
+fn the_source_dies() {
+    let pair = Setup::default().up();
+    let client = pair.client(Style::OneSession);
+    pair.fail_over_from(0);
+    for (method, program) in [("rewind", "pg_rewind"), ("basebackup", "pg_basebackup")] {
+        let command = pair.mc_command(0, &["rebuild", "--yes", "--method", method]);
+        let answer = std::thread::scope(|scope| {
+            let command = scope.spawn(|| run(command, s(60)));
+            let frozen = pair.freeze_program(0, program);
+            let at = pair.kill_postmaster(1);
+            crate::harness::host::signal(frozen.pid, rustix::process::Signal::CONT);
+            client.wait_ack(at, s(20));
+            command.join().expect("mc_ctl rebuild returns")
+        });
+        let answer = answer.expect(1, &format!("mc_ctl rebuild --method {method} from a source that dies"));
+        assert!(answer.text().contains(program), "{}", answer.text());
+        assert!(!pair.instance_runs(0));
+        pair.start_behind_the_controller(0);
+    }
+    pair.rebuild(0, &[]);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// Both servers lose power after a switch. Whichever returns first: the old primary alone does not serve, the new one
+/// does, and the pair is mirrored again by one command.
+#[test]
+fn power_lost_after_a_switch() {
+    let mut pair = Setup::default().up();
+    let client = pair.client(Style::OneSession);
+    for (loser, first) in [(0, 0), (1, 0)] {
+        pair.fail_over_from(loser);
+        for n in [0, 1] {
+            pair.host_mut(n).power_off();
+        }
+        pair.host_mut(first).boot();
+        pair.mc(first, &["start", "-w", "-t", "8", "-f"]).expect(if first == loser { 4 } else { 0 }, "mc_ctl start");
+        let runs = pair.try_sql(first, "SELECT pg_is_in_recovery()");
+        assert_eq!(runs.as_deref() == Ok("f"), first != loser, "{runs:?}");
+        pair.host_mut(1 - first).boot();
+        pair.mc(1 - first, &["start", "-w", "-t", "20", "-f"]);
+        pair.wait_switched(loser);
+        pair.rebuild(loser, &[]);
+        client.wait_ack(Instant::now(), s(10));
+    }
+    client.check(&pair, 0, &[0, 1, 0]);
+}
+
+/// Both lose power while mirrored, and only the standby returns (the guide's 5.4): it does not serve by itself, and does
+/// when it is forced to. The old primary, back at last, is rebuilt; what it had is told as such that may have been
+/// acknowledged.
+#[test]
+fn power_lost_and_one_returns() {
+    let mut pair = Setup::default().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::OneSession);
+    pair.crash_with_more(0);
+    for n in [0, 1] {
+        pair.host_mut(n).power_off();
+    }
+    pair.host_mut(1).boot();
+    pair.mc(1, &["start", "-w", "-t", "8", "-f"]);
+    assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "a standby that never heard");
+    pair.mc(1, &["switch", "--force", "--yes"]).expect(0, "mc_ctl switch --force");
+    client.wait_ack_of(&[1], Instant::now(), s(10));
+    pair.host_mut(0).boot();
+    pair.mc(0, &["start", "-w", "-t", "20", "-f"]).expect(4, "start of the old primary");
+    pair.wait_switched(0);
+    pair.rebuild(0, &[]);
+    let history = pair.mc(0, &["history"]).expect(0, "mc_ctl history").out;
+    assert!(history.contains("may have been acknowledged"), "{history}");
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
