@@ -403,3 +403,34 @@ fn a_rebuilt_standby_is_proved_at_once() {
     told.ledger = Some(ledger(2, DataId(23), mine));
     assert!(prove(&mut case, &told, 1_000));
 }
+
+/// What the proof has seen is newer than the probe's last look: a switch right after it is not refused.
+#[test]
+fn a_switch_may_follow_the_proof_at_once() {
+    let mine = view(7, ME, Mode::Degraded);
+    let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, true)));
+    let row = StandbyRow { streaming: true, sync: false, flushed: Lsn(200), reply: 1 };
+    let waits_for_nobody = Instance::Primary {
+        timeline: Timeline(1),
+        flushed: Lsn(200),
+        names: Names::Unset,
+        waiting: false,
+        standby: Some(row),
+    };
+    for _ in 0..20 {
+        case.pass(50, Some(&standby(mine)), Some(waits_for_nobody));
+        if matches!(case.job(), Some(Job::Prove(_))) {
+            break;
+        }
+        if case.job() == Some(&Job::NamesOff) {
+            case.done(Outcome::Applied);
+        }
+    }
+    case.done(Outcome::Proved(Lsn(210)));
+    let mirrored = case.view();
+    assert_eq!(mirrored.mode, Mode::Mirrored);
+    case.hear(&standby(mirrored));
+    case.step(Event::Request { id: 5, request: Request::Switch, limit_ms: 5_000 });
+    case.step(Event::Tick);
+    assert_eq!((case.replies.pop(), case.job()), (None, Some(&Job::Checkpoint)));
+}

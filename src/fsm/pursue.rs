@@ -165,9 +165,10 @@ impl Node {
     }
 
     /// PROTOCOL R9, after the last step: the own ledger first; only then is the standby told.
-    pub(super) fn proved(&mut self, _position: Lsn) {
+    pub(super) fn proved(&mut self, position: Lsn) {
         let (Some(data), Some(ledger)) = (self.work.proving.take(), self.ledger) else { return };
         self.own.named();
+        self.own.followed(position);
         let arbiter = match self.arbiter.best.id {
             _ if !self.settings.arbiter => Some(LedgerId(0)),
             LedgerId(0) => None,

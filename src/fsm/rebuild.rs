@@ -54,7 +54,7 @@ impl Node {
                 "the other server's controller does not answer, and only it can say that it is the primary".to_owned()
             );
         };
-        if told.role != Role::Primary || told.instance != Health::Well {
+        if !self.peer.is_of_now(told) || told.role != Role::Primary || told.instance != Health::Well {
             return Err("the other server's instance does not run as the primary, or does not run well".to_owned());
         }
         let view = told.ledger.map(|ledger| ledger.view);
@@ -132,16 +132,23 @@ impl Node {
     pub(super) fn rebuild(&mut self) -> bool {
         self.watch_rebuilt();
         let Some(order) = self.notes.rebuild else { return false };
-        if self.work.busy() || self.now < self.work.retry_at() || !self.settled() || self.stopping {
+        if self.work.busy() || self.now < self.work.retry_at() {
+            return true;
+        }
+        // It may run as what it has lost the right to be: a look waits for no write.
+        if self.own.running == Running::Unknown && self.own.data.is_some() {
+            self.run(Job::Inspect);
+            return true;
+        }
+        if !self.settled() || self.stopping {
             return true;
         }
         match (self.own.running, self.own.data) {
-            (Running::Unknown, Some(_)) => self.run(Job::Inspect),
             (Running::Up | Running::Dead, _) => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: super::work::FAST_STOP_MS, names });
             }
-            (Running::Down, _) | (Running::Unknown, None) => match self.source(order) {
+            (Running::Down | Running::Unknown, _) => match self.source(order) {
                 Ok(what) => {
                     self.rebuilds.waits = None;
                     self.run(Job::Rebuild(Box::new(what)));

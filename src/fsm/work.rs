@@ -1,7 +1,7 @@
 //! Work on the instance: one job at a time, hand-overs, and reconciling the instance with the ledger.
 
 use super::act::{Todo, act};
-use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say};
+use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
 use super::facts::{Being, Data, Leave, Standing};
 use super::known::{OwnSide, Running, SILENT};
 use super::node::Node;
@@ -146,6 +146,14 @@ impl OwnSide {
             *names = Names::Peer;
         }
         self.freed = false;
+    }
+
+    /// The standby has been seen to be synchronous, and to have flushed this: newer than the probe's last look.
+    pub fn followed(&mut self, position: Lsn) {
+        if let Some(Instance::Primary { standby, .. }) = self.role.as_mut() {
+            let seen = standby.unwrap_or(StandbyRow { streaming: true, sync: true, flushed: position, reply: 0 });
+            *standby = Some(StandbyRow { streaming: true, sync: true, flushed: seen.flushed.max(position), ..seen });
+        }
     }
 
     fn unnamed(&mut self) {
@@ -484,10 +492,11 @@ impl Node {
         self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
     }
 
-    /// The name to leave in the file of an instance that is stopped: none only where it may run alone.
+    /// The name to leave in the file of an instance that is stopped: none only where it may run alone. Whoever starts it by hand
+    /// starts it with that.
     pub(super) fn names_for_stop(&self) -> Option<String> {
         let alone = self.view().is_some_and(|view| view.is_alone(self.me()));
-        if alone { None } else { Some(self.peer_name.clone()) }
+        if alone && self.eligible() && !self.notes.lost_split { None } else { Some(self.peer_name.clone()) }
     }
 
     fn data_fact(&self) -> Data {
@@ -568,7 +577,7 @@ impl Node {
     /// A server that has lost its role: back as a standby at once after a clean switch (R10, section 5), else left down.
     fn rejoin(&mut self, standing: Standing) {
         let Some(told) = self.peer.heartbeat.clone() else { return };
-        let runs = told.role == Role::Primary && self.peer_talks(self.patience_ms());
+        let runs = told.role == Role::Primary && self.peer.is_of_now(&told) && self.peer_talks(self.patience_ms());
         let told_view = told.ledger.map(|ledger| ledger.view);
         let word = self.ledger.is_some_and(|own| rules::may_follow(&own, self.me(), told_view.as_ref(), runs));
         if !word {
