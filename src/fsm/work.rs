@@ -483,9 +483,10 @@ impl Node {
         if self.work.stops() && !patient || self.now < self.work.retry_at {
             return;
         }
-        let clean = self.notes.handed_over != Lsn(0);
+        let clean = self.handed_over_cleanly();
         if !self.told.inactivated {
             self.told.inactivated = true;
+            self.told.rebuild_needed = None;
             self.say(Say::Inactivated { clean });
         }
         let names = self.names_for_stop();
