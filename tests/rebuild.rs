@@ -24,11 +24,13 @@ struct Server {
     dir: tempfile::TempDir,
 }
 
-/// Tests run beside each other, each in a process of its own where the user is changed.
+/// A free port below those that the kernel gives to clients. Tests run beside each other, each in a process of its own where
+/// the user is changed.
 fn port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % 1000) as u16;
-    57_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 1000
+    let own = (std::process::id() % 1000) as u16 * 8;
+    let ports = std::iter::repeat_with(|| 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000);
+    ports.take(8000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn dir() -> tempfile::TempDir {
@@ -159,7 +161,7 @@ fn setup(data: &Path, run_dir: &Path) -> Setup {
         config_file: data.join("postgresql.conf"),
         bin_dir: common::bin_dir(),
         major: 15,
-        startup_log: run_dir.join("startup.log"),
+        startup_log: run_dir.join("log"),
         data,
     };
     Setup {
@@ -298,7 +300,8 @@ fn a_crashed_primary_is_rewound_or_follows() {
     assert!(plan.steps.iter().any(|step| step.contains("recover from its crash")));
     old.start();
     let plan = old.plan(&new);
-    says(&plan.obstacles[0], "instance runs");
+    can(&plan, Chosen::Rewind, "past 0/");
+    assert_eq!(plan.steps[0], "Stop this server's instance.");
 }
 
 #[test]
@@ -435,6 +438,12 @@ fn read_only_files_and_directories_are_seen() {
     let key = old.data.join("server.key");
     std::fs::write(&key, "").unwrap();
     let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    let staged = old.dir.path().join("data.rebuild-new");
+    std::fs::create_dir(&staged).unwrap();
+    can(&old.plan(&new), Chosen::Rewind, "past 0/");
+    let blocked = old.plan_by(&new, Method::BaseBackup, OldData::Keep);
+    says(&blocked.obstacles[0], "data.rebuild-new\" is in the way");
+    std::fs::remove_dir(&staged).unwrap();
     mode(&key, 0o400);
     can(&old.plan(&new), Chosen::BaseBackup, "server.key\" cannot be written");
     mode(old.dir.path(), 0o500);
@@ -460,6 +469,10 @@ fn tablespaces_are_counted_and_need_their_place() {
     let plan = old.plan(&new);
     can(&plan, Chosen::Rewind, "past 0/");
     assert_eq!(plan.lost.unwrap().relations, ["postgres.public.t"]);
+    std::fs::create_dir(there.path().join("rebuild-old-1")).unwrap();
+    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-1\", which an earlier rebuild has put aside");
+    std::fs::rename(there.path().join("rebuild-old-1"), here.path().join("rebuild-old-2")).unwrap();
+    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-2\", which an earlier rebuild has put aside");
     can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "ordered");
 
     let fresh = dir();

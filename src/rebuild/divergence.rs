@@ -4,8 +4,7 @@
 //! a promotion that says "no rewind required", and does nothing, because the promoted server's control file still tells
 //! the old timeline.
 
-use super::Chosen;
-use crate::fsm::types::{Lsn, Method, Timeline};
+use crate::fsm::types::{Lsn, Timeline};
 
 /// The end of a timeline that goes on.
 const OPEN: Lsn = Lsn(u64::MAX);
@@ -254,91 +253,167 @@ fn apart(why: &str) -> Verdict {
     Verdict::Apart(why.to_owned(), Own::Nothing)
 }
 
-// ------------------------------------------------------------------------------------------------------------- choice
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
 
-/// What the trial run of `pg_rewind` says.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Trial {
-    /// It was not made: the target has to recover from its crash first, or the source to make a checkpoint.
-    Later,
-    /// It would copy this many bytes.
-    Copies(u64),
-    /// It says that there is nothing to rewind.
-    Nothing,
-    /// It refuses, and why.
-    Refused(String),
-}
+    const F: Lsn = Lsn(0x300_0060);
+    const SOURCE: Source = Source { timeline: Timeline(2), insert: Lsn(0x500_0000) };
 
-/// What the ways back need.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Means {
-    /// The target has data checksums or `wal_log_hints`.
-    pub hints: bool,
-    /// The source has `full_page_writes`.
-    pub full_page_writes: bool,
-    /// A file in the target that cannot be written.
-    pub read_only: Option<String>,
-    /// The target has the WAL back to where it parted, or a `restore_command` that pg_rewind can use.
-    pub target_wal: bool,
-    /// What the standby would need first and the source has no more, nor a `restore_command` might have.
-    pub source_lacks: Option<Lsn>,
-    /// The trial run.
-    pub trial: Trial,
-}
-
-/// What is to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Choice {
-    /// How.
-    pub chosen: Chosen,
-    /// Why so.
-    pub why: String,
-    /// Why not after all: what was ordered cannot be.
-    pub obstacle: Option<String>,
-}
-
-/// Chooses.
-pub fn choose(method: Method, verdict: &Verdict, means: &Means) -> Choice {
-    let (chosen, why) = match verdict {
-        _ if method == Method::BaseBackup => (Chosen::BaseBackup, "a base backup was ordered".to_owned()),
-        Verdict::Within(why) => match means.source_lacks {
-            None => (Chosen::Follow, why.clone()),
-            Some(at) => (Chosen::BaseBackup, format!("{why}, but {}", lacks(at))),
-        },
-        Verdict::Apart(why, _) => (Chosen::BaseBackup, why.clone()),
-        Verdict::Diverged(_, _, why) => match against_rewind(means) {
-            None => (Chosen::Rewind, why.clone()),
-            Some(but) => (Chosen::BaseBackup, format!("{why}, but pg_rewind cannot be used: {but}")),
-        },
-    };
-    if method == Method::Rewind && chosen == Chosen::BaseBackup {
-        let obstacle =
-            format!("A rewind was ordered, but {why}. A base backup can be made: mc_ctl rebuild --method basebackup.");
-        return Choice { chosen: Chosen::Rewind, why, obstacle: Some(obstacle) };
+    fn history(timeline: u32, text: &str) -> History {
+        History::parse(Timeline(timeline), text).unwrap()
     }
-    Choice { chosen, why, obstacle: None }
-}
 
-fn lacks(at: Lsn) -> String {
-    format!("the other server has no longer the WAL from {at} on, which a standby made so would need")
-}
+    #[test]
+    fn histories_are_parsed() {
+        let three = history(3, "1\t0/3000060\tno recovery target specified\n\n2\t0/4000000\tbefore 2000-01-01\n# x\n");
+        assert_eq!(three.0, [(Timeline(1), F), (Timeline(2), Lsn(0x400_0000)), (Timeline(3), OPEN)]);
+        assert_eq!((three.timeline(), three.begin()), (Timeline(3), Lsn(0x400_0000)));
+        assert!(three.holds(Timeline(2)) && !three.holds(Timeline(4)));
+        assert_eq!(three.until(Timeline(2)), Some(history(2, "1 0/3000060 x")));
+        assert_eq!(three.until(Timeline(9)), None);
+        assert_eq!(history(1, "").begin(), Lsn(0));
+        for bad in ["1", "x 0/1", "1 0:1", "3 0/1", "2 0/5\n1 0/6", "1 0/5\n2 0/4", "1 0/5\n1 0/6"] {
+            assert!(History::parse(Timeline(3), bad).is_err(), "{bad:?}");
+        }
+    }
 
-fn against_rewind(means: &Means) -> Option<String> {
-    if !means.hints {
-        return Some("the cluster has neither data checksums nor wal_log_hints = on".into());
+    #[test]
+    fn what_lies_after_a_position() {
+        let three = history(3, "1 0/300\n2 0/400");
+        let part = |timeline, from, to: Option<u64>| (Timeline(timeline), Lsn(from), to.map(Lsn));
+        assert_eq!(
+            three.after(Lsn(0x250)),
+            [part(1, 0x250, Some(0x300)), part(2, 0x300, Some(0x400)), part(3, 0x400, None)]
+        );
+        assert_eq!(three.after(Lsn(0x300)), [part(2, 0x300, Some(0x400)), part(3, 0x400, None)]);
+        assert_eq!(three.after(Lsn(0x500)), [part(3, 0x500, None)]);
     }
-    if !means.full_page_writes {
-        return Some("full_page_writes is off on the other server".into());
+
+    #[test]
+    fn histories_are_compared() {
+        let check = |source: (u32, &str), target: (u32, &str), expected: Lineage| {
+            let (source, target) = (history(source.0, source.1), history(target.0, target.1));
+            assert_eq!(lineage(&source, &target), expected, "{source:?} {target:?}");
+        };
+        let (one, at) = (Timeline(1), Lsn(0x300));
+        check((1, ""), (1, ""), Lineage::Same);
+        check((2, "1 0/300"), (2, "1 0/300"), Lineage::Same);
+        check((2, "1 0/300"), (1, ""), Lineage::Ancestor(one, at));
+        check((4, "1 0/300\n2 0/400"), (1, ""), Lineage::Ancestor(one, at));
+        check((4, "1 0/300\n2 0/400"), (2, "1 0/300"), Lineage::Ancestor(Timeline(2), Lsn(0x400)));
+        // The target was promoted; the source has gone on, or not.
+        check((1, ""), (2, "1 0/300"), Lineage::Fork(one, at));
+        check((3, "1 0/300"), (2, "1 0/300"), Lineage::Fork(one, at));
+        check((3, "1 0/300"), (2, "1 0/500"), Lineage::Fork(one, at));
+        check((3, "1 0/500"), (2, "1 0/300"), Lineage::Fork(one, at));
+        check((4, "1 0/300\n3 0/600"), (2, "1 0/300"), Lineage::Fork(one, at));
+        check((4, "1 0/300\n2 0/400"), (3, "1 0/300\n2 0/500"), Lineage::Fork(Timeline(2), Lsn(0x400)));
+        // The same number, by other ways.
+        check((2, "1 0/300"), (2, "1 0/500"), Lineage::Twins(one, at));
+        check((3, "1 0/300\n2 0/400"), (3, "1 0/300"), Lineage::Twins(one, at));
+        check((3, "1 0/300\n2 0/400"), (3, "1 0/300\n2 0/500"), Lineage::Twins(Timeline(2), Lsn(0x400)));
+        check((2, ""), (1, ""), Lineage::Strangers);
+        check((3, "2 0/300"), (4, "1 0/300"), Lineage::Strangers);
     }
-    if let Some(file) = &means.read_only {
-        return Some(format!("file \"{file}\" cannot be written"));
+
+    fn cluster(lineage: Lineage, end: u64) -> Cluster {
+        Cluster { standby: false, lineage, end: Lsn(end), beyond: None, stray: None }
     }
-    if !means.target_wal {
-        return Some("this server has no longer the WAL back to that position".into());
+
+    /// The words of the verdict, and what only the target has.
+    fn verdict(cluster: Cluster) -> (&'static str, Own, String) {
+        let verdict = judge(&Content::Cluster(cluster), SOURCE);
+        let own = verdict.own();
+        match verdict {
+            Verdict::Within(why) => ("within", own, why),
+            Verdict::Diverged(_, _, why) => ("diverged", own, why),
+            Verdict::Apart(why, _) => ("apart", own, why),
+        }
     }
-    match &means.trial {
-        Trial::Nothing => Some("it says that there is nothing to rewind, which is not so".into()),
-        Trial::Refused(why) => Some(why.clone()),
-        Trial::Later | Trial::Copies(_) => means.source_lacks.map(lacks),
+
+    #[test]
+    fn verdicts() {
+        let check = |cluster: Cluster, expected: &str, own: Own, why: &str| {
+            let found = verdict(cluster.clone());
+            assert_eq!((found.0, found.1), (expected, own), "{cluster:?}");
+            assert!(found.2.contains(why), "{why:?} is not in {:?}", found.2);
+        };
+        let ancestor = Lineage::Ancestor(Timeline(1), F);
+        let from = Own::From(Timeline(1), F);
+        let standby = |lineage, end| Cluster { standby: true, ..cluster(lineage, end) };
+        // A primary that was shut down: the record of its checkpoint begins just before the fork, or at it.
+        check(cluster(ancestor, F.0 - 0x77), "within", Own::Nothing, "nothing past 0/3000060");
+        check(cluster(ancestor, F.0), "within", Own::Nothing, "left timeline 1 for timeline 2");
+        check(cluster(ancestor, F.0 + 1), "diverged", from, "WAL of timeline 1 past 0/3000060");
+        // One that crashed: its control file is behind, its WAL is not.
+        check(Cluster { beyond: Some(F), ..cluster(ancestor, 40) }, "diverged", from, "");
+        check(cluster(ancestor, 40), "within", Own::Nothing, "");
+        // A standby that had received more than the one that was promoted, and one that is behind.
+        check(Cluster { beyond: Some(Lsn(F.0 + 8)), ..standby(ancestor, 40) }, "diverged", from, "");
+        check(standby(ancestor, 40), "within", Own::Nothing, "");
+        let stray = Cluster { stray: Some(Timeline(7)), ..standby(ancestor, 40) };
+        check(stray, "apart", Own::Nothing, "history of timeline 7");
+        check(cluster(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
+        check(standby(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
+        check(cluster(Lineage::Twins(Timeline(1), F), 0), "apart", from, "each by itself");
+        check(cluster(Lineage::Strangers, 0), "apart", Own::Nothing, "no timeline");
+        // The same timeline.
+        check(cluster(Lineage::Same, 40), "apart", Own::Unknown, "ran as a primary on timeline 2");
+        check(standby(Lineage::Same, SOURCE.insert.0), "within", Own::Nothing, "a standby on");
+        let ahead = Own::From(Timeline(2), SOURCE.insert);
+        check(standby(Lineage::Same, SOURCE.insert.0 + 1), "apart", ahead, "the other one only up to 0/5000000");
+        for (content, why) in [
+            (Content::Nothing, "no data directory yet"),
+            (Content::OtherCluster, "another cluster"),
+            (Content::HalfRewound, "interrupted"),
+            (Content::Damaged("it is damaged".into()), "it is damaged"),
+        ] {
+            let Verdict::Apart(found, Own::Nothing) = judge(&content, SOURCE) else { panic!("{content:?}") };
+            assert!(found.contains(why), "{found}");
+        }
+    }
+
+    /// A way through a few timelines.
+    fn any_history() -> impl Strategy<Value = History> {
+        proptest::collection::vec((1_u32..3, 0_u64..4), 0..4).prop_map(|steps| {
+            let (mut timeline, mut at) = (1, 0x100);
+            let mut line = Vec::new();
+            for (up, on) in steps {
+                at += on * 0x10;
+                line.push((Timeline(timeline), Lsn(at)));
+                timeline += up;
+            }
+            line.push((Timeline(timeline), OPEN));
+            History(line)
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_point_of_parting_is_on_both_ways(source in any_history(), target in any_history()) {
+            let found = lineage(&source, &target);
+            prop_assert_eq!(found == Lineage::Same, source == target);
+            // The other way round they part at the same place.
+            match (found, lineage(&target, &source)) {
+                (Lineage::Ancestor(timeline, at), other) => {
+                    prop_assert_eq!(target.timeline(), timeline);
+                    prop_assert_eq!(other, Lineage::Fork(timeline, at));
+                }
+                (Lineage::Twins(timeline, at), other) => prop_assert_eq!(other, Lineage::Twins(timeline, at)),
+                (Lineage::Fork(timeline, at), other) => {
+                    let known = [Lineage::Fork(timeline, at), Lineage::Ancestor(timeline, at)];
+                    prop_assert!(known.contains(&other));
+                    prop_assert!(source.holds(timeline) && target.holds(timeline));
+                }
+                (Lineage::Same | Lineage::Strangers, other) => prop_assert_eq!(other, found),
+            }
+        }
+
+        #[test]
+        fn junk_does_not_panic(text in "\\PC{0,60}") {
+            let _ = History::parse(Timeline(5), &text);
+        }
     }
 }

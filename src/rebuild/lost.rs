@@ -334,3 +334,83 @@ pub fn list(run_dir: &Path) -> Result<Vec<Lost>> {
     found.sort_by_key(|lost| lost.time_ms);
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::{SystemId, Timeline};
+
+    fn survey_of(lines: &[&str]) -> Survey {
+        let mut found = Survey::default();
+        lines.iter().for_each(|line| found.add(line));
+        found
+    }
+
+    #[test]
+    fn records_are_summed_up() {
+        let found = survey_of(&[
+            "rmgr: XLOG        len (rec/tot):     49/  8209, tx:          0, lsn: 0/03000028, prev 0/03000000, desc: FPI_FOR_HINT , blkref #0: rel 1663/5/1259 blk 0 FPW",
+            "rmgr: Heap        len (rec/tot):     59/    59, tx:        735, lsn: 0/03000100, prev 0/03000028, desc: INSERT off 2 flags 0x00, blkref #0: rel 1663/5/16384 blk 0",
+            "rmgr: Heap        len (rec/tot):     54/    54, tx:        735, lsn: 0/03000140, prev 0/03000100, desc: LOCK off 4: xid 735: flags 0x00 LOCK_ONLY EXCL_LOCK , blkref #0: rel 1663/5/16999 blk 0",
+            "rmgr: Heap2       len (rec/tot):     60/  6708, tx:        736, lsn: 0/03000180, prev 0/03000140, desc: MULTI_INSERT+INIT 226 tuples flags 0x02, blkref #0: rel 1663/5/16390 blk 0, blkref #1: rel 1663/5/16391 fork vm blk 0",
+            "rmgr: Transaction len (rec/tot):     34/    34, tx:        735, lsn: 0/03002000, prev 0/03000180, desc: COMMIT 2026-11-23 10:00:00.123456 UTC",
+            "rmgr: Transaction len (rec/tot):     34/    34, tx:        737, lsn: 0/03002028, prev 0/03002000, desc: ABORT 2026-11-23 10:00:01.123456 UTC",
+            "rmgr: Transaction len (rec/tot):    250/   250, tx:        736, lsn: 0/03002050, prev 0/03002028, desc: COMMIT 2026-11-23 10:00:02.5 UTC; inval msgs: catcache 21",
+            "rmgr: Transaction len (rec/tot):     82/    82, tx:          0, lsn: 0/03002150, prev 0/03002050, desc: COMMIT_PREPARED 730: 2026-11-23 10:00:03.5 UTC",
+            "pg_waldump: something else",
+        ]);
+        assert_eq!((found.records, found.transactions, found.end), (8, 3, Lsn(0x300_21A8)));
+        assert_eq!(found.first_commit, "2026-11-23 10:00:00.123456 UTC");
+        assert_eq!(found.last_commit, "2026-11-23 10:00:03.5 UTC");
+        let expected = [(1663, 5, 16384), (1663, 5, 16390), (1663, 5, 16391)];
+        assert_eq!(found.relations.into_iter().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn wal_is_kept_once_and_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run_dir, size) = (dir.path().join("run"), 1 << 20);
+        let wal = Wal { dir: dir.path().join("pg_wal"), bin_dir: PathBuf::new(), size, system: SystemId(9) };
+        std::fs::create_dir(&wal.dir).unwrap();
+        let segment = |number: u64| {
+            let mut text = vec![0_u8; size as usize];
+            text[8..16].copy_from_slice(&(number * size).to_ne_bytes());
+            text[24..32].copy_from_slice(&9_u64.to_ne_bytes());
+            text
+        };
+        for number in 3..6 {
+            std::fs::write(wal.file(Timeline(2), number), segment(number)).unwrap();
+        }
+        // One that was made in advance.
+        std::fs::write(wal.file(Timeline(2), 6), segment(1)).unwrap();
+        std::fs::write(wal.dir.join("00000002.history"), "1\t0/300000\tx\n").unwrap();
+        let spans = [Span { timeline: Timeline(2), from: Lsn(0x0040_0100), to: None }];
+        let lost = Lost {
+            time_ms: 1_795_453_905_000,
+            timeline: 2,
+            from: "0/400100".into(),
+            to: "0/500200".into(),
+            transactions: 3,
+            first_commit: String::new(),
+            last_commit: String::new(),
+            relations: vec!["a.b.c".into()],
+            more_relations: false,
+            maybe_acknowledged: true,
+            kept: PathBuf::new(),
+        };
+        assert_eq!(list(&run_dir), Ok(Vec::new()));
+        // One that was killed leaves nothing that is listed.
+        std::fs::create_dir_all(home(&run_dir).join("unfinished")).unwrap();
+        let kept = copy(&run_dir, &wal, &spans, &lost, &Cancel::never()).unwrap();
+        assert_eq!(kept.kept, run_dir.join("lost/20261123T171145Z"));
+        let mut names: Vec<_> = std::fs::read_dir(&kept.kept).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        let expected = ["00000002.history", "000000020000000000000004", "000000020000000000000005", SUMMARY];
+        assert_eq!(names, expected);
+        let later = Lost { time_ms: lost.time_ms + 5000, to: "0/500300".into(), ..lost.clone() };
+        assert_eq!(copy(&run_dir, &wal, &spans, &later, &Cancel::never()), Ok(kept.clone()));
+        let other = Lost { transactions: 4, ..later };
+        let other = copy(&run_dir, &wal, &spans, &other, &Cancel::never()).unwrap();
+        assert_eq!(list(&run_dir), Ok(vec![kept, other]));
+    }
+}

@@ -7,7 +7,9 @@
 //! the primary. Called by the runner, and by `mc_ctl rebuild --dry-run`.
 
 mod backup;
+mod choice;
 mod divergence;
+mod draft;
 mod journal;
 mod keep;
 mod lost;

@@ -60,6 +60,8 @@ pub struct Source {
     pub bytes: u64,
     /// Tablespaces elsewhere.
     pub tablespaces: Vec<Tablespace>,
+    /// What an earlier rebuild of it has put aside where `pg_rewind` would copy it.
+    pub aside: Option<String>,
 }
 
 /// Who is asked, and where.
@@ -150,6 +152,8 @@ pub fn look(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Source> {
     let timeline = timeline(told.text(3)?)?;
     let names = ask(&remote, SHORT, cancel, |session| session.query("SELECT name FROM pg_ls_waldir()", SHORT))?;
     let names = names.into_iter().flatten().flatten();
+    let aside = ask(&remote, SHORT, cancel, |session| session.query(ASIDE, SHORT))?;
+    let aside = aside.into_iter().flatten().flatten().next();
     let (bytes, tablespaces) = sizes(&remote, cancel)?;
     let megabytes = |index: usize| told.text(index).ok().and_then(|text| text.parse::<u64>().ok()).map(|mb| mb << 20);
     Ok(Source {
@@ -165,6 +169,7 @@ pub fn look(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Source> {
         wal: names.filter_map(|name| wal::parse(&name, segment)).collect(),
         bytes,
         tablespaces,
+        aside,
     })
 }
 
@@ -188,6 +193,10 @@ const FACTS: &str = "SELECT pg_is_in_recovery(), current_setting('server_version
     (SELECT setting FROM pg_settings WHERE name = 'max_wal_size'), \
     (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size')";
 
+const ASIDE: &str = "SELECT concat(place, '/', entry) \
+    FROM (SELECT 'pg_wal' UNION ALL SELECT concat('pg_tblspc/', oid) FROM pg_tablespace WHERE oid >= 16384) AS p(place), \
+    LATERAL pg_ls_dir(place, true, false) AS entry WHERE entry LIKE 'rebuild-%' LIMIT 1";
+
 fn check(setup: &Setup, what: &Rebuild, told: &Told) -> Result<()> {
     let at = &what.source;
     if told.text(0)? != "f" {
@@ -200,7 +209,9 @@ fn check(setup: &Setup, what: &Rebuild, told: &Told) -> Result<()> {
             "the instance at {at} is of version {major}, this server's programs are of version {}",
             setup.place.major
         ))
-        .hint("Both servers need the same major version of PostgreSQL."));
+        .hint(format!(
+            "Both servers need the same major version: set bin_dir to the programs of PostgreSQL {major}."
+        )));
     }
     let system = told.number(2)?;
     if what.system.0 != 0 && system != what.system.0 {

@@ -35,6 +35,8 @@ pub enum Found {
 /// A data directory.
 #[derive(Clone, Debug)]
 pub struct Target {
+    /// Where.
+    pub data: PathBuf,
     /// What its control file and its signal files tell.
     pub dir: DataDir,
     /// Where a start would begin to read WAL.
@@ -114,6 +116,7 @@ fn target(setup: &Setup, dir: DataDir, text: &str) -> Result<Target> {
         None => timeline(&dir, standby, &wal, &histories),
     };
     Ok(Target {
+        data: place.data.clone(),
         redo: label.map_or(lsn("Latest checkpoint's REDO location")?, |(redo, _)| redo),
         min_recovery: lsn("Minimum recovery ending location")?,
         hints: value("wal_log_hints setting")? == "on" || number("Data page checksum version")? > 0,
@@ -253,6 +256,17 @@ impl Target {
             Err(_) => vec![(self.timeline, from, None)],
         };
         parts.into_iter().map(|(timeline, from, to)| Span { timeline, from, to }).collect()
+    }
+
+    /// What an earlier rebuild has put aside where `pg_rewind` would delete it.
+    pub fn aside(&self) -> Option<String> {
+        let spaces = std::fs::read_dir(self.data.join("pg_tblspc")).into_iter().flatten().flatten().map(|e| e.path());
+        let places = spaces.chain([self.wal.dir.clone()]);
+        let entries = places.flat_map(|place| std::fs::read_dir(place).into_iter().flatten().flatten());
+        let found = entries
+            .map(|entry| entry.path())
+            .find(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("rebuild-")));
+        found.map(|path| path.display().to_string())
     }
 
     /// The WAL that the source must have for a standby that is started from this directory: from where its own ends.

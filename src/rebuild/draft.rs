@@ -1,0 +1,295 @@
+//! The parts of a plan that are told once the way is chosen: bytes, room, steps, and what stands in the way.
+
+use super::choice::{Means, Trial};
+use super::divergence::Content;
+use super::room::{self, Need};
+use super::source::{self, Source};
+use super::target::{Found, Target};
+use super::{Chosen, Journal, Lost, Room, Setup};
+use crate::error::Result;
+use crate::fsm::event::Rebuild;
+use crate::fsm::types::OldData;
+use crate::pg::bounded::Cancel;
+use std::path::{Path, PathBuf};
+
+/// The name of a directory in which a new copy is made.
+const STAGED: &str = "rebuild-new";
+
+/// `<location>.rebuild-new`
+fn beside(location: &Path) -> PathBuf {
+    let mut name = location.as_os_str().to_owned();
+    name.push(".");
+    name.push(STAGED);
+    name.into()
+}
+
+/// What was found out, on the way to the plan.
+pub struct Draft<'a> {
+    /// This server.
+    pub setup: &'a Setup,
+    /// What was ordered.
+    pub what: &'a Rebuild,
+    /// The other one.
+    pub source: &'a Source,
+    /// What lies here.
+    pub found: &'a Found,
+    /// What that is.
+    pub content: &'a Content,
+    /// An earlier rebuild that has not ended.
+    pub journal: Option<&'a Journal>,
+    /// The way.
+    pub chosen: Chosen,
+    /// Bytes of WAL that would be kept.
+    pub kept: u64,
+}
+
+impl Draft<'_> {
+    fn data(&self) -> &Path {
+        &self.setup.place.data
+    }
+
+    fn target(&self) -> Option<&Target> {
+        match self.found {
+            Found::Data(target) => Some(target),
+            _ => None,
+        }
+    }
+
+    fn exists(&self) -> bool {
+        matches!(self.found, Found::Data(_) | Found::Damaged(_))
+    }
+
+    fn deletes(&self) -> bool {
+        self.what.order.old_data == OldData::Delete && self.exists()
+    }
+
+    /// Bytes to copy, about.
+    pub fn bytes(&self, trial: &Trial) -> Option<u64> {
+        match (self.chosen, trial) {
+            (Chosen::Follow, _) => Some(0),
+            (Chosen::Rewind, Trial::Copies(bytes)) => Some(*bytes),
+            (Chosen::Rewind, _) => None,
+            (Chosen::BaseBackup, _) => {
+                Some(self.source.bytes + self.source.tablespaces.iter().map(|t| t.bytes).sum::<u64>())
+            }
+        }
+    }
+
+    /// Where a tablespace of the source's lies here: where this server's link points to, else in the same place as there.
+    fn location(&self, tablespace: &source::Tablespace) -> PathBuf {
+        let link = self.data().join("pg_tblspc").join(tablespace.oid.to_string());
+        std::fs::read_link(link).unwrap_or_else(|_| tablespace.location.clone())
+    }
+
+    /// Where the WAL lies, or will lie.
+    fn wal(&self) -> PathBuf {
+        super::wal::directory(self.data())
+    }
+
+    fn needs(&self, trial: &Trial) -> Vec<Need> {
+        let mut needs = vec![Need::new(&self.setup.run_dir, self.kept)];
+        match self.chosen {
+            Chosen::Follow => {}
+            Chosen::Rewind => needs.push(Need::new(self.data(), self.bytes(trial).unwrap_or(0))),
+            Chosen::BaseBackup => {
+                needs.push(Need::new(self.data(), self.source.bytes));
+                // At least the segments that it begins and ends in.
+                needs.push(Need::new(self.wal(), 2 * self.source.segment));
+                let spaces = self.source.tablespaces.iter();
+                needs.extend(spaces.map(|space| Need::new(self.location(space), space.bytes)));
+            }
+        }
+        needs.retain(|need| need.bytes > 0);
+        needs
+    }
+
+    /// The room, and what is said where it is not enough.
+    ///
+    /// # Errors
+    /// A filesystem cannot be asked, or it was cancelled.
+    pub fn room(&self, trial: &Trial, cancel: &Cancel) -> Result<(Vec<Room>, Vec<String>)> {
+        let mut needs = self.needs(trial);
+        let small = |rooms: &[Room]| rooms.iter().any(|room| room.needed > room.free);
+        let rooms = room::rooms(&needs)?;
+        if !small(&rooms) {
+            return Ok((rooms, Vec::new()));
+        }
+        // Counting what would be freed is a walk over all files.
+        let mut remedy = "Make room there.";
+        let mut rooms = rooms;
+        if self.chosen == Chosen::BaseBackup && self.exists() {
+            for need in &mut needs {
+                // The WAL counts by itself only where it lies elsewhere.
+                let inside = need.path != self.data() && need.path.starts_with(self.data());
+                if need.path != self.setup.run_dir && need.path.exists() && !inside {
+                    need.freed = room::used(&need.path, cancel)?;
+                }
+            }
+            let freed = room::rooms(&needs)?;
+            if self.deletes() {
+                rooms = freed;
+            } else if !small(&freed) {
+                remedy = "Make room there, or let the old data directory be deleted first: \
+                          mc_ctl rebuild --old-data delete.";
+            }
+        }
+        let lacking = rooms.iter().filter(|room| room.needed > room.free).map(|room| {
+            format!(
+                "There is not enough room on the file system of \"{}\": {} are needed, {} are free. {remedy}",
+                room.path.display(),
+                room::human(room.needed),
+                room::human(room.free)
+            )
+        });
+        let lacking = lacking.collect();
+        Ok((rooms, lacking))
+    }
+
+    /// What stands in the way.
+    pub fn obstacles(&self) -> Vec<String> {
+        let data = self.data();
+        let mut found = Vec::new();
+        if let Found::Foreign(entry) = self.found {
+            found.push(format!(
+                "Directory \"{}\" is not empty and is no data directory of PostgreSQL's: it holds \"{entry}\". Check \
+                 db_instance, or empty it.",
+                data.display()
+            ));
+        }
+        if *self.content == Content::OtherCluster && self.deletes() {
+            found.push(format!(
+                "\"{}\" is a data directory of another cluster and is not deleted. Check db_instance, or leave out \
+                 --old-data delete, so that it is kept aside.",
+                data.display()
+            ));
+        }
+        if matches!(self.found, Found::Nothing)
+            && self.journal.is_some_and(|journal| journal.existed && !journal.ruined)
+        {
+            found.push(format!(
+                "\"{}\" is missing or empty, but was a data directory when the rebuild was begun. Is its file system \
+                 mounted? If it is given up, remove \"{}\".",
+                data.display(),
+                Journal::path(&self.setup.run_dir).display()
+            ));
+        }
+        if self.chosen == Chosen::BaseBackup && !matches!(self.found, Found::Foreign(_)) {
+            found.extend(self.against_backup());
+        }
+        found
+    }
+
+    /// What stands in the way of a base backup.
+    fn against_backup(&self) -> Vec<String> {
+        let data = self.data();
+        let parent = data.parent().unwrap_or(Path::new("/"));
+        let writable = |dir: &Path| {
+            let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+            dir.is_dir() && rustix::fs::access(dir, wanted).is_ok()
+        };
+        let mut found = Vec::new();
+        if room::is_mount_point(data) {
+            found.push(format!(
+                "A file system is mounted on the data directory \"{}\" itself, so that a new one cannot take its place. \
+                 Move the data directory into a directory on that file system.",
+                data.display()
+            ));
+        } else if !writable(parent) {
+            found.push(format!(
+                "Directory \"{}\" cannot be written, so that the new data directory cannot be made beside the old one. \
+                 Give it to the user who runs the instance.",
+                parent.display()
+            ));
+        }
+        let mut staged = vec![beside(data), beside(&self.wal())];
+        for space in &self.source.tablespaces {
+            let location = self.location(space);
+            let usable = if location.exists() { writable(&location) } else { writable(room::existing(&location)) };
+            if !usable {
+                found.push(format!(
+                    "Directory \"{}\" of tablespace \"{}\" cannot be written. Make it on this server, for the user who \
+                     runs the instance.",
+                    location.display(),
+                    space.name
+                ));
+            }
+            staged.extend([beside(&location), location.join(STAGED)]);
+        }
+        // Of a rebuild that was interrupted the journal tells, and it is cleared away.
+        staged.retain(|path| self.journal.is_none() && path.symlink_metadata().is_ok());
+        found.extend(staged.iter().map(|path| {
+            format!("\"{}\" is in the way of a new copy. Remove it, if it is not needed.", path.display())
+        }));
+        found
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- steps
+
+    /// The steps, in order.
+    pub fn steps(&self, lost: Option<&Lost>, means: &Means) -> Vec<String> {
+        let from = &self.what.source;
+        let mut steps = Vec::new();
+        if self.target().is_some_and(|target| target.dir.running) {
+            steps.push("Stop this server's instance.".into());
+        }
+        if self.chosen != Chosen::Follow {
+            steps.push(format!(
+                "Make a checkpoint on the other server's instance ({from}), and let it keep its WAL meanwhile."
+            ));
+        }
+        if let Some(lost) = lost {
+            let kept = self.setup.run_dir.join("lost");
+            steps.push(format!(
+                "Keep the WAL that only this server has, from {} on ({}), in \"{}\".",
+                lost.from,
+                room::human(self.kept),
+                kept.display()
+            ));
+        }
+        match self.chosen {
+            Chosen::Follow => {}
+            Chosen::Rewind => steps.extend(self.rewind_steps(means)),
+            Chosen::BaseBackup => steps.extend(self.backup_steps()),
+        }
+        steps.push(format!(
+            "Make the data directory a standby's of {from} (standby.signal, primary_conninfo), with this server's own \
+             configuration files."
+        ));
+        steps.push("Start it, and wait until it streams from the primary and the pair is mirrored.".into());
+        steps
+    }
+
+    fn rewind_steps(&self, means: &Means) -> Vec<String> {
+        let mut steps = Vec::new();
+        if self.target().is_some_and(|target| !target.clean && !target.dir.running) {
+            steps.push("Let the data directory recover from its crash, in single-user mode.".into());
+        }
+        let size = match means.trial {
+            Trial::Copies(bytes) => format!("about {}", room::human(bytes)),
+            _ => "as much as has changed".into(),
+        };
+        steps.push(format!(
+            "Run pg_rewind on \"{}\": copy {size}. Until it is done, the directory cannot be started by anyone.",
+            self.data().display()
+        ));
+        steps
+    }
+
+    fn backup_steps(&self) -> Vec<String> {
+        let data = self.data().display();
+        let size = room::human(self.bytes(&Trial::Later).unwrap_or(0));
+        let mut steps = Vec::new();
+        if self.deletes() {
+            steps.push(format!("Delete the old data directory \"{data}\" first, as ordered (--old-data delete)."));
+        }
+        steps.push(format!("Run pg_basebackup: copy about {size} into \"{data}.rebuild-new\"."));
+        if self.exists() && !self.deletes() {
+            steps.push(format!(
+                "Put the old data directory aside, as \"{data}.old-TIME\", and the new one in its place."
+            ));
+        } else {
+            steps.push(format!("Put the new data directory in its place, \"{data}\"."));
+        }
+        steps
+    }
+}
