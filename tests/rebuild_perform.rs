@@ -8,7 +8,7 @@ use mirroring_controller::fsm::event::Rebuild;
 use mirroring_controller::fsm::types::{Method, OldData, RebuildOrder, SystemId};
 use mirroring_controller::pg::bounded::Cancel;
 use mirroring_controller::pg::{Place, control, process};
-use mirroring_controller::rebuild::{self, Board, Journal, Setup};
+use mirroring_controller::rebuild::{self, Board, Journal, Phase, Setup};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -65,11 +65,17 @@ impl Db {
     /// The instance `name` in `dir/name/data`, whose port is named outside of its data directory.
     fn new(dir: &Path, name: &str) -> Db {
         let dir = dir.join(name);
-        let run_dir = dir.join("run");
-        std::fs::create_dir_all(&run_dir).unwrap();
+        std::fs::create_dir_all(dir.join("run")).unwrap();
         let port = free_port();
         let own = format!("port = {port}\nunix_socket_directories = '{}'\n", dir.display());
         std::fs::write(dir.join("own.conf"), own).unwrap();
+        Db::there(&dir, port)
+    }
+
+    /// One that is there already.
+    fn there(dir: &Path, port: u16) -> Db {
+        let (dir, run_dir) = (dir.to_path_buf(), dir.join("run"));
+        let name = text(dir.file_name().unwrap());
         let data = dir.join("data");
         let place = Place {
             config_file: data.join("postgresql.conf"),
@@ -83,7 +89,7 @@ impl Db {
             user: "postgres".into(),
             password: None,
             dbname: "postgres".into(),
-            name: name.into(),
+            name,
             host: "127.0.0.1".into(),
             run_dir,
         };
@@ -153,7 +159,7 @@ impl Pair {
 
     /// The same; `prepare` does more to `a` before there is `b`.
     fn with(rows: u32, prepare: impl FnOnce(&Db)) -> Pair {
-        let dir = tempfile::Builder::new().prefix("rebuild-").tempdir_in("/tmp").unwrap();
+        let dir = tempfile::Builder::new().prefix("rebuilt-").tempdir_in("/tmp").unwrap();
         let (a, b) = (Db::new(dir.path(), "a"), Db::new(dir.path(), "b"));
         pg("initdb", &["-A", "trust", "-N", "-U", "postgres", "-D", &text(&a.place.data)]);
         let conf = "listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nwal_log_hints = on\nmax_wal_size = 256MB\nwal_keep_size = 256MB\n\
@@ -169,7 +175,7 @@ impl Pair {
         args.extend([text(&b.place.data), "-d".into()]);
         args.push(format!("host=127.0.0.1 port={} user=postgres application_name=b", a.port));
         let spaces = a.sql("SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE oid >= 16384");
-        args.extend(spaces.lines().map(|space| format!("-T{space}={space}.b")));
+        args.extend(spaces.lines().map(|space| format!("-T{space}={}", space.replace("/a/", "/b/"))));
         pg("pg_basebackup", &args.iter().map(String::as_str).collect::<Vec<_>>());
         for (db, name) in [(&a, "a"), (&b, "b")] {
             append(&db.place.config_file, &format!("# this is {name}'s\n"));
@@ -268,29 +274,30 @@ fn rewind_makes_a_standby() {
     assert_eq!((pair.a.rows(LOST), pair.a.rows("new")), (0, 500));
 }
 
-/// Tablespaces and `pg_wal` lie elsewhere, one of them among files that are not PostgreSQL's.
+/// Puts `pg_wal` and two tablespaces elsewhere, one of them among files that are not PostgreSQL's.
+fn elsewhere(a: &Db) {
+    for (space, foreign) in [("one", false), ("two", true)] {
+        let at = a.dir.join("space").join(space);
+        std::fs::create_dir_all(&at).unwrap();
+        a.sql(&format!("CREATE TABLESPACE {space} LOCATION '{}'", at.display()));
+        a.sql(&format!("CREATE TABLE {space} TABLESPACE {space} AS SELECT 1 AS n"));
+        if foreign {
+            std::fs::write(at.join("readme"), "not PostgreSQL's").unwrap();
+        }
+    }
+    a.stop("fast");
+    let (wal, at) = (a.place.data.join("pg_wal"), a.dir.join("wal"));
+    std::fs::rename(&wal, &at).unwrap();
+    std::os::unix::fs::symlink(&at, &wal).unwrap();
+    a.start();
+}
+
 #[test]
 fn base_backup_replaces_what_lies_elsewhere() {
     if !as_postgres("base_backup_replaces_what_lies_elsewhere") {
         return;
     }
-    let prepare = |a: &Db| {
-        for (space, foreign) in [("one", false), ("two", true)] {
-            let at = a.dir.join("space").join(space);
-            std::fs::create_dir_all(&at).unwrap();
-            a.sql(&format!("CREATE TABLESPACE {space} LOCATION '{}'", at.display()));
-            a.sql(&format!("CREATE TABLE {space} TABLESPACE {space} AS SELECT 1 AS n"));
-            if foreign {
-                std::fs::write(at.join("readme"), "not PostgreSQL's").unwrap();
-            }
-        }
-        a.stop("fast");
-        let (wal, at) = (a.place.data.join("pg_wal"), a.dir.join("wal"));
-        std::fs::rename(&wal, &at).unwrap();
-        std::os::unix::fs::symlink(&at, &wal).unwrap();
-        a.start();
-    };
-    let pair = Pair::with(1000, prepare).diverge(500, "fast");
+    let pair = Pair::with(1000, elsewhere).diverge(500, "fast");
     let a = &pair.a;
     let board = pair.perform(Method::BaseBackup).unwrap().read().unwrap();
     assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
@@ -534,4 +541,199 @@ fn a_source_that_dies_is_told() {
     pair.is_mirrored();
     let old = old_directories(a).pop().unwrap();
     assert!(!Db::plain_start(&old).0, "a half rewound directory is never started");
+}
+
+// ---------------------------------------------------------------------------------------------------------------- kills
+
+/// What a rebuild in a process of its own needs to know, in the environment.
+const CHILD: &str = "MC_TEST_REBUILD";
+
+/// Not a test: a rebuild that [`killed_anywhere_it_ends_well`] kills.
+#[test]
+fn rebuild_in_a_process_of_its_own() {
+    let Ok(words) = std::env::var(CHILD) else { return };
+    let words: Vec<&str> = words.split(' ').collect();
+    let [dir, own_port, source, system, method, old_data] = words[..] else { panic!("{words:?}") };
+    let a = std::mem::ManuallyDrop::new(Db::there(Path::new(dir), own_port.parse().unwrap()));
+    let order = RebuildOrder {
+        method: if method == "rewind" { Method::Auto } else { Method::BaseBackup },
+        old_data: if old_data == "delete" { OldData::Delete } else { OldData::Keep },
+    };
+    let system = SystemId(system.parse().unwrap());
+    let what = Rebuild { order, source: source.to_owned(), system, names: "b".into(), forced: false };
+    rebuild::perform(&a.setup, &what, &Board::default(), &Cancel::never()).unwrap();
+}
+
+/// A diverged server, and how to have it back as it was.
+struct Bench {
+    pair: Pair,
+    saved: PathBuf,
+}
+
+/// What of a server a rebuild changes.
+const PARTS: [&str; 3] = ["data", "wal", "space"];
+
+impl Bench {
+    fn new(prepare: impl FnOnce(&Db)) -> Bench {
+        let pair = Pair::with(2000, prepare).diverge(2000, "fast");
+        let saved = pair.a.dir.join("saved");
+        std::fs::create_dir(&saved).unwrap();
+        for part in PARTS.iter().filter(|part| pair.a.dir.join(part).exists()) {
+            copy(&pair.a.dir.join(part), &saved.join(part));
+        }
+        Bench { pair, saved }
+    }
+
+    fn again(&self) {
+        let a = &self.pair.a;
+        a.kill();
+        for entry in std::fs::read_dir(&a.dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() && entry != self.saved {
+                std::fs::remove_dir_all(entry).unwrap();
+            }
+        }
+        std::fs::create_dir(&a.setup.run_dir).unwrap();
+        for part in PARTS.iter().filter(|part| self.saved.join(part).exists()) {
+            copy(&self.saved.join(part), &a.dir.join(part));
+        }
+    }
+
+    fn child(&self, (method, old_data): (&str, &str)) -> Command {
+        let Pair { a, b, .. } = &self.pair;
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "rebuild_in_a_process_of_its_own", "--nocapture", "--test-threads", "1"]);
+        let words =
+            [&text(&a.dir), &a.port.to_string(), &format!("127.0.0.1:{}", b.port)].map(String::as_str).join(" ");
+        command.env(CHILD, format!("{words} {} {method} {old_data}", system(b).0));
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    }
+
+    /// Whatever was killed: the directory is untouched, cannot be started, or starts as a standby.
+    fn is_no_second_primary(&self, when: &str) {
+        let a = &self.pair.a;
+        let journal = Journal::load(&a.setup.run_dir).unwrap();
+        if !Db::plain_start(&a.place.data).0 {
+            assert!(journal.is_some(), "{when}: it does not start, and nothing tells why");
+            return;
+        }
+        let pid = std::fs::read_to_string(a.place.data.join("postmaster.pid")).unwrap();
+        let port = pid.lines().nth(3).unwrap().parse().unwrap();
+        if sql_at(port, "SELECT pg_is_in_recovery()") == "f" {
+            assert!(journal.is_none_or(|journal| journal.phase == Phase::Copying), "{when}: it is a primary");
+            let rows = "SELECT string_agg(what || n, ' ') FROM (SELECT what, count(*) AS n FROM t GROUP BY what) AS c";
+            let rows = sql_at(port, rows);
+            assert!(rows.contains("lost2000") && !rows.contains("new"), "{when}: not what it was: {rows}");
+        }
+        // As an operator would: the next rebuild finds what this start has left.
+        a.stop("fast");
+    }
+
+    /// The next rebuild makes a standby of it.
+    fn ends_well(&self, how: (&str, &str), when: &str) {
+        let out = self.child(how).stderr(std::process::Stdio::piped()).output().unwrap();
+        assert!(out.status.success(), "{when}: {}", String::from_utf8_lossy(&out.stderr));
+        let Pair { a, b, .. } = &self.pair;
+        assert_eq!(Journal::load(&a.setup.run_dir), Ok(None), "{when}");
+        assert!(a.place.data.join("standby.signal").exists(), "{when}");
+        self.pair.has_own_configuration();
+        a.start();
+        let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a' AND state = 'streaming'";
+        until(when, || (b.sql(streams) == "1").then_some(()));
+        let sum = "SELECT count(*), sum(hashtext(t::text)) FROM t";
+        until(when, || (a.sql(sum) == b.sql(sum)).then_some(()));
+        if self.saved.join("space").exists() {
+            assert_eq!(a.sql("SELECT one.n + two.n FROM one, two"), "2", "{when}");
+        }
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    common::run(Path::new("/bin/cp"), &["-a", &text(from), &text(to)]);
+}
+
+/// `kill -9`, of the controller alone or with its children, at moments all over a rebuild.
+fn is_killed_anywhere(how: (&str, &str), rounds: u32, prepare: impl FnOnce(&Db)) {
+    let bench = Bench::new(prepare);
+    let begun = Instant::now();
+    assert!(bench.child(how).status().unwrap().success());
+    let whole = begun.elapsed();
+    for round in 0..rounds {
+        bench.again();
+        let mut child = bench.child(how).spawn().unwrap();
+        std::thread::sleep(whole * (2 * round + 1) / (2 * rounds));
+        let children = if round % 2 == 0 { programs(&bench.pair.a.dir) } else { Vec::new() };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        children.into_iter().for_each(|pid| drop(Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).output()));
+        let when = format!("{how:?}, round {round} of {rounds}");
+        bench.is_no_second_primary(&when);
+        bench.ends_well(how, &when);
+    }
+}
+
+/// PostgreSQL's programs that work in this directory.
+fn programs(dir: &Path) -> Vec<i32> {
+    let ours = |pid: &i32| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.starts_with("/usr/lib/postgresql") && line.contains(&text(dir))
+    };
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
+}
+
+#[test]
+fn a_rewind_that_is_killed_anywhere_ends_well() {
+    if as_postgres("a_rewind_that_is_killed_anywhere_ends_well") {
+        is_killed_anywhere(("rewind", "keep"), 8, |_| {});
+    }
+}
+
+#[test]
+fn a_base_backup_that_is_killed_anywhere_ends_well() {
+    if as_postgres("a_base_backup_that_is_killed_anywhere_ends_well") {
+        is_killed_anywhere(("basebackup", "keep"), 8, elsewhere);
+        is_killed_anywhere(("basebackup", "delete"), 4, elsewhere);
+    }
+}
+
+/// What was interrupted before anything was overwritten is undone, and what was not, is not.
+#[test]
+fn abandoned_it_is_as_before() {
+    if !as_postgres("abandoned_it_is_as_before") {
+        return;
+    }
+    let bench = Bench::new(|_| {});
+    let (a, dir) = (&bench.pair.a, &bench.pair.a.dir);
+    let never = Cancel::never();
+    rebuild::abandon(&a.setup, &never).unwrap();
+    let mut child = bench.child(("basebackup", "keep")).spawn().unwrap();
+    let orphan = stop_program("pg_basebackup", dir);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(a.conf("PG_VERSION").starts_with("rebuilding 15"));
+    rebuild::abandon(&a.setup, &never).unwrap();
+    assert!(!Path::new(&format!("/proc/{orphan}/fd/0")).exists(), "it goes on writing");
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert!(!dir.join("data.rebuild-new").exists());
+    bench.is_no_second_primary("abandoned");
+    // A journal that cannot be read: nothing is done.
+    std::fs::write(Journal::path(&a.setup.run_dir), "{").unwrap();
+    let before = fingerprint(&a.place.data);
+    let why = rebuild::abandon(&a.setup, &never).unwrap_err();
+    assert!(why.message.contains("could not read the journal"), "{why}");
+    let again = bench.pair.perform(Method::Auto).unwrap_err();
+    assert!(again.message.contains("could not read the journal"), "{again}");
+    assert_eq!(fingerprint(&a.place.data), before);
+    Journal::remove(&a.setup.run_dir).unwrap();
+    // Its directory is gone: another filesystem is to be seen, and nothing is copied into it.
+    let mut child = bench.child(("basebackup", "keep")).spawn().unwrap();
+    stop_program("pg_basebackup", dir);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::fs::rename(&a.place.data, dir.join("away")).unwrap();
+    let why = bench.pair.perform(Method::Auto).unwrap_err();
+    assert!(why.message.contains("missing or empty"), "{why}");
+    std::fs::rename(dir.join("away"), &a.place.data).unwrap();
+    bench.ends_well(("basebackup", "keep"), "after all");
 }

@@ -3,7 +3,8 @@
 
 use super::journal::{Journal, Move, Phase, now_ms, stamp};
 use super::primary::Primary;
-use super::{Board, Chosen, Setup, swap};
+use super::progress::Teller;
+use super::{Chosen, Setup, swap};
 use crate::error::{Error, Result};
 use crate::fsm::types::OldData;
 use crate::pg::bounded::Cancel;
@@ -77,7 +78,7 @@ fn moves(setup: &Setup, stamp: &str, primary: &Primary, cancel: &Cancel) -> Resu
 ///
 /// # Errors
 /// The copy failed or is not what it must be.
-pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, board: &Board, cancel: &Cancel) -> Result<()> {
+pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, tell: &Teller, cancel: &Cancel) -> Result<()> {
     let staging = &journal.staging;
     let mut args: Vec<OsString> = ["-X", "stream", "-c", "fast", "-P", "-w", "-D"].map(Into::into).into();
     args.push(staging.into());
@@ -95,7 +96,7 @@ pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, board: &Board, c
     }
     let begun = Instant::now();
     let program = commands::program(&setup.place, "pg_basebackup", args).password(primary.password.as_deref());
-    program.follow(cancel, |line| !board.copied(line, begun))?;
+    program.follow(cancel, |line| !tell.said(line, begun))?;
     verify(setup, staging, primary)?;
     control::guard(staging, setup.place.major)
 }

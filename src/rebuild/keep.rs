@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
 const DIR: &str = "rebuild-config";
@@ -84,20 +84,28 @@ pub fn keep(place: &Place, run_dir: &Path) -> Result<()> {
         if link.is_none() && !found.is_file() {
             continue;
         }
+        // It will be ours: what was root's may be read by its group, but PostgreSQL takes no such key of ours.
+        let foreign = found.uid() != rustix::process::geteuid().as_raw();
+        let mode = found.permissions().mode() & if foreign { 0o700 } else { 0o7777 };
         if link.is_none() {
-            let to = dir.join(&copy);
-            let copied = std::fs::copy(&from, &to).and_then(|_| File::open(&to)?.sync_all());
-            copied.map_err(|e| Error::io("keep file", &from, e))?;
+            copy_durably(&from, &dir.join(&copy), mode).map_err(|e| Error::io("keep file", &from, e))?;
         }
-        list.files.push(Kept { path, mode: found.permissions().mode() & 0o7777, link, copy });
+        list.files.push(Kept { path, mode, link, copy });
     }
     let text = serde_json::to_vec_pretty(&list).map_err(|e| Error::io("write file", &dir.join(LIST), e))?;
     files::replace(&dir.join(LIST), &text, None)?;
     files::sync_parent(&dir)
 }
 
+fn copy_durably(from: &Path, to: &Path, mode: u32) -> std::io::Result<()> {
+    std::fs::copy(from, to)?;
+    let file = File::open(to)?;
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
+}
+
 /// The files to be kept, and the directories of which every file is; relative to the data directory.
-fn wanted(place: &Place) -> (BTreeSet<PathBuf>, Vec<PathBuf>) {
+pub fn wanted(place: &Place) -> (BTreeSet<PathBuf>, Vec<PathBuf>) {
     let inside = |path: &Path| relative(path, &place.data);
     let sources = conf::sources(&place.config_file, &place.data);
     let mut wanted: BTreeSet<PathBuf> = OWN.iter().map(PathBuf::from).collect();

@@ -27,9 +27,10 @@
 
 use super::journal::{Journal, Phase, now_ms, stamp};
 use super::primary::Primary;
+use super::progress::Teller;
 use super::rewind::Failed;
 use super::slot::Slot;
-use super::{Board, Chosen, Plan, Progress, Setup, backup, keep, lost, plan, rewind, swap};
+use super::{Board, Chosen, Plan, Setup, backup, keep, lost, plan, rewind, swap};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Method, OldData, RebuildOrder};
@@ -42,20 +43,15 @@ use crate::pg::{Place, conf, control, files, process};
 /// # Errors
 /// It was not done. The directory is what it was before, or, where `pg_rewind` had begun, cannot be started.
 pub fn perform(setup: &Setup, what: &Rebuild, board: &Board, cancel: &Cancel) -> Result<()> {
-    board.write(Some(Progress { step: "looking at both servers".into(), ..Progress::default() }));
-    let work = Work { setup, what, board, cancel };
-    let journal = work.settle()?;
-    let mut primary = Primary::new(setup, what)?;
-    let slot = work.hold(&primary)?;
-    match journal {
-        Some(journal) if journal.phase == Phase::Swapping => work.finish(&journal)?,
-        _ => work.afresh(&mut primary)?,
+    let tell = Teller::new(board, &setup.run_dir);
+    tell.step("looking at both servers");
+    let work = Work { setup, what, tell: &tell, cancel };
+    let done = work.run();
+    match &done {
+        Ok(()) => tell.step("made; it is to be started"),
+        Err(error) => tell.line(&error.to_string()),
     }
-    if let Some(slot) = slot {
-        slot.until_streaming();
-    }
-    board.step("made; it is to be started");
-    Ok(())
+    done
 }
 
 /// Undoes a rebuild that was interrupted before anything of the directory was overwritten. Where that is not so, nothing
@@ -117,11 +113,25 @@ fn undo(setup: &Setup, journal: &Journal) -> Result<()> {
 struct Work<'a> {
     setup: &'a Setup,
     what: &'a Rebuild,
-    board: &'a Board,
+    tell: &'a Teller<'a>,
     cancel: &'a Cancel,
 }
 
 impl Work<'_> {
+    fn run(&self) -> Result<()> {
+        let journal = self.settle()?;
+        let mut primary = Primary::new(self.setup, self.what)?;
+        let slot = self.hold(&primary)?;
+        match journal {
+            Some(journal) if journal.phase == Phase::Swapping => self.finish(&journal)?,
+            _ => self.afresh(&mut primary)?,
+        }
+        if let Some(slot) = slot {
+            slot.until_streaming();
+        }
+        Ok(())
+    }
+
     /// What an interrupted rebuild has left is brought to where one can go on. The journal, where there is one still.
     fn settle(&self) -> Result<Option<Journal>> {
         let Setup { place, run_dir, .. } = self.setup;
@@ -134,7 +144,7 @@ impl Work<'_> {
         let Some(journal) = journal else { return Ok(None) };
         check_there(self.setup, &journal)?;
         if journal.phase == Phase::Copying {
-            self.board.step("undoing what was interrupted");
+            self.tell.step("undoing what was interrupted");
             undo(self.setup, &journal)?;
         }
         Journal::load(run_dir)
@@ -146,6 +156,7 @@ impl Work<'_> {
             Ok(slot) => Ok(Some(slot)),
             Err(error) => {
                 self.cancel.check()?;
+                self.tell.line(&format!("no replication slot keeps WAL: {error}"));
                 log::warn!("no replication slot keeps WAL for the rebuild: {error}");
                 Ok(None)
             }
@@ -153,12 +164,12 @@ impl Work<'_> {
     }
 
     fn afresh(&self, primary: &mut Primary) -> Result<()> {
-        let Work { setup, what, board, cancel } = *self;
-        board.step("checkpoint on the primary");
+        let Work { setup, what, tell, cancel } = *self;
+        tell.step("checkpoint on the primary");
         primary.checkpoint(cancel)?;
-        board.step("finding out what is to be done");
+        tell.step("finding out what is to be done");
         let plan = plan(setup, what, cancel)?;
-        board.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), plan.why.clone()));
+        tell.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), plan.why.clone()));
         if !plan.obstacles.is_empty() {
             return Err(Error::new(plan.obstacles.join("; ")));
         }
@@ -181,11 +192,11 @@ impl Work<'_> {
 
     /// `pg_rewind` refuses, and has changed nothing.
     fn instead(&self, refused: &Error, primary: &Primary) -> Result<()> {
-        let Work { setup, what, board, cancel } = *self;
+        let Work { setup, what, tell, cancel } = *self;
         let order = RebuildOrder { method: Method::BaseBackup, ..what.order };
         let plan = plan(setup, &Rebuild { order, ..what.clone() }, cancel)?;
         let why = refused.message.lines().next().unwrap_or_default().to_owned();
-        board.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), why));
+        tell.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), why));
         if !plan.obstacles.is_empty() {
             return Err(Error::new(format!("{}; {}", refused.message, plan.obstacles.join("; "))));
         }
@@ -198,7 +209,7 @@ impl Work<'_> {
         let Setup { place, run_dir, .. } = self.setup;
         let before = |error| Failed { error, begun: true };
         self.keep_all(plan).map_err(before)?;
-        self.board.step("crash recovery");
+        self.tell.step("crash recovery");
         // What does not recover may be copied still.
         rewind::shut_down(self.setup, self.cancel).map_err(|error| Failed { error, begun: false })?;
         let mut journal = self.rewind_journal().map_err(before)?;
@@ -253,7 +264,7 @@ impl Work<'_> {
     }
 
     fn run_rewind(&self, journal: &mut Journal, primary: &Primary) -> std::result::Result<(), Failed> {
-        let Work { setup, board, cancel, .. } = *self;
+        let Work { setup, tell, cancel, .. } = *self;
         let Setup { place, run_dir, .. } = setup;
         let mut prepare = || {
             keep::loosen(&place.data, run_dir)?;
@@ -262,8 +273,8 @@ impl Work<'_> {
             journal.write(run_dir)
         };
         prepare().map_err(|error| Failed { error, begun: false })?;
-        board.step("pg_rewind");
-        rewind::run(setup, primary, board, cancel)
+        tell.step("rewinding the data directory (pg_rewind)");
+        rewind::run(setup, primary, tell, cancel)
     }
 
     fn base_backup(&self, plan: &Plan, primary: &Primary) -> Result<()> {
@@ -280,9 +291,6 @@ impl Work<'_> {
             keep::keep(place, run_dir)?;
         }
         journal.write(run_dir)?;
-        if journal.existed {
-            control::guard(&place.data, place.major)?;
-        }
         let copied = self.copy(journal.clone(), primary);
         let journal = match copied {
             Ok(journal) => journal,
@@ -299,16 +307,19 @@ impl Work<'_> {
 
     /// Makes the copy; the journal says that it is whole.
     fn copy(&self, mut journal: Journal, primary: &Primary) -> Result<Journal> {
-        let Work { setup, board, cancel, .. } = *self;
+        let Work { setup, tell, cancel, .. } = *self;
         let Setup { place, run_dir, .. } = setup;
+        if journal.existed {
+            control::guard(&place.data, place.major)?;
+        }
         if journal.existed && journal.old_data == OldData::Delete {
-            board.step("deleting the old data directory");
+            tell.step("deleting the old data directory");
             journal.ruined = true;
             journal.write(run_dir)?;
             swap::empty(&place.data, &journal.moves, place.major)?;
         }
-        board.step("pg_basebackup");
-        backup::run(setup, &journal, primary, board, cancel)?;
+        tell.step("copying the data directory (pg_basebackup)");
+        backup::run(setup, &journal, primary, tell, cancel)?;
         journal.phase = Phase::Swapping;
         journal.write(run_dir)?;
         Ok(journal)
@@ -324,7 +335,7 @@ impl Work<'_> {
         if renamed && !control::is_incomplete(data)? {
             return Journal::remove(run_dir);
         }
-        self.board.step("putting the new data directory in its place");
+        self.tell.step("putting the new data directory in its place");
         if journal.method == Chosen::BaseBackup {
             swap::run(journal, data, *major)?;
             if !journal.existed || journal.old_data == OldData::Delete {
@@ -359,9 +370,9 @@ impl Work<'_> {
 
     /// What only this server has is kept.
     fn salvage(&self, plan: &Plan) -> Result<()> {
-        self.board.step("keeping what only this server has");
+        self.tell.step("keeping what only this server has");
         let lost = lost::keep(self.setup, plan, self.cancel)?;
-        self.board.update(|progress| progress.lost = lost);
+        self.tell.update(|progress| progress.lost = lost);
         Ok(())
     }
 }

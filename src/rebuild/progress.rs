@@ -1,9 +1,17 @@
 //! How far a rebuild is: written by whoever performs it, read for `mc_ctl status` and `mc_ctl rebuild`.
 
 use super::Chosen;
+use super::journal::{now_ms, stamp};
 use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
+
+/// From how many bytes on the log is begun anew.
+const MAX_LOG: u64 = 1 << 20;
 
 /// How far it is.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -38,21 +46,50 @@ impl Board {
     pub fn write(&self, progress: Option<Progress>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
     }
+}
 
-    /// What is being done now.
-    pub(super) fn step(&self, step: &str) {
-        self.update(|progress| step.clone_into(&mut progress.step));
+/// Tells what a rebuild does: on the board, and line by line in `DIR/ID/rebuild.log`.
+pub(super) struct Teller<'a> {
+    board: &'a Board,
+    log: Option<File>,
+}
+
+impl Teller<'_> {
+    /// Begins a log that is already long anew. Best effort: nothing depends on it.
+    pub fn new<'a>(board: &'a Board, run_dir: &Path) -> Teller<'a> {
+        board.write(Some(Progress::default()));
+        let path = run_dir.join("rebuild.log");
+        if path.metadata().is_ok_and(|log| log.len() > MAX_LOG) {
+            let _ = std::fs::rename(&path, run_dir.join("rebuild.log.1"));
+        }
+        Teller { board, log: OpenOptions::new().append(true).create(true).mode(0o600).open(path).ok() }
     }
 
-    /// Changes what is written.
-    pub(super) fn update(&self, change: impl FnOnce(&mut Progress)) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What is being done now.
+    pub fn step(&self, step: &str) {
+        self.update(|progress| step.clone_into(&mut progress.step));
+        self.line(step);
+    }
+
+    /// A line of the log.
+    pub fn line(&self, line: &str) {
+        if let Some(mut log) = self.log.as_ref() {
+            let _ = writeln!(log, "{} {line}", stamp(now_ms()));
+        }
+    }
+
+    /// Changes what is on the board.
+    pub fn update(&self, change: impl FnOnce(&mut Progress)) {
+        let mut written = self.board.0.lock().unwrap_or_else(PoisonError::into_inner);
         change(written.get_or_insert_default());
     }
 
-    /// Writes what a line of a program's progress tells, the copying having begun then; whether it was such a line.
-    pub(super) fn copied(&self, line: &str, begun: Instant) -> bool {
-        let Some((done, total)) = copied(line) else { return false };
+    /// Takes a line that a program wrote, which began then; whether it is progress, that is on the board alone.
+    pub fn said(&self, line: &str, begun: Instant) -> bool {
+        let Some((done, total)) = copied(line) else {
+            self.line(line);
+            return false;
+        };
         self.update(|progress| {
             (progress.done, progress.total) = (done, total);
             progress.elapsed_ms = begun.elapsed().as_millis() as u64;

@@ -1,9 +1,10 @@
 //! `pg_rewind`: what must hold before, the run, and what must be true after it. Its exit code alone is never believed.
 //! Called by [`super::perform`].
 
+use super::Setup;
 use super::primary::Primary;
+use super::progress::Teller;
 use super::target::PROBE;
-use super::{Board, Setup};
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir};
 use crate::fsm::types::{Lsn, SystemId};
@@ -59,7 +60,7 @@ pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
 ///
 /// # Errors
 /// See [`Failed`].
-pub fn run(setup: &Setup, source: &Primary, board: &Board, cancel: &Cancel) -> std::result::Result<(), Failed> {
+pub fn run(setup: &Setup, source: &Primary, tell: &Teller, cancel: &Cancel) -> std::result::Result<(), Failed> {
     let place = &setup.place;
     remove_probes(&place.data);
     let mut args: Vec<OsString> = vec!["--progress".into(), "-D".into(), place.data.clone().into()];
@@ -77,9 +78,9 @@ pub fn run(setup: &Setup, source: &Primary, board: &Board, cancel: &Cancel) -> s
     let (started, mut begun) = (Instant::now(), false);
     let program = commands::program(place, "pg_rewind", args).password(source.password.as_deref());
     let ran = program.follow(cancel, |line| {
-        let copied = board.copied(line, started);
-        begun |= copied || line.contains(BEGINS);
-        !copied
+        let progress = tell.said(line, started);
+        begun |= progress || line.contains(BEGINS);
+        !progress
     });
     ran.and_then(|()| verify(setup, source)).map_err(|error| Failed { error, begun })
 }
