@@ -97,7 +97,9 @@ impl Db {
     }
 
     fn start(&self) {
-        pg("pg_ctl", &["start", "-w", "-s", "-D", &text(&self.place.data), "-l", &text(&self.place.startup_log)]);
+        let options = format!("-c config_file={}", self.place.config_file.display());
+        let (data, log) = (text(&self.place.data), text(&self.place.startup_log));
+        pg("pg_ctl", &["start", "-w", "-s", "-o", &options, "-D", &data, "-l", &log]);
     }
 
     /// A plain start in another port and another log; its end, and what it logged.
@@ -319,6 +321,72 @@ fn base_backup_replaces_what_lies_elsewhere() {
     assert_eq!(sql_at(port, &format!("SELECT count(*) FROM t WHERE what = '{LOST}'")), "500");
     assert_eq!(sql_at(port, "SELECT one.n + two.n FROM one, two"), "2");
     pg("pg_ctl", &["stop", "-w", "-s", "-m", "immediate", "-D", &text(&old)]);
+}
+
+/// As on Debian: of the configuration nothing lies in the data directory.
+#[test]
+fn a_configuration_elsewhere_is_left_alone() {
+    if !as_postgres("a_configuration_elsewhere_is_left_alone") {
+        return;
+    }
+    let mut pair = Pair::new(10).diverge(10, "fast");
+    let etc = pair.a.dir.join("etc");
+    std::fs::create_dir(&etc).unwrap();
+    for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf", "conf.d"] {
+        std::fs::rename(pair.a.place.data.join(file), etc.join(file)).unwrap();
+    }
+    let file = etc.join("postgresql.conf");
+    let more = format!("hba_file = '{0}/pg_hba.conf'\nident_file = '{0}/pg_ident.conf'\n", etc.display());
+    append(&file, &more);
+    pair.a.place.config_file.clone_from(&file);
+    pair.a.setup.place.config_file.clone_from(&file);
+    for method in [Method::Rewind, Method::BaseBackup] {
+        let before = fingerprint(&etc);
+        pair.perform(method).unwrap();
+        let changed = fingerprint(&etc).into_iter().filter(|now| !before.contains(now)).collect::<Vec<_>>();
+        assert!(changed.iter().all(|path| path.contains("/postgresql.conf ")), "{changed:?}");
+        let conf = std::fs::read_to_string(&file).unwrap();
+        assert!(conf.contains("\nsynchronous_standby_names = 'b'") && conf.ends_with(&more));
+        for file in ["postgresql.conf", "pg_hba.conf", "pg_ident.conf"] {
+            assert!(!pair.a.place.data.join(file).exists(), "{file}");
+        }
+        pair.is_mirrored();
+        pair.a.stop("fast");
+    }
+}
+
+/// The password is in no argument, and in the `primary_conninfo` of a server that had none.
+#[test]
+fn a_password_is_passed_on() {
+    if !as_postgres("a_password_is_passed_on") {
+        return;
+    }
+    let mut pair = Pair::new(10).diverge(10, "fast");
+    let b = &pair.b;
+    b.sql("CREATE ROLE admin SUPERUSER LOGIN PASSWORD 'pass word'");
+    let trust = b.conf("pg_hba.conf");
+    let hba = "host all,replication admin 127.0.0.1/32 scram-sha-256\n".to_owned() + &trust;
+    std::fs::write(b.place.data.join("pg_hba.conf"), hba).unwrap();
+    b.sql("SELECT pg_reload_conf()");
+    pair.a.setup.user = "admin".into();
+    let why = pair.perform(Method::Auto).unwrap_err();
+    assert!(why.message.contains("password"), "{why}");
+    pair.a.setup.password = Some("pass word".into());
+    for (method, program) in [(Method::Rewind, "pg_rewind"), (Method::BaseBackup, "pg_basebackup")] {
+        std::thread::scope(|scope| {
+            let performed = scope.spawn(|| pair.perform(method).unwrap());
+            let child = stop_program(program, &pair.a.dir);
+            let line = std::fs::read(format!("/proc/{child}/cmdline")).unwrap();
+            assert!(!String::from_utf8_lossy(&line).contains("pass word"));
+            signal(child, "CONT");
+            performed.join().unwrap();
+        });
+        assert!(pair.a.conf("postgresql.auto.conf").contains("user=admin password=''pass word''"));
+        let log = std::fs::read_to_string(pair.a.setup.run_dir.join("rebuild.log")).unwrap();
+        assert!(log.contains(program) && !log.contains("pass word"), "{log}");
+        pair.is_mirrored();
+        pair.a.stop("fast");
+    }
 }
 
 fn old_directories(db: &Db) -> Vec<PathBuf> {

@@ -8,7 +8,7 @@ use super::{Chosen, Setup, swap};
 use crate::error::{Error, Result};
 use crate::fsm::types::OldData;
 use crate::pg::bounded::Cancel;
-use crate::pg::{Place, commands, control};
+use crate::pg::{Place, commands, control, files};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -55,23 +55,29 @@ pub fn prepare(
 /// What lies outside of the data directory: where it does here, else where it does on the other server.
 fn moves(setup: &Setup, stamp: &str, primary: &Primary, cancel: &Cancel) -> Result<Vec<Move>> {
     let Place { data, major, .. } = &setup.place;
-    let here = |link: &Path| std::fs::canonicalize(data.join(link)).or_else(|_| std::fs::read_link(data.join(link)));
     let mut moves = Vec::new();
     let wal = PathBuf::from("pg_wal");
-    if data.join(&wal).is_symlink() {
-        let at = here(&wal).map_err(|e| Error::io("read symbolic link", &data.join(&wal), e))?;
+    if let Some(at) = linked(&data.join(&wal))? {
         moves.push(swap::plan(&wal, &at, stamp, None)?);
     }
     for (oid, location) in primary.tablespaces(cancel)? {
         let link = Path::new("pg_tblspc").join(oid);
-        let at = if data.join(&link).is_symlink() {
-            here(&link).map_err(|e| Error::io("read symbolic link", &data.join(&link), e))?
-        } else {
-            location
-        };
+        let at = linked(&data.join(&link))?.unwrap_or(location);
         moves.push(swap::plan(&link, &at, stamp, Some(*major))?);
     }
     Ok(moves)
+}
+
+/// Where a symbolic link of the data directory points to; `None` where it is none.
+fn linked(link: &Path) -> Result<Option<PathBuf>> {
+    if !link.is_symlink() {
+        return Ok(None);
+    }
+    let at = std::fs::canonicalize(link).map_err(|e| {
+        Error::io("open the directory that is linked to by", link, e)
+            .hint("Is its file system mounted? If it is lost for good, make an empty directory there.")
+    })?;
+    Ok(Some(at))
 }
 
 /// Makes the copy and guards it. It is durable then.
@@ -98,7 +104,10 @@ pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, tell: &Teller, c
     let program = commands::program(&setup.place, "pg_basebackup", args).password(primary.password.as_deref());
     program.follow(cancel, |line| !tell.said(line, begun))?;
     verify(setup, staging, primary)?;
-    control::guard(staging, setup.place.major)
+    control::guard(staging, setup.place.major)?;
+    // It has synced what is in these directories, not their own names.
+    let staged = journal.moves.iter().map(|change| &change.staged).filter(|staged| staged.exists());
+    staged.chain([staging]).try_for_each(|staged| files::sync_parent(staged))
 }
 
 /// A path as `--tablespace-mapping` takes it.

@@ -163,7 +163,13 @@ pub fn put_back(data: &Path, run_dir: &Path) -> Result<()> {
             None => {
                 let text = std::fs::read(&copy).map_err(|e| Error::io("read file", &copy, e))?;
                 let old = copy.metadata().map_err(|e| Error::io("stat file", &copy, e))?;
-                files::replace(&path, &text, Some(&old))?;
+                let is_same = path.symlink_metadata().is_ok_and(|now| now.is_file() && now.mode() == old.mode())
+                    && std::fs::read(&path).is_ok_and(|now| now == text);
+                // What the program copied it has synced; what we have put there before, but for its name.
+                match is_same {
+                    true => files::sync_parent(&path)?,
+                    false => files::replace(&path, &text, Some(&old))?,
+                }
             }
         }
     }

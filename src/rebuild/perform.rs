@@ -7,9 +7,9 @@
 //! 3. A slot on the primary: before the checkpoint, which removes old WAL. Then the checkpoint, without which `pg_rewind`
 //!    does not see a promotion. Then the plan; all that speaks against it is said before anything is changed.
 //! 4. What only this server has is kept: before recovery, rewind or deletion change or recycle its WAL.
-//! 5. For a rewind, crash recovery is ended: before the guard, which stops `postgres --single` as well. It adds nothing
+//! 5. The configuration is kept: while it is surely this server's own, so never from a ruined directory.
+//! 6. For a rewind, crash recovery is ended: before the guard, which stops `postgres --single` as well. It adds nothing
 //!    but a checkpoint at the end of what the directory already held.
-//! 6. The configuration is kept: while it is surely this server's own, so never from a ruined directory.
 //! 7. The journal: before the guard, so that whoever finds the guard knows what it stands for and can undo it. Then the
 //!    guard: before the first change. From here on nothing can start the directory.
 //! 8. Rewind: the journal says `Rewinding` before `pg_rewind` begins. It syncs what it wrote. Where it fails without having

@@ -44,9 +44,8 @@ pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
     if place.config_elsewhere() {
         args.extend(["-c".into(), format!("config_file={}", place.config_file.display()).into()]);
     }
-    if place.major >= 13 {
-        args.extend(["-c".into(), "wal_keep_size=1000000".into()]);
-    }
+    let keep_all = if place.major >= 13 { "wal_keep_size=1000000" } else { "wal_keep_segments=100000" };
+    args.extend(["-c".into(), keep_all.into()]);
     args.push("template1".into());
     process::remove_stale_locks(place)?;
     commands::program(place, "postgres", args).follow(cancel, |_| true)?;

@@ -117,7 +117,10 @@ pub fn run(journal: &Journal, data: &Path, major: u32) -> Result<()> {
             true => move_inside(change, major_of(change, major))?,
             false => move_beside(&change.staged, &change.at, &change.old)?,
         }
-        files::relink(&new.join(&change.link), &change.at)?;
+        // Not where the primary has dropped the tablespace meanwhile.
+        if new.join(&change.link).is_symlink() {
+            files::relink(&new.join(&change.link), &change.at)?;
+        }
     }
     move_beside(&journal.staging, data, &journal.old)?;
     for change in &journal.moves {
