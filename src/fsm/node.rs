@@ -387,8 +387,9 @@ impl Node {
         let waited = self.booted_at.is_some_and(|at| self.now.since(at) >= detection);
         let peer_has_none = match &self.peer.heartbeat {
             Some(heartbeat) => {
-                heartbeat.ledger.is_none()
-                    && (self.me() == Server::First || heartbeat.role == super::event::Role::Standby)
+                // Whoever knows no data directory founds nothing.
+                let founds_none = heartbeat.role == super::event::Role::Standby || heartbeat.system == SystemId(0);
+                heartbeat.ledger.is_none() && (self.me() == Server::First || founds_none)
             }
             None => self.peer.refused > 0 || waited,
         };
