@@ -8,6 +8,7 @@ use crate::fsm::types::Durable;
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::{Place, conf, control, follow, version};
+use crate::rebuild::Journal;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
     if by != StartedBy::Watcher {
         check_version(config)?;
     }
-    let (place, dir) = (Place::new(config), config.dir.clone());
-    let found = bounded::call("read the data directory", LIMIT, &Cancel::never(), move || Ok(look(&place, &dir)));
+    let (place, dir, run_dir) = (Place::new(config), config.dir.clone(), config.run_dir());
+    let found =
+        bounded::call("read the data directory", LIMIT, &Cancel::never(), move || Ok(look(&place, &dir, &run_dir)));
     let (own, peer) = (&config.own().id, &config.peer().id);
     let host = &config.server.replication_address;
     let boot = |data, name: Option<String>, peer_name: Option<String>, port: u16| Boot {
@@ -85,16 +87,21 @@ fn port(place: &Place) -> u16 {
     port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT)
 }
 
-fn look(place: &Place, dir: &Path) -> Found {
+fn look(place: &Place, dir: &Path, run_dir: &Path) -> Found {
     let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev).ok();
     let text = std::fs::read(&place.config_file).unwrap_or_default();
     Found {
         data: control::inspect(place),
-        name: follow::application_name(place),
+        name: own_name(place, run_dir),
         peer_name: conf::present_value(&text).and_then(|value| single_name(&value)),
         port: port(place),
         same_filesystem: device(dir).is_some_and(|own| Some(own) == device(&place.data)),
     }
+}
+
+/// This server's `application_name`, where one is known. A data directory that is being rebuilt may hold the other server's.
+pub(super) fn own_name(place: &Place, run_dir: &Path) -> Option<String> {
+    Journal::kept_name(run_dir).or_else(|| follow::application_name(place))
 }
 
 /// The one standby that a value of `synchronous_standby_names` names, without the quotes of an identifier.

@@ -27,8 +27,8 @@ use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Rebuild, StartedBy};
 use crate::fsm::types::{Member, Time};
 use crate::messages::Tell;
+use crate::pg::Place;
 use crate::pg::bounded::Cancel;
-use crate::pg::{Place, follow};
 use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
@@ -106,7 +106,7 @@ pub fn reach_arbiter(config: &Config, limit: Duration) -> std::result::Result<()
 /// # Errors
 /// As [`rebuild::plan`].
 pub fn plan_rebuild(config: &Config, what: &Rebuild, exactly: bool) -> Result<rebuild::Plan> {
-    let name = follow::application_name(&Place::new(config)).unwrap_or_else(|| config.own().id.clone());
+    let name = boot::own_name(&Place::new(config), &config.run_dir()).unwrap_or_else(|| config.own().id.clone());
     let setup = jobs::rebuild_setup(config, &name);
     let plan = if exactly { rebuild::plan_exactly } else { rebuild::plan };
     plan(&setup, what, &Cancel::never())

@@ -37,6 +37,7 @@ pub fn prepare(
         ruined,
         old_data,
         existed: swap::has_content(data)?,
+        name: setup.name.clone(),
         staging: swap::staging(data),
         old: swap::old(data, &stamp),
         moves: moves(setup, &stamp, primary, cancel)?,

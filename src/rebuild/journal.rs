@@ -59,6 +59,9 @@ pub struct Journal {
     pub old_data: OldData,
     /// A data directory was there, with content.
     pub existed: bool,
+    /// This server's `application_name`: the data directory may tell the other one's meanwhile.
+    #[serde(default)]
+    pub name: String,
     /// Where the new data directory is staged (base backup).
     pub staging: PathBuf,
     /// Where the old one is put (base backup).
@@ -128,6 +131,11 @@ impl Journal {
         }
     }
 
+    /// The server's `application_name`, while a rebuild is under way.
+    pub fn kept_name(run_dir: &Path) -> Option<String> {
+        Journal::load(run_dir).ok().flatten().map(|journal| journal.name).filter(|name| !name.is_empty())
+    }
+
     /// Whether only a base backup can make the data directory whole.
     pub fn needs_base_backup(&self) -> bool {
         self.ruined || self.phase == Phase::Rewinding
@@ -180,6 +188,7 @@ mod tests {
             ruined: false,
             old_data: OldData::Keep,
             existed: true,
+            name: "nd1".into(),
             staging: "/d.rebuild-new".into(),
             old: "/d.old".into(),
             moves: vec![Move { link: "pg_wal".into(), at: "/w".into(), staged: "/w.n".into(), old: "/w.o".into() }],

@@ -254,6 +254,7 @@ impl Work<'_> {
             ruined: false,
             old_data: OldData::Keep,
             existed: true,
+            name: self.setup.name.clone(),
             staging: swap::staging(&place.data),
             old: swap::old(&place.data, &stamp),
             moves: Vec::new(),
