@@ -227,7 +227,7 @@ impl Display {
     /// Without colours, so that NO_COLOR has nothing to forbid; in ASCII, so that no locale shows something else.
     fn style(known: bool) -> ProgressStyle {
         let template = match known {
-            true => "{msg} [{wide_bar}] {bytes}/{total_bytes} {percent}% {bytes_per_sec} {eta}",
+            true => "{msg} [{wide_bar}] {bytes}/{total_bytes} {percent}%, {bytes_per_sec}, {eta} left",
             false => "{spinner} {wide_msg} {elapsed}",
         };
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -237,6 +237,9 @@ impl Display {
     fn show(&mut self, status: &RebuildStatus) {
         match self {
             Display::Bar(bar) => {
+                if bar.message() != status.step {
+                    bar.set_message(status.step.clone());
+                }
                 if bar.length() != status.bytes_total {
                     bar.set_style(Self::style(status.bytes_total.is_some()));
                     match status.bytes_total {
@@ -244,9 +247,6 @@ impl Display {
                         None => bar.unset_length(),
                     }
                     bar.reset_eta();
-                }
-                if bar.message() != status.step {
-                    bar.set_message(status.step.clone());
                 }
                 match status.bytes_total {
                     Some(_) => bar.set_position(status.bytes_done),

@@ -285,3 +285,35 @@ fn a_rebuild_that_does_not_end_well() {
     follow.end().refused(1, &["failed: so"]);
     assert!(told.events.try_recv().is_err(), "nothing was ordered anew");
 }
+
+/// On a terminal: a bar with bytes, rate and time left, which is gone at the end; without colours.
+#[test]
+fn a_rebuild_shows_a_bar_on_a_terminal() {
+    let site = Site::new();
+    let told = Told::new(&site);
+    let command = site.command();
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_str().unwrap().to_owned()).collect();
+    let line = format!("stty cols 120; {} rebuild --yes -M {}", words.join(" "), site.dir().display());
+    let mut script = std::process::Command::new("script");
+    script.args(["-qefc", &line, "/dev/null"]).env("TERM", "xterm").stdin(Stdio::null());
+    let child = script.stdout(Stdio::piped()).spawn().expect("this test needs script: apt-get install bsdutils");
+    told.ordered();
+    for quarter in 0..=4 {
+        told.copies(Some(Chosen::BaseBackup), "copying", quarter << 20);
+        // As long as a look of mc_ctl's takes, and a drawing of the bar.
+        std::thread::sleep(std::time::Duration::from_millis(400));
+    }
+    told.now(|report| {
+        report.view = report.view.map(|view| View { mode: Mode::Mirrored, ..view });
+        report.word = Word::Switchable;
+    });
+    let output = child.wait_with_output().unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{shown}");
+    for part in ["pg_basebackup: the histories have parted", "copying [", "2.00 MiB/4.00 MiB 50%, ", "MiB/s, ", "s left\r"] {
+        assert!(shown.contains(part), "\"{part}\" is missing in {shown:?}");
+    }
+    assert!(!shown.contains("\x1b[3"), "coloured: {shown:?}");
+    assert!(shown.ends_with("its WAL is kept in \"/mc/nd1/lost/x\"\r\n"), "{shown:?}");
+}
