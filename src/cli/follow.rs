@@ -73,12 +73,20 @@ pub(super) struct Follower<'a> {
     /// The last that the controller told of its copying.
     progress: Option<Progress>,
     told: Option<Chosen>,
+    /// This command has ordered it, and so missed nothing.
+    ordered: bool,
 }
 
 impl<'a> Follower<'a> {
     /// Follows it for at most `limit` from `begin` on.
     pub fn new(config: &'a Config, begin: Instant, limit: Option<Duration>) -> Follower<'a> {
-        Follower { config, begin, limit, aside: Vec::new(), display: Display::new(), progress: None, told: None }
+        let (aside, display) = (Vec::new(), Display::new());
+        Follower { config, begin, limit, aside, display, progress: None, told: None, ordered: false }
+    }
+
+    /// The same of one that is ordered just now.
+    pub fn of_order(config: &'a Config, begin: Instant, limit: Option<Duration>) -> Follower<'a> {
+        Follower { ordered: true, ..Follower::new(config, begin, limit) }
     }
 
     /// Until its end.
@@ -185,6 +193,7 @@ impl<'a> Follower<'a> {
             Some(Progress { chosen: Some(Chosen::Follow), .. }) => {
                 out += &format!("nothing had to be copied; {took} in all\n");
             }
+            None if self.ordered => out += &format!("nothing had to be copied; {took} in all\n"),
             _ => out += &format!("it took {took}\n"),
         }
         if let Some(lost) = self.progress.as_ref().and_then(|progress| progress.lost.as_ref()) {
@@ -237,10 +246,15 @@ impl Display {
     fn show(&mut self, status: &RebuildStatus) {
         match self {
             Display::Bar(bar) => {
+                // A long step is never drawn beside a bar.
+                let changed = bar.length() != status.bytes_total;
+                if changed && status.bytes_total.is_none() {
+                    bar.set_style(Self::style(false));
+                }
                 if bar.message() != status.step {
                     bar.set_message(status.step.clone());
                 }
-                if bar.length() != status.bytes_total {
+                if changed {
                     bar.set_style(Self::style(status.bytes_total.is_some()));
                     match status.bytes_total {
                         Some(total) => bar.set_length(total),

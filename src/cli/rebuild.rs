@@ -54,7 +54,7 @@ pub(super) fn run(args: &Args) -> Ended {
     if !args.yes {
         ask(args, &what)?;
     }
-    let follower = Follower::new(&config, begin, limit);
+    let follower = Follower::of_order(&config, begin, limit);
     call::request(&config, Request::Rebuild(order), call::limit(&config, args.seconds))?;
     say(&format!(
         "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and goes on if this command is \

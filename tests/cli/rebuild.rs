@@ -311,7 +311,9 @@ fn a_rebuild_shows_a_bar_on_a_terminal() {
     let output = child.wait_with_output().unwrap();
     let shown = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{shown}");
-    for part in ["pg_basebackup: the histories have parted", "copying [", "2.00 MiB/4.00 MiB 50%, ", "MiB/s, ", "s left\r"] {
+    for part in
+        ["pg_basebackup: the histories have parted", "copying [", "2.00 MiB/4.00 MiB 50%, ", "MiB/s, ", "s left\r"]
+    {
         assert!(shown.contains(part), "\"{part}\" is missing in {shown:?}");
     }
     assert!(!shown.contains("\x1b[3"), "coloured: {shown:?}");
