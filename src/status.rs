@@ -6,7 +6,7 @@
 
 mod rebuild;
 
-pub use rebuild::{RebuildStatus, duration};
+pub use rebuild::{RebuildStatus, WAITING, duration};
 
 use crate::daemon::control::{MemberName, Snapshot};
 use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};

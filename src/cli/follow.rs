@@ -4,9 +4,10 @@
 use super::{Ended, Exit, Failure, call, print, say};
 use crate::config::Config;
 use crate::daemon::control::Snapshot;
+use crate::daemon::watcher;
 use crate::fsm::report::{HostRole, Rebuilding, Word};
 use crate::rebuild::{Chosen, Journal, Progress};
-use crate::status::{RebuildStatus, duration, word_text};
+use crate::status::{RebuildStatus, WAITING, duration, word_text};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -18,8 +19,13 @@ const LOOK: Duration = Duration::from_millis(100);
 const LINES: Duration = Duration::from_secs(10);
 /// How long the controller may be gone, or not answer: its watcher starts it again.
 const AWAY: Duration = Duration::from_secs(30);
+/// The same where nobody is there who would start it again, but for a service manager.
+const GONE: Duration = Duration::from_secs(4);
 /// How long it may look as if nothing was being done, with nothing achieved either.
 const ADRIFT: Duration = Duration::from_secs(15);
+
+/// How long nothing is said about what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Where a rebuild is, as one look at the controller shows it.
 #[derive(PartialEq, Eq, Debug)]
@@ -93,6 +99,7 @@ impl<'a> Follower<'a> {
     pub fn follow(mut self) -> Ended {
         let mut away: Option<Instant> = None;
         let mut adrift: Option<Instant> = None;
+        let mut waiting: Option<Instant> = None;
         loop {
             let seen = match call::snapshot(self.config) {
                 Ok(snapshot) => {
@@ -101,9 +108,9 @@ impl<'a> Follower<'a> {
                     look(&snapshot)
                 }
                 Err(failure) => {
-                    if away.get_or_insert_with(Instant::now).elapsed() >= AWAY {
-                        self.display.end();
-                        return Err(failure);
+                    let patience = if watcher::is_there(&self.config.run_dir()) { AWAY } else { GONE };
+                    if away.get_or_insert_with(Instant::now).elapsed() >= patience {
+                        return Err(self.left_alone(failure));
                     }
                     std::thread::sleep(LOOK);
                     continue;
@@ -118,7 +125,14 @@ impl<'a> Follower<'a> {
                 Seen::Adrift => {}
                 Seen::Going(status) => {
                     adrift = None;
-                    self.display.show(&status);
+                    let waits = status.step.starts_with(WAITING);
+                    let since = *waiting.get_or_insert_with(Instant::now);
+                    if !waits {
+                        waiting = None;
+                    }
+                    if !waits || since.elapsed() >= PATIENCE {
+                        self.display.show(&status);
+                    }
                 }
             }
             if self.limit.is_some_and(|limit| self.begin.elapsed() >= limit) {
@@ -157,6 +171,15 @@ impl<'a> Follower<'a> {
             format!("the rebuild of server \"{}\" has not ended within {limit} s", self.config.id),
         )
         .hint("It goes on in the controller; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it.")
+    }
+
+    fn left_alone(&self, failure: Failure) -> Failure {
+        self.display.end();
+        match failure.exit {
+            Exit::NotRunning => failure
+                .hint("The rebuild is interrupted; \"mc_ctl rebuild\" goes on with it, and so does \"mc_ctl start\"."),
+            _ => failure,
+        }
     }
 
     fn failed(&self, how: &str) -> Failure {

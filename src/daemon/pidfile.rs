@@ -69,6 +69,11 @@ pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
     }
 }
 
+/// Whether the process that the file names runs.
+pub fn is_alive(run_dir: &Path, name: &str) -> bool {
+    read(&run_dir.join(name)).is_some_and(|(number, started)| start_time(number) == Some(started))
+}
+
 fn read(path: &Path) -> Option<(u32, u64)> {
     let text = std::fs::read_to_string(path).ok()?;
     let (pid, started) = text.trim().split_once(' ')?;
@@ -96,6 +101,7 @@ mod tests {
         assert!(!kill(dir.path(), CONTROLLER).unwrap());
         assert!(child.try_wait().unwrap().is_none());
         std::fs::write(dir.path().join(CONTROLLER), format!("{} {started}\n", child.id())).unwrap();
+        assert!(is_alive(dir.path(), CONTROLLER) && !is_alive(dir.path(), WATCHER));
         assert!(kill(dir.path(), CONTROLLER).unwrap());
         assert!(!child.wait().unwrap().success());
     }

@@ -200,6 +200,11 @@ pub fn kill(run_dir: &Path) -> Result<bool> {
     Ok(any)
 }
 
+/// Whether there is a watcher, or a controller: one that does not answer now may do so soon.
+pub fn is_there(run_dir: &Path) -> bool {
+    pidfile::is_alive(run_dir, pidfile::WATCHER) || pidfile::is_alive(run_dir, pidfile::CONTROLLER)
+}
+
 // --------------------------------------------------------------------------------------------------------- controller
 
 /// The controller's life: [`Program::control`], telling the watcher when it is ready and that it is alive.

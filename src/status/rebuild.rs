@@ -6,6 +6,9 @@ use crate::rebuild::{Chosen, Progress};
 use indicatif::HumanBytes;
 use serde::Serialize;
 
+/// How a step begins in which nothing is done yet.
+pub const WAITING: &str = "waiting: ";
+
 /// Where a rebuild stands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct RebuildStatus {
@@ -32,7 +35,7 @@ impl RebuildStatus {
         let lag = snapshot.report.lag_bytes.filter(|bytes| *bytes > 0);
         let (step, copies, failed) = match &snapshot.report.rebuilding {
             Rebuilding::Idle => return None,
-            Rebuilding::Waiting(what) => (format!("waiting: {what}"), false, None),
+            Rebuilding::Waiting(what) => (format!("{WAITING}{what}"), false, None),
             Rebuilding::Copying => {
                 let step = progress.map_or("", |progress| &progress.step);
                 (if step.is_empty() { "finding out how" } else { step }.to_owned(), true, None)
@@ -84,6 +87,10 @@ impl RebuildStatus {
             return None;
         }
         let mut far = HumanBytes(done).to_string();
+        // What remains is not copying.
+        if self.bytes_total.is_some_and(|total| done >= total) {
+            return Some(far + " copied");
+        }
         if let Some(total) = self.bytes_total {
             let percent = u128::from(done) * 100 / u128::from(total);
             far += &format!(" of {} ({} %)", HumanBytes(total), percent.min(100));
@@ -133,7 +140,7 @@ mod tests {
         check(0, Some(4 * MIB), 0, "copying: 0 B of 4.00 MiB (0 %)");
         check(MIB, Some(4 * MIB), 500, "copying: 1.00 MiB of 4.00 MiB (25 %)");
         check(MIB, Some(4 * MIB), 2_000, "copying: 1.00 MiB of 4.00 MiB (25 %), 512.00 KiB/s, 6 s left");
-        check(5 * MIB, Some(4 * MIB), 2_000, "copying: 5.00 MiB of 4.00 MiB (100 %), 2.50 MiB/s");
+        check(5 * MIB, Some(4 * MIB), 2_000, "copying: 5.00 MiB copied");
         check(MIB, None, 2_000, "copying: 1.00 MiB, 512.00 KiB/s");
     }
 
