@@ -1,7 +1,9 @@
 //! As much of a PostgreSQL instance as the stories need: a data directory, a role, and where its log ends.
 
-use mirroring_controller::fsm::event::{ControlState, DataDir, Disk, Instance, Job, Names, Outcome, StandbyRow};
-use mirroring_controller::fsm::types::{LedgerId, Lsn, SystemId, Timeline};
+use mirroring_controller::fsm::event::{
+    ControlState, DataDir, Disk, Instance, Job, Names, Outcome, Rebuild, StandbyRow,
+};
+use mirroring_controller::fsm::types::{LedgerId, Lsn, Method, SystemId, Timeline};
 
 /// A host's instance.
 #[derive(Clone)]
@@ -13,6 +15,10 @@ pub struct Postgres {
     pub silent: bool,
     /// It does not start.
     pub broken: bool,
+    /// The data directory is empty.
+    pub missing: bool,
+    /// It is half overwritten.
+    pub torn: bool,
     pub disk: Disk,
     /// Changes with every message on the WAL connection.
     contact: u64,
@@ -48,6 +54,8 @@ impl Postgres {
             lsn: Lsn(0x0300_0100),
             silent: false,
             broken: false,
+            missing: false,
+            torn: false,
             disk: Disk::Good,
             contact: 0,
         }
@@ -118,12 +126,17 @@ impl Postgres {
     pub fn perform(&mut self, job: &Job, wire: Wire) -> Outcome {
         let named = |names: &Option<String>| if names.is_some() { Names::Peer } else { Names::Unset };
         match job {
+            _ if self.missing && !matches!(job, Job::Rebuild(_) | Job::Stop { .. }) => {
+                return Outcome::Failed("the data directory is empty".to_owned());
+            }
             Job::Inspect => return Outcome::Data(self.dir),
             Job::Mark(id) => {
                 self.dir.mark = *id;
                 return Outcome::Data(self.dir);
             }
-            Job::Start { .. } if self.broken => return Outcome::Failed("could not start server".to_owned()),
+            Job::Start { .. } if self.broken || self.dir.incomplete => {
+                return Outcome::Failed("could not start server".to_owned());
+            }
             Job::Start { names, follow } => {
                 self.names = named(names);
                 let before = self.dir;
@@ -137,16 +150,12 @@ impl Postgres {
                 self.stop(*fast_ms > 0);
                 return Outcome::Stopped(Some(self.dir));
             }
-            Job::Rebuild(_) if !wire.streams && self.broken => return Outcome::Failed("no room".to_owned()),
-            Job::Rebuild(_) => {
-                self.dir.standby_signal = true;
-                self.dir.state = ControlState::InArchiveRecovery;
-                self.dir.checkpoint_timeline = wire.timeline;
-                self.dir.min_recovery_timeline = wire.timeline;
-                self.lsn = wire.lsn;
-                return Outcome::Rebuilt { data: self.dir, address: String::new() };
+            // It needs the other instance.
+            Job::Rebuild(_) => return Outcome::Failed("nothing to copy from".to_owned()),
+            Job::Abandon => {
+                self.dir.incomplete &= self.torn;
+                return Outcome::Data(self.dir);
             }
-            Job::Abandon => return Outcome::Data(self.dir),
             _ if !self.dir.running => return Outcome::Failed("the instance does not run".to_owned()),
             Job::NamesOn(_) => self.names = Names::Peer,
             Job::NamesOff => self.names = Names::Unset,
@@ -168,6 +177,38 @@ impl Postgres {
             }
         }
         Outcome::Applied
+    }
+
+    /// Nothing can be started from it from here on.
+    pub fn guard(&mut self, torn: bool) {
+        self.dir.incomplete = true;
+        self.torn |= torn;
+    }
+
+    /// The data directory is the other one's, made a standby's: in place, or in a new one.
+    pub fn rebuild(&mut self, what: &Rebuild, source: &Postgres) -> Outcome {
+        if self.dir.running || !source.is_primary() {
+            self.dir.incomplete &= self.torn;
+            return Outcome::Failed("could not connect to the other server's instance".to_owned());
+        }
+        if self.torn && what.order.method == Method::Rewind {
+            return Outcome::Failed("the data directory is half rewound, and only a base backup can follow".to_owned());
+        }
+        let copied = self.missing || self.torn || what.order.method == Method::BaseBackup;
+        self.dir = DataDir {
+            fingerprint: self.dir.fingerprint + if copied { 100 } else { 0 },
+            state: ControlState::InArchiveRecovery,
+            min_recovery_timeline: source.timeline(),
+            standby_signal: true,
+            backup_label: true,
+            running: false,
+            ..source.dir
+        };
+        self.lsn = source.lsn;
+        self.names = Names::Peer;
+        self.missing = false;
+        self.torn = false;
+        Outcome::Rebuilt { data: self.dir, address: String::new() }
     }
 
     fn start(&mut self, follow: bool) {

@@ -10,7 +10,7 @@
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
 //! - `hold M stores|jobs`, `release M stores|jobs`, `stored M`, `done M`, `fail M TEXT`: by hand what else comes by itself.
-//! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (data directories); `lose-ledger M`; `status M`.
+//! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (by hand), `empty M` (data directories); `lose-ledger M`; `status M`.
 
 use crate::instance::Postgres;
 use crate::words::{self, NAMES};
@@ -18,7 +18,7 @@ use crate::world::{World, member};
 use mirroring_controller::fsm::event::{
     Disk, Event, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
 };
-use mirroring_controller::fsm::types::Server;
+use mirroring_controller::fsm::types::{Lsn, Server};
 
 type Done = Result<(), String>;
 
@@ -183,6 +183,10 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("power", ["on"]) => world.power[m] = true,
         ("names", ["changed"]) => world.hosts[m].names = Names::Unset,
         ("exchange", []) => world.replace_data(m, false),
+        ("empty", []) => {
+            world.hosts[m].missing = true;
+            world.hosts[m].lsn = Lsn(0);
+        }
         ("demote", []) => world.hosts[m].dir.standby_signal = true,
         ("restore", []) => {
             world.replace_data(m, false);
@@ -267,7 +271,11 @@ fn by_hand(world: &mut World, words: &[&str]) -> Option<Done> {
         ["stored", _] => world.stored(m),
         ["done", _] if process.job.is_some() => world.do_job(m),
         ["fail", _, why @ ..] => {
-            let Some((id, _)) = process.job.take() else { return Some(Err("no job is out".to_owned())) };
+            let Some((id, job)) = process.job.take() else { return Some(Err("no job is out".to_owned())) };
+            if matches!(job, Job::Rebuild(_)) {
+                world.fail_rebuild(m, id, &why.join(" "));
+                return Some(Ok(()));
+            }
             world.feed(m, Event::Done(id, Outcome::Failed(why.join(" "))));
         }
         _ => return None,

@@ -1,8 +1,8 @@
 //! The notation of the transcripts.
 
 use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say, UserCommand};
-use mirroring_controller::fsm::report::{Progress, Report};
-use mirroring_controller::fsm::types::{Ledger, Lsn, Mode, Server, View};
+use mirroring_controller::fsm::report::{Progress, Rebuilding, Report};
+use mirroring_controller::fsm::types::{Ledger, Lsn, Method, Mode, OldData, RebuildOrder, Server, View};
 
 /// What the members are called, by number.
 pub const NAMES: [&str; 3] = ["nd1", "nd2", "arb"];
@@ -41,6 +41,7 @@ pub fn say(say: &Say) -> String {
         Say::SplitElsewhere { mine, theirs } => {
             format!("PANIC: {} here, and the arbiter tells of {}", view(*mine), view(*theirs))
         }
+        Say::RebuildBegun(asked) => format!("rebuild begins, {}", order(*asked)),
         Say::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
         other => format!("says {other:?}"),
     }
@@ -64,7 +65,18 @@ pub fn job(job: &Job) -> String {
         }
         Job::Stop { fast_ms: 0, names } => format!("Stop immediate, names {}", named(names)),
         Job::Stop { fast_ms, names } => format!("Stop fast within {fast_ms} ms, names {}", named(names)),
+        Job::Rebuild(what) => format!("Rebuild from {}, {}, names {}", what.source, order(what.order), what.names),
         other => format!("{other:?}"),
+    }
+}
+
+/// `by pg_rewind`, and what becomes of the old directory.
+fn order(order: RebuildOrder) -> String {
+    let old = if order.old_data == OldData::Delete { ", the old directory deleted" } else { "" };
+    match order.method {
+        Method::Auto => format!("by any method{old}"),
+        Method::Rewind => format!("by pg_rewind{old}"),
+        Method::BaseBackup => format!("by pg_basebackup{old}"),
     }
 }
 
@@ -111,8 +123,15 @@ pub fn report(report: &Report) -> String {
         Progress::Settled => "settled",
         Progress::Refused(_) => "refused",
     };
+    let rebuild = match &report.rebuilding {
+        Rebuilding::Idle => "",
+        Rebuilding::Waiting(_) => ", rebuild waiting",
+        Rebuilding::Copying => ", rebuild copying",
+        Rebuilding::Starting => ", rebuild starting",
+        Rebuilding::Failed(_) => ", rebuild failed",
+    };
     let view = report.view.map_or("none".to_owned(), view);
-    format!("status: {:?}, {view}, {}, {}, start {start}", report.word, rows[0], rows[1])
+    format!("status: {:?}, {view}, {}, {}, start {start}{rebuild}", report.word, rows[0], rows[1])
 }
 
 /// An operator's request, as scripts write it.
@@ -130,6 +149,11 @@ pub fn request(words: &[&str]) -> Option<Request> {
         ["stop", "--mc-only"] => Request::Stop { instance: false, all: false },
         ["start"] => Request::Start { failover: None },
         ["failover", "on"] => Request::Failover(true),
+        ["rebuild"] => Request::Rebuild(RebuildOrder::default()),
+        ["rebuild", "rewind"] => Request::Rebuild(RebuildOrder { method: Method::Rewind, ..Default::default() }),
+        ["rebuild", "basebackup"] => {
+            Request::Rebuild(RebuildOrder { method: Method::BaseBackup, ..Default::default() })
+        }
         ["failover", "off"] => Request::Failover(false),
         _ => return None,
     })

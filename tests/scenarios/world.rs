@@ -5,7 +5,7 @@ use crate::words::{self, NAMES};
 use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
-use mirroring_controller::fsm::types::{Durable, Member, Mode, Server, Time};
+use mirroring_controller::fsm::types::{Durable, Member, Method, Mode, OldData, Server, Time};
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -38,6 +38,8 @@ pub struct Process {
     /// The operator's command that runs.
     pub call: Option<JobId>,
     pub hold_jobs: bool,
+    /// The rebuild that is out overwrites the data directory.
+    tears: bool,
     watches: bool,
     look: bool,
     /// Stopped (SIGSTOP): events wait.
@@ -152,7 +154,7 @@ impl World {
         let boot = Boot {
             by,
             durable: self.procs[m].disk,
-            data: Some(self.hosts[m].dir),
+            data: (!self.hosts[m].missing).then_some(self.hosts[m].dir),
             name: NAMES[m].to_owned(),
             address: format!("{}:5432", NAMES[m]),
             peer_name: NAMES[1 - m].to_owned(),
@@ -173,6 +175,9 @@ impl World {
 
     /// SIGKILL: what was not written is lost, what was ordered and not done is not done.
     pub fn kill(&mut self, m: usize) {
+        if self.procs[m].tears && self.hosts[m].dir.incomplete {
+            self.hosts[m].guard(true);
+        }
         let Process { starts, start_id, disk, snapshot, hold_jobs, hold_stores, .. } =
             std::mem::take(&mut self.procs[m]);
         self.procs[m] = Process { starts, start_id, disk, snapshot, hold_jobs, hold_stores, ..Process::default() };
@@ -215,7 +220,11 @@ impl World {
     pub fn do_job(&mut self, m: usize) {
         let Some((id, job)) = self.procs[m].job.take() else { return };
         let wire = self.wire(m);
-        let outcome = self.hosts[m].perform(&job, wire);
+        let source = if self.wal_cut { Postgres::new(0, true) } else { self.hosts[1 - m].clone() };
+        let outcome = match &job {
+            Job::Rebuild(what) => self.hosts[m].rebuild(what, &source),
+            _ => self.hosts[m].perform(&job, wire),
+        };
         // a fast shutdown waits until the standby has the shutdown checkpoint
         if wire.streams && matches!(job, Job::Stop { fast_ms: 1.., .. }) && self.hosts[1 - m].is_standby() {
             let last = Wire { lsn: self.hosts[m].lsn, timeline: self.hosts[m].timeline(), ..wire };
@@ -319,7 +328,12 @@ impl World {
             }
             Action::Run(id, job) => self.order(m, id, job),
             Action::Call(id, _) => self.procs[m].call = Some(id),
-            Action::Nudge(_) => self.line(m, "nudges the runner"),
+            Action::Nudge(id) => {
+                self.line(m, "nudges the runner");
+                if let Some((_, Job::Rebuild(_))) = self.procs[m].job.take_if(|(out, _)| *out == id) {
+                    self.fail_rebuild(m, id, "it was interrupted");
+                }
+            }
             Action::WatchPeer(watches) => self.procs[m].watches = watches,
             Action::Look => self.procs[m].look = true,
             Action::Reply(_, reply) => self.line(m, &words::reply(&reply)),
@@ -341,9 +355,21 @@ impl World {
             let right = view.is_some_and(|view| view.mode == Mode::Degraded && view.primary.index() == m);
             assert!(right, "{} has no durable right for {job:?}\n{}", NAMES[m], self.out);
         }
+        if let Job::Rebuild(what) = &job {
+            let torn = what.order.method != Method::BaseBackup || what.order.old_data == OldData::Delete;
+            self.hosts[m].guard(false);
+            self.procs[m].tears = torn;
+        }
         if let Some((before, _)) = self.procs[m].job.replace((id, job)) {
             self.feed(m, Event::Done(before, Outcome::Failed("it was interrupted".to_owned())));
         }
+    }
+
+    /// A rebuild ends without success: what was only guarded is as it was.
+    pub fn fail_rebuild(&mut self, m: usize, id: JobId, why: &str) {
+        let host = &mut self.hosts[m];
+        host.dir.incomplete &= host.torn;
+        self.feed(m, Event::Done(id, Outcome::Failed(why.to_owned())));
     }
 
     // -------------------------------------------------------------------------------------------------------- links
@@ -388,7 +414,9 @@ impl World {
     /// Somebody does to the instance what only the controller should.
     pub fn meddle(&mut self, m: usize, job: &Job) {
         let wire = self.wire(m);
-        self.hosts[m].perform(job, wire);
+        if let Outcome::Failed(why) = self.hosts[m].perform(job, wire) {
+            self.line(m, &format!("pg_ctl: {why}"));
+        }
         if !self.hosts[m].dir.running {
             self.feed(m, Event::Died);
         }

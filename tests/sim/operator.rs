@@ -182,7 +182,9 @@ impl World {
         let dead_end = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal
             || self.hosts[s].run == Run::Standby && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos);
         let dead_end = dead_end
-            || self.hosts[s].run == Run::Down && (self.op.needs_rebuild[s] || self.hosts[s].dir.incomplete)
+            || self.hosts[s].dir.incomplete
+            || self.hosts[s].dir.missing
+            || self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]
             || self.hosts[s].run == Run::Primary && self.procs[s].disk.is_none();
         if !self.op.by_hand {
             if other_serves && primary_view && dead_end && self.runs(s) {
@@ -201,7 +203,8 @@ impl World {
         let unwanted = self.runs(s) && self.procs[s].disk.is_some_and(|d| !d.notes.wanted);
         // `shutdown_detached_synchronous_standby` leaves it to the operator to bring the standby back.
         let kept_down = self.runs(s) && self.settings[s].stop_detached_standby && self.rng.chance(50);
-        let never_begun = self.runs(s) && self.procs[s].disk.is_none() && self.rng.chance(50);
+        let there = !self.hosts[s].dir.missing && !self.hosts[s].dir.incomplete;
+        let never_begun = self.runs(s) && self.procs[s].disk.is_none() && there && self.rng.chance(50);
         if never_begun {
             note!(self, "-- the operator starts {} anew, since the pair never began", NAMES[s]);
             self.end_process(s);
@@ -225,10 +228,22 @@ impl World {
         let patience = if self.settings[s].rebuild_auto { 120_000 } else { 15_000 };
         let since = self.calm_since().max(self.op.rebuild_asked[s]);
         if self.t > since + patience && notes.is_none_or(|notes| notes.rebuild.is_none()) {
+            self.check_by_itself(s);
             self.op.rebuild_asked[s] = self.t;
             let order = random_order(&mut self.rng);
             note!(self, "-- the operator asks {} for a rebuild: {order:?}", NAMES[s]);
             self.ask(s, Request::Rebuild(order));
+        }
+    }
+
+    /// `rebuild_action = auto`: what has lost its role is rebuilt by itself, once for each view, but for the loser of a split.
+    fn check_by_itself(&mut self, s: usize) {
+        let Some(Durable { ledger, notes }) = self.procs[s].disk else { return };
+        let lost = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal && !self.hosts[s].dir.missing;
+        let same = self.view_of(1 - s) == Some(ledger.view) && ledger.view.is_alone(Server::BOTH[1 - s]);
+        let tried = notes.rebuild_tried == ledger.view.term || !notes.wanted || notes.lost_split;
+        if self.settings[s].rebuild_auto && lost && same && !tried && self.two.is_none_or(|_| self.healed.is_some()) {
+            self.violated(format!("I5: {} does not rebuild by itself what has lost its role", NAMES[s]));
         }
     }
 

@@ -36,6 +36,9 @@ pub fn plan(world: &mut World) {
 fn rebuilds(world: &mut World, begin: u64, span: u64) {
     let mut rng = world.rng.aside();
     world.op.works_by_hand(rng.chance(150));
+    if rng.chance(80) {
+        first_standby(world, &mut rng);
+    }
     let early = world.broken == Broken::EarlyRebuild;
     if early || rng.chance(400) {
         let gap = rng.range(1_000, 8_000);
@@ -63,6 +66,19 @@ fn rebuilds(world: &mut World, begin: u64, span: u64) {
             world.after(at, Ev::Fault(Fault::KillInstance(rng.index(2))));
         }
     }
+}
+
+/// The standby's data directory is empty, and an operator has it made.
+fn first_standby(world: &mut World, rng: &mut Rng) {
+    let s = if world.hosts[0].dir.standby_signal { 0 } else { 1 };
+    let dir = &mut world.hosts[s].dir;
+    dir.missing = true;
+    dir.standby_signal = false;
+    for _ in 0..rng.range(1, 8) {
+        let at = rng.range(500, 20_000);
+        world.after(at, Ev::Fault(Fault::Ask(s, Request::Rebuild(random_order(rng)))));
+    }
+    world.reach("first standby by a rebuild".to_string());
 }
 
 /// What shows that a broken world is broken, and what a forced one needs to be one.

@@ -127,6 +127,10 @@ impl World {
         }
         // Until there is a ledger, it is still the operator's start that founds the pair.
         let by = match by {
+            // `mc_ctl start` refuses to start what is not there; `mc_ctl rebuild` starts the controller alone.
+            StartedBy::Operator { failover, .. } if m != ARBITER && self.hosts[m].dir.missing => {
+                StartedBy::Operator { instance: false, failover }
+            }
             StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() && self.data_dir(m).mark.0 == 0 => {
                 StartedBy::Operator { instance: true, failover: Some(true) }
             }

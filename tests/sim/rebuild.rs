@@ -75,16 +75,15 @@ impl World {
         }
     }
 
-    /// Nobody takes the right away from the source, so that both go by the same view from the order to the end; and the copy
-    /// that is given up is not the last one.
+    /// Nobody takes the right away from the source, so that both go by the same view from the order to the end; or the source
+    /// had just proven the directory as it was called before. And the copy that is given up is not the last one.
     fn check_source(&mut self, s: usize) {
         let p = 1 - s;
-        let view = |m: usize| self.procs[m].disk.map(|durable| durable.ledger.view);
-        if self.forced || view(s).is_none() {
-            return;
-        }
-        if !self.holds(p) || view(s) != view(p) {
-            let views = (view(s), view(p));
+        let ledger = |m: usize| self.procs[m].disk.map(|durable| durable.ledger);
+        let (Some(own), Some(theirs), false) = (ledger(s), ledger(p), self.forced) else { return };
+        let proven = theirs.view.is_mirrored(Server::BOTH[p]) && theirs.view.data[s] != own.data.id;
+        if !proven && (!self.holds(p) || own.view != theirs.view) {
+            let views = (own.view, theirs.view);
             self.violated(format!("R10: {} is rebuilt from {}, and the views are {views:?}", NAMES[s], NAMES[p]));
         }
         if !self.wal.contains(self.hosts[p].dir.pos, self.acked) && !self.hosts[p].dir.exchanged {
@@ -349,10 +348,16 @@ impl World {
     }
 
     /// `pg_ctl start`, by an rc script or by an operator, with no regard to the controller. Whoever has put another directory
-    /// in its place starts it at his own peril (PROTOCOL section 2: only the controller starts the instance).
+    /// in its place starts it at his own peril (PROTOCOL section 2: only the controller starts the instance), as does whoever
+    /// starts a primary before there is a pair.
     pub fn plain_start(&mut self, s: usize) {
         let host = &self.hosts[s];
-        if self.op.was_restored(s) || host.dir.exchanged || self.op.is_rebuilding(s) || host.run != Run::Down {
+        if self.procs[s].disk.is_none() && !host.dir.standby_signal
+            || self.op.was_restored(s)
+            || host.dir.exchanged
+            || self.op.is_rebuilding(s)
+            || host.run != Run::Down
+        {
             return;
         }
         if host.dir.incomplete || host.dir.missing {
