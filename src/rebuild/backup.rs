@@ -30,6 +30,10 @@ pub fn prepare(
              mount point, owned by the instance administrator user like its parent.",
         ));
     }
+    if data.is_symlink() {
+        let what = format!("the data directory \"{}\" is a symbolic link to what is not there", data.display());
+        return Err(Error::new(what).hint("Is its file system mounted? Else make the directory that it points to."));
+    }
     let stamp = stamp(now_ms());
     let journal = Journal {
         method: Chosen::BaseBackup,
@@ -38,6 +42,7 @@ pub fn prepare(
         old_data,
         existed: swap::has_content(data)?,
         name: setup.name.clone(),
+        data: data.clone(),
         staging: swap::staging(data),
         old: swap::old(data, &stamp),
         moves: moves(setup, &stamp, primary, cancel)?,

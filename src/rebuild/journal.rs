@@ -62,6 +62,8 @@ pub struct Journal {
     /// This server's `application_name`: the data directory may tell the other one's meanwhile.
     #[serde(default)]
     pub name: String,
+    /// The data directory, by its real path: it cannot be found out while it is renamed.
+    pub data: PathBuf,
     /// Where the new data directory is staged (base backup).
     pub staging: PathBuf,
     /// Where the old one is put (base backup).
@@ -189,6 +191,7 @@ mod tests {
             old_data: OldData::Keep,
             existed: true,
             name: "nd1".into(),
+            data: "/d".into(),
             staging: "/d.rebuild-new".into(),
             old: "/d.old".into(),
             moves: vec![Move { link: "pg_wal".into(), at: "/w".into(), staged: "/w.n".into(), old: "/w.o".into() }],

@@ -255,6 +255,7 @@ impl Work<'_> {
             old_data: OldData::Keep,
             existed: true,
             name: self.setup.name.clone(),
+            data: place.data.clone(),
             staging: swap::staging(&place.data),
             old: swap::old(&place.data, &stamp),
             moves: Vec::new(),
@@ -338,7 +339,7 @@ impl Work<'_> {
         }
         self.tell.step("putting the new data directory in its place");
         if journal.method == Chosen::BaseBackup {
-            swap::run(journal, data, *major)?;
+            swap::run(journal, *major)?;
             if !journal.existed || journal.old_data == OldData::Delete {
                 swap::remove_old(journal)?;
             } else if !journal.ruined && journal.old.exists() {

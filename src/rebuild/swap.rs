@@ -110,8 +110,9 @@ pub fn empty(data: &Path, moves: &[Move], major: u32) -> Result<()> {
 }
 
 /// Puts the new content in the place of the old.
-pub fn run(journal: &Journal, data: &Path, major: u32) -> Result<()> {
-    let new = if journal.staging.exists() { &journal.staging } else { data };
+pub fn run(journal: &Journal, major: u32) -> Result<()> {
+    let Journal { data, staging, .. } = journal;
+    let new = if staging.exists() { staging } else { data };
     for change in &journal.moves {
         match change.staged.parent() == Some(&change.at) {
             true => move_inside(change, major_of(change, major))?,
@@ -122,7 +123,7 @@ pub fn run(journal: &Journal, data: &Path, major: u32) -> Result<()> {
             files::relink(&new.join(&change.link), &change.at)?;
         }
     }
-    move_beside(&journal.staging, data, &journal.old)?;
+    move_beside(staging, data, &journal.old)?;
     for change in &journal.moves {
         let link = journal.old.join(&change.link);
         if link.is_symlink() && change.old.exists() {
