@@ -140,7 +140,8 @@ impl Jobs {
     fn start(&mut self, names: Option<&str>, follow: Option<&str>, cancel: &Cancel) -> Result<DataDir> {
         names::write(&self.setup, names, FILES, cancel)?;
         if let Some(address) = follow {
-            let upstream = Upstream::parse(address, &self.setup.target.user, &self.setup.name)?;
+            let mut upstream = Upstream::parse(address, &self.setup.target.user, &self.setup.name)?;
+            upstream.password = self.setup.rebuild.password.clone();
             let place = self.setup.place.clone();
             let work = move || follow::follow(&place, &upstream);
             bounded::call("write the standby's settings", FILES, cancel, work)?;

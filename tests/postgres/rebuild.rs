@@ -11,15 +11,23 @@ use std::time::Instant;
 
 /// The whole circle: the primary crashes, comes back as the standby by `pg_rewind` with its own configuration, takes over
 /// again by a planned switch, and the other one follows it without a copy. What was lost of the first is kept and told.
+/// Each server asks the other one for a password.
 #[test]
 fn failover_rebuild_failback_rebuild() {
-    let pair = Setup::default().pg("include_if_exists = 'own.conf'").make();
+    let setup = Setup::default().pg("include_if_exists = 'own.conf'").conf(r#"db_instance_password = "it's\\secret""#);
+    let pair = setup.make();
     for n in [0, 1] {
         pair.append(n, "own.conf", &format!("test.own = 'nd{}'\n", n + 1));
         pair.append(n, "pg_hba.conf", &format!("# of nd{}\n", n + 1));
     }
     pair.bring_up();
     pair.sql(0, "ALTER SYSTEM SET work_mem = '5MB'");
+    pair.sql(0, r"ALTER ROLE postgres PASSWORD 'it''s\secret'");
+    for n in [0, 1] {
+        let ask = "1i host all,replication all 192.0.2.100/32 scram-sha-256\\nhost all,replication all 192.0.2.110/32 scram-sha-256";
+        pair.as_root(n, &["sed", "-i", ask, &format!("{}/pg_hba.conf", pair.data(n))]);
+        pair.sql(n, "SELECT pg_reload_conf()");
+    }
     let client = pair.client(Style::OneSession);
     pair.fail_over_from(0);
 
