@@ -7,7 +7,7 @@ use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy};
-use crate::fsm::report::Rebuilding;
+use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
 use crate::rebuild::{Chosen, Plan};
 use indicatif::HumanBytes;
@@ -96,24 +96,36 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
         if !matches!(snapshot.report.rebuilding, Rebuilding::Idle | Rebuilding::Failed(_)) {
             return Ok(None);
         }
-        let why = match snapshot.report.rebuild_from {
-            Ok(source) => return Ok(Some(source)),
+        let why = match &snapshot.report.rebuild_from {
+            Ok(source) => return Ok(Some(source.clone())),
             Err(why) => why,
         };
         let old = Duration::from_millis(snapshot.now.since(snapshot.started));
         let patience = introduction.saturating_sub(old).max(SECOND_LOOK.min(introduction));
         if begin.elapsed() >= patience {
-            return Err(Failure::new(Exit::Refused, format!("server \"{}\" cannot be rebuilt now: {why}", config.id))
-                .hint(format!(
-                    "\"mc_ctl status\" on server \"{}\" must show that one as the primary.",
-                    config.peer().id
-                )));
+            let text = format!("server \"{}\" cannot be rebuilt now: {why}", config.id);
+            return Err(Failure::new(Exit::Refused, text).hint(hint(config, &snapshot.report)));
         }
         if !said && begin.elapsed() > Duration::from_secs(1) {
             said = true;
             say(&format!("mc_ctl: waiting: {why}\n"));
         }
         std::thread::sleep(LOOK);
+    }
+}
+
+fn hint(config: &Config, report: &Report) -> String {
+    let other = &config.peer().id;
+    match report.servers[report.me.index()].role {
+        HostRole::Primary => {
+            "It is typed on the server that is to become the standby; to let that one be this server, \"mc_ctl switch\" \
+             comes first."
+                .to_owned()
+        }
+        _ if report.view.is_some_and(|view| view.is_mirrored(report.me.other())) => {
+            "\"mc_ctl status\" shows whether anything is wrong with the pair.".to_owned()
+        }
+        _ => format!("\"mc_ctl status\" on server \"{other}\" must show that one as the primary."),
     }
 }
 
