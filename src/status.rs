@@ -242,6 +242,19 @@ impl Status {
         if let Some(bytes) = self.lag_bytes {
             metric("lag_bytes", "WAL that the standby has not flushed yet.", &one(bytes as f64));
         }
+        let failed = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.failed.is_some());
+        metric(
+            "rebuild_running",
+            "A rebuild of this server is under way.",
+            &one(flag(self.rebuild.is_some() && !failed)),
+        );
+        metric("rebuild_failed", "The last rebuild of this server has failed.", &one(flag(failed)));
+        if let Some(rebuild) = &self.rebuild {
+            metric("rebuild_bytes_done", "Bytes that it has copied.", &one(rebuild.bytes_done as f64));
+            if let Some(total) = rebuild.bytes_total {
+                metric("rebuild_bytes_total", "Bytes that it has to copy.", &one(total as f64));
+            }
+        }
         if let Some(a) = &self.arbiter {
             metric("arbiter_online", "The arbiter is heard.", &one(flag(a.status == "online")));
         }
@@ -507,6 +520,12 @@ arb         arbiter.example  offline
         });
         let line = "rebuild of nd1: pg_rewind copies: 1.00 MiB of 4.00 MiB (25 %), 512.00 KiB/s, 6 s left";
         assert!(text(&s).ends_with(&format!("\n\n{line}\n")), "{}", text(&s));
+        let metrics = Status::new(&s).prometheus();
+        for line in
+            ["rebuild_running 1", "rebuild_failed 0", "rebuild_bytes_done 1048576", "rebuild_bytes_total 4194304"]
+        {
+            assert!(metrics.contains(&format!("\nmirroring_{line}\n")), "{metrics}");
+        }
         let json = |s: &Snapshot| serde_json::from_str::<serde_json::Value>(&Status::new(s).json()).unwrap();
         assert_eq!(
             json(&s)["rebuild"],
