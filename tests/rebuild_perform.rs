@@ -474,6 +474,29 @@ fn a_read_only_file_is_refused_before_anything_is_changed() {
     assert_eq!(Journal::load(&a.setup.run_dir), Ok(None));
 }
 
+/// `pg_rewind` refuses what our own look has not seen: a file that is a symbolic link here and none there.
+#[test]
+fn where_pg_rewind_refuses_a_base_backup_follows() {
+    if !as_postgres("where_pg_rewind_refuses_a_base_backup_follows") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "kill");
+    let a = &pair.a;
+    let (link, target) = (a.place.data.join("pg_ident.conf"), a.dir.join("ident.conf"));
+    std::fs::rename(&link, &target).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let why = pair.perform(Method::Rewind).unwrap_err();
+    assert!(why.message.contains("pg_ident.conf"), "{why}");
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    let board = pair.perform(Method::Auto).unwrap().read().unwrap();
+    assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
+    assert!(board.why.contains("pg_ident.conf"), "{}", board.why);
+    assert_eq!(rebuild::list_lost(&a.setup.run_dir).unwrap().len(), 1);
+    assert_eq!(std::fs::read_link(&link).unwrap(), target);
+    pair.has_own_configuration();
+    pair.is_mirrored();
+}
+
 /// Every file of a directory with its length and its time of modification.
 fn fingerprint(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();

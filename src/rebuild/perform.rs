@@ -195,7 +195,8 @@ impl Work<'_> {
         let Work { setup, what, tell, cancel } = *self;
         let order = RebuildOrder { method: Method::BaseBackup, ..what.order };
         let plan = plan(setup, &Rebuild { order, ..what.clone() }, cancel)?;
-        let why = refused.message.lines().next().unwrap_or_default().to_owned();
+        // Its last word says why.
+        let why = refused.message.lines().last().unwrap_or_default().to_owned();
         tell.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), why));
         if !plan.obstacles.is_empty() {
             return Err(Error::new(format!("{}; {}", refused.message, plan.obstacles.join("; "))));
@@ -209,9 +210,8 @@ impl Work<'_> {
         let Setup { place, run_dir, .. } = self.setup;
         let before = |error| Failed { error, begun: true };
         self.keep_all(plan).map_err(before)?;
-        self.tell.step("crash recovery");
         // What does not recover may be copied still.
-        rewind::shut_down(self.setup, self.cancel).map_err(|error| Failed { error, begun: false })?;
+        rewind::shut_down(self.setup, self.tell, self.cancel).map_err(|error| Failed { error, begun: false })?;
         let mut journal = self.rewind_journal().map_err(before)?;
         match self.run_rewind(&mut journal, primary) {
             Ok(()) => {
@@ -301,7 +301,10 @@ impl Work<'_> {
                 let journal = Journal::load(run_dir)?.unwrap_or(journal);
                 process::end_leftovers(&[&journal.staging], &Cancel::never())?;
                 undo(setup, &journal)?;
-                return Err(error);
+                return Err(match journal.ruined {
+                    true => error.hint("The data directory cannot be started by anyone; order the rebuild again."),
+                    false => error,
+                });
             }
         };
         self.finish(&journal)

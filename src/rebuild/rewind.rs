@@ -30,7 +30,7 @@ pub struct Failed {
 ///
 /// # Errors
 /// It fails, or the data directory is not as cleanly shut down afterwards as it should be.
-pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
+pub fn shut_down(setup: &Setup, tell: &Teller, cancel: &Cancel) -> Result<()> {
     let place = &setup.place;
     let found = control::inspect(place)?;
     if matches!(found.state, ControlState::ShutDown | ControlState::ShutDownInRecovery) {
@@ -40,6 +40,7 @@ pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
         return Err(Error::new("the data directory is a standby's that was not shut down cleanly")
             .hint("Order a base backup instead: \"mc_ctl rebuild --method basebackup\"."));
     }
+    tell.step("recovering the data directory from its crash");
     let mut args: Vec<OsString> = vec!["--single".into(), "-D".into(), place.data.clone().into()];
     if place.config_elsewhere() {
         args.extend(["-c".into(), format!("config_file={}", place.config_file.display()).into()]);
@@ -48,7 +49,10 @@ pub fn shut_down(setup: &Setup, cancel: &Cancel) -> Result<()> {
     args.extend(["-c".into(), keep_all.into()]);
     args.push("template1".into());
     process::remove_stale_locks(place)?;
-    commands::program(place, "postgres", args).follow(cancel, |_| true)?;
+    commands::program(place, "postgres", args).follow(cancel, |line| {
+        tell.line(line);
+        true
+    })?;
     match control::state(place)? {
         ControlState::ShutDown => Ok(()),
         state => Err(Error::new(format!("the data directory is {state:?} after its crash recovery"))),
