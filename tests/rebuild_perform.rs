@@ -423,6 +423,86 @@ fn the_first_standby_is_made() {
     assert_eq!(a.conf("letter"), "dear");
 }
 
+/// On one host the primary's own tablespaces are where the primary says that they are.
+#[test]
+fn what_is_another_instances_is_spared() {
+    if !as_postgres("what_is_another_instances_is_spared") {
+        return;
+    }
+    let pair = Pair::with(10, elsewhere).diverge(10, "fast");
+    let Pair { a, b, .. } = &pair;
+    let whole = || assert_eq!(b.sql("CHECKPOINT; SELECT one.n + two.n FROM one, two"), "2");
+    // A link of this server's leads to the other one's directory.
+    let oid = b.sql("SELECT oid FROM pg_tablespace WHERE spcname = 'one'");
+    let link = a.place.data.join("pg_tblspc").join(oid);
+    let own = std::fs::read_link(&link).unwrap();
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(b.dir.join("space/one"), &link).unwrap();
+    for (method, old_data) in [(Method::Rewind, OldData::Keep), (Method::BaseBackup, OldData::Delete)] {
+        let order = pair.order(method, old_data);
+        let why = rebuild::perform(&a.setup, &order, &Board::default(), &Cancel::never()).unwrap_err();
+        assert!(why.message.contains("is in use by the instance of"), "{why}");
+        whole();
+    }
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(own, &link).unwrap();
+    assert!(!control::inspect(&a.place).unwrap().incomplete);
+    // There is no link.
+    std::fs::remove_dir_all(&a.place.data).unwrap();
+    let why = pair.perform(Method::Auto).unwrap_err();
+    assert!(why.message.contains("holds files of an instance"), "{why}");
+    whole();
+    assert!(!a.place.data.exists());
+}
+
+/// The disk of `pg_wal` was lost, and an empty one has taken its place: nothing tells what the old primary's files hold.
+#[test]
+fn a_primary_that_lost_its_wal_is_copied() {
+    if !as_postgres("a_primary_that_lost_its_wal_is_copied") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "kill");
+    let wal = std::fs::read_dir(pair.a.place.data.join("pg_wal")).unwrap().map(|entry| entry.unwrap().path());
+    wal.filter(|path| path.is_file()).for_each(|path| std::fs::remove_file(path).unwrap());
+    let why = pair.perform(Method::Rewind).unwrap_err();
+    assert!(why.message.contains("has lost WAL"), "{why}");
+    let board = pair.perform(Method::Auto).unwrap().read().unwrap();
+    assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
+    pair.is_mirrored();
+}
+
+/// The copy was whole, and is gone: what lies in its place is the old directory.
+#[test]
+fn a_copy_that_is_gone_is_not_taken_for_renamed() {
+    if !as_postgres("a_copy_that_is_gone_is_not_taken_for_renamed") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "fast");
+    let a = &pair.a;
+    let journal = Journal {
+        method: rebuild::Chosen::BaseBackup,
+        phase: rebuild::Phase::Swapping,
+        data: a.place.data.clone(),
+        name: "a".into(),
+        stamp: "x".into(),
+        ruined: false,
+        old_data: OldData::Keep,
+        existed: true,
+        staging: a.dir.join("data.rebuild-new"),
+        old: a.dir.join("data.old-x"),
+        moves: Vec::new(),
+        swapped: false,
+    };
+    control::guard(&a.place.data, 15).unwrap();
+    journal.write(&a.setup.run_dir).unwrap();
+    let why = pair.perform(Method::Auto).unwrap_err();
+    assert!(why.message.contains("data.rebuild-new\" is missing"), "{why}");
+    assert!(control::inspect(&a.place).unwrap().incomplete);
+    Journal::remove(&a.setup.run_dir).unwrap();
+    assert_eq!(pair.perform(Method::Auto).unwrap().read().unwrap().chosen, Some(rebuild::Chosen::BaseBackup));
+    pair.is_mirrored();
+}
+
 #[test]
 fn the_old_directory_is_deleted_first_where_that_is_ordered() {
     if !as_postgres("the_old_directory_is_deleted_first_where_that_is_ordered") {

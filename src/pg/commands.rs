@@ -109,8 +109,17 @@ impl Program {
     ///
     /// # Errors
     /// It failed, with the last lines that it wrote; or was cancelled.
-    pub fn follow(&self, cancel: &Cancel, mut line: impl FnMut(&str) -> bool) -> Result<()> {
-        let mut child = self.spawn()?;
+    pub fn follow(&self, cancel: &Cancel, line: impl FnMut(&str) -> bool) -> Result<()> {
+        self.follow_to_end(cancel, line).0
+    }
+
+    /// The same, and whether surely every line that it wrote was given: not where a process that it left behind still holds
+    /// its output, or where this host is too slow.
+    pub fn follow_to_end(&self, cancel: &Cancel, mut line: impl FnMut(&str) -> bool) -> (Result<()>, bool) {
+        let mut child = match self.spawn() {
+            Ok(child) => child,
+            Err(error) => return (Err(error), true),
+        };
         let (tell, told) = crossbeam_channel::bounded(256);
         if let Some(pipe) = child.stdout.take() {
             lines(pipe, tell.clone());
@@ -129,14 +138,18 @@ impl Program {
         };
         let status = wait_reading(&mut child, cancel, &told, &mut read);
         // What it wrote last; a grandchild that holds the pipe is not waited for.
-        while let Ok(text) = told.recv_timeout(Duration::from_millis(200)) {
-            read(text);
-        }
-        let status = status.map_err(|why| self.error(&why, ""))?;
-        if status.success() {
-            return Ok(());
-        }
-        Err(self.error(&status.to_string(), &Vec::from(last).join("\n")))
+        let all = loop {
+            match told.recv_timeout(Duration::from_millis(200)) {
+                Ok(text) => read(text),
+                Err(end) => break end == RecvTimeoutError::Disconnected,
+            }
+        };
+        let ended = match status {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.error(&status.to_string(), &Vec::from(last).join("\n"))),
+            Err(why) => Err(self.error(&why, "")),
+        };
+        (ended, all)
     }
 
     fn spawn(&self) -> Result<Child> {
@@ -292,6 +305,9 @@ mod tests {
         let failing = program("/bin/sh", &["-c", "seq 1 100; echo no; exit 2"]);
         let failed = failing.follow(&Cancel::never(), |line| line.parse::<u32>().is_err()).unwrap_err();
         assert_eq!(failed.message, "sh failed: exit status: 2: no");
+        assert!(failing.follow_to_end(&Cancel::never(), |_| true).1);
+        let (failed, all) = program("/bin/sh", &["-c", "sleep 1 & exit 2"]).follow_to_end(&Cancel::never(), |_| true);
+        assert!(failed.is_err() && !all);
         let (canceller, cancel) = Cancel::new();
         let mut held = Some(canceller);
         let begun = Instant::now();

@@ -41,6 +41,20 @@ pub fn home(data: &Path) -> PathBuf {
     std::fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf())
 }
 
+/// The data directories of other instances of this user's that run on this host.
+pub fn others(home: &Path) -> Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> =
+        all_pids()?.into_iter().filter(|pid| is_postgres(*pid)).filter_map(directory).collect();
+    found.retain(|data| data != home && data.join("PG_VERSION").exists());
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+fn directory(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
 /// The numbers of all processes of the instance, the postmaster included. Zombies do not count. `home` is the data
 /// directory by its real path ([`home`]); the disk is not touched.
 pub fn scan(home: &Path) -> Result<Vec<i32>> {
@@ -107,17 +121,18 @@ fn all_pids() -> Result<Vec<i32>> {
 
 /// Whether the process is one of the instance whose data directory is `home`.
 fn belongs(pid: i32, home: &Path) -> bool {
+    is_postgres(pid) && (directory(pid).is_some_and(|cwd| cwd == home) || is_told(pid, home))
+}
+
+/// Whether the process is ours and runs a `postgres` executable.
+fn is_postgres(pid: i32) -> bool {
     let me = rustix::process::geteuid().as_raw();
     if std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() != Some(me) {
         return false;
     }
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    if !matches!(name.as_str(), "postgres" | "postgres (deleted)") {
-        return false;
-    }
-    let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-    cwd == home || is_told(pid, home)
+    matches!(name.as_str(), "postgres" | "postgres (deleted)")
 }
 
 /// A postmaster that has not yet changed its directory: its `-D` is the data directory.

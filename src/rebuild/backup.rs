@@ -4,7 +4,7 @@
 use super::journal::{Journal, Move, Phase, now_ms, stamp};
 use super::primary::Primary;
 use super::progress::Teller;
-use super::{Chosen, Setup, swap};
+use super::{Chosen, Setup, shared, swap};
 use crate::error::{Error, Result};
 use crate::fsm::types::OldData;
 use crate::pg::bounded::Cancel;
@@ -46,6 +46,7 @@ pub fn prepare(
         staging: swap::staging(data),
         old: swap::old(data, &stamp),
         moves: moves(setup, &stamp, primary, cancel)?,
+        swapped: false,
         stamp,
     };
     let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
@@ -68,9 +69,17 @@ fn moves(setup: &Setup, stamp: &str, primary: &Primary, cancel: &Cancel) -> Resu
     }
     for (oid, location) in primary.tablespaces(cancel)? {
         let link = Path::new("pg_tblspc").join(oid);
-        let at = linked(&data.join(&link))?.unwrap_or(location);
+        let at = match linked(&data.join(&link))? {
+            Some(at) => at,
+            None => {
+                shared::refuse_strange(&location, *major)?;
+                location
+            }
+        };
         moves.push(swap::plan(&link, &at, stamp, Some(*major))?);
     }
+    let outside: Vec<PathBuf> = moves.iter().map(|change| change.at.clone()).collect();
+    shared::refuse(data, &outside)?;
     Ok(moves)
 }
 

@@ -5,8 +5,8 @@ use super::divergence::Content;
 use super::room::{self, Need};
 use super::source::{self, Source};
 use super::target::{Found, Target};
-use super::{Chosen, Journal, Lost, Room, Setup};
-use crate::error::Result;
+use super::{Chosen, Journal, Lost, Room, Setup, shared};
+use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::OldData;
 use crate::pg::bounded::Cancel;
@@ -21,6 +21,13 @@ fn beside(location: &Path) -> PathBuf {
     name.push(".");
     name.push(STAGED);
     name.into()
+}
+
+/// An error as an obstacle.
+fn sentences(why: &Error) -> String {
+    let mut letters = why.message.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    format!("{}{}. {}", first.unwrap_or_default(), letters.as_str(), why.hint)
 }
 
 /// What was found out, on the way to the plan.
@@ -173,6 +180,9 @@ impl Draft<'_> {
                 Journal::path(&self.setup.run_dir).display()
             ));
         }
+        if let Err(why) = shared::refuse(data, &[]) {
+            found.push(sentences(&why));
+        }
         if self.chosen == Chosen::BaseBackup && !matches!(self.found, Found::Foreign(_)) {
             found.extend(self.against_backup());
         }
@@ -201,9 +211,20 @@ impl Draft<'_> {
                 parent.display()
             ));
         }
+        if let Some(point) = room::mounted_in(data) {
+            found.push(format!(
+                "A file system is mounted in the data directory, on \"{}\", and would not go with it. Mount it elsewhere, and \
+                 let a symbolic link point there.",
+                point.display()
+            ));
+        }
         let mut staged = vec![beside(data), beside(&self.wal())];
         for space in &self.source.tablespaces {
             let location = self.location(space);
+            let linked = data.join("pg_tblspc").join(space.oid.to_string()).is_symlink();
+            if !linked && let Err(why) = shared::refuse_strange(&location, self.setup.place.major) {
+                found.push(sentences(&why));
+            }
             let usable = if location.exists() { writable(&location) } else { writable(room::existing(&location)) };
             if !usable {
                 found.push(format!(

@@ -42,6 +42,8 @@ pub struct Move {
     pub staged: PathBuf,
     /// Where the old content is put.
     pub old: PathBuf,
+    /// A directory was there before.
+    pub was_there: bool,
 }
 
 /// The journal.
@@ -70,6 +72,8 @@ pub struct Journal {
     pub old: PathBuf,
     /// What lies outside of it (base backup).
     pub moves: Vec<Move>,
+    /// All renames are done (base backup).
+    pub swapped: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -194,7 +198,14 @@ mod tests {
             data: "/d".into(),
             staging: "/d.rebuild-new".into(),
             old: "/d.old".into(),
-            moves: vec![Move { link: "pg_wal".into(), at: "/w".into(), staged: "/w.n".into(), old: "/w.o".into() }],
+            moves: vec![Move {
+                link: "pg_wal".into(),
+                at: "/w".into(),
+                staged: "/w.n".into(),
+                old: "/w.o".into(),
+                was_there: true,
+            }],
+            swapped: false,
         };
         journal.write(dir.path()).unwrap();
         assert_eq!(Journal::load(dir.path()), Ok(Some(journal)));

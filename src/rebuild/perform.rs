@@ -30,7 +30,7 @@ use super::primary::Primary;
 use super::progress::Teller;
 use super::rewind::Failed;
 use super::slot::Slot;
-use super::{Board, Chosen, Plan, Setup, backup, keep, lost, plan, rewind, swap};
+use super::{Board, Chosen, Plan, Setup, backup, keep, lost, plan, rewind, shared, swap};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Method, OldData, RebuildOrder};
@@ -141,6 +141,7 @@ impl Work<'_> {
             return Err(Error::new("could not rebuild the data directory: the instance is running")
                 .hint("Stop the instance first."));
         }
+        shared::refuse(&place.data, &[])?;
         let Some(journal) = journal else { return Ok(None) };
         check_there(self.setup, &journal)?;
         if journal.phase == Phase::Copying {
@@ -259,6 +260,7 @@ impl Work<'_> {
             staging: swap::staging(&place.data),
             old: swap::old(&place.data, &stamp),
             moves: Vec::new(),
+            swapped: false,
             stamp,
         };
         journal.write(run_dir)?;
@@ -325,6 +327,8 @@ impl Work<'_> {
         }
         tell.step("copying the data directory (pg_basebackup)");
         backup::run(setup, &journal, primary, tell, cancel)?;
+        // The primary may have dropped a tablespace meanwhile.
+        journal.moves.retain(|change| change.staged.exists());
         journal.phase = Phase::Swapping;
         journal.write(run_dir)?;
         Ok(journal)
@@ -343,6 +347,7 @@ impl Work<'_> {
         self.tell.step("putting the new data directory in its place");
         if journal.method == Chosen::BaseBackup {
             swap::run(journal, *major)?;
+            Journal { swapped: true, ..journal.clone() }.write(run_dir)?;
             if !journal.existed || journal.old_data == OldData::Delete {
                 swap::remove_old(journal)?;
             } else if !journal.ruined && journal.old.exists() {

@@ -80,11 +80,13 @@ pub fn run(setup: &Setup, source: &Primary, tell: &Teller, cancel: &Cancel) -> s
     }
     let (started, mut begun) = (Instant::now(), false);
     let program = commands::program(place, "pg_rewind", args).password(source.password.as_deref());
-    let ran = program.follow(cancel, |line| {
+    let (ran, all) = program.follow_to_end(cancel, |line| {
         let progress = tell.said(line, started);
         begun |= progress || line.contains(BEGINS);
         !progress
     });
+    // Where it may have said more than was heard, it may have begun.
+    let begun = begun || !all;
     ran.and_then(|()| verify(setup, source)).map_err(|error| Failed { error, begun })
 }
 

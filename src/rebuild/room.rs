@@ -112,9 +112,18 @@ fn each_file(root: &Path, cancel: &Cancel, mut each: impl FnMut(&Path, &std::fs:
 
 /// Whether a filesystem is mounted on exactly this directory, so that it cannot be renamed.
 pub fn is_mount_point(dir: &Path) -> bool {
+    mount_points().iter().any(|point| point == dir)
+}
+
+/// Where in this directory a filesystem is mounted: it would not go with it where that is renamed, and come back in the next one.
+pub fn mounted_in(dir: &Path) -> Option<PathBuf> {
+    mount_points().into_iter().find(|point| point != dir && point.starts_with(dir))
+}
+
+fn mount_points() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let unescape = |word: &str| word.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(&unescape(point)) == dir)
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|point| PathBuf::from(unescape(point))).collect()
 }
 
 /// Bytes for people: `512 MB`, `1.5 GB`.
@@ -152,6 +161,7 @@ mod tests {
         assert_eq!((rooms.len(), rooms[0].needed, rooms[0].path.as_path()), (1, 1111, dir.path()));
         assert!(rooms[0].free > 5);
         assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(dir.path()));
+        assert!(mounted_in(Path::new("/")).is_some() && mounted_in(dir.path()).is_none());
     }
 
     #[test]

@@ -93,7 +93,8 @@ pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
     let present = conf::effective("primary_conninfo", &place.config_file, &place.data);
     let carried = |key: &str| ["ssl", "gss", "krb", "passfile", "channel_binding"].iter().any(|p| key.starts_with(p));
     let mut keys = present.as_deref().and_then(follow::parse_conninfo).unwrap_or_default();
-    keys.retain(|(key, _)| carried(key));
+    // Arguments are seen by everybody on this host.
+    keys.retain(|(key, _)| carried(key) && key != "sslpassword");
     let mut add = |key: &str, value: &str| keys.push((key.to_owned(), value.to_owned()));
     add("host", &remote.host);
     add("port", &remote.port.to_string());

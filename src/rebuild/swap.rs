@@ -4,6 +4,7 @@
 use super::journal::{Journal, Move};
 use super::room;
 use crate::error::{Error, Result};
+use crate::fsm::types::OldData;
 use crate::pg::files;
 use rustix::fs::Access;
 use std::path::{Path, PathBuf};
@@ -49,7 +50,10 @@ pub fn fixed(dir: &Path) -> Option<String> {
     if rustix::fs::access(parent, Access::WRITE_OK | Access::EXEC_OK).is_err() {
         return Some(format!("the directory \"{}\" cannot be written to", parent.display()));
     }
-    room::is_mount_point(dir).then(|| format!("\"{}\" is a mount point", dir.display()))
+    if room::is_mount_point(dir) {
+        return Some(format!("\"{}\" is a mount point", dir.display()));
+    }
+    room::mounted_in(dir).map(|point| format!("a file system is mounted in it, on \"{}\"", point.display()))
 }
 
 /// How the content of a directory outside of the data directory is replaced. Beside it, by renaming it whole, where that
@@ -62,7 +66,13 @@ pub fn plan(link: &Path, at: &Path, stamp: &str, major: Option<u32>) -> Result<M
     } else {
         (at.join(NEW), at.join(format!("{OLD}{stamp}")))
     };
-    Ok(Move { link: link.to_path_buf(), at: at.to_path_buf(), staged, old })
+    Ok(Move { link: link.to_path_buf(), at: at.to_path_buf(), staged, old, was_there: at.exists() })
+}
+
+/// Whether the files of an instance of this version lie in a directory, which need not be there.
+pub fn has_files_of_an_instance(at: &Path, major: u32) -> Result<bool> {
+    let begin = format!("PG_{major}_");
+    Ok(at.exists() && entries(at)?.iter().any(|name| name.starts_with(&begin)))
 }
 
 /// Whether an entry of a directory outside is the instance's.
@@ -109,8 +119,30 @@ pub fn empty(data: &Path, moves: &[Move], major: u32) -> Result<()> {
     Ok(())
 }
 
+/// Refuses where new content is neither where it was staged nor surely in its place: it was removed, or its filesystem is not
+/// mounted. What lies in its place is then the old content.
+fn check_staged(journal: &Journal) -> Result<()> {
+    let gone = |staged: &Path, at: &Path, old: &Path, was_there: bool| {
+        let up = staged.parent() == Some(at) && at.join(UP).exists();
+        !(staged.exists() || up || at.exists() && (old.exists() || !was_there))
+    };
+    let moves = journal.moves.iter().map(|change| (&*change.staged, &*change.at, &*change.old, change.was_there));
+    let whole = [(&*journal.staging, &*journal.data, &*journal.old, journal.existed)];
+    match moves.chain(whole).find(|(staged, at, old, was_there)| gone(staged, at, old, *was_there)) {
+        None => Ok(()),
+        Some((staged, ..)) => Err(Error::new(format!("the new copy in \"{}\" is missing", staged.display())).hint(
+            "Is its file system mounted? If the copy was removed, remove \"rebuild.json\" in the run-time directory, and order \
+             the rebuild again: another copy will be made.",
+        )),
+    }
+}
+
 /// Puts the new content in the place of the old.
 pub fn run(journal: &Journal, major: u32) -> Result<()> {
+    if journal.swapped {
+        return Ok(());
+    }
+    check_staged(journal)?;
     let Journal { data, staging, .. } = journal;
     let new = if staging.exists() { staging } else { data };
     for change in &journal.moves {
@@ -167,10 +199,13 @@ fn move_inside(change: &Move, major: Option<u32>) -> Result<()> {
     Ok(())
 }
 
-/// Removes what was replaced.
+/// Removes what was replaced: all of it where that was ordered, and else what is empty.
 pub fn remove_old(journal: &Journal) -> Result<()> {
+    let ordered = journal.existed && journal.old_data == OldData::Delete;
     for old in journal.moves.iter().map(|change| &change.old).chain([&journal.old]) {
-        files::remove(old)?;
+        if ordered || !has_content(old)? {
+            files::remove(old)?;
+        }
     }
     Ok(())
 }

@@ -209,6 +209,13 @@ pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel
         },
     };
     let lineage = divergence::lineage(&source.history, &history);
+    let fork = if let Lineage::Ancestor(_, at) = lineage { at } else { Lsn(0) };
+    if target.lacks_wal(fork)? {
+        return Ok(Content::Damaged(
+            "this server's instance was not shut down cleanly and has lost WAL, so that nothing tells what its files hold"
+                .into(),
+        ));
+    }
     let beyond = match lineage {
         Lineage::Ancestor(timeline, at) => target.wal.first_record(&Span { timeline, from: at, to: None }, cancel)?,
         _ => None,
@@ -224,6 +231,26 @@ pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel
 }
 
 impl Target {
+    /// Whether WAL is missing that a primary which crashed must have: from where its recovery begins to its checkpoint, and to
+    /// where the other server left its timeline, which has that WAL from here. Its files may hold what only stood there.
+    fn lacks_wal(&self, fork: Lsn) -> Result<bool> {
+        if self.standby || self.dir.backup_label || self.dir.state == ControlState::ShutDown {
+            return Ok(false);
+        }
+        let timelines: Vec<Timeline> = self.spans(Lsn(0)).into_iter().map(|span| span.timeline).collect();
+        let last = self.dir.checkpoint.0.max(fork.0.saturating_sub(1));
+        for number in self.wal.number(self.redo)..=self.wal.number(Lsn(last)) {
+            let mut live = false;
+            for timeline in &timelines {
+                live = live || self.wal.is_live(*timeline, number)?;
+            }
+            if !live {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Its WAL surely goes up to here. At the checkpoint of a primary lies a record; a standby's position is an end.
     fn end(&self) -> Lsn {
         match (self.dir.backup_label, self.standby) {
