@@ -119,7 +119,7 @@ impl World {
         for s in [0, 1] {
             let outvoted = self.hosts[s].run == Run::Primary
                 && self.can_act(s)
-                && self.view(s).is_some_and(|view| view.primary != Server::BOTH[s]);
+                && self.procs[s].disk.is_some_and(|d| d.ledger.view.primary != Server::BOTH[s] || d.notes.lost_split);
             let since = self.outvoted_since[s];
             self.outvoted_since[s] = outvoted.then(|| since.unwrap_or(self.t));
             match since {

@@ -36,8 +36,9 @@ pub fn plan(world: &mut World) {
 fn rebuilds(world: &mut World, begin: u64, span: u64) {
     let mut rng = world.rng.aside();
     world.op.works_by_hand(rng.chance(150));
-    if rng.chance(80) {
-        first_standby(world, &mut rng);
+    let mut first = rng.aside();
+    if first.chance(80) {
+        first_standby(world, &mut first);
     }
     let early = world.broken == Broken::EarlyRebuild;
     if early || rng.chance(400) {
