@@ -20,6 +20,10 @@
 //! `fallback` take its place. `arbiter_killed_at_each_write` runs a seed again for each write of the arbiter's ledger,
 //! which comes to its end before that write is durable, and after.
 //!
+//! Rebuilds are done in steps ([`rebuild`]): asked for by operators, at the right moment and at wrong ones, or made by themselves,
+//! killed anywhere, and gone on with. Instances are also started behind the controller's back, by rc scripts and by operators: a
+//! directory whose rebuild has not ended does not start, any other one comes up as what it is.
+//!
 //! The tests named `broken_…` show that the simulator can fail: the world breaks one of the promises that the protocol
 //! rests on (never the core), and a seed must be found that violates an invariant. A ledger put back from a backup is
 //! refused by the identity of its file (`store.rs`), so that a world in which it is not noticed is a broken one; it is
@@ -231,9 +235,20 @@ fn seeds() {
 /// Seeds that have found something once: an arbiter's late message taken for a ledger that was put back; a standby that was
 /// to stop while it was disconnected, and was never promoted later; a primary that lost its ledger, and was never adopted;
 /// a base backup that was adopted, and never started; a lone primary that went on without its ledger beside another one; a
-/// standby's directory that had lost a split, and that the operator did not rebuild.
-const KEPT: [u64; 8] =
-    [101, 103_307, 135_777, 755, 196_708_274_550_839, 196_708_274_647_513, 196_441_904_560_646, 203_389_708_510_098];
+/// standby's directory that had lost a split, and that the operator did not rebuild; an old primary, started by an rc script, that
+/// nobody looked at while a rebuild waited for a write; a rebuild that was begun on a late word of a dead process.
+const KEPT: [u64; 10] = [
+    101,
+    103_307,
+    135_777,
+    755,
+    196_708_274_550_839,
+    196_708_274_647_513,
+    196_441_904_560_646,
+    203_389_708_510_098,
+    103_330,
+    121_736,
+];
 
 #[test]
 fn kept_seeds() {
@@ -377,7 +392,7 @@ fn broken_script_that_lies() {
 
 #[test]
 fn broken_rebuild_that_is_believed_before_it_is_whole() {
-    found_out(Broken::EarlyRebuild, 0);
+    found_out(Broken::EarlyRebuild, 3);
 }
 
 #[test]
