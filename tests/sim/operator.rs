@@ -241,8 +241,9 @@ impl World {
         let Some(Durable { ledger, notes }) = self.procs[s].disk else { return };
         let lost = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal && !self.hosts[s].dir.missing;
         let same = self.view_of(1 - s) == Some(ledger.view) && ledger.view.is_alone(Server::BOTH[1 - s]);
+        let healed = self.healed.is_some_and(|at| self.t > at + 100_000);
         let tried = notes.rebuild_tried == ledger.view.term || !notes.wanted || notes.lost_split;
-        if self.settings[s].rebuild_auto && lost && same && !tried && self.two.is_none_or(|_| self.healed.is_some()) {
+        if self.settings[s].rebuild_auto && lost && same && !tried && healed {
             self.violated(format!("I5: {} does not rebuild by itself what has lost its role", NAMES[s]));
         }
     }

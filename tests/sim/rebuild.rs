@@ -59,7 +59,8 @@ impl World {
                     self.violated(format!("contract: {} orders {what:?}", NAMES[s]));
                 }
                 let paused = [0, 1].into_iter().any(|m| self.t < self.paused_at[m] + KNOWN);
-                if !paused && (self.led_at[p] == 0 || self.t > self.led_at[p] + KNOWN) {
+                // What has become of its instance is not known where the answer of a job is lost.
+                if !paused && !self.procs[p].answer_lost && (self.led_at[p] == 0 || self.t > self.led_at[p] + KNOWN) {
                     self.violated(format!(
                         "R10: {} is rebuilt, and {} is no primary with the right",
                         NAMES[s], NAMES[p]
