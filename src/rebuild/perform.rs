@@ -66,6 +66,14 @@ pub fn abandon(setup: &Setup, cancel: &Cancel) -> Result<()> {
             end_leftovers(setup, Some(&journal), cancel)?;
             undo(setup, &journal)
         }
+        // All is done but this.
+        Some(journal)
+            if journal.phase == Phase::Swapping
+                && !journal.staging.exists()
+                && control::is_incomplete(&setup.place.data) == Ok(false) =>
+        {
+            Journal::remove(&setup.run_dir)
+        }
         _ => Ok(()),
     }
 }

@@ -75,14 +75,17 @@ pub fn has_files_of_an_instance(at: &Path, major: u32) -> Result<bool> {
     Ok(at.exists() && entries(at)?.iter().any(|name| name.starts_with(&begin)))
 }
 
-/// Whether an entry of a directory outside is the instance's.
+/// Whether an entry of a directory outside is the instance's: such a directory may hold more, an archive for one.
 fn is_ours(name: &str, major: Option<u32>) -> bool {
-    let ours = major.is_none_or(|major| name.starts_with(&format!("PG_{major}_")));
-    name.starts_with("pgsql_tmp") || ours && name != "lost+found" && !is_aside(name)
+    let ours = major.map_or_else(|| is_wal(name), |major| name.starts_with(&format!("PG_{major}_")));
+    name.starts_with("pgsql_tmp") || ours
 }
 
-fn is_aside(name: &str) -> bool {
-    name == NEW || name == UP || name.starts_with(OLD)
+/// Whether PostgreSQL gives an entry of `pg_wal` such a name.
+fn is_wal(name: &str) -> bool {
+    let segment = name.as_bytes().get(..24).is_some_and(|name| name.iter().all(u8::is_ascii_hexdigit));
+    let begins = ["xlogtemp.", "RECOVERYXLOG", "RECOVERYHISTORY"].iter().any(|begin| name.starts_with(begin));
+    segment || begins || name.ends_with(".history") || matches!(name, "archive_status" | "summaries")
 }
 
 fn entries(dir: &Path) -> Result<Vec<String>> {
@@ -208,4 +211,22 @@ pub fn remove_old(journal: &Journal) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_an_instances() {
+        for name in
+            ["000000010000000000000003", "00000002.history", "000000010000000000000003.partial", "archive_status"]
+        {
+            assert!(is_ours(name, None), "{name}");
+        }
+        for name in ["archive", "lost+found", "rebuild-new", "rebuild-up", "rebuild-old-x", "PG_15_202209061"] {
+            assert!(!is_ours(name, None), "{name}");
+        }
+        assert!(is_ours("PG_15_202209061", Some(15)) && !is_ours("PG_16_202307071", Some(15)));
+    }
 }
