@@ -436,7 +436,9 @@ fn read_only_files_and_directories_are_seen() {
     old.stop();
     new.sql("CHECKPOINT");
     let key = old.data.join("server.key");
+    let other = old.data.join("letters");
     std::fs::write(&key, "").unwrap();
+    std::fs::write(&other, "").unwrap();
     let mode = |path: &Path, mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     let staged = old.dir.path().join("data.rebuild-new");
     std::fs::create_dir(&staged).unwrap();
@@ -444,8 +446,11 @@ fn read_only_files_and_directories_are_seen() {
     let blocked = old.plan_by(&new, Method::BaseBackup, OldData::Keep);
     says(&blocked.obstacles[0], "data.rebuild-new\" is in the way");
     std::fs::remove_dir(&staged).unwrap();
+    // What belongs to the configuration is put back afterwards anyway.
     mode(&key, 0o400);
-    can(&old.plan(&new), Chosen::BaseBackup, "server.key\" cannot be written");
+    can(&old.plan(&new), Chosen::Rewind, "past 0/");
+    mode(&other, 0o400);
+    can(&old.plan(&new), Chosen::BaseBackup, "letters\" cannot be written");
     mode(old.dir.path(), 0o500);
     let plan = old.plan(&new);
     mode(old.dir.path(), 0o700);

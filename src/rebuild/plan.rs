@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::room;
 use super::source::{self, Source};
 use super::target::{self, Found, Target};
-use super::{Journal, Lost, Phase, Setup, lost, program};
+use super::{Journal, Lost, Phase, Setup, keep, lost, program};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Lsn, Method};
@@ -183,8 +183,10 @@ impl Look<'_> {
                 means.target_wal = restore || common.is_some();
                 // Unknown, it lies in the archive, and what comes after it may too.
                 means.source_lacks = common.filter(|common| !target.restore && !source.has_wal(*common));
-                means.read_only =
-                    room::read_only(&self.setup.place.data, cancel)?.map(|path| path.display().to_string());
+                let place = &self.setup.place;
+                // Configuration is kept and put back, and made writable meanwhile.
+                let read_only = room::read_only(&place.data, &keep::wanted(place).0, cancel)?;
+                means.read_only = read_only.map(|path| path.display().to_string());
                 means.aside = target.aside().or_else(|| source.aside.clone());
                 // Without a clean shutdown, and until the source's checkpoint, pg_rewind judges nothing.
                 let ready = target.clean && !target.dir.running && source.control_timeline == source.history.timeline();

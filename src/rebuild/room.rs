@@ -3,6 +3,7 @@
 use super::Room;
 use crate::error::{Error, Result};
 use crate::pg::bounded::Cancel;
+use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -69,18 +70,20 @@ pub fn used(path: &Path, cancel: &Cancel) -> Result<u64> {
     Ok(bytes)
 }
 
-/// A file below a data directory, its `pg_wal` and its tablespaces that this user cannot write, if there is one.
+/// A file below a data directory, its `pg_wal` and its tablespaces that this user cannot write, if there is one; but for
+/// these, by their path in the data directory.
 ///
 /// # Errors
 /// It was cancelled.
-pub fn read_only(data: &Path, cancel: &Cancel) -> Result<Option<PathBuf>> {
+pub fn read_only(data: &Path, but: &BTreeSet<PathBuf>, cancel: &Cancel) -> Result<Option<PathBuf>> {
     let links = std::fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten().map(|entry| entry.path());
     let roots = [data.to_owned(), data.join("pg_wal")].into_iter().chain(links);
     for root in roots {
         let Ok(root) = root.canonicalize() else { continue };
         let mut found = None;
         each_file(&root, cancel, |path, _| {
-            let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+            let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok()
+                || path.strip_prefix(data).is_ok_and(|inside| but.contains(inside));
             if !writable {
                 found = Some(path.to_owned());
             }
@@ -173,9 +176,11 @@ mod tests {
         symlink("/usr", dir.path().join("link")).unwrap();
         let bytes = used(dir.path(), &never).unwrap();
         assert!((100_000..200_000).contains(&bytes), "{bytes}");
-        assert_eq!(read_only(dir.path(), &never), Ok(None));
+        let none = BTreeSet::new();
+        assert_eq!(read_only(dir.path(), &none, &never), Ok(None));
         std::fs::set_permissions(dir.path().join("a/f"), std::fs::Permissions::from_mode(0o400)).unwrap();
         let expected = (!rustix::process::geteuid().is_root()).then(|| dir.path().join("a/f"));
-        assert_eq!(read_only(dir.path(), &never), Ok(expected));
+        assert_eq!(read_only(dir.path(), &none, &never), Ok(expected));
+        assert_eq!(read_only(dir.path(), &BTreeSet::from(["a/f".into()]), &never), Ok(None));
     }
 }

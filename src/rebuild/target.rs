@@ -181,14 +181,14 @@ fn history(wal: &Path, timeline: Timeline) -> std::result::Result<History, Strin
 /// # Errors
 /// The WAL cannot be read, or it was cancelled.
 pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel: &Cancel) -> Result<Content> {
+    let ruined = journal.is_some_and(|journal| journal.needs_base_backup() || journal.phase == Phase::Swapping);
     let target = match found {
         Found::Nothing | Found::Foreign(_) => return Ok(Content::Nothing),
+        Found::Damaged(_) if ruined => return Ok(Content::HalfRewound),
         Found::Damaged(why) => return Ok(Content::Damaged(why.clone())),
         Found::Data(target) => target,
     };
-    if journal.is_some_and(|journal| journal.needs_base_backup() || journal.phase == Phase::Swapping)
-        || (target.dir.incomplete && journal.is_none())
-    {
+    if ruined || (target.dir.incomplete && journal.is_none()) {
         return Ok(Content::HalfRewound);
     }
     if target.dir.system != source.system {
