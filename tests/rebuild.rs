@@ -8,7 +8,7 @@ use mirroring_controller::fsm::types::{Method, OldData, RebuildOrder, SystemId};
 use mirroring_controller::pg::Place;
 use mirroring_controller::pg::bounded::Cancel;
 use mirroring_controller::pg::connect::{Session, Target};
-use mirroring_controller::rebuild::{self, Chosen, Plan, Setup};
+use mirroring_controller::rebuild::{self, Board, Chosen, Plan, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -117,6 +117,20 @@ impl Server {
 
     fn promote(&self) {
         self.ctl(&["promote"]);
+    }
+
+    /// Rebuilds it from the other one, starts it, and waits until it has what that one writes then.
+    fn rebuild(&self, source: &Server) {
+        let setup = self.setup();
+        std::fs::create_dir_all(&setup.run_dir).unwrap();
+        let what = order(&format!("127.0.0.1:{}", source.port), Method::Auto, OldData::Keep);
+        rebuild::perform(&setup, &what, &Board::default(), &Cancel::never()).unwrap();
+        self.start();
+        source.wait_for("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'", "1");
+        source.caught_up();
+        let count = "SELECT count(*) FROM public.t";
+        self.wait_for(count, &source.sql(count));
+        assert_eq!(self.sql("SELECT pg_is_in_recovery()"), "t");
     }
 
     fn segment(&self) -> String {
@@ -231,6 +245,7 @@ fn a_clean_switch_is_followed() {
     // A base backup can be had all the same.
     can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "was ordered");
     can(&old.plan_by(&new, Method::Rewind, OldData::Keep), Chosen::Follow, "nothing past");
+    old.rebuild(&new);
 }
 
 #[test]
@@ -281,8 +296,8 @@ fn without_checksums_and_hints_it_is_a_base_backup() {
 }
 
 #[test]
-fn a_crashed_primary_is_rewound_or_follows() {
-    if !as_postgres("a_crashed_primary_is_rewound_or_follows") {
+fn a_crashed_primary_without_more_follows() {
+    if !as_postgres("a_crashed_primary_without_more_follows") {
         return;
     }
     let (old, new) = pair(&["-k"], "");
@@ -290,7 +305,21 @@ fn a_crashed_primary_is_rewound_or_follows() {
     // The standby had all of it.
     new.promote();
     can(&old.plan(&new), Chosen::Follow, "nothing past");
-    // The same directory goes on to write, and crashes again.
+    new.sql("INSERT INTO public.t VALUES (7)");
+    old.rebuild(&new);
+    assert_eq!(rebuild::list_lost(&old.setup().run_dir), Ok(Vec::new()));
+    old.stop();
+}
+
+#[test]
+fn a_crashed_primary_that_went_on_is_rewound() {
+    if !as_postgres("a_crashed_primary_that_went_on_is_rewound") {
+        return;
+    }
+    let (old, new) = pair(&["-k"], "");
+    old.crash();
+    new.promote();
+    new.sql("INSERT INTO public.t VALUES (7)");
     old.start();
     old.sql("INSERT INTO public.t VALUES (8)");
     old.crash();
@@ -302,6 +331,12 @@ fn a_crashed_primary_is_rewound_or_follows() {
     let plan = old.plan(&new);
     can(&plan, Chosen::Rewind, "past 0/");
     assert_eq!(plan.steps[0], "Stop this server's instance.");
+    old.crash();
+    old.rebuild(&new);
+    let kept = rebuild::list_lost(&old.setup().run_dir).unwrap();
+    assert_eq!((kept.len(), kept[0].transactions), (1, 1));
+    assert!(kept[0].kept.join("summary.json").exists());
+    assert!(std::fs::read_dir(&kept[0].kept).unwrap().count() >= 2);
 }
 
 #[test]
@@ -390,9 +425,19 @@ fn both_promoted_part_where_they_did() {
     new.promote();
     third.promote();
     third.sql("INSERT INTO public.t VALUES (1)");
-    third.stop();
+    // Its control file may tell the timeline from before.
+    third.crash();
     let plan = third.plan(&new);
-    can(&plan, Chosen::BaseBackup, "like the other one");
+    can(&plan, Chosen::BaseBackup, "the WAL of the two servers differs before");
+    assert_eq!(plan.lost.unwrap().transactions, 1);
+    // The other one is promoted once more: by the histories this server's timeline 2 would be an ancestor now.
+    std::fs::write(new.data.join("standby.signal"), "").unwrap();
+    new.stop();
+    new.start();
+    new.promote();
+    new.sql("CHECKPOINT");
+    let plan = third.plan(&new);
+    can(&plan, Chosen::BaseBackup, "the WAL of the two servers differs before");
     assert_eq!(plan.lost.unwrap().transactions, 1);
 }
 

@@ -24,6 +24,8 @@ pub struct Means {
     pub hints: bool,
     /// The source has `full_page_writes`.
     pub full_page_writes: bool,
+    /// The target is a standby's that was not shut down cleanly: it cannot end its recovery by itself.
+    pub crashed_standby: bool,
     /// A file in the target that cannot be written.
     pub read_only: Option<String>,
     /// What an earlier rebuild has put aside where pg_rewind would delete it, or copy it.
@@ -81,6 +83,9 @@ pub fn against_rewind(means: &Means) -> Option<String> {
     if !means.full_page_writes {
         return Some("full_page_writes is off on the other server".into());
     }
+    if means.crashed_standby {
+        return Some("the data directory is a standby's that was not shut down cleanly".into());
+    }
     if let Some(file) = &means.read_only {
         return Some(format!("file \"{file}\" cannot be written"));
     }
@@ -107,6 +112,7 @@ mod tests {
         Means {
             hints: true,
             full_page_writes: true,
+            crashed_standby: false,
             read_only: None,
             aside: None,
             target_wal: true,
@@ -138,6 +144,7 @@ mod tests {
         for (means, why) in [
             (Means { hints: false, ..able() }, "wal_log_hints"),
             (Means { full_page_writes: false, ..able() }, "full_page_writes"),
+            (Means { crashed_standby: true, ..able() }, "not shut down cleanly"),
             (Means { read_only: Some("/d/key".into()), ..able() }, "\"/d/key\" cannot be written"),
             (Means { aside: Some("/t/rebuild-old-1".into()), ..able() }, "would not spare \"/t/rebuild-old-1\""),
             (Means { target_wal: false, ..able() }, "this server has no longer the WAL"),

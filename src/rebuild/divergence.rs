@@ -41,6 +41,11 @@ impl History {
         self.0.iter().any(|(known, _)| *known == timeline)
     }
 
+    /// All timelines that it was on, oldest first.
+    pub fn timelines(&self) -> impl DoubleEndedIterator<Item = Timeline> + '_ {
+        self.0.iter().map(|(timeline, _)| *timeline)
+    }
+
     /// The same history up to this timeline, as it was before it was left.
     pub fn until(&self, timeline: Timeline) -> Option<History> {
         let at = self.0.iter().position(|(known, _)| *known == timeline)?;
@@ -81,6 +86,16 @@ pub enum Lineage {
     Twins(Timeline, Lsn),
     /// They never were on one timeline.
     Strangers,
+}
+
+impl Lineage {
+    /// Up to here their WAL is the same if the target has it; `None` for no bound, or no common timeline.
+    pub fn common_until(self) -> Option<Lsn> {
+        match self {
+            Lineage::Ancestor(_, at) | Lineage::Fork(_, at) | Lineage::Twins(_, at) => Some(at),
+            Lineage::Same | Lineage::Strangers => None,
+        }
+    }
 }
 
 /// Compares them.
@@ -131,6 +146,8 @@ pub struct Cluster {
     pub beyond: Option<Lsn>,
     /// A timeline that it would go to when started as a standby, and that the source does not know.
     pub stray: Option<Timeline>,
+    /// Its WAL differs from the source's before this position, where by the histories it would be the same.
+    pub differs: Option<Lsn>,
 }
 
 /// What matters of the source.
@@ -190,6 +207,15 @@ pub fn judge(target: &Content, source: Source) -> Verdict {
 
 fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
     let (now, end, insert) = (source.timeline.0, cluster.end, source.insert);
+    if let Some(at) = cluster.differs {
+        return Verdict::Apart(
+            format!(
+                "the WAL of the two servers differs before {at} already, although they were on the same timeline there; \
+                 pg_rewind does not notice that"
+            ),
+            Own::Unknown,
+        );
+    }
     match cluster.lineage {
         Lineage::Strangers => apart("this server shares no timeline with the other one"),
         Lineage::Twins(timeline, at) => Verdict::Apart(
@@ -319,7 +345,7 @@ mod tests {
     }
 
     fn cluster(lineage: Lineage, end: u64) -> Cluster {
-        Cluster { standby: false, lineage, end: Lsn(end), beyond: None, stray: None }
+        Cluster { standby: false, lineage, end: Lsn(end), beyond: None, stray: None, differs: None }
     }
 
     /// The words of the verdict, and what only the target has.
@@ -354,6 +380,8 @@ mod tests {
         check(Cluster { beyond: Some(Lsn(F.0 + 8)), ..standby(ancestor, 40) }, "diverged", from, "");
         check(standby(ancestor, 40), "within", Own::Nothing, "");
         let stray = Cluster { stray: Some(Timeline(7)), ..standby(ancestor, 40) };
+        let differs = Cluster { differs: Some(F), ..standby(ancestor, 40) };
+        check(differs, "apart", Own::Unknown, "differs before 0/3000060");
         check(stray, "apart", Own::Nothing, "history of timeline 7");
         check(cluster(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
         check(standby(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");

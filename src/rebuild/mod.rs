@@ -20,6 +20,7 @@ mod program;
 mod progress;
 mod rewind;
 mod room;
+mod same;
 mod shared;
 mod slot;
 mod source;

@@ -92,7 +92,8 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
     }
     let source = source::look(setup, what, cancel)?;
     let found = target::look(setup)?;
-    let content = target::content(&found, &source, journal.as_ref(), cancel)?;
+    let remote = source::remote(setup, &what.source)?;
+    let content = target::content(&found, (&source, &remote), journal.as_ref(), cancel)?;
     let at = divergence::Source { timeline: source.history.timeline(), insert: source.insert };
     let verdict = divergence::judge(&content, at);
     let target = match &found {
@@ -107,7 +108,6 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
     let mut kept = 0;
     if let Some((target, Some(from))) = own {
         let spans = target.spans(from);
-        let remote = source::remote(setup, &what.source)?;
         lost = lost::survey(&target.wal, &spans, what.forced, &remote, cancel)?;
         let files = lost::segments(&target.wal, &spans)?;
         kept = files.iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
@@ -155,6 +155,7 @@ fn finish(journal: &Journal) -> Plan {
 const NO_MEANS: Means = Means {
     hints: false,
     full_page_writes: false,
+    crashed_standby: false,
     read_only: None,
     aside: None,
     target_wal: false,
@@ -187,6 +188,7 @@ impl Look<'_> {
                 // Configuration is kept and put back, and made writable meanwhile.
                 let read_only = room::read_only(&place.data, &keep::wanted(place).0, cancel)?;
                 means.read_only = read_only.map(|path| path.display().to_string());
+                means.crashed_standby = target.is_crashed_standby();
                 means.aside = target.aside().or_else(|| source.aside.clone());
                 // Without a clean shutdown, and until the source's checkpoint, pg_rewind judges nothing.
                 let ready = target.clean && !target.dir.running && source.control_timeline == source.history.timeline();

@@ -3,11 +3,12 @@
 use super::divergence::{self, Cluster, Content, History, Lineage, Own};
 use super::source::Source;
 use super::wal::{self, Span, Wal};
-use super::{Journal, Phase, Setup};
+use super::{Journal, Phase, Setup, same};
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir};
 use crate::fsm::types::{Lsn, Timeline};
 use crate::pg::bounded::Cancel;
+use crate::pg::connect::Remote;
 use crate::pg::{commands, conf, control};
 use std::ffi::OsStr;
 use std::fs::DirEntry;
@@ -180,7 +181,12 @@ fn history(wal: &Path, timeline: Timeline) -> std::result::Result<History, Strin
 ///
 /// # Errors
 /// The WAL cannot be read, or it was cancelled.
-pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel: &Cancel) -> Result<Content> {
+pub fn content(
+    found: &Found,
+    (source, remote): (&Source, &Remote),
+    journal: Option<&Journal>,
+    cancel: &Cancel,
+) -> Result<Content> {
     let ruined = journal.is_some_and(|journal| journal.needs_base_backup() || journal.phase == Phase::Swapping);
     let target = match found {
         Found::Nothing | Found::Foreign(_) => return Ok(Content::Nothing),
@@ -220,6 +226,9 @@ pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel
         Lineage::Ancestor(timeline, at) => target.wal.first_record(&Span { timeline, from: at, to: None }, cancel)?,
         _ => None,
     };
+    // As far as it surely goes; of a standby's on the same timeline, as far as the source has come.
+    let common = lineage.common_until().unwrap_or(source.insert).min(target.end());
+    let differs = same::differs(target, source, remote, common, cancel)?;
     let stray = |timeline: &Timeline| *timeline > target.timeline && !source.history.holds(*timeline);
     Ok(Content::Cluster(Cluster {
         standby: target.standby,
@@ -227,6 +236,7 @@ pub fn content(found: &Found, source: &Source, journal: Option<&Journal>, cancel
         end: target.end(),
         beyond,
         stray: target.histories.iter().copied().find(stray),
+        differs: differs.then_some(Lsn(common.0 & !7)),
     }))
 }
 
@@ -283,6 +293,12 @@ impl Target {
             Err(_) => vec![(self.timeline, from, None)],
         };
         parts.into_iter().map(|(timeline, from, to)| Span { timeline, from, to }).collect()
+    }
+
+    /// Whether it is a standby's that was not shut down cleanly. One that runs will be.
+    pub fn is_crashed_standby(&self) -> bool {
+        let standby = self.standby || self.dir.standby_signal || self.dir.backup_label;
+        standby && !self.clean && !self.dir.running
     }
 
     /// What an earlier rebuild has put aside where `pg_rewind` would delete it.
