@@ -14,10 +14,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long opening a session to the other server may take.
-const OPEN: Duration = Duration::from_secs(5);
+const OPEN: Duration = Duration::from_secs(10);
 
 /// How long a short question may take.
-const SHORT: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_secs(30);
 
 /// How long counting its bytes may take: a walk over all of its files.
 const LONG: Duration = Duration::from_secs(600);
