@@ -91,11 +91,7 @@ pub fn open(setup: &Setup, source: &str, limit: Duration, what: &str) -> Result<
 pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
     let place = &setup.place;
     let present = conf::effective("primary_conninfo", &place.config_file, &place.data);
-    // What stands in a program's arguments can be read by everybody on the host.
-    let secret = |key: &str| key == "sslpassword";
-    let carried = |key: &str| {
-        !secret(key) && ["ssl", "gss", "krb", "passfile", "channel_binding"].iter().any(|p| key.starts_with(p))
-    };
+    let carried = |key: &str| ["ssl", "gss", "krb", "passfile", "channel_binding"].iter().any(|p| key.starts_with(p));
     let mut keys = present.as_deref().and_then(follow::parse_conninfo).unwrap_or_default();
     // Arguments are seen by everybody on this host.
     keys.retain(|(key, _)| carried(key) && key != "sslpassword");
