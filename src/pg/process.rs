@@ -36,9 +36,14 @@ pub struct Process {
     fd: OwnedFd,
 }
 
-/// The data directory as the kernel names it in `/proc`; as given, where it cannot be looked up.
+/// The data directory as the kernel names it in `/proc`, also where it is still to be made; as given, where that cannot be
+/// looked up.
 pub fn home(data: &Path) -> PathBuf {
-    std::fs::canonicalize(data).unwrap_or_else(|_| data.to_path_buf())
+    let coming = || {
+        let parent = data.parent().filter(|_| !data.is_symlink())?;
+        Some(std::fs::canonicalize(parent).ok()?.join(data.file_name()?))
+    };
+    std::fs::canonicalize(data).ok().or_else(coming).unwrap_or_else(|| data.to_path_buf())
 }
 
 /// The data directories of other instances of this user's that run on this host.
@@ -338,4 +343,21 @@ pub fn pid_in_file(place: &Place) -> Option<i32> {
 /// The process that a lock file names; a standalone backend's is negative there.
 fn first_number(lock: &str) -> Option<i32> {
     lock.lines().next()?.trim().parse::<i32>().ok().map(i32::wrapping_abs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_home_is_known_before_it_is_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let real = dir.path().canonicalize().unwrap();
+        let link = real.join("link");
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        assert_eq!(home(&link.join("data")), real.join("data"));
+        std::os::unix::fs::symlink(real.join("none"), real.join("away")).unwrap();
+        assert_eq!(home(&link.join("away")), link.join("away"));
+        assert_eq!(home(Path::new("/nonexistent/data")), Path::new("/nonexistent/data"));
+    }
 }
