@@ -328,6 +328,7 @@ impl Work<'_> {
             control::guard(&place.data, place.major)?;
         }
         if journal.existed && journal.old_data == OldData::Delete {
+            primary.is_there(cancel)?;
             tell.step("deleting the old data directory");
             journal.ruined = true;
             journal.write(run_dir)?;

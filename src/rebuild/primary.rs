@@ -66,6 +66,17 @@ impl Primary {
         Ok(())
     }
 
+    /// Whether it still runs as the primary: before the last other copy is deleted.
+    ///
+    /// # Errors
+    /// It does not, or is not reached.
+    pub fn is_there(&self, cancel: &Cancel) -> Result<()> {
+        let in_recovery = self.ask("ask the other server once more", QUERY * 2, cancel, |session| {
+            queries::is_in_recovery(session, QUERY).map_err(Error::from)
+        })?;
+        if in_recovery { Err(Error::new("the other server's instance is no primary any more")) } else { Ok(()) }
+    }
+
     /// Its tablespaces that have a directory of their own: OID and directory.
     ///
     /// # Errors
