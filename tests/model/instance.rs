@@ -76,7 +76,8 @@ impl Model {
         rules::may_follow(&ledger, server(x), told, other.run == Run::Primary)
     }
 
-    /// Our own rebuild: a new name first, then a copy of the other's data.
+    /// Our own rebuild: a new name first, then a copy of the other's data; or what is left where it was interrupted, which holds
+    /// nothing for sure, and is let run here all the same.
     pub fn rebuilds(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
         let (own, other) = (at.hosts[x], at.hosts[1 - x]);
         let stopped = matches!(own.run, Run::DownPrimary | Run::DownStandby);
@@ -93,10 +94,12 @@ impl Model {
                 self.push(out, Step::Rebuilds(x), to, None);
             }
         } else if self.may_follow(at, x) {
-            let mut to = *at;
-            rename(&mut to.hosts[x], Host { has: other.has, run: Run::DownStandby, ..own }, self.without);
-            to.hosts[x].exchanged += 1;
-            self.push(out, Step::Rebuilds(x), to, None);
+            for has in if other.has == 0 { vec![0] } else { vec![0, other.has] } {
+                let mut to = *at;
+                rename(&mut to.hosts[x], Host { has, run: Run::DownStandby, ..own }, self.without);
+                to.hosts[x].exchanged += 1;
+                self.push(out, Step::Rebuilds(x), to, None);
+            }
         }
     }
 

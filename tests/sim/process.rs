@@ -28,7 +28,7 @@ impl World {
     /// Gives an event to a process, if it runs, and performs what it orders.
     pub fn feed(&mut self, m: usize, event: Event) {
         if self.procs[m].paused {
-            if self.procs[m].held.len() < 200 {
+            if self.procs[m].held.len() < 200 || matches!(event, Event::Request { .. }) {
                 self.procs[m].held.push(event);
             }
             return;
