@@ -60,13 +60,15 @@ impl Node {
         let view = told.ledger.map(|ledger| ledger.view);
         let own = self.ledger.as_ref();
         match view {
-            Some(view) if rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => Ok(Rebuild {
-                order,
-                source: told.address.clone(),
-                system: told.system,
-                names: self.peer_name.clone(),
-                forced: view.forced || self.view().is_some_and(|own| own.forced),
-            }),
+            Some(view) if told.system.0 != 0 && rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => {
+                Ok(Rebuild {
+                    order,
+                    source: told.address.clone(),
+                    system: told.system,
+                    names: self.peer_name.clone(),
+                    forced: view.forced || self.view().is_some_and(|own| own.forced),
+                })
+            }
             _ => Err("the other server does not say that it has the right to run alone".to_owned()),
         }
     }

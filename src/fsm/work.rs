@@ -505,8 +505,14 @@ impl Node {
     }
 
     fn leave(&self) -> Leave {
+        let incomplete = self.own.data.is_some_and(|data| data.incomplete);
+        if incomplete || self.is_held() { Leave::Hold } else { Leave::Run }
+    }
+
+    /// Whether it is not to be started, even if it were whole.
+    fn is_held(&self) -> bool {
         let own = &self.own;
-        let held = !self.notes.wanted
+        !self.notes.wanted
             || self.stopping
             || self.hand_over.is_some()
             || own.failed.is_some()
@@ -515,10 +521,8 @@ impl Node {
             || own.halt
             || own.isolated
             || own.alien
-            || own.data.is_some_and(|data| data.incomplete)
             || self.notes.rebuild.is_some()
-            || self.notes.lost_split;
-        if held { Leave::Hold } else { Leave::Run }
+            || self.notes.lost_split
     }
 
     fn being(&self) -> Being {
@@ -586,7 +590,7 @@ impl Node {
         }
         let clean = self.handed_over_cleanly();
         let asked = self.settings.rebuild_auto || self.rebuilds.rejoin;
-        let may = standing == Standing::Outcast && self.leave() == Leave::Run;
+        let may = standing == Standing::Outcast && !self.is_held();
         if clean && asked {
             if may {
                 self.start(Some(self.peer_name.clone()), Some(told.address.clone()));

@@ -164,6 +164,21 @@ fn it_is_gone_on_with_after_a_restart() {
     assert!(!case.jobs.iter().any(|(_, job)| matches!(job, Job::Start { .. } | Job::Rebuild(_))), "{:?}", case.jobs);
 }
 
+/// With rebuild_action = auto what was interrupted, and left incomplete, is begun again when it can be.
+#[test]
+fn what_was_abandoned_is_begun_again_by_itself() {
+    let mut durable = outcast(false).durable;
+    durable.notes.rebuild = Some(RebuildOrder::default());
+    let incomplete = DataDir { incomplete: true, ..data_dir(false, false) };
+    let mut case = Case::booted(settings(false, OnSilence::Message), durable, Some(incomplete));
+    case.pass(20_000, None, None);
+    assert_eq!(case.job(), Some(&Job::Abandon));
+    case.done(Outcome::Data(incomplete));
+    case.pass(1_000, None, None);
+    case.done(Outcome::Data(incomplete));
+    assert!(rebuild(&mut case, Some(&promoted(theirs()))).is_some());
+}
+
 /// Whatever lies in it, an incomplete directory is not started, and not adopted.
 #[test]
 fn an_incomplete_directory_is_not_started() {
