@@ -84,10 +84,12 @@ step "format" cargo fmt --check
 step "lint" cargo clippy --quiet --all-targets -- -D warnings
 
 targets="--lib --bins"
-for file in tests/*.rs; do
-    # the simulator's thousands of seeds, and the model's millions of states, want some optimisation
-    case $file in tests/sim.rs | tests/model.rs) continue ;; esac
-    targets="$targets --test $(basename "$file" .rs)"
+for file in tests/*.rs tests/*/main.rs; do
+    name=${file#tests/}
+    name=${name%.rs}
+    # the simulator's thousands of seeds, and the model's millions of states, want some optimisation; the servers come last
+    case $name in sim | model | postgres/main) continue ;; esac
+    targets="$targets --test ${name%/main}"
 done
 # shellcheck disable=SC2086 # a list of targets
 step "unit tests, decision table, command line" cargo test --no-fail-fast $targets
