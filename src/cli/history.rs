@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(
             shown,
             "1970-01-01T00:00:01.000Z  none -> Degraded(nd2)@2: so\n1970-01-01T00:00:02.000Z  only nd1 had 1 committed \
-             transaction; none was acknowledged to a client (timeline 1, 0/3000000 to 0/3001000); kept in \"/mc/nd1/lost/x\"\n"
+             transaction; none was acknowledged with synchronous_commit on (timeline 1, 0/3000000 to 0/3001000); kept in \"/mc/nd1/lost/x\"\n"
         );
         let rows = serde_json::to_value([row(&events[0], &names), row(&events[1], &names)]).unwrap();
         assert_eq!((&rows[0]["to"]["term"], &rows[0]["lost"]), (&2.into(), &serde_json::Value::Null));

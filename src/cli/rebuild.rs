@@ -241,7 +241,7 @@ mod tests {
         let expected = "\
 method:     pg_rewind: it has diverged
 to copy:    about 3.00 MiB
-only here:  2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged to a client \
+only here:  2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged with synchronous_commit on \
                         (timeline 1, 0/3000000 to 0/3001000)
 room:       /data: 3.00 MiB needed, 4.00 GiB free
 steps:

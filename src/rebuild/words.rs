@@ -44,7 +44,7 @@ impl Lost {
         let told = if self.maybe_acknowledged {
             "some may have been acknowledged, since a view was forced"
         } else {
-            "none was acknowledged to a client"
+            "none was acknowledged with synchronous_commit on"
         };
         format!("{transactions} committed {word}{when}{relations}; {told} ({place})")
     }
@@ -71,7 +71,7 @@ mod tests {
         };
         assert_eq!(
             lost.in_words(),
-            "2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged to a client (timeline 1, \
+            "2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged with synchronous_commit on (timeline 1, \
              0/3000000 to 0/3001000)"
         );
         (lost.transactions, lost.more_relations, lost.maybe_acknowledged) = (1, true, true);

@@ -251,7 +251,7 @@ fn a_rebuild_is_followed_to_its_end() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let head = "server \"nd1\" is the standby of server \"nd2\"; the pair is failover-disabled\npg_rewind copied 4.00 MiB in 2 s; ";
     assert!(ran.out.starts_with(head), "{ran:?}");
-    let kept = "only \"nd1\" had: 2 committed transactions, in app.public.t; none was acknowledged to a client (timeline 1, \
+    let kept = "only \"nd1\" had: 2 committed transactions, in app.public.t; none was acknowledged with synchronous_commit on (timeline 1, \
                 0/3000000 to 0/3001000)\nits WAL is kept in \"/mc/nd1/lost/x\"\n";
     assert!(ran.out.ends_with(kept), "{ran:?}");
     assert!(ran.err.ends_with("\"mc_ctl enable-failover\" enables them.\n"), "{ran:?}");
