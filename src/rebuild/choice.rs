@@ -30,6 +30,8 @@ pub struct Means {
     pub read_only: Option<String>,
     /// What an earlier rebuild has put aside where pg_rewind would delete it, or copy it.
     pub aside: Option<String>,
+    /// A tablespace that was made on the source since they parted: pg_rewind would link to a directory that is not there.
+    pub new_tablespace: Option<String>,
     /// The target has the WAL back to the last checkpoint before it parted, or a `restore_command` that pg_rewind can use.
     pub target_wal: bool,
     /// What the standby would need first and the source has no more, nor a `restore_command` might have.
@@ -92,6 +94,9 @@ pub fn against_rewind(means: &Means) -> Option<String> {
     if let Some(aside) = &means.aside {
         return Some(format!("it would not spare \"{aside}\", which an earlier rebuild has put aside"));
     }
+    if let Some(name) = &means.new_tablespace {
+        return Some(format!("tablespace \"{name}\" was made on the other server since then"));
+    }
     if !means.target_wal {
         return Some("this server has no longer the WAL back to that position".into());
     }
@@ -115,6 +120,7 @@ mod tests {
             crashed_standby: false,
             read_only: None,
             aside: None,
+            new_tablespace: None,
             target_wal: true,
             source_lacks: None,
             trial: Trial::Later,
@@ -145,6 +151,7 @@ mod tests {
             (Means { hints: false, ..able() }, "wal_log_hints"),
             (Means { full_page_writes: false, ..able() }, "full_page_writes"),
             (Means { crashed_standby: true, ..able() }, "not shut down cleanly"),
+            (Means { new_tablespace: Some("t".into()), ..able() }, "tablespace \"t\" was made on the other server"),
             (Means { read_only: Some("/d/key".into()), ..able() }, "\"/d/key\" cannot be written"),
             (Means { aside: Some("/t/rebuild-old-1".into()), ..able() }, "would not spare \"/t/rebuild-old-1\""),
             (Means { target_wal: false, ..able() }, "this server has no longer the WAL"),

@@ -157,6 +157,7 @@ const NO_MEANS: Means = Means {
     full_page_writes: false,
     crashed_standby: false,
     read_only: None,
+    new_tablespace: None,
     aside: None,
     target_wal: false,
     source_lacks: None,
@@ -188,6 +189,9 @@ impl Look<'_> {
                 // Configuration is kept and put back, and made writable meanwhile.
                 let read_only = room::read_only(&place.data, &keep::wanted(place).0, cancel)?;
                 means.read_only = read_only.map(|path| path.display().to_string());
+                let linked = |oid: u32| place.data.join("pg_tblspc").join(oid.to_string()).is_symlink();
+                let new = source.tablespaces.iter().find(|space| !linked(space.oid));
+                means.new_tablespace = new.map(|space| space.name.clone());
                 means.crashed_standby = target.is_crashed_standby();
                 means.aside = target.aside().or_else(|| source.aside.clone());
                 // Without a clean shutdown, and until the source's checkpoint, pg_rewind judges nothing.
