@@ -123,7 +123,12 @@ impl World {
                     self.after(ms, Ev::Fault(Fault::Set(s, What::Frozen, false)));
                 }
             }
-            Fault::Leap(m, ms) => self.procs[m].clock.base += ms,
+            Fault::Leap(m, ms) => {
+                self.procs[m].clock.base += ms;
+                if m != ARBITER {
+                    self.paused_at[m] = self.t;
+                }
+            }
             Fault::Set(s, what, on) => self.set(s, what, on),
             Fault::Cut(from, to, control, log, on) => {
                 self.links[from][to].cut = on && control;

@@ -215,7 +215,8 @@ impl World {
             self.op.left_down[s] = false;
             self.ask(s, Request::Start { failover: None });
         }
-        if detached && self.rng.chance(100) {
+        // A restart would interrupt what the operator has asked for.
+        if detached && there && self.rng.chance(100) {
             note!(self, "-- the operator restarts {}, which was detached", NAMES[s]);
             self.end_process(s);
             self.start_process(s, StartedBy::Operator { instance: true, failover: None });
