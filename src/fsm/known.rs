@@ -260,9 +260,9 @@ impl PeerSide {
         self.ill_since = self.ill_since.map(|_| now);
     }
 
-    /// Whether a heartbeat was sent after the newest that shows what it heard: not by an earlier process, and late.
+    /// Whether a heartbeat was sent after the newest that shows what it heard: not by an earlier process, nor to one, and late.
     pub fn is_of_now(&self, told: &Heartbeat) -> bool {
-        told.echo >= self.echo
+        told.echo == self.echo
     }
 
     /// The last time at which anything of its host's was seen to live.
