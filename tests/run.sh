@@ -6,6 +6,7 @@
 #   sh tests/run.sh              all
 #   sh tests/run.sh quick        all but the real servers
 #   MC_TEST_MATRIX=full sh tests/run.sh      every cut of the network with every disturbance: 25 minutes more
+#   MC_TEST_KILLS=50 sh tests/run.sh         so many rebuilds that are killed: 10 minutes more
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -14,7 +15,7 @@ fail() { printf 'tests/run.sh: %s\n' "$*" >&2; exit 1; }
 
 if [ "$(id -u)" -ne 0 ] && [ "${1:-}" != quick ]; then
     command -v sudo >/dev/null || fail "run it as root: the tests make network namespaces"
-    exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,PGBIN,MC_TEST_ROUNDS,MC_TEST_MATRIX sh tests/run.sh "$@"
+    exec sudo --preserve-env=PATH,HOME,CARGO_HOME,RUSTUP_HOME,PGBIN,MC_TEST_ROUNDS,MC_TEST_MATRIX,MC_TEST_KILLS sh tests/run.sh "$@"
 fi
 
 # What is missing, as packages of Debian and Ubuntu.

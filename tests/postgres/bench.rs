@@ -141,14 +141,14 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "rebuild-rewind",
-        title: "rebuild by `pg_rewind`, less 2 s and the two checkpoints of R9 / bare commands by hand",
+        title: "rebuild by `pg_rewind`, 2 GB with 1 % changed, less 2 s and the two checkpoints of R9 / bare commands by hand",
         must: "≤ 1.2",
         unit: "",
         run: bench_rebuild::rewind,
     },
     Case {
         key: "rebuild-basebackup",
-        title: "rebuild by `pg_basebackup`, less the same / bare commands by hand",
+        title: "rebuild by `pg_basebackup`, 2 GB, less the same / bare commands by hand",
         must: "≤ 1.1",
         unit: "",
         run: bench_rebuild::base_backup,
