@@ -824,7 +824,9 @@ fn copy(from: &Path, to: &Path) {
 }
 
 /// `kill -9`, of the controller alone or with its children, at moments all over a rebuild.
-fn is_killed_anywhere(how: (&str, &str), rounds: u32, prepare: impl FnOnce(&Db)) {
+/// `usually` so often, or `$MC_TEST_KILLS` times.
+fn is_killed_anywhere(how: (&str, &str), usually: u32, prepare: impl FnOnce(&Db)) {
+    let rounds = std::env::var("MC_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(usually);
     let bench = Bench::new(prepare);
     let begun = Instant::now();
     assert!(bench.child(how).status().unwrap().success());
@@ -856,15 +858,15 @@ fn programs(dir: &Path) -> Vec<i32> {
 #[test]
 fn a_rewind_that_is_killed_anywhere_ends_well() {
     if as_postgres("a_rewind_that_is_killed_anywhere_ends_well") {
-        is_killed_anywhere(("rewind", "keep"), 8, |_| {});
+        is_killed_anywhere(("rewind", "keep"), 4, |_| {});
     }
 }
 
 #[test]
 fn a_base_backup_that_is_killed_anywhere_ends_well() {
     if as_postgres("a_base_backup_that_is_killed_anywhere_ends_well") {
-        is_killed_anywhere(("basebackup", "keep"), 8, elsewhere);
-        is_killed_anywhere(("basebackup", "delete"), 4, elsewhere);
+        is_killed_anywhere(("basebackup", "keep"), 4, elsewhere);
+        is_killed_anywhere(("basebackup", "delete"), 2, elsewhere);
     }
 }
 
