@@ -12,8 +12,8 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Child, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What is kept of a program's output, in bytes; the rest is read and dropped.
@@ -82,6 +82,17 @@ pub fn promote(place: &Place) -> Program {
 /// A program of the instance's, in the C locale.
 pub fn program(place: &Place, name: &str, args: impl IntoIterator<Item = OsString>) -> Program {
     Program { path: place.bin_dir.join(name), args: args.into_iter().collect(), c_locale: true, password: None }
+}
+
+/// A command in a process group of its own, its outputs piped, without what the environment says of connections.
+pub fn bare(path: &Path) -> Command {
+    let mut command = Command::new(path);
+    command.current_dir("/").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    for secret in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS", "PGAPPNAME"] {
+        command.env_remove(secret);
+    }
+    command
 }
 
 impl Program {
@@ -153,12 +164,8 @@ impl Program {
     }
 
     fn spawn(&self) -> Result<Child> {
-        let mut command = std::process::Command::new(&self.path);
-        command.args(&self.args).current_dir("/").process_group(0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        for secret in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS", "PGAPPNAME"] {
-            command.env_remove(secret);
-        }
+        let mut command = bare(&self.path);
+        command.args(&self.args);
         if let Some(password) = &self.password {
             command.env("PGPASSWORD", password);
         }

@@ -270,7 +270,6 @@ pub(super) fn segments(wal: &Wal, spans: &[Span]) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// A file could not be read or written, or it was cancelled; nothing is left then that [`list`] would find.
-#[allow(dead_code)]
 pub(super) fn keep(setup: &Setup, plan: &Plan, cancel: &Cancel) -> Result<Option<Lost>> {
     let Some(lost) = &plan.lost else { return Ok(None) };
     let Found::Data(found) = target::look(setup)? else { return Ok(None) };

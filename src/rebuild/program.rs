@@ -3,12 +3,12 @@
 
 use crate::error::{Error, Result};
 use crate::pg::bounded::Cancel;
+use crate::pg::commands;
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
 use rustix::process::{Pid, Signal};
 use std::io::{BufRead, BufReader, Read};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 /// What is handed over at once, in bytes: whole lines.
@@ -31,12 +31,8 @@ pub struct Ended {
 
 /// A command without a shell, without secrets of the environment, in the C locale and in UTC.
 pub fn command(path: &Path) -> Command {
-    let mut command = Command::new(path);
-    command.current_dir("/").process_group(0).env("LC_ALL", "C").env("TZ", "UTC").env("PGTZ", "UTC");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for name in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS", "PGAPPNAME"] {
-        command.env_remove(name);
-    }
+    let mut command = commands::bare(path);
+    command.env("LC_ALL", "C").env("TZ", "UTC").env("PGTZ", "UTC");
     command
 }
 

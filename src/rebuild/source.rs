@@ -76,16 +76,6 @@ pub fn remote(setup: &Setup, source: &str) -> Result<Remote> {
     })
 }
 
-/// A session to the other server's instance, with a `statement_timeout` of `limit` (zero: none).
-///
-/// # Errors
-/// It does not answer, or does not let this server in.
-#[allow(dead_code)]
-pub fn open(setup: &Setup, source: &str, limit: Duration, what: &str) -> Result<Session> {
-    let remote = remote(setup, source)?;
-    Session::open_remote(&remote, OPEN, limit, what).map_err(|why| refused(&remote, why))
-}
-
 /// The connection string of PostgreSQL's programs, without a password; with what the standby's own has of certificates and
 /// of a password file.
 pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
