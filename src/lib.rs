@@ -30,6 +30,8 @@
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
 //! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
+//! - [`check`]: the doctor: what a server is like, and what is wrong with that.
+//! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
 //! - [`error`]: the one error type.
 //!
 //! Arrows: `cli → daemon, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages`; `rebuild →
@@ -43,6 +45,7 @@
 //! - No third server, no second standby: the decision table stays on two screens because there are two.
 //! - No shared mutable state between threads but the inbox, and the snapshot that `mc_ctl status` is answered from.
 
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -52,4 +55,5 @@ pub mod messages;
 pub mod pg;
 pub mod rebuild;
 pub mod status;
+pub mod what_if;
 pub mod wire;

@@ -46,15 +46,13 @@ pub(super) enum Verb {
         message: String,
     },
     #[command(hide = true)]
-    Init(Later),
+    Init(super::init::Args),
     #[command(hide = true)]
-    Check(Later),
-}
-
-#[derive(Args, Debug)]
-pub(super) struct Later {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<String>,
+    Check(super::check::Args),
+    #[command(hide = true)]
+    WhatIf(super::what_if::Args),
+    #[command(hide = true)]
+    Conninfo(super::conninfo::Args),
 }
 
 #[derive(Args, Debug)]

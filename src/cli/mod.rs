@@ -7,12 +7,16 @@
 pub mod arb;
 mod args;
 mod call;
+mod check;
+mod conninfo;
 mod follow;
 mod history;
+mod init;
 mod rebuild;
 mod start;
 mod status;
 mod stop;
+mod what_if;
 
 pub use args::{Cli, command};
 
@@ -119,8 +123,10 @@ fn run(verb: &Verb) -> Ended {
         Verb::Rebuild(args) => rebuild::run(args),
         Verb::History(args) => history::run(args),
         Verb::Explain { message } => explain(message),
-        Verb::Init(_) => Err(not_yet("init")),
-        Verb::Check(_) => Err(not_yet("check")),
+        Verb::Init(args) => init::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::WhatIf(args) => what_if::run(args),
+        Verb::Conninfo(args) => conninfo::run(args),
     }
 }
 

@@ -1,0 +1,22 @@
+//! What PostgreSQL and its files say: settings and where each comes from, rules of `pg_hba.conf`, roles, indexes, versions.
+
+use super::{Entry, Finding, Seen};
+use crate::config::Config;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// What there can be found here.
+pub const CATALOGUE: &[Entry] = &[];
+
+/// What is read.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Facts {}
+
+/// Reads it, by `deadline` at the latest.
+pub fn collect(_config: &Config, _deadline: Instant) -> Facts {
+    Facts::default()
+}
+
+/// What is wrong on both servers.
+pub fn examine(_seen: &Seen, _found: &mut Vec<Finding>) {}

@@ -1,0 +1,14 @@
+//! `mc_ctl check`: every prerequisite, on both servers and the arbiter.
+
+use super::{Ended, not_yet};
+use clap::Args as Arguments;
+
+#[derive(Arguments, Debug)]
+pub(super) struct Args {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _rest: Vec<String>,
+}
+
+pub(super) fn run(_args: &Args) -> Ended {
+    Err(not_yet("check"))
+}
