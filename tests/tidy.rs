@@ -204,18 +204,36 @@ fn every_parameter_of_the_arbiter_is_in_its_manual_and_sample() {
     }
 }
 
+/// The part of a file between `begin` (to the end of its line) and `end` is what the code says, or with `UPDATE_MANUAL`
+/// set becomes it.
+fn holds(name: &str, begin: &str, end: &str, text: &str) {
+    let path = root().join(name);
+    let all = fs::read_to_string(&path).unwrap();
+    let (before, rest) = all.split_once(begin).unwrap_or_else(|| panic!("{name} has no line {begin}"));
+    let (line, rest) = rest.split_once('\n').unwrap();
+    let (found, after) = rest.split_once(end).unwrap_or_else(|| panic!("{name} has no line {end}"));
+    if std::env::var_os("UPDATE_MANUAL").is_some() {
+        fs::write(&path, format!("{before}{begin}{line}\n{text}{end}{after}")).unwrap();
+    } else {
+        assert_eq!(found, text, "{name} does not say what the code says: UPDATE_MANUAL=1 cargo test --test tidy");
+    }
+}
+
 #[test]
 fn the_manual_lists_every_message() {
-    let (text, list) = (manual(), mirroring_controller::messages::catalogue::manual());
-    let (before, rest) = text.split_once(".\\\" messages begin").expect("the begin of the list");
-    let (line, rest) = rest.split_once('\n').unwrap();
-    let (found, after) = rest.split_once(".\\\" messages end").expect("the end of the list");
-    if std::env::var_os("UPDATE_MANUAL").is_some() {
-        let new = format!("{before}.\\\" messages begin{line}\n{list}.\\\" messages end{after}");
-        fs::write(root().join("man/mc_ctl.8"), new).unwrap();
-    } else {
-        assert_eq!(found, list, "the list of messages is not the catalogue's: UPDATE_MANUAL=1 cargo test --test tidy");
-    }
+    let list = mirroring_controller::messages::catalogue::manual();
+    holds("man/mc_messages.7", ".\\\" messages begin", ".\\\" messages end", &list);
+}
+
+#[test]
+fn the_manual_lists_every_finding_of_the_check() {
+    use mirroring_controller::{check, messages::catalogue::mdoc};
+    let item = |e: &check::Entry| {
+        format!(".It Li {} Pq {}\n{}", e.code, format!("{:?}", e.severity).to_lowercase(), mdoc(e.about))
+    };
+    let items: String = check::catalogue().map(item).collect();
+    let list = if items.is_empty() { items } else { format!(".Bl -tag -width Ds\n{items}.El\n") };
+    holds("man/mc_messages.7", ".\\\" findings begin", ".\\\" findings end", &list);
 }
 
 #[test]

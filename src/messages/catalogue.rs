@@ -30,14 +30,40 @@ impl Entry {
     }
 }
 
-/// The list of messages for the manual, in mdoc.
+/// The list of messages for `mc_messages(7)`, in mdoc.
 pub fn manual() -> String {
-    let mut out = String::from(".Bl -tag -width Ds -compact\n");
-    for Entry { number, kind, text, .. } in CATALOGUE {
-        // `\&`: whatever the text begins with is no request.
-        out += &format!(".It MCA{number:05} {}\n\\&{}\n", kind.word(), text.replace('\\', "\\e"));
+    let mut out = String::from(".Bl -tag -width Ds\n");
+    for Entry { number, kind, text, cause, action, remedy } in CATALOGUE {
+        out += &format!(".It MCA{number:05} {}\n{}", kind.word(), mdoc(text));
+        out += ".Bl -tag -width \"System action\" -compact\n";
+        for (head, told) in [("Cause", cause), ("System action", action), ("What to do", remedy)] {
+            out += &format!(".It {head}\n{}", mdoc(told));
+        }
+        out += ".El\n";
     }
     out + ".El\n"
+}
+
+/// Plain text as lines of mdoc: a sentence begins a line, none is longer than 79 bytes where that can be.
+pub fn mdoc(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace("--", "\\-\\-").replace(" -", " \\-");
+    let (mut out, mut line) = (String::new(), String::new());
+    // `\&`: whatever a line begins with is no request.
+    let mut end = |line: &mut String| out += &format!("\\&{}\n", std::mem::take(line));
+    for word in escaped.split(' ') {
+        if !line.is_empty() && line.len() + word.len() > 76 {
+            end(&mut line);
+        }
+        line += if line.is_empty() { "" } else { " " };
+        line += word;
+        if word.ends_with(['.', '?', '!']) {
+            end(&mut line);
+        }
+    }
+    if !line.is_empty() {
+        end(&mut line);
+    }
+    out
 }
 
 const fn e(
