@@ -299,7 +299,10 @@ fn loading(change: impl Fn(&Path, u16)) -> String {
     let arb = Arb::new(2);
     change(arb.dir.path(), arb.port);
     match ArbiterConfig::load(arb.dir.path()) {
-        Ok(config) => format!("{} clusters, {:?}", config.clusters.len(), config.remarks),
+        Ok(config) => {
+            let refused: String = config.refused.iter().map(|(name, why)| format!(", not {name:?}: {why}")).collect();
+            format!("{} clusters, {:?}{refused}", config.clusters.len(), config.remarks)
+        }
         Err(error) => error.to_string(),
     }
 }
@@ -340,21 +343,35 @@ fn what_an_arbiter_may_not_be_told() {
     check(loading(line("my_address = '0.0.0.0'")), &["2 clusters, []"]);
     let missing = |name: &'static str| move |dir: &Path, _: u16| fs::remove_file(dir.join(name)).unwrap();
     check(loading(missing("arbitration.conf")), &["could not open file", "samples/arbitration.conf"]);
-    check(loading(missing("mc.key")), &["could not open file", "mc.key", "Copy mc.key"]);
-    check(loading(missing("clusters/c02/network.conf")), &["clusters/c02/network.conf", "Copy network.conf"]);
-    check(
-        loading(|dir, _| drop(fs::copy(dir.join("mc.key"), dir.join("clusters/c02/mc.key")))),
-        &["hold the same key"],
-    );
-    check(loading(|dir, _| private(&dir.join("network.conf"), "a h 1\nb i 1\n")), &["has no arbiter", "arbiter\""]);
-    let open = |dir: &Path, _: u16| {
-        fs::set_permissions(dir.join("mc.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    };
-    check(loading(open), &["mc.key\" has mode 0644", "chmod 600"]);
     let shared = |dir: &Path, _: u16| {
         fs::set_permissions(dir.join("clusters"), fs::Permissions::from_mode(0o775)).unwrap();
     };
     check(loading(shared), &["clusters\" has mode 0775", "chmod go-w"]);
+    // A mistake in the files of one cluster is no reason to serve no other.
+    check(loading(missing("mc.key")), &["1 clusters", "not \"\": could not open file", "mc.key", "Copy mc.key"]);
+    check(
+        loading(missing("clusters/c02/network.conf")),
+        &["1 clusters", "not \"c02\": ", "clusters/c02/network.conf", "Copy network.conf"],
+    );
+    check(
+        loading(|dir, _| private(&dir.join("network.conf"), "a h 1\nb i 1\n")),
+        &["1 clusters", "has no arbiter", "arbiter\""],
+    );
+    check(
+        loading(|dir, _| {
+            missing("mc.key")(dir, 0);
+            missing("clusters/c02/mc.key")(dir, 0);
+        }),
+        &["could not open file"],
+    );
+    check(
+        loading(|dir, _| drop(fs::copy(dir.join("mc.key"), dir.join("clusters/c02/mc.key")))),
+        &["files \"", "hold the same key", "of its own"],
+    );
+    let open = |dir: &Path, _: u16| {
+        fs::set_permissions(dir.join("mc.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    check(loading(open), &["1 clusters", "mc.key\" has mode 0644", "chmod 600"]);
 }
 
 #[test]
@@ -582,6 +599,34 @@ fn a_stranger_and_a_foreign_key_get_no_answer() {
     until("the copy is refused", || !arb.cluster(1)["problem"].is_null());
     assert!(arb.cluster(1)["problem"].as_str().unwrap().contains("is that of cluster \"c02\""));
     assert!(foreign.arbiter().is_some());
+}
+
+#[test]
+fn a_mistake_in_the_files_of_one_cluster_stops_no_other() {
+    if !common::as_postgres("a_mistake_in_the_files_of_one_cluster_stops_no_other") {
+        return;
+    }
+    let mut arb = Arb::new(2);
+    let key_file = arb.dir.path().join("clusters/c02/mc.key");
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o644)).unwrap();
+    arb.start();
+    let (code, said) = arb.run(&["status"]);
+    assert!(code == 1 && said.contains("cluster c02\nnot served: ") && said.contains("has mode 0644"), "{said}");
+    assert!(arb.cluster(2)["problem"].as_str().unwrap().contains("chmod 600"));
+    assert!(arb.log().contains("cluster \"c02\": not served: "), "{}", arb.log());
+    // What is typed before the restart that serves it tells the same.
+    let (code, said) = arb.run(&["start"]);
+    assert!(
+        code == 4 && said.contains("cluster \"c02\" is not served: ") && said.contains("already running"),
+        "{said}"
+    );
+    let one = arb.member(1, Server::First);
+    one.tell(view(1, Server::First, Mode::Degraded, LedgerId(0)));
+    until("the other cluster is served", || one.arbiter().is_some());
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    arb.stop();
+    arb.start();
+    assert_eq!((arb.run(&["status"]).0, &arb.cluster(2)["problem"]), (0, &serde_json::Value::Null));
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub struct ArbiterConfig {
     pub listen: Vec<(String, u16)>,
     /// The clusters: that of the directory itself first, then by name.
     pub clusters: Vec<ClusterConfig>,
+    /// Those whose files are not as they must be, by name, and why: a mistake in one is no reason to serve none.
+    pub refused: Vec<(String, Error)>,
     /// The command that makes sure that a server acknowledges nothing any more.
     pub fencing_command: Option<PathBuf>,
     /// `fencing_command_timeout`, ms.
@@ -98,9 +100,13 @@ impl ArbiterConfig {
         let path = dir.join(FILE);
         let text = perms::read_private(&path, "Make it from samples/arbitration.conf.")?;
         let values = Values::read(&path, &text)?;
-        let clusters = clusters(&dir)?;
-        check_keys(&dir, &clusters)?;
-        check_ports(&path, &dir, &values, &clusters)?;
+        let mut refused = Vec::new();
+        let mut clusters = clusters(&dir, &mut refused)?;
+        clusters.retain(|cluster| is_listened_for(&path, &dir, &values, cluster, &mut refused));
+        refuse_equal_keys(&dir, &mut clusters, &mut refused);
+        if let (true, Some((_, error))) = (clusters.is_empty(), refused.first()) {
+            return Err(error.clone());
+        }
         if let (Some(command), line) = (values.text("fencing_command"), values.line("fencing_command")) {
             perms::check_program(Path::new(&command)).map_err(|error| {
                 in_line(&path, line, format!("fencing_command: {}", error.message)).hint(error.hint)
@@ -118,6 +124,7 @@ impl ArbiterConfig {
             syslog_ident: values.text("syslog_ident").unwrap_or_default(),
             core_file_path: values.text("core_file_path").map_or_else(|| dir.clone(), PathBuf::from),
             clusters,
+            refused,
             dir,
             remarks,
         })
@@ -130,8 +137,7 @@ impl ArbiterConfig {
 }
 
 /// The arbiter's directory where it holds a cluster, and each below `clusters`, by name.
-fn clusters(dir: &Path) -> Result<Vec<ClusterConfig>> {
-    let mut found = Vec::new();
+fn clusters(dir: &Path, refused: &mut Vec<(String, Error)>) -> Result<Vec<ClusterConfig>> {
     let of_its_own = dir.join("network.conf").exists() || dir.join("mc.key").exists();
     let below = dir.join(CLUSTERS);
     let mut names = Vec::new();
@@ -149,10 +155,26 @@ fn clusters(dir: &Path) -> Result<Vec<ClusterConfig>> {
     }
     names.sort();
     if of_its_own || names.is_empty() {
-        found.push(ClusterConfig::load(dir, String::new())?);
+        names.insert(0, String::new());
     }
+    let mut found = Vec::new();
     for name in names {
-        let dir = below.join(&name);
+        match ClusterConfig::load(dir, &name) {
+            Ok(cluster) => found.push(cluster),
+            Err(error) => refused.push((name, error)),
+        }
+    }
+    Ok(found)
+}
+
+/// The directory of the cluster of this name.
+fn cluster_dir(dir: &Path, name: &str) -> PathBuf {
+    if name.is_empty() { dir.to_owned() } else { dir.join(CLUSTERS).join(name) }
+}
+
+impl ClusterConfig {
+    fn load(dir: &Path, name: &str) -> Result<ClusterConfig> {
+        let dir = cluster_dir(dir, name);
         if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(Error::new(format!(
                 "directory \"{}\" has a space or a character beyond ASCII in its name",
@@ -161,13 +183,6 @@ fn clusters(dir: &Path) -> Result<Vec<ClusterConfig>> {
         }
         let meta = dir.metadata().map_err(|cause| Error::io("read the attributes of", &dir, cause))?;
         perms::check_directory(&dir, &meta)?;
-        found.push(ClusterConfig::load(&dir, name)?);
-    }
-    Ok(found)
-}
-
-impl ClusterConfig {
-    fn load(dir: &Path, name: String) -> Result<ClusterConfig> {
         let copy =
             |what: &str| format!("Copy {what} from one of the cluster's servers: it is the same on all members.");
         let path = dir.join("network.conf");
@@ -178,46 +193,50 @@ impl ClusterConfig {
         })?;
         let path = dir.join("mc.key");
         let key = Key::parse(&path, &perms::read_private(&path, &copy("mc.key"))?)?;
-        Ok(ClusterConfig { name, network, arbiter, key })
-    }
-
-    /// Its directory.
-    fn dir(&self, dir: &Path) -> PathBuf {
-        if self.name.is_empty() { dir.to_owned() } else { dir.join(CLUSTERS).join(&self.name) }
+        Ok(ClusterConfig { name: name.to_owned(), network, arbiter, key })
     }
 }
 
-/// A caller is recognised by the key that it holds.
-fn check_keys(dir: &Path, clusters: &[ClusterConfig]) -> Result<()> {
-    let mut seen: BTreeMap<&[u8; 32], &ClusterConfig> = BTreeMap::new();
-    for cluster in clusters {
-        if let Some(other) = seen.insert(cluster.key.as_bytes(), cluster) {
-            let [one, two] = [other, cluster].map(|cluster| cluster.dir(dir).join("mc.key"));
-            let what = format!("files \"{}\" and \"{}\" hold the same key", one.display(), two.display());
-            return Err(Error::new(what).hint("Every cluster needs a key of its own: openssl rand -hex 32."));
-        }
+/// A caller is recognised by the key that it holds: clusters of one key cannot be told from each other.
+fn refuse_equal_keys(dir: &Path, clusters: &mut Vec<ClusterConfig>, refused: &mut Vec<(String, Error)>) {
+    let mut by_key: BTreeMap<[u8; 32], Vec<String>> = BTreeMap::new();
+    for cluster in &*clusters {
+        by_key.entry(*cluster.key.as_bytes()).or_default().push(cluster.name.clone());
     }
-    Ok(())
+    for names in by_key.into_values().filter(|names| names.len() > 1) {
+        let files: Vec<String> =
+            names.iter().map(|name| format!("\"{}\"", cluster_dir(dir, name).join("mc.key").display())).collect();
+        let error = Error::new(format!("files {} hold the same key", files.join(" and ")))
+            .hint("Every cluster needs a key of its own: openssl rand -hex 32.");
+        clusters.retain(|cluster| !names.contains(&cluster.name));
+        refused.extend(names.into_iter().map(|name| (name, error.clone())));
+    }
 }
 
 /// `port` is the one under which every cluster's servers dial the arbiter.
-fn check_ports(path: &Path, dir: &Path, values: &Values, clusters: &[ClusterConfig]) -> Result<()> {
-    let Some(port) = values.port() else { return Ok(()) };
-    for cluster in clusters {
-        let line = &cluster.arbiter;
-        if line.ports.first() != Some(&port) {
-            let theirs = line.ports.first().copied().unwrap_or_default();
-            let file = cluster.dir(dir).join("network.conf");
-            let what = format!(
-                "port: {port} is not the arbiter's port in file \"{}\", line {}, which is {theirs}",
-                file.display(),
-                line.line
-            );
-            return Err(in_line(path, values.line("port"), what)
-                .hint("The servers dial the port in network.conf: make both the same."));
-        }
+fn is_listened_for(
+    path: &Path,
+    dir: &Path,
+    values: &Values,
+    cluster: &ClusterConfig,
+    refused: &mut Vec<(String, Error)>,
+) -> bool {
+    let line = &cluster.arbiter;
+    let (ours, theirs) = (values.port(), line.ports.first().copied());
+    if ours.is_none() || ours == theirs {
+        return true;
     }
-    Ok(())
+    let what = format!(
+        "port: {} is not the arbiter's port in file \"{}\", line {}, which is {}",
+        ours.unwrap_or_default(),
+        cluster_dir(dir, &cluster.name).join("network.conf").display(),
+        line.line,
+        theirs.unwrap_or_default()
+    );
+    let error =
+        in_line(path, values.line("port"), what).hint("The servers dial the port in network.conf: make both the same.");
+    refused.push((cluster.name.clone(), error));
+    false
 }
 
 /// `my_address`, else the arbiter's hosts as the clusters know them.

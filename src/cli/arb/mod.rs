@@ -63,6 +63,9 @@ impl Common {
 
 fn start(args: &Start) -> Ended {
     let config = ArbiterConfig::load(&args.common.directory()?).map_err(Failure::usage)?;
+    for (name, why) in &config.refused {
+        say_not_served(name, &why.to_string());
+    }
     if snapshot(&config.run_dir()).is_ok() {
         return Err(
             Failure::new(Exit::Refused, "the arbiter is already running").hint("\"mc_arb status\" shows its state.")
@@ -80,9 +83,7 @@ fn start(args: &Start) -> Ended {
     let problems = |cluster: &ClusterStatus| Some((cluster.name.clone(), cluster.problem.clone()?));
     let problems: Vec<(String, String)> = served.clusters.iter().filter_map(problems).collect();
     for (name, problem) in &problems {
-        let title =
-            if name.is_empty() { "the cluster of this directory".to_owned() } else { format!("cluster \"{name}\"") };
-        say(&format!("mc_arb: ERROR: {title} is not served: {problem}\n"));
+        say_not_served(name, problem);
     }
     let count = config.clusters.len();
     if problems.len() == count {
@@ -91,6 +92,12 @@ fn start(args: &Start) -> Ended {
     }
     print(&format!("the arbiter is started, for {count} cluster{}\n", if count == 1 { "" } else { "s" }));
     Ok(0)
+}
+
+fn say_not_served(name: &str, why: &str) {
+    let title =
+        if name.is_empty() { "the cluster of this directory".to_owned() } else { format!("cluster \"{name}\"") };
+    say(&format!("mc_arb: ERROR: {title} is not served: {why}\n"));
 }
 
 fn stop(args: &Stop) -> Ended {
@@ -126,7 +133,7 @@ fn status(args: &Status) -> Ended {
         args::Format::Text => show::text(&snapshot),
         args::Format::Json => show::json(&snapshot),
     });
-    let is_whole = snapshot.clusters.iter().all(|cluster| cluster.problem.is_none());
+    let is_whole = snapshot.refused.is_empty() && snapshot.clusters.iter().all(|cluster| cluster.problem.is_none());
     Ok(if is_whole { Exit::Done } else { Exit::Failed } as u8)
 }
 

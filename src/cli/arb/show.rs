@@ -4,8 +4,9 @@ use crate::daemon::arbiter::control::{ClusterStatus, Snapshot};
 
 /// `server_id  host  status`; with several clusters a table for each below a heading.
 pub(super) fn text(snapshot: &Snapshot) -> String {
-    let several = snapshot.clusters.len() > 1;
+    let several = snapshot.clusters.len() + snapshot.refused.len() > 1;
     let mut parts: Vec<String> = snapshot.clusters.iter().map(|cluster| cluster_text(cluster, several)).collect();
+    parts.extend(snapshot.refused.iter().map(|(name, why)| format!("cluster {}\nnot served: {why}\n", shown(name))));
     if !snapshot.others.is_empty() {
         let others: Vec<String> = snapshot.others.iter().map(u64::to_string).collect();
         parts.push(format!("ledgers of no cluster: {}\n", others.join(", ")));
@@ -13,10 +14,15 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
     parts.join("\n")
 }
 
+/// The directory itself is the cluster `.`.
+fn shown(name: &str) -> &str {
+    if name.is_empty() { "." } else { name }
+}
+
 fn cluster_text(cluster: &ClusterStatus, heading: bool) -> String {
     let mut out = String::new();
     if heading {
-        let name = if cluster.name.is_empty() { "." } else { &cluster.name };
+        let name = shown(&cluster.name);
         let system = cluster.system_identifier.map_or_else(|| "unknown".to_owned(), |system| system.to_string());
         out += &format!("cluster {name}, system identifier {system}\n");
     }
@@ -37,7 +43,12 @@ fn cluster_text(cluster: &ClusterStatus, heading: bool) -> String {
 
 /// All of it. Fields are added, never renamed.
 pub(super) fn json(snapshot: &Snapshot) -> String {
-    let clusters: Vec<serde_json::Value> = snapshot.clusters.iter().map(cluster_json).collect();
+    let refused = |(name, why): &(String, String)| {
+        let servers: [(); 0] = [];
+        serde_json::json!({ "name": name, "system_identifier": null, "problem": why, "view": null, "servers": servers })
+    };
+    let clusters: Vec<serde_json::Value> =
+        snapshot.clusters.iter().map(cluster_json).chain(snapshot.refused.iter().map(refused)).collect();
     let value = serde_json::json!({
         "version": snapshot.version,
         "pid": snapshot.pid,
@@ -84,7 +95,7 @@ mod tests {
     }
 
     fn snapshot(clusters: Vec<ClusterStatus>) -> Snapshot {
-        Snapshot { pid: 1, version: "0".into(), uptime_ms: 5, clusters, others: Vec::new() }
+        Snapshot { pid: 1, version: "0".into(), uptime_ms: 5, clusters, refused: Vec::new(), others: Vec::new() }
     }
 
     #[test]
@@ -103,6 +114,16 @@ server2    192.0.3.110  offline
         let text = text(&snapshot(vec![cluster("", Some(7)), cluster("shop", None)]));
         assert!(text.starts_with("cluster ., system identifier 7\nserver_id"), "{text}");
         assert!(text.contains("\n\ncluster shop, system identifier unknown\nserver_id"), "{text}");
+    }
+
+    #[test]
+    fn one_that_is_refused_is_shown() {
+        let mut snapshot = snapshot(vec![cluster("", Some(7))]);
+        snapshot.refused.push(("shop".into(), "could not open file".into()));
+        let text = text(&snapshot);
+        assert!(text.starts_with("cluster ., ") && text.contains("\ncluster shop\nnot served: could not"), "{text}");
+        let value: serde_json::Value = serde_json::from_str(&json(&snapshot)).unwrap();
+        assert_eq!(value["clusters"][1]["problem"], "could not open file");
     }
 
     #[test]

@@ -51,6 +51,11 @@ pub struct Seen {
     pub instance: String,
 }
 
+/// How the cluster of this name is called in messages; empty where there is no need to tell it from others.
+pub(super) fn title(name: &str) -> String {
+    if name.is_empty() { String::new() } else { format!("cluster \"{name}\": ") }
+}
+
 impl Cluster {
     /// A cluster whose ledger is not known yet.
     ///
@@ -110,7 +115,7 @@ impl Cluster {
 
     /// How it is called in messages; empty where there is no need to tell it from others.
     pub fn title(&self) -> String {
-        if self.name.is_empty() { String::new() } else { format!("cluster \"{}\": ", self.name) }
+        title(&self.name)
     }
 
     /// Notes what a heartbeat tells besides what the core needs.

@@ -59,6 +59,9 @@ pub struct Snapshot {
     pub uptime_ms: u64,
     /// Its clusters: that of its directory itself first, then by name.
     pub clusters: Vec<ClusterStatus>,
+    /// Clusters whose files were not as they must be when it started, by name, and why.
+    #[serde(default)]
+    pub refused: Vec<(String, String)>,
     /// System identifiers of ledgers that belong to none of them.
     pub others: Vec<u64>,
 }

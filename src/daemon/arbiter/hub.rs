@@ -87,6 +87,8 @@ pub struct Hub {
     notifier: Notifier,
     news: Receiver<News>,
     clusters: Vec<Cluster>,
+    /// Those whose files are not as they must be, and why.
+    refused: Vec<(String, String)>,
     probes: Vec<[Probe; 2]>,
     /// The clusters whose servers have an address.
     by_address: HashMap<IpAddr, Vec<usize>>,
@@ -148,6 +150,7 @@ impl Hub {
             news,
             probes: clusters.iter().map(|_| Default::default()).collect(),
             clusters,
+            refused: config.refused.iter().map(|(name, why)| (name.clone(), why.to_string())).collect(),
             by_address: HashMap::new(),
             found,
             fencing,
@@ -508,6 +511,7 @@ impl Hub {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_ms: now().since(self.began),
             clusters: self.clusters.iter().map(Cluster::status).collect(),
+            refused: self.refused.clone(),
             others,
         }
     }

@@ -193,6 +193,9 @@ fn start(config: &ArbiterConfig, alive: &Alive) -> Result<(hub::Hub, [PathBuf; 2
     for remark in &config.remarks {
         messages::tell(&Tell::Remark(remark.clone()));
     }
+    for (name, why) in &config.refused {
+        messages::tell(&Tell::ClusterNotServed { cluster: cluster::title(name), why: why.clone() });
+    }
     let (notifier, news) = Notifier::new()?;
     let (socket, clients) = control::serve(&run_dir, notifier.clone())?;
     let hub = hub::Hub::start(config, notifier.clone(), news, clients)?;
