@@ -237,6 +237,27 @@ fn the_manual_lists_every_finding_of_the_check() {
 }
 
 #[test]
+fn every_finding_of_check_has_a_code_of_its_own_and_a_test() {
+    let tests: String =
+        files("tests/postgres").into_iter().filter(|(name, _)| name.contains("/check")).map(|(_, text)| text).collect();
+    let mut seen = BTreeSet::new();
+    for entry in mirroring_controller::check::catalogue() {
+        assert!(
+            entry
+                .code
+                .split('-')
+                .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+        );
+        assert!(seen.insert(entry.code), "two findings have the code {}", entry.code);
+        assert!(
+            tests.contains(&format!("\"{}\"", entry.code)),
+            "no test in tests/postgres/check*.rs provokes {}",
+            entry.code
+        );
+    }
+}
+
+#[test]
 fn the_manual_explains_every_word_of_the_status() {
     let text = manual();
     let words = "switchable switching switched not-switchable failover-disabled split-brain unknown primary standby \

@@ -4,10 +4,12 @@
 //! so that either can judge both. [`examine`] is pure: facts in, [`Finding`]s out, in the order in which an operator should
 //! mend them. Nothing is changed, and nothing waits longer than its time limit: what cannot be read is a finding too.
 //!
-//! A part of the facts, with how it is collected and what is found in it, is one module: [`instance`] (what PostgreSQL and its
+//! A part of the facts, with how it is collected and what is found in it, is one module: [`general`] (the configuration
+//! itself, and what could not be looked at), [`instance`] (what PostgreSQL and its
 //! files say), [`host`] (the machine, its services, clocks, programs), [`pace`] (how quickly heartbeats and probes were
 //! answered). Called by `cli::check`, and by the controller for the other server.
 
+pub mod general;
 pub mod host;
 pub mod instance;
 pub mod pace;
@@ -41,10 +43,10 @@ pub struct Entry {
 
 /// Every finding that there can be, in the order of the manual. A test provokes each.
 pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
-    [instance::CATALOGUE, host::CATALOGUE, pace::CATALOGUE].into_iter().flatten()
+    [general::CATALOGUE, instance::CATALOGUE, host::CATALOGUE, pace::CATALOGUE].into_iter().flatten()
 }
 
-/// One thing that was found.
+/// One thing that was found. As JSON its fields are stable.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Finding {
     /// [`Entry::code`].
@@ -53,8 +55,12 @@ pub struct Finding {
     pub severity: Severity,
     /// The id of the server or arbiter it was found on; empty where it is of the pair.
     pub member: String,
-    /// What was found, with the value, and the file and line where there is one.
+    /// What was found, with the value; without the file and line.
     pub what: String,
+    /// The file in which it was found.
+    pub file: Option<String>,
+    /// The line there, from 1.
+    pub line: Option<u32>,
     /// What mends it: a command, or the line to write.
     pub mend: String,
 }
@@ -67,7 +73,42 @@ impl Entry {
             severity: self.severity,
             member: member.to_owned(),
             what: what.into(),
+            file: None,
+            line: None,
             mend: mend.into(),
+        }
+    }
+}
+
+impl Finding {
+    /// The same, found in this file; line 0 is none.
+    pub fn at(mut self, file: impl Into<String>, line: u32) -> Finding {
+        self.file = Some(file.into()).filter(|file| !file.is_empty());
+        self.line = self.file.as_ref().and(Some(line).filter(|line| *line > 0));
+        self
+    }
+
+    /// One line: `ERROR wal-level nd1: wal_level is "minimal" (/data/postgresql.conf:12) -> set it to "replica"`.
+    pub fn text(&self) -> String {
+        let member = if self.member.is_empty() { String::new() } else { format!(" {}", self.member) };
+        let place = match (&self.file, self.line) {
+            (Some(file), Some(line)) => format!(" ({file}:{line})"),
+            (Some(file), None) => format!(" ({file})"),
+            _ => String::new(),
+        };
+        let mend = if self.mend.is_empty() { String::new() } else { format!(" -> {}", self.mend) };
+        let text = format!("{} {}{member}: {}{place}{mend}", self.severity.word(), self.code, self.what);
+        text.replace(|c: char| c.is_control(), " ")
+    }
+}
+
+impl Severity {
+    /// As it is printed.
+    pub fn word(self) -> &'static str {
+        match self {
+            Severity::Notice => "NOTICE",
+            Severity::Warning => "WARNING",
+            Severity::Error => "ERROR",
         }
     }
 }
@@ -94,6 +135,24 @@ pub struct Seen {
     pub pace: Option<pace::Facts>,
 }
 
+impl Seen {
+    /// The servers that were looked at, this one first.
+    pub fn servers(&self) -> impl Iterator<Item = &Facts> {
+        std::iter::once(&self.own).chain(self.peer.as_ref().ok())
+    }
+
+    /// Both, where both were looked at.
+    pub fn both(&self) -> Option<[&Facts; 2]> {
+        self.peer.as_ref().ok().map(|peer| [&self.own, peer])
+    }
+
+    /// Each server that was looked at, with the other one, where that was.
+    pub fn each(&self) -> impl Iterator<Item = (&Facts, Option<&Facts>)> {
+        let own = (&self.own, self.peer.as_ref().ok());
+        std::iter::once(own).chain(self.peer.as_ref().ok().map(|peer| (peer, Some(&self.own))))
+    }
+}
+
 /// Reads what this server is like, by `deadline` at the latest.
 pub fn collect(config: &Config, deadline: Instant) -> Facts {
     Facts {
@@ -106,6 +165,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
 /// What is wrong, the worst first.
 pub fn examine(seen: &Seen) -> Vec<Finding> {
     let mut found = Vec::new();
+    general::examine(seen, &mut found);
     instance::examine(seen, &mut found);
     host::examine(seen, &mut found);
     pace::examine(seen, &mut found);

@@ -47,7 +47,7 @@ pub(super) enum Verb {
     },
     #[command(hide = true)]
     Init(super::init::Args),
-    #[command(hide = true)]
+    /// Look for everything that would keep the pair from working: on both servers and the arbiter
     Check(super::check::Args),
     #[command(hide = true)]
     WhatIf(super::what_if::Args),

@@ -105,8 +105,8 @@ fn run(verb: &Verb) -> Ended {
     if let Verb::Explain { message } = verb {
         return explain(message);
     }
-    // A status --check that cannot ask says UNKNOWN, and for monitoring systems 2 is CRITICAL.
-    let checks = matches!(verb, Verb::Status(args) if args.check);
+    // A check that cannot ask says UNKNOWN, and for monitoring systems 2 is CRITICAL.
+    let checks = matches!(verb, Verb::Status(args) if args.check) || matches!(verb, Verb::Check(_));
     if rustix::process::geteuid().is_root() && !checks {
         return Err(Failure::new(Exit::Usage, "cannot be run as root").hint(
             "Run it as the instance administrator user, who owns the data directory: su - USER -c 'mc_ctl ...'",

@@ -8,6 +8,7 @@
 mod harness;
 
 mod arbiter;
+mod check;
 mod commands;
 mod cut;
 mod force;
