@@ -1,14 +1,15 @@
 //! What `mc_ctl status` shows: one model, rendered as text, JSON, a monitoring line and Prometheus metrics.
 //!
 //! Made from the controller's snapshot alone; must not read files, ask other hosts, or look at a clock. Called by
-//! `cli::status` and by whoever serves the state over a network. The JSON field names are an interface: fields are added,
+//! `cli::status` and by `daemon::health`. The JSON field names are an interface: fields are added,
 //! never renamed.
 
 mod rebuild;
+mod snapshot;
 
 pub use rebuild::{RebuildStatus, WAITING, duration};
+pub use snapshot::{Change, MemberName, STUCK_MS, Snapshot};
 
-use crate::daemon::control::{MemberName, Snapshot};
 use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
 use serde::Serialize;
@@ -395,7 +396,7 @@ pub fn word_text(word: Word) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::store::Change;
+
     use crate::fsm::report::Report;
     use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
 

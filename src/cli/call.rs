@@ -3,8 +3,9 @@
 use super::args::{Change, Common};
 use super::{Ended, Exit, Failure, print};
 use crate::config::Config;
-use crate::daemon::control::{Answer, Call, CallError, Snapshot, call};
+use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::fsm::event::{Reply, Request};
+use crate::status::Snapshot;
 use std::time::Duration;
 
 /// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.

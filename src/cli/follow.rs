@@ -3,10 +3,10 @@
 
 use super::{Ended, Exit, Failure, call, print, say};
 use crate::config::Config;
-use crate::daemon::control::Snapshot;
 use crate::daemon::watcher;
 use crate::fsm::report::{HostRole, Rebuilding, Word};
 use crate::rebuild::{Chosen, Journal, Progress};
+use crate::status::Snapshot;
 use crate::status::{RebuildStatus, WAITING, duration, word_text};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;

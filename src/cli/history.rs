@@ -3,10 +3,11 @@
 
 use super::args::{History, ListFormat};
 use super::{Ended, Failure, print, say};
-use crate::daemon::store::{self, Change};
+use crate::daemon::store;
 use crate::fsm::types::{Mode, View};
 use crate::messages::{Names, utc};
 use crate::rebuild::{self, Lost};
+use crate::status::Change;
 use serde::Serialize;
 use std::time::{Duration, UNIX_EPOCH};
 

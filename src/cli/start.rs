@@ -3,11 +3,11 @@
 use super::args::Start;
 use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
-use crate::daemon::control::Snapshot;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, StartedBy};
 use crate::fsm::report::{HostRole, Progress};
 use crate::messages::{self, Facility, Output};
+use crate::status::Snapshot;
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 

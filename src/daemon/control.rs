@@ -4,13 +4,14 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
-use super::store::{Change, wall_ms};
+use super::store::wall_ms;
 use super::{Inbox, now, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request};
 use crate::fsm::report::Report;
 use crate::fsm::types::Time;
 use crate::rebuild;
+use crate::status::Snapshot;
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -41,9 +42,6 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How much longer than the client asked the core may take to answer.
 const GRACE: Duration = Duration::from_secs(1);
-
-/// A decision thread that has not gone round its loop for this long is called stuck.
-const STUCK_MS: u64 = 2000;
 
 /// What `mc_ctl` asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -79,46 +77,6 @@ pub enum Answer {
     Busy(String),
     /// The request was not understood.
     Bad(String),
-}
-
-/// What the decision thread last published.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Snapshot {
-    /// When the answer was made. Times in `report` are of the same clock (`CLOCK_BOOTTIME`).
-    pub now: Time,
-    /// When the decision thread last went round its loop.
-    pub alive: Time,
-    /// Process id of the controller.
-    pub pid: u32,
-    /// Version of the program.
-    pub version: String,
-    /// When the controller process started.
-    pub started: Time,
-    /// Names the operator's start.
-    pub start_id: u64,
-    /// The servers as in `network.conf`, in its order.
-    pub servers: [MemberName; 2],
-    /// The arbiter as in `network.conf`.
-    pub arbiter: Option<MemberName>,
-    /// When the answer was made, by this host's clock, ms since the epoch. Times in `noted` are of the same clock.
-    #[serde(default)]
-    pub wall_ms: u64,
-    /// The last change of view in the history when this process started; what it has seen since is in `report`.
-    pub noted: Option<Change>,
-    /// What the core tells. Where the decision thread has not gone round its loop for 2 s, its advice says so.
-    pub report: Report,
-    /// How far the last rebuild since the controller's start is, or was when it ended.
-    #[serde(default)]
-    pub rebuild: Option<rebuild::Progress>,
-}
-
-/// A line of `network.conf`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct MemberName {
-    /// The identifier.
-    pub id: String,
-    /// The host, as written there.
-    pub host: String,
 }
 
 /// Why a call has no answer.
@@ -278,15 +236,9 @@ impl Board {
         snapshot.rebuild = self.shared.rebuilds.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
-        let silent_ms = snapshot.now.since(snapshot.alive);
-        if silent_ms > STUCK_MS {
-            snapshot.report.advice.insert(
-                0,
-                format!(
-                    "the controller's decision thread has not moved for {} s: what is shown is that old",
-                    silent_ms / 1000
-                ),
-            );
+        if let Some(ms) = snapshot.stuck_ms() {
+            let what = "the controller's decision thread has not moved for";
+            snapshot.report.advice.insert(0, format!("{what} {} s: what is shown is that old", ms / 1000));
         }
         snapshot
     }
@@ -434,6 +386,7 @@ mod tests {
     use super::*;
     use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
     use crate::fsm::types::Server;
+    use crate::status::MemberName;
     use crossbeam_channel::Receiver;
 
     const LIMIT: Duration = Duration::from_secs(10);

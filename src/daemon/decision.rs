@@ -4,7 +4,7 @@
 //! sends, and it alone shows the watcher that the controller lives.
 
 use super::calls::Calls;
-use super::control::{Board, Control, MemberName, Snapshot};
+use super::control::{Board, Control};
 use super::links::{self, Links};
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
@@ -18,6 +18,7 @@ use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::pg::connect::Target;
 use crate::rebuild;
+use crate::status::{Change, MemberName, Snapshot};
 use crossbeam_channel::{Receiver, Sender};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -171,7 +172,7 @@ fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {
 }
 
 /// The newest change in the history. It only tells why the present view was entered, so that it may be missing.
-fn noted(run_dir: &Path) -> Option<store::Change> {
+fn noted(run_dir: &Path) -> Option<Change> {
     store::history(run_dir).inspect_err(|error| messages::tell(&Tell::Warning(error.clone()))).ok()?.pop()
 }
 

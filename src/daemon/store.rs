@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::fsm::event::Event;
 use crate::fsm::types::{Durable, View};
 use crate::messages::{self, Tell};
+use crate::status::Change;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
 use serde::{Deserialize, Serialize};
@@ -296,19 +297,6 @@ fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, 
             }
         }
     }
-}
-
-/// One line of `DIR/ID/history`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Change {
-    /// Milliseconds since the epoch, of this host's clock.
-    pub time_ms: u64,
-    /// The view before; `None` for the first one.
-    pub from: Option<View>,
-    /// The view since.
-    pub to: View,
-    /// Why, in a sentence.
-    pub reason: String,
 }
 
 /// This host's clock, ms since the epoch.

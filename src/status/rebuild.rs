@@ -1,6 +1,6 @@
 //! A rebuild of this server's data directory, as `mc_ctl status` shows it and `mc_ctl rebuild` follows it.
 
-use crate::daemon::control::Snapshot;
+use super::Snapshot;
 use crate::fsm::report::Rebuilding;
 use crate::rebuild::{Chosen, Progress};
 use indicatif::HumanBytes;

@@ -8,6 +8,7 @@ use mirroring_controller::fsm::types::{
     LedgerId, Method, Mode, OldData, RebuildOrder, Server, SystemId, Term, Time, View,
 };
 use mirroring_controller::rebuild::{self, Chosen, Lost};
+use mirroring_controller::status::{MemberName, Snapshot};
 use std::fs;
 use std::process::Stdio;
 
@@ -102,8 +103,8 @@ impl Told {
             rebuilding: Rebuilding::Idle,
             rebuild_from: Ok(source),
         };
-        let name = |id: &str| control::MemberName { id: id.into(), host: "127.0.0.1".into() };
-        let snapshot = control::Snapshot {
+        let name = |id: &str| MemberName { id: id.into(), host: "127.0.0.1".into() };
+        let snapshot = Snapshot {
             now: Time(0),
             alive: Time(0),
             pid: 1,

@@ -1,0 +1,72 @@
+//! What the decision thread publishes, and all that is shown of a controller is made from: the material of the status, of
+//! `start -w`, of the health endpoint.
+//!
+//! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
+
+use crate::fsm::report::Report;
+use crate::fsm::types::{Time, View};
+use crate::rebuild;
+use serde::{Deserialize, Serialize};
+
+/// A decision thread that has not gone round its loop for longer than this is called stuck, ms.
+pub const STUCK_MS: u64 = 2000;
+
+/// What the decision thread last published.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// When the answer was made. Times in `report` are of the same clock (`CLOCK_BOOTTIME`).
+    pub now: Time,
+    /// When the decision thread last went round its loop.
+    pub alive: Time,
+    /// Process id of the controller.
+    pub pid: u32,
+    /// Version of the program.
+    pub version: String,
+    /// When the controller process started.
+    pub started: Time,
+    /// Names the operator's start.
+    pub start_id: u64,
+    /// The servers as in `network.conf`, in its order.
+    pub servers: [MemberName; 2],
+    /// The arbiter as in `network.conf`.
+    pub arbiter: Option<MemberName>,
+    /// When the answer was made, by this host's clock, ms since the epoch. Times in `noted` are of the same clock.
+    #[serde(default)]
+    pub wall_ms: u64,
+    /// The last change of view in the history when this process started; what it has seen since is in `report`.
+    pub noted: Option<Change>,
+    /// What the core tells. Where the decision thread has not gone round its loop for 2 s, its advice says so.
+    pub report: Report,
+    /// How far the last rebuild since the controller's start is, or was when it ended.
+    #[serde(default)]
+    pub rebuild: Option<rebuild::Progress>,
+}
+
+/// A line of `network.conf`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MemberName {
+    /// The identifier.
+    pub id: String,
+    /// The host, as written there.
+    pub host: String,
+}
+
+/// One line of `DIR/ID/history`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// Milliseconds since the epoch, of this host's clock.
+    pub time_ms: u64,
+    /// The view before; `None` for the first one.
+    pub from: Option<View>,
+    /// The view since.
+    pub to: View,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+impl Snapshot {
+    /// For how long the decision thread has stood still, ms, where that is longer than [`STUCK_MS`].
+    pub fn stuck_ms(&self) -> Option<u64> {
+        Some(self.now.since(self.alive)).filter(|ms| *ms > STUCK_MS)
+    }
+}
