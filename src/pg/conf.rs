@@ -148,6 +148,20 @@ pub fn set(text: &[u8], value: &str) -> Vec<u8> {
     })
 }
 
+/// Sets any parameter, to a value as it stands in the file (quoted where it must be): in the last uncommented line that sets it,
+/// whose comment stays, or where there is none, or `at_end`, in a new line at the end, which wins over all before it.
+pub fn assign(text: &[u8], name: &str, value: &str, at_end: bool) -> Vec<u8> {
+    let sets = |line: &[u8]| parse_line(line).filter(|setting| setting.name == name);
+    let last = text.split(|b| *b == b'\n').collect::<Vec<_>>().iter().rposition(|line| sets(line).is_some());
+    let Some(last) = last.filter(|_| !at_end) else {
+        return append_line(text, format!("{name} = {value}").as_bytes());
+    };
+    map_lines(text, |index, line| {
+        let setting = sets(line).filter(|_| index == last)?;
+        Some([name.as_bytes(), b" = ", value.as_bytes(), &setting.rest].concat())
+    })
+}
+
 /// A text with one more line, in the line ends of the text.
 pub fn append_line(text: &[u8], line: &[u8]) -> Vec<u8> {
     let crlf = text.windows(2).any(|pair| pair == b"\r\n");
@@ -356,6 +370,18 @@ mod tests {
         check_set("# synchronous_standby_names is set by hand\n", "x", {
             "# synchronous_standby_names is set by hand\nsynchronous_standby_names = 'x'\n"
         });
+    }
+
+    #[test]
+    fn assigns() {
+        let check = |text: &str, at_end: bool, expected: &str| {
+            assert_eq!(String::from_utf8_lossy(&assign(text.as_bytes(), "wal_level", "replica", at_end)), expected);
+        };
+        check("a = 1", false, "a = 1\nwal_level = replica\n");
+        check("#wal_level = logical\r\n", false, "#wal_level = logical\r\nwal_level = replica\r\n");
+        check("WAL_level minimal # why\nb = 1\n", false, "wal_level = replica # why\nb = 1\n");
+        check("wal_level = a\nwal_level = 'b'\r\n", false, "wal_level = a\nwal_level = replica\r\n");
+        check("wal_level = a\ninclude 'x'\n", true, "wal_level = a\ninclude 'x'\nwal_level = replica\n");
     }
 
     #[test]

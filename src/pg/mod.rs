@@ -6,6 +6,7 @@ pub mod connect;
 pub mod control;
 pub mod files;
 pub mod follow;
+pub mod hba;
 pub mod place;
 pub mod process;
 pub mod queries;
