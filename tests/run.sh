@@ -25,6 +25,7 @@ need() { # program package
 }
 need cc gcc
 need mandoc mandoc
+need openssl openssl
 need ip iproute2
 need bridge iproute2
 need nsenter util-linux

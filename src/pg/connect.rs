@@ -5,6 +5,7 @@
 //! session that has missed it is closed: no thread is left behind. It decides nothing, and passwords appear in no text
 //! of its own. Called by the probe of the instance and by the runner.
 
+use super::tls::{self, Tls};
 use crate::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,8 +14,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The `application_name` of every session of the controller's.
 pub const APPLICATION_NAME: &str = "mirroring_controller";
@@ -65,6 +69,8 @@ pub struct Remote {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// How it is encrypted.
+    pub tls: Tls,
 }
 
 impl fmt::Debug for Remote {
@@ -147,7 +153,7 @@ impl Session {
         let mut refusal = Refusal::NotRunning;
         for (index, way) in ways.iter().enumerate() {
             let config = config(&target.user, target.password.as_deref(), &target.dbname, way, (timeout, timeout));
-            let (answer, elsewhere) = connect(&config, end.saturating_duration_since(Instant::now()));
+            let (answer, elsewhere) = connect(&config, NoTls, end.saturating_duration_since(Instant::now()));
             if answer.is_ok() || !elsewhere {
                 target.way.store((first + index) % count, Ordering::Relaxed);
             }
@@ -180,8 +186,26 @@ impl Session {
             Ok(address) => Way::Address(address, remote.port),
             Err(_) => Way::Name(remote.host.clone(), remote.port),
         };
-        let config = config(&remote.user, remote.password.as_deref(), &remote.dbname, &way, (timeout, statement));
-        connect(&config, timeout).0.map(|live| Session { live: Some(live), what: what.to_owned() })
+        let mut config = config(&remote.user, remote.password.as_deref(), &remote.dbname, &way, (timeout, statement));
+        let tls = remote.tls.config().map_err(|error| Refusal::Other(error.to_string()))?;
+        // As libpq: what pg_hba.conf refuses in the one way is tried in the other, where sslmode leaves it open.
+        let ways = match remote.tls.mode {
+            tls::Mode::Disable => &[SslMode::Disable][..],
+            tls::Mode::Allow => &[SslMode::Disable, SslMode::Require],
+            tls::Mode::Prefer => &[SslMode::Prefer, SslMode::Disable],
+            tls::Mode::Require => &[SslMode::Require],
+        };
+        let end = Instant::now() + timeout;
+        let mut first = None;
+        for way in ways {
+            let tls = MakeRustlsConnect::new(tls.clone());
+            match connect(config.ssl_mode(*way), tls, end.saturating_duration_since(Instant::now())) {
+                (Ok(live), _) => return Ok(Session { live: Some(live), what: what.to_owned() }),
+                (Err(closed @ Refusal::Closed(_)), true) => first = first.or(Some(closed)),
+                (Err(refusal), _) => return Err(first.unwrap_or(refusal)),
+            }
+        }
+        Err(first.unwrap_or(Refusal::Silent))
     }
 
     /// Runs `sql` (one statement or several) in one round trip and returns the rows of all of them.
@@ -310,14 +334,18 @@ impl Ways {
 // ------------------------------------------------------------------------------------------------------------ connect
 
 /// The session, or why there is none and whether another way may lead further.
-fn connect(config: &Config, remaining: Duration) -> (Result<Live, Refusal>, bool) {
+fn connect<T>(config: &Config, tls: T, remaining: Duration) -> (Result<Live, Refusal>, bool)
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (Err(Refusal::Other(format!("could not prepare a session: {error}"))), true),
     };
     let opened = runtime.block_on(async {
         tokio::time::timeout(remaining, async {
-            let (client, connection) = config.connect(NoTls).await?;
+            let (client, connection) = config.connect(tls).await?;
             tokio::spawn(async move {
                 // Ends when the client is dropped or the server closes; queries then say so themselves.
                 let _ = connection.await;
@@ -352,7 +380,7 @@ fn config(user: &str, password: Option<&str>, dbname: &str, way: &Way, limits: (
         .user(user)
         .dbname(dbname)
         .application_name(APPLICATION_NAME)
-        .ssl_mode(tokio_postgres::config::SslMode::Disable)
+        .ssl_mode(SslMode::Disable)
         .connect_timeout(timeout)
         .tcp_user_timeout(timeout)
         .options(format!(

@@ -10,6 +10,7 @@ use crate::pg::bounded::{self, Cancel};
 use crate::pg::conf;
 use crate::pg::connect::{Refusal, Remote, Row, Session};
 use crate::pg::follow::{self, Upstream};
+use crate::pg::tls::Tls;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -73,16 +74,22 @@ pub fn remote(setup: &Setup, source: &str) -> Result<Remote> {
         dbname: setup.dbname.clone(),
         host: upstream.host,
         port: upstream.port,
+        tls: Tls::parse(&own_conninfo(setup)),
     })
+}
+
+/// What this server's own `primary_conninfo` says.
+fn own_conninfo(setup: &Setup) -> Vec<(String, String)> {
+    let place = &setup.place;
+    let present = conf::effective("primary_conninfo", &place.config_file, &place.data);
+    present.as_deref().and_then(follow::parse_conninfo).unwrap_or_default()
 }
 
 /// The connection string of PostgreSQL's programs, without a password; with what the standby's own has of certificates and
 /// of a password file.
 pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
-    let place = &setup.place;
-    let present = conf::effective("primary_conninfo", &place.config_file, &place.data);
     let carried = |key: &str| ["ssl", "gss", "krb", "passfile", "channel_binding"].iter().any(|p| key.starts_with(p));
-    let mut keys = present.as_deref().and_then(follow::parse_conninfo).unwrap_or_default();
+    let mut keys = own_conninfo(setup);
     // Arguments are seen by everybody on this host.
     keys.retain(|(key, _)| carried(key) && key != "sslpassword");
     let mut add = |key: &str, value: &str| keys.push((key.to_owned(), value.to_owned()));

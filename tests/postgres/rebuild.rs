@@ -55,6 +55,54 @@ fn failover_rebuild_failback_rebuild() {
     client.check(&pair, 0, &[0, 1, 0]);
 }
 
+/// Where the servers let each other in with TLS alone, the session of a rebuild speaks it too, and looks at the certificate as
+/// `sslmode` of `primary_conninfo` says.
+#[test]
+fn over_tls_alone() {
+    let pair = Setup::default().pg("ssl = on").conf("db_instance_password = 'secret'").make();
+    let certify = |n: usize, address: &str| {
+        let make = "cd \"$0\" && openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=nd -addext subjectAltName=IP:$1 \
+                    -keyout server.key -out server.crt && chmod 600 server.key && chown postgres: server.key server.crt";
+        pair.as_root(n, &["sh", "-c", make, pair.data(n), address]);
+    };
+    for n in [0, 1] {
+        certify(n, pair.servers[n].replication_address);
+    }
+    pair.bring_up();
+    pair.sql(0, "ALTER ROLE postgres PASSWORD 'secret'");
+    for n in [0, 1] {
+        let only = "1i hostnossl all,replication all 192.0.2.100/32 reject\\nhostnossl all,replication all 192.0.2.110/32 reject\\n\
+                    hostssl all,replication all 192.0.2.100/32 scram-sha-256\\nhostssl all,replication all 192.0.2.110/32 scram-sha-256";
+        pair.as_root(n, &["sed", "-i", only, &format!("{}/pg_hba.conf", pair.data(n))]);
+        pair.sql(n, "SELECT pg_reload_conf()");
+    }
+    pair.fail_over_from(0);
+
+    let own = pair.servers[0].management.join("root.crt");
+    let trust = |n: usize| {
+        let from = pair.servers[n].data.join("server.crt");
+        std::fs::copy(from, &own).expect("a certificate is there");
+        pair.as_root(0, &["chown", "postgres:", own.to_str().expect("ASCII")]);
+    };
+    let line = format!("primary_conninfo = 'sslmode=verify-full sslrootcert={}'", own.display());
+    pair.append(0, "postgresql.conf", &format!("{line}\n"));
+    let refused = || {
+        let planned = pair.mc(0, &["rebuild", "--dry-run"]);
+        assert!(planned.code != 0 && planned.text().contains("invalid peer certificate"), "{}", planned.text());
+    };
+    trust(0);
+    refused();
+    certify(1, "192.0.2.1");
+    pair.sql(1, "SELECT pg_reload_conf()");
+    trust(1);
+    refused();
+    certify(1, pair.servers[1].replication_address);
+    pair.sql(1, "SELECT pg_reload_conf()");
+    trust(1);
+    pair.rebuild(0, &[]);
+    assert!(pair.sql(0, "SHOW primary_conninfo").contains("sslmode=verify-full"));
+}
+
 /// `rebuild_action = auto`: the same after a crash, with no command at all.
 #[test]
 fn by_itself() {
