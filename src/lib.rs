@@ -31,6 +31,7 @@
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
 //! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
 //! - [`check`]: the doctor: what a server is like, and what is wrong with that.
+//! - [`init`]: the files of a management directory, from what a host tells of itself; what PostgreSQL's own files lack.
 //! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
 //! - [`error`]: the one error type.
 //!
@@ -50,6 +51,7 @@ pub mod config;
 pub mod daemon;
 pub mod error;
 pub mod fsm;
+pub mod init;
 pub mod messages;
 pub mod pg;
 pub mod rebuild;

@@ -94,11 +94,12 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 const ALLOWED: &[(&str, &[&str])] = &[
     ("bin", &["cli", "daemon"]),
     ("check", &["config", "error", "fsm", "pg", "rebuild"]),
-    ("cli", &["check", "config", "daemon", "error", "fsm", "messages", "rebuild", "status", "what_if"]),
+    ("cli", &["check", "config", "daemon", "error", "fsm", "init", "messages", "rebuild", "status", "what_if"]),
     ("config", &["error", "fsm"]),
     ("daemon", &["check", "config", "error", "fsm", "messages", "pg", "rebuild", "status", "what_if", "wire"]),
     ("error", &[]),
     ("fsm", &[]),
+    ("init", &["config", "error", "fsm", "pg"]),
     ("lib", &[]),
     ("messages", &["config", "error", "fsm"]),
     ("pg", &["config", "error", "fsm"]),

@@ -45,7 +45,7 @@ pub(super) enum Verb {
         /// The number of the message, such as MCA00062
         message: String,
     },
-    #[command(hide = true)]
+    /// Make the files of the management directory, and show what is still missing
     Init(super::init::Args),
     /// Look for everything that would keep the pair from working: on both servers and the arbiter
     Check(super::check::Args),

@@ -1,14 +1,366 @@
-//! `mc_ctl init`: makes the files of a management directory.
+//! `mc_ctl init`: makes the files of a management directory, and shows what is still missing, here and on the other hosts.
+//!
+//! A password is read from a file or from standard input, never from an argument, and only where that is asked for: a script
+//! that calls this never hangs at a prompt. It is never printed.
 
-use super::{Ended, not_yet};
+use super::{Ended, Failure, print, say, say_remark};
+use crate::config::{Config, Secret, running_user};
+use crate::daemon::control::{Call, call};
+use crate::error::Error;
+use crate::init::{Member, Wanted, prepare, rules, settings};
 use clap::Args as Arguments;
+use std::fmt::Write as _;
+use std::io::{BufRead, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a controller may take to say that it runs.
+const PING_LIMIT: Duration = Duration::from_secs(2);
 
 #[derive(Arguments, Debug)]
 pub(super) struct Args {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<String>,
+    #[command(flatten)]
+    common: super::args::Common,
+    /// The other server, on the first one; as for the other options, its id (nd2) and port (27540) may be left out
+    #[arg(long, value_name = "[ID=]HOST[:PORT]")]
+    peer: Option<Member>,
+    /// The arbiter, if there is to be one
+    #[arg(long, value_name = "[ID=]HOST[:PORT]")]
+    arbiter: Option<Member>,
+    /// This server [default: its address on the way to the other one]
+    #[arg(long = "self", value_name = "[ID=]HOST[:PORT]")]
+    own: Option<Member>,
+    /// Data directory [default: what is found]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Read the database user's password from this file, or from standard input (-)
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Write the settings that are missing into postgresql.conf
+    #[arg(long)]
+    apply: bool,
 }
 
-pub(super) fn run(_args: &Args) -> Ended {
-    Err(not_yet("init"))
+pub(super) fn run(args: &Args) -> Ended {
+    let password = args.password_file.as_deref().map(read_password).transpose().map_err(Failure::usage)?;
+    let wanted = Wanted {
+        dir: args.common.directory()?,
+        own: args.own.clone(),
+        peer: args.peer.clone(),
+        arbiter: args.arbiter.clone(),
+        local_server: args.common.local_server.clone(),
+        data: args.data.clone(),
+        password,
+    };
+    let draft = prepare(&wanted).map_err(Failure::usage)?;
+    let (made, config) = draft.place().map_err(Failure::failed)?;
+    let names: Vec<String> = made.iter().map(|path| format!("made \"{}\"\n", path.display())).collect();
+    print(&if names.is_empty() { "nothing had to be made\n".to_owned() } else { names.concat() });
+    config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
+    warn_of_the_disk(&config);
+    let here = Here::new(&config);
+    print(&here.server());
+    let mut needs = settings::needs(&config);
+    if args.apply {
+        settings::apply(&config, &needs).map_err(Failure::failed)?;
+        let (beaten, written): (Vec<_>, Vec<_>) = needs.into_iter().partition(|need| need.beaten_by.is_some());
+        print(&here.written(&written));
+        needs = beaten;
+    }
+    print(&here.settings(&needs));
+    print(&here.rules(&rules::missing(&config)));
+    print(&here.next(&made));
+    Ok(0)
+}
+
+/// The first line of a file, or of standard input.
+fn read_password(path: &Path) -> Result<Secret, Error> {
+    let mut line = String::new();
+    if path == Path::new("-") {
+        let silent = std::io::stdin().is_terminal().then(|| {
+            say("Password of the database user: ");
+            Silence::new()
+        });
+        std::io::stdin()
+            .lock()
+            .read_line(&mut line)
+            .map_err(|cause| Error::io("read", Path::new("standard input"), cause))?;
+        if silent.is_some() {
+            say("\n");
+        }
+    } else {
+        let file = std::fs::File::open(path).map_err(|cause| Error::io("open file", path, cause))?;
+        std::io::BufReader::new(file).read_line(&mut line).map_err(|cause| Error::io("read file", path, cause))?;
+    }
+    let line = line.trim_end_matches(['\r', '\n']);
+    match line.is_empty() || !line.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err(Error::new("the password must be one or more printable ASCII characters without spaces")),
+        false => Ok(Secret::new(line)),
+    }
+}
+
+/// The terminal does not show what is typed, until this is dropped.
+struct Silence(Option<rustix::termios::Termios>);
+
+impl Silence {
+    fn new() -> Silence {
+        use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+        let Ok(before) = tcgetattr(std::io::stdin()) else { return Silence(None) };
+        let mut quiet = before.clone();
+        // Without signals: an interrupt would leave the terminal silent. The character is refused in a password.
+        quiet.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
+        let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &quiet);
+        Silence(Some(before))
+    }
+}
+
+impl Drop for Silence {
+    fn drop(&mut self) {
+        if let Some(before) = &self.0 {
+            let _ = rustix::termios::tcsetattr(std::io::stdin(), rustix::termios::OptionalActions::Now, before);
+        }
+    }
+}
+
+/// A ledger on the disk that has failed cannot give consent.
+fn warn_of_the_disk(config: &Config) {
+    let device = |path: &Path| path.ancestors().find_map(|path| rustix::fs::stat(path).ok()).map(|stat| stat.st_dev);
+    if device(&config.dir) == device(&config.server.db_instance) {
+        say(&format!(
+            "mc_ctl: WARNING: the management directory \"{}\" is on the data directory's file system: when that fails, this server \
+             cannot let the other one take over\nHINT: Put it on another disk; to try it out, it will do.\n",
+            config.dir.display()
+        ));
+    }
+}
+
+/// This server, and what is told of it.
+struct Here<'a> {
+    config: &'a Config,
+    /// Its instance runs.
+    instance: bool,
+    /// Its controller runs.
+    controller: bool,
+    user: String,
+}
+
+impl Here<'_> {
+    fn new(config: &Config) -> Here<'_> {
+        let data = config.server.db_instance.join("postmaster.pid");
+        let pid = std::fs::read_to_string(data).ok().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
+        let comm = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+        Here {
+            config,
+            instance: comm.is_some_and(|comm| comm.trim() == "postgres"),
+            controller: call(&config.run_dir(), &Call::Ping, PING_LIMIT).is_ok(),
+            user: running_user().unwrap_or_else(|_| "USER".into()),
+        }
+    }
+
+    /// ` -M DIR`, and ` --local-server ID` where two servers are on this host.
+    fn options(&self, id: &str) -> String {
+        let local = if self.one_host() { format!(" --local-server {id}") } else { String::new() };
+        format!("-M {}{local}", self.config.dir.display())
+    }
+
+    /// What was found.
+    fn server(&self) -> String {
+        let (config, file) = (self.config, &self.config.server);
+        let state = match (&file.no_data, self.instance) {
+            (Some(_), _) => "is still to be made".to_owned(),
+            (None, true) => format!("PostgreSQL {}, running", file.major_version),
+            (None, false) => format!("PostgreSQL {}, not running", file.major_version),
+        };
+        let (host, port) = config.own().addresses().into_iter().next().unwrap_or_default();
+        let mut text = format!("\nserver {}: host {host}, port {port}\n", config.id);
+        let _ = writeln!(text, "  data directory   {} ({state})", file.db_instance.display());
+        let _ = writeln!(text, "  postgresql.conf  {}", file.config_file.display());
+        let _ = writeln!(text, "  programs         {}", file.bin_dir.display());
+        text
+    }
+
+    /// What was written into `postgresql.conf`.
+    fn written(&self, needs: &[settings::Need]) -> String {
+        if needs.is_empty() {
+            return String::new();
+        }
+        let file = self.config.server.config_file.display();
+        let mut text = format!("\nwritten into {file}:\n");
+        needs.iter().for_each(|need| text += &line(need));
+        text + &self.effect(needs)
+    }
+
+    /// What is still missing there.
+    fn settings(&self, needs: &[settings::Need]) -> String {
+        let file = self.config.server.config_file.display();
+        let (beaten, open): (Vec<_>, Vec<_>) = needs.iter().cloned().partition(|need| need.beaten_by.is_some());
+        let mut text = String::new();
+        if !open.is_empty() {
+            let _ = writeln!(
+                text,
+                "\nmissing in {file} (mc_ctl init {} --apply writes it):",
+                self.options(&self.config.id)
+            );
+            open.iter().for_each(|need| text += &line(need));
+            text += &self.effect(&open);
+        }
+        for need in beaten {
+            let Some((file, number)) = &need.beaten_by else { continue };
+            let _ = writeln!(
+                text,
+                "\n{} is {}, set by ALTER SYSTEM in {}, line {number}, and must be {} ({}): ALTER SYSTEM SET {0} = {3}",
+                need.name,
+                need.found,
+                file.display(),
+                need.value,
+                need.why
+            );
+        }
+        text
+    }
+
+    fn effect(&self, needs: &[settings::Need]) -> String {
+        let (bin, data) = (self.config.server.bin_dir.display(), self.config.server.db_instance.display());
+        match (self.instance, needs.iter().any(|need| need.restart), self.controller) {
+            (false, ..) => String::new(),
+            (true, false, _) => format!("It takes effect with: {bin}/pg_ctl reload -D {data}\n"),
+            (true, true, false) => format!("It takes effect with: {bin}/pg_ctl restart -D {data}\n"),
+            (true, true, true) => {
+                format!("It takes effect with: mc_ctl stop {0}; mc_ctl start {0} -f\n", self.options(&self.config.id))
+            }
+        }
+    }
+
+    /// What is missing in `pg_hba.conf`, and the password.
+    fn rules(&self, missing: &rules::Missing) -> String {
+        let mut text = String::new();
+        let (bin, data) = (self.config.server.bin_dir.display(), self.config.server.db_instance.display());
+        if !missing.lines.is_empty() {
+            let _ = match &missing.above {
+                None => writeln!(text, "\nmissing in {}; to add it:\n", missing.file.display()),
+                Some((file, line)) => writeln!(
+                    text,
+                    "\nmissing in {}, above line {line}, which keeps the other server out:\n",
+                    file.display()
+                ),
+            };
+            text += &match missing.above {
+                None => rules::add_command(&missing.file, &missing.lines),
+                Some(_) => missing.lines.join("\n") + "\n",
+            };
+            if self.instance {
+                let _ = writeln!(text, "{bin}/pg_ctl reload -D {data}");
+            }
+        }
+        let user = &self.config.server.db_instance_username;
+        if missing.password && self.config.server.db_instance_password.is_none() {
+            let file = self.config.dir.join(format!("{}.conf", self.config.id));
+            let _ = writeln!(
+                text,
+                "\nmissing in {}, the password of the database user {user}:\n  db_instance_password = 'PASSWORD'\n\
+                 The user gets it, where it has none yet, while the instance runs: {bin}/psql -d postgres -c '\\password {user}'",
+                file.display()
+            );
+        }
+        text
+    }
+
+    /// What is to be done now, here and elsewhere.
+    fn next(&self, made: &[PathBuf]) -> String {
+        let config = self.config;
+        if made.is_empty() {
+            return format!(
+                "\nwhat else is wrong, on both servers and the arbiter:\n  mc_ctl check {}\n",
+                self.options(&config.id)
+            );
+        }
+        let first = made.iter().any(|path| path.ends_with("network.conf"));
+        let mut text = if first { self.elsewhere() } else { String::new() };
+        let (primary, standby) = if first { (config.own(), config.peer()) } else { (config.peer(), config.own()) };
+        let (on_primary, on_standby) = if first { ("here", &*standby.id) } else { (&*primary.id, "here") };
+        text += "\nwhen nothing is missing any more:\n";
+        let _ = writeln!(text, "  mc_ctl start {}  # {on_primary}, the first primary", self.options(&primary.id));
+        match (self.one_host(), first) {
+            (false, _) => {
+                let _ = writeln!(
+                    text,
+                    "  mc_ctl rebuild {}  # {on_standby}, the standby: copies the primary, and starts the copy",
+                    self.options(&standby.id)
+                );
+            }
+            // The copy needs a port of its own before it is started.
+            (true, true) => text += "  # then the standby, as init for it says\n",
+            (true, false) if config.server.no_data.is_some() => text += &self.copy(),
+            (true, false) => {
+                let _ = writeln!(text, "  mc_ctl start {}  # {on_standby}, the standby", self.options(&standby.id));
+            }
+        }
+        let options = self.options(&config.id);
+        let _ = writeln!(text, "  mc_ctl check {options}\n  mc_ctl enable-failover {options}");
+        text
+    }
+
+    fn one_host(&self) -> bool {
+        let [one, other] = &self.config.network.servers;
+        one.hosts.iter().any(|host| other.hosts.contains(host))
+    }
+
+    /// What the other members need.
+    fn elsewhere(&self) -> String {
+        let config = self.config;
+        let (own, peer, dir) = (config.own(), config.peer(), config.dir.display());
+        let (user, mut text) = (&self.user, String::new());
+        let from = format!("{user}@{}:{dir}", bracketed(&own.hosts[0]));
+        let copy = |host: &str, id: &str| {
+            format!(
+                "\non {host} ({id}), as {user}:\n  mkdir -m 700 {dir}\n  scp -p {from}/network.conf {from}/mc.key {dir}/\n"
+            )
+        };
+        if self.one_host() {
+            let _ =
+                writeln!(text, "\nthe other server of this host:\n  mc_ctl init {} --data DIR", self.options(&peer.id));
+        } else {
+            text += &copy(&peer.hosts[0], &peer.id);
+            let _ = writeln!(text, "  mc_ctl init -M {dir} --data {}", config.server.db_instance.display());
+        }
+        let Some(arbiter) = &config.network.arbiter else { return text };
+        let mut directory = dir.to_string();
+        if own.hosts.iter().any(|host| arbiter.hosts.contains(host)) {
+            directory = format!("{directory}.{}", arbiter.id);
+            let _ = writeln!(
+                text,
+                "\nthe arbiter, on this host too:\n  mkdir -m 700 {directory}\n  cp -p {dir}/network.conf {dir}/mc.key {directory}/"
+            );
+        } else {
+            text += &copy(&arbiter.hosts[0], &arbiter.id);
+        }
+        let _ = writeln!(text, "  (umask 077; touch {directory}/arbitration.conf)\n  mc_arb start -M {directory}");
+        text
+    }
+
+    /// How the standby on the same host gets its data directory, with a port of its own.
+    fn copy(&self) -> String {
+        let file = &self.config.server;
+        let others = self.config.dir.join(format!("{}.conf", self.config.peer().id));
+        let primary = crate::config::db_instance(&others).ok().flatten();
+        let port = primary.and_then(|data| settings::port(&data.join("postgresql.conf"), &data)).unwrap_or(5432);
+        let (bin, data) = (file.bin_dir.display(), file.db_instance.display());
+        let (host, user, id) = (&self.config.peer().hosts[0], &file.db_instance_username, &self.config.id);
+        format!(
+            "  {bin}/pg_basebackup -D {data} -R -c fast -h {host} -p {port} -U {user} -d application_name={id}\n  \
+             echo 'port = {}' >>{data}/postgresql.conf\n  mc_ctl start {}\n",
+            port.saturating_add(1),
+            self.options(id)
+        )
+    }
+}
+
+fn line(need: &settings::Need) -> String {
+    let set = format!("{} = {}", need.name, need.value);
+    format!("  {set:32} # is {}; {}\n", need.found, need.why)
+}
+
+/// An address as scp wants it.
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

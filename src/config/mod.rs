@@ -13,9 +13,12 @@ pub mod params;
 mod perms;
 pub mod server_file;
 
+pub use instance::{find_bin_dir, is_vacant, major_version};
 pub use key::{Key, Secret};
+pub use local::resolve as which_server;
 pub use network::{MemberLine, Network};
 pub use params::Parameter;
+pub use perms::{read_private, running_user};
 pub use server_file::ServerFile;
 
 use crate::error::{Error, Result};
@@ -157,8 +160,14 @@ impl Config {
     }
 }
 
+/// `db_instance` of an `ID.conf`, whatever else may be wrong with that.
+pub fn db_instance(path: &Path) -> Result<Option<PathBuf>> {
+    let assignments = assignments::parse(path, &read_private(path, "")?)?;
+    Ok(assignments.into_iter().find(|a| a.key == "db_instance").map(|a| PathBuf::from(a.value)))
+}
+
 /// The management directory's absolute path, checked.
-fn management_directory(dir: &Path) -> Result<PathBuf> {
+pub fn management_directory(dir: &Path) -> Result<PathBuf> {
     let absolute = dir.canonicalize().map_err(|cause| {
         Error::io("open management directory", dir, cause).hint("Name it with -M or in MCCONTROLDIR.")
     })?;

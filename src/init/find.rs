@@ -1,0 +1,179 @@
+//! What this host tells of itself: its data directory, and its address as the other server sees it.
+
+use crate::config;
+use crate::error::{Error, Result};
+use crate::pg::bounded::{self, Cancel};
+use crate::pg::{conf, process};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a name may take to resolve.
+const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The addresses of a host.
+///
+/// # Errors
+/// Its name is not resolved, within 5 s.
+pub fn addresses(host: &str) -> Result<Vec<IpAddr>> {
+    let name = host.to_owned();
+    let hint = "Give an address, or correct the name.";
+    let look = move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        let found = found.map_err(|cause| Error::new(format!("could not resolve \"{name}\": {cause}")).hint(hint))?;
+        Ok(found.map(|address| address.ip()).collect::<Vec<IpAddr>>())
+    };
+    bounded::call(&format!("resolve \"{host}\""), RESOLVE_LIMIT, &Cancel::never(), look)
+}
+
+/// This host's address on the way to the other server; `peer` itself where that is this host.
+///
+/// # Errors
+/// There is no way to the peer.
+pub fn own_address(peer: &str) -> Result<String> {
+    let mut cause = String::from("it has no address");
+    for to in addresses(peer)? {
+        // Connecting a datagram socket sends nothing: the kernel only picks the source address. Any port but 0 does.
+        let any: SocketAddr = if to.is_ipv4() { ([0; 4], 0).into() } else { ([0u16; 8], 0).into() };
+        let socket = UdpSocket::bind(any).and_then(|socket| {
+            socket.connect((to, 9))?;
+            socket.local_addr()
+        });
+        match socket {
+            Ok(own) if own.ip() == to => return Ok(peer.to_owned()),
+            Ok(own) => return Ok(own.ip().to_string()),
+            Err(error) => cause = error.to_string(),
+        }
+    }
+    Err(Error::new(format!("could not find this host's address on the way to \"{peer}\": {cause}"))
+        .hint("Correct --peer; or give this host's address with --self HOST."))
+}
+
+/// The data directory: the given one, that of `PGDATA`, of the one instance that runs as this user, of Debian's layout, or at
+/// one of the usual places. `taken` is that of the other server on this host. Where there may be none yet (`joins`), one that
+/// is missing or empty will do.
+///
+/// # Errors
+/// None is found, or more than one.
+pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool) -> Result<PathBuf> {
+    let environment = std::env::var_os("PGDATA").filter(|data| !data.is_empty()).map(PathBuf::from);
+    if let Some(data) = given.or(environment.as_deref().filter(|data| Some(*data) != taken)) {
+        let data = std::path::absolute(data).map_err(|cause| Error::io("find directory", data, cause))?;
+        if taken.is_some_and(|taken| process::home(taken) == process::home(&data)) {
+            return Err(Error::new(format!("data directory \"{}\" is the other server's", data.display()))
+                .hint("Say with --data DIR which one is this server's."));
+        }
+        let makes_one = joins && config::is_vacant(&data);
+        return if makes_one { Ok(data) } else { config::major_version(&data).map(|_| data) };
+    }
+    let free = |data: &PathBuf| taken.is_none_or(|taken| process::home(taken) != process::home(data));
+    let running: Vec<PathBuf> = process::others(Path::new(""))?.into_iter().filter(free).collect();
+    let usual: Vec<PathBuf> = usual().into_iter().filter(free).collect();
+    let there = usual.iter().filter(|data| is_ours(data) && data.join("PG_VERSION").exists()).cloned().collect();
+    let vacant = usual.iter().filter(|data| joins && config::is_vacant(data)).cloned().collect();
+    for mut found in [running, there, vacant] {
+        found.sort_by_key(|data| process::home(data));
+        found.dedup_by_key(|data| process::home(data));
+        match found.as_slice() {
+            [] => {}
+            [data] => {
+                return config::major_version(data).map(|_| data.clone()).or_else(|why| match joins {
+                    true if config::is_vacant(data) => Ok(data.clone()),
+                    _ => Err(why),
+                });
+            }
+            several => {
+                let several: Vec<String> = several.iter().map(|data| format!("\"{}\"", data.display())).collect();
+                return Err(Error::new(format!("there are several data directories: {}", several.join(", ")))
+                    .hint("Say which one with --data DIR."));
+            }
+        }
+    }
+    let hint = match joins {
+        true => "Say with --data DIR where it is, or where \"mc_ctl rebuild\" shall make it.",
+        false => {
+            "Say with --data DIR where it is. If there is none yet, make that of the first primary with initdb, and run this on \
+             its host."
+        }
+    };
+    Err(Error::new("no data directory of this user's was found").hint(hint))
+}
+
+fn is_ours(data: &Path) -> bool {
+    data.metadata().is_ok_and(|meta| meta.uid() == rustix::process::geteuid().as_raw())
+}
+
+/// Where data directories usually are: those that Debian's configurations name, then the packages' own places.
+fn usual() -> Vec<PathBuf> {
+    let list = |dir: &Path| -> Vec<PathBuf> {
+        let mut names: Vec<PathBuf> =
+            std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        names.sort();
+        names
+    };
+    let mut found = Vec::new();
+    for version in list(Path::new("/etc/postgresql")) {
+        for cluster in list(&version) {
+            let data = conf::effective("data_directory", &cluster.join("postgresql.conf"), Path::new("/nonexistent"));
+            found.extend(data.map(PathBuf::from));
+        }
+    }
+    for (parent, under) in [("/var/lib/postgresql", "main"), ("/var/lib/pgsql", "data")] {
+        found.extend(
+            list(Path::new(parent)).into_iter().map(|version| version.join(under)).filter(|data| data.exists()),
+        );
+    }
+    let plain = ["/var/lib/pgsql/data", "/usr/local/pgsql/data", "/var/lib/postgres/data"];
+    found.extend(plain.into_iter().map(PathBuf::from).filter(|data| data.exists()));
+    found
+}
+
+/// The programs of the instance that runs in this data directory, where they are at none of the places that are looked
+/// through anyhow.
+pub fn programs_of_running(data: &Path) -> Option<PathBuf> {
+    let version = config::major_version(data).ok()?;
+    if config::find_bin_dir(version, None).is_ok() {
+        return None;
+    }
+    let postmaster = process::postmaster(&process::home(data)).ok()??;
+    let program = std::fs::read_link(format!("/proc/{}/exe", postmaster.pid)).ok()?;
+    let dir = program.parent()?.to_owned();
+    config::find_bin_dir(version, Some(&dir)).is_ok().then_some(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_addresses() {
+        assert_eq!(own_address("127.0.0.1").unwrap(), "127.0.0.1");
+        assert_eq!(own_address("localhost").unwrap(), "localhost");
+        assert!(own_address("no-such-host.invalid").unwrap_err().message.contains("no-such-host.invalid"));
+    }
+
+    #[test]
+    fn given_data_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("full")).unwrap();
+        std::fs::write(at("full/PG_VERSION"), "15\n").unwrap();
+        std::fs::create_dir(at("foreign")).unwrap();
+        std::fs::write(at("foreign/x"), "").unwrap();
+        let check = |name: &str, joins: bool, expected: Option<&str>| match (
+            data_directory(Some(&at(name)), None, joins),
+            expected,
+        ) {
+            (Ok(data), None) => assert_eq!(data, at(name)),
+            (Err(error), Some(part)) => assert!(error.to_string().contains(part), "{error}"),
+            (got, wanted) => panic!("{name}: got {got:?}, wanted {wanted:?}"),
+        };
+        check("full", false, None);
+        check("full", true, None);
+        check("none", true, None);
+        check("none", false, Some("does not exist"));
+        check("none/below", true, Some("does not exist"));
+        check("foreign", true, Some("has no file PG_VERSION"));
+    }
+}

@@ -1,0 +1,373 @@
+//! What `mc_ctl init` makes: `network.conf`, `ID.conf` and `mc.key`, from what this host tells of itself.
+//!
+//! Everything is found and checked before anything is written: the new files are made in a directory beside their place,
+//! loaded there as a start would load them, and then linked to their names one by one, `network.conf` last. A file that is
+//! there is never replaced, so that a run that was killed anywhere, or was one too many, does no harm. What PostgreSQL's own
+//! files still lack is found by [`settings`] and [`rules`]; nothing here changes a database. Called by `cli::init`.
+
+pub mod find;
+pub mod rules;
+pub mod settings;
+
+use crate::config::{self, Config, Key, MemberLine, Network, Secret};
+use crate::error::{Error, Result};
+use crate::fsm::types::Server;
+use crate::pg::files;
+use std::fmt::Write as _;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// The controllers' port where none is given; below the range from which Linux picks ports by itself.
+const PORT: u16 = 27540;
+
+/// Where the new files are made, in the management directory.
+const STAGE: &str = ".init-new";
+
+/// A member as it is typed: `[ID=]HOST[:PORT]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Member {
+    /// Its identifier.
+    pub id: Option<String>,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Its controller's port.
+    pub port: Option<u16>,
+}
+
+impl std::str::FromStr for Member {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Member, String> {
+        let (id, rest) = match text.split_once('=') {
+            Some((id, rest)) => (Some(id.to_owned()), rest),
+            None => (None, text),
+        };
+        let (host, port) = match rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((host, port)) => (host, port.strip_prefix(':')),
+            None if rest.matches(':').count() > 1 => (rest, None),
+            None => rest.split_once(':').map_or((rest, None), |(host, port)| (host, Some(port))),
+        };
+        let port = port.map(str::parse).transpose().ok().filter(|port| *port != Some(0));
+        let port = port.ok_or("the port must be a number from 1 to 65535")?;
+        config::network::check_host(host)?;
+        Ok(Member { id, host: host.to_owned(), port })
+    }
+}
+
+/// What was typed.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// The management directory.
+    pub dir: PathBuf,
+    /// This server.
+    pub own: Option<Member>,
+    /// The other one.
+    pub peer: Option<Member>,
+    /// The arbiter.
+    pub arbiter: Option<Member>,
+    /// `--local-server`.
+    pub local_server: Option<String>,
+    /// The data directory.
+    pub data: Option<PathBuf>,
+    /// For `ID.conf`.
+    pub password: Option<Secret>,
+}
+
+/// New files, made and checked but not yet at their places. Dropped, they are removed.
+#[derive(Debug)]
+pub struct Draft {
+    dir: PathBuf,
+    local_server: Option<String>,
+    /// Name and text, in the order in which they are put to their places.
+    files: Vec<(String, String)>,
+    /// The management directory was made for them.
+    made_dir: bool,
+}
+
+/// Finds out what is needed, and makes the new files beside their places.
+///
+/// # Errors
+/// What cannot be found, what contradicts a file that is there, and all that a start would refuse. Nothing was changed then.
+pub fn prepare(wanted: &Wanted) -> Result<Draft> {
+    let dir = std::path::absolute(&wanted.dir).map_err(|cause| Error::io("find directory", &wanted.dir, cause))?;
+    let path = dir.join("network.conf");
+    let mut new = Vec::new();
+    let (network, local_server, joins) = match path.symlink_metadata().is_ok() {
+        true => {
+            let network = Network::parse(&path, &config::read_private(&path, "")?)?;
+            agree(&path, &network, wanted)?;
+            (network, wanted.local_server.clone(), true)
+        }
+        false => {
+            let (text, own, one_host) = network_conf(wanted)?;
+            let network = Network::parse(&path, &text)?;
+            new.push(("network.conf".to_owned(), text));
+            (network, one_host.then_some(own), false)
+        }
+    };
+    let me = match joins {
+        true => config::which_server(&path, &network, local_server.as_deref())?,
+        false => Server::First,
+    };
+    let (own, peer) = (&network.servers[me.index()], &network.servers[me.other().index()]);
+    own_file(&dir, own, peer, wanted, joins, network.arbiter.is_some())?
+        .into_iter()
+        .for_each(|text| new.insert(0, (format!("{}.conf", own.id), text)));
+    let key = dir.join("mc.key");
+    match (key.symlink_metadata().is_ok(), joins) {
+        (true, _) => drop(Key::parse(&key, &config::read_private(&key, "")?)?),
+        (false, true) => {
+            return Err(Error::new(format!("there is a file \"{}\", and no \"{}\"", path.display(), key.display()))
+                .hint(format!(
+                    "Copy mc.key from the other server, as network.conf was: it is the same on all members. Where there is none \
+                     yet, make it: (umask 077; openssl rand -hex 32 >\"{}\")",
+                    key.display()
+                )));
+        }
+        (false, false) => new.insert(0, ("mc.key".to_owned(), new_key()?)),
+    }
+    stage(dir, local_server, new)
+}
+
+/// `network.conf`, this server's identifier, and whether both servers are this host.
+fn network_conf(wanted: &Wanted) -> Result<(String, String, bool)> {
+    let Some(peer) = &wanted.peer else {
+        return Err(Error::new("which host the other server is cannot be found out").hint(
+            "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other one, copy network.conf and \
+             mc.key to DIR first.",
+        ));
+    };
+    let host = match &wanted.own {
+        Some(own) => own.host.clone(),
+        None => find::own_address(&peer.host)?,
+    };
+    let own_id = wanted.own.as_ref().and_then(|own| own.id.clone()).or(wanted.local_server.clone());
+    let own_id = own_id.unwrap_or_else(|| "nd1".into());
+    let one_host = host == peer.host;
+    let preset = if own_id == "nd2" { "nd1" } else { "nd2" };
+    let own = Member { id: Some(own_id.clone()), host, port: wanted.own.as_ref().and_then(|own| own.port) };
+    let members =
+        [Some((&own, "", "")), Some((peer, preset, "")), wanted.arbiter.as_ref().map(|m| (m, "arb", "  arbiter"))];
+    let mut text = "# The same on all members; see network.conf(5).\n".to_owned();
+    let mut taken: Vec<(&str, u16)> = Vec::new();
+    for (member, preset, kind) in members.into_iter().flatten() {
+        let free = || (PORT..).find(|port| !taken.contains(&(&member.host, *port))).unwrap_or(PORT);
+        let port = member.port.unwrap_or_else(free);
+        taken.push((&member.host, port));
+        let _ = writeln!(text, "{}  {}  {port}{kind}", member.id.as_deref().unwrap_or(preset), member.host);
+    }
+    Ok((text, own_id, one_host))
+}
+
+/// Whether what was typed is what `network.conf` says.
+fn agree(path: &Path, network: &Network, wanted: &Wanted) -> Result<()> {
+    let fits = |line: &MemberLine, member: &Member| {
+        line.hosts.contains(&member.host)
+            && member.port.is_none_or(|port| line.ports.contains(&port))
+            && member.id.as_ref().is_none_or(|id| *id == line.id)
+    };
+    let servers: Vec<&MemberLine> = network.servers.iter().collect();
+    let arbiter: Vec<&MemberLine> = network.arbiter.iter().collect();
+    let asked = [
+        (&wanted.own, "--self", &servers),
+        (&wanted.peer, "--peer", &servers),
+        (&wanted.arbiter, "--arbiter", &arbiter),
+    ];
+    for (member, option, lines) in asked {
+        let Some(member) = member else { continue };
+        if !lines.iter().any(|line| fits(line, member)) {
+            let told = |line: &&MemberLine| {
+                let ports: Vec<String> = line.ports.iter().map(u16::to_string).collect();
+                format!("line {} has {} {} {}", line.line, line.id, line.hosts.join(","), ports.join(","))
+            };
+            let has: Vec<String> = lines.iter().map(told).collect();
+            let has = if has.is_empty() { "it has no arbiter".into() } else { has.join(", ") };
+            let id = member.id.as_ref().map_or(String::new(), |id| format!("{id}="));
+            let port = member.port.map_or(String::new(), |port| format!(" port {port}"));
+            return Err(Error::new(format!(
+                "file \"{}\" is there already, and does not say {option} {id}{}{port}: {has}",
+                path.display(),
+                member.host
+            ))
+            .hint("Leave the option out; or correct the file, which must be the same on all members. Nothing was changed."));
+        }
+    }
+    Ok(())
+}
+
+/// The text of `ID.conf`; `None` where it is there.
+fn own_file(
+    dir: &Path,
+    own: &MemberLine,
+    peer: &MemberLine,
+    wanted: &Wanted,
+    joins: bool,
+    arbiter: bool,
+) -> Result<Option<String>> {
+    let path = dir.join(format!("{}.conf", own.id));
+    if path.symlink_metadata().is_ok() {
+        let has = config::db_instance(&path)?;
+        let given = wanted.data.as_deref().map(std::path::absolute).transpose().unwrap_or_default();
+        if let Some(given) = given.filter(|given| has.as_ref() != Some(given)) {
+            let has = has.map_or("nothing".into(), |has| format!("\"{}\"", has.display()));
+            return Err(Error::new(format!(
+                "file \"{}\" is there already, and its db_instance is {has}, not \"{}\"",
+                path.display(),
+                given.display()
+            ))
+            .hint("Leave --data out, or correct the file. Nothing was changed."));
+        }
+        if wanted.password.is_some() {
+            return Err(Error::new(format!("file \"{}\" is there already, and is not changed", path.display()))
+                .hint("Write the password into it: db_instance_password = 'PASSWORD'."));
+        }
+        return Ok(None);
+    }
+    let others = dir.join(format!("{}.conf", peer.id));
+    let taken = if others.exists() { config::db_instance(&others)? } else { None };
+    let data = find::data_directory(wanted.data.as_deref(), taken.as_deref(), joins)?;
+    let mut text = "# Every parameter is in mc_server.conf(5).\n".to_owned();
+    let _ = writeln!(text, "db_instance = {}", quoted(&data.display().to_string()));
+    if let Some(dir) = find::programs_of_running(&data) {
+        let _ = writeln!(text, "bin_dir = {}", quoted(&dir.display().to_string()));
+    }
+    if let Some(password) = &wanted.password {
+        let _ = writeln!(text, "db_instance_password = {}", quoted(password.expose()));
+    }
+    if !arbiter {
+        text += "# Without an arbiter: when the other server is silent, only the standby acts, so that never both serve.\n\
+                 heartbeat_error_action = 'switch'\n";
+    }
+    Ok(Some(text))
+}
+
+/// A value in the quotes of `ID.conf`.
+fn quoted(value: &str) -> String {
+    match value.contains('\'') {
+        false => format!("'{value}'"),
+        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+    }
+}
+
+/// 64 hexadecimal digits of the kernel's randomness.
+fn new_key() -> Result<String> {
+    let mut bytes = [0; 32];
+    let path = Path::new("/dev/urandom");
+    std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .map_err(|cause| Error::io("read", path, cause))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+}
+
+/// Makes the new files beside their places, with those that are there, and loads them as a start would.
+fn stage(dir: PathBuf, local_server: Option<String>, files: Vec<(String, String)>) -> Result<Draft> {
+    let make = |path: &Path| std::fs::DirBuilder::new().mode(0o700).create(path);
+    let made_dir = match make(&dir) {
+        Ok(()) => true,
+        Err(_) if dir.is_dir() => false,
+        Err(cause) => {
+            let user = config::running_user().unwrap_or_else(|_| "USER".into());
+            return Err(Error::io("create directory", &dir, cause)
+                .hint(format!("Run, as root: install -d -m 700 -o {user} \"{}\"", dir.display())));
+        }
+    };
+    let draft = Draft { dir, local_server, files, made_dir };
+    config::management_directory(&draft.dir)?;
+    let stage = draft.dir.join(STAGE);
+    // What a run that was killed has left.
+    files::remove(&stage)?;
+    make(&stage).map_err(|cause| Error::io("create directory", &stage, cause))?;
+    for name in ["network.conf".into(), "mc.key".into()].into_iter().chain(draft.own_conf_files()) {
+        if let Ok(text) = std::fs::read(draft.dir.join(&name)) {
+            files::replace(&stage.join(&name), &text, None)?;
+        }
+    }
+    for (name, text) in &draft.files {
+        files::replace(&stage.join(name), text.as_bytes(), None)?;
+    }
+    Config::load(&stage, draft.local_server.as_deref()).map_err(|error| {
+        // The operator knows the files by the place where they will be.
+        let place = |text: String| text.replace(&stage.display().to_string(), &draft.dir.display().to_string());
+        Error { message: place(error.message), hint: place(error.hint) }
+    })?;
+    Ok(draft)
+}
+
+impl Draft {
+    fn own_conf_files(&self) -> Vec<String> {
+        let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
+        let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+        names.filter(|name| name.ends_with(".conf") && name != "network.conf").collect()
+    }
+
+    /// Puts the new files to their places. Returns their paths, and the whole configuration.
+    ///
+    /// # Errors
+    /// A file has come there meanwhile, or the disk fails. What has its place keeps it; the next run makes the rest.
+    pub fn place(mut self) -> Result<(Vec<PathBuf>, Config)> {
+        let mut made = Vec::new();
+        for (name, _) in &self.files {
+            let (from, to) = (self.dir.join(STAGE).join(name), self.dir.join(name));
+            // A link is made only where nothing is: no file is ever replaced.
+            std::fs::hard_link(&from, &to).map_err(|cause| Error::io("create file", &to, cause))?;
+            files::sync_dir(&self.dir)?;
+            self.made_dir = false;
+            made.push(to);
+        }
+        files::sync_parent(&self.dir)?;
+        let config = Config::load(&self.dir, self.local_server.as_deref())?;
+        Ok((made, config))
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Best effort: the next run removes what stays.
+        let _ = files::remove(&self.dir.join(STAGE));
+        if self.made_dir {
+            let _ = std::fs::remove_dir(&self.dir);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: std::result::Result<(Option<&str>, &str, Option<u16>), &str>) {
+        match (text.parse::<Member>(), expected) {
+            (Ok(got), Ok((id, host, port))) => {
+                assert_eq!((got.id.as_deref(), got.host.as_str(), got.port), (id, host, port), "{text}");
+            }
+            (Err(error), Err(part)) => assert!(error.contains(part), "{text}: {error}"),
+            (got, wanted) => panic!("{text}: got {got:?}, wanted {wanted:?}"),
+        }
+    }
+
+    #[test]
+    fn members() {
+        check("192.0.2.110", Ok((None, "192.0.2.110", None)));
+        check("db2=db2.example.com:27000", Ok((Some("db2"), "db2.example.com", Some(27000))));
+        check("2001:db8::1", Ok((None, "2001:db8::1", None)));
+        check("x=[2001:db8::1]:27540", Ok((Some("x"), "2001:db8::1", Some(27540))));
+        check("[::1]", Ok((None, "::1", None)));
+        check("192.0.2.300", Err("not an IPv4 address"));
+        check("192.0.2.1:0", Err("from 1 to 65535"));
+        check("192.0.2.1:x", Err("from 1 to 65535"));
+        check("", Err("neither a host name"));
+        check("0.0.0.0", Err("not the address of one host"));
+    }
+
+    #[test]
+    fn quotes() {
+        assert_eq!(quoted("a\\b"), "'a\\b'");
+        assert_eq!(quoted("it's \"a\\b\""), "\"it's \\\"a\\\\b\\\"\"");
+    }
+
+    #[test]
+    fn keys_differ_and_are_good() {
+        let keys = [new_key().unwrap(), new_key().unwrap()];
+        assert_ne!(keys[0], keys[1]);
+        assert!(Key::parse(Path::new("k"), &keys[0]).is_ok());
+    }
+}

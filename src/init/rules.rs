@@ -1,0 +1,105 @@
+//! What `pg_hba.conf` must let in: from either server the replication, and the controller, which asks the primary during a
+//! rebuild by a session without TLS. Only reads: who may connect is the operator's decision, so the lines are printed, and
+//! added by hand.
+
+use super::find;
+use crate::config::Config;
+use crate::pg::hba::{self, Database, Way};
+use crate::pg::process;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// What is missing.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Missing {
+    /// The file.
+    pub file: PathBuf,
+    /// The lines, to be added.
+    pub lines: Vec<String>,
+    /// Above this line, which keeps out what they let in; else at the end.
+    pub above: Option<(PathBuf, usize)>,
+    /// The controller, or the standby, has to give a password: by a rule that is there, or one of the new ones.
+    pub password: bool,
+}
+
+/// What is missing in the instance's `pg_hba.conf`. Empty where that is still to come with a copy.
+pub fn missing(config: &Config) -> Missing {
+    let data = process::home(&config.server.db_instance);
+    let file = hba::file(&config.server.config_file, &data);
+    let mut missing = Missing { file: file.clone(), ..Missing::default() };
+    if !file.exists() && config.server.no_data.is_some() {
+        return missing;
+    }
+    let rules = hba::read(&file).unwrap_or_default();
+    let user = &config.server.db_instance_username;
+    let databases = [
+        (Database::Replication, "replication"),
+        (Database::Named(&config.server.target_db), &*config.server.target_db),
+    ];
+    for (database, name) in databases {
+        for address in both(config) {
+            let rule = hba::first_match(&rules, Way::Plain(address), database, user);
+            match rule.map(|rule| rule.method.as_str()) {
+                Some("trust") => continue,
+                Some("scram-sha-256" | "md5" | "password") => {
+                    missing.password = true;
+                    continue;
+                }
+                _ => {}
+            }
+            let bits = if address.is_ipv4() { 32 } else { 128 };
+            missing.lines.push(format!("host {} {} {address}/{bits} scram-sha-256", word(name, database), quote(user)));
+            missing.password = true;
+            if let (Some(rule), None) = (rule, &missing.above) {
+                missing.above = Some((rule.file.clone(), rule.line));
+            }
+        }
+    }
+    missing
+}
+
+/// The addresses of both servers, as far as their names resolve. The standby gets a copy of the file, and may be the primary
+/// one day.
+fn both(config: &Config) -> Vec<IpAddr> {
+    let own = &config.server.replication_address;
+    let hosts = [own, config.own().hosts.first().unwrap_or(own), config.peer().hosts.first().unwrap_or(own)];
+    let mut addresses: Vec<IpAddr> =
+        hosts.into_iter().flat_map(|host| find::addresses(host).unwrap_or_default()).collect();
+    let mut seen = Vec::new();
+    addresses.retain(|address| {
+        !seen.contains(address) && {
+            seen.push(*address);
+            true
+        }
+    });
+    addresses
+}
+
+fn word(name: &str, database: Database<'_>) -> String {
+    match database {
+        Database::Replication => name.to_owned(),
+        Database::Named(name) => quote(name),
+    }
+}
+
+/// A name in quotes where it would mean something else.
+fn quote(name: &str) -> String {
+    let keyword = ["all", "replication", "sameuser", "samerole", "samegroup"].contains(&name);
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$'));
+    if plain && !keyword { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+/// Lines as a command that adds them to the end of a file.
+pub fn add_command(file: &Path, lines: &[String]) -> String {
+    format!("cat >>'{}' <<'END'\n{}\nEND\n", file.display(), lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        assert_eq!([quote("postgres"), quote("all"), quote("a b")], ["postgres", "\"all\"", "\"a b\""]);
+    }
+}

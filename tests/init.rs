@@ -1,0 +1,394 @@
+//! `mc_ctl init`: the files that it makes, with which modes, what it finds out by itself, what it says is missing, and that it
+//! changes nothing where it refuses. Two real hosts, and servers made by it: `tests/postgres/init.rs`.
+
+use std::fs::{self, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// An address of a network that is nobody's (RFC 5737).
+const AWAY: &str = "203.0.113.77";
+
+/// A host with a data directory, all the instance administrator user's: `postgres` where the tests run as root (who is
+/// refused), else whoever runs them.
+struct Site {
+    root: tempfile::TempDir,
+    uid: Option<u32>,
+}
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn uid() -> Option<u32> {
+    if !rustix::process::geteuid().is_root() {
+        return None;
+    }
+    let passwd = fs::read_to_string("/etc/passwd").unwrap();
+    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
+    let line = line.expect("run as root, these tests need the OS user \"postgres\": apt-get install postgresql-common");
+    Some(line.split(':').nth(2).unwrap().parse().unwrap())
+}
+
+/// The version of PostgreSQL that is installed.
+fn version() -> u32 {
+    let found = (12..=18).rev().find(|v| Path::new(&format!("/usr/lib/postgresql/{v}/bin/pg_controldata")).exists());
+    found.expect("no PostgreSQL found: apt-get install postgresql")
+}
+
+impl Site {
+    fn new() -> Site {
+        let site = Site { root: tempfile::tempdir().unwrap(), uid: uid() };
+        site.own(site.root.path(), 0o700);
+        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_mc_ctl")).arg(site.at("mc_ctl")).status();
+        assert!(copied.unwrap().success());
+        site.own(&site.at("mc_ctl"), 0o755);
+        site.data("data");
+        site
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn own(&self, path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        if let Some(uid) = self.uid {
+            chown(path, Some(uid), None).unwrap();
+        }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).unwrap();
+        self.own(&self.at(name), 0o600);
+    }
+
+    /// A data directory, as far as files go.
+    fn data(&self, name: &str) {
+        fs::create_dir(self.at(name)).unwrap();
+        self.own(&self.at(name), 0o700);
+        self.write(&format!("{name}/PG_VERSION"), &format!("{}\n", version()));
+        self.write(&format!("{name}/postgresql.conf"), "port = 5432\n#wal_log_hints = off\n");
+        self.write(&format!("{name}/pg_hba.conf"), "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n");
+    }
+
+    /// The management directory of a second host: what was copied to it.
+    fn copied(&self) {
+        fs::create_dir(self.at("mc")).unwrap();
+        self.own(&self.at("mc"), 0o700);
+        self.write("mc/network.conf", &format!("nd1 {AWAY} 27540\nnd2 127.0.0.1 27540\n"));
+        self.write("mc/mc.key", &"0123456789abcdef".repeat(4));
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = match self.uid {
+            None => Command::new(self.at("mc_ctl")),
+            Some(uid) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--reuid", &uid.to_string(), "--clear-groups"]).arg(self.at("mc_ctl"));
+                command
+            }
+        };
+        command.arg(verb).arg("-M").arg(self.at("mc"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(self.root.path());
+        command
+    }
+
+    fn give(&self, args: &str, input: &str) -> Ran {
+        let mut command = self.command("init");
+        command.args(args.split_whitespace()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }
+    }
+
+    fn init(&self, args: &str) -> Ran {
+        self.give(args, "")
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap()
+    }
+
+    /// Names, modes, inodes and texts of all files of the management directory.
+    fn all(&self) -> Vec<(String, u32, u64, Vec<u8>)> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(self.at("mc")).into_iter().flatten().flatten() {
+            let (path, meta) = (entry.path(), entry.path().symlink_metadata().unwrap());
+            let name = entry.file_name().into_string().unwrap();
+            found.push((name, meta.mode() & 0o7777, meta.ino(), fs::read(path).unwrap_or_default()));
+        }
+        found.sort();
+        found
+    }
+
+    /// It refuses, says this, and changes nothing.
+    #[track_caller]
+    fn refuses(&self, args: &str, parts: &[&str]) {
+        let before = (self.at("mc").exists(), self.all());
+        let ran = self.init(args);
+        assert_eq!(ran.code, 2, "{args}: {}{}", ran.out, ran.err);
+        parts.iter().for_each(|part| assert!(ran.err.contains(part), "{args}: \"{part}\" is missing in {}", ran.err));
+        assert_eq!((self.at("mc").exists(), self.all()), before, "{args}");
+        assert_eq!(ran.out, "", "{args}");
+    }
+}
+
+impl Ran {
+    #[track_caller]
+    fn done(self) -> Ran {
+        assert_eq!(self.code, 0, "{}{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn says(self, parts: &[&str]) -> Ran {
+        parts.iter().for_each(|part| assert!(self.out.contains(part), "\"{part}\" is missing in\n{}", self.out));
+        self
+    }
+}
+
+fn first() -> String {
+    format!("--self 127.0.0.1 --peer {AWAY} --data data")
+}
+
+#[test]
+fn the_first_server() {
+    let site = Site::new();
+    let ran = site.init(&format!("{} --arbiter arb1=203.0.113.78:27555", first())).done();
+    ran.says(&["made \"", "/mc/mc.key\"", "nd1.conf", "network.conf", "mc_ctl rebuild", "touch", "arbitration.conf"]);
+    let all = site.all();
+    let names: Vec<(&str, u32)> = all.iter().map(|(name, mode, ..)| (name.as_str(), *mode)).collect();
+    assert_eq!(names, [("mc.key", 0o600), ("nd1.conf", 0o600), ("network.conf", 0o600)]);
+    assert_eq!(fs::metadata(site.at("mc")).unwrap().mode() & 0o7777, 0o700);
+    let network = site.read("mc/network.conf");
+    let lines: Vec<Vec<&str>> =
+        network.lines().filter(|l| !l.starts_with('#')).map(|l| l.split_whitespace().collect()).collect();
+    let [own, peer] = [["nd1", "127.0.0.1", "27540"], ["nd2", AWAY, "27540"]];
+    assert_eq!(lines, [&own[..], &peer[..], &["arb1", "203.0.113.78", "27555", "arbiter"][..]]);
+    let conf = site.read("mc/nd1.conf");
+    assert!(conf.contains(&format!("db_instance = '{}'", site.at("data").display())), "{conf}");
+    assert!(!conf.contains("heartbeat_error_action"), "with an arbiter it is arbitration: {conf}");
+    let key = site.read("mc/mc.key");
+    assert!(key.trim().len() == 64 && key.trim().bytes().all(|b| b.is_ascii_hexdigit()));
+    // Loaded by the other verbs: the controller does not run.
+    let status = site.command("status").output().unwrap();
+    assert_eq!(status.status.code(), Some(3), "{status:?}");
+    // Once more: nothing changes, and what is missing is shown again.
+    site.init("").done().says(&["nothing had to be made", "wal_log_hints = on", "host replication postgres", AWAY]);
+    site.init(&first()).done();
+    assert_eq!(site.all(), all);
+}
+
+#[test]
+fn without_an_arbiter_the_safe_half() {
+    let site = Site::new();
+    site.init(&first()).done();
+    assert!(site.read("mc/nd1.conf").contains("\nheartbeat_error_action = 'switch'\n"));
+    let other = Site::new();
+    other.init(&first()).done();
+    assert_ne!(site.read("mc/mc.key"), other.read("mc/mc.key"));
+}
+
+#[test]
+fn the_other_server() {
+    let site = Site::new();
+    site.copied();
+    let before = site.all();
+    site.init("--data data").done().says(&["made \"", "nd2.conf", "server nd2", "mc_ctl rebuild"]);
+    let after: Vec<_> = site.all().into_iter().filter(|(name, ..)| name != "nd2.conf").collect();
+    assert_eq!(after, before);
+    assert!(site.read("mc/nd2.conf").contains("heartbeat_error_action = 'switch'"));
+
+    let site = Site::new();
+    site.copied();
+    site.init("--data coming").done().says(&["(is still to be made)"]);
+    assert!(site.read("mc/nd2.conf").contains(&site.at("coming").display().to_string()));
+    assert!(!site.at("coming").exists());
+}
+
+#[test]
+fn both_on_one_host() {
+    let site = Site::new();
+    site.init("--peer 127.0.0.1 --arbiter 127.0.0.1 --data data").done().says(&["mc.arb", "--local-server nd2"]);
+    let network = site.read("mc/network.conf");
+    for line in ["nd1  127.0.0.1  27540", "nd2  127.0.0.1  27541", "arb  127.0.0.1  27542  arbiter"] {
+        assert!(network.contains(line), "{network}");
+    }
+    site.refuses("--data data2", &["both \"nd1\" and \"nd2\"", "--local-server nd1 or --local-server nd2"]);
+    site.refuses("--local-server nd2 --data data", &["is the other server's"]);
+    let ran = site.init("--local-server nd2 --data data2").done();
+    ran.says(&["nd2.conf", "pg_basebackup", "-p 5432", "port = 5433", "mc_ctl start"]);
+    assert_eq!(
+        site.all().iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(),
+        ["mc.key", "nd1.conf", "nd2.conf", "network.conf"]
+    );
+}
+
+#[test]
+fn refusals_change_nothing() {
+    let site = Site::new();
+    let none = "--self 127.0.0.1 --peer 203.0.113.77 --data";
+    site.refuses("", &["which host the other server is cannot be found out", "--peer HOST"]);
+    site.refuses(&format!("{none} nowhere"), &["does not exist", "initdb"]);
+    site.refuses(&format!("{none} ."), &["has no file PG_VERSION"]);
+    site.refuses(&format!("--self {AWAY} --peer 203.0.113.78 --data data"), &["no server of file", "/mc/network.conf"]);
+    site.refuses("--peer no-such-host.invalid --data data", &["could not resolve \"no-such-host.invalid\""]);
+    site.refuses(&format!("{} --arbiter nd2=203.0.113.78", first()), &["the identifier \"nd2\" is that of line"]);
+    site.refuses("--self 127.0.0.1:5 --peer 127.0.0.1:5 --data data", &["host \"127.0.0.1\" with port 5 is also"]);
+    for (option, part) in [("--peer 192.0.2.300", "not an IPv4 address"), ("--peer h:0", "1 to 65535")] {
+        site.refuses(option, &[part]);
+    }
+    // A directory that others could write to.
+    fs::create_dir(site.at("mc")).unwrap();
+    site.own(&site.at("mc"), 0o770);
+    site.refuses(&first(), &["must not be writable", "chmod go-w"]);
+}
+
+#[test]
+fn files_that_are_there_stay() {
+    let site = Site::new();
+    site.init(&first()).done();
+    site.refuses("--peer 203.0.113.79", &["is there already, and does not say --peer 203.0.113.79: line 2 has nd1"]);
+    site.refuses(&format!("--peer {AWAY}:27000"), &["--peer 203.0.113.77 port 27000", "Nothing was changed"]);
+    site.refuses("--arbiter 203.0.113.78", &["--arbiter 203.0.113.78: it has no arbiter"]);
+    site.data("other");
+    site.refuses("--data other", &["nd1.conf\" is there already, and its db_instance is"]);
+    site.write("password", "sesame\n");
+    site.refuses("--password-file password", &["is there already, and is not changed", "db_instance_password"]);
+    site.write("mc/mc.key", "short\n");
+    site.refuses("", &["is not a hexadecimal digit"]);
+    // Beside a network.conf that came from elsewhere, a new key would be another one.
+    fs::remove_file(site.at("mc/mc.key")).unwrap();
+    site.refuses("", &["and no \"", "Copy mc.key from the other server"]);
+    symlink("nowhere", site.at("mc/mc.key")).unwrap();
+    site.refuses("", &["could not open file"]);
+}
+
+/// A run that was killed, at each step: what is there stays, the rest is made.
+#[test]
+fn an_interrupted_run_is_finished() {
+    for left in [&[][..], &["mc.key"], &["mc.key", "nd1.conf"]] {
+        let site = Site::new();
+        site.init(&first()).done();
+        let whole = site.all();
+        for (name, ..) in &whole {
+            if !left.contains(&name.as_str()) {
+                fs::remove_file(site.at("mc").join(name)).unwrap();
+            }
+        }
+        fs::create_dir(site.at("mc/.init-new")).unwrap();
+        site.own(&site.at("mc/.init-new"), 0o700);
+        site.write("mc/.init-new/mc.key", "half");
+        site.init(&first()).done();
+        let again = site.all();
+        assert_eq!(again.len(), 3, "{left:?}");
+        assert!(
+            whole.iter().filter(|file| left.contains(&file.0.as_str())).all(|file| again.contains(file)),
+            "{left:?}"
+        );
+    }
+}
+
+#[test]
+fn a_parent_that_is_not_writable() {
+    let site = Site::new();
+    let mut command = site.command("init");
+    command.args(first().split(' '));
+    fs::set_permissions(site.root.path(), Permissions::from_mode(0o500)).unwrap();
+    let ran = command.output().unwrap();
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    fs::set_permissions(site.root.path(), Permissions::from_mode(0o700)).unwrap();
+    assert_eq!(ran.status.code(), Some(2), "{told}");
+    assert!(told.contains("could not create directory") && told.contains("install -d -m 700 -o "), "{told}");
+}
+
+#[test]
+fn root_is_refused() {
+    if uid().is_some() {
+        let ran = Command::new(env!("CARGO_BIN_EXE_mc_ctl")).args(["init", "-M", "/nonexistent/mc"]).output().unwrap();
+        assert_eq!(ran.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&ran.stderr).contains("cannot be run as root"));
+    }
+}
+
+#[test]
+fn passwords_are_not_shown() {
+    for (args, input) in [("--password-file password", ""), ("--password-file -", "se'sa\"me\\1\n")] {
+        let site = Site::new();
+        site.write("password", "se'sa\"me\\1\nsecond line\n");
+        let ran = site.give(&format!("{} {args}", first()), input).done();
+        assert!(!format!("{}{}", ran.out, ran.err).contains("sa\"me"), "{}{}", ran.out, ran.err);
+        assert!(!ran.out.contains("db_instance_password"), "{}", ran.out);
+        let conf = site.read("mc/nd1.conf");
+        assert!(conf.contains(r#"db_instance_password = "se'sa\"me\\1""#), "{conf}");
+    }
+    let site = Site::new();
+    site.init(&first()).done().says(&["db_instance_password = 'PASSWORD'", "\\password postgres"]);
+    let site = Site::new();
+    site.write("password", "two words\n");
+    site.refuses(&format!("{} --password-file password", first()), &["printable ASCII characters without spaces"]);
+    site.refuses(&format!("{} --password-file none", first()), &["could not open file \"none\""]);
+}
+
+#[test]
+fn settings_are_written_only_when_asked() {
+    let site = Site::new();
+    let text = "# mine\nport = 5432\nwal_level = minimal # why\ninclude 'more.conf'\n";
+    site.write("real.conf", text);
+    site.own(&site.at("real.conf"), 0o640);
+    site.write("data/more.conf", "max_wal_senders = 1\n");
+    site.write("data/postgresql.auto.conf", "hot_standby = 'off'\n");
+    fs::remove_file(site.at("data/postgresql.conf")).unwrap();
+    symlink("../real.conf", site.at("data/postgresql.conf")).unwrap();
+    site.init(&first()).done().says(&[
+        "wal_level = replica",
+        "--apply writes it",
+        "hot_standby is off, set by ALTER SYSTEM",
+    ]);
+    assert_eq!(site.read("real.conf"), text);
+    let said =
+        site.init("--apply").done().says(&["written into", "wal_log_hints = on", "ALTER SYSTEM SET hot_standby"]);
+    assert!(!said.out.contains("--apply writes it"), "{}", said.out);
+    let keep = if version() >= 13 { "wal_keep_size = '1GB'" } else { "wal_keep_segments = 64" };
+    let written = format!(
+        "# mine\nport = 5432\nwal_level = replica # why\ninclude 'more.conf'\n\
+         # for Mirroring Controller: mc_ctl init --apply\nmax_wal_senders = 10\nwal_log_hints = on\n{keep}\n"
+    );
+    assert_eq!(site.read("real.conf"), written);
+    let meta = fs::metadata(site.at("real.conf")).unwrap();
+    assert_eq!(meta.mode() & 0o7777, 0o640);
+    assert!(site.at("data/postgresql.conf").is_symlink());
+    let done = site.read("real.conf");
+    assert!(!site.init("--apply").done().out.contains("written into"));
+    assert_eq!(site.read("real.conf"), done);
+    assert_eq!(site.read("data/pg_hba.conf"), "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n");
+}
+
+#[test]
+fn rules_that_are_missing() {
+    let site = Site::new();
+    let lines = [
+        "host replication postgres 127.0.0.1/32 scram-sha-256\nhost replication postgres 203.0.113.77/32 scram-sha-256\nhost \
+         postgres postgres 203.0.113.77/32 scram-sha-256\nEND\n",
+        "cat >>'",
+    ];
+    site.init(&first()).done().says(&lines);
+    site.write("data/pg_hba.conf", "local all all peer\n\nhost all all 0.0.0.0/0 reject\n");
+    let said = site.init("").done().says(&["above line 3, which keeps the other server out"]);
+    assert!(!said.out.contains("cat >>"), "{}", said.out);
+    site.write(
+        "data/pg_hba.conf",
+        "host all,replication all 127.0.0.1/32 md5\nhost all,replication all 203.0.113.0/24 md5\n",
+    );
+    let said = site.init("").done();
+    assert!(!said.out.contains("pg_hba.conf"), "{}", said.out);
+    site.write("data/pg_hba.conf", "host all,replication all all trust\n");
+    let said = site.init("").done();
+    assert!(!said.out.contains("PASSWORD"), "{}", said.out);
+}
