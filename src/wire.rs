@@ -15,7 +15,10 @@ use serde_json::Value;
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 1;
+pub const MINOR: u16 = 2;
+
+/// From this [`MINOR`] on a member answers [`Aside::Inspect`].
+pub const MINOR_OF_ASIDES: u16 = 2;
 
 /// The longest body, in bytes: a Noise message is at most 65535 bytes with its 16-byte tag.
 pub const MAX_BODY: usize = 65535 - 16;
@@ -79,6 +82,57 @@ pub fn decode(body: &[u8]) -> Result<Message> {
         }
     }
     serde_json::from_value(value).map_err(malformed)
+}
+
+/// What members say to each other beside the protocol, for `mc_ctl check`. The core is not told of it: an aside is no
+/// [`Message`] and becomes no event, so that nothing that is said here can bear on a decision. A member of a version before
+/// [`MINOR_OF_ASIDES`] takes it for a message of an unknown kind, and goes on.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Aside {
+    /// Asks what the receiver is like, for one part of the answer at a time: however long the whole is, a heartbeat waits for
+    /// one part at most. Asked again where no answer comes.
+    Inspect {
+        /// Names the whole question.
+        id: u64,
+        /// Which part of the answer, from 0.
+        part: u32,
+        /// How long the asker waits for the whole, ms.
+        limit_ms: u64,
+    },
+    /// The answer to [`Aside::Inspect`].
+    Inspected {
+        /// Of the question.
+        id: u64,
+        /// The answerer's clock when this was sent, ms since the epoch.
+        wall_ms: u64,
+        /// Which part this is.
+        part: u32,
+        /// Of how many; 0 where there is nothing to tell yet, or nothing at all: `text` then says why.
+        of: u32,
+        /// This part of the answer: joined, they are a JSON value that the members' links do not look into.
+        text: String,
+    },
+}
+
+impl Aside {
+    /// As a body.
+    ///
+    /// # Errors
+    /// Longer than [`MAX_BODY`].
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let body = serde_json::to_vec(self).map_err(malformed)?;
+        bounded(&body)?;
+        Ok(body)
+    }
+
+    /// From a body; called for one that [`decode`] does not take.
+    ///
+    /// # Errors
+    /// Whatever is not an aside.
+    pub fn decode(body: &[u8]) -> Result<Aside> {
+        bounded(body)?;
+        serde_json::from_slice(body).map_err(malformed)
+    }
 }
 
 fn bounded(body: &[u8]) -> Result<()> {
@@ -152,6 +206,7 @@ mod tests {
         #[test]
         fn junk_is_an_error(body in proptest::collection::vec(any::<u8>(), 0..2000)) {
             prop_assert!(decode(&body).is_err());
+            prop_assert!(Aside::decode(&body).is_err());
             prop_assert!(Hello::decode(&body).is_err());
         }
 
@@ -164,6 +219,24 @@ mod tests {
             body.truncate(cut);
             let _ = decode(&body);
         }
+    }
+
+    #[test]
+    fn an_aside_is_no_message_and_no_message_an_aside() {
+        let asides = [
+            Aside::Inspect { id: 7, part: 1, limit_ms: 5 },
+            Aside::Inspected { id: 7, wall_ms: 9, part: 1, of: 2, text: "{\"".repeat(12 * 1024) },
+        ];
+        for aside in asides {
+            let body = aside.encode().unwrap();
+            assert!(decode(&body).is_err());
+            assert_eq!(Aside::decode(&body).unwrap(), aside);
+        }
+        for message in messages(3, "x".into()) {
+            assert!(Aside::decode(&encode(&message).unwrap()).is_err());
+        }
+        let long = Aside::Inspected { id: 0, wall_ms: 0, part: 0, of: 1, text: "x".repeat(MAX_BODY) };
+        assert!(long.encode().is_err());
     }
 
     #[test]

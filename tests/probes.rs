@@ -171,6 +171,7 @@ impl Server {
             timeout,
             peer: "nd2".into(),
             tablespaces: db_probe::Tablespaces::default(),
+            pace: Arc::default(),
         };
         (db_probe::spawn(settings, Arc::new(move |event, _| drop(seen.send(event)))).unwrap(), readings)
     }
@@ -580,7 +581,8 @@ fn disks() -> (TempDir, disk_probe::Settings) {
     }
     std::os::unix::fs::symlink(dir.path().join("space"), data.join("pg_tblspc/16384")).unwrap();
     let journal = dir.path().join("rebuild.json");
-    (dir, disk_probe::Settings { data, journal, interval: Duration::from_millis(20), timeout: SHORT })
+    let interval = Duration::from_millis(20);
+    (dir, disk_probe::Settings { data, journal, interval, timeout: SHORT, pace: Arc::default() })
 }
 
 fn look_at(settings: disk_probe::Settings) -> (crossbeam_channel::Sender<()>, Receiver<disk_probe::Round>) {

@@ -11,7 +11,10 @@ pub const CATALOGUE: &[Entry] = &[];
 /// What is read.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Facts {}
+pub struct Facts {
+    /// The running controller cannot load its files anew: why, and what mends it. Only of a server that is seen from the other.
+    pub refused: Option<(String, String)>,
+}
 
 /// Reads it, by `deadline` at the latest.
 pub fn collect(_config: &Config, _deadline: Instant) -> Facts {

@@ -10,6 +10,7 @@
 //! answered). Called by `cli::check`, and by the controller for the other server.
 
 pub mod general;
+pub mod histogram;
 pub mod host;
 pub mod instance;
 pub mod pace;
@@ -113,8 +114,9 @@ impl Severity {
     }
 }
 
-/// What one server is like.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+/// What one server is like. Sent to the other one: it holds no password and no key.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Facts {
     /// Its id in `network.conf`.
     pub id: String,
@@ -122,6 +124,8 @@ pub struct Facts {
     pub instance: instance::Facts,
     /// The machine.
     pub host: host::Facts,
+    /// What its controller has measured; `None` where none runs.
+    pub pace: Option<pace::Facts>,
 }
 
 /// What is looked at together: what a server sees of itself, of the other, and of the arbiter.
@@ -131,8 +135,40 @@ pub struct Seen {
     pub own: Facts,
     /// The other one, or why it was not asked: its controller, or this one's, does not run, or is of an older version.
     pub peer: Result<Facts, String>,
-    /// Both, and the arbiter, as this server's controller hears them; `None` where none runs.
-    pub pace: Option<pace::Facts>,
+    /// The other one's id in `network.conf`.
+    pub peer_id: String,
+    /// How the other one's clock goes, where it answered.
+    pub clock: Option<Clock>,
+    /// The arbiter, where `network.conf` has one and this server's controller was asked.
+    pub arbiter: Option<Arbiter>,
+}
+
+/// The arbiter, as it answered.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Arbiter {
+    /// Its id in `network.conf`.
+    pub id: String,
+    /// Version of `mc_arb`, or why it did not tell: it is not reached, or of an older version.
+    pub version: Result<String, String>,
+}
+
+/// How another member's clock goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Clock {
+    /// How far it is ahead of this host's, ms; negative where it is behind.
+    pub ahead_ms: i64,
+    /// How wrong that may be, ms: half of the round trip.
+    pub within_ms: u64,
+}
+
+impl Clock {
+    /// What is known when a question was sent and its answer came at these times of this host's clock, and `theirs` is the other
+    /// one's in between; all in ms since the epoch.
+    pub fn between(sent: u64, theirs: u64, came: u64) -> Clock {
+        let within_ms = came.saturating_sub(sent) / 2;
+        let middle = sent.saturating_add(within_ms);
+        Clock { ahead_ms: i64::try_from(i128::from(theirs) - i128::from(middle)).unwrap_or(i64::MAX), within_ms }
+    }
 }
 
 impl Seen {
@@ -159,6 +195,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
         id: config.id.clone(),
         instance: instance::collect(config, deadline),
         host: host::collect(config, deadline),
+        pace: None,
     }
 }
 
@@ -172,4 +209,32 @@ pub fn examine(seen: &Seen) -> Vec<Finding> {
     // stable: within a severity, as they were found
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clocks() {
+        let check = |sent, theirs, came, ahead_ms, within_ms| {
+            assert_eq!(Clock::between(sent, theirs, came), Clock { ahead_ms, within_ms });
+        };
+        check(1000, 1010, 1020, 0, 10);
+        check(1000, 9000, 1000, 8000, 0);
+        check(9000, 1000, 9200, -8100, 100);
+        // A clock that was set back between the two.
+        check(1000, 1000, 900, 0, 0);
+        check(0, u64::MAX, 0, i64::MAX, 0);
+    }
+
+    #[test]
+    fn codes_are_single_and_lower_case() {
+        let mut codes: Vec<&str> = catalogue().map(|entry| entry.code).collect();
+        assert!(
+            codes.iter().all(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'))
+        );
+        codes.sort_unstable();
+        assert!(codes.windows(2).all(|pair| pair[0] != pair[1]), "{codes:?}");
+    }
 }

@@ -1,15 +1,377 @@
 //! How quickly heartbeats and probes were answered, as histograms, against the detection times; and who is heard at all.
 
-use super::{Entry, Finding, Seen};
+use super::histogram::Histogram;
+use super::{Entry, Facts as Server, Finding, Seen, Severity};
 use serde::{Deserialize, Serialize};
 
 /// What there can be found here.
-pub const CATALOGUE: &[Entry] = &[];
+#[rustfmt::skip]
+pub const CATALOGUE: &[Entry] = &[
+    PEER_UNHEARD, PEER_REFUSED, ARBITER_UNHEARD, LINK_UNSTEADY,
+    HEARTBEAT_LATE, ARBITER_LATE, INSTANCE_LATE, DISK_LATE, DETECTION_SLOW,
+];
 
-/// What a controller has measured since its start.
+/// Readings without which nothing is concluded from how long they took.
+const ENOUGH: u64 = 100;
+
+/// Connections from one member since the start of a controller, beyond the first, that are too many.
+const MANY_CONNECTIONS: u32 = 10;
+
+const PEER_UNHEARD: Entry = Entry {
+    code: "peer-unheard",
+    severity: Severity::Error,
+    about: "This server's controller does not hear the other server's. The pair is not mirrored by it, and no failover is \
+            safe to happen by consent.",
+};
+const PEER_REFUSED: Entry = Entry {
+    code: "caller-refused",
+    severity: Severity::Warning,
+    about: "Within the last ten minutes somebody dialled this controller's port and was not let in: a member with another \
+            mc.key or network.conf, or a stranger.",
+};
+const ARBITER_UNHEARD: Entry = Entry {
+    code: "arbiter-unheard",
+    severity: Severity::Warning,
+    about: "network.conf has an arbiter and a server does not hear it. Without it neither server goes on alone when the \
+            other one falls silent.",
+};
+const LINK_UNSTEADY: Entry = Entry {
+    code: "link-unsteady",
+    severity: Severity::Notice,
+    about: "The connection from another member had to be made anew again and again since the controller's start: members were \
+            restarted, or the network between them is cut from time to time.",
+};
+const HEARTBEAT_LATE: Entry = Entry {
+    code: "heartbeat-late",
+    severity: Severity::Warning,
+    about: "Heartbeats of the other server came late by more than half of heartbeat_timeout: with a little more a living \
+            server is taken for silent.",
+};
+const ARBITER_LATE: Entry = Entry {
+    code: "arbiter-late",
+    severity: Severity::Warning,
+    about: "Heartbeats of the arbiter came late by more than half of arbiter_alive_timeout: with a little more it is taken for \
+            lost.",
+};
+const INSTANCE_LATE: Entry = Entry {
+    code: "instance-late",
+    severity: Severity::Warning,
+    about: "The instance took more than half of db_instance_check_timeout to answer a look: with a little more, and \
+            db_instance_check_retry times in a row, it is taken for failed.",
+};
+const DISK_LATE: Entry = Entry {
+    code: "disk-late",
+    severity: Severity::Warning,
+    about: "A disk took more than half of disk_check_timeout to write, sync and read back one block: with a little more, and \
+            disk_check_retry times in a row, it is taken for failed.",
+};
+const DETECTION_SLOW: Entry = Entry {
+    code: "detection-slow",
+    severity: Severity::Notice,
+    about: "A detection time is longer than that of the defaults, and its timeout more than twenty times what was ever \
+            needed: a failure could be found sooner.",
+};
+
+/// (timeout + interval) x (retry + 1) finds a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Timing {
+    /// The time between two, ms.
+    pub interval_ms: u64,
+    /// How late an answer may be, ms.
+    pub timeout_ms: u64,
+    /// How often beyond the first that may be exceeded.
+    pub retry: u32,
+}
+
+impl Timing {
+    /// The detection time, ms.
+    pub fn detection_ms(self) -> u64 {
+        crate::config::detection_ms(self.interval_ms, self.timeout_ms, self.retry)
+    }
+}
+
+/// What a controller has measured since its start, or in the last one to two days if that was earlier; with what it was
+/// started with.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Facts {}
+pub struct Facts {
+    /// Version of the running controller.
+    pub version: String,
+    /// The other server.
+    pub peer: Heard,
+    /// The arbiter, where `network.conf` has one.
+    pub arbiter: Option<Heard>,
+    /// How long the instance took to answer through the session that stays open.
+    pub instance: Histogram,
+    /// How long it took to open a fresh session and to answer through that.
+    pub session: Histogram,
+    /// How long a disk took to write, sync and read back.
+    pub disk: Histogram,
+    /// `heartbeat_*`.
+    pub heartbeat: Timing,
+    /// `arbiter_alive_*`.
+    pub arbiter_alive: Timing,
+    /// `db_instance_check_*`.
+    pub instance_check: Timing,
+    /// `disk_check_*`.
+    pub disk_check: Timing,
+    /// The last caller that was not let in, within ten minutes, and why.
+    pub refused: Option<String>,
+}
+
+/// Another member, as it is heard.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Heard {
+    /// How long ago the last heartbeat came, ms; `None` where none ever did.
+    pub silent_ms: Option<u64>,
+    /// Connections on which heartbeats came.
+    pub connections: u32,
+    /// The times between two of them on one connection.
+    pub gaps: Histogram,
+    /// Why it cannot be dialled; empty where it can.
+    pub unreached: String,
+}
+
+impl Heard {
+    /// Whether a heartbeat came within this time.
+    pub fn within(&self, ms: u64) -> bool {
+        self.silent_ms.is_some_and(|silent| silent < ms)
+    }
+
+    /// That it is not heard, and what is known of the reason.
+    fn silence(&self) -> String {
+        let since = match self.silent_ms {
+            Some(ms) => format!("nothing heard for {} s", ms / 1000),
+            None => "nothing heard since the controller's start".to_owned(),
+        };
+        if self.unreached.is_empty() { since } else { format!("{since}; {}", self.unreached) }
+    }
+}
 
 /// What is wrong between the members.
-pub fn examine(_seen: &Seen, _found: &mut Vec<Finding>) {}
+pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
+    let own = &seen.own.id;
+    examine_peer(seen, found);
+    examine_arbiter(seen, found);
+    for server in seen.servers() {
+        let Some(pace) = &server.pace else { continue };
+        if let Some(why) = &pace.refused {
+            let mend = format!(
+                "if it is a member: copy network.conf and mc.key of \"{own}\" to it and restart its controller (mc_ctl stop \
+                 --mc-only && mc_ctl start --mc-only); if not, keep it from the port by a firewall"
+            );
+            found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), mend));
+        }
+        examine_times(seen, server, pace, found);
+    }
+}
+
+fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
+    let (Some(pace), peer) = (&seen.own.pace, &seen.peer_id) else { return };
+    // Longer than a restart of the other controller by its watcher takes.
+    let limit_ms = pace.heartbeat.detection_ms().max(3000);
+    if !pace.peer.within(limit_ms) {
+        let what = format!("the controller here does not hear that of \"{peer}\": {}", pace.peer.silence());
+        found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(peer, &pace.peer)));
+    } else if let Some(theirs) = seen.peer.as_ref().ok().and_then(|facts| facts.pace.as_ref())
+        && !theirs.peer.within(limit_ms)
+    {
+        let own = &seen.own.id;
+        let what = format!("its controller does not hear that of \"{own}\": {}", theirs.peer.silence());
+        found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(own, &theirs.peer)));
+    }
+}
+
+fn mend_of_silence(id: &str, heard: &Heard) -> String {
+    let why = &heard.unreached;
+    if why.contains("authenticating") {
+        return format!(
+            "copy mc.key from the one to the other and restart the controller that gets it (\"{id}\" has another)"
+        );
+    }
+    if why.contains("network.conf") {
+        return "copy network.conf from the one to the other and restart the controller that gets it".to_owned();
+    }
+    if why.contains("refuses") {
+        return format!("on \"{id}\": mc_ctl start");
+    }
+    format!(
+        "on \"{id}\": mc_ctl status; if its controller runs, open the port of its line in network.conf on the way there"
+    )
+}
+
+fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
+    let Some(arbiter) = &seen.arbiter else { return };
+    for server in seen.servers() {
+        let Some(pace) = &server.pace else { continue };
+        let (id, from) = (&arbiter.id, &server.id);
+        let Some(heard) = &pace.arbiter else { continue };
+        if heard.within(pace.arbiter_alive.detection_ms().max(3000)) {
+            continue;
+        }
+        let what = format!("server \"{from}\" does not hear arbiter \"{id}\": {}", heard.silence());
+        let mend = match heard.unreached.as_str() {
+            why if why.contains("authenticating") => {
+                "copy mc.key to the arbiter's directory, and there: mc_arb stop; mc_arb start"
+            }
+            why if why.contains("refuses") => "on its host: mc_arb start",
+            _ => "on its host: mc_arb status; if it serves this pair, open its port on the way there",
+        };
+        found.push(ARBITER_UNHEARD.found(id, what, mend));
+    }
+}
+
+/// A kind of answer, how long it took, and the parameters that say how long it may.
+struct Reading<'a> {
+    of: &'static str,
+    late: Entry,
+    /// The first part of the parameters' names.
+    parameters: &'static str,
+    timing: Timing,
+    took: &'a Histogram,
+    /// How much of each is the regular pause between two, ms.
+    pause_ms: u64,
+}
+
+impl Reading<'_> {
+    fn longest_ms(&self) -> u64 {
+        self.took.longest_ms().saturating_sub(self.pause_ms)
+    }
+
+    fn permille_ms(&self, permille: u64) -> u64 {
+        self.took.permille_ms(permille).saturating_sub(self.pause_ms)
+    }
+}
+
+/// What a server's controller has measured, in the order in which it is shown. Heartbeats come at the sender's interval.
+fn readings<'a>(seen: &Seen, server: &Server, pace: &'a Facts) -> Vec<Reading<'a>> {
+    let sender = seen.servers().find(|other| other.id != server.id).and_then(|other| other.pace.as_ref());
+    let pause_ms = sender.map_or(pace.heartbeat.interval_ms, |sender| sender.heartbeat.interval_ms);
+    let row = |of, late, parameters, timing, took, pause_ms| Reading { of, late, parameters, timing, took, pause_ms };
+    let heartbeat = row("heartbeats", HEARTBEAT_LATE, "heartbeat", pace.heartbeat, &pace.peer.gaps, pause_ms);
+    let arbiter = pace.arbiter.iter().map(|arbiter| {
+        let timing = pace.arbiter_alive;
+        row("arbiter", ARBITER_LATE, "arbiter_alive", timing, &arbiter.gaps, timing.interval_ms)
+    });
+    let (instance, disk) = (pace.instance_check, pace.disk_check);
+    let rest = [
+        row("instance", INSTANCE_LATE, "db_instance_check", instance, &pace.instance, 0),
+        row("instance, fresh session", INSTANCE_LATE, "db_instance_check", instance, &pace.session, 0),
+        row("disk", DISK_LATE, "disk_check", disk, &pace.disk, 0),
+    ];
+    std::iter::once(heartbeat).chain(arbiter).chain(rest).collect()
+}
+
+fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Finding>) {
+    let file = format!("{}.conf", server.id);
+    for (heard, from) in [(Some(&pace.peer), "the other server"), (pace.arbiter.as_ref(), "the arbiter")] {
+        let Some(heard) = heard.filter(|heard| heard.connections > MANY_CONNECTIONS) else { continue };
+        let what = format!("{from} has connected anew {} times since this controller's start", heard.connections - 1);
+        let mend = "mc_ctl history and both logs say whether controllers were restarted; else look after the network";
+        found.push(LINK_UNSTEADY.found(&server.id, what, mend));
+    }
+    let readings = readings(seen, server, pace);
+    for reading in &readings {
+        let (longest, timeout) = (reading.longest_ms(), reading.timing.timeout_ms);
+        if longest.saturating_mul(2) <= timeout {
+            continue;
+        }
+        let how = if reading.pause_ms > 0 { "were late by up to" } else { "took up to" };
+        let what = format!(
+            "{}: {} of them {how} {longest} ms (one in a thousand {} ms or more), and {}_timeout is {timeout} ms",
+            reading.of,
+            reading.took.count(),
+            reading.permille_ms(999),
+            reading.parameters
+        );
+        let mend = format!(
+            "in {file}: {}_timeout = '{}ms', and restart the controller",
+            reading.parameters,
+            enough_ms(longest)
+        );
+        found.push(reading.late.found(&server.id, what, mend));
+    }
+    for parameters in ["heartbeat", "db_instance_check", "disk_check"] {
+        let of_it: Vec<&Reading<'_>> = readings.iter().filter(|reading| reading.parameters == parameters).collect();
+        let Some(timing) = of_it.first().map(|reading| reading.timing) else { continue };
+        let longest = of_it.iter().map(|reading| reading.longest_ms()).max().unwrap_or(0);
+        let few = of_it.iter().map(|reading| reading.took.count()).sum::<u64>() < ENOUGH;
+        if few || timing.detection_ms() <= DEFAULT.detection_ms() || longest.saturating_mul(20) > timing.timeout_ms {
+            continue;
+        }
+        let what = format!(
+            "{parameters}_*: a failure is found after {} ms, and no answer was ever later than {longest} ms",
+            timing.detection_ms()
+        );
+        let mend = format!(
+            "in {file}: {parameters}_timeout = '{}ms', and restart the controller",
+            enough_ms(longest).max(1000)
+        );
+        found.push(DETECTION_SLOW.found(&server.id, what, mend));
+    }
+}
+
+/// What holds where nothing is set.
+const DEFAULT: Timing = Timing { interval_ms: 800, timeout_ms: 1000, retry: 2 };
+
+/// A timeout with room for more than twice what was needed, ms: a round number.
+fn enough_ms(longest: u64) -> u64 {
+    (longest.saturating_mul(5) / 2).div_ceil(100).max(1).saturating_mul(100)
+}
+
+/// How quickly heartbeats and probes were answered, as lines for people; none where no controller was asked.
+pub fn table(seen: &Seen) -> Vec<String> {
+    let mut rows = Vec::new();
+    for server in seen.servers() {
+        let Some(pace) = &server.pace else { continue };
+        for reading in readings(seen, server, pace) {
+            rows.push([
+                server.id.clone(),
+                reading.of.to_owned(),
+                reading.took.count().to_string(),
+                reading.permille_ms(500).to_string(),
+                reading.permille_ms(999).to_string(),
+                reading.longest_ms().to_string(),
+                reading.timing.timeout_ms.to_string(),
+                reading.timing.detection_ms().to_string(),
+            ]);
+        }
+    }
+    if rows.is_empty() {
+        return Vec::new();
+    }
+    let head = ["server_id", "late by, or took (ms)", "count", "median", "99.9 %", "longest", "timeout", "detection"];
+    let rows: Vec<[String; 8]> = std::iter::once(head.map(str::to_owned)).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let line = |row: &[String; 8]| {
+        let cells = row.iter().enumerate().map(|(column, cell)| match column {
+            0 | 1 => format!("{cell:<width$}", width = width(column)),
+            _ => format!("{cell:>width$}", width = width(column)),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The same as JSON: an array of objects, times in ms.
+pub fn json(seen: &Seen) -> serde_json::Value {
+    let mut rows = Vec::new();
+    for server in seen.servers() {
+        let Some(pace) = &server.pace else { continue };
+        for reading in readings(seen, server, pace) {
+            rows.push(serde_json::json!({
+                "server_id": server.id,
+                "of": reading.of,
+                "count": reading.took.count(),
+                "median_ms": reading.permille_ms(500),
+                "p999_ms": reading.permille_ms(999),
+                "longest_ms": reading.longest_ms(),
+                "timeout_ms": reading.timing.timeout_ms,
+                "detection_ms": reading.timing.detection_ms(),
+            }));
+        }
+    }
+    rows.into()
+}

@@ -1,9 +1,11 @@
-//! `mc_ctl check`: every prerequisite, on both servers and the arbiter. Changes nothing, and needs no running controller.
+//! `mc_ctl check`: every prerequisite, on both servers and the arbiter. Changes nothing, and needs no running controller: this
+//! server alone is looked at then.
 
 use super::args::{Common, ListFormat};
 use super::{Ended, coloured, print};
-use crate::check::{self, Finding, Seen, Severity, pace};
+use crate::check::{self, Finding, Severity, pace};
 use crate::config::Config;
+use crate::daemon::inspect;
 use crate::error::Error;
 use crate::status::Colour;
 use clap::Args as Arguments;
@@ -44,6 +46,11 @@ struct Report {
     /// The servers that were looked at.
     seen: Vec<String>,
     findings: Vec<Finding>,
+    /// How quickly heartbeats and probes were answered.
+    pace: serde_json::Value,
+    /// The same as lines.
+    #[serde(skip)]
+    times: Vec<String>,
     parameters: Vec<Parameter>,
     /// Why nothing could be checked.
     unknown: Option<String>,
@@ -82,9 +89,7 @@ fn make(args: &Args) -> Report {
 }
 
 fn look(config: &Config, deadline: Instant) -> Report {
-    let own = check::collect(config, deadline);
-    let (peer, pace) = ask_controller(config, deadline);
-    let seen = Seen { own, peer, pace };
+    let seen = inspect::look(config, deadline.saturating_duration_since(Instant::now()));
     let parameters = config.parameters().into_iter();
     let parameters = parameters.map(|p| Parameter { name: p.name, value: p.value, source: p.source }).collect();
     let findings = check::examine(&seen);
@@ -93,14 +98,11 @@ fn look(config: &Config, deadline: Instant) -> Report {
         server: config.id.clone(),
         seen: seen.servers().map(|facts| facts.id.clone()).collect(),
         findings,
+        pace: pace::json(&seen),
+        times: pace::table(&seen),
         parameters,
         unknown: None,
     }
-}
-
-/// What the other server is like, and what this server's controller has measured.
-fn ask_controller(_config: &Config, _deadline: Instant) -> (Result<check::Facts, String>, Option<pace::Facts>) {
-    (Err("this version does not ask it".into()), None)
 }
 
 fn outcome(findings: &[Finding]) -> Outcome {
@@ -118,6 +120,8 @@ impl Report {
             server: String::new(),
             seen: Vec::new(),
             findings: Vec::new(),
+            pace: serde_json::Value::Array(Vec::new()),
+            times: Vec::new(),
             parameters: Vec::new(),
             unknown: Some(why.to_owned()),
         }
@@ -128,7 +132,7 @@ impl Report {
         Report { outcome: Outcome::Critical, findings, unknown: None, ..Report::unknown("") }
     }
 
-    /// A line a finding, the worst first, and the summary in the last line.
+    /// A line a finding, the worst first, then how quickly answers came, and the summary in the last line.
     fn text(&self, parameters: bool, colour: Colour) -> String {
         let mut text = String::new();
         for finding in &self.findings {
@@ -144,6 +148,9 @@ impl Report {
         for Parameter { name, value, source } in self.parameters.iter().filter(|_| parameters) {
             let value = if value.is_empty() { "none" } else { value };
             text += &format!("parameter {name} = {value} ({source})\n");
+        }
+        for line in &self.times {
+            text += &format!("{line}\n");
         }
         text + &self.summary()
     }

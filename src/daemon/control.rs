@@ -4,6 +4,7 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
+use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
 use super::{Inbox, now, spawn};
 use crate::error::{Error, Result};
@@ -23,7 +24,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 const SOCKET: &str = "control.sock";
@@ -50,6 +51,11 @@ pub enum Call {
     Ping,
     /// What it knows.
     Status,
+    /// What it has measured, and what the other members are like (`mc_ctl check`).
+    Check {
+        /// How long the asker waits for the answer, ms.
+        limit_ms: u64,
+    },
     /// Something that changes something.
     Request {
         /// What.
@@ -71,6 +77,8 @@ pub enum Answer {
     },
     /// To [`Call::Status`].
     Status(Box<Snapshot>),
+    /// To [`Call::Check`].
+    Checked(Box<Checked>),
     /// To [`Call::Request`].
     Reply(Reply),
     /// There are too many clients.
@@ -190,6 +198,7 @@ struct Shared {
     executing: Mutex<Option<(u64, Sender<Reply>)>>,
     next: AtomicU64,
     clients: AtomicUsize,
+    inspector: OnceLock<Inspector>,
     inbox: Inbox,
 }
 
@@ -203,9 +212,15 @@ impl Board {
             executing: Mutex::new(None),
             next: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
+            inspector: OnceLock::new(),
             inbox,
         };
         Board { shared: Arc::new(shared) }
+    }
+
+    /// From now on [`Call::Check`] is answered.
+    pub fn inspected_by(&self, inspector: Inspector) {
+        let _ = self.shared.inspector.set(inspector);
     }
 
     /// The decision thread goes round.
@@ -251,6 +266,12 @@ impl Board {
                 Answer::Pong { pid: snapshot.pid, start_id: snapshot.start_id }
             }
             Call::Status => Answer::Status(Box::new(self.snapshot())),
+            Call::Check { limit_ms } => {
+                let limit = Duration::from_millis(limit_ms);
+                let asked = self.shared.inspector.get().map(|inspector| inspector.ask(limit));
+                let asked = asked.unwrap_or_else(|| Err("it is still starting".to_owned()));
+                asked.map_or_else(Answer::Busy, |checked| Answer::Checked(Box::new(checked)))
+            }
             Call::Request { request, limit_ms } => self.execute(request, limit_ms),
         }
     }

@@ -9,6 +9,7 @@
 //! (retry + 1)th of the detection time (each new one may be a line in the server's log), and while the instance is
 //! starting or stopping its `postmaster.pid` is read instead of asking it.
 
+use super::pace::Pace;
 use crate::fsm::event::{Event, Instance};
 use crate::messages::{self, Tell};
 use crate::pg::connect::{Refusal, Session, Target};
@@ -39,6 +40,8 @@ pub struct Settings {
     pub peer: String,
     /// Where the names of the tablespaces are put.
     pub tablespaces: Tablespaces,
+    /// Where it is noted how long answers took.
+    pub pace: Arc<Pace>,
 }
 
 /// What the probe is told.
@@ -222,9 +225,18 @@ impl Probe {
     /// One reading within the time limit, through a fresh session where one is due, else through the old one.
     fn ask(&mut self) -> Result<Instance, Refusal> {
         let now = Instant::now();
-        let end = now + self.settings.timeout;
         let stopped = self.postmaster.as_ref().is_some_and(Process::is_stopped);
         let fresh = stopped || now >= self.fresh_due || self.session.as_ref().is_none_or(Session::is_closed);
+        let answer = self.ask_by(fresh, now + self.settings.timeout);
+        // Refusals are quick, and say nothing of how quickly it answers.
+        if matches!(answer, Ok(_) | Err(Refusal::Silent)) {
+            let pace = &self.settings.pace;
+            if fresh { &pace.session } else { &pace.instance }.add(now.elapsed());
+        }
+        answer
+    }
+
+    fn ask_by(&mut self, fresh: bool, end: Instant) -> Result<Instance, Refusal> {
         if fresh {
             match self.open() {
                 // The old one still serves where there is no room for another.

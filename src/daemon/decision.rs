@@ -5,7 +5,9 @@
 
 use super::calls::Calls;
 use super::control::{Board, Control};
-use super::links::{self, Links};
+use super::inspect::Inspector;
+use super::links::{self, Bystander, Links};
+use super::pace::Pace;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
@@ -89,7 +91,12 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
 
     let (inbox, events) = Inbox::new();
     let control = Control::bind(&run_dir)?;
-    let links = Links::start(link_settings(config), inbox.clone())?;
+    let pace = Arc::new(Pace::default());
+    let inspector = Inspector::new(config, pace.clone());
+    let listener = inspector.clone();
+    let bystander = Bystander { pace: pace.clone(), asides: Arc::new(move |from, aside| listener.hear(from, aside)) };
+    let links = Links::start_beside(link_settings(config), inbox.clone(), bystander)?;
+    inspector.speak(links.voice());
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
@@ -106,7 +113,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
             report.put(event);
         }),
     )?;
-    let probes = start_probes(config, &peer_name, &inbox, job_ended)?;
+    let probes = start_probes(config, &peer_name, &inbox, job_ended, &pace)?;
 
     let started = now();
     let mut node = Node::new(config.settings(random()?));
@@ -127,6 +134,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         rebuild: None,
     };
     let board = Board::new(snapshot, rebuilds, inbox.clone());
+    board.inspected_by(inspector);
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
@@ -223,7 +231,13 @@ struct Probes {
     _disk: Sender<()>,
 }
 
-fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> Result<Probes> {
+fn start_probes(
+    config: &Config,
+    peer_name: &str,
+    inbox: &Inbox,
+    job_ended: Arc<Mutex<Instant>>,
+    pace: &Arc<Pace>,
+) -> Result<Probes> {
     let server = &config.server;
     let failed = |cause| Error::new(format!("could not start a probe: {cause}"));
     let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
@@ -233,6 +247,7 @@ fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox, job_ended: Arc<
         timeout: Duration::from_millis(server.db_instance_check_timeout_ms),
         peer: peer_name.to_owned(),
         tablespaces: db_probe::Tablespaces::default(),
+        pace: pace.clone(),
     };
     let names = settings.tablespaces.clone();
     let disk = disk_probe::Settings {
@@ -240,6 +255,7 @@ fn start_probes(config: &Config, peer_name: &str, inbox: &Inbox, job_ended: Arc<
         journal: rebuild::Journal::path(&config.run_dir()),
         interval: Duration::from_millis(server.disk_check_interval_ms),
         timeout: Duration::from_millis(server.disk_check_timeout_ms),
+        pace: pace.clone(),
     };
     let interval = Duration::from_millis(server.heartbeat_interval_ms);
     let timeout = Duration::from_millis(server.heartbeat_timeout_ms);

@@ -13,6 +13,7 @@
 //! A data directory that is missing or empty because it has not been made yet, or is being made anew by a rebuild, is not
 //! looked at: nothing may be put into it. One that was there and is gone is a failure.
 
+use super::pace::Pace;
 use crate::fsm::event::Disk;
 use crate::messages::{self, Tell};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
@@ -24,6 +25,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How the disks are looked at.
@@ -37,6 +39,8 @@ pub struct Settings {
     pub interval: Duration,
     /// `disk_check_timeout`.
     pub timeout: Duration,
+    /// Where it is noted how long answers took.
+    pub pace: Arc<Pace>,
 }
 
 /// What one round has found.
@@ -276,7 +280,7 @@ fn counts(error: &io::Error) -> bool {
 /// Starts the worker of a place. It ends when its channel closes.
 fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
     let (orders, inbox) = unbounded::<PathBuf>();
-    let Settings { data, journal, .. } = settings.clone();
+    let Settings { data, journal, pace, .. } = settings.clone();
     let file = file_name(&data);
     let mut seen = false;
     std::thread::Builder::new().name("disk worker".into()).spawn(move || {
@@ -287,6 +291,7 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
             let remade = journal.exists();
             let excused = || !seen || remade || journal.exists();
             let looked_at = !remade && (there || !excused());
+            let began = Instant::now();
             let result = match looked_at {
                 true => check(&directory.join(&file)).or_else(|error| match error.kind() {
                     io::ErrorKind::NotFound if excused() => Ok(()),
@@ -294,6 +299,9 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
                 }),
                 false => Ok(()),
             };
+            if looked_at {
+                pace.disk.add(began.elapsed());
+            }
             let places = (place == Place::Data).then(|| places(&data, looked_at));
             if answers.send(Answer { place: place.clone(), result, places }).is_err() {
                 return;

@@ -8,6 +8,7 @@
 //! other's kernel refuses, goes to the inbox.
 
 use super::noise::{Reader, Writer};
+use super::pace::Pace;
 use super::{Inbox, now, sockets, spawn};
 use crate::config::Remark;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::fsm::event::{Event, Message};
 use crate::fsm::types::Member;
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
-use crate::wire::{self, Hello};
+use crate::wire::{self, Aside, Hello};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::Shutdown;
@@ -83,6 +84,39 @@ pub struct Settings {
     pub timeout_ms: u64,
 }
 
+/// Who is told of what is none of the decision thread's business. It must not block.
+#[derive(Clone)]
+pub struct Bystander {
+    /// How regularly heartbeats arrive.
+    pub pace: Arc<Pace>,
+    /// What other members say beside the protocol.
+    pub asides: Arc<dyn Fn(Member, Aside) + Send + Sync>,
+}
+
+impl Default for Bystander {
+    /// Nobody.
+    fn default() -> Bystander {
+        Bystander { pace: Arc::default(), asides: Arc::new(|_, _| ()) }
+    }
+}
+
+/// Says things to other members beside the protocol.
+#[derive(Clone)]
+pub struct Voice {
+    outgoing: Vec<Outgoing>,
+}
+
+impl Voice {
+    /// Sends it if it can be sent; never waits. It goes unheard where the queue is full or the member is unknown.
+    pub fn say(&self, to: Member, aside: &Aside) {
+        let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.member == to) else { return };
+        match aside.encode() {
+            Ok(body) => outgoing.put(Queued { heartbeat: false, body }),
+            Err(error) => messages::tell(&Tell::Warning(error)),
+        }
+    }
+}
+
 /// The running links. Dropping it closes every connection and ends the threads.
 pub struct Links {
     shared: Arc<Shared>,
@@ -92,6 +126,7 @@ pub struct Links {
 struct Shared {
     settings: Settings,
     inbox: Inbox,
+    bystander: Bystander,
     stop: AtomicBool,
     /// Connections that are not authenticated yet.
     strangers: AtomicUsize,
@@ -105,10 +140,19 @@ struct Shared {
     accepted: AtomicU64,
 }
 
+#[derive(Clone)]
 struct Outgoing {
     member: Member,
     queue: Sender<Queued>,
     wake: Arc<OwnedFd>,
+}
+
+impl Outgoing {
+    fn put(&self, queued: Queued) {
+        if self.queue.try_send(queued).is_ok() {
+            wake(&self.wake);
+        }
+    }
 }
 
 struct Queued {
@@ -148,6 +192,14 @@ impl Links {
     /// # Errors
     /// The first address cannot be resolved or bound.
     pub fn start(settings: Settings, inbox: Inbox) -> Result<Links> {
+        Links::start_beside(settings, inbox, Bystander::default())
+    }
+
+    /// As [`Links::start`], with a bystander.
+    ///
+    /// # Errors
+    /// As [`Links::start`].
+    pub fn start_beside(settings: Settings, inbox: Inbox, bystander: Bystander) -> Result<Links> {
         let mut bound = Vec::new();
         let mut missing = Vec::new();
         for (place, (host, port)) in settings.listen.iter().enumerate() {
@@ -164,6 +216,7 @@ impl Links {
             heard: settings.peers.iter().map(|_| AtomicU64::new(0)).collect(),
             settings,
             inbox,
+            bystander,
             stop: AtomicBool::new(false),
             listeners: Mutex::default(),
             strangers: AtomicUsize::new(0),
@@ -185,6 +238,7 @@ impl Links {
                 said: String::new(),
                 said_at: 0,
                 heard_on_link: false,
+                last_beat: None,
             };
             spawn("link-out", move || dialler.run())?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
@@ -203,14 +257,14 @@ impl Links {
     pub fn send(&self, to: Member, message: &Message) {
         let Some(outgoing) = self.outgoing.iter().find(|outgoing| outgoing.member == to) else { return };
         match wire::encode(message) {
-            Ok(body) => {
-                let heartbeat = matches!(message, Message::Heartbeat(_));
-                if outgoing.queue.try_send(Queued { heartbeat, body }).is_ok() {
-                    wake(&outgoing.wake);
-                }
-            }
+            Ok(body) => outgoing.put(Queued { heartbeat: matches!(message, Message::Heartbeat(_)), body }),
             Err(error) => messages::tell(&Tell::Warning(error)),
         }
+    }
+
+    /// A way to say things beside the protocol, for another thread.
+    pub fn voice(&self) -> Voice {
+        Voice { outgoing: self.outgoing.clone() }
     }
 }
 
@@ -270,6 +324,8 @@ struct Dialler {
     said_at: u64,
     /// The arbiter has answered on the present connection.
     heard_on_link: bool,
+    /// When its last heartbeat came on it, ms.
+    last_beat: Option<u64>,
 }
 
 enum DialError {
@@ -295,7 +351,7 @@ impl Dialler {
                     if !answers {
                         self.up(&peer);
                     }
-                    self.heard_on_link = false;
+                    (self.heard_on_link, self.last_beat) = (false, None);
                     let why = self.serve(writer);
                     if !answers || self.heard_on_link {
                         failures = 0;
@@ -336,10 +392,12 @@ impl Dialler {
 
     fn up(&mut self, peer: &Peer) {
         self.said.clear();
+        self.shared.bystander.pace.reached(peer.member);
         messages::tell(&Tell::LinkUp { peer: peer.id.clone() });
     }
 
     fn say_down(&mut self, peer: &Peer, why: String) {
+        self.shared.bystander.pace.unreached(peer.member, &why);
         // A host that is away is told of in several ways, by turns.
         let (at, again) = (now().0, !self.said.is_empty());
         if self.said != why && (!again || at.saturating_sub(self.said_at) >= REPORT_INTERVAL_MS) {
@@ -411,10 +469,7 @@ impl Dialler {
                 self.up(peer);
             }
             self.shared.heard[self.index].store(now().0, Ordering::SeqCst);
-            match wire::decode(&body) {
-                Ok(message) => _ = self.shared.inbox.offer(Event::Heard(peer.member, message)),
-                Err(error) => log::debug!("from \"{}\": {error}", peer.id),
-            }
+            hear(&self.shared, peer, &body, &mut self.last_beat);
         }
         Ok(())
     }
@@ -531,7 +586,9 @@ fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr) {
         Ok(known) => known,
         Err(error) => return report_stranger(shared, address, &error),
     };
-    let member = shared.settings.peers[index].member;
+    let peer = &shared.settings.peers[index];
+    let member = peer.member;
+    let mut last_beat = None;
     let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
     if let Some((_, old)) = lock(&shared.incoming).insert(member, (number, clone)) {
         let _ = old.shutdown(std::net::Shutdown::Both);
@@ -542,18 +599,34 @@ fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr) {
             break;
         }
         let Ok(body) = reader.receive() else { break };
-        match wire::decode(&body) {
-            Ok(message) => {
-                if !shared.inbox.offer(Event::Heard(member, message)) {
-                    break;
-                }
-            }
-            Err(error) => log::debug!("from \"{}\": {error}", shared.settings.peers[index].id),
+        if !hear(shared, peer, &body, &mut last_beat) {
+            break;
         }
     }
     let mut incoming = lock(&shared.incoming);
     if incoming.get(&member).is_some_and(|(current, _)| *current == number) {
         incoming.remove(&member);
+    }
+}
+
+/// Takes in what a member says: a message is the decision thread's, an aside the bystander's. False once the decision thread
+/// is gone. `last_beat`: when the last heartbeat came on this connection; what lies between two connections is no pace.
+fn hear(shared: &Shared, peer: &Peer, body: &[u8], last_beat: &mut Option<u64>) -> bool {
+    match wire::decode(body) {
+        Ok(message) => {
+            if matches!(message, Message::Heartbeat(_)) {
+                let at = now().0;
+                shared.bystander.pace.beat(peer.member, last_beat.replace(at).map(|last| at.saturating_sub(last)));
+            }
+            shared.inbox.offer(Event::Heard(peer.member, message))
+        }
+        Err(error) => {
+            match Aside::decode(body) {
+                Ok(aside) => (shared.bystander.asides)(peer.member, aside),
+                Err(_) => log::debug!("from \"{}\": {error}", peer.id),
+            }
+            true
+        }
     }
 }
 
@@ -566,7 +639,10 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
             Err(Error::new(format!("arbiter \"{}\" has dialled, and answers only on what a server dials", hello.id))
                 .hint("mc_arb there is of a version that does not belong to this one"))
         }
-        Some(index) if settings.peers[index].member == hello.member && hello.to == settings.id => Ok(index),
+        Some(index) if settings.peers[index].member == hello.member && hello.to == settings.id => {
+            shared.bystander.pace.greeted(hello.member, hello.version);
+            Ok(index)
+        }
         _ => Err(Error::new(format!(
             "member \"{}\" means to talk to \"{}\", and its network.conf is not the same as here",
             hello.id, hello.to
@@ -576,6 +652,7 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
 }
 
 fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
+    shared.bystander.pace.refused(address.ip(), &error.message);
     let (at, last) = (now().0, shared.reported.load(Ordering::SeqCst));
     if last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS {
         shared.reported.store(at, Ordering::SeqCst);

@@ -9,6 +9,7 @@ mod harness;
 
 mod arbiter;
 mod check;
+mod check_host;
 mod commands;
 mod cut;
 mod force;

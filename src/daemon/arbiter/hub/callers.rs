@@ -3,12 +3,12 @@
 use super::super::connection::{Connection, Said, Stage};
 use super::{Hub, SILENCE_LIMIT_MS, Source};
 use crate::daemon::noise::Transport;
-use crate::daemon::now;
+use crate::daemon::{inspect, now};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::{Member, Server, SystemId, Time};
 use crate::messages::{self, Tell};
-use crate::wire::{self, Hello};
+use crate::wire::{self, Aside, Hello};
 use rustix::event::epoll;
 
 /// Connections from addresses of no cluster that may wait to be authenticated at a time.
@@ -131,7 +131,11 @@ impl Hub {
         let message = match wire::decode(body) {
             Ok(message) => message,
             Err(error) => {
-                log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server));
+                // A server's `mc_ctl check` asks what this is.
+                match Aside::decode(body).ok().as_ref().and_then(inspect::arbiter_answer) {
+                    Some(answer) => self.send_body(index, server, answer.encode()),
+                    None => log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server)),
+                }
                 return Ok(());
             }
         };
@@ -210,8 +214,12 @@ impl Hub {
     }
 
     pub(super) fn send(&mut self, index: usize, to: Server, message: &Message) {
+        self.send_body(index, to, wire::encode(message));
+    }
+
+    fn send_body(&mut self, index: usize, to: Server, body: Result<Vec<u8>>) {
         let Some(token) = self.clusters[index].servers[to.index()].connection else { return };
-        let body = match wire::encode(message) {
+        let body = match body {
             Ok(body) => body,
             Err(error) => return messages::tell(&Tell::Warning(error)),
         };
