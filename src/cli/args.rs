@@ -49,7 +49,7 @@ pub(super) enum Verb {
     Init(super::init::Args),
     /// Look for everything that would keep the pair from working: on both servers and the arbiter
     Check(super::check::Args),
-    #[command(hide = true)]
+    /// Tell what the pair would do if something failed now; changes nothing
     WhatIf(super::what_if::Args),
     #[command(hide = true)]
     Conninfo(super::conninfo::Args),

@@ -6,12 +6,15 @@ use crate::config::Config;
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::fsm::event::{Reply, Request};
 use crate::status::Snapshot;
+use crate::what_if::{Fault, Prediction};
 use std::time::Duration;
 
 /// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.
 const STATUS_LIMIT: Duration = Duration::from_millis(150);
 /// The same where something is waited for anyhow.
 const PATIENT_LIMIT: Duration = Duration::from_secs(2);
+/// How long a prediction may take: it is reckoned, not waited for.
+const PREDICTION_LIMIT: Duration = Duration::from_secs(60);
 /// How much longer than the request's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
 /// "No limit" (`remote_call_timeout = 0`), as a number.
@@ -53,6 +56,16 @@ pub(super) fn request(config: &Config, request: Request, limit: Duration) -> Res
         Answer::Reply(Reply::Refused(why)) => Err(Failure::new(Exit::Refused, why)),
         Answer::Reply(Reply::Failed(why)) => Err(Failure::new(Exit::Failed, why)),
         Answer::Reply(Reply::TimedOut(how)) => Err(Failure::new(Exit::TimedOut, how)),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// What would happen if these failed; `each`: and then any one of the others.
+pub(super) fn what_if(config: &Config, faults: Vec<Fault>, each: bool) -> Result<Vec<Prediction>, Failure> {
+    match ask(config, &Call::WhatIf { faults, each }, PREDICTION_LIMIT)? {
+        Answer::WhatIf(predictions) => Ok(predictions),
+        Answer::Reply(Reply::Refused(why)) => Err(Failure::new(Exit::Refused, why)),
+        Answer::Reply(Reply::TimedOut(why)) => Err(Failure::new(Exit::TimedOut, why)),
         other => Err(unexpected(&other)),
     }
 }

@@ -8,11 +8,15 @@ use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
 use super::{Inbox, now, spawn};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Event, Reply, Request};
+use crate::fsm::event::{Event, Reply, Request, Say};
+use crate::fsm::node::Node;
+use crate::fsm::present::Present;
 use crate::fsm::report::Report;
-use crate::fsm::types::Time;
+use crate::fsm::types::{Member, Time};
+use crate::messages;
 use crate::rebuild;
 use crate::status::Snapshot;
+use crate::what_if::{self, Fault, MOST_FAULTS, Prediction};
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -23,7 +27,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -40,6 +44,9 @@ const MAX_ANSWER: u64 = 1024 * 1024;
 
 /// How long a client may be silent before it is sent away.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the decision thread may take to hand out a copy of its state.
+const COPY_LIMIT: Duration = Duration::from_secs(3);
 
 /// How much longer than the client asked the core may take to answer.
 const GRACE: Duration = Duration::from_secs(1);
@@ -63,6 +70,13 @@ pub enum Call {
         /// How long the asker waits for the answer, ms.
         limit_ms: u64,
     },
+    /// What would happen if these failed, one after the other; with `each`, and then any one of the others.
+    WhatIf {
+        /// What fails.
+        faults: Vec<Fault>,
+        /// Every fault there is follows, each in a prediction of its own.
+        each: bool,
+    },
 }
 
 /// What the controller answers.
@@ -81,6 +95,8 @@ pub enum Answer {
     Checked(Box<Checked>),
     /// To [`Call::Request`].
     Reply(Reply),
+    /// To [`Call::WhatIf`].
+    WhatIf(Vec<Prediction>),
     /// There are too many clients.
     Busy(String),
     /// The request was not understood.
@@ -200,6 +216,12 @@ struct Shared {
     clients: AtomicUsize,
     inspector: OnceLock<Inspector>,
     inbox: Inbox,
+    /// Somebody waits for a copy of the core's state.
+    wanted: AtomicBool,
+    /// Where it goes.
+    copies: Mutex<Option<Sender<Box<Present>>>>,
+    /// Held while a prediction is made.
+    predicting: Mutex<()>,
 }
 
 impl Board {
@@ -214,6 +236,9 @@ impl Board {
             clients: AtomicUsize::new(0),
             inspector: OnceLock::new(),
             inbox,
+            wanted: AtomicBool::new(false),
+            copies: Mutex::new(None),
+            predicting: Mutex::new(()),
         };
         Board { shared: Arc::new(shared) }
     }
@@ -237,6 +262,19 @@ impl Board {
     pub fn reply(&self, id: u64, reply: Reply) {
         if let Some((_, sender)) = lock(&self.shared.executing).take_if(|(executing, _)| *executing == id) {
             let _ = sender.send(reply);
+        }
+    }
+
+    /// Hands out a copy of the core's state, if somebody waits for one and there is one.
+    pub fn hand_out(&self, node: &Node) {
+        if !self.shared.wanted.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Some(present) = node.present() {
+            self.shared.wanted.store(false, Ordering::Relaxed);
+            if let Some(sender) = lock(&self.shared.copies).take() {
+                let _ = sender.send(Box::new(present));
+            }
         }
     }
 
@@ -273,6 +311,47 @@ impl Board {
                 asked.map_or_else(Answer::Busy, |checked| Answer::Checked(Box::new(checked)))
             }
             Call::Request { request, limit_ms } => self.execute(request, limit_ms),
+            Call::WhatIf { faults, each } => self.foretell(&faults, each),
+        }
+    }
+
+    /// Predictions are made here, on the client's thread, from a copy: the decision thread only hands that out.
+    fn foretell(&self, faults: &[Fault], each: bool) -> Answer {
+        if faults.len() > MOST_FAULTS {
+            return Answer::Bad(format!("at most {MOST_FAULTS} faults can follow each other"));
+        }
+        // One at a time: it takes the whole of a CPU for a moment.
+        let Ok(_predicting) = self.shared.predicting.try_lock() else {
+            return Answer::Busy("another prediction is being made".to_owned());
+        };
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        *lock(&self.shared.copies) = Some(sender);
+        self.shared.wanted.store(true, Ordering::Relaxed);
+        let copy = receiver.recv_timeout(COPY_LIMIT);
+        self.shared.wanted.store(false, Ordering::Relaxed);
+        let Ok(present) = copy else {
+            return Answer::Reply(Reply::TimedOut(
+                "the controller does not tell its state: its decision thread stands still, or its ledger cannot be written"
+                    .to_owned(),
+            ));
+        };
+        let snapshot = self.snapshot();
+        let [one, two] = &snapshot.servers;
+        let arbiter = snapshot.arbiter.as_ref().map_or("", |name| &name.id);
+        let message = |who: Member, say: &Say| {
+            let me = if let Member::Server(server) = who { server } else { present.settings.me };
+            let ids = [one.id.clone(), two.id.clone()];
+            let said = messages::of_say(say, &messages::Names { ids, me, arbiter: arbiter.to_owned() });
+            (said.text, said.number)
+        };
+        let names = what_if::Names { servers: [&one.id, &two.id], arbiter, message: &message };
+        let stories: Vec<Vec<Fault>> = match each {
+            true => Fault::ALL.iter().map(|fault| [faults, &[*fault]].concat()).collect(),
+            false => vec![faults.to_vec()],
+        };
+        match stories.iter().map(|story| what_if::predict(&present, story, &names)).collect() {
+            Ok(predictions) => Answer::WhatIf(predictions),
+            Err(why) => Answer::Reply(Reply::Refused(why)),
         }
     }
 

@@ -382,6 +382,7 @@ impl Decision {
                 self.published = self.last;
                 self.board.publish(self.node.report(self.last));
             }
+            self.board.hand_out(&self.node);
             self.board.alive(self.last);
             alive.beat();
         }

@@ -12,7 +12,7 @@
 //!   arbitration commands), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (commands) and `tell` (heartbeats, the
 //!   report).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
-//! - [`report`]: what a node tells of itself.
+//! - [`report`]: what a node tells of itself; [`present`]: a copy of it to go on from, for `mc_ctl what-if`.
 //!
 //! # Where this goes beyond the text of the protocol, and why
 //!
@@ -48,6 +48,7 @@ mod known;
 pub mod node;
 mod observe;
 mod operator;
+pub mod present;
 mod pursue;
 mod rebuild;
 pub mod report;

@@ -53,6 +53,11 @@ impl Work {
         self.job.is_some()
     }
 
+    /// The job that is out.
+    pub fn out(&self) -> Option<(JobId, Job)> {
+        self.job.as_ref().map(|(id, job, _)| (*id, job.clone()))
+    }
+
     /// Whether a job is out after which the instance is another than before.
     pub fn starts_or_stops(&self) -> bool {
         matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. } | Job::Rebuild(_) | Job::Abandon, _)))

@@ -235,6 +235,8 @@ fn a_controller_that_does_not_run_is_3() {
         "detach",
         "enable-failover",
         "disable-failover",
+        "what-if all",
+        "what-if arbiter then primary-host --format json",
     ] {
         let ran = site.run(args);
         ran.refused(3, &["mc_ctl: the controller of server \"nd1\" is not running"]);

@@ -21,3 +21,4 @@ mod mistakes;
 mod orders;
 mod rebuild;
 mod rebuild_kills;
+mod what_if;

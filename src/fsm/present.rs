@@ -1,0 +1,133 @@
+//! The present state of a node, as a copy to go on from in virtual time ([`crate::what_if`]).
+//!
+//! Only reads. The copy is the node itself, with what it knows of the world around it: whoever steps it on has to make up
+//! that world.
+
+use super::decide::Decision;
+use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings};
+use super::known::{Running, SILENT};
+use super::node::Node;
+use super::report::Report;
+use super::types::{LedgerId, Term, Time, View};
+
+/// A node, and what it knows.
+#[derive(Clone, Debug)]
+pub struct Present {
+    /// The node: to be stepped on from [`Present::now`].
+    pub node: Node,
+    /// The time of its last step.
+    pub now: Time,
+    /// Its settings.
+    pub settings: Settings,
+    /// What it tells operators.
+    pub report: Report,
+    /// Its `application_name`.
+    pub name: String,
+    /// `host:port` of its instance.
+    pub address: String,
+    /// Names the operator's start.
+    pub start_id: u64,
+    /// Its instance and disks.
+    pub own: OwnPresent,
+    /// The job that is out: an answer to it is expected.
+    pub job: Option<(JobId, Job)>,
+    /// The other server; `None` where it was never heard.
+    pub peer: Option<PeerPresent>,
+    /// The arbiter; `None` where it was never heard.
+    pub arbiter: Option<ArbiterPresent>,
+}
+
+/// The own instance and disks.
+#[derive(Clone, Debug)]
+pub struct OwnPresent {
+    /// The data directory as last read; `None` where it could not be.
+    pub data: Option<DataDir>,
+    /// The postmaster lives.
+    pub runs: bool,
+    /// The last reading that told a role.
+    pub role: Option<Instance>,
+    /// A standby's `synchronous_standby_names` is commented out.
+    pub freed: bool,
+    /// It lives, and does not answer.
+    pub silent: bool,
+    /// It answers, but does not let the controller in.
+    pub closed: bool,
+    /// It did not stay up, and is left down.
+    pub left_down: bool,
+    /// What has failed of the disks; empty for nothing.
+    pub disk: String,
+}
+
+/// The other server, as it was last heard.
+#[derive(Clone, Debug)]
+pub struct PeerPresent {
+    /// Its last heartbeat.
+    pub heartbeat: Heartbeat,
+    /// It is heard, and hears this server.
+    pub talks: bool,
+    /// It is not heard, but its instance lives.
+    pub lives: bool,
+}
+
+/// The arbiter, as it was last heard.
+#[derive(Clone, Copy, Debug)]
+pub struct ArbiterPresent {
+    /// It is heard.
+    pub heard: bool,
+    /// Its ledger's id; 0 where it has none.
+    pub id: LedgerId,
+    /// The highest term that it has promised.
+    pub promised: Term,
+    /// Its view.
+    pub view: Option<View>,
+}
+
+impl Node {
+    /// A copy to go on from; `None` before the first event, and while something is being written.
+    pub fn present(&self) -> Option<Present> {
+        if self.booted_at.is_none() || !self.settled() {
+            return None;
+        }
+        let detection_ms = self.settings.heartbeat_detection_ms;
+        Some(Present {
+            node: self.clone(),
+            now: self.now,
+            settings: self.settings.clone(),
+            report: self.report(self.now),
+            name: self.name.clone(),
+            address: self.address.clone(),
+            start_id: self.start_id,
+            own: OwnPresent {
+                data: self.own.data,
+                runs: match self.own.running {
+                    Running::Up => true,
+                    Running::Down | Running::Dead => false,
+                    Running::Unknown => self.own.data.is_some_and(|data| data.running),
+                },
+                role: self.own.role,
+                freed: self.own.freed,
+                silent: self.own.silent || self.own.failed == Some(SILENT),
+                closed: self.own.closed,
+                left_down: self.own.left_down,
+                disk: self.own.disk_bad.clone(),
+            },
+            job: self.work.out(),
+            peer: self.peer.heartbeat.as_deref().map(|heartbeat| PeerPresent {
+                heartbeat: heartbeat.clone(),
+                talks: self.peer_talks(detection_ms),
+                lives: self.peer.shows_life(self.now, detection_ms),
+            }),
+            arbiter: self.arbiter.heard_at.map(|_| ArbiterPresent {
+                heard: self.arbiter_heard(detection_ms),
+                id: self.arbiter.best.id,
+                promised: self.arbiter.best.promised,
+                view: self.arbiter.view,
+            }),
+        })
+    }
+
+    /// The row of the decision table that holds now, and whether it may be carried out; `None` before the first.
+    pub fn decided(&self) -> Option<(Decision, bool)> {
+        self.told.decision
+    }
+}

@@ -1,0 +1,696 @@
+//! One prediction: the world is run until it is as it is now, something fails, and what follows is told.
+
+use super::Fault;
+use super::world::{ARBITER, Core, Said, Service, World, member};
+use crate::fsm::decide::Intent;
+use crate::fsm::event::Say;
+use crate::fsm::present::Present;
+use crate::fsm::report::{Report, Word};
+use crate::fsm::types::{Member, Mode, Server, Time, View};
+use serde::{Deserialize, Serialize};
+
+/// The most steps that are told.
+const MOST_STEPS: usize = 80;
+/// What is looked at at a time, ms.
+const SLICE_MS: u64 = 500;
+/// No part of a prediction goes further than this, ms.
+const FURTHEST_MS: u64 = 1_800_000;
+/// What is too short to be told, ms.
+const NOTHING_MS: u64 = 10;
+
+/// What it comes to, in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It cannot happen: there is no such thing, or it has failed already.
+    Impossible,
+    /// Clients notice nothing, and the roles stay.
+    Unharmed,
+    /// The primary goes on, or is started again.
+    GoesOn,
+    /// The other server takes over.
+    TakesOver,
+    /// A primary runs, and its commits wait until something is mended or an operator acts.
+    CommitsWait,
+    /// No server takes commits until something is mended or an operator acts.
+    NoService,
+    /// A server acknowledges commits, but only clients beside it reach it.
+    CutOff,
+    /// Both acknowledge commits.
+    BothGoOn,
+}
+
+/// Something that happens, or that somebody says.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Step {
+    /// Which of the faults it follows, from 0.
+    pub fault: usize,
+    /// How long after that, ms.
+    pub at_ms: u64,
+    /// Who says it; `None` for what happens to the pair or its clients.
+    pub who: Option<Member>,
+    /// What.
+    pub text: String,
+    /// The number of the message, where it is one.
+    pub message: Option<u32>,
+}
+
+/// What would happen.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Prediction {
+    /// What fails, one after the other.
+    pub faults: Vec<Fault>,
+    /// What it comes to.
+    pub verdict: Verdict,
+    /// The same in a sentence or two.
+    pub summary: String,
+    /// The reason of the last decision.
+    pub why: String,
+    /// For how long no commit is acknowledged after the last fault, ms; `None`: without end.
+    pub interrupted_ms: Option<u64>,
+    /// Some view is entered without the consent that the safety argument needs, or both servers acknowledge.
+    pub without_consent: bool,
+    /// What happens, in order.
+    pub steps: Vec<Step>,
+    /// What an operator should know or do then, and what follows when what has failed is back.
+    pub then: Vec<String>,
+    /// What the prediction leans on.
+    pub remarks: Vec<String>,
+    /// What the server that serves, or else another one that is left, reports in the end.
+    pub report: Report,
+    /// When that is, in the time of the report.
+    pub now: Time,
+}
+
+/// What members are called, and how what they say is put in words.
+pub struct Names<'a> {
+    /// The servers' ids.
+    pub servers: [&'a str; 2],
+    /// The arbiter's id.
+    pub arbiter: &'a str,
+    /// The text and the number of a message.
+    pub message: &'a dyn Fn(Member, &Say) -> (String, u32),
+}
+
+impl Names<'_> {
+    fn of(&self, m: usize) -> &str {
+        if m == ARBITER { self.arbiter } else { self.servers[m] }
+    }
+
+    fn view(&self, view: Option<View>) -> String {
+        let Some(view) = view else { return "no view".to_owned() };
+        let mode = match view.mode {
+            Mode::Mirrored => "Mirrored",
+            Mode::Degraded => "Degraded",
+        };
+        format!("{mode}({})", self.of(view.primary.index()))
+    }
+}
+
+/// What would happen if these failed one after the other, each when what the one before has led to is over.
+///
+/// # Errors
+/// There is no view yet, so that nothing can be told.
+pub fn predict(present: &Present, faults: &[Fault], names: &Names<'_>) -> Result<Prediction, String> {
+    if present.report.view.is_none() {
+        return Err("this server has no view of the pair yet, so that nothing can be foretold".to_owned());
+    }
+    let mut story = Story::begin(present, names);
+    for (number, fault) in faults.iter().enumerate() {
+        if let Some(why) = story.obstacle(*fault) {
+            return Ok(story.impossible(faults, why));
+        }
+        story.suffer(number, *fault);
+    }
+    let mut prediction = story.end(faults);
+    let off = !present.report.failover && prediction.verdict != Verdict::Impossible;
+    if off && let Some(fault) = faults.last().filter(|fault| **fault != Fault::Back) {
+        prediction.then.extend(with_failover(present, faults, *fault, names));
+    }
+    Ok(prediction)
+}
+
+/// What would be different if automatic switch and disconnection were enabled.
+fn with_failover(present: &Present, faults: &[Fault], last: Fault, names: &Names<'_>) -> Option<String> {
+    let mut story = Story::begin(present, names);
+    story.world.enable_failover();
+    story.run_until_quiet();
+    for (number, fault) in faults.iter().enumerate() {
+        if story.obstacle(*fault).is_some() {
+            return None;
+        }
+        story.suffer(number, *fault);
+    }
+    let (_, summary) = story.verdict(last);
+    Some(format!("with automatic switch and disconnection enabled (mc_ctl enable-failover): {summary}"))
+}
+
+struct Story<'a> {
+    names: &'a Names<'a>,
+    world: World,
+    remarks: Vec<String>,
+    steps: Vec<Step>,
+    /// The longest detection time of either server, ms.
+    detection_ms: u64,
+    // of the last fault
+    at: Time,
+    primary: usize,
+    before: [Service; 2],
+    view_before: Option<View>,
+    said_from: usize,
+    served_from: usize,
+    forced: bool,
+    both: bool,
+}
+
+impl<'a> Story<'a> {
+    /// The world as it is now, and remarks where it is not quite that.
+    fn begin(present: &Present, names: &'a Names<'a>) -> Story<'a> {
+        let world = World::new(present);
+        let detection = |s: &crate::fsm::event::Settings| {
+            s.heartbeat_detection_ms.max(s.instance_detection_ms).max(s.disk_detection_ms)
+        };
+        let mut story = Story {
+            names,
+            detection_ms: world.settings.iter().map(detection).max().unwrap_or_default(),
+            at: world.now,
+            primary: 0,
+            before: [Service::None; 2],
+            view_before: None,
+            said_from: 0,
+            served_from: 0,
+            forced: false,
+            both: false,
+            steps: Vec::new(),
+            remarks: Vec::new(),
+            world,
+        };
+        story.warm_up(present);
+        story
+    }
+
+    fn warm_up(&mut self, present: &Present) {
+        let other = self.names.of(present.settings.me.other().index());
+        let me = present.settings.me.index();
+        match &present.peer {
+            Some(peer) if peer.talks => {}
+            Some(peer) if peer.lives => {
+                self.remarks.push(format!("the controller of {other} is not heard: it is taken for ended"));
+            }
+            _ => self.remarks.push(format!("{other} is not heard: it is taken for dead")),
+        }
+        if present.settings.arbiter && present.arbiter.is_none_or(|arbiter| !arbiter.heard) {
+            self.remarks.push(format!("{} is not heard: it is taken for dead", self.names.arbiter));
+        }
+        // An arbiter that was just started consents to nothing before it has listened for a detection time.
+        let listen_ms = self.detection_ms.saturating_add(SLICE_MS * 4).min(FURTHEST_MS);
+        self.world.run_until(self.world.now.plus(listen_ms));
+        let was = key(&present.report);
+        let is = |world: &World| world.node(me).map(|node| node.report(world.now));
+        for _ in 0..10 {
+            if is(&self.world).as_ref().map(key) == Some(was) {
+                return;
+            }
+            self.world.run_until(self.world.now.plus(SLICE_MS * 2));
+        }
+        let is = is(&self.world);
+        let now = is.as_ref().map_or("no controller".to_owned(), |report| {
+            format!("{} and {}", word(report.word), self.names.view(report.view))
+        });
+        self.remarks.push(format!(
+            "the present state ({} and {}) does not last in the model: before anything fails it becomes {now}; this is less \
+             certain for that",
+            word(present.report.word),
+            self.names.view(present.report.view)
+        ));
+    }
+
+    // -------------------------------------------------------------------------------------------------------- faults
+
+    fn primary_now(&self) -> usize {
+        self.world.view().map_or(0, |view| view.primary.index())
+    }
+
+    /// What keeps a fault from happening.
+    fn obstacle(&self, fault: Fault) -> Option<String> {
+        let p = self.primary_now();
+        let host = |m: usize| {
+            (!self.world.power[m]).then(|| format!("{} is not there, as far as this server knows", self.names.of(m)))
+        };
+        let instance = |m: usize| {
+            let runs = self.world.hosts[m].dir.running;
+            host(m).or_else(|| (!runs).then(|| format!("the instance of {} does not run", self.names.of(m))))
+        };
+        let disk = |m: usize| {
+            let failed = !self.world.hosts[m].disk.is_empty();
+            host(m).or_else(|| failed.then(|| format!("the disk of {} has failed already", self.names.of(m))))
+        };
+        let controller = |m: usize| {
+            let gone = matches!(self.world.cores[m], Core::None);
+            host(m).or_else(|| gone.then(|| format!("the controller of {} does not run", self.names.of(m))))
+        };
+        match fault {
+            Fault::PrimaryHost | Fault::PrimaryIsolated => host(p),
+            Fault::StandbyHost | Fault::StandbyIsolated => host(1 - p),
+            Fault::PrimaryInstance | Fault::PrimaryInstanceHang => instance(p),
+            Fault::StandbyInstance | Fault::StandbyInstanceHang => instance(1 - p),
+            Fault::PrimaryDisk => disk(p),
+            Fault::StandbyDisk => disk(1 - p),
+            Fault::PrimaryController => controller(p),
+            Fault::StandbyController => controller(1 - p),
+            Fault::Link => host(p).or_else(|| host(1 - p)),
+            Fault::Replication => instance(p).or_else(|| instance(1 - p)),
+            Fault::Arbiter | Fault::ArbiterHost if !self.world.arbiter => Some("there is no arbiter".to_owned()),
+            Fault::Arbiter => controller(ARBITER),
+            Fault::ArbiterHost => host(ARBITER),
+            Fault::Back => (!self.world.is_broken()).then(|| "nothing is broken".to_owned()),
+        }
+    }
+
+    fn what_fails(&self, fault: Fault) -> String {
+        let (p, s) = (self.primary_now(), 1 - self.primary_now());
+        let primary = format!("{} (primary)", self.names.of(p));
+        let standby = format!("{} (standby)", self.names.of(s));
+        match fault {
+            Fault::PrimaryHost => format!("the host of {primary} dies"),
+            Fault::StandbyHost => format!("the host of {standby} dies"),
+            Fault::PrimaryInstance => format!("the instance of {primary} dies"),
+            Fault::StandbyInstance => format!("the instance of {standby} dies"),
+            Fault::PrimaryInstanceHang => format!("the instance of {primary} stands still"),
+            Fault::StandbyInstanceHang => format!("the instance of {standby} stands still"),
+            Fault::PrimaryDisk => format!("the disk of {primary} fails"),
+            Fault::StandbyDisk => format!("the disk of {standby} fails"),
+            Fault::PrimaryController => format!("the controller of {primary} ends, its watcher too; the instance runs"),
+            Fault::StandbyController => format!("the controller of {standby} ends, its watcher too; the instance runs"),
+            Fault::PrimaryIsolated => format!("{primary} is cut off from everybody"),
+            Fault::StandbyIsolated => format!("{standby} is cut off from everybody"),
+            Fault::Link => format!("the network between {} and {} breaks", self.names.of(0), self.names.of(1)),
+            Fault::Replication => format!("no WAL goes from {} to {} any more", self.names.of(p), self.names.of(s)),
+            Fault::Arbiter => format!("{} (arbiter) ends", self.names.arbiter),
+            Fault::ArbiterHost => format!("the host of {} (arbiter) dies", self.names.arbiter),
+            Fault::Back => "what has failed is mended and started again".to_owned(),
+        }
+    }
+
+    fn suffer(&mut self, number: usize, fault: Fault) {
+        self.primary = self.primary_now();
+        self.at = self.world.now;
+        self.before = self.world.service();
+        self.view_before = self.world.view();
+        self.said_from = self.world.said.len();
+        self.served_from = self.world.serves.len();
+        let text = self.what_fails(fault);
+        self.steps.push(Step { fault: number, at_ms: 0, who: None, text, message: None });
+        self.world.inject(fault, self.primary);
+        self.run_until_quiet();
+        self.tell(number);
+    }
+
+    /// Until nothing has happened for long enough that nothing more is to be expected.
+    fn run_until_quiet(&mut self) {
+        let began = self.world.now;
+        let quiet_ms = (self.detection_ms.saturating_mul(3).saturating_add(2_000)).clamp(8_000, FURTHEST_MS);
+        let limit_ms = self.detection_ms.saturating_mul(25).saturating_add(120_000).min(FURTHEST_MS);
+        loop {
+            self.world.run_until(self.world.now.plus(SLICE_MS));
+            let said = self.world.said.iter().rev().find(|said| is_told(&said.say)).map(|said| said.at);
+            let served = self.world.serves.last().map(|(at, _)| *at);
+            let last = said.max(served).unwrap_or(began).max(began);
+            let (now, both) = (self.world.now, self.world.service().iter().all(|s| acknowledges(*s)));
+            self.both |= both;
+            if now.since(last) >= quiet_ms || now.since(began) >= limit_ms {
+                return;
+            }
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------- telling
+
+    /// What has happened since the last fault, as steps.
+    fn tell(&mut self, fault: usize) {
+        let mut lines: Vec<Step> = Vec::new();
+        let mut viewed = self.view_before.map(|view| view.term);
+        for Said { at, who, say } in &self.world.said[self.said_from..] {
+            if !is_told(say) {
+                continue;
+            }
+            if let Say::View { to, .. } = say {
+                self.forced |= to.forced && Some(to.term) > viewed;
+                // Who enters a view first has decided; the others learn of it.
+                if viewed.is_some_and(|term| to.term <= term) {
+                    continue;
+                }
+                viewed = Some(to.term);
+            }
+            // That heartbeats are lost was just said together with what is done about it.
+            let said = |line: &Step| line.who == Some(member(*who)) && line.at_ms == at.since(self.at);
+            if matches!(say, Say::Decided { .. }) && lines.iter().any(|line| said(line) && line.message == Some(19)) {
+                continue;
+            }
+            let (text, message) = (self.names.message)(member(*who), say);
+            let same = |line: &Step| line.who == Some(member(*who)) && line.text == text;
+            if !lines.iter().any(same) {
+                let at_ms = at.since(self.at);
+                lines.push(Step { fault, at_ms, who: Some(member(*who)), text, message: Some(message) });
+            }
+        }
+        let mut was = self.before;
+        for (at, now) in &self.world.serves[self.served_from..] {
+            let text = self.service_text(was, *now);
+            was = *now;
+            if !text.is_empty() {
+                lines.push(Step { fault, at_ms: at.since(self.at), who: None, text, message: None });
+            }
+        }
+        lines.sort_by_key(|line| line.at_ms);
+        self.steps.extend(lines);
+        if self.steps.len() > MOST_STEPS {
+            self.steps.truncate(MOST_STEPS);
+            let text = "and so on".to_owned();
+            let at_ms = self.steps.last().map_or(0, |step| step.at_ms);
+            self.steps.push(Step { fault, at_ms, who: None, text, message: None });
+        }
+    }
+
+    fn service_text(&self, was: [Service; 2], now: [Service; 2]) -> String {
+        let who = |wanted: Service| (0..2).find(|m| now[*m] == wanted).map(|m| self.names.of(m));
+        let serves = |at: [Service; 2]| at.map(|service| service == Service::Serves);
+        if now.iter().all(|service| acknowledges(*service)) {
+            return "both servers acknowledge commits".to_owned();
+        }
+        match (who(Service::Serves), who(Service::Apart), who(Service::Waits)) {
+            (Some(_), _, _) if serves(was) == serves(now) => String::new(),
+            (Some(id), _, _) => format!("{id} acknowledges commits"),
+            (None, Some(id), _) => format!("{id} acknowledges commits, but only clients beside it reach it"),
+            (None, None, Some(id)) => format!("commits on {id} wait"),
+            (None, None, None) => "no server takes commits".to_owned(),
+        }
+    }
+
+    /// For how long nobody who is reached has acknowledged since the last fault, ms; and whether somebody does in the end.
+    fn interruption(&self) -> (u64, bool) {
+        let mut since = (!self.before.contains(&Service::Serves)).then_some(self.at);
+        let mut total = 0;
+        for (at, now) in &self.world.serves[self.served_from..] {
+            match (since, now.contains(&Service::Serves)) {
+                (None, false) => since = Some(*at),
+                (Some(from), true) => {
+                    total += at.since(from);
+                    since = None;
+                }
+                (None, true) | (Some(_), false) => {}
+            }
+        }
+        (total, since.is_none())
+    }
+
+    fn verdict(&self, fault: Fault) -> (Verdict, String) {
+        let now = self.world.service();
+        let id = |m: usize| self.names.of(m);
+        let (gap_ms, _) = self.interruption();
+        let serving = (0..2).find(|m| now[*m] == Service::Serves);
+        let apart = (0..2).find(|m| now[*m] == Service::Apart);
+        let waiting = (0..2).find(|m| now[*m] == Service::Waits);
+        let view = self.world.view();
+        let safe = if self.forced {
+            "; it does so without anybody's consent, so that commits are lost if the other one lives and goes on too"
+        } else {
+            ""
+        };
+        if now.iter().all(|service| acknowledges(*service)) {
+            let lost = "what one of them acknowledges is lost when they are made one again";
+            return (Verdict::BothGoOn, format!("both servers go on and acknowledge commits; {lost}"));
+        }
+        if let Some(m) = serving {
+            let same_view = view.map(|view| view.term) == self.view_before.map(|view| view.term);
+            let gap = match gap_ms {
+                _ if !self.before.contains(&Service::Serves) => format!("{} after", about(gap_ms)),
+                0..NOTHING_MS => "no commit waits".to_owned(),
+                _ if m != self.primary => format!("commits are interrupted for {}", about(gap_ms)),
+                _ => format!("commits wait for {}", about(gap_ms)),
+            };
+            if m != self.primary {
+                return (Verdict::TakesOver, format!("{} takes over; {gap}{safe}", id(m)));
+            }
+            let alone = view.is_some_and(|view| view.mode == Mode::Degraded);
+            let was_alone = self.view_before.is_some_and(|view| view.mode == Mode::Degraded);
+            return match (same_view, gap_ms < NOTHING_MS) {
+                (true, true) => (Verdict::Unharmed, format!("{} goes on as the primary; {gap}", id(m))),
+                (true, false) => (Verdict::GoesOn, format!("{} is the primary again; {gap}", id(m))),
+                (false, _) if alone && !was_alone => (Verdict::GoesOn, format!("{} goes on alone; {gap}{safe}", id(m))),
+                (false, _) if alone => (Verdict::GoesOn, format!("{} goes on alone, as before; {gap}{safe}", id(m))),
+                (false, _) => {
+                    (Verdict::GoesOn, format!("{} goes on, and the pair is mirrored again; {gap}{safe}", id(m)))
+                }
+            };
+        }
+        let until =
+            if fault == Fault::Back { "until an operator acts" } else { "until it is mended, or an operator acts" };
+        match (apart, waiting) {
+            (Some(m), _) => (
+                Verdict::CutOff,
+                format!("{} goes on, but it is cut off: only clients beside it are served, {until}{safe}", id(m)),
+            ),
+            (None, Some(m)) => (Verdict::CommitsWait, format!("{} runs, and commits on it wait {until}", id(m))),
+            (None, None) => (Verdict::NoService, format!("no server takes commits {until}")),
+        }
+    }
+
+    fn why(&self) -> String {
+        let said = || self.world.said[self.said_from..].iter();
+        let begun = self.view_before.map(|view| view.term);
+        // Who enters a view first knows best why.
+        let views = said().filter_map(|said| match &said.say {
+            Say::View { to, why, .. } if Some(to.term) > begun => Some((to.term, why.as_str())),
+            _ => None,
+        });
+        if let Some((_, why)) = views.reduce(|last, next| if next.0 > last.0 { next } else { last }) {
+            return why.split(" (told by ").next().unwrap_or_default().to_owned();
+        }
+        let off = said().find_map(|said| match said.say {
+            Say::WouldHave { why, .. } => Some(why),
+            _ => None,
+        });
+        if let Some(why) = off {
+            return format!("{why}, and automatic switch and disconnection are disabled");
+        }
+        let decided = |m: usize| self.world.node(m)?.decided().map(|(decision, _)| (m, decision));
+        let mut decisions: Vec<_> = [0, 1].into_iter().filter_map(decided).collect();
+        if decisions.iter().any(|(_, decision)| decision.intent != Intent::Rest) {
+            decisions.retain(|(_, decision)| decision.intent != Intent::Rest);
+        }
+        let words: Vec<String> = decisions.iter().map(|(m, d)| format!("{}: {}", self.names.of(*m), d.why)).collect();
+        words.join("; ")
+    }
+
+    /// The server whose word counts most: the one that serves, or runs, or is left.
+    fn witness(&self) -> Option<usize> {
+        let now = self.world.service();
+        let there = |m: &usize| self.world.node(*m).is_some() && self.world.power[*m];
+        let of = |wanted: Service| (0..2).filter(there).find(|m| now[*m] == wanted);
+        let primary = Some(self.primary_now()).filter(there).filter(|m| self.world.is_reached(*m));
+        let reached = || (0..2).filter(there).find(|m| self.world.is_reached(*m));
+        of(Service::Serves).or(primary).or_else(reached).or_else(|| (0..2).find(there))
+    }
+
+    fn report(&self) -> Option<Report> {
+        self.world.node(self.witness()?).map(|node| node.report(self.world.now))
+    }
+
+    /// What the servers that are left advise.
+    fn advice(&self) -> Vec<String> {
+        let serves = self.world.service().contains(&Service::Serves);
+        let told = |m: usize| {
+            // One that is cut off while the other serves does not know what has become of its role.
+            let knows = self.world.power[m] && (!serves || self.world.is_reached(m));
+            let node = self.world.node(m).filter(|_| knows);
+            node.map_or_else(Vec::new, |node| node.report(self.world.now).advice)
+        };
+        let told = [told(0), told(1)];
+        let here = told.iter().flatten().any(|text| text.contains("mc_ctl rebuild here"));
+        let twice = |text: &str| here && text.contains("mc_ctl rebuild on it");
+        let of = |m: usize| told[m].iter().filter(|text| !twice(text)).map(move |text| (m, text));
+        of(0).chain(of(1)).map(|(m, text)| format!("on {}: {text}", self.names.of(m))).collect()
+    }
+
+    fn impossible(self, faults: &[Fault], why: String) -> Prediction {
+        let report = self.report().unwrap_or_else(|| nobody(self.world.me));
+        Prediction {
+            faults: faults.to_vec(),
+            verdict: Verdict::Impossible,
+            summary: why,
+            why: String::new(),
+            interrupted_ms: Some(0),
+            without_consent: false,
+            steps: self.steps,
+            then: Vec::new(),
+            remarks: self.remarks,
+            report,
+            now: self.world.now,
+        }
+    }
+
+    fn end(mut self, faults: &[Fault]) -> Prediction {
+        let last = faults.last().copied().unwrap_or(Fault::Back);
+        let (verdict, summary) = self.verdict(last);
+        let (gap_ms, ends) = self.interruption();
+        let why = self.why();
+        let report = self.report().unwrap_or_else(|| nobody(self.world.me));
+        let now = self.world.now;
+        let without_consent = self.forced || self.both;
+        let mut then = self.advice();
+        if last != Fault::Back && self.world.is_broken() {
+            then.push(self.afterwards());
+        }
+        if self.world.called {
+            self.remarks.push(
+                "a fencing_command is taken to succeed within 0.5 s, an arbitration_command to tell the truth"
+                    .to_owned(),
+            );
+        }
+        if self.world.rebuilt {
+            self.remarks.push("a rebuild is taken to last 5 s; it lasts as long as there is to copy".to_owned());
+        }
+        Prediction {
+            faults: faults.to_vec(),
+            verdict,
+            summary,
+            why,
+            interrupted_ms: ends.then_some(gap_ms),
+            without_consent,
+            steps: self.steps,
+            then,
+            remarks: self.remarks,
+            report,
+            now,
+        }
+    }
+
+    /// What follows when all is mended.
+    fn afterwards(&mut self) -> String {
+        let steps = self.steps.len();
+        self.suffer(0, Fault::Back);
+        self.steps.truncate(steps);
+        let words = self.report().map_or("nothing", |report| word(report.word));
+        let advice = self.advice();
+        let advice = if advice.is_empty() { "nothing is to be done".to_owned() } else { advice.join("; ") };
+        let serving = self.world.service().iter().position(|service| *service == Service::Serves);
+        let primary =
+            serving.map_or("no primary serves".to_owned(), |m| format!("{} is the primary", self.names.of(m)));
+        format!("when what failed is mended and started again: {words}, {primary}; {advice}")
+    }
+}
+
+fn acknowledges(service: Service) -> bool {
+    matches!(service, Service::Serves | Service::Apart)
+}
+
+fn about(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("about {}.{:02} s", ms / 1000, ms % 1000 / 10),
+        _ => format!("about {} s", ms.div_ceil(1000)),
+    }
+}
+
+/// What has to agree for a state to be the same.
+fn key(report: &Report) -> (Word, Option<(Server, Mode)>) {
+    (report.word, report.view.map(|view| (view.primary, view.mode)))
+}
+
+/// As `mc_ctl status` shows it.
+fn word(word: Word) -> &'static str {
+    match word {
+        Word::Switchable => "switchable",
+        Word::Switching => "switching",
+        Word::Switched => "switched",
+        Word::NotSwitchable => "not-switchable",
+        Word::FailoverDisabled => "failover-disabled",
+        Word::SplitBrain => "split-brain",
+        Word::Unknown => "unknown",
+    }
+}
+
+/// What belongs into a short story: causes, decisions and their effects, not what everybody else notices.
+fn is_told(say: &Say) -> bool {
+    match say {
+        Say::View { .. }
+        | Say::HeartbeatLost { .. }
+        | Say::PeerAlive
+        | Say::InstanceFailed { .. }
+        | Say::DiskFailed(_)
+        | Say::StandbyStalled
+        | Say::WouldHave { .. }
+        | Say::Decided { .. }
+        | Say::PromotionCompleted
+        | Say::Disconnected
+        | Say::Mirrored
+        | Say::HandOverFailed(_)
+        | Say::JobFailed { .. }
+        | Say::Inactivated { .. }
+        | Say::RebuildNeeded
+        | Say::RebuildBegun(_)
+        | Say::RebuildEnded
+        | Say::RebuildFailed(_)
+        | Say::RebuildAbandoned
+        | Say::NotEligible(_)
+        | Say::LeftDown
+        | Say::WillNotStart(_)
+        | Say::CommitsWait
+        | Say::Split { .. }
+        | Say::SplitElsewhere { .. }
+        | Say::Isolated
+        | Say::Calling(_)
+        | Say::CallFailed { .. }
+        | Say::ArbiterLost
+        | Say::NotConsented
+        | Say::NotGranted { .. } => true,
+        Say::HeartbeatBack
+        | Say::InstanceWell
+        | Say::InstanceClosed
+        | Say::DiskWell
+        | Say::PromotionStarted
+        | Say::NamesChanged
+        | Say::Paused { .. }
+        | Say::FailoverSet(_)
+        | Say::StoreFailed(_)
+        | Say::OtherSystem { .. }
+        | Say::DataReplaced { .. }
+        | Say::Detached(_)
+        | Say::Called(_)
+        | Say::ArbiterBack
+        | Say::Renamed { .. }
+        | Say::ServerHeard { .. } => false,
+    }
+}
+
+/// Nobody is left to tell anything.
+fn nobody(me: Server) -> Report {
+    use crate::fsm::report::{HostRole, HostStatus, Progress, Rebuilding, ServerReport};
+    let servers = Server::BOTH.map(|server| ServerReport {
+        server,
+        role: HostRole::Unknown,
+        host: HostStatus::Unknown,
+        processes: None,
+        disk: None,
+        lsn: None,
+        replayed: None,
+        timeline: None,
+    });
+    Report {
+        me,
+        word: Word::Unknown,
+        servers,
+        view: None,
+        since: None,
+        reason: String::new(),
+        failover: false,
+        arbiter: None,
+        lag_bytes: None,
+        lag_ms: None,
+        waiting: false,
+        advice: Vec::new(),
+        progress: Progress::Waiting("a controller".to_owned()),
+        rebuilding: Rebuilding::Idle,
+        rebuild_from: Err("no controller is left".to_owned()),
+    }
+}
