@@ -6,11 +6,13 @@ use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::present::Present;
 use crate::fsm::report::{Report, Word};
-use crate::fsm::types::{Member, Mode, Server, Time, View};
+use crate::fsm::types::{Member, Mode, Server, Term, Time, View};
 use serde::{Deserialize, Serialize};
 
 /// The most steps that are told.
 const MOST_STEPS: usize = 80;
+/// The most changes of view that are told in the reason.
+const MOST_REASONS: usize = 3;
 /// What is looked at at a time, ms.
 const SLICE_MS: u64 = 500;
 /// No part of a prediction goes further than this, ms.
@@ -460,12 +462,17 @@ impl<'a> Story<'a> {
         let said = || self.world.said[self.said_from..].iter();
         let begun = self.view_before.map(|view| view.term);
         // Who enters a view first knows best why.
-        let views = said().filter_map(|said| match &said.say {
-            Say::View { to, why, .. } if Some(to.term) > begun => Some((to.term, why.as_str())),
-            _ => None,
-        });
-        if let Some((_, why)) = views.reduce(|last, next| if next.0 > last.0 { next } else { last }) {
-            return why.split(" (told by ").next().unwrap_or_default().to_owned();
+        let mut views: Vec<(Term, &str)> = Vec::new();
+        for Said { say, .. } in said() {
+            if let Say::View { to, why, .. } = say
+                && Some(to.term) > views.last().map(|(term, _)| *term).max(begun)
+            {
+                views.push((to.term, why.split(" (told by ").next().unwrap_or_default()));
+            }
+        }
+        views.truncate(MOST_REASONS);
+        if !views.is_empty() {
+            return views.iter().map(|(_, why)| *why).collect::<Vec<_>>().join("; then ");
         }
         let off = said().find_map(|said| match said.say {
             Say::WouldHave { why, .. } => Some(why),
@@ -479,8 +486,14 @@ impl<'a> Story<'a> {
         if decisions.iter().any(|(_, decision)| decision.intent != Intent::Rest) {
             decisions.retain(|(_, decision)| decision.intent != Intent::Rest);
         }
-        let words: Vec<String> = decisions.iter().map(|(m, d)| format!("{}: {}", self.names.of(*m), d.why)).collect();
-        words.join("; ")
+        let asks = |intent| match intent {
+            Intent::AskArbiter => ", and no arbiter consents",
+            Intent::AskCommand => ", and the arbitration command does not say that it is dead",
+            Intent::AskPeer => ", and the other server does not consent",
+            _ => "",
+        };
+        let words = decisions.iter().map(|(m, d)| format!("{}: {}{}", self.names.of(*m), d.why, asks(d.intent)));
+        words.collect::<Vec<_>>().join("; ")
     }
 
     /// The server whose word counts most: the one that serves, or runs, or is left.
