@@ -2,7 +2,7 @@
 
 use mirroring_controller::config::params::{Kind, Preset, TABLE};
 use mirroring_controller::config::{Config, Level};
-use mirroring_controller::fsm::event::{OnInstanceSilence, OnSilence};
+use mirroring_controller::fsm::event::{Hooks, OnInstanceSilence, OnSilence};
 use mirroring_controller::fsm::types::Server;
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -200,11 +200,6 @@ fn values_that_are_refused() {
 #[test]
 fn what_later_versions_will_do_is_refused() {
     let mc = Mc::new();
-    let commands = ["post_switch", "pre_detach", "post_attach"];
-    for key in commands.map(|name| format!("{name}_command")) {
-        mc.refuses(&format!("{key} = '/bin/true'"), &[&format!("line 2: {key} is not yet supported")]);
-        mc.refuses(&format!("{key} = 'true'"), &["is not valid (allowed: an absolute path"]);
-    }
     mc.refuses("health_check_address = 127.0.0.1:8008", &["line 2: health_check_address is not yet supported"]);
 }
 
@@ -299,6 +294,26 @@ fn commands_that_cannot_be_run_are_refused_at_the_start() {
     assert_eq!(mc.load().server.fencing_command, Some(script));
     mc.refuses("arbitration_command = '/tmp'", &["line 2: arbitration_command: \"/tmp\" is not a regular file"]);
     mc.refuses("fencing_command = 'fence'", &["is not valid (allowed: an absolute path"]);
+    for hook in ["post_switch", "pre_detach", "post_attach"] {
+        let missing = format!("{hook}_command = '/none/{hook}'");
+        mc.refuses(&missing, &["file \"DIR/server1.conf\", line 2:", hook, "No such file"]);
+        mc.refuses(&format!("{hook}_command = 'true'"), &["is not valid (allowed: an absolute path"]);
+    }
+    mc.refuses("status_change_command_timeout = 0", &["status_change_command_timeout", "allowed: 1 to"]);
+}
+
+#[test]
+fn the_core_knows_which_hooks_there_are() {
+    let mc = Mc::new();
+    let hooks = |lines: &str| {
+        mc.server(lines);
+        mc.load().settings(1).hooks
+    };
+    assert_eq!(hooks(""), Hooks::default());
+    assert_eq!(hooks("post_switch_command = '/bin/true'"), Hooks { post_switch: true, ..Hooks::default() });
+    assert_eq!(hooks("pre_detach_command = '/bin/true'"), Hooks { pre_detach: true, ..Hooks::default() });
+    assert_eq!(hooks("post_attach_command = '/bin/true'"), Hooks { post_attach: true, ..Hooks::default() });
+    assert_eq!(mc.load().server.status_change_command_timeout_ms, 20_000);
 }
 
 #[test]

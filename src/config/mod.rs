@@ -22,7 +22,7 @@ pub use perms::{read_private, running_user};
 pub use server_file::ServerFile;
 
 use crate::error::{Error, Result};
-use crate::fsm::event::{OnSilence, Settings};
+use crate::fsm::event::{Hooks, OnSilence, Settings};
 use crate::fsm::types::Server;
 use server_file::Surroundings;
 use std::path::{Path, PathBuf};
@@ -149,6 +149,11 @@ impl Config {
             rebuild_auto: file.rebuild_auto,
             stop_detached_standby: file.shutdown_detached_synchronous_standby,
             fencing: file.fencing_command.is_some(),
+            hooks: Hooks {
+                post_switch: file.post_switch_command.is_some(),
+                pre_detach: file.pre_detach_command.is_some(),
+                post_attach: file.post_attach_command.is_some(),
+            },
             seed,
         }
     }

@@ -51,8 +51,6 @@ pub enum Kind {
     Host,
     /// A path of a program that the controller runs.
     Command,
-    /// A path that a later version will run.
-    LaterCommand,
     /// `host:port` that a later version will listen on.
     LaterAddress,
     /// Means something on Windows only.
@@ -72,9 +70,7 @@ pub enum Preset {
     Elsewhere,
 }
 
-use Kind::{
-    Command, Count, Host, LaterAddress, LaterCommand, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase,
-};
+use Kind::{Command, Count, Host, LaterAddress, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase};
 use Preset::{Elsewhere, Is, Like, Required};
 
 const ON_OFF: Kind = Word(&["on", "off"]);
@@ -125,9 +121,9 @@ pub const TABLE: &[Row] = &[
     row("fencing_command_timeout",               Seconds(1),                               Is("20")),
     row("arbitration_command",                   Command,                                  Elsewhere),
     row("arbitration_command_timeout",           Seconds(1),                               Is("30")),
-    row("post_switch_command",                   LaterCommand,                             Elsewhere),
-    row("pre_detach_command",                    LaterCommand,                             Elsewhere),
-    row("post_attach_command",                   LaterCommand,                             Elsewhere),
+    row("post_switch_command",                   Command,                                  Elsewhere),
+    row("pre_detach_command",                    Command,                                  Elsewhere),
+    row("post_attach_command",                   Command,                                  Elsewhere),
     row("status_change_command_timeout",         Seconds(1),                               Is("20")),
     row("health_check_address",                  LaterAddress,                             Elsewhere),
     row("syslog_facility",                       WordAnyCase(FACILITIES),                  Is("LOCAL0")),
@@ -157,7 +153,7 @@ impl Row {
 
     /// Whether a setting of it needs what this version does not do.
     pub fn is_later(&self) -> bool {
-        matches!(self.kind, LaterCommand | LaterAddress)
+        matches!(self.kind, LaterAddress)
     }
 
     /// What may be written, for errors.
@@ -167,9 +163,7 @@ impl Row {
             Seconds(min) => format!("allowed: {min} to {MAX} seconds, or with a unit, as in '500ms' or '2s'"),
             Count => format!("allowed: {} to {MAX}", 0),
             Word(words) | WordAnyCase(words) => format!("allowed: {}", words.join(", ")),
-            Path | Command | LaterCommand => {
-                "allowed: an absolute path of printable ASCII characters without spaces".into()
-            }
+            Path | Command => "allowed: an absolute path of printable ASCII characters without spaces".into(),
             Text(limit) => format!("allowed: 1 to {limit} printable ASCII characters without spaces"),
             Secret => "allowed: printable ASCII characters without spaces".into(),
             Host => "allowed: a host name, or an IPv4 or IPv6 address".into(),
@@ -190,7 +184,7 @@ impl Row {
             WordAnyCase(words) => {
                 words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Text(word.to_string()))
             }
-            Path | Command | LaterCommand => whole(plain && text.starts_with('/')),
+            Path | Command => whole(plain && text.starts_with('/')),
             Text(limit) => whole(plain && text.len() <= limit),
             Secret => whole(plain),
             Host => whole(check_host(text).is_ok()),

@@ -77,7 +77,13 @@ pub struct ServerFile {
     pub arbitration_command: Option<PathBuf>,
     /// `arbitration_command_timeout`, ms.
     pub arbitration_command_timeout_ms: u64,
-    /// `status_change_command_timeout`, ms.
+    /// `post_switch_command`.
+    pub post_switch_command: Option<PathBuf>,
+    /// `pre_detach_command`.
+    pub pre_detach_command: Option<PathBuf>,
+    /// `post_attach_command`.
+    pub post_attach_command: Option<PathBuf>,
+    /// `status_change_command_timeout`, ms; of each of the three.
     pub status_change_command_timeout_ms: u64,
     /// `shutdown_detached_synchronous_standby = on`.
     pub shutdown_detached_synchronous_standby: bool,
@@ -253,7 +259,7 @@ impl<'a> Values<'a> {
 
     /// The user's commands must be there when the controller starts, not only when they are needed.
     fn check_programs(&self) -> Result<()> {
-        for name in ["fencing_command", "arbitration_command"] {
+        for Row { name, .. } in TABLE.iter().filter(|row| row.kind == Kind::Command) {
             let Some(path) = self.optional(name) else { continue };
             perms::check_program(Path::new(&path)).map_err(|error| {
                 in_line(self.path, self.line(name), format!("{name}: {}", error.message)).hint(error.hint)
@@ -397,6 +403,9 @@ impl<'a> Values<'a> {
             fencing_command_timeout_ms: self.ms("fencing_command_timeout"),
             arbitration_command: program("arbitration_command"),
             arbitration_command_timeout_ms: self.ms("arbitration_command_timeout"),
+            post_switch_command: program("post_switch_command"),
+            pre_detach_command: program("pre_detach_command"),
+            post_attach_command: program("post_attach_command"),
             status_change_command_timeout_ms: self.ms("status_change_command_timeout"),
             shutdown_detached_synchronous_standby: self.text("shutdown_detached_synchronous_standby") == "on",
             remote_call_timeout_ms: limit("remote_call_timeout"),

@@ -431,6 +431,7 @@ impl Decision {
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
             Action::Run(id, job) => self.runner.run(id, job),
             Action::Call(id, command) => self.calls.call(id, &command),
+            Action::CallOff(id) => self.calls.call_off(id),
             Action::Nudge(id) => self.runner.nudge(id),
             Action::WatchPeer(on) => drop(self.probes.peer.send(peer_probe::Command::Watch(on))),
             Action::Look => self.look(),
@@ -456,6 +457,7 @@ impl Decision {
 
     /// Writes what is still to be written, and lets the clients' threads hand out their last answers.
     fn end(self) {
+        self.calls.finish(END_LIMIT);
         self.store.finish(END_LIMIT);
         let deadline = Instant::now() + Duration::from_millis(300);
         while self.board.is_answering() && Instant::now() < deadline {

@@ -289,7 +289,7 @@ impl Arbiter {
             aim: if incumbent { Aim::Detach } else { Aim::Switch },
             target,
             term,
-            reason: "the other server asked for the right to run alone",
+            reason: "the other server asked for the right to run alone".to_owned(),
         };
         let heard_at = self.servers[target.index()].heard_at;
         let retry_ms = self.detection_ms(target) * 10;

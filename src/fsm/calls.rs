@@ -1,9 +1,12 @@
-//! Commands of the operator's that go before an action: fencing and arbitration (PROTOCOL section 4, CONTRACT section 7).
+//! Commands of the operator's (PROTOCOL section 4, CONTRACT section 7): those that go before an action, fencing and
+//! arbitration, and the hooks, which are told of a change.
 //!
-//! A command is called before the right to run alone is asked for, or taken, without the other server's own consent. Its
-//! success counts for the present view, until the target is seen again, and not for long; a failure holds the action back.
+//! A command that goes before something is called before the right to run alone is asked for, or taken, without the other
+//! server's own consent. Its success counts for the present view, until the target is seen again, and not for long; a
+//! failure holds the action back. A hook holds nothing back, and runs beside: one that takes long, or hangs, must not be
+//! what a fencing waits for. When it is called is [`super::hooks`]'s.
 
-use super::event::{Action, Aim, JobId, Purpose, Say, UserCommand};
+use super::event::{Action, Aim, Hook, JobId, Purpose, Say, UserCommand};
 use super::types::{Server, Term, Time};
 
 /// Whether what a command goes before may be done.
@@ -23,6 +26,18 @@ pub(super) struct Calls {
     next_id: u64,
     out: Option<(JobId, UserCommand, Time)>,
     ended: Vec<Ended>,
+    hook: Option<Called>,
+    /// How the last hook ended that did not succeed, until one of its kind does.
+    failed: Option<(Hook, String)>,
+}
+
+/// A hook that runs.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Called {
+    id: JobId,
+    hook: Hook,
+    command: UserCommand,
+    called_off: bool,
 }
 
 /// A command that has ended.
@@ -39,7 +54,7 @@ impl Ended {
     fn counts_from(&self) -> Time {
         match self.command.purpose {
             Purpose::Arbitration => self.called_at,
-            Purpose::Fencing => self.at,
+            Purpose::Fencing | Purpose::Hook(_) => self.at,
         }
     }
 }
@@ -47,7 +62,7 @@ impl Ended {
 impl Calls {
     /// Calls are numbered from a random number on: an answer to a call of an earlier core fits none of this one's.
     pub fn new(seed: u64) -> Calls {
-        Calls { next_id: seed >> 1, out: None, ended: Vec::new() }
+        Calls { next_id: seed >> 1, out: None, ended: Vec::new(), hook: None, failed: None }
     }
 
     /// What came of this command, which is called where it has not been, or where its result counts no more: a success
@@ -81,7 +96,54 @@ impl Calls {
         Clearance::Awaited
     }
 
-    /// A command has ended.
+    /// Calls a hook. One at a time.
+    pub fn hook(&mut self, hook: Hook, command: UserCommand, out: &mut Vec<Action>) {
+        self.next_id += 1;
+        let id = JobId(self.next_id);
+        self.hook = Some(Called { id, hook, command: command.clone(), called_off: false });
+        out.push(Action::Say(Say::HookCalled(Box::new(command.clone()))));
+        out.push(Action::Call(id, Box::new(command)));
+    }
+
+    /// The hook that runs.
+    pub fn running(&self) -> Option<(Hook, &UserCommand)> {
+        self.hook.as_ref().map(|called| (called.hook, &called.command))
+    }
+
+    /// Ends the hook that runs: what it tells is true no more.
+    pub fn call_off(&mut self, out: &mut Vec<Action>) {
+        if let Some(called) = self.hook.as_mut()
+            && !std::mem::replace(&mut called.called_off, true)
+        {
+            out.push(Action::CallOff(called.id));
+        }
+    }
+
+    /// A hook has ended; `None` where it was no hook.
+    pub fn hook_done(&mut self, id: JobId, result: &Result<(), String>, out: &mut Vec<Action>) -> Option<(Hook, Term)> {
+        let Called { hook, command, called_off, .. } = self.hook.take_if(|called| called.id == id)?;
+        let term = command.term;
+        match result {
+            Ok(()) => {
+                self.failed.take_if(|(failed, _)| *failed == hook);
+                out.push(Action::Say(Say::HookDone(Box::new(command))));
+            }
+            // Its end was wanted.
+            Err(_) if called_off => out.push(Action::Say(Say::HookCalledOff(Box::new(command)))),
+            Err(why) => {
+                self.failed = Some((hook, why.clone()));
+                out.push(Action::Say(Say::HookFailed { command: Box::new(command), why: why.clone() }));
+            }
+        }
+        Some((hook, term))
+    }
+
+    /// How the last hook ended that did not succeed.
+    pub fn hook_failure(&self) -> Option<(Hook, &str)> {
+        self.failed.as_ref().map(|(hook, why)| (*hook, why.as_str()))
+    }
+
+    /// A command that goes before something has ended.
     pub fn done(&mut self, now: Time, id: JobId, result: Result<(), String>, out: &mut Vec<Action>) {
         let Some((_, command, called_at)) = self.out.take_if(|(current, ..)| *current == id) else { return };
         let told = Box::new(command.clone());

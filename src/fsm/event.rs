@@ -79,6 +79,8 @@ pub struct Settings {
     pub stop_detached_standby: bool,
     /// A `fencing_command` is configured.
     pub fencing: bool,
+    /// Which of the commands that follow a change are configured.
+    pub hooks: Hooks,
     /// Random; new for every controller process. The core makes its ids from it.
     pub seed: u64,
 }
@@ -536,6 +538,8 @@ pub enum Purpose {
     Fencing,
     /// `arbitration_command`: says whether the target is dead.
     Arbitration,
+    /// Is told of a change of the pair's state, and decides nothing.
+    Hook(Hook),
 }
 
 impl Purpose {
@@ -544,17 +548,44 @@ impl Purpose {
         match self {
             Purpose::Fencing => "fencing_command",
             Purpose::Arbitration => "arbitration_command",
+            Purpose::Hook(Hook::PostSwitch) => "post_switch_command",
+            Purpose::Hook(Hook::PreDetach) => "pre_detach_command",
+            Purpose::Hook(Hook::PostAttach) => "post_attach_command",
         }
     }
 }
 
-/// What is about to be done.
+/// A command that is told of a change of the pair's state.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Hook {
+    /// `post_switch_command`: this server has become the primary, and takes writes.
+    PostSwitch,
+    /// `pre_detach_command`: the standby is about to be disconnected; on both servers.
+    PreDetach,
+    /// `post_attach_command`: the pair is mirrored; on both servers.
+    PostAttach,
+}
+
+/// Which hooks are configured.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Hooks {
+    /// `post_switch_command`.
+    pub post_switch: bool,
+    /// `pre_detach_command`.
+    pub pre_detach: bool,
+    /// `post_attach_command`.
+    pub post_attach: bool,
+}
+
+/// What is about to be done; of a hook's: what it is about.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Aim {
     /// The standby is to be promoted.
     Switch,
     /// The standby is to be disconnected.
     Detach,
+    /// The standby is connected again; of a hook's alone.
+    Attach,
 }
 
 /// One call of a command of the operator's. The caller is the member that runs it.
@@ -566,12 +597,12 @@ pub struct UserCommand {
     pub by_operator: bool,
     /// What is about to be done.
     pub aim: Aim,
-    /// The server that it is done to.
+    /// The server that it is done to: who is fenced, promoted, disconnected or connected.
     pub target: super::types::Server,
-    /// The term of the present view: `MC_TERM`.
+    /// The term of the present view; of a hook's that of the view that it is told of: `MC_TERM`.
     pub term: Term,
     /// Why: `MC_REASON`.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 // ------------------------------------------------------------------------------------------------------------- events
@@ -661,9 +692,11 @@ pub enum Action {
     Store(u64, Box<Durable>, String),
     /// Do a job.
     Run(JobId, Job),
-    /// Call a command of the operator's, beside whatever job is out. One at a time; it answers [`Event::CommandDone`] when it
-    /// has ended, at its time limit at the latest.
+    /// Call a command of the operator's, beside whatever job is out. One at a time, and one hook at a time beside it; it
+    /// answers [`Event::CommandDone`] when nothing of it goes on any more, soon after its time limit at the latest.
     Call(JobId, Box<UserCommand>),
+    /// End this command, if it still runs. It answers as always.
+    CallOff(JobId),
     /// The answer to this job is overdue: cancel what can be cancelled, and answer (again).
     Nudge(JobId),
     /// Look at the other's instance (or stop looking).

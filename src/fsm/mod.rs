@@ -8,9 +8,9 @@
 //! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
-//!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` (fencing and
-//!   arbitration commands), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (commands) and `tell` (heartbeats, the
-//!   report).
+//!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
+//!   `hooks` (commands of the operator's), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (requests) and `tell`
+//!   (heartbeats, the report).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself; [`present`]: a copy of it to go on from, for `mc_ctl what-if`.
 //!
@@ -23,6 +23,10 @@
 //!   would consent: else a cut between the two servers alone would take down a primary that serves. The arbiter fences
 //!   only whom it does not hear: whoever it hears learns of the new view from it, and gives way by itself. A command's
 //!   success counts for one view, and until its target is heard again.
+//! - *Hooks* (section 4). The pre-detach command goes before the proposal where an operator detaches the standby: commits flow
+//!   meanwhile, and the operator waits. Where the standby has failed, commits wait already, and whether it will be disconnected
+//!   is not known before somebody has consented: there the command is called with the right to run alone durable, just before
+//!   the names come off, and nothing waits for it. The same on the standby, when it has consented, or learns of it.
 //! - *Not eligible* (section 5, last row). A server that holds the right to run alone, or is the mirrored primary, is not
 //!   started from another data directory, not even as a standby: it would satisfy the synchronous wait of an old primary
 //!   whose commits the directory that the view names must hold. A mirrored primary whose directory was exchanged hands over.
@@ -44,6 +48,7 @@ pub mod decide;
 pub mod event;
 pub mod facts;
 mod fold;
+mod hooks;
 mod known;
 pub mod node;
 mod observe;

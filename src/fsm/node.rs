@@ -55,6 +55,8 @@ pub struct Node {
     pub(super) op: Option<Op>,
     pub(super) stopping: bool,
     pub(super) failover_asked: Option<bool>,
+    /// The mirrored view of whose end `pre_detach_command` was told before; 0 for none.
+    pub(super) announced: Term,
     // what was told
     pub(super) told: super::tell::Told,
 }
@@ -118,6 +120,7 @@ impl Node {
             op: None,
             stopping: false,
             failover_asked: None,
+            announced: Term(0),
         }
     }
 
@@ -138,7 +141,7 @@ impl Node {
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) => self.store_failed(seq, why),
             Event::Done(id, outcome) => self.done(id, outcome),
-            Event::CommandDone(id, result) => self.calls.done(now, id, result, &mut self.out),
+            Event::CommandDone(id, result) => self.command_done(id, result),
             Event::Request { id, request, limit_ms } => self.request(id, request, limit_ms),
         }
         if self.booted_at.is_some() {
@@ -158,6 +161,7 @@ impl Node {
         self.join();
         self.pursue();
         self.operate();
+        self.call_hooks();
         self.reconcile();
         self.keep_in_touch();
     }
@@ -173,6 +177,7 @@ impl Node {
         if let Some(durable) = boot.durable {
             self.ledger = Some(durable.ledger);
             self.notes = durable.notes;
+            self.forgive();
             self.system = durable.ledger.system;
         }
         if let StartedBy::Operator { instance, failover } = boot.by {
@@ -305,6 +310,7 @@ impl Node {
         if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {
             self.own.halt = true;
         }
+        self.owe(from, view);
         self.told.reason = why.to_owned();
         self.told.since = Some(self.now);
         self.write(why);
@@ -440,6 +446,7 @@ impl Node {
             self.enter(view, "an operator adopted the data directory");
         } else {
             self.own.data_id = Some(id);
+            self.owe_adoption(term);
             self.make_ledger(view, "an operator adopted the data directory");
         }
     }

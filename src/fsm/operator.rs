@@ -27,6 +27,8 @@ pub(super) struct Op {
     stage: Stage,
     until: Time,
     limit_ms: u64,
+    /// What is answered when this controller ends.
+    last: Option<Reply>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -37,6 +39,8 @@ enum Stage {
     Passed,
     /// A planned hand-over is under way.
     Switching,
+    /// `pre_detach_command` is awaited, until then at the longest.
+    Announcing(Time),
     /// The other server's consent to a disconnection is awaited.
     Detaching,
     /// The other server is being fenced, before force.
@@ -47,6 +51,8 @@ enum Stage {
     Stopping,
     /// The instance is stopped; the other server is asked to stop too.
     StoppingPeer,
+    /// All is done, but for a hook that runs.
+    Leaving,
 }
 
 const BUSY: &str = "mc_ctl command is being executed";
@@ -87,7 +93,7 @@ impl Node {
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
-        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms });
+        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms, last: None });
     }
 
     fn rebuild_asked(&mut self, asker: Asker, order: RebuildOrder) {
@@ -216,8 +222,7 @@ impl Node {
             }
             Stage::Fresh => match self.standing() {
                 Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {
-                    self.stage(Stage::Detaching);
-                    self.propose(self.peer_member(), "an operator detaches the standby");
+                    self.announce_or_detach(self.now.plus(op.limit_ms / 2));
                 }
                 Some(Standing::Primary) => {
                     self.end(Reply::Refused(
@@ -232,16 +237,22 @@ impl Node {
                     self.end(Reply::Refused("the standby is disconnected already, or there is no view yet".to_owned()));
                 }
             },
-            Stage::Detaching if self.standing() == Some(Standing::Alone) => {
+            Stage::Announcing(_) | Stage::Detaching if self.standing() == Some(Standing::Alone) => {
                 self.note_detached();
                 self.stage(Stage::Releasing);
             }
+            Stage::Announcing(_) if self.standing() != Some(Standing::Primary) => {
+                self.end(Reply::Failed(self.how_things_stand()));
+            }
+            Stage::Announcing(until) => self.announce_or_detach(until),
             Stage::Detaching if late => {
                 self.proposal = None;
+                self.take_back();
                 self.end(Reply::TimedOut("the standby did not consent in time".to_owned()));
             }
             Stage::Detaching if !self.peer_talks(self.settings.heartbeat_detection_ms) => {
                 self.proposal = None;
+                self.take_back();
                 self.end(Reply::Failed("the standby's controller stopped answering; see mc_ctl status".to_owned()));
             }
             Stage::Detaching => self.propose(self.peer_member(), "an operator detaches the standby"),
@@ -251,6 +262,17 @@ impl Node {
             }
             _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
             _ => {}
+        }
+    }
+
+    /// Whatever becomes of the command, the operator's word stands: the standby is disconnected when it has ended, or has had
+    /// half of the time.
+    fn announce_or_detach(&mut self, until: Time) {
+        if self.now < until && self.announces() {
+            self.stage(Stage::Announcing(until));
+        } else {
+            self.stage(Stage::Detaching);
+            self.propose(self.peer_member(), "an operator detaches the standby");
         }
     }
 
@@ -407,6 +429,7 @@ impl Node {
                     "this server is stopped, but the other server's controller did not answer".to_owned(),
                 ));
             }
+            Stage::Leaving => self.end_stop(),
             _ => {}
         }
     }
@@ -464,8 +487,21 @@ impl Node {
     }
 
     fn finish_stop(&mut self, reply: Reply) {
-        let Some(op) = self.op.take() else { return };
+        let Some(op) = self.op.as_mut() else { return };
+        op.last = Some(reply);
+        self.stage(Stage::Leaving);
         self.stopping = true;
+        self.end_stop();
+    }
+
+    /// Out, once no hook runs any more: it has its own time limit, and the instance is what it is to be already.
+    fn end_stop(&mut self) {
+        let waits = |op: &Op, now| self.calls.running().is_some() && now < op.until;
+        if self.op.as_ref().is_some_and(|op| waits(op, self.now)) {
+            return;
+        }
+        let Some(op) = self.op.take() else { return };
+        let reply = op.last.unwrap_or(Reply::Done);
         if matches!(op.request, Request::Stop { instance: true, .. }) {
             self.notes.wanted = false;
             self.write("");

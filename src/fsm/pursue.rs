@@ -123,7 +123,7 @@ impl Node {
     pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, reason: &'static str) -> Clearance {
         let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
         let term = self.view().map_or(super::types::Term(0), |view| view.term);
-        let command = UserCommand { purpose, by_operator, aim, target: self.other(), term, reason };
+        let command = UserCommand { purpose, by_operator, aim, target: self.other(), term, reason: reason.to_owned() };
         let retry_ms = self.settings.heartbeat_detection_ms * 10;
         let seen_at = self.peer.seen_at();
         self.calls.clear(self.now, command, seen_at, retry_ms, &mut self.out)

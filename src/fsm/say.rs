@@ -151,6 +151,19 @@ pub enum Say {
         /// How it ended.
         why: String,
     },
+    /// A hook is called.
+    HookCalled(Box<UserCommand>),
+    /// A hook has ended with exit status 0.
+    HookDone(Box<UserCommand>),
+    /// A hook was ended, since what it was told of is past.
+    HookCalledOff(Box<UserCommand>),
+    /// A hook has ended otherwise. Nothing depends on it.
+    HookFailed {
+        /// Which.
+        command: Box<UserCommand>,
+        /// How it ended.
+        why: String,
+    },
     /// The arbiter is heard no more. MCA00157.
     ArbiterLost,
     /// The arbiter is heard (again).

@@ -415,6 +415,10 @@ impl Node {
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
             advice.push("this data directory is not the one that the view names".to_owned());
         }
+        if let Some((hook, why)) = self.calls.hook_failure() {
+            let name = super::event::Purpose::Hook(hook).parameter();
+            advice.push(format!("{name} has failed ({why}): do by hand what it was to do"));
+        }
         advice
     }
 

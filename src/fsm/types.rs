@@ -263,6 +263,20 @@ pub struct Notes {
     /// The view for which `rebuild_action = auto` has ordered a rebuild: once each.
     #[serde(default)]
     pub rebuild_tried: Term,
+    /// Hooks that are still to be called, or have not ended: they are called again after a restart.
+    #[serde(default)]
+    pub owed: Owed,
+}
+
+/// The views of whose change a command of the operator's has not been told to its end; 0 for none.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct Owed {
+    /// `post_switch_command`: since this view this server has been the primary.
+    pub switched: Term,
+    /// `pre_detach_command`: with this view the standby was disconnected.
+    pub detached: Term,
+    /// `post_attach_command`: with this view the pair became mirrored.
+    pub attached: Term,
 }
 
 /// Everything that a server writes to disk, in one file and one write.

@@ -267,6 +267,18 @@ pub static CATALOGUE: &[Entry] = &[
     e(1047, Warning, "a rebuild of server \"{server}\" was interrupted and cannot go on; what could be undone is undone",
         "The controller ended while it ran, and since then the other server has not said that it runs as the primary.",
         "The instance is not started.", "When the other server runs as the primary, type mc_ctl rebuild."),
+    e(1048, Log, "calling {command}: {why}",
+        "A change of the pair's state of which a command of yours is to be told.",
+        "Nothing waits for its end, but mc_ctl detach for that of pre_detach_command, and mc_ctl stop at its end.", NOTHING),
+    e(1049, Log, "{command} has succeeded", "It ended with exit status 0.", "None.", NOTHING),
+    e(1050, Notice, "{command} was ended: the state of the pair has changed since it was called",
+        "It still ran, or hung, when what it was told of was no longer so.",
+        "It was killed with all that it had started in its process group. The command of the new state is called next.",
+        "If it takes long regularly, let it do its work in less time."),
+    e(1051, Warning, "{command} has failed: {why}",
+        "It ended with another exit status than 0, was killed at status_change_command_timeout, or could not be run.",
+        "The pair goes on as if it had succeeded. It is not called again for this change; mc_ctl status tells of the failure until a later call succeeds, or the controller is started anew.",
+        "See what it wrote, in MCA01112 just before. Do by hand what it was to do, or run it again with the same arguments."),
 
     // ------------------------------------------------------------------------------------------------- the daemon
     e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),

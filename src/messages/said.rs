@@ -314,9 +314,13 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
-        Say::Calling(command) => m(1034, &[command.purpose.parameter(), names.id(command.target), command.reason]),
+        Say::Calling(command) => m(1034, &[command.purpose.parameter(), names.id(command.target), &command.reason]),
         Say::Called(command) => m(1035, &[command.purpose.parameter(), names.id(command.target)]),
         Say::CallFailed { command, why } => m(1036, &[command.purpose.parameter(), names.id(command.target), why]),
+        Say::HookCalled(command) => m(1048, &[command.purpose.parameter(), &command.reason]),
+        Say::HookDone(command) => m(1049, &[command.purpose.parameter()]),
+        Say::HookCalledOff(command) => m(1050, &[command.purpose.parameter()]),
+        Say::HookFailed { command, why } => m(1051, &[command.purpose.parameter(), why]),
         Say::ArbiterLost => m(157, &[&names.arbiter]),
         Say::ArbiterBack => m(1037, &[&names.arbiter]),
         Say::Renamed { was, now } => m(1042, &[&now.to_string(), &was.to_string()]),
@@ -416,7 +420,7 @@ mod tests {
         let error = || Error::new("x").hint("y");
         let command = || {
             let (purpose, aim, target) = (Purpose::Fencing, crate::fsm::event::Aim::Switch, Server::First);
-            Box::new(UserCommand { purpose, by_operator: false, aim, target, term: Term(1), reason: "x" })
+            Box::new(UserCommand { purpose, by_operator: false, aim, target, term: Term(1), reason: s() })
         };
         let said = [
             Say::View { from: None, to, why: s() },
@@ -463,6 +467,10 @@ mod tests {
             Say::Calling(command()),
             Say::Called(command()),
             Say::CallFailed { command: command(), why: s() },
+            Say::HookCalled(command()),
+            Say::HookDone(command()),
+            Say::HookCalledOff(command()),
+            Say::HookFailed { command: command(), why: s() },
             Say::ArbiterLost,
             Say::ArbiterBack,
             Say::Renamed { was: Term(2), now: Term(1) },

@@ -654,6 +654,7 @@ fn is_told(say: &Say) -> bool {
         | Say::Isolated
         | Say::Calling(_)
         | Say::CallFailed { .. }
+        | Say::HookCalled(_)
         | Say::ArbiterLost
         | Say::NotConsented
         | Say::NotGranted { .. } => true,
@@ -670,6 +671,9 @@ fn is_told(say: &Say) -> bool {
         | Say::DataReplaced { .. }
         | Say::Detached(_)
         | Say::Called(_)
+        | Say::HookDone(_)
+        | Say::HookCalledOff(_)
+        | Say::HookFailed { .. }
         | Say::ArbiterBack
         | Say::Renamed { .. }
         | Say::ServerHeard { .. } => false,

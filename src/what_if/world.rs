@@ -389,9 +389,10 @@ impl World {
             Action::Store(seq, durable, _) => self.after(STORE_MS, m, Item::Stored { m, seq, durable }),
             Action::Run(id, job) => self.order(m, id, job),
             Action::Call(id, command) => {
-                self.called = true;
+                self.called |= !matches!(command.purpose, Purpose::Hook(_));
                 self.after(COMMAND_MS, m, Item::CommandEnds { m, id, command });
             }
+            Action::CallOff(id) => self.feed(m, Event::CommandDone(id, Err("it was ended".to_owned()))),
             Action::Nudge(id) => {
                 if self.jobs[m].take_if(|(out, _)| *out == id).is_some() {
                     self.feed(m, Event::Done(id, Outcome::Failed("it was interrupted".to_owned())));
@@ -441,7 +442,7 @@ impl World {
                 Ok(())
             }
             Purpose::Arbitration if self.power[target] => Err("the other server lives".to_owned()),
-            Purpose::Arbitration => Ok(()),
+            Purpose::Arbitration | Purpose::Hook(_) => Ok(()),
         };
         self.feed(m, Event::CommandDone(id, result));
     }

@@ -44,6 +44,7 @@ pub fn settings(arbiter: bool, on_silence: OnSilence) -> Settings {
         rebuild_auto: true,
         stop_detached_standby: false,
         fencing: false,
+        hooks: Hooks::default(),
         seed: 0x1234_5678_9abc_def0,
     }
 }

@@ -16,7 +16,7 @@ use crate::instance::Postgres;
 use crate::words::{self, NAMES};
 use crate::world::{World, member};
 use mirroring_controller::fsm::event::{
-    Disk, Event, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
+    Disk, Event, Hooks, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
 };
 use mirroring_controller::fsm::types::{Lsn, Server};
 
@@ -57,6 +57,7 @@ fn settings(me: Server, words: &[&str]) -> Result<Settings, String> {
         rebuild_auto: false,
         stop_detached_standby: false,
         fencing: false,
+        hooks: Hooks::default(),
         seed: 0,
     };
     for word in words {
@@ -71,6 +72,7 @@ fn settings(me: Server, words: &[&str]) -> Result<Settings, String> {
             "isolated" => settings.isolated_primary_stops = true,
             "command" => settings.on_silence = OnSilence::Command,
             "fencing" => settings.fencing = true,
+            "hooks" => settings.hooks = Hooks { post_switch: true, pre_detach: true, post_attach: true },
             "arbiter-fencing" => {}
             "mirrored" | "manual" => {}
             other if other.contains('=') => {}
@@ -139,6 +141,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         ["kill", name] => who(name).map(|m| world.kill(m)),
         ["command", name, "succeeds"] => who(name).and_then(|m| called(world, m, Ok(()))),
         ["command", name, "fails", why @ ..] => who(name).and_then(|m| called(world, m, Err(why.join(" ")))),
+        ["hook", name, "succeeds"] => who(name).and_then(|m| hooked(world, m, Ok(()))),
+        ["hook", name, "fails", why @ ..] => who(name).and_then(|m| hooked(world, m, Err(why.join(" ")))),
         ["pause", name] => who(name).map(|m| world.procs[m].paused = true),
         ["resume", name] => who(name).map(|m| world.resume(m)),
         ["request", name, words @ ..] => who(name).and_then(|m| {
@@ -154,6 +158,13 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
 /// The operator's command that a member has called ends.
 fn called(world: &mut World, m: usize, result: Result<(), String>) -> Done {
     let id = world.procs[m].call.take().ok_or("no command was called")?;
+    world.feed(m, Event::CommandDone(id, result));
+    Ok(())
+}
+
+/// The hook that a member has called ends.
+fn hooked(world: &mut World, m: usize, result: Result<(), String>) -> Done {
+    let id = world.procs[m].hook.take().ok_or("no hook was called")?;
     world.feed(m, Event::CommandDone(id, result));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! The notation of the transcripts.
 
-use mirroring_controller::fsm::event::{Job, Message, Reply, Request, Say, UserCommand};
+use mirroring_controller::fsm::event::{Job, Message, Purpose, Reply, Request, Say, UserCommand};
 use mirroring_controller::fsm::report::{Progress, Rebuilding, Report};
 use mirroring_controller::fsm::types::{Ledger, Lsn, Method, Mode, OldData, RebuildOrder, Server, View};
 
@@ -38,6 +38,10 @@ pub fn say(say: &Say) -> String {
         Say::Calling(command) => format!("calls {}", call(command)),
         Say::Called(command) => format!("{} has succeeded", call(command)),
         Say::CallFailed { command, why } => format!("{} has failed: {why}", call(command)),
+        Say::HookCalled(command) => format!("calls {}", call(command)),
+        Say::HookDone(command) => format!("{} has succeeded", call(command)),
+        Say::HookCalledOff(command) => format!("{} was ended", call(command)),
+        Say::HookFailed { command, why } => format!("{} has failed: {why}", call(command)),
         Say::SplitElsewhere { mine, theirs } => {
             format!("PANIC: {} here, and the arbiter tells of {}", view(*mine), view(*theirs))
         }
@@ -49,7 +53,10 @@ pub fn say(say: &Say) -> String {
 
 /// `monitor fencing of nd1 for a switch, because ...`.
 fn call(command: &UserCommand) -> String {
-    let UserCommand { purpose, by_operator, aim, target, reason, .. } = command;
+    let UserCommand { purpose, by_operator, aim, target, term, reason } = command;
+    if let Purpose::Hook(hook) = purpose {
+        return format!("{hook:?} {} @{term} ({reason})", NAMES[target.index()]);
+    }
     let by = if *by_operator { "operator" } else { "monitor" };
     format!("{by} {purpose:?} {aim:?} {} ({reason})", NAMES[target.index()])
 }

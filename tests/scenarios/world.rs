@@ -37,6 +37,8 @@ pub struct Process {
     pub job: Option<(JobId, Job)>,
     /// The operator's command that runs.
     pub call: Option<JobId>,
+    /// The hook that runs.
+    pub hook: Option<JobId>,
     pub hold_jobs: bool,
     /// The rebuild that is out overwrites the data directory.
     tears: bool,
@@ -327,7 +329,16 @@ impl World {
                 self.procs[m].writes.push_back((seq, *durable));
             }
             Action::Run(id, job) => self.order(m, id, job),
-            Action::Call(id, _) => self.procs[m].call = Some(id),
+            Action::Call(id, command) => match command.purpose {
+                Purpose::Hook(_) => self.procs[m].hook = Some(id),
+                Purpose::Fencing | Purpose::Arbitration => self.procs[m].call = Some(id),
+            },
+            Action::CallOff(id) => {
+                self.line(m, "ends the hook that runs");
+                if self.procs[m].hook.take_if(|hook| *hook == id).is_some() {
+                    self.feed(m, Event::CommandDone(id, Err("it was killed".to_owned())));
+                }
+            }
             Action::Nudge(id) => {
                 self.line(m, "nudges the runner");
                 if let Some((_, Job::Rebuild(_))) = self.procs[m].job.take_if(|(out, _)| *out == id) {

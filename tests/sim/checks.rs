@@ -217,7 +217,8 @@ impl World {
             self.served_at = Some(self.t);
             self.reach(format!("commits again after {:>3} s", (self.t - healed) / 10_000 * 10));
         }
-        if acknowledged && self.t > healed + 1000 && self.t - self.acked_at < 1000 && self.mirrored() {
+        if acknowledged && self.t > healed + 1000 && self.t - self.acked_at < 1000 && self.mirrored() && self.all_told()
+        {
             self.reach(format!("mirrored again after {:>3} s", (self.t - healed) / 20_000 * 20));
             return true;
         }
@@ -228,10 +229,18 @@ impl World {
         if !acknowledged && self.t > healed + COMMITS_AGAIN {
             self.violated("I5: everything is healed, and no commit is acknowledged".to_string());
         }
+        if self.t > healed + MIRRORED_AGAIN && self.mirrored() && !self.all_told() {
+            self.violated("hooks: post_switch_command was never called to its end".to_string());
+        }
         if self.t > healed + MIRRORED_AGAIN {
             self.violated("I5: everything is healed, and the pair does not become mirrored".to_string());
         }
         false
+    }
+
+    /// Whether every new primary has told so, as far as a command for that is configured.
+    fn all_told(&self) -> bool {
+        self.untold == [None; 2]
     }
 
     /// Two members talk, and the third is gone: they serve, unless the right lies, or may lie, with who is gone.

@@ -33,6 +33,8 @@ pub struct Process {
     pub writing: bool,
     pub job: Option<crate::jobs::Running>,
     pub script: Option<crate::scripts::Script>,
+    /// The hook that runs.
+    pub hook: Option<crate::scripts::Script>,
     pub answered: Option<(JobId, Outcome)>,
     pub answer_lost: bool,
     /// No answer comes before this time.

@@ -86,6 +86,7 @@ impl World {
                 self.start_job(m, id, job);
             }
             Action::Call(id, command) => self.call(m, id, *command),
+            Action::CallOff(id) => self.call_off(m, id),
             Action::Nudge(id) => self.nudge(m, id),
             Action::WatchPeer(on) => {
                 let was = self.procs[m].watch;
@@ -325,6 +326,7 @@ impl World {
     fn durable_now(&mut self, m: usize, durable: Durable) {
         if let Some(old) = self.procs[m].disk {
             self.check_ledger(m, &old.ledger, &durable.ledger);
+            self.note_role(m, &old.ledger.view, &durable.ledger.view);
         }
         let (term, view) = (durable.ledger.view.term.0, durable.ledger.view);
         match self.terms.get(&term) {

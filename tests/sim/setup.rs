@@ -49,6 +49,7 @@ pub fn settings(rng: &mut Rng, arbiter: bool, broken: Broken) -> ([Settings; 2],
         rebuild_auto: rng.chance(333),
         stop_detached_standby: rng.chance(200),
         fencing: fences,
+        hooks: Hooks::default(),
         seed: 0,
     };
     ([one(Server::First, rng), one(Server::Second, rng)], forced)
@@ -113,6 +114,7 @@ pub fn process(rng: &mut Rng) -> Process {
         writing: false,
         job: None,
         script: None,
+        hook: None,
         answered: None,
         answer_lost: false,
         answer_at: 0,

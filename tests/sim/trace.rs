@@ -95,12 +95,15 @@ impl World {
                 let l = ledger(&durable.ledger);
                 let d = &durable.notes;
                 let notes = format!(
-                    "wanted {} detached {} handed_over {} promoted {} failover {}",
+                    "wanted {} detached {} handed_over {} promoted {} failover {} owed {} {} {}",
                     d.wanted,
                     d.detached != 0,
                     d.handed_over,
                     d.promoted,
-                    d.failover.enabled
+                    d.failover.enabled,
+                    d.owed.switched,
+                    d.owed.detached,
+                    d.owed.attached
                 );
                 note!(self, "{} stores {n}: {l} {notes}{}{why}", NAMES[m], if why.is_empty() { "" } else { ": " });
             }

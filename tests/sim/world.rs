@@ -135,6 +135,8 @@ impl Ord for Due {
 pub struct World {
     pub broken: Broken,
     pub rng: Rng,
+    /// What hooks do: they take nothing from the rest.
+    pub aside: Rng,
     pub t: u64,
     seq: u64,
     queue: BinaryHeap<Due>,
@@ -180,6 +182,8 @@ pub struct World {
     /// By server: since when its instance runs as a primary although its ledger names the other one.
     pub outvoted_since: [Option<u64>; 2],
     /// By server: when it last ran as a primary with the right, and when it last stood still.
+    /// By server: since when it has the role of the primary, and no post_switch_command has been told of that to its end.
+    pub untold: [Option<u64>; 2],
     pub led_at: [u64; 2],
     pub paused_at: [u64; 2],
     /// By server: an rc script starts its instance when the host is started.
@@ -202,9 +206,14 @@ macro_rules! note {
 
 impl World {
     /// A world with these promises, made by a seed.
-    pub fn new(seed: u64, arbiter: bool, broken: Broken, tracing: bool) -> World {
+    pub fn new(seed: u64, arbiter: bool, broken: Broken, hooks: bool, tracing: bool) -> World {
         let mut rng = Rng::new(seed);
-        let (settings, forced) = crate::setup::settings(&mut rng, arbiter, broken);
+        let mut aside = rng.aside();
+        let (mut settings, forced) = crate::setup::settings(&mut rng, arbiter, broken);
+        for settings in settings.iter_mut().filter(|_| hooks) {
+            let [post_switch, pre_detach, post_attach] = [800, 700, 600].map(|permille| aside.chance(permille));
+            settings.hooks = Hooks { post_switch, pre_detach, post_attach };
+        }
         let (wal, pos) = Wal::new();
         let hosts = crate::setup::hosts(&mut rng, pos);
         let mut new_process = || crate::setup::process(&mut rng);
@@ -216,6 +225,7 @@ impl World {
         let mut world = World {
             broken,
             rng,
+            aside,
             t: 0,
             seq: 0,
             queue: BinaryHeap::new(),
@@ -251,6 +261,7 @@ impl World {
             split_since: None,
             outvoted_since: [None; 2],
             led_at: [0; 2],
+            untold: [None; 2],
             paused_at: [0; 2],
             rc: [false; 2],
             crash_at: None,

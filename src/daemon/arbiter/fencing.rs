@@ -61,6 +61,7 @@ fn arguments(names: &Names, command: &UserCommand) -> [String; 5] {
     let aim = match command.aim {
         Aim::Switch => "switch",
         Aim::Detach => "detach",
+        Aim::Attach => "attach",
     };
     [mode, aim, &names.arbiter, names.id(command.target), "primarycenter"].map(str::to_owned)
 }

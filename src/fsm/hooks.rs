@@ -1,0 +1,180 @@
+//! The hooks: commands of the operator's that are told of a change of the pair's state (CONTRACT section 7).
+//!
+//! They are told, and not asked: whatever becomes of one, nothing waits for it but an operator's own command. What is to be
+//! told is noted beside the ledger in the same write as the view, so that a controller that is killed before the command
+//! has ended calls it again after its restart (at least once), and not at every one. One runs at a time, in the order of the
+//! changes; one whose news is not true any more is ended, so that the next one does not wait for it.
+
+use super::event::{Aim, Hook, Instance, JobId, Names, Purpose, UserCommand};
+use super::facts::Standing;
+use super::node::Node;
+use super::types::{Mode, Owed, Term, View};
+
+impl Node {
+    /// What is to be told of a view that is entered; what was not told of the one before is past.
+    pub(super) fn owe(&mut self, from: Option<View>, to: View) {
+        let hooks = self.settings.hooks;
+        let mine = to.primary == self.me();
+        let changed = from.is_some_and(|from| from.primary != to.primary);
+        let owed = &mut self.notes.owed;
+        if !mine {
+            owed.switched = Term(0);
+        } else if changed && hooks.post_switch {
+            owed.switched = to.term;
+        }
+        match to.mode {
+            Mode::Mirrored => {
+                owed.detached = Term(0);
+                owed.attached = if hooks.post_attach { to.term } else { Term(0) };
+            }
+            Mode::Degraded => {
+                let left = from.filter(|from| from.is_mirrored(to.primary)).map(|from| from.term);
+                // Where an operator detaches, it was called before.
+                if hooks.pre_detach && left.is_some_and(|left| left != self.announced) {
+                    owed.detached = to.term;
+                } else if changed {
+                    owed.detached = Term(0);
+                }
+                owed.attached = Term(0);
+            }
+        }
+    }
+
+    /// An operator has made this data directory the primary's where there was no ledger.
+    pub(super) fn owe_adoption(&mut self, term: Term) {
+        if self.settings.hooks.post_switch {
+            self.notes.owed.switched = term;
+        }
+    }
+
+    /// A command that is not configured any more is owed nothing.
+    pub(super) fn forgive(&mut self) {
+        let hooks = self.settings.hooks;
+        let Owed { switched, detached, attached } = self.notes.owed;
+        let kept = |configured: bool, term| if configured { term } else { Term(0) };
+        self.notes.owed = Owed {
+            switched: kept(hooks.post_switch, switched),
+            detached: kept(hooks.pre_detach, detached),
+            attached: kept(hooks.post_attach, attached),
+        };
+    }
+
+    // ------------------------------------------------------------------------------------------------------- calling
+
+    /// Calls what is due; called once per step.
+    pub(super) fn call_hooks(&mut self) {
+        match self.calls.running() {
+            Some((hook, command)) if self.is_past(hook, command) => self.calls.call_off(&mut self.out),
+            Some(_) => {}
+            None => {
+                if let Some((hook, term)) = self.due() {
+                    self.call_hook(hook, term);
+                }
+            }
+        }
+    }
+
+    /// The view that is to be told of is durable, and what it is about has been done, but for a disconnection: there it is to be
+    /// done now. While this server is being stopped, only that is told.
+    fn due(&self) -> Option<(Hook, Term)> {
+        let Owed { switched, detached, attached } = self.notes.owed;
+        if !self.settled() {
+            None
+        } else if switched != Term(0) && self.serves() && !self.stopping {
+            Some((Hook::PostSwitch, switched))
+        } else if detached != Term(0) {
+            Some((Hook::PreDetach, detached))
+        } else if attached != Term(0) && !self.stopping {
+            Some((Hook::PostAttach, attached))
+        } else {
+            None
+        }
+    }
+
+    /// The instance takes writes as the primary that the view names.
+    fn serves(&self) -> bool {
+        match (self.standing(), self.own.role) {
+            (Some(Standing::Alone), Some(Instance::Primary { names: Names::Unset, .. })) => true,
+            (Some(Standing::Primary), Some(Instance::Primary { .. })) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether what a command was told of is not so any more.
+    fn is_past(&self, hook: Hook, command: &UserCommand) -> bool {
+        let Some(view) = self.view() else { return true };
+        match hook {
+            Hook::PostSwitch => view.primary != self.me() || self.notes.lost_split,
+            Hook::PreDetach => view.primary == command.target,
+            Hook::PostAttach => view.mode == Mode::Degraded || view.primary == command.target,
+        }
+    }
+
+    fn call_hook(&mut self, hook: Hook, term: Term) {
+        let Some(view) = self.view() else { return };
+        let announces = hook == Hook::PreDetach && self.announced == term;
+        let reason = match &self.told.reason {
+            _ if announces => "an operator detaches the standby".to_owned(),
+            reason if view.term == term && !reason.is_empty() => reason.clone(),
+            // It was entered before this process was started, or is not the newest.
+            _ => format!("see term {term} in mc_ctl history"),
+        };
+        let (aim, target) = match hook {
+            Hook::PostSwitch => (Aim::Switch, self.me()),
+            Hook::PreDetach => (Aim::Detach, view.primary.other()),
+            Hook::PostAttach => (Aim::Attach, view.primary.other()),
+        };
+        let purpose = Purpose::Hook(hook);
+        let command = UserCommand { purpose, by_operator: announces, aim, target, term, reason };
+        self.calls.hook(hook, command, &mut self.out);
+    }
+
+    /// A command has ended; where it was a hook, that is noted.
+    pub(super) fn command_done(&mut self, id: JobId, result: Result<(), String>) {
+        let Some((hook, term)) = self.calls.hook_done(id, &result, &mut self.out) else {
+            self.calls.done(self.now, id, result, &mut self.out);
+            return;
+        };
+        let owed = &mut self.notes.owed;
+        let entry = match hook {
+            Hook::PostSwitch => &mut owed.switched,
+            Hook::PreDetach => &mut owed.detached,
+            Hook::PostAttach => &mut owed.attached,
+        };
+        // A newer view may owe it again.
+        if *entry == term {
+            *entry = Term(0);
+            self.write("");
+        }
+    }
+
+    // -------------------------------------------------------------------------------------- an operator's disconnection
+
+    /// Before a disconnection that an operator asks for, while commits flow: calls `pre_detach_command`, once. True while that
+    /// runs, or has to wait for its turn.
+    pub(super) fn announces(&mut self) -> bool {
+        let Some(view) = self.view().filter(|_| self.settings.hooks.pre_detach) else { return false };
+        match self.calls.running().map(|(hook, _)| hook) {
+            None if self.announced == view.term => false,
+            None => {
+                self.announced = view.term;
+                self.call_hook(Hook::PreDetach, view.term);
+                true
+            }
+            Some(Hook::PostAttach) => {
+                self.calls.call_off(&mut self.out);
+                true
+            }
+            Some(Hook::PreDetach | Hook::PostSwitch) => true,
+        }
+    }
+
+    /// The standby was not disconnected after all: who was told so is told that it is attached.
+    pub(super) fn take_back(&mut self) {
+        let Some(view) = self.view() else { return };
+        if std::mem::take(&mut self.announced) == view.term && self.settings.hooks.post_attach {
+            self.notes.owed.attached = view.term;
+            self.write("");
+        }
+    }
+}
