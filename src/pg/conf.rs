@@ -278,27 +278,60 @@ fn find_sources(file: &Path, depth: u32, found: &mut Sources) {
 }
 
 fn read_settings(name: &str, file: &Path, depth: u32, found: &mut Vec<Elsewhere>) {
+    walk(file, depth, &mut |file, line, text| {
+        if let Some(setting) = parse_line(text).filter(|setting| setting.name == name) {
+            found.push(Elsewhere { file: file.to_path_buf(), line, value: setting.value(), wins: false });
+        }
+    });
+}
+
+/// Every line of a file and of those that it includes, in the order in which PostgreSQL reads them.
+fn walk(file: &Path, depth: u32, each: &mut dyn FnMut(&Path, usize, &[u8])) {
     let Ok(text) = std::fs::read(file) else { return };
     if depth > MAX_INCLUDE_DEPTH {
         return;
     }
     for (index, line) in text.split(|b| *b == b'\n').enumerate() {
-        let Some(setting) = parse_line(line) else { continue };
-        let target = || file.parent().unwrap_or(Path::new("/")).join(setting.value());
-        match setting.name.as_str() {
-            "include" | "include_if_exists" => read_settings(name, &target(), depth + 1, found),
-            "include_dir" => {
-                for included in conf_files(&target()) {
-                    read_settings(name, &included, depth + 1, found);
+        let setting = parse_line(line);
+        let target = |setting: &Setting| file.parent().unwrap_or(Path::new("/")).join(setting.value());
+        match setting.as_ref().map(|setting| (setting.name.as_str(), setting)) {
+            Some(("include" | "include_if_exists", setting)) => walk(&target(setting), depth + 1, each),
+            Some(("include_dir", setting)) => {
+                for included in conf_files(&target(setting)) {
+                    walk(&included, depth + 1, each);
                 }
             }
-            this if this == name => {
-                let value = setting.value();
-                found.push(Elsewhere { file: file.to_path_buf(), line: index + 1, value, wins: false });
-            }
-            _ => {}
+            _ => each(file, index + 1, line),
         }
     }
+}
+
+/// A line of the configuration that sets a parameter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Assigned {
+    /// The parameter, in lower case.
+    pub name: String,
+    /// Its value, without quotes.
+    pub value: String,
+    /// The file.
+    pub file: PathBuf,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+/// Every line that sets a parameter, of all files of the configuration, in the order in which PostgreSQL reads them: of one
+/// parameter the last one counts.
+pub fn assigned(config_file: &Path, data: &Path) -> Vec<Assigned> {
+    let mut found = Vec::new();
+    for file in [config_file, &data.join("postgresql.auto.conf")] {
+        walk(file, 0, &mut |file, line, text| {
+            if let Some(setting) = parse_line(text) {
+                let value = setting.value();
+                found.push(Assigned { name: setting.name, value, file: file.to_path_buf(), line });
+            }
+        });
+    }
+    found
 }
 
 /// The files of an `include_dir`: names that end in `.conf` and do not begin with a dot, in the order of their bytes.

@@ -9,7 +9,10 @@ mod harness;
 
 mod arbiter;
 mod check;
+mod check_files;
 mod check_host;
+mod check_pair;
+mod check_running;
 mod commands;
 mod cut;
 mod force;

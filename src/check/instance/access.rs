@@ -1,0 +1,254 @@
+//! Findings of who is let in: the controller, the other server's instance and its rebuild, and whom else.
+
+use super::super::{Entry, Facts as Server, Finding, Severity};
+use super::data::entry;
+use super::facts::Facts;
+use super::hba::{self, Met, Rule, Wanted};
+use super::set;
+
+entry!(
+    SESSION_REFUSED,
+    "session-refused",
+    Error,
+    "The instance does not let the controller in: pg_hba.conf, the role, its password, target_db, or too many clients. It is \
+     not watched, and not switched, then."
+);
+entry!(INSTANCE_SILENT, "instance-silent", Error, "The instance runs and does not answer within the time limit.");
+entry!(
+    NOT_SUPERUSER,
+    "not-superuser",
+    Error,
+    "db_instance_username must be a superuser: to see who replicates and what waits, to make checkpoints, and for pg_rewind."
+);
+entry!(
+    ROLE_LIMITS,
+    "role-limits",
+    Notice,
+    "The role of the controller has a time limit or is read-only by default. The controller's sessions overrule most of them, \
+     but programs that are run for a rebuild may be ended by it."
+);
+entry!(
+    LISTEN_ADDRESSES,
+    "listen-addresses",
+    Error,
+    "The instance does not listen on client_address or on replication_address, so that clients, or the other server's \
+     instance, do not reach it."
+);
+entry!(
+    HBA_ERRORS,
+    "hba-errors",
+    Error,
+    "pg_hba.conf has a line in error: a reload of it is without effect, and a start fails."
+);
+entry!(
+    HBA_REPLICATION,
+    "hba-replication",
+    Error,
+    "pg_hba.conf does not let the other server's instance in for replication: it could not follow once this server is the \
+     primary. The first rule that fits decides. The rule must be on both servers."
+);
+entry!(
+    HBA_REBUILD,
+    "hba-rebuild",
+    Error,
+    "pg_hba.conf does not let the other server's controller in, to target_db as db_instance_username: \
+     mc_ctl rebuild there would fail once this server is the primary."
+);
+entry!(
+    HBA_PASSWORD,
+    "hba-password",
+    Error,
+    "pg_hba.conf asks the other server for a password that is not configured there: for replication in primary_conninfo or a \
+     password file of mode 0600, for a rebuild db_instance_password."
+);
+entry!(
+    HBA_TRUST,
+    "hba-trust",
+    Warning,
+    "A rule of pg_hba.conf lets somebody in from the network without any authentication. Who may replicate may also \
+     acknowledge commits in the standby's place."
+);
+entry!(
+    REBUILD_SESSION,
+    "rebuild-session",
+    Error,
+    "The session that mc_ctl rebuild opens to the primary was tried and refused there."
+);
+
+pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    let (id, facts) = (&server.id, &server.instance);
+    let own = &facts.own;
+    if let Some(why) = &facts.refused {
+        let mend = format!(
+            "correct db_instance_username, db_instance_password or target_db in \"{}/{id}.conf\", or \"{}\"",
+            own.dir, facts.files.hba_file
+        );
+        found.push(SESSION_REFUSED.found(id, why, mend));
+    }
+    if facts.silent {
+        let what = "the instance runs but does not answer within the time limit";
+        found.push(INSTANCE_SILENT.found(id, what, "look at its disk and its log: mc_ctl status, ps"));
+    }
+    if facts.told.as_ref().is_some_and(|told| !told.superuser) {
+        let what = format!("role \"{}\", as which the controller connects, is not a superuser", own.user);
+        found.push(NOT_SUPERUSER.found(id, what, format!("on the primary: ALTER ROLE \"{}\" SUPERUSER", own.user)));
+    }
+    role_limits(server, found);
+    listening(server, found);
+    for rule in facts.hba().iter().filter(|rule| !rule.error.is_empty()) {
+        let mend = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
+        found.push(HBA_ERRORS.found(id, &rule.error, mend).at(&rule.file, rule.line));
+    }
+    for rule in facts.hba().iter().filter(|rule| rule.trusts_the_network()) {
+        let what = format!("anyone is let in without authentication by \"{}\"", rule.text());
+        let mend = "write scram-sha-256 in place of trust, give the roles passwords, and reload";
+        found.push(HBA_TRUST.found(id, what, mend).at(&rule.file, rule.line));
+    }
+    if let Some(why) = facts.trial.as_ref().filter(|why| !why.is_empty()) {
+        let what = format!("the primary refuses the session of a rebuild: {why}");
+        let mend = format!("correct db_instance_password in \"{}/{id}.conf\", or pg_hba.conf on {}", own.dir, own.peer);
+        found.push(REBUILD_SESSION.found(id, what, mend));
+    }
+    let_in(server, other, found);
+}
+
+fn role_limits(server: &Server, found: &mut Vec<Finding>) {
+    let Some(told) = &server.instance.told else { return };
+    let own = &server.instance.own;
+    let unlimited = |value: &str| ["0", "off", "false", "no"].contains(&value);
+    for row in told.role_settings.iter().filter(|row| row.name != "synchronous_commit" && !unlimited(&row.value)) {
+        let ours = row.role == own.user || row.role.is_empty() && row.database == own.target_db;
+        if ours {
+            let scope = if row.role.is_empty() { "database" } else { "role" };
+            let name = if row.role.is_empty() { &row.database } else { &row.role };
+            let what = format!("{} is {} for {scope} \"{name}\", which the controller uses", row.name, row.value);
+            let mend = format!("on the primary: ALTER {} \"{name}\" RESET {}", scope.to_uppercase(), row.name);
+            found.push(ROLE_LIMITS.found(&server.id, what, mend));
+        }
+    }
+}
+
+fn listening(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let setting = facts.setting("listen_addresses");
+    let given: Vec<&str> = setting.value.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+    for (key, host, addresses) in [
+        ("client_address", &facts.own.client_address, &facts.files.client_addresses),
+        ("replication_address", &facts.own.replication_address, &facts.files.replication_addresses),
+    ] {
+        let covers = |word: &&str| match *word {
+            "*" => true,
+            "0.0.0.0" => addresses.iter().any(|address| !address.contains(':')),
+            "::" => addresses.iter().any(|address| address.contains(':')),
+            word => word == host || addresses.iter().any(|address| address == word),
+        };
+        // Other names would have to be resolved; only what can be told is said.
+        let names =
+            given.iter().any(|word| word.parse::<std::net::IpAddr>().is_err() && !["*", "localhost"].contains(word));
+        if given.iter().any(covers) || names || addresses.is_empty() {
+            continue;
+        }
+        if key == "replication_address" && facts.own.client_address == *host {
+            continue;
+        }
+        let what = format!("listen_addresses is \"{}\" and does not cover {key} {host}", setting.value);
+        let mend = set(facts, "listen_addresses", "*", true);
+        found.push(LISTEN_ADDRESSES.found(&server.id, what, mend).at(&setting.file, setting.line));
+    }
+}
+
+/// The addresses from which the other server's instance and its rebuild come; none where that cannot be told.
+fn from<'a>(facts: &'a Facts, other: Option<&'a Server>) -> &'a [String] {
+    match other {
+        Some(other) => &other.instance.files.replication_addresses,
+        None if facts.own.network_apart() => &[],
+        None => &facts.files.peer_addresses,
+    }
+}
+
+/// Whether `pg_hba.conf` of this server lets the other one in.
+fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    let (id, facts) = (&server.id, &server.instance);
+    let own = &facts.own;
+    let rules = facts.hba();
+    // The name by which the other one connects for replication is its own file's; before there is one, ours.
+    let upstream = other.and_then(|other| other.instance.files.upstream.as_ref());
+    let replicator = upstream.map(|upstream| upstream.user.as_str()).filter(|user| !user.is_empty());
+    let (peer_user, peer_db, peer_password) = match other {
+        Some(other) => {
+            let peer = &other.instance.own;
+            (peer.user.as_str(), peer.target_db.as_str(), Some(peer.password))
+        }
+        None => (own.user.as_str(), own.target_db.as_str(), None),
+    };
+    for address in from(facts, other).iter().filter_map(|address| address.parse().ok()) {
+        let wanted = |replication: bool| Wanted {
+            replication,
+            database: peer_db,
+            user: if replication { replicator.unwrap_or(peer_user) } else { peer_user },
+            address,
+            host: &own.peer_host,
+            tls: facts.value("ssl") == "on",
+            plain: true,
+        };
+        for (entry, replication) in [(HBA_REPLICATION, true), (HBA_REBUILD, false)] {
+            let wanted = wanted(replication);
+            let tried = !replication && other.is_some_and(|other| other.instance.trial.as_deref() == Some(""));
+            match hba::meets(rules, &wanted) {
+                Met::Rule(rule) if rule.method == "reject" => {
+                    found.push(refused(&entry, id, &own.peer, &wanted, Some(rule), facts));
+                }
+                Met::Rule(rule)
+                    if !rule.asks_for_password()
+                        && !["trust", "cert"].contains(&rule.method.as_str())
+                        && !replication =>
+                {
+                    found.push(refused(&entry, id, &own.peer, &wanted, Some(rule), facts));
+                }
+                Met::Rule(rule) if rule.asks_for_password() => {
+                    let has = if replication { upstream.map(|upstream| upstream.password) } else { peer_password };
+                    if has == Some(false) {
+                        found.push(no_password(id, &own.peer, replication, rule));
+                    }
+                }
+                Met::None if !tried => found.push(refused(&entry, id, &own.peer, &wanted, None, facts)),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Option<&Rule>, facts: &Facts) -> Finding {
+    let Wanted { replication, database, user, address, .. } = wanted;
+    let whole = if address.is_ipv4() { 32 } else { 128 };
+    let database = if *replication { "replication" } else { database };
+    let why = match rule {
+        Some(rule) => format!("\"{}\" decides", rule.text()),
+        None => "no rule applies".to_owned(),
+    };
+    let how = if *replication { "for replication" } else { "for a rebuild" };
+    let what = format!("{peer} is not let in {how} as \"{user}\" from {address}: {why}");
+    let line = format!("host {database} {user} {address}/{whole} scram-sha-256");
+    let at = rule.map_or_else(|| (facts.files.hba_file.clone(), 0), |rule| (rule.file.clone(), rule.line));
+    let mend = format!("write above that line, or at the end: {line} - on both servers, and reload");
+    entry.found(id, what, mend).at(at.0, at.1)
+}
+
+fn no_password(id: &str, peer: &str, replication: bool, rule: &Rule) -> Finding {
+    let (what, mend) = match replication {
+        true => (
+            format!("\"{}\" asks {peer} for a password for replication, and it has none", rule.text()),
+            format!(
+                "on {peer}: set db_instance_password and mc_ctl rebuild, or add password or passfile to primary_conninfo"
+            ),
+        ),
+        false => (
+            format!(
+                "\"{}\" asks {peer} for a password for a rebuild, and db_instance_password is not set there",
+                rule.text()
+            ),
+            format!("set db_instance_password in {peer}.conf on {peer}"),
+        ),
+    };
+    HBA_PASSWORD.found(id, what, mend).at(&rule.file, rule.line)
+}

@@ -1,0 +1,218 @@
+//! Findings of the configuration, the data directory, its files and versions.
+
+use super::super::{Entry, Facts as Server, Finding, Seen, Severity};
+use super::facts::Problem;
+use crate::pg::version;
+
+macro_rules! entry {
+    ($name:ident, $code:literal, $severity:ident, $about:literal) => {
+        pub(super) const $name: Entry = Entry { code: $code, severity: Severity::$severity, about: $about };
+    };
+}
+pub(super) use entry;
+
+entry!(
+    UNREAD,
+    "unread",
+    Warning,
+    "Something could not be read, or not within the time limit, and was not checked. A disk or an instance that does not \
+     answer is the usual cause."
+);
+entry!(
+    CONFIGURATION_WARNING,
+    "configuration-warning",
+    Warning,
+    "The configuration is valid, but allows something to go wrong that could be prevented: as each start of the controller \
+     warns."
+);
+entry!(
+    CONFIGURATION_NOTICE,
+    "configuration-notice",
+    Notice,
+    "Something in the configuration has no effect, or is worth knowing: as each start of the controller tells."
+);
+entry!(
+    NO_DATA_DIRECTORY,
+    "no-data-directory",
+    Notice,
+    "The data directory is missing or empty. That is right for a standby that is still to be made."
+);
+entry!(
+    SAME_FILESYSTEM,
+    "same-filesystem",
+    Error,
+    "The management directory lies on the data directory's filesystem: when that disk fails, the ledger on it cannot give the \
+     other server consent to take over."
+);
+entry!(
+    CONF_NOT_WRITABLE,
+    "conf-not-writable",
+    Error,
+    "The controller replaces postgresql.conf and renames the new file over it, to set and to comment out \
+     synchronous_standby_names; for that the file and its directory must be writable for it."
+);
+entry!(
+    CONF_ERRORS,
+    "conf-errors",
+    Error,
+    "The configuration files of the instance have an error: a reload is without effect, and a start fails."
+);
+entry!(
+    PENDING_RESTART,
+    "pending-restart",
+    Warning,
+    "A setting was changed in the files and waits for a restart: what is checked here is the old value, and the next failover \
+     or start brings the new one."
+);
+entry!(
+    STARTUP_RACE,
+    "startup-race",
+    Error,
+    "The minor version may acknowledge commits before synchronous_standby_names takes effect while it starts; the controller \
+     refuses to start (fixed in 17.5, 16.9, 15.13, 14.18 and 13.21; not in 12)."
+);
+entry!(
+    STARTUP_RACE_ACCEPTED,
+    "startup-race-accepted",
+    Warning,
+    "As startup-race, and accept_startup_race = 'on' takes the risk."
+);
+entry!(
+    MAJOR_VERSIONS,
+    "major-versions",
+    Error,
+    "The two servers are of different major versions of PostgreSQL, between which there is no streaming replication."
+);
+entry!(
+    MINOR_VERSIONS,
+    "minor-versions",
+    Notice,
+    "The two servers are of different minor versions of PostgreSQL, as during a rolling update."
+);
+entry!(
+    SYSTEM_IDENTIFIERS,
+    "system-identifiers",
+    Error,
+    "The two data directories are of different clusters (initdb was run on both), so that neither can follow the other."
+);
+entry!(
+    UNLOGGED_TABLES,
+    "unlogged-tables",
+    Notice,
+    "Unlogged tables are not replicated: they are empty after a switch."
+);
+entry!(
+    INVALID_INDEX,
+    "invalid-index",
+    Warning,
+    "An index is invalid and not used: left by a CREATE INDEX CONCURRENTLY that failed, or a hash index that pg_upgrade has \
+     brought from a version before 10, when these were not replicated."
+);
+
+/// `15.18` of 150018.
+fn shown(version_num: u32) -> String {
+    format!("{}.{}", version_num / 10000, version_num % 10000)
+}
+
+/// Of the running instance, else of the program.
+fn version_of(server: &Server) -> u32 {
+    let told = server.instance.told.as_ref().map(|told| told.version_num).filter(|number| *number > 0);
+    told.unwrap_or(server.instance.files.version_num)
+}
+
+/// What takes both servers.
+pub(super) fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
+    let Some([one, two]) = seen.both() else { return };
+    let (majors, numbers) = ([one, two].map(|s| s.instance.own.major), [one, two].map(version_of));
+    let both = |values: [String; 2]| format!("{} has {}, {} has {}", one.id, values[0], two.id, values[1]);
+    if majors[0] != majors[1] && !majors.contains(&0) {
+        let what = format!("the major versions of PostgreSQL differ: {}", both(majors.map(|m| m.to_string())));
+        found.push(MAJOR_VERSIONS.found("", what, "install the same major version on both, and set bin_dir"));
+    } else if numbers[0] != numbers[1] && !numbers.contains(&0) {
+        let what = format!("the minor versions of PostgreSQL differ: {}", both(numbers.map(shown)));
+        found.push(MINOR_VERSIONS.found(
+            "",
+            what,
+            "update the older one: the standby first, mc_ctl switch, then the other",
+        ));
+    }
+    let systems = [one, two].map(|s| s.instance.files.control.as_ref().map_or(0, |control| control.system));
+    if systems[0] != systems[1] && !systems.contains(&0) {
+        let what = format!("the system identifiers differ: {}", both(systems.map(|s| s.to_string())));
+        let mend = "mc_ctl rebuild on the server that is not the primary, with its data directory emptied";
+        found.push(SYSTEM_IDENTIFIERS.found("", what, mend));
+    }
+}
+
+/// What one server shows by itself.
+pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
+    let (id, facts) = (&server.id, &server.instance);
+    found.extend(
+        facts.unread.iter().map(|why| UNREAD.found(id, why, "look at the disk and the instance, or give -t more time")),
+    );
+    for remark in &facts.own.remarks {
+        let entry = if remark.warning { CONFIGURATION_WARNING } else { CONFIGURATION_NOTICE };
+        let file = format!("{}/{}.conf", facts.own.dir, id);
+        let file = if remark.text.contains(".conf\"") { String::new() } else { file };
+        let mend = if remark.hint.is_empty() { "take the line out" } else { &remark.hint };
+        found.push(entry.found(id, &remark.text, mend).at(file, 0));
+    }
+    if facts.files.same_filesystem {
+        let what = format!("management directory \"{}\" is on the filesystem of \"{}\"", facts.own.dir, facts.own.data);
+        let mend =
+            "stop the controller, move the management directory to another disk, and start it from there with -M";
+        found.push(SAME_FILESYSTEM.found(id, what, mend));
+    }
+    startup_race(server, found);
+    if let Some(why) = &facts.own.no_data {
+        let mend = "mc_ctl rebuild here, while the other server is the primary";
+        found.push(NO_DATA_DIRECTORY.found(id, why, mend));
+        return;
+    }
+    if let Some(why) = &facts.files.unwritable {
+        let mend = format!("as root: chown {} the file and its directory, chmod u+w them", facts.own.user);
+        found.push(CONF_NOT_WRITABLE.found(id, why, mend).at(&facts.own.config_file, 0));
+    }
+    let told = facts.told.as_ref();
+    let problems = |list: Option<&Vec<Problem>>| list.cloned().unwrap_or_default();
+    let errors = if told.is_some() { problems(told.map(|told| &told.errors)) } else { facts.files.errors.clone() };
+    for problem in errors {
+        let mend = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
+        found.push(CONF_ERRORS.found(id, problem.text, mend).at(problem.place.file, problem.place.line));
+    }
+    for problem in problems(told.map(|told| &told.pending)) {
+        let what = format!("{} was changed and waits for a restart", problem.text);
+        let mend = "mc_ctl stop and mc_ctl start, the standby first; or take the change back";
+        found.push(PENDING_RESTART.found(id, what, mend).at(problem.place.file, problem.place.line));
+    }
+    for database in told.filter(|told| !told.standby).map_or(&[][..], |told| &told.databases) {
+        let name = &database.name;
+        if database.unlogged > 0 {
+            let table = &database.unlogged_table;
+            let what = format!("database \"{name}\" has {} unlogged table(s), such as {table}", database.unlogged);
+            let mend = format!("psql -d {name} -c 'ALTER TABLE {table} SET LOGGED', if its rows must survive a switch");
+            found.push(UNLOGGED_TABLES.found(id, what, mend));
+        }
+        if database.invalid > 0 {
+            let index = &database.invalid_index;
+            let what = format!("database \"{name}\" has {} invalid index(es), such as {index}", database.invalid);
+            found.push(INVALID_INDEX.found(id, what, format!("psql -d {name} -c 'REINDEX INDEX {index}', or drop it")));
+        }
+    }
+}
+
+fn startup_race(server: &Server, found: &mut Vec<Finding>) {
+    let number = version_of(server);
+    if number == 0 || !version::has_startup_race(number) {
+        return;
+    }
+    let what = format!(
+        "PostgreSQL {} may acknowledge commits before synchronous_standby_names takes effect while it starts",
+        shown(number)
+    );
+    let mend = "install the newest minor version (the standby first)";
+    match server.instance.own.accept_startup_race {
+        true => found.push(STARTUP_RACE_ACCEPTED.found(&server.id, what, mend)),
+        false => found.push(STARTUP_RACE.found(&server.id, what, mend)),
+    }
+}

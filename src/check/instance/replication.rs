@@ -1,0 +1,216 @@
+//! Findings of who is the synchronous standby: `synchronous_standby_names`, `primary_conninfo`, receivers of WAL, slots.
+
+use super::super::Entry;
+use super::super::{Facts as Server, Finding, Severity};
+use super::data::entry;
+use super::facts::Facts;
+use super::set;
+use crate::pg::queries;
+
+entry!(
+    NAMES_ELSEWHERE,
+    "names-elsewhere",
+    Error,
+    "synchronous_standby_names is set outside postgresql.conf (ALTER SYSTEM, an included file, the command line). The controller \
+     edits its line in postgresql.conf alone: what is set elsewhere overrules it, or comes into effect when it is commented out."
+);
+entry!(
+    NAMES_TWICE,
+    "names-twice",
+    Warning,
+    "postgresql.conf sets synchronous_standby_names in several lines. The last one counts, and the controller comments the \
+     others out at its next change."
+);
+entry!(
+    NAMES_NOT_ONE,
+    "names-not-one",
+    Error,
+    "synchronous_standby_names is not the name of one standby, but a list, a quorum, or an asterisk, with which anyone who \
+     receives WAL acknowledges commits."
+);
+entry!(
+    NAMES_NOT_PEER,
+    "names-not-peer",
+    Error,
+    "synchronous_standby_names names somebody else than the other server: commits wait for one who does not come, or are \
+     acknowledged by a stranger."
+);
+entry!(
+    IMPOSTOR,
+    "impostor",
+    Error,
+    "Somebody besides, or instead of, the other server receives WAL under its name (a second standby, pg_receivewal) and \
+     acknowledges commits in its place: a failover may lose them."
+);
+entry!(
+    CONNINFO_NAME,
+    "conninfo-name",
+    Error,
+    "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is nobody's synchronous standby."
+);
+entry!(
+    CONNINFO_ELSEWHERE,
+    "conninfo-elsewhere",
+    Error,
+    "primary_conninfo of this standby leads to another host or port than the other server's instance."
+);
+entry!(
+    CONNINFO_UNREADABLE,
+    "conninfo-unreadable",
+    Warning,
+    "primary_conninfo is a URI or not well formed: the controller writes it anew when the server becomes a standby, and what it \
+     held of passwords and certificates is lost."
+);
+entry!(
+    SLOT_UNLIMITED,
+    "slot-unlimited",
+    Warning,
+    "A replication slot keeps WAL without limit (max_slot_wal_keep_size = -1): when its user is away, the disk fills up and the \
+     primary stops."
+);
+entry!(SLOT_INACTIVE, "slot-inactive", Warning, "A replication slot that nobody uses keeps WAL.");
+
+pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    names(server, other, found);
+    senders(server, other, found);
+    conninfo(server, other, found);
+    slots(server, found);
+}
+
+fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    let (id, facts) = (&server.id, &server.instance);
+    let name = "synchronous_standby_names";
+    for line in facts.files.names.iter().filter(|line| !line.ours) {
+        let mend = match line.file.ends_with("postgresql.auto.conf") && facts.told.is_some() {
+            true => format!("psql -c \"ALTER SYSTEM RESET {name}\" -c \"SELECT pg_reload_conf()\""),
+            false => format!("take the line out of \"{}\", and reload", line.file),
+        };
+        let what = format!("{name} is set to \"{}\" outside postgresql.conf", line.value);
+        found.push(NAMES_ELSEWHERE.found(id, what, mend).at(&line.file, line.line));
+    }
+    let setting = facts.setting(name);
+    if setting.command_line {
+        let what = format!("{name} is set to \"{}\" on the postmaster's command line", setting.value);
+        found.push(NAMES_ELSEWHERE.found(id, what, "start the instance by mc_ctl alone, without that option"));
+    }
+    let ours: Vec<_> = facts.files.names.iter().filter(|line| line.ours).collect();
+    if let [first, .., last] = ours.as_slice() {
+        let what = format!("{name} is set in {} lines, of which line {} counts", ours.len(), last.line);
+        found.push(NAMES_TWICE.found(id, what, "take the others out").at(&first.file, first.line));
+    }
+    if setting.value.trim().is_empty() {
+        return;
+    }
+    let peer = other.map_or(&*facts.own.peer, |other| other.instance.application_name());
+    let good = crate::pg::conf::names_value(peer);
+    let mend = format!("write {name} = '{good}' in its place in \"{}\", and reload", facts.own.config_file);
+    match queries::single_name(&setting.value) {
+        None => {
+            let what = format!("{name} is \"{}\", and not one name", setting.value);
+            found.push(NAMES_NOT_ONE.found(id, what, mend).at(setting.file, setting.line));
+        }
+        Some(given) if other.is_some() && !given.eq_ignore_ascii_case(peer) => {
+            let what = format!("{name} is \"{given}\", and {} connects as \"{peer}\"", facts.own.peer);
+            found.push(NAMES_NOT_PEER.found(id, what, mend).at(setting.file, setting.line));
+        }
+        Some(_) => {}
+    }
+}
+
+fn senders(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let Some(told) = &facts.told else { return };
+    let Some(name) = queries::single_name(&facts.value("synchronous_standby_names")) else { return };
+    let named: Vec<_> = told.senders.iter().filter(|sender| sender.name.eq_ignore_ascii_case(&name)).collect();
+    let known = match other {
+        Some(other) => &other.instance.files.replication_addresses[..],
+        None if facts.own.network_apart() => &[],
+        None => &facts.files.peer_addresses[..],
+    };
+    let mut say = |what: String| {
+        let mend = "end it, and give it another application_name: \
+                    psql -c \"SELECT pid, application_name, client_addr FROM pg_stat_replication\"";
+        found.push(IMPOSTOR.found(&server.id, what, mend));
+    };
+    if named.len() > 1 {
+        let from = named.iter().map(|sender| place(&sender.address)).collect::<Vec<_>>().join(" and ");
+        say(format!("{} receive WAL as \"{name}\": from {from}", named.len()));
+        return;
+    }
+    let Some(sender) = named.first() else { return };
+    // A standby that is known by name alone has addresses that were not found.
+    if !known.is_empty() && !known.contains(&sender.address) {
+        let expected = known.join(", ");
+        say(format!("\"{name}\" receives WAL from {}, and {} is {expected}", place(&sender.address), facts.own.peer));
+    } else if let Some(peer) = other.and_then(|other| other.instance.told.as_ref()).filter(|told| told.superuser)
+        && !(peer.standby && peer.receiving)
+    {
+        say(format!(
+            "\"{name}\" receives WAL from {}, but the instance of {} does not",
+            place(&sender.address),
+            facts.own.peer
+        ));
+    }
+}
+
+fn place(address: &str) -> &str {
+    if address.is_empty() { "this host" } else { address }
+}
+
+fn conninfo(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
+    let (id, facts) = (&server.id, &server.instance);
+    let Some(upstream) = facts.files.upstream.as_ref().filter(|_| facts.is_standby()) else { return };
+    let at = |finding: Finding| finding.at(&upstream.place.file, upstream.place.line);
+    if upstream.unreadable {
+        let what = "primary_conninfo is not in the form key=value";
+        let mend = "write it as host=... port=... user=... application_name=... in postgresql.auto.conf";
+        return found.push(at(CONNINFO_UNREADABLE.found(id, what, mend)));
+    }
+    if upstream.application_name.is_empty() {
+        let what = "primary_conninfo has no application_name";
+        found.push(at(CONNINFO_NAME.found(id, what, format!("add application_name={id} to it, and reload"))));
+    }
+    let known = match other {
+        Some(other) => Some(&other.instance.files.replication_addresses[..]),
+        None if facts.own.network_apart() => None,
+        None => Some(&facts.files.peer_addresses[..]),
+    };
+    let port = other.map(|other| other.instance.value("port"));
+    let right = known.is_none_or(|known| {
+        known.is_empty()
+            || upstream.host == facts.own.peer_host
+            || facts.files.upstream_addresses.iter().any(|address| known.contains(address))
+    });
+    if !right || port.as_ref().is_some_and(|port| *port != upstream.port) {
+        let host = if upstream.host.is_empty() { "this host" } else { &upstream.host };
+        let there = other.map_or(&facts.own.peer_host, |other| &other.instance.own.replication_address);
+        let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
+        let what =
+            format!("primary_conninfo leads to {host} port {}, and {} is {there}{port}", upstream.port, facts.own.peer);
+        found.push(at(CONNINFO_ELSEWHERE.found(
+            id,
+            what,
+            format!("write host={there}{} into it", port.replace(" port ", " port=")),
+        )));
+    }
+}
+
+fn slots(server: &Server, found: &mut Vec<Finding>) {
+    let facts: &Facts = &server.instance;
+    let unlimited = facts.number("max_slot_wal_keep_size") < 0 && facts.own.major >= 13;
+    for slot in facts.told.iter().flat_map(|told| &told.slots) {
+        let name = &slot.name;
+        let kept = slot.bytes >> 20;
+        if !slot.active {
+            let what = format!("replication slot \"{name}\" is not in use and keeps {kept} MiB of WAL");
+            let mend = format!("psql -c \"SELECT pg_drop_replication_slot('{name}')\", if it is not needed");
+            found.push(SLOT_INACTIVE.found(&server.id, what, mend));
+        }
+        if unlimited {
+            let what = format!("replication slot \"{name}\" may keep any amount of WAL: max_slot_wal_keep_size is -1");
+            let setting = facts.setting("max_slot_wal_keep_size");
+            let finding = SLOT_UNLIMITED.found(&server.id, what, set(facts, "max_slot_wal_keep_size", "10GB", false));
+            found.push(finding.at(setting.file, setting.line));
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Findings of the settings that durability, replication and a rebuild need. Both servers are held to all of them: either may be
+//! the primary tomorrow.
+
+use super::super::{Entry, Facts as Server, Finding, Severity};
+use super::data::entry;
+use super::facts::Facts;
+use super::set;
+
+/// Replication connections that are needed: the standby's, and two of a base backup that streams.
+const SENDERS: i64 = 3;
+/// Sessions that the controller may have at one time, of which the reserved ones are for it.
+const SESSIONS: i64 = 3;
+/// So many times the detection time is long for a timeout of replication.
+const LONG: i64 = 4;
+
+entry!(WAL_LEVEL, "wal-level", Error, "With wal_level = minimal there is no replication.");
+entry!(
+    MAX_WAL_SENDERS,
+    "max-wal-senders",
+    Error,
+    "max_wal_senders must be enough for the standby and the two connections of a base backup, besides what others use."
+);
+entry!(
+    HOT_STANDBY,
+    "hot-standby",
+    Error,
+    "With hot_standby = off a standby takes no sessions, so that the controller cannot watch it."
+);
+entry!(FSYNC, "fsync-off", Error, "With fsync = off acknowledged commits are lost when a host fails.");
+entry!(
+    FULL_PAGE_WRITES,
+    "full-page-writes-off",
+    Warning,
+    "With full_page_writes = off pg_rewind does not work, and a crash may leave torn pages."
+);
+entry!(
+    NO_HINTS,
+    "no-rewind",
+    Warning,
+    "Neither data checksums nor wal_log_hints are on, so that pg_rewind does not work: a rebuild copies everything."
+);
+entry!(
+    SYNCHRONOUS_COMMIT,
+    "synchronous-commit",
+    Warning,
+    "synchronous_commit is lower than on by default: a commit is acknowledged before it is safe on the standby, and a failover \
+     loses it."
+);
+entry!(
+    SYNCHRONOUS_COMMIT_SET,
+    "synchronous-commit-role",
+    Warning,
+    "synchronous_commit is lower than on for a role or a database: what is committed there may be lost by a failover."
+);
+entry!(
+    MAX_CONNECTIONS,
+    "max-connections",
+    Warning,
+    "Nearly all connections are in use: clients, and those of a rebuild, may be refused."
+);
+entry!(
+    RESERVED_CONNECTIONS,
+    "reserved-connections",
+    Warning,
+    "superuser_reserved_connections is too small for the controller to watch an instance that is full of clients."
+);
+entry!(
+    STANDBY_SETTINGS,
+    "standby-settings",
+    Error,
+    "A setting of the standby is lower than the primary's of which its WAL tells: the standby does not start, or pauses."
+);
+entry!(
+    WAL_KEEP,
+    "wal-keep",
+    Warning,
+    "Neither wal_keep_size nor a slot keeps WAL for a standby that is away for a while: it must then be copied anew."
+);
+entry!(
+    WAL_SENDER_TIMEOUT_OFF,
+    "wal-sender-timeout-off",
+    Warning,
+    "With wal_sender_timeout = 0 a stop of the primary waits without end for a standby that hangs."
+);
+entry!(
+    WAL_SENDER_TIMEOUT_LONG,
+    "wal-sender-timeout-long",
+    Notice,
+    "wal_sender_timeout is much longer than the detection time: a stop of the primary may wait so long for a standby that hangs."
+);
+entry!(
+    WAL_RECEIVER_TIMEOUT_OFF,
+    "wal-receiver-timeout-off",
+    Warning,
+    "With wal_receiver_timeout = 0 a standby does not notice that its connection to the primary is dead."
+);
+entry!(
+    WAL_RECEIVER_TIMEOUT_LONG,
+    "wal-receiver-timeout-long",
+    Notice,
+    "wal_receiver_timeout is much longer than the detection time: after a cut of the network the pair may be mirrored again \
+     only so much later."
+);
+entry!(
+    ARCHIVE_OFF,
+    "archive-off",
+    Notice,
+    "WAL is not archived: there is no recovery to a point in time, and nothing undoes a DROP TABLE, which a standby repeats."
+);
+entry!(
+    ARCHIVE_COMMAND,
+    "archive-command",
+    Warning,
+    "archive_mode is on, and neither archive_command nor archive_library is set: WAL is kept until the disk is full."
+);
+entry!(
+    ARCHIVE_ALWAYS,
+    "archive-always",
+    Notice,
+    "With archive_mode = always both servers archive the same WAL: archive_command must cope with a file that is there already."
+);
+entry!(
+    ARCHIVE_FAILING,
+    "archive-failing",
+    Warning,
+    "The last attempt to archive failed: WAL piles up, and a stop of the instance may wait for the archiver."
+);
+entry!(
+    RESTORE_COMMAND,
+    "restore-command",
+    Notice,
+    "restore_command is set: a standby calls it before each promotion, and one that is slow or hangs delays the failover."
+);
+entry!(
+    RECOVERY_TARGET,
+    "recovery-target",
+    Error,
+    "A recovery target is set: a standby would stop, pause or promote itself there."
+);
+entry!(
+    APPLY_DELAY,
+    "recovery-min-apply-delay",
+    Warning,
+    "With recovery_min_apply_delay the standby replays late, and a promotion waits until it has replayed everything."
+);
+entry!(
+    PROMOTE_TRIGGER,
+    "promote-trigger-file",
+    Warning,
+    "promote_trigger_file lets anyone who can make that file promote the standby behind the controller's back."
+);
+
+/// A finding about one setting, at its place.
+fn about(server: &Server, entry: &Entry, name: &str, value: &str, restart: bool) -> Finding {
+    let setting = server.instance.setting(name);
+    let mend = match setting.command_line {
+        true => format!("take {name} off the postmaster's command line, and restart the instance"),
+        false => set(&server.instance, name, value, restart),
+    };
+    entry.found(&server.id, format!("{name} is \"{}\"", setting.value), mend).at(setting.file, setting.line)
+}
+
+/// A finding about one setting, at its place, in other words.
+fn worded(server: &Server, entry: &Entry, name: &str, what: String, mend: &str) -> Finding {
+    let setting = server.instance.setting(name);
+    entry.found(&server.id, what, mend).at(setting.file, setting.line)
+}
+
+pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let is = |name: &str, value: &str| facts.value(name) == value;
+    if is("wal_level", "minimal") {
+        found.push(about(server, &WAL_LEVEL, "wal_level", "replica", true));
+    }
+    senders(server, found);
+    let simple: [(&Entry, &str, &str, &str, bool); 4] = [
+        (&HOT_STANDBY, "hot_standby", "off", "on", true),
+        (&FSYNC, "fsync", "off", "on", false),
+        (&FULL_PAGE_WRITES, "full_page_writes", "off", "on", false),
+        (&ARCHIVE_OFF, "archive_mode", "off", "on", true),
+    ];
+    for (entry, name, bad, good, restart) in simple {
+        if is(name, bad) {
+            found.push(about(server, entry, name, good, restart));
+        }
+    }
+    if is("wal_log_hints", "off") && facts.files.control.as_ref().is_some_and(|control| !control.checksums) {
+        found.push(about(server, &NO_HINTS, "wal_log_hints", "on", true));
+    }
+    if lower_than_on(&facts.value("synchronous_commit")) {
+        found.push(about(server, &SYNCHRONOUS_COMMIT, "synchronous_commit", "on", false));
+    }
+    connections(server, found);
+    standby_settings(server, found);
+    wal_keep(server, found);
+    timeouts(server, found);
+    archive(server, found);
+    recovery(server, found);
+}
+
+fn lower_than_on(value: &str) -> bool {
+    ["off", "local", "remote_write", "false", "no", "0"].contains(&value.to_ascii_lowercase().as_str())
+}
+
+fn senders(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let peers = |name: &str| name.eq_ignore_ascii_case(&facts.own.peer) || name.starts_with("pg_basebackup");
+    let senders = facts.told.iter().flat_map(|told| &told.senders);
+    let others = senders.filter(|sender| !peers(&sender.name)).count() as i64;
+    let needed = SENDERS + others;
+    if facts.number("max_wal_senders") < needed {
+        let mut finding = about(server, &MAX_WAL_SENDERS, "max_wal_senders", &needed.max(10).to_string(), true);
+        finding.what += &format!(", and {needed} are needed");
+        found.push(finding);
+    }
+}
+
+fn connections(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let (max, reserved) = (facts.number("max_connections"), facts.number("superuser_reserved_connections"));
+    if reserved < SESSIONS {
+        let name = "superuser_reserved_connections";
+        found.push(about(server, &RESERVED_CONNECTIONS, name, &SESSIONS.to_string(), true));
+    }
+    let Some(told) = &facts.told else { return };
+    let used = i64::try_from(told.clients).unwrap_or(i64::MAX);
+    if told.superuser && max - reserved - used < SESSIONS {
+        let what = format!("{used} of max_connections = {max} are in use, and {reserved} are reserved");
+        let mend = "raise max_connections, on the standby first, and restart; or use a connection pool";
+        found.push(worded(server, &MAX_CONNECTIONS, "max_connections", what, mend));
+    }
+}
+
+fn standby_settings(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let control = facts.files.control.as_ref().filter(|_| facts.is_standby());
+    for (name, needed) in control.iter().flat_map(|control| &control.needed) {
+        let needed = i64::try_from(*needed).unwrap_or(i64::MAX);
+        if facts.number(name) < needed {
+            let mut finding = about(server, &STANDBY_SETTINGS, name, &needed.to_string(), true);
+            finding.what += &format!(" on the standby, and the primary has {needed}");
+            found.push(finding);
+        }
+    }
+}
+
+fn wal_keep(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let name = if facts.own.major >= 13 { "wal_keep_size" } else { "wal_keep_segments" };
+    let slots = facts.told.as_ref().is_some_and(|told| !told.slots.is_empty());
+    if facts.number(name) == 0 && !slots {
+        let value = if facts.own.major >= 13 { "1GB" } else { "64" };
+        found.push(about(server, &WAL_KEEP, name, value, false));
+    }
+}
+
+fn timeouts(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let detection = i64::try_from(facts.own.detection_ms).unwrap_or(i64::MAX);
+    for (name, off, long) in [
+        ("wal_sender_timeout", &WAL_SENDER_TIMEOUT_OFF, &WAL_SENDER_TIMEOUT_LONG),
+        ("wal_receiver_timeout", &WAL_RECEIVER_TIMEOUT_OFF, &WAL_RECEIVER_TIMEOUT_LONG),
+    ] {
+        let value = facts.number(name);
+        let better = format!("{}s", detection.saturating_mul(2).div_euclid(1000) + 1);
+        if value == 0 {
+            found.push(about(server, off, name, &better, false));
+        } else if value > detection.saturating_mul(LONG) {
+            let mut finding = about(server, long, name, &better, false);
+            finding.what = format!("{name} is {value} ms, and the detection time of the heartbeats {detection} ms");
+            found.push(finding);
+        }
+    }
+}
+
+fn archive(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let mode = facts.value("archive_mode");
+    if mode == "always" {
+        let mend = "let the command compare the two, or use archive_mode = on";
+        let what = "archive_mode is \"always\"".to_owned();
+        found.push(worded(server, &ARCHIVE_ALWAYS, "archive_mode", what, mend));
+    }
+    if mode == "off" {
+        return;
+    }
+    if facts.value("archive_command").is_empty() && facts.value("archive_library").is_empty() {
+        let what = format!("archive_mode is \"{mode}\" and nothing archives");
+        let mend = "set archive_command or archive_library, or archive_mode = off";
+        found.push(worded(server, &ARCHIVE_COMMAND, "archive_mode", what, mend));
+    }
+    if let Some(archiver) = facts.told.as_ref().map(|told| &told.archiver).filter(|archiver| archiver.failing) {
+        let what = format!("archiving fails, last of \"{}\"", archiver.wal);
+        let mend = "see the log of the instance; psql -c 'SELECT * FROM pg_stat_archiver'";
+        found.push(worded(server, &ARCHIVE_FAILING, "archive_command", what, mend));
+    }
+}
+
+fn recovery(server: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let remove = |facts: &Facts, name: &str| match facts.told {
+        Some(_) => format!("psql -c \"ALTER SYSTEM RESET {name}\", take it out of the other files, and restart"),
+        None => format!("take {name} out of the file"),
+    };
+    let mut set = |entry: &Entry, name: &str, nothing: &str| {
+        let value = facts.value(name);
+        if !value.is_empty() && value != nothing {
+            let shown = if value == "(set)" { format!("{name} is set") } else { format!("{name} is \"{value}\"") };
+            found.push(worded(server, entry, name, shown, &remove(facts, name)));
+        }
+    };
+    set(&RESTORE_COMMAND, "restore_command", "");
+    for kind in ["", "_lsn", "_name", "_time", "_xid"] {
+        set(&RECOVERY_TARGET, &format!("recovery_target{kind}"), "");
+    }
+    set(&APPLY_DELAY, "recovery_min_apply_delay", "0");
+    set(&PROMOTE_TRIGGER, "promote_trigger_file", "");
+    let rows = facts.told.iter().flat_map(|told| &told.role_settings);
+    for row in rows.filter(|row| row.name == "synchronous_commit" && lower_than_on(&row.value)) {
+        let (scope, mend) = match (row.role.as_str(), row.database.as_str()) {
+            (role, "") => (format!("role \"{role}\""), format!("ALTER ROLE \"{role}\" RESET synchronous_commit")),
+            ("", database) => {
+                (format!("database \"{database}\""), format!("ALTER DATABASE \"{database}\" RESET synchronous_commit"))
+            }
+            (role, database) => (
+                format!("role \"{role}\" in database \"{database}\""),
+                format!("ALTER ROLE \"{role}\" IN DATABASE \"{database}\" RESET synchronous_commit"),
+            ),
+        };
+        let what = format!("synchronous_commit is \"{}\" for {scope}", row.value);
+        // The standby has the same rows.
+        if !facts.is_standby() {
+            found.push(SYNCHRONOUS_COMMIT_SET.found(&server.id, what, format!("on the primary: {mend}")));
+        }
+    }
+}
