@@ -72,7 +72,9 @@ fn of_both_servers() {
         expect_gone(&pair, 0, "hba-password", "nd1");
     }
 
-    let anew = "rm -rf \"$0\" && setpriv --reuid postgres --regid postgres --clear-groups \"$1/initdb\" -D \"$0\" -A trust -N >/dev/null";
+    // made elsewhere: the controller writes into the data directory
+    let anew = "setpriv --reuid postgres --regid postgres --clear-groups \"$1/initdb\" -D \"$0.new\" -A trust -N >/dev/null && \
+                rm -rf \"$0\" && mv \"$0.new\" \"$0\"";
     pair.as_root(1, &["sh", "-c", anew, pair.data(1), crate::harness::bin_dir().to_str().expect("ASCII")]);
     let found = expect(&pair, 0, "system-identifiers", "");
     assert!(found.what.contains("nd1 has ") && found.what.contains("nd2 has "), "{found:?}");
