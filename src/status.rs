@@ -4,13 +4,14 @@
 //! `cli::status` and by `daemon::health`. The JSON field names are an interface: fields are added,
 //! never renamed.
 
+pub mod health;
 mod rebuild;
 mod snapshot;
 
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, STUCK_MS, Snapshot};
 
-use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
+use crate::fsm::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
 use serde::Serialize;
 use std::fmt::Write;
@@ -310,13 +311,7 @@ impl ServerStatus {
         ServerStatus {
             server_id: name.id.clone(),
             host: name.host.clone(),
-            host_role: match report.role {
-                HostRole::Primary => "primary",
-                HostRole::Standby => "standby",
-                HostRole::InactivatedPrimary => "none(inactivated primary)",
-                HostRole::InactivatedStandby => "none(inactivated standby)",
-                HostRole::Unknown => "none(unknown)",
-            },
+            host_role: role_text(report.role),
             host_status: match report.host {
                 HostStatus::Normal => "normal",
                 HostStatus::Abnormal => "abnormal",
@@ -393,14 +388,30 @@ pub fn word_text(word: Word) -> &'static str {
     }
 }
 
+/// A role as it is shown.
+pub fn role_text(role: HostRole) -> &'static str {
+    match role {
+        HostRole::Primary => "primary",
+        HostRole::Standby => "standby",
+        HostRole::InactivatedPrimary => "none(inactivated primary)",
+        HostRole::InactivatedStandby => "none(inactivated standby)",
+        HostRole::Unknown => "none(unknown)",
+    }
+}
+
+/// The status word and this server's role, for `systemctl status`.
+pub fn in_short(report: &Report) -> String {
+    format!("{}, {}", word_text(report.word), role_text(report.servers[report.me.index()].role))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    use crate::fsm::report::Report;
     use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
 
-    fn snapshot() -> Snapshot {
+    /// A well pair, as its primary sees it.
+    pub(super) fn snapshot() -> Snapshot {
         let server = |server, role, lsn| ServerReport {
             server,
             role,
@@ -446,6 +457,7 @@ mod tests {
                 lag_bytes: Some(256),
                 lag_ms: Some(1_500),
                 waiting: false,
+                peer_lives: true,
                 advice: vec![],
                 progress: Progress::Settled,
                 rebuilding: crate::fsm::report::Rebuilding::Idle,

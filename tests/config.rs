@@ -198,9 +198,21 @@ fn values_that_are_refused() {
 }
 
 #[test]
-fn what_later_versions_will_do_is_refused() {
+fn the_health_address_is_a_host_and_a_port() {
     let mc = Mc::new();
-    mc.refuses("health_check_address = 127.0.0.1:8008", &["line 2: health_check_address is not yet supported"]);
+    let read = |value: &str| {
+        mc.server(&format!("health_check_address = {value}"));
+        mc.load().server.health_check_address.map(|at| (at.host.clone(), at.port, at.error("x").message))
+    };
+    let (host, port, error) = read("127.0.0.1:8008").unwrap();
+    assert_eq!((host.as_str(), port), ("127.0.0.1", 8008));
+    assert!(error.ends_with("server1.conf\", line 2: x"), "{error}");
+    assert_eq!(read("'[::1]:80'").map(|(host, port, _)| (host, port)), Some(("::1".into(), 80)));
+    mc.server("");
+    assert_eq!(mc.load().server.health_check_address, None);
+    for bad in ["127.0.0.1", "::1:80", "'a b:1'", "x:0"] {
+        mc.refuses(&format!("health_check_address = {bad}"), &["line 2: health_check_address", "host:port"]);
+    }
 }
 
 const ARBITER: &str = "server1 127.0.0.1,127.0.0.2 1,2\nserver2 203.0.113.77 1\narb 203.0.113.78 1 arbiter\n";

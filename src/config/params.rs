@@ -51,8 +51,8 @@ pub enum Kind {
     Host,
     /// A path of a program that the controller runs.
     Command,
-    /// `host:port` that a later version will listen on.
-    LaterAddress,
+    /// `host:port` to listen on.
+    Address,
     /// Means something on Windows only.
     Windows,
 }
@@ -70,7 +70,7 @@ pub enum Preset {
     Elsewhere,
 }
 
-use Kind::{Command, Count, Host, LaterAddress, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase};
+use Kind::{Address, Command, Count, Host, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase};
 use Preset::{Elsewhere, Is, Like, Required};
 
 const ON_OFF: Kind = Word(&["on", "off"]);
@@ -125,7 +125,7 @@ pub const TABLE: &[Row] = &[
     row("pre_detach_command",                    Command,                                  Elsewhere),
     row("post_attach_command",                   Command,                                  Elsewhere),
     row("status_change_command_timeout",         Seconds(1),                               Is("20")),
-    row("health_check_address",                  LaterAddress,                             Elsewhere),
+    row("health_check_address",                  Address,                                  Elsewhere),
     row("syslog_facility",                       WordAnyCase(FACILITIES),                  Is("LOCAL0")),
     row("syslog_ident",                          Text(64),                                 Is("MirroringControllerOpen")),
     row("core_file_path",                        Path,                                     Elsewhere),
@@ -151,11 +151,6 @@ impl Row {
         TABLE.iter().find(|row| row.name == name)
     }
 
-    /// Whether a setting of it needs what this version does not do.
-    pub fn is_later(&self) -> bool {
-        matches!(self.kind, LaterAddress)
-    }
-
     /// What may be written, for errors.
     pub fn allowed(&self) -> String {
         match self.kind {
@@ -167,7 +162,7 @@ impl Row {
             Text(limit) => format!("allowed: 1 to {limit} printable ASCII characters without spaces"),
             Secret => "allowed: printable ASCII characters without spaces".into(),
             Host => "allowed: a host name, or an IPv4 or IPv6 address".into(),
-            LaterAddress => "allowed: host:port, as in 127.0.0.1:8008 or [::1]:8008".into(),
+            Address => "allowed: host:port, as in 127.0.0.1:8008 or [::1]:8008".into(),
             Windows => "allowed: anything".into(),
         }
     }
@@ -188,7 +183,7 @@ impl Row {
             Text(limit) => whole(plain && text.len() <= limit),
             Secret => whole(plain),
             Host => whole(check_host(text).is_ok()),
-            LaterAddress => whole(is_host_and_port(text)),
+            Address => whole(host_and_port(text).is_some()),
             Windows => whole(true),
         }
     }
@@ -221,15 +216,16 @@ fn duration(text: &str, unit: u64, min: u64) -> Option<u64> {
     number(digits.trim_end_matches(' ')).filter(|n| *n >= min).map(|n| n * unit)
 }
 
-fn is_host_and_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
+/// The host, without brackets, and the port of `host:port` or `[address]:port`.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
     let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').filter(|host| host.contains(':')),
-        None => Some(host).filter(|host| !host.contains(':')),
+        Some(rest) => rest.strip_suffix(']').filter(|host| host.contains(':'))?,
+        None => Some(host).filter(|host| !host.contains(':'))?,
     };
-    let wild = |host: &str| matches!(host, "0.0.0.0" | "::");
-    number(port).is_some_and(|port| (1..=65535).contains(&port))
-        && host.is_some_and(|host| wild(host) || check_host(host).is_ok())
+    let port = number(port).and_then(|port| u16::try_from(port).ok()).filter(|port| *port > 0)?;
+    let good = matches!(host, "0.0.0.0" | "::") || check_host(host).is_ok();
+    good.then_some((host, port))
 }
 
 /// The key that was probably meant.

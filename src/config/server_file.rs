@@ -4,7 +4,7 @@ use super::assignments::{self, Assignment};
 use super::instance;
 use super::key::Secret;
 use super::network::{MemberLine, in_line};
-use super::params::{Kind, Parameter, Preset, Row, TABLE, Value, suggest};
+use super::params::{Kind, Parameter, Preset, Row, TABLE, Value, host_and_port, suggest};
 use super::{Remark, perms};
 use crate::error::{Error, Result};
 use crate::fsm::event::{OnInstanceSilence, OnSilence};
@@ -85,6 +85,8 @@ pub struct ServerFile {
     pub post_attach_command: Option<PathBuf>,
     /// `status_change_command_timeout`, ms; of each of the three.
     pub status_change_command_timeout_ms: u64,
+    /// Where the health endpoint listens; `None`: nowhere.
+    pub health_check_address: Option<ListenAddress>,
     /// `shutdown_detached_synchronous_standby = on`.
     pub shutdown_detached_synchronous_standby: bool,
     /// Time limit of a command's call to the other members, ms; `None` for no limit.
@@ -107,6 +109,24 @@ pub struct ServerFile {
     pub core_file_path: PathBuf,
     /// What [`super::Config::parameters`] shows.
     pub(super) parameters: Vec<Parameter>,
+}
+
+/// A parameter that names a place to listen on, and where it was written.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ListenAddress {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// From 1.
+    pub port: u16,
+    file: PathBuf,
+    line: usize,
+}
+
+impl ListenAddress {
+    /// An error about it, which names the file and the line.
+    pub fn error(&self, what: impl std::fmt::Display) -> Error {
+        in_line(&self.file, self.line, what)
+    }
 }
 
 /// The values of a file by key, and where each came from.
@@ -207,9 +227,6 @@ impl<'a> Values<'a> {
             let also = if key == "agent_alive_timeout" { "; 0, or at least 1 second" } else { "" };
             return Err(in_line(self.path, *line, format!("{key}: {shown} is not valid ({}{also})", row.allowed())));
         };
-        if row.is_later() {
-            return Err(not_yet(self.path, *line, key));
-        }
         if row.kind == Kind::Windows {
             let text = format!("parameter {key} of file \"{}\" has no effect on this system", self.path.display());
             self.remarks.push(Remark::notice(text, ""));
@@ -407,6 +424,7 @@ impl<'a> Values<'a> {
             pre_detach_command: program("pre_detach_command"),
             post_attach_command: program("post_attach_command"),
             status_change_command_timeout_ms: self.ms("status_change_command_timeout"),
+            health_check_address: self.listen_address("health_check_address"),
             shutdown_detached_synchronous_standby: self.text("shutdown_detached_synchronous_standby") == "on",
             remote_call_timeout_ms: limit("remote_call_timeout"),
             agent_alive_timeout_ms: limit("agent_alive_timeout"),
@@ -452,6 +470,12 @@ impl<'a> Values<'a> {
         self.has(name).then(|| self.text(name))
     }
 
+    fn listen_address(&self, name: &str) -> Option<ListenAddress> {
+        let text = self.optional(name)?;
+        let (host, port) = host_and_port(&text)?;
+        Some(ListenAddress { host: host.to_owned(), port, file: self.path.to_owned(), line: self.line(name) })
+    }
+
     fn text(&self, name: &str) -> String {
         match self.value(name) {
             Value::Text(text) => text.clone(),
@@ -479,6 +503,3 @@ fn is_patient(value: &Value) -> bool {
     !matches!(value, Value::Ms(1..1000))
 }
 
-fn not_yet(path: &Path, line: usize, what: &str) -> Error {
-    in_line(path, line, format!("{what} is not yet supported by this version")).hint("Take the line out.")
-}

@@ -283,7 +283,8 @@ impl Board {
         self.shared.clients.load(Ordering::SeqCst) > 0
     }
 
-    fn snapshot(&self) -> Snapshot {
+    /// What is shown now.
+    pub(super) fn snapshot(&self) -> Snapshot {
         let mut snapshot = lock(&self.shared.snapshot).clone();
         snapshot.now = now();
         snapshot.rebuild = self.shared.rebuilds.read();
@@ -514,6 +515,7 @@ mod tests {
             lag_bytes: None,
             lag_ms: None,
             waiting: false,
+            peer_lives: false,
             advice: vec!["first advice".to_owned()],
             progress: Progress::Settled,
             rebuilding: crate::fsm::report::Rebuilding::Idle,

@@ -5,6 +5,7 @@
 
 use super::calls::Calls;
 use super::control::{Board, Control};
+use super::health::Health;
 use super::inspect::Inspector;
 use super::links::{self, Bystander, Links};
 use super::pace::Pace;
@@ -20,7 +21,7 @@ use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::pg::connect::Target;
 use crate::rebuild;
-use crate::status::{Change, MemberName, Snapshot};
+use crate::status::{self, Change, MemberName, Snapshot};
 use crossbeam_channel::{Receiver, Sender};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +61,7 @@ pub fn run(config: Config, by: StartedBy, start_id: u64, mut alive: Alive) -> Re
     })?;
     alive.ready();
     decision.go_round(&events, &mut alive);
+    alive.stopping();
     drop(events);
     decision.end();
     for path in leftovers {
@@ -97,6 +99,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let bystander = Bystander { pace: pace.clone(), asides: Arc::new(move |from, aside| listener.hear(from, aside)) };
     let links = Links::start_beside(link_settings(config), inbox.clone(), bystander)?;
     inspector.speak(links.voice());
+    let health = config.server.health_check_address.clone();
+    let health = health.map(|at| Health::bind(at, matches!(by, StartedBy::Operator { .. }))).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
@@ -159,6 +163,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     take_signals(alive.is_foreground().then_some(config.server.remote_call_timeout_ms.unwrap_or(u64::MAX)), inbox)?;
     for action in first {
         decision.perform(action);
+    }
+    if let Some(health) = health {
+        health.serve(board.clone())?;
     }
     let socket = control.serve(board)?;
     Ok((decision, events, [socket, pid_file], locks))
@@ -380,7 +387,9 @@ impl Decision {
             news |= self.last.since(self.published) >= PUBLISH_MS;
             if news {
                 self.published = self.last;
-                self.board.publish(self.node.report(self.last));
+                let report = self.node.report(self.last);
+                alive.status(|| status::in_short(&report));
+                self.board.publish(report);
             }
             self.board.hand_out(&self.node);
             self.board.alive(self.last);

@@ -9,12 +9,15 @@ pub mod control;
 pub mod db_probe;
 mod decision;
 pub mod disk_probe;
+mod health;
+mod http;
 pub mod inspect;
 pub mod jobs;
 mod launch;
 pub mod links;
 pub mod names;
 pub mod noise;
+mod notify;
 pub mod pace;
 pub mod peer_probe;
 mod pidfile;
@@ -126,5 +129,5 @@ pub fn is_being_rebuilt(config: &Config) -> bool {
 /// # Errors
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
 pub fn run(config: Config, by: StartedBy, start_id: u64) -> Result<u8> {
-    decision::run(config, by, start_id, watcher::Alive::Foreground)
+    decision::run(config, by, start_id, watcher::Alive::foreground())
 }

@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::Cancel;
+use crate::pg::commands;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 use std::io::{PipeReader, Read};
@@ -45,6 +46,7 @@ pub fn run(
         let errors = writer.try_clone().map_err(|cause| Error::new(format!("could not copy a pipe: {cause}")))?;
         let mut command = Command::new(program);
         command.args(arguments).envs(environment.iter().map(|(name, value)| (name, value)));
+        commands::without_service_manager(&mut command);
         command.stdin(Stdio::null()).stdout(writer).stderr(errors).process_group(0).current_dir("/");
         command.spawn().map_err(|cause| {
             Error::io("run command", program, cause)

@@ -8,6 +8,7 @@
 //! replacing its program, and starts a controller anew, which for everybody else is as if it had crashed.
 
 use super::launch::{FirstLine, Found, Launch};
+use super::notify::Notify;
 use super::store::{CONTROLLER_LOCK, Lock, WATCHER_LOCK};
 use super::{now, pidfile};
 use crate::config::Config;
@@ -239,8 +240,8 @@ fn load(launch: &Launch) -> Result<Config> {
 pub enum Alive {
     /// To a watcher.
     Watched(Pulse),
-    /// To nobody: `--foreground`.
-    Foreground,
+    /// To a service manager, where one has started it with `--foreground`; else to nobody.
+    Foreground(Notify),
 }
 
 /// The pipe to the watcher.
@@ -272,29 +273,51 @@ impl Pulse {
 }
 
 impl Alive {
+    /// `--foreground`, under a service manager or not.
+    pub fn foreground() -> Alive {
+        Alive::Foreground(Notify::from_environment())
+    }
+
     /// The controller has started.
     pub fn ready(&mut self) {
-        if let Alive::Watched(pulse) = self {
-            FirstLine::Ready { found: pulse.launch.found.clone() }.write(&mut pulse.pipe);
+        match self {
+            Alive::Watched(pulse) => FirstLine::Ready { found: pulse.launch.found.clone() }.write(&mut pulse.pipe),
+            Alive::Foreground(notify) => notify.ready(),
+        }
+    }
+
+    /// It is about to end, as it was told to.
+    pub fn stopping(&mut self) {
+        if let Alive::Foreground(notify) = self {
+            notify.stopping();
+        }
+    }
+
+    /// What `systemctl status` shows; made only where somebody is told.
+    pub fn status(&mut self, status: impl FnOnce() -> String) {
+        if let Alive::Foreground(notify) = self {
+            notify.status(&status());
         }
     }
 
     /// The decision thread goes round.
     pub fn beat(&mut self) {
         let at = now().0;
-        if let Alive::Watched(pulse) = self
-            && at.saturating_sub(pulse.last) >= ROUND_MS
-        {
-            pulse.last = at;
-            if pulse.pipe.write(b".").is_err_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
-                pulse.replace_watcher();
+        match self {
+            Alive::Watched(pulse) if at.saturating_sub(pulse.last) >= ROUND_MS => {
+                pulse.last = at;
+                if pulse.pipe.write(b".").is_err_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe) {
+                    pulse.replace_watcher();
+                }
             }
+            Alive::Watched(_) => (),
+            Alive::Foreground(notify) => notify.beat(at),
         }
     }
 
-    /// Without a watcher, attached to a terminal or a service manager.
+    /// Without a watcher of ours, attached to a terminal or a service manager.
     pub fn is_foreground(&self) -> bool {
-        matches!(self, Alive::Foreground)
+        matches!(self, Alive::Foreground(_))
     }
 }
 

@@ -83,6 +83,16 @@ impl Node {
         self.talking_peer_fact()
     }
 
+    /// Whether anything of the other server's shows that it lives. Nothing is decided by this, it is only told.
+    pub(super) fn peer_lives(&self) -> bool {
+        match self.peer_fact() {
+            Peer::Talks | Peer::Ill | Peer::Offers | Peer::Stuck | Peer::Quiet | Peer::Alive => true,
+            // A connection that was cut off looks open for long; that something has arrived on it is a sign.
+            Peer::Young => self.peer.wal_at.is_some() && self.wal_flows(),
+            Peer::Lost | Peer::Refused | Peer::Never => false,
+        }
+    }
+
     /// `fallback` has no third party to ask, so it also wants the WAL connection closed before it believes a refusal.
     pub(super) fn wal_is_open(&self) -> bool {
         self.settings.on_silence == OnSilence::Fallback

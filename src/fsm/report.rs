@@ -129,6 +129,10 @@ pub struct Report {
     pub lag_ms: Option<u64>,
     /// Commits wait for the standby.
     pub waiting: bool,
+    /// The other server was heard since this process started and is not silent past the retries, or its instance or WAL
+    /// from it still shows that it lives.
+    #[serde(default)]
+    pub peer_lives: bool,
     /// What an operator should know or do, in sentences; empty for nothing.
     pub advice: Vec<String>,
     /// How far this server's start has come.

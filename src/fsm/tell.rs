@@ -225,6 +225,7 @@ impl Node {
             lag_bytes: self.lag_bytes(),
             lag_ms: self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
+            peer_lives: self.peer_lives(),
             advice: self.advice(),
             progress: self.progress(),
             rebuilding: self.rebuilding(),

@@ -84,7 +84,16 @@ pub fn program(place: &Place, name: &str, args: impl IntoIterator<Item = OsStrin
     Program { path: place.bin_dir.join(name), args: args.into_iter().collect(), c_locale: true, password: None }
 }
 
-/// A command in a process group of its own, its outputs piped, without what the environment says of connections.
+/// Without what the service manager gave this process to talk to it: a postmaster would say that the service is ready, or
+/// stops.
+pub fn without_service_manager(command: &mut Command) {
+    for name in ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"] {
+        command.env_remove(name);
+    }
+}
+
+/// A command in a process group of its own, its outputs piped, without what the environment says of connections and of
+/// a service manager.
 pub fn bare(path: &Path) -> Command {
     let mut command = Command::new(path);
     command.current_dir("/").process_group(0);
@@ -92,6 +101,7 @@ pub fn bare(path: &Path) -> Command {
     for secret in ["PGPASSWORD", "PGPASSFILE", "PGSERVICE", "PGSERVICEFILE", "PGDATA", "PGOPTIONS", "PGAPPNAME"] {
         command.env_remove(secret);
     }
+    without_service_manager(&mut command);
     command
 }
 

@@ -98,6 +98,7 @@ impl Told {
             lag_bytes: None,
             lag_ms: None,
             waiting: false,
+            peer_lives: true,
             advice: vec![],
             progress: Progress::Settled,
             rebuilding: Rebuilding::Idle,

@@ -75,7 +75,7 @@ fn start(args: &Start) -> Ended {
     if args.foreground {
         let log = env_logger::Env::default().default_filter_or("off");
         let _ = env_logger::Builder::from_env(log).try_init();
-        return arbiter::run(config, Alive::Foreground).map_err(Failure::failed);
+        return arbiter::run(config, Alive::foreground()).map_err(Failure::failed);
     }
     // Without -w too what keeps it from starting is told: it either serves within a moment, or not at all.
     arbiter::start_detached(&config, START_LIMIT).map_err(Failure::failed)?;

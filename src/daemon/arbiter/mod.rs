@@ -150,7 +150,7 @@ fn lock(run_dir: &Path, name: &str) -> Result<Lock> {
 }
 
 /// Runs the arbiter in this process until it is told to end; returns its exit code. `mc_arb start --foreground` calls it
-/// with [`Alive::Foreground`].
+/// with [`Alive::foreground`].
 ///
 /// # Errors
 /// What keeps it from starting: another one runs, an address in use.
@@ -163,6 +163,7 @@ pub fn run(config: ArbiterConfig, mut alive: Alive) -> Result<u8> {
     })?;
     alive.ready();
     hub.go_round(&mut alive);
+    alive.stopping();
     let clients = hub.clients();
     hub.end(END_LIMIT);
     let deadline = Instant::now() + Duration::from_millis(300);
