@@ -5,6 +5,7 @@
 //! never renamed.
 
 pub mod health;
+mod metrics;
 mod rebuild;
 mod snapshot;
 
@@ -45,6 +46,8 @@ pub struct Status {
     pub progress_detail: String,
     /// The rebuild of this server that is under way, or the last one where that has failed; `null` else.
     pub rebuild: Option<RebuildStatus>,
+    /// What the health endpoint says of the answering server.
+    pub health: HealthStatus,
     /// The answering controller.
     pub controller: ControllerStatus,
 }
@@ -102,8 +105,19 @@ pub struct ViewStatus {
     pub reason: String,
 }
 
-/// The controller that answered.
+/// What [`health`] answers.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct HealthStatus {
+    /// `/primary`
+    pub primary: bool,
+    /// `/standby`
+    pub standby: bool,
+    /// `/healthy`
+    pub healthy: bool,
+}
+
+/// The controller that answered.
+#[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ControllerStatus {
     /// Its process id.
     pub pid: u32,
@@ -111,6 +125,8 @@ pub struct ControllerStatus {
     pub version: String,
     /// For how many seconds it has run.
     pub uptime_seconds: u64,
+    /// How long ago its decision thread last went round its loop.
+    pub decision_age_seconds: f64,
 }
 
 /// Whether, and what of, the text is coloured.
@@ -151,10 +167,12 @@ impl Status {
             progress,
             progress_detail,
             rebuild: RebuildStatus::new(snapshot),
+            health: HealthStatus::new(snapshot),
             controller: ControllerStatus {
                 pid: snapshot.pid,
                 version: snapshot.version.clone(),
                 uptime_seconds: snapshot.now.since(snapshot.started) / 1000,
+                decision_age_seconds: snapshot.now.since(snapshot.alive) as f64 / 1000.0,
             },
         }
     }
@@ -213,56 +231,6 @@ impl Status {
         }
     }
 
-    /// Prometheus text exposition format.
-    pub fn prometheus(&self) -> String {
-        let mut out = String::new();
-        let mut metric = |name: &str, help: &str, values: &[(String, f64)]| {
-            let _ = writeln!(out, "# HELP mirroring_{name} {help}\n# TYPE mirroring_{name} gauge");
-            for (labels, value) in values {
-                let _ = writeln!(out, "mirroring_{name}{labels} {value}");
-            }
-        };
-        let flag = |yes: bool| if yes { 1.0 } else { 0.0 };
-        let words: Vec<_> = WORDS
-            .iter()
-            .map(|w| (format!("{{status=\"{}\"}}", word_text(*w)), flag(*w == self.mirroring_status)))
-            .collect();
-        metric("status", "The mirroring status: 1 for the present one.", &words);
-        let each = |value: fn(&ServerStatus) -> bool| -> Vec<(String, f64)> {
-            self.servers.iter().map(|s| (format!("{{server_id=\"{}\"}}", s.server_id), flag(value(s)))).collect()
-        };
-        metric("server_primary", "The server is the primary.", &each(|s| s.host_role == "primary"));
-        metric("server_host_normal", "The server's controller talks.", &each(|s| s.host_status == "normal"));
-        metric("server_db_normal", "The server's instance is well.", &each(|s| s.db_proc_status == "normal"));
-        metric("server_disk_normal", "The server's disks are well.", &each(|s| s.disk_status == "normal"));
-        let one = |value: f64| [(String::new(), value)];
-        metric("failover_enabled", "Automatic switch and disconnection are on.", &one(flag(self.failover_enabled)));
-        metric("commits_waiting", "Commits wait for the standby.", &one(flag(self.commits_waiting)));
-        if let Some(view) = &self.view {
-            metric("view_term", "Counts the changes of view.", &one(view.term as f64));
-        }
-        if let Some(bytes) = self.lag_bytes {
-            metric("lag_bytes", "WAL that the standby has not flushed yet.", &one(bytes as f64));
-        }
-        let failed = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.failed.is_some());
-        metric(
-            "rebuild_running",
-            "A rebuild of this server is under way.",
-            &one(flag(self.rebuild.is_some() && !failed)),
-        );
-        metric("rebuild_failed", "The last rebuild of this server has failed.", &one(flag(failed)));
-        if let Some(rebuild) = &self.rebuild {
-            metric("rebuild_bytes_done", "Bytes that it has copied.", &one(rebuild.bytes_done as f64));
-            if let Some(total) = rebuild.bytes_total {
-                metric("rebuild_bytes_total", "Bytes that it has to copy.", &one(total as f64));
-            }
-        }
-        if let Some(a) = &self.arbiter {
-            metric("arbiter_online", "The arbiter is heard.", &one(flag(a.status == "online")));
-        }
-        out
-    }
-
     fn paint_word(&self, colour: Colour) -> String {
         let word = word_text(self.mirroring_status);
         match (colour, self.mirroring_status) {
@@ -280,6 +248,17 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
         format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
     });
     snapshot.report.advice.iter().cloned().chain(lost).collect()
+}
+
+impl HealthStatus {
+    fn new(snapshot: &Snapshot) -> HealthStatus {
+        let is = |question| health::answer(snapshot, question).is_ok();
+        HealthStatus {
+            primary: is(health::Question::Primary),
+            standby: is(health::Question::Standby),
+            healthy: is(health::Question::Healthy),
+        }
+    }
 }
 
 impl ViewStatus {
@@ -467,7 +446,7 @@ mod tests {
         }
     }
 
-    fn failed() -> Snapshot {
+    pub(super) fn failed() -> Snapshot {
         let mut s = snapshot();
         s.report.word = Word::Switched;
         s.report.servers[0].role = HostRole::InactivatedPrimary;
@@ -605,7 +584,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter commits_waiting controller failover_enabled lag_bytes lag_seconds local_server \
+        let expected = "advice arbiter commits_waiting controller failover_enabled health lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
     }
@@ -628,19 +607,5 @@ arb         arbiter.example  offline
         assert_eq!((view(&s).seconds, view(&s).reason.as_str()), (None, ""));
         (s.noted, s.report.since) = (Some(change(to)), Some(Time(95_500)));
         assert_eq!((view(&s).seconds, view(&s).reason.as_str()), (Some(4), ""));
-    }
-
-    #[test]
-    fn prometheus_lines() {
-        let text = Status::new(&failed()).prometheus();
-        for line in [
-            "mirroring_status{status=\"switched\"} 1",
-            "mirroring_status{status=\"switchable\"} 0",
-            "mirroring_server_primary{server_id=\"nd2\"} 1",
-            "mirroring_view_term 3",
-            "mirroring_arbiter_online 0",
-        ] {
-            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
-        }
     }
 }

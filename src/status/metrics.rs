@@ -1,0 +1,161 @@
+//! The status as metrics in Prometheus' text exposition format. Names are an interface: metrics are added, never renamed.
+
+use super::{Status, WORDS, word_text};
+use crate::fsm::report::Word;
+use std::fmt::{Display, Write};
+
+/// Metrics as they are written.
+struct Metrics(String);
+
+impl Metrics {
+    /// One metric: its values by labels, which come with their braces.
+    fn put(&mut self, name: &str, help: &str, values: &[(String, f64)]) {
+        let _ = writeln!(self.0, "# HELP mirroring_{name} {help}\n# TYPE mirroring_{name} gauge");
+        for (labels, value) in values {
+            let _ = writeln!(self.0, "mirroring_{name}{labels} {value}");
+        }
+    }
+
+    fn one(&mut self, name: &str, help: &str, value: f64) {
+        self.put(name, help, &[(String::new(), value)]);
+    }
+
+    fn flag(&mut self, name: &str, help: &str, is: bool) {
+        self.one(name, help, number(is));
+    }
+}
+
+fn number(is: bool) -> f64 {
+    if is { 1.0 } else { 0.0 }
+}
+
+/// `{name="value"}`
+fn label(name: &str, value: impl Display) -> String {
+    let value = value.to_string().replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+    format!("{{{name}=\"{value}\"}}")
+}
+
+impl Status {
+    /// Prometheus' text exposition format.
+    pub fn prometheus(&self) -> String {
+        let mut to = Metrics(String::new());
+        self.put_pair(&mut to);
+        self.put_servers(&mut to);
+        self.put_rebuild(&mut to);
+        let controller = &self.controller;
+        to.put("build_info", "The version of the controller.", &[(label("version", &controller.version), 1.0)]);
+        to.one("controller_uptime_seconds", "How long the controller has run.", controller.uptime_seconds as f64);
+        let age = controller.decision_age_seconds;
+        to.one("controller_decision_age_seconds", "When its decision thread last went round: stuck above 2.", age);
+        to.0
+    }
+
+    fn put_pair(&self, to: &mut Metrics) {
+        let is = |word: Word| (label("status", word_text(word)), number(word == self.mirroring_status));
+        to.put("status", "The mirroring status: 1 for the present one.", &WORDS.map(is));
+        to.flag("failover_enabled", "Automatic switch and disconnection are on.", self.failover_enabled);
+        to.flag("commits_waiting", "Commits wait for the standby.", self.commits_waiting);
+        if let Some(view) = &self.view {
+            to.one("view_term", "Counts the changes of view.", view.term as f64);
+            to.flag("view_mirrored", "The view: 1 while mirrored, 0 while degraded.", view.mode == "mirrored");
+            if let Some(seconds) = view.seconds {
+                to.one("view_seconds", "For how long the view has been so.", seconds as f64);
+            }
+        }
+        if let Some(bytes) = self.lag_bytes {
+            to.one("lag_bytes", "WAL that the standby has not flushed yet.", bytes as f64);
+        }
+        if let Some(seconds) = self.lag_seconds {
+            to.one("lag_seconds", "For how long the standby has not caught up.", seconds);
+        }
+        if let Some(arbiter) = &self.arbiter {
+            to.flag("arbiter_online", "The arbiter is heard.", arbiter.status == "online");
+        }
+        let health = &self.health;
+        let paths = [("primary", health.primary), ("standby", health.standby), ("healthy", health.healthy)];
+        let is = |(path, is)| (label("path", path), number(is));
+        to.put("health", "What the health endpoint of this server says: 1 for 200, 0 for 503.", &paths.map(is));
+    }
+
+    fn put_servers(&self, to: &mut Metrics) {
+        let each = |is: fn(&super::ServerStatus) -> bool| {
+            self.servers.each_ref().map(|server| (label("server_id", &server.server_id), number(is(server))))
+        };
+        to.put("server_primary", "The server is the primary.", &each(|s| s.host_role == "primary"));
+        to.put("server_standby", "The server is a standby.", &each(|s| s.host_role == "standby"));
+        to.put("server_host_normal", "The server's controller talks.", &each(|s| s.host_status == "normal"));
+        to.put("server_db_normal", "The server's instance is well.", &each(|s| s.db_proc_status == "normal"));
+        to.put("server_disk_normal", "The server's disks are well.", &each(|s| s.disk_status == "normal"));
+    }
+
+    fn put_rebuild(&self, to: &mut Metrics) {
+        let failed = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.failed.is_some());
+        to.flag("rebuild_running", "A rebuild of this server is under way.", self.rebuild.is_some() && !failed);
+        to.flag("rebuild_failed", "The last rebuild of this server has failed.", failed);
+        if let Some(rebuild) = &self.rebuild {
+            to.one("rebuild_bytes_done", "Bytes that it has copied.", rebuild.bytes_done as f64);
+            if let Some(total) = rebuild.bytes_total {
+                to.one("rebuild_bytes_total", "Bytes that it has to copy.", total as f64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Snapshot;
+    use crate::status::tests::{failed, snapshot};
+
+    fn check(snapshot: &Snapshot, lines: &[&str]) {
+        let text = Status::new(snapshot).prometheus();
+        for line in lines {
+            assert!(text.lines().any(|l| l == *line), "{line} is missing in\n{text}");
+        }
+        // Each metric is announced once, and then told.
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let types = text.lines().filter(|l| *l == format!("# TYPE {name} gauge")).count();
+            assert_eq!(types, 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_well_pair() {
+        check(
+            &snapshot(),
+            &[
+                "mirroring_status{status=\"switchable\"} 1",
+                "mirroring_health{path=\"primary\"} 1",
+                "mirroring_health{path=\"standby\"} 0",
+                "mirroring_build_info{version=\"0.1.0\"} 1",
+                "mirroring_controller_uptime_seconds 90",
+                "mirroring_controller_decision_age_seconds 0.01",
+                "mirroring_view_seconds 4",
+                "mirroring_view_mirrored 1",
+                "mirroring_lag_bytes 256",
+                "mirroring_lag_seconds 1.5",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_failed_one() {
+        check(
+            &failed(),
+            &[
+                "mirroring_status{status=\"switched\"} 1",
+                "mirroring_status{status=\"switchable\"} 0",
+                "mirroring_server_primary{server_id=\"nd2\"} 1",
+                "mirroring_view_term 3",
+                "mirroring_arbiter_online 0",
+                "mirroring_health{path=\"primary\"} 0",
+            ],
+        );
+    }
+
+    #[test]
+    fn labels_are_quoted() {
+        assert_eq!(label("a", "b\\c\"d"), r#"{a="b\\c\"d"}"#);
+    }
+}
