@@ -53,6 +53,8 @@ pub(super) enum Verb {
     WhatIf(super::what_if::Args),
     #[command(hide = true)]
     Conninfo(super::conninfo::Args),
+    #[command(hide = true)]
+    Completions(super::completions::Args),
 }
 
 #[derive(Args, Debug)]

@@ -8,10 +8,12 @@ pub mod arb;
 mod args;
 mod call;
 mod check;
+mod completions;
 mod conninfo;
 mod follow;
 mod history;
 mod init;
+pub mod mc_std;
 mod rebuild;
 mod start;
 mod status;
@@ -102,8 +104,10 @@ fn parse_and_run<C: Parser>(program: &str, run: impl FnOnce(C) -> Ended) -> Exit
 }
 
 fn run(verb: &Verb) -> Ended {
-    if let Verb::Explain { message } = verb {
-        return explain(message);
+    match verb {
+        Verb::Explain { message } => return explain(message),
+        Verb::Completions(args) => return completions::run("mc_ctl", &command(), args),
+        _ => (),
     }
     // A check that cannot ask says UNKNOWN, and for monitoring systems 2 is CRITICAL.
     let checks = matches!(verb, Verb::Status(args) if args.check) || matches!(verb, Verb::Check(_));
@@ -122,7 +126,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::DisableFailover(common) => call::failover(common, false),
         Verb::Rebuild(args) => rebuild::run(args),
         Verb::History(args) => history::run(args),
-        Verb::Explain { message } => explain(message),
+        Verb::Explain { .. } | Verb::Completions(_) => Ok(0),
         Verb::Init(args) => init::run(args),
         Verb::Check(args) => check::run(args),
         Verb::WhatIf(args) => what_if::run(args),

@@ -17,6 +17,7 @@ mod commands;
 mod cut;
 mod force;
 mod freeze;
+mod health;
 mod itself;
 mod kill;
 mod matrix;

@@ -30,6 +30,8 @@ pub(super) enum Verb {
     Status(Status),
     /// Remove what the arbiter remembers of a cluster that is gone
     Forget(Forget),
+    #[command(hide = true)]
+    Completions(crate::cli::completions::Args),
 }
 
 #[derive(Args, Debug)]

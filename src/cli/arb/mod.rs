@@ -8,7 +8,7 @@ mod show;
 
 pub use args::{Cli, command};
 
-use super::{Ended, Exit, Failure, parse_and_run, print, say, say_remark};
+use super::{Ended, Exit, Failure, completions, parse_and_run, print, say, say_remark};
 use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
@@ -34,6 +34,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(verb: &Verb) -> Ended {
+    if let Verb::Completions(args) = verb {
+        return completions::run("mc_arb", &command(), args);
+    }
     if rustix::process::geteuid().is_root() {
         return Err(Failure::new(Exit::Usage, "cannot be run as root")
             .hint("Run it as the user who owns the arbiter's directory: su - USER -c 'mc_arb ...'"));
@@ -43,6 +46,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::Stop(args) => stop(args),
         Verb::Status(args) => status(args),
         Verb::Forget(args) => forget_cluster(args),
+        Verb::Completions(_) => Ok(0),
     }
 }
 

@@ -1,0 +1,7 @@
+//! `mc_std`: the helper of units and scripts that start and stop `mc_ctl`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mirroring_controller::cli::mc_std::main()
+}
