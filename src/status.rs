@@ -412,6 +412,7 @@ mod tests {
             start_id: 1,
             servers: [name("nd1", "192.0.2.100"), name("nd2", "192.0.2.110")],
             arbiter: None,
+            clients: Default::default(),
             wall_ms: 1_000_000,
             noted: None,
             report: Report {

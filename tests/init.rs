@@ -392,3 +392,35 @@ fn rules_that_are_missing() {
     let said = site.init("").done();
     assert!(!said.out.contains("PASSWORD"), "{}", said.out);
 }
+
+/// Without a controller, from the files; where the other server's are not here, with a notice.
+#[test]
+fn connections_from_the_files() {
+    let site = Site::new();
+    site.init("--peer 127.0.0.1 --data data").done();
+    site.data("data2");
+    site.write("data2/postgresql.conf", "port = 5433\n");
+    site.init("--local-server nd2 --data data2").done();
+    let conninfo = |args: &str| {
+        let output = site.command("conninfo").args(args.split_whitespace()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Ran { code: output.status.code().unwrap_or(-1), out: text(output.stdout), err: text(output.stderr) }.done()
+    };
+    let both = "postgresql://127.0.0.1:5432,127.0.0.1:5433/postgres?target_session_attrs=read-write";
+    assert!(conninfo("--local-server nd2 --format uri").out.starts_with(both));
+    let ran = conninfo("--local-server nd1 --format jdbc --dbname shop --user web --read-only");
+    let jdbc = "jdbc:postgresql://127.0.0.1:5432,127.0.0.1:5433/shop?user=web&targetServerType=preferSecondary";
+    assert!(ran.out.starts_with(jdbc) && ran.err.is_empty(), "{}{}", ran.out, ran.err);
+    let told: serde_json::Value = serde_json::from_str(&conninfo("--local-server nd1 --format json").out).unwrap();
+    assert_eq!(told["servers"][1], serde_json::json!({ "id": "nd2", "host": "127.0.0.1", "port": 5433 }));
+    assert_eq!(conninfo("--local-server nd1").out.lines().count(), 8);
+
+    let site = Site::new();
+    site.init(&first()).done();
+    let output = site.command("conninfo").args(["--format", "keywords"]).output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .starts_with("host=127.0.0.1,203.0.113.77 port=5432,5432 dbname=postgres ")
+    );
+    assert!(String::from_utf8_lossy(&output.stderr).contains("203.0.113.77 port 5432 is a guess"));
+}

@@ -51,7 +51,7 @@ pub(super) enum Verb {
     Check(super::check::Args),
     /// Tell what the pair would do if something failed now; changes nothing
     WhatIf(super::what_if::Args),
-    #[command(hide = true)]
+    /// Show how clients connect with whichever server is the primary
     Conninfo(super::conninfo::Args),
     #[command(hide = true)]
     Completions(super::completions::Args),

@@ -1,14 +1,226 @@
-//! `mc_ctl conninfo`: how clients connect with whichever server is the primary.
+//! `mc_ctl conninfo`: how clients connect with whichever server is the primary, and readers with the standby.
+//!
+//! Where each server is reached, the controllers tell each other in their heartbeats; where none runs, or the other one has not
+//! been heard yet, the files of this host say as much as they can, and a notice says so. No password is ever in it.
 
-use super::{Ended, not_yet};
-use clap::Args as Arguments;
+use super::{Ended, Failure, call, print, say_remark};
+use crate::config::{Config, Remark};
+use crate::init::settings;
+use clap::{Args as Arguments, ValueEnum};
+use serde_json::json;
+
+/// PostgreSQL's port where none is set.
+const PORT: u16 = 5432;
+
+/// How long a client tries one host, in seconds: without it, one that is down holds it up for minutes.
+const PATIENCE: u32 = 3;
 
 #[derive(Arguments, Debug)]
 pub(super) struct Args {
-    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
-    _rest: Vec<String>,
+    #[command(flatten)]
+    common: super::args::Common,
+    /// How to show it: all, or one line for a program
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    format: Format,
+    /// Database [default: target_db]
+    #[arg(long, value_name = "NAME")]
+    dbname: Option<String>,
+    /// Database user [default: left to the client]
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+    /// With one line: for clients that only read, the standby before the primary
+    #[arg(long)]
+    read_only: bool,
 }
 
-pub(super) fn run(_args: &Args) -> Ended {
-    Err(not_yet("conninfo"))
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Format {
+    Text,
+    Uri,
+    Keywords,
+    Jdbc,
+    Json,
+}
+
+pub(super) fn run(args: &Args) -> Ended {
+    let config = args.common.client_config()?;
+    let dbname = args.dbname.clone().unwrap_or_else(|| config.server.target_db.clone());
+    let clients = Clients { places: places(&config), dbname, user: args.user.clone() };
+    let text = match args.format {
+        Format::Text => clients.text(),
+        Format::Uri => clients.uri(args.read_only) + "\n",
+        Format::Keywords => clients.keywords(args.read_only) + "\n",
+        Format::Jdbc => clients.jdbc(args.read_only) + "\n",
+        Format::Json => clients.json(&config).map_err(|cause| {
+            Failure::failed(crate::error::Error::new(format!("could not write the connection strings: {cause}")))
+        })?,
+    };
+    print(&text);
+    Ok(0)
+}
+
+/// Host and port of both servers, in the order of `network.conf`.
+fn places(config: &Config) -> [(String, u16); 2] {
+    let told = call::status(config).map(|snapshot| snapshot.clients).unwrap_or_default();
+    if let [Some(one), Some(two)] = told.each_ref().map(|told| split(told)) {
+        return [one, two];
+    }
+    let own_port = port(config);
+    [(0, config.me.index() == 0), (1, config.me.index() == 1)].map(|(server, own)| {
+        if let Some(place) = told.get(server).and_then(|told| split(told)) {
+            return place;
+        }
+        if own {
+            return (config.server.client_address.clone(), own_port);
+        }
+        // Both on one host: its files are here.
+        let line = config.peer();
+        if let Ok(other) = Config::load_for_client(&config.dir, Some(&line.id)) {
+            return (other.server.client_address.clone(), port(&other));
+        }
+        let host = line.hosts.first().cloned().unwrap_or_default();
+        let text =
+            format!("where clients reach server \"{}\" is not known: {host} port {own_port} is a guess", line.id);
+        let hint = "Its host is that of network.conf, its port this server's. Ask again when both controllers run.";
+        say_remark("mc_ctl", &Remark::notice(text, hint));
+        (host, own_port)
+    })
+}
+
+/// The port that the instance's files set.
+fn port(config: &Config) -> u16 {
+    let whole = Config::load(&config.dir, Some(&config.id));
+    whole.ok().and_then(|whole| settings::port(&whole.server.config_file, &whole.server.db_instance)).unwrap_or(PORT)
+}
+
+/// `host:port`, an IPv6 address in brackets.
+fn split(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
+struct Clients {
+    places: [(String, u16); 2],
+    dbname: String,
+    user: Option<String>,
+}
+
+impl Clients {
+    fn uri(&self, read_only: bool) -> String {
+        let user = self.user.as_ref().map_or(String::new(), |user| format!("{}@", percent(user)));
+        let attribute = if read_only { "prefer-standby" } else { "read-write" };
+        format!(
+            "postgresql://{user}{}/{}?target_session_attrs={attribute}&connect_timeout={PATIENCE}",
+            self.authority(),
+            percent(&self.dbname)
+        )
+    }
+
+    fn keywords(&self, read_only: bool) -> String {
+        let [(one, one_port), (other, other_port)] = &self.places;
+        let user = self.user.as_ref().map_or(String::new(), |user| format!(" user={}", keyword(user)));
+        let attribute = if read_only { "prefer-standby" } else { "read-write" };
+        format!(
+            "host={one},{other} port={one_port},{other_port} dbname={}{user} target_session_attrs={attribute} \
+             connect_timeout={PATIENCE}",
+            keyword(&self.dbname)
+        )
+    }
+
+    fn jdbc(&self, read_only: bool) -> String {
+        let user = self.user.as_ref().map_or(String::new(), |user| format!("user={}&", percent(user)));
+        let kind = if read_only { "preferSecondary" } else { "primary" };
+        format!(
+            "jdbc:postgresql://{}/{}?{user}targetServerType={kind}&connectTimeout={PATIENCE}",
+            self.authority(),
+            percent(&self.dbname)
+        )
+    }
+
+    fn authority(&self) -> String {
+        let bracketed = |host: &str| if host.contains(':') { format!("[{}]", percent(host)) } else { host.to_owned() };
+        let places: Vec<String> =
+            self.places.iter().map(|(host, port)| format!("{}:{port}", bracketed(host))).collect();
+        places.join(",")
+    }
+
+    fn text(&self) -> String {
+        let lines = |read_only| {
+            [self.uri(read_only), self.keywords(read_only), self.jdbc(read_only)]
+                .map(|line| format!("  {line}\n"))
+                .concat()
+        };
+        format!(
+            "the primary, whichever it is:\n{}for reads, the standby, else the primary (libpq 14 or later):\n{}",
+            lines(false),
+            lines(true)
+        )
+    }
+
+    fn json(&self, config: &Config) -> serde_json::Result<String> {
+        let strings = |read_only| json!({ "uri": self.uri(read_only), "keywords": self.keywords(read_only), "jdbc": self.jdbc(read_only) });
+        let servers = config.network.servers.iter().zip(&self.places);
+        let servers: Vec<_> =
+            servers.map(|(line, (host, port))| json!({ "id": line.id, "host": host, "port": port })).collect();
+        let all = json!({ "servers": servers, "primary": strings(false), "prefer_standby": strings(true) });
+        Ok(serde_json::to_string_pretty(&all)? + "\n")
+    }
+}
+
+/// A part of a URI. A `:` of an IPv6 address stays.
+fn percent(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+}
+
+/// A value of libpq's keywords.
+fn keyword(text: &str) -> String {
+    let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '\'' || c == '\\');
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clients(hosts: [&str; 2]) -> Clients {
+        Clients {
+            places: [(hosts[0].into(), 5432), (hosts[1].into(), 5433)],
+            dbname: "my db".into(),
+            user: Some("o'x".into()),
+        }
+    }
+
+    #[test]
+    fn strings() {
+        let named = clients(["db1.example.com", "192.0.2.110"]);
+        assert_eq!(
+            named.uri(false),
+            "postgresql://o%27x@db1.example.com:5432,192.0.2.110:5433/my%20db?target_session_attrs=read-write&connect_timeout=3"
+        );
+        assert_eq!(
+            named.keywords(false),
+            "host=db1.example.com,192.0.2.110 port=5432,5433 dbname='my db' user='o\\'x' target_session_attrs=read-write \
+             connect_timeout=3"
+        );
+        assert_eq!(
+            named.jdbc(true),
+            "jdbc:postgresql://db1.example.com:5432,192.0.2.110:5433/my%20db?user=o%27x&targetServerType=preferSecondary&connectTimeout=3"
+        );
+        let sixes = clients(["2001:db8::1", "fe80::1%eth0"]);
+        assert!(
+            sixes
+                .uri(true)
+                .contains("@[2001:db8::1]:5432,[fe80::1%25eth0]:5433/my%20db?target_session_attrs=prefer-standby")
+        );
+        assert!(sixes.keywords(true).starts_with("host=2001:db8::1,fe80::1%eth0 port"));
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(split("h:1"), Some(("h".into(), 1)));
+        assert_eq!(split("[::1]:5432"), Some(("::1".into(), 5432)));
+        assert_eq!([split(""), split("h"), split("h:x")], [None, None, None]);
+    }
 }

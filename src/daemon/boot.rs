@@ -73,7 +73,8 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
     }
 }
 
-fn join(host: &str, port: u16) -> String {
+/// A host and a port in one word.
+pub(super) fn join(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

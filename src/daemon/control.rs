@@ -258,6 +258,13 @@ impl Board {
         lock(&self.shared.snapshot).report = report;
     }
 
+    /// Shows this address of a server for its clients from now on.
+    pub fn publish_client(&self, server: usize, address: &str) {
+        if let Some(shown) = lock(&self.shared.snapshot).clients.get_mut(server) {
+            address.clone_into(shown);
+        }
+    }
+
     /// Answers the command with this id, if it still waits.
     pub fn reply(&self, id: u64, reply: Reply) {
         if let Some((_, sender)) = lock(&self.shared.executing).take_if(|(executing, _)| *executing == id) {
@@ -531,6 +538,7 @@ mod tests {
             start_id: 7,
             servers: [name("nd1"), name("nd2")],
             arbiter: None,
+            clients: Default::default(),
             wall_ms: 0,
             noted: None,
             report,

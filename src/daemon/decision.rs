@@ -132,6 +132,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         start_id,
         servers: [named(one), named(two)],
         arbiter: config.network.arbiter.as_ref().map(named),
+        clients: Default::default(),
         wall_ms: store::wall_ms(),
         noted: noted(&config.run_dir()),
         report: node.report(started),
@@ -153,6 +154,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         peer,
         peer_name,
         peer_address: String::new(),
+        client_host: config.server.client_address.clone(),
+        clients: [String::new(), String::new()],
         action: config.server.heartbeat_error_action,
         peer_action: None,
         unwritten: String::new(),
@@ -357,6 +360,10 @@ struct Decision {
     peer_name: String,
     /// `host:port` of its instance, as last told.
     peer_address: String,
+    /// `client_address` of this server.
+    client_host: String,
+    /// `host:port` of both instances for their clients, as last told.
+    clients: [String; 2],
     /// `heartbeat_error_action` of this server.
     action: OnSilence,
     /// The other server's, as last told.
@@ -420,6 +427,11 @@ impl Decision {
                     let (mine, theirs) = (self.action, heartbeat.on_silence);
                     messages::tell(&Tell::ActionsDiffer { mine, peer: self.names.peer().to_owned(), theirs });
                 }
+                let other = self.names.me.other().index();
+                if heartbeat.client_address != self.clients[other] {
+                    self.clients[other].clone_from(&heartbeat.client_address);
+                    self.board.publish_client(other, &heartbeat.client_address);
+                }
                 if heartbeat.address != self.peer_address {
                     self.peer_address.clone_from(&heartbeat.address);
                     let _ = self.probes.peer.send(peer_probe::Command::Address(heartbeat.address.clone()));
@@ -436,7 +448,10 @@ impl Decision {
 
     fn perform(&mut self, action: Action) {
         match action {
-            Action::Send(to, message) => self.links.send(to, &message),
+            Action::Send(to, message) => {
+                let message = self.with_client_address(message);
+                self.links.send(to, &message);
+            }
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
             Action::Run(id, job) => self.runner.run(id, job),
             Action::Call(id, command) => self.calls.call(id, &command),
@@ -458,6 +473,20 @@ impl Decision {
             }
             Action::Exit => self.ended = true,
         }
+    }
+
+    /// A heartbeat says how clients reach this server, which is none of the core's business either.
+    fn with_client_address(&mut self, mut message: Message) -> Message {
+        if let Message::Heartbeat(heartbeat) = &mut message {
+            let port = heartbeat.address.rsplit(':').next().and_then(|port| port.parse().ok());
+            let address = port.map_or(String::new(), |port| boot::join(&self.client_host, port));
+            if address != self.clients[self.names.me.index()] {
+                self.board.publish_client(self.names.me.index(), &address);
+                self.clients[self.names.me.index()].clone_from(&address);
+            }
+            heartbeat.client_address = address;
+        }
+        message
     }
 
     fn look(&self) {

@@ -300,6 +300,8 @@ pub struct Heartbeat {
     pub name: String,
     /// `host:port` under which its instance is reached by the other one.
     pub address: String,
+    /// `host:port` under which its instance is reached by clients. The core says nothing of it: whoever sends this does.
+    pub client_address: String,
     /// The arbiter's: it would give the receiver the right to run alone if it were asked now.
     pub would_grant: bool,
     /// Why its view is what it is, for people; empty where that is not known any more.
@@ -331,6 +333,7 @@ impl Heartbeat {
             arbiter: (LedgerId(0), Term(0)),
             name: String::new(),
             address: String::new(),
+            client_address: String::new(),
             would_grant: false,
             why: String::new(),
         }

@@ -193,6 +193,7 @@ impl Node {
             arbiter: (self.arbiter.best.id, self.arbiter.best.promised),
             name: self.name.clone(),
             address: self.address.clone(),
+            client_address: String::new(),
             would_grant: false,
             why: passed_on(&self.told.reason),
         }

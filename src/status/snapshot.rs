@@ -30,6 +30,9 @@ pub struct Snapshot {
     pub servers: [MemberName; 2],
     /// The arbiter as in `network.conf`.
     pub arbiter: Option<MemberName>,
+    /// `host:port` under which clients reach each of the servers; empty where it is not known yet.
+    #[serde(default)]
+    pub clients: [String; 2],
     /// When the answer was made, by this host's clock, ms since the epoch. Times in `noted` are of the same clock.
     #[serde(default)]
     pub wall_ms: u64,

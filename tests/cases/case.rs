@@ -220,6 +220,7 @@ pub fn standby(view: View) -> Heartbeat {
         arbiter: (LedgerId(0), Term(0)),
         name: "two".into(),
         address: "two:5432".into(),
+        client_address: String::new(),
         would_grant: false,
         why: String::new(),
     }

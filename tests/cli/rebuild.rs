@@ -114,6 +114,7 @@ impl Told {
             start_id: 1,
             servers: [name("nd1"), name("nd2")],
             arbiter: None,
+            clients: Default::default(),
             wall_ms: 0,
             noted: None,
             report: report.clone(),
