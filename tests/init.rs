@@ -388,6 +388,11 @@ fn rules_that_are_missing() {
     );
     let said = site.init("").done();
     assert!(!said.out.contains("pg_hba.conf"), "{}", said.out);
+    site.write("data/pg_hba.conf", "hostssl all,replication all all scram-sha-256\nhost all all all reject\n");
+    site.init("").done().says(&["above line 2, which keeps the other server out"]);
+    site.write("data/postgresql.conf", "ssl = on\n");
+    let said = site.init("").done();
+    assert!(!said.out.contains("pg_hba.conf"), "{}", said.out);
     site.write("data/pg_hba.conf", "host all,replication all all trust\n");
     let said = site.init("").done();
     assert!(!said.out.contains("PASSWORD"), "{}", said.out);

@@ -1,11 +1,11 @@
 //! What `pg_hba.conf` must let in: from either server the replication, and the controller, which asks the primary during a
-//! rebuild by a session without TLS. Only reads: who may connect is the operator's decision, so the lines are printed, and
+//! rebuild by a session of its own. Only reads: who may connect is the operator's decision, so the lines are printed, and
 //! added by hand.
 
 use super::find;
 use crate::config::Config;
-use crate::pg::hba::{self, Database, Way};
-use crate::pg::process;
+use crate::pg::hba::{self, Database, Rule, Way};
+use crate::pg::{conf, process};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +31,8 @@ pub fn missing(config: &Config) -> Missing {
         return missing;
     }
     let rules = hba::read(&file).unwrap_or_default();
+    let tls =
+        conf::effective("ssl", &config.server.config_file, &data).is_some_and(|value| super::settings::is_on(&value));
     let user = &config.server.db_instance_username;
     let databases = [
         (Database::Replication, "replication"),
@@ -38,7 +40,10 @@ pub fn missing(config: &Config) -> Missing {
     ];
     for (database, name) in databases {
         for address in both(config) {
-            let rule = hba::first_match(&rules, Way::Plain(address), database, user);
+            // libpq tries TLS first where the server has it, and then without.
+            let ways = [tls.then_some(Way::Tls(address)), Some(Way::Plain(address))];
+            let met = ways.into_iter().flatten().map(|way| hba::first_match(&rules, way, database, user));
+            let rule = met.fold(None, |before, rule| if before.is_some_and(lets_in) { before } else { rule });
             match rule.map(|rule| rule.method.as_str()) {
                 Some("trust") => continue,
                 Some("scram-sha-256" | "md5" | "password") => {
@@ -56,6 +61,11 @@ pub fn missing(config: &Config) -> Missing {
         }
     }
     missing
+}
+
+/// Whether a rule lets somebody in who has a password, or needs none.
+fn lets_in(rule: &Rule) -> bool {
+    matches!(rule.method.as_str(), "trust" | "scram-sha-256" | "md5" | "password")
 }
 
 /// The addresses of both servers, as far as their names resolve. The standby gets a copy of the file, and may be the primary

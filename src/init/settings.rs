@@ -149,7 +149,8 @@ pub fn apply(config: &Config, needs: &[Need]) -> Result<bool> {
     })
 }
 
-fn is_on(value: &str) -> bool {
+/// Whether a boolean is true.
+pub(super) fn is_on(value: &str) -> bool {
     let value = value.to_ascii_lowercase();
     // PostgreSQL takes any beginning of a word that is not also another's.
     value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
