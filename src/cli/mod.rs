@@ -144,10 +144,6 @@ fn explain(message: &str) -> Ended {
     Ok(0)
 }
 
-fn not_yet(what: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{what} is not yet supported"))
-}
-
 impl Common {
     fn directory(&self) -> Result<PathBuf, Failure> {
         let given = self.directory.clone().or_else(|| std::env::var_os("MCCONTROLDIR").map(PathBuf::from));

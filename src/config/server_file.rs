@@ -502,4 +502,3 @@ impl<'a> Values<'a> {
 fn is_patient(value: &Value) -> bool {
     !matches!(value, Value::Ms(1..1000))
 }
-

@@ -702,6 +702,7 @@ fn nobody(me: Server) -> Report {
         reason: String::new(),
         failover: false,
         arbiter: None,
+        peer_lives: false,
         lag_bytes: None,
         lag_ms: None,
         waiting: false,
