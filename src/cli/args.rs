@@ -1,4 +1,4 @@
-//! What can be typed. What later releases bring is accepted here, hidden from `--help`, and answered "not yet supported".
+//! What can be typed.
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;

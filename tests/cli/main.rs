@@ -251,14 +251,6 @@ fn a_controller_that_does_not_run_is_3() {
     assert_eq!(site.run("history --format json").out, "[]\n");
 }
 
-#[test]
-fn what_later_releases_bring_says_so() {
-    let site = Site::new();
-    for args in ["init"] {
-        site.run(args).refused(2, &["is not yet supported"]);
-    }
-}
-
 /// Force says what it may cost, and whether the other server is fenced; without a terminal it wants --yes.
 #[test]
 fn force_is_confirmed() {
