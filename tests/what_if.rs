@@ -169,6 +169,25 @@ fn every_fault_under_every_policy() {
     assert_eq!(golden.lines().count(), actual.lines().count(), "what_if.txt: number of lines");
 }
 
+/// Whichever server is asked, and so whichever core goes on from where it is and whichever is started anew.
+#[test]
+fn both_servers_foretell_the_same() {
+    for (policy, pair) in POLICIES {
+        let presents = [pair.present(), pair.at(PEER).present()];
+        for fault in Fault::ALL {
+            let [here, there] = presents.each_ref().map(|present| foretell(present, &[*fault]));
+            let shown = || format!("{policy}: {}\n{}{}", fault.word(), told(&here), told(&there));
+            let words = [here.report.word, there.report.word];
+            assert_eq!((here.verdict, words[0]), (there.verdict, words[1]), "{}", shown());
+            match (here.interrupted_ms, there.interrupted_ms) {
+                (Some(one), Some(other)) => assert!(one.abs_diff(other) <= 1_000, "{}", shown()),
+                (one, other) => assert_eq!(one, other, "{}", shown()),
+            }
+            assert!(policy.contains("lost") || here.remarks == there.remarks, "{}", shown());
+        }
+    }
+}
+
 /// The cells of the README's row that begins so.
 fn row(begins: &str) -> Vec<String> {
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");

@@ -331,18 +331,19 @@ impl<'a> Story<'a> {
     /// What has happened since the last fault, as steps.
     fn tell(&mut self, fault: usize) {
         let mut lines: Vec<Step> = Vec::new();
-        let mut viewed = self.view_before.map(|view| view.term);
+        let begun = self.view_before.map(|view| view.term);
+        let mut viewed: Vec<Term> = Vec::new();
         for Said { at, who, say } in &self.world.said[self.said_from..] {
             if !is_told(say) {
                 continue;
             }
             if let Say::View { to, .. } = say {
-                self.forced |= to.forced && Some(to.term) > viewed;
+                self.forced |= to.forced && Some(to.term) > begun;
                 // Who enters a view first has decided; the others learn of it.
-                if viewed.is_some_and(|term| to.term <= term) {
+                if Some(to.term) <= begun || viewed.contains(&to.term) {
                     continue;
                 }
-                viewed = Some(to.term);
+                viewed.push(to.term);
             }
             // That heartbeats are lost was just said together with what is done about it.
             let said = |line: &Step| line.who == Some(member(*who)) && line.at_ms == at.since(self.at);
@@ -428,7 +429,7 @@ impl<'a> Story<'a> {
             let gap = match gap_ms {
                 _ if !self.before.contains(&Service::Serves) => format!("{} after", about(gap_ms)),
                 0..NOTHING_MS => "no commit waits".to_owned(),
-                _ if m != self.primary => format!("commits are interrupted for {}", about(gap_ms)),
+                _ if m != self.primary || same_view => format!("commits are interrupted for {}", about(gap_ms)),
                 _ => format!("commits wait for {}", about(gap_ms)),
             };
             if m != self.primary {
@@ -465,7 +466,8 @@ impl<'a> Story<'a> {
         let mut views: Vec<(Term, &str)> = Vec::new();
         for Said { say, .. } in said() {
             if let Say::View { to, why, .. } = say
-                && Some(to.term) > views.last().map(|(term, _)| *term).max(begun)
+                && Some(to.term) > begun
+                && views.iter().all(|(term, _)| *term != to.term)
             {
                 views.push((to.term, why.split(" (told by ").next().unwrap_or_default()));
             }
@@ -480,6 +482,13 @@ impl<'a> Story<'a> {
         });
         if let Some(why) = off {
             return format!("{why}, and automatic switch and disconnection are disabled");
+        }
+        let acted = said().find_map(|said| match said.say {
+            Say::Decided { why, .. } => Some(why),
+            _ => None,
+        });
+        if let (Some(why), (NOTHING_MS.., true)) = (acted, self.interruption()) {
+            return why.to_owned();
         }
         let decided = |m: usize| self.world.node(m)?.decided().map(|(decision, _)| (m, decision));
         let mut decisions: Vec<_> = [0, 1].into_iter().filter_map(decided).collect();
@@ -503,7 +512,9 @@ impl<'a> Story<'a> {
         let of = |wanted: Service| (0..2).filter(there).find(|m| now[*m] == wanted);
         let primary = Some(self.primary_now()).filter(there).filter(|m| self.world.is_reached(*m));
         let reached = || (0..2).filter(there).find(|m| self.world.is_reached(*m));
-        of(Service::Serves).or(primary).or_else(reached).or_else(|| (0..2).find(there))
+        // Of two that go on, the one that was the primary.
+        let both = (now == [Service::Serves; 2]).then_some(self.primary).filter(there);
+        both.or_else(|| of(Service::Serves)).or(primary).or_else(reached).or_else(|| (0..2).find(there))
     }
 
     fn report(&self) -> Option<Report> {

@@ -481,14 +481,14 @@ impl World {
         let ends = self.hosts[0].dir.running && self.hosts[1].dir.running;
         // What is cut, or has lost power, says nothing; a process that has ended closes its connection.
         self.attached = flows || self.attached && (ends || !self.reaches(0, 1));
-        if flows {
-            let p = usize::from(self.hosts[1].is_primary());
-            let (lsn, timeline) = (self.hosts[p].lsn, self.hosts[p].timeline());
-            self.hosts[1 - p].receive(lsn, timeline);
-        }
         let theirs = self.hosts[1 - m].lsn;
         let attached = self.attached;
         let reading = self.hosts[m].reading(self.now, flows, attached, theirs);
+        // What clients have written up to now is on the standby before anything else happens.
+        if flows && self.hosts[m].is_primary() {
+            let (lsn, timeline) = (self.hosts[m].lsn, self.hosts[m].timeline());
+            self.hosts[1 - m].receive(lsn, timeline);
+        }
         self.feed(m, Event::Instance(reading));
     }
 

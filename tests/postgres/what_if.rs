@@ -2,8 +2,10 @@
 //! primary, the status word, the roles, and for how long nobody acknowledged. Asking changes nothing.
 
 use crate::harness::client::{Client, Style};
+use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -85,6 +87,53 @@ fn standby_instance() {
     let at = pair.kill_postmaster(1);
     client.wait_ack(at + Duration::from_millis(100), s(20));
     wait_for("the primary went on alone", s(20), || (pair.ledger_of(0) != before).then_some(()));
+    compare(&pair, &told, &client, at);
+    client.check(&pair, 0, &[0]);
+}
+
+/// The primary's instance is frozen: it is found silent, stopped, and the standby takes over.
+#[test]
+fn primary_instance_hang() {
+    let pair = Setup::default().fast_network().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::PerHost);
+    let told = ask(&pair, &["primary-instance-hang"]);
+    assert_eq!(told["verdict"], "takes-over", "{told:#}");
+    std::thread::sleep(s(1));
+    let at = Instant::now();
+    signal(pair.postmaster(0).pid, Signal::STOP);
+    pair.wait_log(1, at, "MCA00062", s(30));
+    client.wait_ack(Instant::now(), s(20));
+    compare(&pair, &told, &client, at);
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// Without an arbiter each safe half does what it says when the standby's host falls silent: with `disconnect` the primary goes
+/// on, with `switch` its commits wait.
+#[test]
+fn standby_host_with_either_half() {
+    for (half, verdict) in [("disconnect", "goes-on"), ("switch", "commits-wait")] {
+        let pair = Setup::default().fast_network().conf(&format!("heartbeat_error_action = {half}")).up();
+        let client = pair.client(Style::PerHost);
+        let told = ask(&pair, &["standby-host"]);
+        assert_eq!(told["verdict"], verdict, "{told:#}");
+        std::thread::sleep(s(1));
+        let at = Instant::now();
+        pair.net.cut(1);
+        std::thread::sleep(s(5));
+        compare(&pair, &told, &client, at);
+    }
+}
+
+/// A controller that ends, with its watcher, is no reason to touch an instance.
+#[test]
+fn standby_controller() {
+    let pair = Setup::default().fast_network().up();
+    let client = pair.client(Style::PerHost);
+    let told = ask(&pair, &["standby-controller"]);
+    assert_eq!((&told["verdict"], &told["interrupted_seconds"]), (&"unharmed".into(), &0.0.into()), "{told:#}");
+    let at = Instant::now();
+    pair.mc(1, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
+    std::thread::sleep(s(4));
     compare(&pair, &told, &client, at);
     client.check(&pair, 0, &[0]);
 }
@@ -204,6 +253,8 @@ fn as_text() {
     pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
     let alone = pair.mc(1, &["what-if", "primary-instance"]).expect(0, "mc_ctl what-if").out;
     assert!(alone.contains("nd2 is the primary again") && !alone.contains("note:"), "{alone}");
+    let asked_there = pair.mc(0, &["what-if", "primary-instance"]).expect(0, "mc_ctl what-if").out;
+    assert!(asked_there.contains("nd2 is the primary again") && !asked_there.contains("note:"), "{asked_there}");
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
     pair.mc(0, &["what-if", "primary-host"]).expect(3, "mc_ctl what-if without a controller");
 }
