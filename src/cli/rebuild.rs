@@ -6,7 +6,7 @@ use super::follow::Follower;
 use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
-use crate::fsm::event::{Rebuild, Request, StartedBy};
+use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
 use crate::rebuild::{Chosen, Plan};
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> Ended {
         ask(args, &what)?;
     }
     let follower = Follower::of_order(&config, begin, limit);
-    call::request(&config, Request::Rebuild(order), call::limit(&config, args.seconds))?;
+    request(&config, order, call::limit(&config, args.seconds))?;
     say(&format!(
         "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and goes on if this command is \
          interrupted; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it again\n",
@@ -63,6 +63,19 @@ pub(super) fn run(args: &Args) -> Ended {
         config.peer().id
     ));
     follower.follow()
+}
+
+/// Orders it. A controller that was just started is still writing what it was told, and refuses for a moment.
+fn request(config: &Config, order: RebuildOrder, limit: Duration) -> Result<(), Failure> {
+    let begin = Instant::now();
+    loop {
+        match call::request(config, Request::Rebuild(order), limit) {
+            Err(refused) if refused.error.message == UNDER_WAY && begin.elapsed() < SECOND_LOOK => {
+                std::thread::sleep(LOOK);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// The configuration, with a controller that runs: where there is none, it is started.

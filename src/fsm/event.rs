@@ -424,6 +424,9 @@ pub enum Request {
     Rebuild(RebuildOrder),
 }
 
+/// Why a request is refused for a moment: the ledger is just being written, or a hand-over is under way.
+pub const UNDER_WAY: &str = "another change is under way";
+
 /// What came of a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Reply {

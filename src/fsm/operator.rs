@@ -1,7 +1,7 @@
 //! What operators ask for: one command at a time, each with a limit, each told how it ended.
 
 use super::calls::Clearance;
-use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Say};
+use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Say, UNDER_WAY};
 use super::facts::{Peer, Standing, Stream};
 use super::known::Running;
 use super::node::Node;
@@ -208,7 +208,7 @@ impl Node {
             return Some("the standby does not stream synchronously".to_owned());
         }
         if self.hand_over.is_some() || self.work.busy() && self.work.starts_or_stops() {
-            return Some("another change is under way".to_owned());
+            return Some(UNDER_WAY.to_owned());
         }
         None
     }
@@ -328,7 +328,7 @@ impl Node {
             return Some("force is only taken from an operator on this server".to_owned());
         }
         if !self.settled() || self.hand_over.is_some() {
-            return Some("another change is under way".to_owned());
+            return Some(UNDER_WAY.to_owned());
         }
         if op.request == Request::AdoptData {
             return self.adopt_obstacle();

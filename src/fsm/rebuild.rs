@@ -3,7 +3,7 @@
 //! That one is to be made is a note beside the ledger, so that it is gone on with after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::{Health, Job, Rebuild, Role, Say};
+use super::event::{Health, Job, Rebuild, Role, Say, UNDER_WAY};
 use super::facts::Standing;
 use super::known::Running;
 use super::node::Node;
@@ -79,7 +79,7 @@ impl Node {
             return Some("a rebuild is under way already; mc_ctl status shows how far it is".to_owned());
         }
         if !self.settled() || self.hand_over.is_some() {
-            return Some("another change is under way".to_owned());
+            return Some(UNDER_WAY.to_owned());
         }
         if self.own_role() == Role::Standby && self.streams() && self.standing() != Some(Standing::Alone) {
             return Some("this server's instance is a standby and streams from the other one already".to_owned());
