@@ -1,0 +1,316 @@
+//! The procedures of mirroring-controller(7) that no other case goes through, typed as they stand there, under a client
+//! that remembers every acknowledged row.
+
+use crate::harness::client::Style;
+use crate::harness::pair::{Pair, Setup, new_key, write_private};
+use crate::harness::{bin_dir, s};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn with_arbiter() -> Setup {
+    Setup::default().arbiter()
+}
+
+/// `mc_ctl stop --mc-only && mc_ctl start --mc-only -f`.
+fn restart_controller(pair: &Pair, server: usize) {
+    pair.mc(server, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    pair.mc(server, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start --mc-only -f");
+}
+
+/// The directories of all members.
+fn directories(pair: &Pair) -> Vec<PathBuf> {
+    let servers = pair.servers.iter().map(|server| server.management.clone());
+    servers.chain(pair.arbiter.as_ref().map(|_| pair.arbiter_dir())).collect()
+}
+
+fn edit(file: &Path, edit: impl Fn(&str) -> String) {
+    let text = std::fs::read_to_string(file).unwrap_or_else(|e| panic!("could not read {file:?}: {e}"));
+    write_private(file, &edit(&text));
+}
+
+/// All controllers and the arbiter are down while their files are changed; the instances run on.
+fn with_controllers_down(pair: &Pair, change: impl Fn(&Path)) {
+    for n in [1, 0] {
+        pair.mc(n, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    }
+    pair.arb(&["stop"]).expect(0, "mc_arb stop");
+    directories(pair).iter().for_each(|dir| change(dir));
+    pair.start_arbiter();
+    for n in [1, 0] {
+        pair.mc(n, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start --mc-only -f");
+    }
+}
+
+/// A parameter is changed, a controller after the other; no client notices.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn settings() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    let at = Instant::now();
+    for n in [1, 0] {
+        pair.server_line(n, "heartbeat_retry = 3");
+        restart_controller(&pair, n);
+    }
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    let gap = client.longest_gap(at);
+    assert!(gap < s(2), "commits waited {gap:?}");
+    client.check(&pair, 0, &[0]);
+}
+
+/// A new key on all members; no client notices, and the pair leans on the same arbiter afterwards.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn key() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    let (at, key) = (Instant::now(), new_key());
+    with_controllers_down(&pair, |dir| write_private(&dir.join("mc.key"), &key));
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    pair.wait_arbiter_named();
+    let gap = client.longest_gap(at);
+    assert!(gap < s(2), "commits waited {gap:?}");
+    client.check(&pair, 0, &[0]);
+}
+
+/// Other ports in `network.conf`, in the same way.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn network() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    let at = Instant::now();
+    with_controllers_down(&pair, |dir| {
+        edit(&dir.join("network.conf"), |text| text.replace("27540", "27560").replace("27541", "27561"));
+    });
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    pair.wait_arbiter_named();
+    let gap = client.longest_gap(at);
+    assert!(gap < s(2), "commits waited {gap:?}");
+    client.check(&pair, 0, &[0]);
+}
+
+/// The arbiter is taken away; the pair goes by the safe half `switch` afterwards.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn no_arbiter_any_more() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    let at = Instant::now();
+    for n in [1, 0] {
+        let dir = &pair.servers[n].management;
+        edit(&dir.join("network.conf"), |text| text.lines().take(2).map(|l| format!("{l}\n")).collect());
+        pair.server_line(n, "heartbeat_error_action = 'switch'");
+        restart_controller(&pair, n);
+    }
+    pair.arb(&["stop"]).expect(0, "mc_arb stop");
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    let gap = client.longest_gap(at);
+    assert!(gap < s(2), "commits waited {gap:?}");
+    std::thread::sleep(s(8));
+    pair.net.cut(0);
+    client.wait_ack_of(&[1], Instant::now(), s(40));
+    pair.net.heal(0);
+    pair.wait_switched(0);
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// One server alone, without a controller.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn a_single_server_again() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    let mark = format!("{}/mirroring_controller.mark", pair.data(0));
+    pair.as_root(0, &["rm", &mark]);
+    let conf = pair.read(0, "postgresql.conf");
+    assert!(conf.contains("\n#synchronous_standby_names = 'nd2'"), "{conf}");
+    pair.host(0).pg("pg_ctl", &["-D", pair.data(0), "-m", "fast", "stop"]).expect(0, "pg_ctl stop");
+    pair.pg_start(0);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 0, &[0]);
+}
+
+/// A server's host is replaced by a new one with the same identifier, which has nothing but the three files.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn new_hardware() {
+    // each host's own: the copy has the primary's configuration
+    let pair = with_arbiter().pg("unix_socket_directories = '/dev/shm'").up();
+    let client = pair.client(Style::PerHost);
+    for (round, n) in [1, 0].into_iter().enumerate() {
+        pair.mc(n, &["stop"]).expect(0, "mc_ctl stop");
+        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
+        pair.as_root(n, &["rm", "-r", &run, pair.data(n)]);
+        client.wait_ack_of(&[1 - n], Instant::now(), s(20));
+        pair.rebuild(n, &[]);
+        if round == 0 {
+            pair.mc(n, &["switch"]).expect(0, "mc_ctl switch");
+            pair.wait_switched(0);
+        }
+    }
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// The standby's management directory has lost what the controller keeps; a start makes it anew from the other server's word.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn the_standbys_ledger_is_lost() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    let run = pair.run_dir(1).to_str().expect("ASCII").to_string();
+    pair.as_root(1, &["rm", "-r", &run]);
+    pair.start(1, &["-f"]);
+    pair.wait_word(0, "switchable");
+    client.check(&pair, 0, &[0]);
+}
+
+/// That of the primary is lost: the other server takes over, and the lost one is rebuilt by that one's word.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn the_primarys_ledger_is_lost() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::PerHost);
+    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
+    let run = pair.run_dir(0).to_str().expect("ASCII").to_string();
+    pair.as_root(0, &["rm", "-r", &run]);
+    pair.rebuild(0, &[]);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
+/// A point-in-time recovery from a base backup and the archive, after a user's mistake; then the other server is made anew.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn point_in_time_recovery() {
+    let pair = with_arbiter().pg("archive_mode = on").make();
+    let archive = pair.hosts[0].dir.join("archive");
+    std::fs::create_dir(&archive).expect("could not create a directory");
+    crate::harness::pair::own(&archive);
+    let archive = archive.to_str().expect("ASCII");
+    for n in [0, 1] {
+        pair.append(n, "postgresql.conf", &format!("archive_command = 'cp %p {archive}/%f'\n"));
+    }
+    pair.bring_up();
+    let backup = pair.hosts[0].dir.join("disk/backup").to_str().expect("ASCII").to_string();
+    let words = ["-D", &backup, "-c", "fast", "-U", "postgres", "-h", pair.servers[0].address];
+    pair.host(0).pg("pg_basebackup", &words).expect(0, "pg_basebackup");
+    pair.sql(0, "CREATE TABLE precious AS SELECT 1 AS id");
+    let before = pair.sql(0, "SELECT pg_create_restore_point('before')");
+    assert!(!before.is_empty());
+    pair.sql(0, "DROP TABLE precious");
+    pair.sql(0, "SELECT pg_switch_wal()");
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    let data = pair.data(0);
+    pair.as_root(0, &["mv", data, &format!("{data}.wrong")]);
+    pair.as_root(0, &["cp", "-a", &backup, data]);
+    let restore = format!(
+        "restore_command = 'cp {archive}/%f %p'\nrecovery_target_name = 'before'\nrecovery_target_action = 'promote'\n"
+    );
+    pair.append(0, "postgresql.conf", &restore);
+    pair.append(0, "recovery.signal", "");
+    let refused = pair.mc(0, &["start", "-t", "20"]);
+    assert_ne!(refused.code, 0, "{}", refused.text());
+    eprintln!("TOLD {} {}", refused.code, refused.text());
+    pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
+    let answer = pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]);
+    eprintln!("TOLD {} {}", answer.code, answer.text());
+    answer.expect(0, "mc_ctl start --adopt-data");
+    assert_eq!(pair.sql(0, "SELECT pg_is_in_recovery()"), "f");
+    assert_eq!(pair.sql(0, "SELECT id FROM precious"), "1");
+    eprintln!("TOLD {}", pair.mc(1, &["rebuild", "--dry-run"]).text());
+    pair.rebuild(1, &[]);
+    assert_eq!(pair.sql(1, "SELECT id FROM precious"), "1");
+    pair.client(Style::PerHost).check(&pair, 0, &[0]);
+}
+
+/// The system identifier of the first server's data directory.
+fn system(pair: &Pair, bin: &Path, data: &str) -> String {
+    let mut command = pair.host(0).admin(bin.join("pg_controldata").to_str().expect("ASCII"));
+    command.arg(data);
+    let told = crate::harness::run::run(command, s(60)).expect(0, "pg_controldata").out;
+    let line = told.lines().find_map(|l| l.strip_prefix("Database system identifier:")).expect("an identifier");
+    line.trim().to_string()
+}
+
+/// Another major version by `pg_upgrade`: `MC_TEST_UPGRADE_TO` names its programs' directory; without it, the same version
+/// again, which differs in nothing that matters here. And back, before anything was written.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn major_upgrade() {
+    let mut pair = with_arbiter().pg("unix_socket_directories = '/dev/shm'").up();
+    let client = pair.client(Style::PerHost);
+    let new_bin = std::env::var_os("MC_TEST_UPGRADE_TO").map_or_else(|| bin_dir().to_path_buf(), PathBuf::from);
+    let (old_bin, new_bin_text) = (bin_dir().to_str().expect("ASCII"), new_bin.to_str().expect("ASCII"));
+    let old: Vec<String> = [0, 1].map(|n| pair.data(n).to_string()).into();
+    let new: Vec<String> = old.iter().map(|data| format!("{data}.new")).collect();
+    let as_admin = |pair: &Pair, n: usize, program: &str, words: &[&str]| {
+        let mut command = pair.host(n).admin(new_bin.join(program).to_str().expect("ASCII"));
+        command.args(words);
+        crate::harness::run::run(command, s(300)).expect(0, program)
+    };
+    as_admin(&pair, 0, "initdb", &["-D", &new[0], "-A", "trust", "--no-sync", "-E", "UTF8", "--locale", "C.UTF-8"]);
+    let rows = client.count();
+    drop(client);
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    let words = ["-b", old_bin, "-B", new_bin_text, "-d", &old[0], "-D", &new[0], "-s", "/tmp"];
+    as_admin(&pair, 0, "pg_upgrade", &words);
+    let (of_old, of_new) = (system(&pair, bin_dir(), &old[0]), system(&pair, &new_bin, &new[0]));
+    pair.arb(&["forget", &of_old]).expect(0, "mc_arb forget");
+    for file in ["postgresql.conf", "pg_hba.conf"] {
+        pair.as_root(0, &["cp", "-p", &format!("{}/{file}", old[0]), &new[0]]);
+    }
+    for n in [0, 1] {
+        let me = &pair.servers[n];
+        edit(&me.management.join(format!("{}.conf", me.id)), |text| {
+            format!("{}bin_dir = '{new_bin_text}'\n", text.replace(&old[n], &new[n]))
+        });
+        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
+        pair.as_root(n, &["mv", &run, &format!("{run}.old")]);
+        pair.servers[n].data = PathBuf::from(&new[n]);
+    }
+    let answer = pair.mc(0, &["start"]);
+    eprintln!("TOLD {} {}", answer.code, answer.text());
+    answer.expect(0, "mc_ctl start");
+    let answer = pair.mc(1, &["rebuild"]);
+    eprintln!("TOLD {} {}", answer.code, answer.text());
+    answer.expect(0, "mc_ctl rebuild");
+    pair.mc(1, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
+    pair.check_rebuilt(1);
+    pair.wait_arbiter_named();
+    eprintln!("TOLD {}", pair.sql(0, "SHOW server_version"));
+    assert!(pair.sql(0, "SELECT count(*) FROM written").parse::<usize>().expect("a number") >= rows);
+    eprintln!("TOLD {}", pair.arb(&["status"]).text());
+    // ... and back to the old version
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.arb(&["forget", &of_new]).expect(0, "mc_arb forget");
+    for n in [0, 1] {
+        let me = &pair.servers[n];
+        edit(&me.management.join(format!("{}.conf", me.id)), |text| {
+            text.replace(&new[n], &old[n])
+                .lines()
+                .filter(|l| !l.starts_with("bin_dir"))
+                .map(|l| format!("{l}\n"))
+                .collect()
+        });
+        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
+        pair.as_root(n, &["mv", &run, &format!("{run}.new")]);
+        pair.as_root(n, &["mv", &format!("{run}.old"), &run]);
+        pair.servers[n].data = PathBuf::from(&old[n]);
+    }
+    for n in [0, 1] {
+        pair.start(n, &["-f"]);
+    }
+    pair.wait_word(0, "switchable");
+    pair.wait_arbiter_named();
+    pair.client(Style::PerHost).check(&pair, 0, &[0]);
+}
