@@ -237,6 +237,28 @@ fn the_manual_lists_every_finding_of_the_check() {
     holds("man/mc_messages.7", ".\\\" findings begin", ".\\\" findings end", &list);
 }
 
+/// The rows of the README's fault matrix are the cases of `tests/postgres/faults.rs`, in their order.
+#[test]
+fn the_fault_matrix_has_a_row_for_each_case() {
+    let code = fs::read_to_string(root().join("tests/postgres/faults.rs")).unwrap();
+    let mut cases = Vec::new();
+    for text in code.split("\n#[test]\n").skip(1) {
+        let name = text.split_once("fn ").unwrap().1.split('(').next().unwrap();
+        assert!(text.contains(&format!("\"{name}\"")), "{name} gives another name to its row");
+        cases.push(name);
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("<!-- faults -->\n").expect("the begin of the matrix");
+    let (table, _) = rest.split_once("<!-- /faults -->").expect("the end of the matrix");
+    let row = |line: &'_ str| Some(line.split_once("faults::")?.1.split(' ').next()?.to_owned());
+    let rows: Vec<String> = table.lines().skip(2).map(|line| row(line).unwrap_or_else(|| panic!("{line}"))).collect();
+    assert_eq!(rows, cases, "run the cases with UPDATE_FAULTS=1: see tests/postgres/faults.rs");
+    for line in table.lines().skip(2) {
+        let cells: Vec<&str> = line.split(" | ").collect();
+        assert!(cells.len() == 6 && cells[3].starts_with("0 of "), "{line}");
+    }
+}
+
 #[test]
 fn every_finding_of_check_has_a_code_of_its_own_and_a_test() {
     let tests: String =
@@ -267,6 +289,33 @@ fn the_manual_explains_every_word_of_the_status() {
     for word in words.split(' ').chain(["none(inactivated primary)", "none(inactivated standby)"]) {
         let item = text.lines().any(|line| line.starts_with(".It Li ") && line.replace('"', "").contains(word));
         assert!(item, "man/mc_ctl.8 does not explain {word}");
+    }
+}
+
+/// A page that another one names is there; each leads to `mirroring-controller(7)`, which names them all, as the README does.
+#[test]
+fn manual_pages_know_each_other() {
+    let names: BTreeSet<String> =
+        fs::read_dir(root().join("man")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for name in &names {
+        let text = fs::read_to_string(root().join("man").join(name)).unwrap();
+        let (title, section) = name.rsplit_once('.').unwrap();
+        assert!(readme.contains(&format!("`{title}({section})`")), "README.md does not name {name}");
+        let (_, see_also) = text.split_once("\n.Sh SEE ALSO\n").unwrap_or_else(|| panic!("{name} has no SEE ALSO"));
+        let overview = see_also.contains(".Xr mirroring-controller 7") || title == "mirroring-controller";
+        assert!(overview, "{name} does not lead to mirroring-controller(7)");
+        for line in text.lines().filter_map(|line| line.strip_prefix(".Xr ")) {
+            let mut words = line.split(' ');
+            let (title, section) = (words.next().unwrap(), words.next().unwrap());
+            let ours = title.starts_with("mc_") || title.starts_with("mirroring") || title.ends_with(".conf");
+            assert!(!ours || names.contains(&format!("{title}.{section}")), "{name} names {title}({section})");
+        }
+    }
+    let overview = fs::read_to_string(root().join("man/mirroring-controller.7")).unwrap();
+    for name in names.iter().filter(|name| *name != "mirroring-controller.7") {
+        let (title, section) = name.rsplit_once('.').unwrap();
+        assert!(overview.contains(&format!(".Xr {title} {section}")), "mirroring-controller(7) does not name {name}");
     }
 }
 
