@@ -1,12 +1,130 @@
-//! The machine: files and modes, free space, ports, services that start an instance, clocks, versions of the programs.
+//! The machine: files that must agree, free space, ports, services that start an instance, clocks, versions of the programs.
+//!
+//! [`Facts`] and what is wrong with them; `services` reads the service managers' files, `disk` the file systems. What could
+//! hang is read on a thread that is left behind at the time limit, and is then a finding.
 
-use super::{Entry, Finding, Seen};
-use crate::config::Config;
+mod disk;
+mod services;
+
+pub use disk::Disk;
+pub use services::{Autostart, RemoveIpc, Unit};
+
+use super::pace::Timing;
+use super::{Entry, Finding, Seen, Severity};
+use crate::config::{self, Config};
+use crate::error::Error;
+use crate::fsm::event::OnSilence;
+use crate::pg::bounded::{self, Cancel};
+use crate::pg::{Place, commands, conf, process, version};
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use snow::params::HashChoice;
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::time::{Duration, Instant};
 
 /// What there can be found here.
-pub const CATALOGUE: &[Entry] = &[];
+#[rustfmt::skip]
+pub const CATALOGUE: &[Entry] = &[
+    REFUSED_CONFIGURATION, NETWORK_CONF_DIFFERS, KEY_DIFFERS, ERROR_ACTION_DIFFERS, HEARTBEAT_TIMES_DIFFER,
+    RESTART_NEEDED, VERSIONS_DIFFER, CLOCK_OFFSET, NAME_UNRESOLVED, NAME_DIFFERS, SHARED_HOST, INSTANCE_PORT,
+    TOOL_MISSING, TOOL_VERSION,
+    disk::DISK_UNREAD, disk::DISK_SPACE, disk::BACKUP_ROOM, disk::UNFIT_FILESYSTEM, disk::REBUILD_HINDERED,
+    services::AUTOSTART, services::UNIT_KILL_MODE, services::UNIT_RESTART, services::REMOVE_IPC, OOM_KILLER,
+];
+
+/// Clocks further apart than this are a finding, ms.
+const CLOCKS_MS: u64 = 1000;
+
+/// What a rebuild needs besides what a start does; all of the instance's version, in `bin_dir`.
+const TOOLS: [&str; 5] = ["postgres", "pg_ctl", "pg_controldata", "pg_rewind", "pg_basebackup"];
+
+/// How long one thing may take to be read; less where the deadline is nearer.
+const LIMIT: Duration = Duration::from_secs(5);
+
+const REFUSED_CONFIGURATION: Entry = Entry {
+    code: "refused-configuration",
+    severity: Severity::Error,
+    about: "The other server's controller runs, and its files have been changed since so that its next start will be refused.",
+};
+const NETWORK_CONF_DIFFERS: Entry = Entry {
+    code: "network-conf-differs",
+    severity: Severity::Error,
+    about: "network.conf is not the same on both servers: after the next start of a controller they do not find each other, or \
+            refuse each other.",
+};
+const KEY_DIFFERS: Entry = Entry {
+    code: "key-differs",
+    severity: Severity::Error,
+    about: "mc.key is not the same on both servers: after the next start of a controller they refuse each other.",
+};
+const ERROR_ACTION_DIFFERS: Entry = Entry {
+    code: "error-action-differs",
+    severity: Severity::Error,
+    about: "heartbeat_error_action is not the same on both servers. What a server does in silence is safe only if the other one \
+            acts by the same rule.",
+};
+const HEARTBEAT_TIMES_DIFFER: Entry = Entry {
+    code: "heartbeat-times-differ",
+    severity: Severity::Warning,
+    about: "heartbeat_interval, _timeout or _retry are not the same on both servers: one calls the other silent earlier than it \
+            is called so itself.",
+};
+const RESTART_NEEDED: Entry = Entry {
+    code: "restart-needed",
+    severity: Severity::Notice,
+    about: "A file of the management directory has been changed since the controller was started, which does not know of it yet.",
+};
+const VERSIONS_DIFFER: Entry = Entry {
+    code: "versions-differ",
+    severity: Severity::Notice,
+    about: "The programs of the two servers and the arbiter, or a running controller and its program, are not of one version. \
+            Neighbouring versions work together, for as long as an update takes.",
+};
+const CLOCK_OFFSET: Entry = Entry {
+    code: "clock-offset",
+    severity: Severity::Warning,
+    about: "The clocks of the two hosts are more than 1 s apart. Nothing is decided by them, but logs, history and times in the \
+            data do not fit together.",
+};
+const NAME_UNRESOLVED: Entry = Entry {
+    code: "name-unresolved",
+    severity: Severity::Error,
+    about: "A host name in network.conf is not known to a server, or its name service does not answer.",
+};
+const NAME_DIFFERS: Entry = Entry {
+    code: "name-differs",
+    severity: Severity::Warning,
+    about: "A host name in network.conf stands for one address on one server and for another on the other: one of them listens \
+            where nobody calls.",
+};
+const SHARED_HOST: Entry = Entry {
+    code: "shared-host",
+    severity: Severity::Notice,
+    about: "Two members of network.conf are on one host, whose death takes both.",
+};
+const INSTANCE_PORT: Entry = Entry {
+    code: "instance-port",
+    severity: Severity::Notice,
+    about: "The instance's port is one that the system gives to any program: some day it is taken when the instance is to be \
+            started.",
+};
+const TOOL_MISSING: Entry = Entry {
+    code: "tool-missing",
+    severity: Severity::Error,
+    about: "A program that a rebuild runs is not in bin_dir, or cannot be run.",
+};
+const TOOL_VERSION: Entry = Entry {
+    code: "tool-version",
+    severity: Severity::Error,
+    about: "A program in bin_dir is of another major version than the data directory.",
+};
+const OOM_KILLER: Entry = Entry {
+    code: "oom-killer",
+    severity: Severity::Notice,
+    about: "The system promises more memory than it has and nothing shields the postmaster: when memory runs short the kernel may \
+            kill it, and the standby takes over.",
+};
 
 /// What is read.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -14,12 +132,396 @@ pub const CATALOGUE: &[Entry] = &[];
 pub struct Facts {
     /// The running controller cannot load its files anew: why, and what mends it. Only of a server that is seen from the other.
     pub refused: Option<(String, String)>,
+    /// Version of the program that has read all this.
+    pub version: String,
+    /// The management directory.
+    pub directory: String,
+    /// Digests of what its files say, by name: they tell whether two are the same, and nothing else.
+    pub digests: Vec<(String, String)>,
+    /// `heartbeat_error_action`.
+    pub on_silence: Option<OnSilence>,
+    /// `heartbeat_*`.
+    pub heartbeat: Timing,
+    /// The members of `network.conf`, with the addresses of their hosts.
+    pub members: Vec<Member>,
+    /// The instance's port.
+    pub port: u16,
+    /// The range that the system gives to any program, where the port is one of it.
+    pub ephemeral: Option<(u16, u16)>,
+    /// The directory of PostgreSQL's programs, and the version that they must have.
+    pub bin_dir: String,
+    /// Major version of the data directory.
+    pub major: u32,
+    /// Each program: its major version, or why it does not tell.
+    pub tools: Vec<(String, Result<u32, String>)>,
+    /// File systems.
+    pub disk: disk::Facts,
+    /// Service managers.
+    pub services: services::Facts,
+    /// `vm.overcommit_memory`.
+    pub overcommit: Option<u32>,
+    /// `oom_score_adj` of the postmaster, where one runs.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// A line of `network.conf`, as it is seen from a server.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Its identifier.
+    pub id: String,
+    /// Its hosts, each with its addresses, or why there are none.
+    pub hosts: Vec<(String, Result<BTreeSet<IpAddr>, String>)>,
 }
 
 /// Reads it, by `deadline` at the latest.
-pub fn collect(_config: &Config, _deadline: Instant) -> Facts {
-    Facts::default()
+pub fn collect(config: &Config, deadline: Instant) -> Facts {
+    let file = &config.server;
+    let place = Place::new(config);
+    let port =
+        conf::effective("port", &place.config_file, &place.data).and_then(|port| port.parse().ok()).unwrap_or(5432);
+    let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+    let postmaster = process::postmaster(&place.data).ok().flatten();
+    Facts {
+        refused: None,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        directory: config.dir.display().to_string(),
+        digests: digests(config),
+        on_silence: Some(file.heartbeat_error_action),
+        heartbeat: Timing {
+            interval_ms: file.heartbeat_interval_ms,
+            timeout_ms: file.heartbeat_timeout_ms,
+            retry: file.heartbeat_retry,
+        },
+        members: members(config, deadline),
+        port,
+        ephemeral: config::ephemeral(port).map(|range| (*range.start(), *range.end())),
+        bin_dir: file.bin_dir.display().to_string(),
+        major: file.major_version,
+        tools: TOOLS.iter().map(|name| ((*name).to_owned(), tool(&place, name, deadline))).collect(),
+        disk: disk::collect(config, &place, deadline),
+        services: services::collect(&config.dir, &file.db_instance, &place),
+        overcommit: number("/proc/sys/vm/overcommit_memory").and_then(|number: i64| u32::try_from(number).ok()),
+        oom_score_adj: postmaster
+            .and_then(|postmaster| number(&format!("/proc/{}/oom_score_adj", postmaster.pid)))
+            .and_then(|number| i32::try_from(number).ok()),
+    }
+}
+
+/// What is left, at most [`LIMIT`].
+fn limit(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()).min(LIMIT)
+}
+
+/// Of `network.conf` and `mc.key` what must be the same on both, and of `ID.conf` every parameter but the password.
+pub fn digests(config: &Config) -> Vec<(String, String)> {
+    let network = &config.network;
+    let lines: Vec<_> = network.servers.iter().chain(&network.arbiter).map(|l| (&l.id, l.addresses())).collect();
+    let parameters: Vec<_> = config.parameters().into_iter().map(|p| (p.name, p.value)).collect();
+    let of = |name: &str, content: &[u8]| (name.to_owned(), digest(name, content));
+    vec![
+        of("network.conf", format!("{lines:?}").as_bytes()),
+        of("mc.key", config.key.as_bytes()),
+        of(&format!("{}.conf", config.id), format!("{parameters:?}").as_bytes()),
+    ]
+}
+
+/// BLAKE2s, cut to 64 bits: nothing of a random key can be learnt from it.
+fn digest(name: &str, content: &[u8]) -> String {
+    let Some(mut hash) = DefaultResolver.resolve_hash(&HashChoice::Blake2s) else { return String::new() };
+    let mut out = [0; 64];
+    hash.input(b"mc_ctl check ");
+    hash.input(name.as_bytes());
+    hash.input(&[0]);
+    hash.input(content);
+    let length = hash.hash_len();
+    hash.result(&mut out[..length]);
+    out[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn members(config: &Config, deadline: Instant) -> Vec<Member> {
+    let network = &config.network;
+    let hosts =
+        |line: &config::MemberLine| line.hosts.iter().map(|host| (host.clone(), resolve(host, deadline))).collect();
+    let lines = network.servers.iter().chain(&network.arbiter);
+    lines.map(|line| Member { id: line.id.clone(), hosts: hosts(line) }).collect()
+}
+
+fn resolve(host: &str, deadline: Instant) -> Result<BTreeSet<IpAddr>, String> {
+    if let Ok(address) = host.parse() {
+        return Ok(BTreeSet::from([address]));
+    }
+    let name = host.to_owned();
+    let found = bounded::call(&format!("resolve \"{host}\""), limit(deadline), &Cancel::never(), move || {
+        let found = (name.as_str(), 0).to_socket_addrs();
+        found.map(|found| found.map(|address| address.ip()).collect()).map_err(|cause| Error::new(cause.to_string()))
+    });
+    found.map_err(|error| error.message)
+}
+
+fn tool(place: &Place, name: &str, deadline: Instant) -> Result<u32, String> {
+    let output = commands::program(place, name, ["--version".into()]).run(limit(deadline), None);
+    let output = output.map_err(|error| error.message)?;
+    let number = version::version_num(&output);
+    number.map(|number| number / 10000).ok_or_else(|| format!("it says \"{}\" of its version", output.trim()))
 }
 
 /// What is wrong on both servers.
-pub fn examine(_seen: &Seen, _found: &mut Vec<Finding>) {}
+pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
+    for server in seen.servers() {
+        let (id, host) = (&server.id, &server.host);
+        if let Some((why, hint)) = &host.refused {
+            found.push(REFUSED_CONFIGURATION.found(id, why.as_str(), hint.as_str()));
+        }
+        examine_tools(id, host, found);
+        if let Some((low, high)) = host.ephemeral {
+            let what = format!(
+                "port {} of the instance is one that the system gives to any program ({low} to {high})",
+                host.port
+            );
+            let mend = format!("choose another, or as root: sysctl -w net.ipv4.ip_local_reserved_ports={}", host.port);
+            found.push(INSTANCE_PORT.found(id, what, mend));
+        }
+        disk::examine(id, &host.disk, found);
+        services::examine(id, &host.directory, &host.services, found);
+        if let (Some(overcommit @ (0 | 1)), Some(score @ 0..)) = (host.overcommit, host.oom_score_adj) {
+            let what = format!("vm.overcommit_memory is {overcommit}, and oom_score_adj of the postmaster is {score}");
+            let mend =
+                "as root: sysctl -w vm.overcommit_memory=2 (and in /etc/sysctl.d), or OOMScoreAdjust=-900 in the unit";
+            found.push(OOM_KILLER.found(id, what, mend));
+        }
+        examine_restart(server, found);
+    }
+    examine_names(seen, found);
+    examine_pair(seen, found);
+    examine_versions(seen, found);
+    if let Some(clock) = seen.clock
+        && clock.ahead_ms.unsigned_abs() > clock.within_ms.saturating_add(CLOCKS_MS)
+    {
+        let word = if clock.ahead_ms < 0 { "behind" } else { "ahead of" };
+        let seconds = clock.ahead_ms.unsigned_abs() as f64 / 1000.0;
+        let what = format!("its clock is {seconds:.1} s {word} \"{}\" (to within {} ms)", seen.own.id, clock.within_ms);
+        found.push(CLOCK_OFFSET.found(
+            &seen.peer_id,
+            what,
+            "run a time service on both hosts: chronyc tracking, or timedatectl",
+        ));
+    }
+}
+
+fn examine_tools(id: &str, host: &Facts, found: &mut Vec<Finding>) {
+    for (name, told) in &host.tools {
+        let path = format!("{}/{name}", host.bin_dir);
+        match told {
+            Err(why) => {
+                let mend = format!(
+                    "install it from the packages of PostgreSQL {}, or correct bin_dir in {id}.conf",
+                    host.major
+                );
+                found.push(TOOL_MISSING.found(id, format!("\"{path}\" does not run: {why}"), mend));
+            }
+            Ok(major) if *major != host.major => {
+                let what = format!("\"{path}\" is of PostgreSQL {major}, and the data directory of {}", host.major);
+                let mend = format!("set bin_dir in {id}.conf to the directory of version {}", host.major);
+                found.push(TOOL_VERSION.found(id, what, mend));
+            }
+            Ok(_) => {}
+        }
+    }
+}
+
+fn examine_restart(server: &super::Facts, found: &mut Vec<Finding>) {
+    let Some(pace) = &server.pace else { return };
+    for (name, started_with) in &pace.started_with {
+        let now = server.host.digests.iter().find(|(other, _)| other == name);
+        if server.host.refused.is_none() && now.is_some_and(|(_, now)| now != started_with) {
+            let what = format!("{name} has been changed since the controller was started");
+            let mend = "mc_ctl stop --mc-only && mc_ctl start --mc-only (the instance is not touched)";
+            found.push(RESTART_NEEDED.found(&server.id, what, mend).at(format!("{}/{name}", server.host.directory), 0));
+        }
+    }
+}
+
+fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
+    for server in seen.servers() {
+        for (member, (host, told)) in server.host.members.iter().flat_map(|m| m.hosts.iter().map(move |host| (m, host)))
+        {
+            if let Err(why) = told {
+                let what = format!("host \"{host}\" of member \"{}\" is not known: {why}", member.id);
+                let mend = "write its address into network.conf on all members, or its name into /etc/hosts or the name service";
+                found.push(NAME_UNRESOLVED.found(&server.id, what, mend));
+            }
+        }
+    }
+    if let Some([own, peer]) = seen.both() {
+        for (host, here) in own.host.members.iter().flat_map(|member| &member.hosts) {
+            let there = peer.host.members.iter().flat_map(|member| &member.hosts).find(|(other, _)| other == host);
+            if let (Ok(here), Some((_, Ok(there)))) = (here, there)
+                && here != there
+            {
+                let list = |all: &BTreeSet<IpAddr>| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+                let (one, other) = (&own.id, &peer.id);
+                let what = format!("host \"{host}\" is {} on \"{one}\" and {} on \"{other}\"", list(here), list(there));
+                let mend = "make /etc/hosts the same on both, or write addresses into network.conf on all members";
+                found.push(NAME_DIFFERS.found("", what, mend));
+            }
+        }
+    }
+    let members = &seen.own.host.members;
+    for (index, one) in members.iter().enumerate() {
+        for other in &members[index + 1..] {
+            let addresses = |member: &Member| {
+                member
+                    .hosts
+                    .iter()
+                    .filter_map(|(_, told)| told.as_ref().ok())
+                    .flatten()
+                    .copied()
+                    .collect::<BTreeSet<_>>()
+            };
+            if let Some(address) = addresses(one).intersection(&addresses(other)).next() {
+                let what = format!("members \"{}\" and \"{}\" are both on the host of {address}", one.id, other.id);
+                found.push(SHARED_HOST.found("", what, "put each member on a host of its own"));
+            }
+        }
+    }
+}
+
+fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
+    let Some([own, peer]) = seen.both() else { return };
+    let (one, other) = (&own.id, &peer.id);
+    let digest = |facts: &Facts, name: &str| facts.digests.iter().find(|(n, _)| n == name).map(|(_, d)| d.clone());
+    for (name, entry) in [("network.conf", NETWORK_CONF_DIFFERS), ("mc.key", KEY_DIFFERS)] {
+        let [here, there] = [&own.host, &peer.host].map(|facts| digest(facts, name));
+        // A server whose files are refused has told what it was started with.
+        if peer.host.refused.is_none() && here.is_some() && there.is_some() && here != there {
+            let what = format!("{name} is not the same on \"{one}\" and on \"{other}\"");
+            let mend = format!(
+                "copy {}/{name} of the right one to all members and restart their controllers",
+                own.host.directory
+            );
+            found.push(entry.found("", what, mend));
+        }
+    }
+    if own.host.on_silence != peer.host.on_silence
+        && let (Some(here), Some(there)) = (own.host.on_silence, peer.host.on_silence)
+    {
+        let word = |action: OnSilence| format!("{action:?}").to_lowercase();
+        let what =
+            format!("heartbeat_error_action is '{}' on \"{one}\" and '{}' on \"{other}\"", word(here), word(there));
+        let mend = format!("in {one}.conf or {other}.conf, set it to the other's value, and restart that controller");
+        found.push(ERROR_ACTION_DIFFERS.found("", what, mend));
+    }
+    if own.host.heartbeat != peer.host.heartbeat {
+        let word = |t: Timing| format!("{} ms, {} ms, {}", t.interval_ms, t.timeout_ms, t.retry);
+        let (here, there) = (word(own.host.heartbeat), word(peer.host.heartbeat));
+        let what =
+            format!("heartbeat_interval, _timeout and _retry are {here} on \"{one}\" and {there} on \"{other}\"");
+        let mend = format!("make them the same in {one}.conf and {other}.conf, and restart the controllers");
+        found.push(HEARTBEAT_TIMES_DIFFER.found("", what, mend));
+    }
+}
+
+fn examine_versions(seen: &Seen, found: &mut Vec<Finding>) {
+    let program = &seen.own.host.version;
+    for server in seen.servers() {
+        let running = server.pace.as_ref().map(|pace| &pace.version).filter(|version| !version.is_empty());
+        if let Some(running) = running.filter(|running| *running != program) {
+            let what = format!("its controller is of version {running}, and this mc_ctl of {program}");
+            let mend =
+                "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only (the standby's first)";
+            found.push(VERSIONS_DIFFER.found(&server.id, what, mend));
+        }
+    }
+    let Some(arbiter) = &seen.arbiter else { return };
+    let heard =
+        seen.own.pace.as_ref().and_then(|pace| pace.arbiter.as_ref()).is_some_and(|arbiter| arbiter.within(3000));
+    let what = match &arbiter.version {
+        Ok(version) if version != program => format!("mc_arb is of version {version}, and this mc_ctl of {program}"),
+        Err(_) if heard => "mc_arb does not tell its version: it is of an older one".to_owned(),
+        _ => return,
+    };
+    found.push(VERSIONS_DIFFER.found(
+        &arbiter.id,
+        what,
+        "install this version on its host, then: mc_arb stop; mc_arb start",
+    ));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Clock, Facts as Server};
+    use super::*;
+
+    fn server(id: &str) -> Server {
+        Server { id: id.to_owned(), ..Server::default() }
+    }
+
+    fn found(own: Server, peer: Server, clock: Option<Clock>) -> Vec<&'static str> {
+        let seen = Seen { own, peer_id: peer.id.clone(), peer: Ok(peer), clock, arbiter: None };
+        let mut found = Vec::new();
+        examine(&seen, &mut found);
+        found.into_iter().map(|finding| finding.code).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_with_nothing() {
+        assert!(found(server("nd1"), server("nd2"), None).is_empty());
+    }
+
+    #[test]
+    fn clocks_are_apart_only_where_that_is_certain() {
+        let check = |ahead_ms, within_ms, expected: &[&str]| {
+            assert_eq!(found(server("nd1"), server("nd2"), Some(Clock { ahead_ms, within_ms })), expected);
+        };
+        check(900, 10, &[]);
+        check(1500, 10, &["clock-offset"]);
+        check(-1500, 10, &["clock-offset"]);
+        check(1500, 600, &[]);
+        check(i64::MIN, u64::MAX, &[]);
+        check(i64::MIN, 5, &["clock-offset"]);
+    }
+
+    #[test]
+    fn a_digest_is_of_the_content_and_of_the_file() {
+        assert_eq!(digest("mc.key", b"x").len(), 16);
+        assert_eq!(digest("mc.key", b"x"), digest("mc.key", b"x"));
+        assert_ne!(digest("mc.key", b"x"), digest("mc.key", b"y"));
+        assert_ne!(digest("mc.key", b"x"), digest("network.conf", b"x"));
+    }
+
+    #[test]
+    fn what_must_agree() {
+        let with = |id: &str, key: &str, on_silence, retry| {
+            let mut server = server(id);
+            server.host.digests = vec![("mc.key".to_owned(), key.to_owned())];
+            server.host.on_silence = Some(on_silence);
+            server.host.heartbeat.retry = retry;
+            server
+        };
+        let one = with("nd1", "a", OnSilence::Switch, 2);
+        let all = ["key-differs", "error-action-differs", "heartbeat-times-differ"];
+        assert_eq!(found(one.clone(), with("nd2", "b", OnSilence::Disconnect, 3), None), all);
+        assert!(found(one.clone(), with("nd2", "a", OnSilence::Switch, 2), None).is_empty());
+        // What an older version does not tell is not compared.
+        let mut older = with("nd2", "a", OnSilence::Switch, 2);
+        (older.host.digests, older.host.on_silence) = (Vec::new(), None);
+        assert!(found(one, older, None).is_empty());
+    }
+
+    #[test]
+    fn names_are_compared_by_what_they_stand_for() {
+        let with = |id: &str, address: [u8; 4]| {
+            let mut server = server(id);
+            let host = |host: &str, address: [u8; 4]| (host.to_owned(), Ok(BTreeSet::from([IpAddr::from(address)])));
+            server.host.members = vec![
+                Member { id: "nd1".into(), hosts: vec![host("one", address)] },
+                Member { id: "nd2".into(), hosts: vec![host("two", [10, 0, 0, 2])] },
+            ];
+            server
+        };
+        assert!(found(with("nd1", [10, 0, 0, 1]), with("nd2", [10, 0, 0, 1]), None).is_empty());
+        assert_eq!(found(with("nd1", [127, 0, 1, 1]), with("nd2", [10, 0, 0, 1]), None), ["name-differs"]);
+        assert_eq!(found(with("nd1", [10, 0, 0, 2]), with("nd2", [10, 0, 0, 2]), None), ["shared-host"]);
+    }
+}

@@ -14,8 +14,8 @@ pub const CATALOGUE: &[Entry] = &[
 /// Readings without which nothing is concluded from how long they took.
 const ENOUGH: u64 = 100;
 
-/// Connections from one member since the start of a controller, beyond the first, that are too many.
-const MANY_CONNECTIONS: u32 = 10;
+/// Connections with one member in one to two days that are too many.
+const MANY_CONNECTIONS: u32 = 6;
 
 const PEER_UNHEARD: Entry = Entry {
     code: "peer-unheard",
@@ -38,7 +38,7 @@ const ARBITER_UNHEARD: Entry = Entry {
 const LINK_UNSTEADY: Entry = Entry {
     code: "link-unsteady",
     severity: Severity::Notice,
-    about: "The connection from another member had to be made anew again and again since the controller's start: members were \
+    about: "The connection with another member had to be made anew again and again in the last one to two days: members were \
             restarted, or the network between them is cut from time to time.",
 };
 const HEARTBEAT_LATE: Entry = Entry {
@@ -116,6 +116,8 @@ pub struct Facts {
     pub instance_check: Timing,
     /// `disk_check_*`.
     pub disk_check: Timing,
+    /// Digests of what the controller's files said when it was started (`host::digests`).
+    pub started_with: Vec<(String, String)>,
     /// The last caller that was not let in, within ten minutes, and why.
     pub refused: Option<String>,
 }
@@ -126,7 +128,7 @@ pub struct Facts {
 pub struct Heard {
     /// How long ago the last heartbeat came, ms; `None` where none ever did.
     pub silent_ms: Option<u64>,
-    /// Connections on which heartbeats came.
+    /// Connections on which heartbeats came, in the last one to two days.
     pub connections: u32,
     /// The times between two of them on one connection.
     pub gaps: Histogram,
@@ -268,7 +270,7 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
     let file = format!("{}.conf", server.id);
     for (heard, from) in [(Some(&pace.peer), "the other server"), (pace.arbiter.as_ref(), "the arbiter")] {
         let Some(heard) = heard.filter(|heard| heard.connections > MANY_CONNECTIONS) else { continue };
-        let what = format!("{from} has connected anew {} times since this controller's start", heard.connections - 1);
+        let what = format!("the connection with {from} was made {} times in the last two days", heard.connections);
         let mend = "mc_ctl history and both logs say whether controllers were restarted; else look after the network";
         found.push(LINK_UNSTEADY.found(&server.id, what, mend));
     }

@@ -219,17 +219,18 @@ fn reserved_ports() -> Vec<std::ops::RangeInclusive<u16>> {
     text.trim().split(',').filter_map(range).collect()
 }
 
+/// The range of ports that the kernel picks from, where it may pick this one.
+pub fn ephemeral(port: u16) -> Option<std::ops::RangeInclusive<u16>> {
+    let range = ephemeral_ports().filter(|range| range.contains(&port))?;
+    (!reserved_ports().iter().any(|reserved| reserved.contains(&port))).then_some(range)
+}
+
 /// What is allowed in `network.conf` but may surprise.
 fn network_remarks(network: &Network) -> Vec<Remark> {
     let mut remarks = Vec::new();
-    let ephemeral = ephemeral_ports();
-    let reserved = reserved_ports();
     for line in &network.servers {
         for port in &line.ports {
-            let Some(range) = ephemeral.as_ref().filter(|range| range.contains(port)) else { continue };
-            if reserved.iter().any(|range| range.contains(port)) {
-                continue;
-            }
+            let Some(range) = ephemeral(*port) else { continue };
             remarks.push(Remark::notice(
                 format!(
                     "port {port} of \"{}\" is one that the system gives to any program ({} to {})",

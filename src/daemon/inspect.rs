@@ -166,6 +166,7 @@ impl Inspector {
                 server.db_instance_check_retry,
             ),
             disk_check: timing(server.disk_check_interval_ms, server.disk_check_timeout_ms, server.disk_check_retry),
+            started_with: check::host::digests(&self.0.config),
             ..self.0.pace.read(network.arbiter.is_some())
         }
     }

@@ -10,7 +10,7 @@ use crate::check::histogram::Histogram;
 use crate::check::pace::{Facts, Heard};
 use crate::fsm::types::Member;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -67,8 +67,8 @@ struct Line {
     gaps: Kept,
     /// When the last one came, ms; 0 for never.
     heard: AtomicU64,
-    /// Connections on which the first one came.
-    connections: AtomicU32,
+    /// Connections on which one came, each as a duration of 0.
+    connections: Kept,
     /// The minor version that it told when it dialled.
     minor: AtomicU16,
     /// Why it cannot be dialled; empty where it can.
@@ -80,7 +80,7 @@ impl Line {
         let heard = self.heard.load(Ordering::Relaxed);
         Heard {
             silent_ms: (heard > 0).then(|| at.saturating_sub(heard)),
-            connections: self.connections.load(Ordering::Relaxed),
+            connections: u32::try_from(self.connections.read(at).count()).unwrap_or(u32::MAX),
             gaps: self.gaps.read(at),
             unreached: lock(&self.down).clone(),
         }
@@ -116,7 +116,7 @@ impl Pace {
         line.heard.store(at, Ordering::Relaxed);
         match gap_ms {
             Some(gap_ms) => line.gaps.add_at(at, gap_ms),
-            None => drop(line.connections.fetch_add(1, Ordering::Relaxed)),
+            None => line.connections.add_at(at, 0),
         }
     }
 

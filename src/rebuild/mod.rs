@@ -34,6 +34,7 @@ pub use lost::{Lost, list as list_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress};
+pub use room::{human, is_mount_point, mounted_in, used};
 
 use crate::pg::Place;
 use std::path::PathBuf;

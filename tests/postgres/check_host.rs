@@ -97,24 +97,258 @@ fn another_key() {
     expect(&pair, 0, "peer-unheard", "nd2", &["copy mc.key"]);
 }
 
-/// A controller that stands still for a while has others hear it late: a warning with the timeout to set. One whose kernel
-/// answers, and which itself does not, is told as what was tried.
+/// A file on the server, given to the administrator user.
+fn write(pair: &Pair, server: usize, path: &str, text: &str) {
+    let script = "mkdir -p \"$(dirname \"$1\")\" && printf '%s' \"$2\" > \"$1\"";
+    pair.as_root(server, &["sh", "-c", script, "sh", path, text]);
+}
+
+/// Members that stand still for a while are heard late: a warning with the timeout to set. A controller whose kernel answers,
+/// and which itself does not, is told as what was tried. One that is restarted again and again is told of, too.
 #[test]
-fn late_heartbeats() {
-    let setup = Setup::default().conf("heartbeat_timeout = 4").conf("db_instance_check_timeout = 60");
-    let pair = setup.conf("db_instance_check_interval = 100").conf("disk_check_timeout = 4").up();
-    expect_none(&pair, 0, &["heartbeat-late"]);
-    let controller = pair.controller(1);
+fn late_answers() {
+    let lines =
+        ["heartbeat_timeout = 4", "arbiter_alive_timeout = 4", "disk_check_timeout = 60", "agent_alive_timeout = 60"];
+    let lines = lines.into_iter().chain(["db_instance_check_interval = 100", "db_instance_check_timeout = 3"]);
+    let pair = lines.fold(Setup::default().arbiter(), Setup::conf).up();
+    expect_none(&pair, 0, &["heartbeat-late", "arbiter-late", "instance-late"]);
+    let (controller, arbiter) = (pair.controller(1), pair.arbiters().pop().expect("an arbiter runs"));
+    signal(arbiter.pid, Signal::STOP);
     signal(controller.pid, Signal::STOP);
     std::thread::sleep(s(3));
     let told = check(&pair, 0);
-    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not answer within"]), "{told:#}");
     signal(controller.pid, Signal::CONT);
+    signal(arbiter.pid, Signal::CONT);
+    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not answer"]), "{told:#}");
+    // Perhaps that took too long, and it was called silent.
+    for n in [0, 1] {
+        let one = if n == 0 { pair.controller(1) } else { pair.arbiters().pop().expect("an arbiter runs") };
+        std::thread::sleep(s(3));
+        signal(one.pid, Signal::STOP);
+        std::thread::sleep(s(3));
+        signal(one.pid, Signal::CONT);
+    }
     expect(&pair, 0, "heartbeat-late", "nd1", &["heartbeat_timeout = '"]);
-    // Found after 180 s, and answered in a few ms.
-    wait_for("enough looks", s(60), || {
-        is_found(&check(&pair, 0), "detection-slow", "nd1", &["db_instance_check_timeout"]).then_some(())
+    expect(&pair, 0, "arbiter-late", "nd1", &["arbiter_alive_timeout = '"]);
+
+    let postmaster = pair.postmaster(1);
+    let backends: Vec<_> = pair.host(1).processes().into_iter().filter(|p| p.parent == postmaster.pid).collect();
+    let all = || backends.iter().chain([&postmaster]).map(|p| p.pid);
+    all().for_each(|pid| signal(pid, Signal::STOP));
+    std::thread::sleep(std::time::Duration::from_millis(2200));
+    all().for_each(|pid| signal(pid, Signal::CONT));
+    expect(&pair, 0, "instance-late", "nd2", &["db_instance_check_timeout = '"]);
+
+    // Found after 182 s, and answered in a few ms.
+    wait_for("enough looks", s(200), || {
+        is_found(&check(&pair, 0), "detection-slow", "nd1", &["disk_check_timeout"]).then_some(())
     });
+
+    for _ in 0..8 {
+        let old = pair.controller(1).pid;
+        signal(old, Signal::KILL);
+        wait_for("its watcher starts another", s(30), || {
+            pair.host(1).controllers().into_iter().find(|p| p.pid != old && p.command.contains("--controller"))
+        });
+        wait_for("it is heard", s(30), || (!is_found(&check(&pair, 0), "peer-unheard", "nd2", &[])).then_some(()));
+    }
+    expect(&pair, 0, "link-unsteady", "nd1", &["the other server"]);
 }
 
-// Not provoked yet: "arbiter-late" "disk-late" "instance-late" "link-unsteady"
+/// Files that were changed on one server, and what its next start would find.
+#[test]
+fn files_that_differ() {
+    let pair = Setup::default().up();
+    let codes =
+        ["network-conf-differs", "key-differs", "error-action-differs", "heartbeat-times-differ", "restart-needed"];
+    expect_none(&pair, 0, &codes);
+    expect_none(&pair, 0, &["refused-configuration", "versions-differ", "clock-offset", "name-differs", "shared-host"]);
+    let directory = &pair.servers[1].management;
+    let network = std::fs::read_to_string(directory.join("network.conf")).expect("network.conf");
+    write_private(&directory.join("network.conf"), &network.replace("nd2 192.0.2.110 27540", "nd2 192.0.2.110 27549"));
+    write_private(&directory.join("mc.key"), &new_key());
+    pair.server_line(1, "heartbeat_error_action = 'disconnect'");
+    pair.server_line(1, "heartbeat_retry = 5");
+    let words: [&[&str]; 4] = [&["nd1", "nd2"], &["mc.key"], &["'fallback'", "'disconnect'"], &["800 ms, 1000 ms, 5"]];
+    for (code, words) in codes.into_iter().zip(words) {
+        expect(&pair, 0, code, "", words);
+    }
+    for file in ["network.conf", "mc.key", "nd2.conf"] {
+        expect(&pair, 0, "restart-needed", "nd2", &[file, "--mc-only"]);
+    }
+    let key = directory.join("mc.key");
+    pair.as_root(1, &["chmod", "644", key.to_str().expect("ASCII")]);
+    expect(&pair, 0, "refused-configuration", "nd2", &["mode 0644", "chmod 600"]);
+}
+
+/// Members of other versions, one of which does not know the question; a clock that is wrong, and a slow disk.
+#[test]
+fn other_versions_and_clocks() {
+    let pair = Setup::default().conf("disk_check_timeout = 4").arbiter().make();
+    let old = super::harness::root().join("old");
+    std::fs::create_dir_all(&old).expect("could not create a directory");
+    for (program, words) in [("mc_ctl", "s/0[.]1[.]0/0.0.9/g"), ("mc_arb", "s/Inspect/Inspekt/g")] {
+        let path = super::harness::pair::program().with_file_name(program);
+        let from =
+            if path.exists() { path } else { super::harness::pair::readable(env!("CARGO_BIN_EXE_mc_arb").as_ref()) };
+        let to = old.join(program);
+        let edit = "LC_ALL=C sed \"$1\" \"$2\" > \"$3.new\" && chmod 755 \"$3.new\" && mv \"$3.new\" \"$3\"";
+        super::harness::run::must("sh", &["-c", edit, "sh", words, path_of(&from), path_of(&to)]);
+    }
+    // A disk on which each probe takes 2.5 s, and a clock that is 5 s ahead.
+    let shim = "#define _GNU_SOURCE\n#include <string.h>\n#include <stdio.h>\n#include <time.h>\n#include <unistd.h>\n\
+        #include <sys/syscall.h>\n\
+        int clock_gettime(clockid_t c, struct timespec *t) {\n\
+        int r = syscall(SYS_clock_gettime, c, t); if (c == CLOCK_REALTIME) t->tv_sec += 5; return r; }\n\
+        int fsync(int fd) { char link[64], name[4096]; snprintf(link, sizeof link, \"/proc/self/fd/%d\", fd);\n\
+        ssize_t n = readlink(link, name, sizeof name - 1); if (n > 0) { name[n] = 0;\n\
+        if (strstr(name, \"pgsql_tmp_mirroring\")) usleep(2500000); } return syscall(SYS_fsync, fd); }\n";
+    let (source, library) = (old.join("shim.c"), old.join("shim.so"));
+    std::fs::write(&source, shim).expect("could not write");
+    super::harness::run::must("cc", &["-shared", "-fPIC", "-O1", "-o", path_of(&library), path_of(&source)]);
+    let preload = format!("LD_PRELOAD={}", library.display());
+
+    let mut command = pair.third().admin(path_of(&old.join("mc_arb")));
+    command.args(["start", "-w", "-M"]).arg(pair.arbiter_dir());
+    super::harness::run::run(command, s(60)).expect(0, "mc_arb start");
+    pair.start(0, &["-f"]);
+    let mut command = pair.host(1).admin("env");
+    command.arg(&preload).arg(old.join("mc_ctl")).args(["start", "-w", "-f", "-M"]).arg(&pair.servers[1].management);
+    super::harness::run::run(command, s(120)).expect(0, "mc_ctl start");
+    pair.wait_word(0, "switchable");
+
+    expect(&pair, 0, "versions-differ", "nd2", &["0.0.9"]);
+    expect(&pair, 0, "versions-differ", "arb", &["does not tell its version"]);
+    expect(&pair, 0, "clock-offset", "nd2", &["ahead of \"nd1\"", "chronyc"]);
+    expect(&pair, 0, "disk-late", "nd2", &["disk_check_timeout = '"]);
+}
+
+fn path_of(path: &std::path::Path) -> &str {
+    path.to_str().expect("ASCII")
+}
+
+/// What a host is like: names, ports, programs, disks, and what its service managers do.
+#[test]
+fn the_host() {
+    let pair = Setup { small_disk_mib: Some(200), ..Setup::default() }.up();
+    let data = pair.data(0).to_owned();
+    let root = |script: &str| pair.as_root(0, &["sh", "-c", script]);
+    let none =
+        ["autostart", "unit-kill-mode", "unit-restart", "remove-ipc", "name-unresolved", "name-differs", "shared-host"];
+    // What the machine of the tests itself has is hidden.
+    let rc = ["/etc/rc2.d", "/etc/rc3.d", "/etc/rc4.d", "/etc/rc5.d"];
+    for dir in ["/etc/systemd", "/etc/postgresql", "/usr/lib/systemd"].into_iter().chain(rc) {
+        root(&format!("[ ! -d {dir} ] || mount -t tmpfs none {dir}"));
+    }
+    expect_none(&pair, 0, &none);
+    expect_none(
+        &pair,
+        0,
+        &["instance-port", "tool-missing", "tool-version", "rebuild-hindered", "disk-unread", "backup-room"],
+    );
+
+    // The disk is in memory, and small.
+    expect(&pair, 0, "unfit-filesystem", "nd1", &["data directory", "tmpfs"]);
+    expect(&pair, 0, "disk-space", "nd1", &["pg_wal", "max_wal_size is 1.0 GB"]);
+    let disk = format!("{data}/..");
+    root(&format!("dd if=/dev/zero of={disk}/filler bs=1M count=100 2>/dev/null"));
+    expect(&pair, 0, "backup-room", "nd1", &["--old-data delete"]);
+    root(&format!("rm {disk}/filler; chmod 555 {disk}"));
+    expect(&pair, 0, "rebuild-hindered", "nd1", &["chown"]);
+    root(&format!("chmod 755 {disk}; mkdir {data}/extra && mount -t tmpfs none {data}/extra"));
+    expect(&pair, 0, "rebuild-hindered", "nd1", &["extra"]);
+    root(&format!("umount {data}/extra && rmdir {data}/extra"));
+    expect_none(&pair, 0, &["rebuild-hindered"]);
+
+    root("echo 5000 60999 > /proc/sys/net/ipv4/ip_local_port_range");
+    expect(&pair, 0, "instance-port", "nd1", &["port 5432", "ip_local_reserved_ports"]);
+    root("echo 5432 > /proc/sys/net/ipv4/ip_local_reserved_ports");
+    expect_none(&pair, 0, &["instance-port"]);
+
+    root("echo 0 > /tmp/.overcommit && mount --bind /tmp/.overcommit /proc/sys/vm/overcommit_memory");
+    std::fs::write(format!("/proc/{}/oom_score_adj", pair.postmaster(0).pid), "0").expect("could not write");
+    expect(&pair, 0, "oom-killer", "nd1", &["OOMScoreAdjust"]);
+
+    services(&pair, &data);
+    names_and_tools(&pair);
+
+    // A disk that does not answer, on a server whose controller and instance are down.
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.as_root(1, &["mv", &format!("{}/pg_wal", pair.data(1)), &format!("{}/pg_wal.away", pair.data(1))]);
+    expect(&pair, 1, "disk-unread", "nd2", &["pg_wal", "findmnt"]);
+}
+
+fn services(pair: &Pair, data: &str) {
+    let root = |script: &str| pair.as_root(0, &["sh", "-c", script]);
+    // Debian's way: start.conf counts only where the service that reads it is enabled.
+    root("[ -d /etc/postgresql ] || mkdir /etc/postgresql");
+    write(pair, 0, "/etc/postgresql/15/main/postgresql.conf", &format!("data_directory = '{data}'\n"));
+    write(pair, 0, "/etc/postgresql/15/main/start.conf", "# how\nauto\n");
+    expect_none(pair, 0, &["autostart"]);
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    root(&format!("mkdir -p {wants} && ln -s /lib/systemd/system/postgresql.service {wants}/"));
+    expect(pair, 0, "autostart", "nd1", &["15/main", "echo manual > /etc/postgresql/15/main/start.conf"]);
+    root("echo manual > /etc/postgresql/15/main/start.conf");
+    expect_none(pair, 0, &["autostart"]);
+
+    // The template's instance, a unit of one's own, and an rc script.
+    root(&format!("ln -s /lib/systemd/system/postgresql@.service {wants}/postgresql@15-main.service"));
+    expect(pair, 0, "autostart", "nd1", &["systemctl disable postgresql@15-main.service"]);
+    let unit = format!("[Service]\nEnvironment=PGDATA={data}\nExecStart=/usr/bin/pg_ctl start\n");
+    write(pair, 0, "/etc/systemd/system/pg.service", &unit);
+    root(&format!("rm {wants}/*; ln -s ../pg.service {wants}/"));
+    expect(pair, 0, "autostart", "nd1", &["systemctl disable pg.service"]);
+    root(&format!("rm {wants}/*; mkdir -p /etc/rc3.d"));
+    expect_none(pair, 0, &["autostart"]);
+    write(pair, 0, "/etc/rc3.d/S05pg", &format!("#!/bin/sh\npg_ctl -D {data} start\n"));
+    expect(pair, 0, "autostart", "nd1", &["update-rc.d S05pg disable"]);
+
+    let directory = pair.servers[0].management.display().to_string();
+    let unit = |more: &str| {
+        format!("[Service]\nEnvironment=MCCONTROLDIR={directory}\nExecStart=/usr/bin/mc_ctl start --foreground\n{more}")
+    };
+    write(pair, 0, "/etc/systemd/system/mc.service", &unit("KillMode=mixed\n"));
+    expect(pair, 0, "unit-kill-mode", "nd1", &["\"mc.service\"", "is mixed", "KillMode=process"]);
+    expect(pair, 0, "unit-restart", "nd1", &["Restart=on-failure"]);
+    // What a drop-in says counts.
+    let drop_in = "[Service]\nKillMode=process\nRestart=on-failure\n";
+    write(pair, 0, "/etc/systemd/system/mc.service.d/override.conf", drop_in);
+    expect_none(pair, 0, &["unit-kill-mode", "unit-restart"]);
+    let other = unit("").replace(&directory, "/another/mc");
+    write(pair, 0, "/etc/systemd/system/other.service", &other);
+    expect_none(pair, 0, &["unit-kill-mode", "unit-restart"]);
+
+    // The user postgres is no system user any more.
+    root("mkdir -p /usr/lib/systemd; touch /usr/lib/systemd/systemd-logind");
+    root("echo 'SYS_UID_MAX 1' > /tmp/.login && mount --bind /tmp/.login /etc/login.defs");
+    expect(pair, 0, "remove-ipc", "nd1", &["not set", "RemoveIPC=no"]);
+    write(pair, 0, "/etc/systemd/logind.conf.d/ipc.conf", "[Login]\nRemoveIPC=no\n");
+    expect_none(pair, 0, &["remove-ipc"]);
+}
+
+fn names_and_tools(pair: &Pair) {
+    // Programs: one is missing, one is of another version.
+    let bin = pair.host(0).dir.join("bin").display().to_string();
+    let script = format!(
+        "mkdir {bin}; ln -s {}/* {bin}/; rm {bin}/pg_rewind {bin}/pg_basebackup; \
+         printf '#!/bin/sh\\necho \"pg_basebackup (PostgreSQL) 13.9\"\\n' > {bin}/pg_basebackup; chmod 755 {bin}/pg_basebackup",
+        super::harness::bin_dir().display()
+    );
+    pair.as_root(0, &["sh", "-c", &script]);
+    pair.server_line(0, &format!("bin_dir = '{bin}'"));
+    expect(pair, 0, "tool-missing", "nd1", &["pg_rewind", "install"]);
+    expect(pair, 0, "tool-version", "nd1", &["pg_basebackup", "PostgreSQL 13"]);
+
+    for (n, one) in [(0, "192.0.2.100"), (1, "192.0.2.111")] {
+        let arbiter = if n == 0 { "192.0.2.110 db-three\n" } else { "" };
+        let hosts = format!("127.0.0.1 localhost\n{one} db-one\n192.0.2.110 db-two\n{arbiter}");
+        let file = pair.host(n).dir.join("hosts").display().to_string();
+        write(pair, n, &file, &hosts);
+        pair.as_root(n, &["mount", "--bind", &file, "/etc/hosts"]);
+        let network = "nd1 db-one 27540\nnd2 db-two 27540\narb db-three 27541 arbiter\n";
+        write_private(&pair.servers[n].management.join("network.conf"), network);
+    }
+    expect(pair, 0, "name-unresolved", "nd2", &["db-three"]);
+    expect(pair, 0, "name-differs", "", &["192.0.2.100 on \"nd1\"", "192.0.2.111 on \"nd2\""]);
+    expect(pair, 0, "shared-host", "", &["\"nd2\" and \"arb\"", "192.0.2.110"]);
+}
