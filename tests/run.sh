@@ -34,6 +34,12 @@ need bridge iproute2
 need nsenter util-linux
 need setpriv util-linux
 need unshare util-linux
+# for the samples of hooks
+need arping iputils-arping
+need curl curl
+need logger bsdutils
+need pgbouncer pgbouncer
+need sudo sudo
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ -n "${PGBIN:-}" ] || missing="$missing postgresql"
 if [ -n "$missing" ]; then
     say "installing$missing"

@@ -125,6 +125,7 @@ impl Calls {
 
     fn environment(&self, command: &UserCommand) -> Vec<(String, String)> {
         vec![
+            ("MC_COMMAND".to_owned(), command.purpose.parameter().to_owned()),
             ("MC_TERM".to_owned(), command.term.to_string()),
             ("MC_REASON".to_owned(), command.reason.clone()),
             ("MC_DATA_DIRECTORY".to_owned(), self.data.display().to_string()),
@@ -150,7 +151,8 @@ mod tests {
     /// What a script that says its arguments and environment is called with, by way of the reason for its failure.
     fn called(purpose: Purpose, by_operator: bool, aim: Aim, target: Server) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
-        let text = "#!/bin/sh\necho \"$* term $MC_TERM reason $MC_REASON data $MC_DATA_DIRECTORY\"\nexit 7\n";
+        let text =
+            "#!/bin/sh\necho \"$* by $MC_COMMAND term $MC_TERM reason $MC_REASON data $MC_DATA_DIRECTORY\"\nexit 7\n";
         let program = Some((script(dir.path(), text), Duration::from_secs(20)));
         let (inbox, events) = Inbox::new();
         let mut calls = Calls {
@@ -180,7 +182,8 @@ mod tests {
         let (one, two) = (Server::First, Server::Second);
         let check = |purpose, by_operator, aim, target, expected: &str| {
             let why = called(purpose, by_operator, aim, target).unwrap_err();
-            let rest = "primarycenter term 4 reason so it is data /data/pg";
+            let name = Purpose::parameter(purpose);
+            let rest = format!("primarycenter by {name} term 4 reason so it is data /data/pg");
             assert!(why.ends_with(&format!("ended with exit code 7: {expected} {rest}")), "{why}");
         };
         check(Purpose::Fencing, false, Aim::Switch, one, "monitor switch nd2 nd1");

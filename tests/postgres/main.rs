@@ -20,6 +20,8 @@ mod faults;
 mod force;
 mod freeze;
 mod health;
+mod hook_samples;
+mod hooks;
 mod itself;
 mod kill;
 mod manual;
