@@ -56,7 +56,7 @@ impl Db {
         let place = Place {
             config_file: data.join("postgresql.conf"),
             bin_dir: common::bin_dir(),
-            major: 15,
+            major: common::major(),
             startup_log: dir.path().join("startup.log"),
             data,
         };

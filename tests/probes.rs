@@ -25,8 +25,13 @@ const SHORT: Duration = Duration::from_millis(400);
 // ------------------------------------------------------------------------------------------------------------ harness
 
 fn bin_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("PGBIN") {
+        return dir.into();
+    }
     let dirs = (12..=18).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")));
-    dirs.into_iter().find(|dir| dir.join("initdb").exists()).expect("no PostgreSQL found: apt-get install postgresql")
+    dirs.into_iter()
+        .find(|dir| dir.join("initdb").exists())
+        .expect("no PostgreSQL found: apt-get install postgresql, or set PGBIN")
 }
 
 fn program(name: &str) -> Command {

@@ -174,7 +174,7 @@ fn setup(data: &Path, run_dir: &Path) -> Setup {
     let place = Place {
         config_file: data.join("postgresql.conf"),
         bin_dir: common::bin_dir(),
-        major: 15,
+        major: common::major(),
         startup_log: run_dir.join("log"),
         data,
     };

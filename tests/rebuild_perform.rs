@@ -41,6 +41,11 @@ fn pg(program: &str, args: &[&str]) -> String {
     common::run(&common::bin_dir().join(program), args)
 }
 
+/// What `PG_VERSION` holds.
+fn pg_version() -> String {
+    format!("{}\n", common::major())
+}
+
 fn text(path: impl AsRef<Path>) -> String {
     path.as_ref().to_str().unwrap().to_owned()
 }
@@ -80,7 +85,7 @@ impl Db {
         let place = Place {
             config_file: data.join("postgresql.conf"),
             bin_dir: common::bin_dir(),
-            major: 15,
+            major: common::major(),
             startup_log: run_dir.join("startup.log"),
             data,
         };
@@ -225,7 +230,7 @@ impl Pair {
     fn is_mirrored(&self) {
         let Pair { a, b, .. } = self;
         assert!(a.place.data.join("standby.signal").exists());
-        assert_eq!(a.conf("PG_VERSION"), "15\n");
+        assert_eq!(a.conf("PG_VERSION"), pg_version());
         assert_eq!(Journal::load(&a.setup.run_dir), Ok(None));
         assert!(!a.dir.join("data.rebuild-new").exists());
         a.start();
@@ -567,7 +572,7 @@ fn where_pg_rewind_refuses_a_base_backup_follows() {
     std::os::unix::fs::symlink(&target, &link).unwrap();
     let why = pair.perform(Method::Rewind).unwrap_err();
     assert!(why.message.contains("pg_ident.conf"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
     let board = pair.perform(Method::Auto).unwrap().read().unwrap();
     assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
     assert!(board.why.contains("pg_ident.conf"), "{}", board.why);
@@ -651,7 +656,7 @@ fn nothing_starts_a_guarded_directory() {
     assert!(why.message.contains("cancelled"), "{why} after {:?}", begun.elapsed());
     let without = |list: &[String]| list.iter().filter(|path| !version(path)).cloned().collect::<Vec<_>>();
     assert_eq!(without(&fingerprint(&a.place.data)), without(&before));
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
     assert!(!a.dir.join("data.rebuild-new").exists());
     interrupted(Method::Rewind, "pg_rewind", false).unwrap();
     // A plain start right after it comes up as a standby.
@@ -687,12 +692,12 @@ fn a_source_that_dies_is_told() {
     };
     let why = dies(Method::BaseBackup, "pg_basebackup", false).unwrap_err();
     assert!(why.message.contains("pg_basebackup failed"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
     b.start();
     // Before anything was overwritten.
     let why = dies(Method::Rewind, "pg_rewind", false).unwrap_err();
     assert!(why.message.contains("pg_rewind failed"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
     b.start();
     let why = dies(Method::Rewind, "pg_rewind", true).unwrap_err();
     assert!(why.hint.contains("half rewound"), "{why}");
@@ -849,7 +854,7 @@ fn is_killed_anywhere(how: (&str, &str), usually: u32, prepare: impl FnOnce(&Db)
 fn programs(dir: &Path) -> Vec<i32> {
     let ours = |pid: &i32| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with("/usr/lib/postgresql") && line.contains(&text(dir))
+        line.starts_with(&text(&common::bin_dir())) && line.contains(&text(dir))
     };
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
@@ -887,7 +892,7 @@ fn abandoned_it_is_as_before() {
     assert!(a.conf("PG_VERSION").starts_with("rebuilding 15"));
     rebuild::abandon(&a.setup, &never).unwrap();
     assert!(!Path::new(&format!("/proc/{orphan}/fd/0")).exists(), "it goes on writing");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), ("15\n", Ok(None)));
+    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
     assert!(!dir.join("data.rebuild-new").exists());
     bench.is_no_second_primary("abandoned");
     // A journal that cannot be read: nothing is done.

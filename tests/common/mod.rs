@@ -3,14 +3,24 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The directory of PostgreSQL's server programs; fails and says what to install where there is none.
+/// The directory of PostgreSQL's server programs: `$PGBIN`, or the newest that is installed; fails and says what to install where there is none.
 pub fn bin_dir() -> PathBuf {
-    if let Some(dir) = std::env::var_os("MC_TEST_BIN_DIR") {
+    if let Some(dir) = std::env::var_os("PGBIN") {
         return dir.into();
     }
     let found = (12..=18).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")));
     let found = found.into_iter().find(|dir| dir.join("initdb").exists());
-    found.expect("no PostgreSQL found: install it (apt-get install postgresql), or set MC_TEST_BIN_DIR")
+    found.expect("no PostgreSQL found: install it (apt-get install postgresql), or set PGBIN")
+}
+
+/// The major version of those programs.
+pub fn major() -> u32 {
+    static MAJOR: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+    *MAJOR.get_or_init(|| {
+        let told = run(&bin_dir().join("postgres"), &["--version"]);
+        let version = told.split("(PostgreSQL) ").nth(1).expect("a version");
+        version.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().expect("a version")
+    })
 }
 
 /// PostgreSQL refuses to run as root. Run by root, this runs the named test again as the user `postgres`, fails if that
