@@ -83,8 +83,7 @@ fn a_detach_waits_for_its_hook() {
     client.wait_ack(Instant::now(), s(10));
     let said = pair.host(0).syslog.since(at);
     let place = |text: &str| said.iter().position(|(_, line)| line.contains(text));
-    let order =
-        [place("(MCA01112)").is_some_and(|at| said[at].1.contains("nd2")).into(), place("MCA01051"), place("MCA01012")];
+    let order = [place("(MCA01112)").filter(|at| said[*at].1.contains("nd2")), place("MCA01051"), place("MCA01012")];
     assert!(order.iter().all(Option::is_some) && order[1] < order[2], "{order:?} in {said:#?}");
     let advice = pair.json(0).expect("a status")["advice"].to_string();
     assert!(advice.contains("pre_detach_command has failed"), "{advice}");
