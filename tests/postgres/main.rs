@@ -22,6 +22,7 @@ mod freeze;
 mod health;
 mod hook_samples;
 mod hooks;
+mod init;
 mod itself;
 mod kill;
 mod manual;

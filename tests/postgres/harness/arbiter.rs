@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// The arbiter's program, where the user postgres can read it.
-fn mc_arb() -> &'static Path {
+pub fn program() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| readable(Path::new(env!("CARGO_BIN_EXE_mc_arb"))))
 }
@@ -48,7 +48,7 @@ impl Pair {
     /// Runs `mc_arb`.
     #[track_caller]
     pub fn arb(&self, words: &[&str]) -> Answer {
-        let mut command = self.third().admin(mc_arb().to_str().expect("ASCII"));
+        let mut command = self.third().admin(program().to_str().expect("ASCII"));
         command.args(words).arg("-M").arg(self.arbiter_dir());
         run(command, Duration::from_secs(60))
     }
