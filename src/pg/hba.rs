@@ -72,10 +72,18 @@ pub fn file(config_file: &Path, data: &Path) -> PathBuf {
 /// # Errors
 /// The file itself cannot be read.
 pub fn read(file: &Path) -> std::io::Result<Vec<Rule>> {
+    read_all(file).map(|(rules, _)| rules)
+}
+
+/// The same, and every line that is no rule, by file and number. (Methods, and addresses, are not looked at.)
+///
+/// # Errors
+/// The file itself cannot be read.
+pub fn read_all(file: &Path) -> std::io::Result<(Vec<Rule>, Vec<(PathBuf, usize)>)> {
     let text = std::fs::read(file)?;
-    let mut rules = Vec::new();
-    collect(file, &String::from_utf8_lossy(&text), 0, &mut rules);
-    Ok(rules)
+    let (mut rules, mut broken) = (Vec::new(), Vec::new());
+    collect(file, &String::from_utf8_lossy(&text), 0, &mut rules, &mut broken);
+    Ok((rules, broken))
 }
 
 /// The first rule that a connection meets; it decides, whatever comes after. Rules for groups (`+name`) and patterns
@@ -110,7 +118,7 @@ fn is_database(word: &Word, asked: Database<'_>, user: &str) -> bool {
 }
 
 /// Whether a rule's address, such as `192.0.2.0/24`, covers this one.
-fn covers(rule: &str, address: IpAddr) -> bool {
+pub fn covers(rule: &str, address: IpAddr) -> bool {
     let address = address.to_canonical();
     if rule == "all" {
         return true;
@@ -135,7 +143,7 @@ fn covers(rule: &str, address: IpAddr) -> bool {
     net & mask == address & mask
 }
 
-fn collect(file: &Path, text: &str, depth: u32, rules: &mut Vec<Rule>) {
+fn collect(file: &Path, text: &str, depth: u32, rules: &mut Vec<Rule>, broken: &mut Vec<(PathBuf, usize)>) {
     if depth > MAX_DEPTH {
         return;
     }
@@ -155,12 +163,16 @@ fn collect(file: &Path, text: &str, depth: u32, rules: &mut Vec<Rule>) {
         };
         let mut include = |path: PathBuf| {
             let text = std::fs::read(&path).unwrap_or_default();
-            collect(&path, &String::from_utf8_lossy(&text), depth + 1, rules);
+            collect(&path, &String::from_utf8_lossy(&text), depth + 1, rules, broken);
         };
         match (directive.map(|word| word.text.as_str()), target()) {
             (Some("include" | "include_if_exists"), Some(path)) => include(path),
             (Some("include_dir"), Some(dir)) => conf::conf_files(&dir).into_iter().for_each(include),
-            _ => rules.extend(rule(file, index + 1, fields)),
+            _ if fields.is_empty() => {}
+            _ => match rule(file, index + 1, fields) {
+                Some(rule) => rules.push(rule),
+                None => broken.push((file.to_owned(), index + 1)),
+            },
         }
     }
 }
@@ -254,7 +266,7 @@ mod tests {
 
     fn rules(text: &str) -> Vec<Rule> {
         let mut rules = Vec::new();
-        collect(Path::new("/data/pg_hba.conf"), text, 0, &mut rules);
+        collect(Path::new("/data/pg_hba.conf"), text, 0, &mut rules, &mut Vec::new());
         rules
     }
 
@@ -318,6 +330,11 @@ mod tests {
         );
         assert_eq!(first_match(&rules, Way::Socket, Database::Named("q"), "u").map(|rule| rule.line), Some(2));
         assert!(read(&dir.path().join("none")).is_err());
+        write("d/1.conf", "\n# x\nhost x all\nhots x all all md5\nlocal all all peer");
+        let broken = read_all(&dir.path().join("pg_hba.conf")).unwrap().1;
+        assert!(
+            broken.contains(&(dir.path().join("d/1.conf"), 3)) && broken.contains(&(dir.path().join("d/1.conf"), 4))
+        );
     }
 
     proptest! {

@@ -4,7 +4,7 @@
 use super::facts::{Control, Files, NamesLine, Place, Problem, Setting, Upstream};
 use super::hba;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::conf::{self, Assigned};
 use crate::pg::{self, commands, follow, process, version};
@@ -41,7 +41,6 @@ pub(super) const WANTED: &[(&str, &str, Unit)] = &[
     ("archive_mode",                   "off",       Truth),
     ("fsync",                          "on",        Truth),
     ("full_page_writes",               "on",        Truth),
-    ("hba_file",                       "",          Plain),
     ("hot_standby",                    "on",        Truth),
     ("listen_addresses",               "localhost", Plain),
     ("max_connections",                "100",       Plain),
@@ -116,13 +115,20 @@ pub(super) fn normal(name: &str, value: &str, unit: Unit) -> String {
 pub(super) fn read(config: &Config) -> Files {
     let file = &config.server;
     let place = pg::Place::new(config);
-    let resolved = |host: &str| resolve(host);
+    let lines = conf::assigned(&place.config_file, &place.data);
+    let upstream = if file.no_data.is_none() { upstream(&place, &lines) } else { None };
+    let peer = config.peer().hosts.first().map_or("", String::as_str);
+    let upstream_host = upstream.as_ref().map_or("", |upstream| &upstream.host);
+    let [peer, replication, client, follows] =
+        resolve([peer, &file.replication_address, &file.client_address, upstream_host]);
     let mut found = Files {
         version_num: version_of(&place),
         same_filesystem: same_filesystem(&config.dir, &place.data),
-        peer_addresses: resolved(config.peer().hosts.first().map_or("", String::as_str)),
-        replication_addresses: resolved(&file.replication_address),
-        client_addresses: resolved(&file.client_address),
+        peer_addresses: peer,
+        replication_addresses: replication,
+        client_addresses: client,
+        upstream_addresses: follows,
+        upstream,
         ..Files::default()
     };
     if file.no_data.is_some() {
@@ -132,21 +138,14 @@ pub(super) fn read(config: &Config) -> Files {
     found.standby = place.data.join("standby.signal").exists();
     found.control = control(&place).ok();
     found.unwritable = unwritable(&place.config_file);
-    let lines = conf::assigned(&place.config_file, &place.data);
     found.names = names(&lines, &place.config_file);
     found.settings = settings(&lines, &place.data);
     if !found.running {
         found.errors = errors(&place, &lines);
     }
-    let hba_file = found.settings.get("hba_file").map_or("", |setting| &setting.value);
-    let inside = place.config_file.parent().unwrap_or(&place.data);
-    let hba_file = if hba_file.is_empty() { place.data.join("pg_hba.conf") } else { inside.join(hba_file) };
-    found.hba = hba::parse(&hba_file, &read_some(&hba_file), place.major);
+    let hba_file = pg::hba::file(&place.config_file, &place.data);
+    found.hba = hba::read(&hba_file);
     found.hba_file = hba_file.display().to_string();
-    found.upstream = upstream(&place, &lines);
-    if let Some(upstream) = found.upstream.as_ref().filter(|upstream| !upstream.host.is_empty()) {
-        found.upstream_addresses = resolve(&upstream.host);
-    }
     found
 }
 
@@ -158,17 +157,22 @@ fn read_some(path: &Path) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// The addresses of a host; none where its name cannot be resolved in time.
-fn resolve(host: &str) -> Vec<String> {
-    let name = host.to_owned();
-    let found = bounded::call("resolve a name", RESOLVE, &Cancel::never(), move || {
-        let addresses = (name.as_str(), 0).to_socket_addrs();
-        Ok(addresses.map(|found| found.map(|address| address.ip().to_string()).collect()).unwrap_or_default())
-    });
-    let mut found: Vec<String> = found.unwrap_or_default();
-    found.sort();
-    found.dedup();
-    found
+/// The addresses of each host, all looked up at the same time; none of one whose name cannot be resolved in time.
+fn resolve<const N: usize>(hosts: [&str; N]) -> [Vec<String>; N] {
+    let one = |name: String| {
+        bounded::call("resolve a name", RESOLVE, &Cancel::never(), move || {
+            let addresses = (name.as_str(), 0).to_socket_addrs().map_err(|cause| Error::new(cause.to_string()))?;
+            let mut found: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
+            found.sort();
+            found.dedup();
+            Ok(found)
+        })
+    };
+    std::thread::scope(|scope| {
+        let asked =
+            hosts.map(|host| scope.spawn(|| if host.is_empty() { Ok(Vec::new()) } else { one(host.to_owned()) }));
+        asked.map(|asked| asked.join().ok().and_then(Result::ok).unwrap_or_default())
+    })
 }
 
 fn version_of(place: &pg::Place) -> u32 {

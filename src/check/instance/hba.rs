@@ -1,13 +1,13 @@
-//! `pg_hba.conf`: its rules, and which of them a connection meets. Pure but for the files that are included.
+//! Rules of `pg_hba.conf` as facts, and which of them a connection meets, as far as that can be told from outside: unlike
+//! [`crate::pg::hba::first_match`], this has a third answer where a name or a group decides.
 
+use crate::pg::hba;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::Path;
 
 /// So many rules are read.
 pub(super) const MAX_RULES: usize = 500;
-/// How deep includes may nest; PostgreSQL's own limit.
-const MAX_DEPTH: u32 = 10;
 /// Authentication methods.
 const METHODS: [&str; 15] = [
     "trust",
@@ -43,8 +43,6 @@ pub struct Rule {
     pub users: Vec<String>,
     /// Address, with its mask where it has one (`192.0.2.0/24`); a name; `all`, `samehost`, `samenet`. Empty for `local`.
     pub address: String,
-    /// The netmask, where it is given by itself.
-    pub netmask: String,
     /// Authentication method.
     pub method: String,
     /// What is wrong with the line; empty for nothing.
@@ -158,49 +156,26 @@ fn address(rule: &Rule, wanted: &Wanted<'_>) -> Applies {
         "samehost" | "samenet" => return Applies::Perhaps,
         _ => {}
     }
-    match range(rule) {
-        Some((net, bits)) => yes(within(net, bits, wanted.address)),
+    match network(rule) {
+        Some(_) => yes(hba::covers(&rule.address, wanted.address)),
         // A host name: PostgreSQL resolves it.
         None if rule.address == wanted.host => Applies::Yes,
         None => Applies::Perhaps,
     }
 }
 
-/// The network of a rule: its address, and how many of its bits count. `None` for a name.
-fn range(rule: &Rule) -> Option<(IpAddr, u32)> {
-    let (address, bits) = match rule.address.split_once('/') {
-        Some((address, bits)) => (address, Some(bits.parse().ok()?)),
-        None => (rule.address.as_str(), None),
-    };
-    let address: IpAddr = address.parse().ok()?;
-    let mask = rule.netmask.parse::<IpAddr>().ok().map(|mask| match mask {
-        IpAddr::V4(mask) => mask.to_bits().leading_ones(),
-        IpAddr::V6(mask) => mask.to_bits().leading_ones(),
-    });
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    Some((address, bits.or(mask).unwrap_or(whole)))
-}
-
-fn within(net: IpAddr, bits: u32, address: IpAddr) -> bool {
-    match (net, address) {
-        (IpAddr::V4(net), IpAddr::V4(address)) => {
-            let mask = u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0);
-            net.to_bits() & mask == address.to_bits() & mask
-        }
-        (IpAddr::V6(net), IpAddr::V6(address)) => {
-            let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
-            net.to_bits() & mask == address.to_bits() & mask
-        }
-        _ => false,
-    }
+/// The address of a rule without its mask; `None` for a name.
+fn network(rule: &Rule) -> Option<IpAddr> {
+    rule.address.split('/').next()?.parse().ok()
 }
 
 impl Rule {
     /// It lets somebody in from the network without any authentication.
     pub(super) fn trusts_the_network(&self) -> bool {
-        let loopback = match range(self) {
-            Some((IpAddr::V4(net), bits)) => net.is_loopback() && bits >= 8,
-            Some((net, bits)) => net.is_loopback() && bits == 128,
+        // 192.0.2.1 and 2001:db8::1, which are nobody's.
+        let far = ["192.0.2.1", "2001:db8::1"].iter().filter_map(|address| address.parse().ok());
+        let loopback = match network(self) {
+            Some(net) => net.is_loopback() && !far.into_iter().any(|far| hba::covers(&self.address, far)),
             None => ["samehost", "localhost"].contains(&self.address.as_str()),
         };
         self.error.is_empty() && self.kind.starts_with("host") && self.method == "trust" && !loopback
@@ -213,128 +188,52 @@ impl Rule {
 
     /// As it may stand in the file.
     pub(super) fn text(&self) -> String {
-        let words =
-            [&self.kind, &self.databases.join(","), &self.users.join(","), &self.address, &self.netmask, &self.method];
+        let words = [&self.kind, &self.databases.join(","), &self.users.join(","), &self.address, &self.method];
         words.into_iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ")
     }
 }
 
-// ------------------------------------------------------------------------------------------------------------ parsing
-
-/// The rules of a file's text, as PostgreSQL reads it (`hba.c`); included files are read. What is wrong with a line is said in
-/// it.
-pub(super) fn parse(file: &Path, text: &str, major: u32) -> Vec<Rule> {
-    let mut rules = Vec::new();
-    parse_into(&mut rules, file, text, major, 0);
-    rules.truncate(MAX_RULES);
-    rules
+/// The rules of a file and of what it includes; what is wrong with a line is said in it. None where it cannot be read.
+pub(super) fn read(file: &Path) -> Vec<Rule> {
+    let Ok((rules, broken)) = hba::read_all(file) else { return Vec::new() };
+    let line = |line: usize| u32::try_from(line).unwrap_or(0);
+    let texts = |words: Vec<hba::Word>| words.into_iter().map(|word| word.text).collect();
+    let mut found: Vec<Rule> = Vec::new();
+    for (file, number) in broken {
+        let error = "the line is no rule: connection type, databases, users, address and method are needed".to_owned();
+        found.push(Rule { file: file.display().to_string(), line: line(number), error, ..Rule::default() });
+    }
+    for rule in rules {
+        found.push(Rule {
+            file: rule.file.display().to_string(),
+            line: line(rule.line),
+            error: error_in(&rule),
+            kind: rule.kind,
+            databases: texts(rule.databases),
+            users: texts(rule.users),
+            address: rule.address,
+            method: rule.method,
+        });
+    }
+    found.truncate(MAX_RULES);
+    found
 }
 
-fn parse_into(rules: &mut Vec<Rule>, file: &Path, text: &str, major: u32, depth: u32) {
-    let mut lines = text.lines().zip(1u32..);
-    while let Some((line, number)) = lines.next() {
-        let mut line = line.to_owned();
-        // 14 brought continuation lines.
-        while major >= 14 && line.ends_with('\\') {
-            line.pop();
-            match lines.next() {
-                Some((more, _)) => line += more,
-                None => break,
-            }
-        }
-        let words = tokens(&line);
-        let Some(first) = words.first().and_then(|list| list.first()) else { continue };
-        if major >= 16 && first.starts_with("include") && depth < MAX_DEPTH {
-            include(rules, file, &words, major, depth);
-            continue;
-        }
-        rules.push(Rule { file: file.display().to_string(), line: number, ..rule(&words) });
-        if rules.len() > MAX_RULES {
-            return;
-        }
+fn error_in(rule: &hba::Rule) -> String {
+    if !METHODS.contains(&rule.method.as_str()) {
+        return format!("invalid authentication method \"{}\"", rule.method);
     }
-}
-
-fn include(rules: &mut Vec<Rule>, file: &Path, words: &[Vec<String>], major: u32, depth: u32) {
-    let Some(name) = words.get(1).and_then(|list| list.first()) else { return };
-    let target = file.parent().unwrap_or(Path::new("/")).join(name);
-    let files = if words[0][0] == "include_dir" { crate::pg::conf::conf_files(&target) } else { vec![target] };
-    for file in files {
-        if let Ok(text) = std::fs::read_to_string(&file) {
-            parse_into(rules, &file, &text, major, depth + 1);
-        }
-    }
-}
-
-fn rule(words: &[Vec<String>]) -> Rule {
-    let one = |index: usize| words.get(index).and_then(|list| list.first()).cloned().unwrap_or_default();
-    let list = |index: usize| words.get(index).cloned().unwrap_or_default();
-    let kind = one(0);
-    let bad = |error: &str| Rule { kind: one(0), error: error.to_owned(), ..Rule::default() };
-    if !["local", "host", "hostssl", "hostnossl", "hostgssenc", "hostnogssenc"].contains(&kind.as_str()) {
-        return bad(&format!("invalid connection type \"{kind}\""));
-    }
-    let (mut at, mut address, mut netmask) = (3, String::new(), String::new());
-    if kind != "local" {
-        (at, address) = (4, one(3));
-        // An address without a mask is followed by one.
-        if !address.contains('/') && address.parse::<IpAddr>().is_ok() {
-            (at, netmask) = (5, one(4));
-            if netmask.parse::<IpAddr>().is_err() {
-                return bad("an address must be followed by a netmask, or have one (192.0.2.1/32)");
-            }
-        }
-        if let Some((net, bits)) = address.split_once('/')
-            && (net.parse::<IpAddr>().is_err() || bits.parse::<u32>().is_err())
+    match rule.address.split_once('/') {
+        Some((net, mask))
+            if net.parse::<IpAddr>().is_err() || mask.parse::<u32>().is_err() && mask.parse::<IpAddr>().is_err() =>
         {
-            return bad(&format!("invalid address \"{address}\""));
+            format!("invalid address \"{}\"", rule.address)
         }
-    }
-    let method = one(at);
-    if !METHODS.contains(&method.as_str()) {
-        let what = if method.is_empty() {
-            "end-of-line before the authentication method"
-        } else {
-            "invalid authentication method"
-        };
-        return bad(&format!("{what} {}", if method.is_empty() { String::new() } else { format!("\"{method}\"") })
-            .trim()
-            .to_owned());
-    }
-    Rule { kind, databases: list(1), users: list(2), address, netmask, method, ..Rule::default() }
-}
-
-/// The fields of a line, each a list separated by commas. Quotes keep white space, and take a word's meaning away; that is not
-/// told apart here.
-fn tokens(line: &str) -> Vec<Vec<String>> {
-    let mut fields: Vec<Vec<String>> = Vec::new();
-    let (mut word, mut begun, mut quoted, mut joined) = (String::new(), false, false, false);
-    let mut end = |word: &mut String, begun: &mut bool, joined: &mut bool| {
-        if *begun {
-            match fields.last_mut() {
-                Some(list) if *joined => list.push(std::mem::take(word)),
-                _ => fields.push(vec![std::mem::take(word)]),
-            }
-            (*begun, *joined) = (false, false);
+        None if rule.address.parse::<IpAddr>().is_ok() => {
+            format!("address \"{}\" has no mask (such as {}/32)", rule.address, rule.address)
         }
-    };
-    for c in line.chars() {
-        match c {
-            '"' => (quoted, begun) = (!quoted, true),
-            '#' if !quoted => break,
-            ',' if !quoted => {
-                end(&mut word, &mut begun, &mut joined);
-                joined = true;
-            }
-            c if c.is_whitespace() && !quoted => end(&mut word, &mut begun, &mut joined),
-            c => {
-                word.push(c);
-                begun = true;
-            }
-        }
+        _ => String::new(),
     }
-    end(&mut word, &mut begun, &mut joined);
-    fields
 }
 
 #[cfg(test)]
@@ -342,7 +241,10 @@ mod tests {
     use super::*;
 
     fn rules(text: &str) -> Vec<Rule> {
-        parse(Path::new("/d/pg_hba.conf"), text, 15)
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pg_hba.conf");
+        std::fs::write(&file, text).unwrap();
+        read(&file)
     }
 
     fn wanted(replication: bool, address: &str) -> Wanted<'_> {
@@ -388,10 +290,10 @@ mod tests {
     fn errors_are_said_with_their_line() {
         let error = |text: &str| rules(text).into_iter().map(|rule| rule.error).collect::<Vec<_>>().join("|");
         assert_eq!(error("host all all 192.0.2.1/32 md5 x=y"), "");
-        assert_eq!(error("hots all all all md5"), "invalid connection type \"hots\"");
+        assert!(error("hots all all all md5").starts_with("the line is no rule"));
         assert_eq!(error("host all all all sha"), "invalid authentication method \"sha\"");
-        assert_eq!(error("host all all all"), "end-of-line before the authentication method");
-        assert!(error("host all all 192.0.2.1 md5").starts_with("an address must be followed"));
+        assert!(error("host all all all").starts_with("the line is no rule"));
+        assert!(error("host all all 192.0.2.1 md5").contains("has no mask"));
         assert_eq!(error("host all all 192.0.2/24 md5"), "invalid address \"192.0.2/24\"");
     }
 

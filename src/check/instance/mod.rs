@@ -109,6 +109,10 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     data::examine_pair(seen, found);
     for (server, other) in seen.each() {
+        // A controller whose files are refused, or that is of another version, tells nothing of its instance.
+        if server.instance.own.id.is_empty() {
+            continue;
+        }
         data::examine(server, found);
         if server.instance.own.no_data.is_some() {
             continue;
@@ -128,4 +132,112 @@ fn set(server: &Facts, name: &str, value: &str, restart: bool) -> String {
     let sql = format!("ALTER SYSTEM SET {name} = '{value}'");
     let set = format!("psql -p {port} -U {user} -d {db} -c \"{sql}\" -c \"SELECT pg_reload_conf()\"");
     if restart { format!("{set}; then mc_ctl stop and mc_ctl start, the standby first") } else { set }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Facts as Server;
+    use super::*;
+
+    /// A server as facts; `change` says in what it differs from one in which nothing is found.
+    fn server(id: &str, change: impl FnOnce(&mut Facts)) -> Server {
+        let (peer, last, peer_last) = if id == "nd1" { ("nd2", 1, 2) } else { ("nd1", 2, 1) };
+        let mut facts = Facts::default();
+        let host = |last: u8| format!("192.0.2.{last}");
+        facts.own.id = id.into();
+        (facts.own.peer, facts.own.host, facts.own.peer_host) = (peer.into(), host(last), host(peer_last));
+        (facts.own.client_address, facts.own.replication_address) = (host(last), host(last));
+        (facts.own.user, facts.own.target_db) = ("mc".into(), "postgres".into());
+        (facts.own.major, facts.own.detection_ms) = (15, 5400);
+        facts.files.peer_addresses = vec![host(peer_last)];
+        (facts.files.replication_addresses, facts.files.client_addresses) = (vec![host(last)], vec![host(last)]);
+        facts.files.version_num = 150_018;
+        for (name, value) in [
+            ("listen_addresses", "*"),
+            ("wal_keep_size", "1024"),
+            ("wal_sender_timeout", "10000"),
+            ("wal_receiver_timeout", "10000"),
+            ("archive_mode", "on"),
+            ("archive_command", "(set)"),
+            ("wal_log_hints", "on"),
+        ] {
+            let setting =
+                Setting { value: value.into(), file: "/d/postgresql.conf".into(), line: 1, command_line: false };
+            facts.files.settings.insert(name.into(), setting);
+        }
+        let rule = |database: &str| Rule {
+            kind: "host".into(),
+            databases: vec![database.into()],
+            users: vec!["mc".into()],
+            address: "192.0.2.0/24".into(),
+            method: "cert".into(),
+            ..Rule::default()
+        };
+        facts.files.hba = vec![rule("all"), rule("replication")];
+        change(&mut facts);
+        Server { id: id.into(), instance: facts, ..Server::default() }
+    }
+
+    #[track_caller]
+    fn check(own: Server, peer: Result<Server, String>, expected: &[&str]) {
+        let mut found = Vec::new();
+        examine(&Seen { own, peer, peer_id: "nd2".into(), clock: None, arbiter: None }, &mut found);
+        let codes: Vec<String> = found.iter().map(|finding| format!("{} {}", finding.code, finding.member)).collect();
+        assert_eq!(codes, expected, "{found:#?}");
+    }
+
+    fn plain(id: &str) -> Server {
+        server(id, |_| {})
+    }
+
+    #[test]
+    fn facts_become_findings() {
+        check(plain("nd1"), Ok(plain("nd2")), &[]);
+        check(plain("nd1"), Err("down".into()), &[]);
+        // of another version, or with files that its controller refuses
+        check(plain("nd1"), Ok(serde_json::from_str("{\"unheard_of\": 1}").unwrap()), &[]);
+        // a network of their own: from where the other one comes is known from itself alone
+        let apart = |id: &str, last: u8| {
+            server(id, |facts| {
+                facts.own.replication_address = format!("198.51.100.{last}");
+                facts.files.replication_addresses = vec![format!("198.51.100.{last}")];
+            })
+        };
+        check(apart("nd1", 1), Err("down".into()), &[]);
+        let both = ["hba-replication nd1", "hba-rebuild nd1", "hba-replication nd2", "hba-rebuild nd2"];
+        check(apart("nd1", 1), Ok(apart("nd2", 2)), &both);
+        // a name that was not resolved
+        check(server("nd1", |facts| facts.files.peer_addresses.clear()), Err("down".into()), &[]);
+    }
+
+    #[test]
+    fn who_receives_wal() {
+        let primary = |names: &str, senders: &[(&str, &str)]| {
+            let senders = senders.iter().map(|(name, address)| Sender {
+                name: (*name).into(),
+                address: (*address).into(),
+                sync_state: "sync".into(),
+            });
+            let told = Told { superuser: true, senders: senders.collect(), clients: 1, ..Told::default() };
+            let names = Setting { value: names.into(), ..Setting::default() };
+            server("nd1", |facts| {
+                facts.told = Some(told);
+                facts.files.settings.insert("synchronous_standby_names".into(), names);
+            })
+        };
+        let standby = |receiving: bool| {
+            let told = Told { superuser: true, standby: true, receiving, ..Told::default() };
+            server("nd2", |facts| facts.told = Some(told))
+        };
+        let real = ("nd2", "192.0.2.2");
+        check(primary("nd2", &[real]), Ok(standby(true)), &[]);
+        check(primary("nd2", &[]), Ok(standby(false)), &[]);
+        check(primary("ND2", &[("Nd2", "192.0.2.2")]), Err("down".into()), &[]);
+        let impostor = ["impostor nd1"];
+        check(primary("nd2", &[real, ("nd2", "")]), Ok(standby(true)), &impostor);
+        check(primary("nd2", &[("nd2", "192.0.2.77")]), Err("down".into()), &impostor);
+        check(primary("nd2", &[real]), Ok(standby(false)), &impostor);
+        check(primary("*", &[real]), Ok(standby(true)), &["names-not-one nd1"]);
+        check(primary("nd3", &[real]), Ok(standby(true)), &["names-not-peer nd1"]);
+    }
 }

@@ -198,7 +198,7 @@ impl Asker<'_> {
         let file = if version_num >= 160_000 { "file_name" } else { "current_setting('hba_file')" };
         let list = |name: &str| format!("array_to_string({name}, E'\\n')");
         let sql = format!(
-            "SELECT {file}, line_number, type, {}, {}, address, netmask, auth_method, error FROM pg_hba_file_rules \
+            "SELECT {file}, line_number, type, {}, {}, concat_ws('/', address, netmask), auth_method, error FROM pg_hba_file_rules \
              LIMIT {MAX_RULES}",
             list("database"),
             list("user_name")
@@ -211,9 +211,8 @@ impl Asker<'_> {
             databases: words(column(3)),
             users: words(column(4)),
             address: column(5),
-            netmask: column(6),
-            method: column(7),
-            error: column(8),
+            method: column(6),
+            error: column(7),
         })
     }
 
