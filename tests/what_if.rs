@@ -47,6 +47,10 @@ impl Pair {
 
     /// The state of the server that is asked, in a mirrored pair that has run for a while.
     fn present(self) -> Present {
+        self.case().node.present().expect("nothing is being written")
+    }
+
+    fn case(self) -> Case {
         let mut settings = settings(self.arbiter.is_some(), self.on_silence);
         settings.heartbeat_interval_ms = 800;
         settings.heartbeat_timeout_ms = 1000;
@@ -88,7 +92,7 @@ impl Pair {
             };
             case.pass(200, Some(&told), Some(reading));
         }
-        case.node.present().expect("nothing is being written")
+        case
     }
 
     fn ask(self, faults: &[Fault]) -> Prediction {
@@ -344,4 +348,34 @@ fn fencing_is_told() {
     assert_eq!(dead.verdict, Verdict::TakesOver, "{}", told(&dead));
     let cut = command.ask(&[Fault::Link]);
     assert_eq!(cut.verdict, Verdict::CommitsWait, "{}", told(&cut));
+}
+
+/// Hooks are told of what is foretold, and hold nothing back.
+#[test]
+fn hooks_are_told() {
+    let plain = ARBITRATION.ask(&[Fault::PrimaryHost]);
+    let told_of = Pair { set: |settings| settings.hooks.post_switch = true, ..ARBITRATION }.ask(&[Fault::PrimaryHost]);
+    let called = |step: &what_if::Step| step.text.contains("post_switch_command");
+    assert!(told_of.steps.iter().any(called) && !plain.steps.iter().any(called), "{}", told(&told_of));
+    assert!(told_of.remarks.is_empty() && told_of.interrupted_ms == plain.interrupted_ms, "{}", told(&told_of));
+}
+
+/// A command that runs when the question is asked ends in the model too; what follows from that is told as what it is.
+#[test]
+fn from_the_middle_of_a_change() {
+    let pair = Pair { on_silence: OnSilence::Command, arbiter: None, primary: PEER, ..ARBITRATION };
+    let mut case = pair.case();
+    let standby = |n| Instance::Standby {
+        timeline: Timeline(1),
+        received: Lsn(200),
+        replayed: Lsn(200),
+        streaming: false,
+        contact: n,
+    };
+    case.pass(7_000, None, Some(standby(40)));
+    assert_eq!(case.calls.len(), 1, "the arbitration command was called");
+    let present = case.node.present().expect("nothing is being written");
+    let prediction = foretell(&present, &[Fault::PrimaryInstance]);
+    assert_eq!(prediction.verdict, Verdict::GoesOn, "{}", told(&prediction));
+    assert!(prediction.remarks.iter().any(|line| line.contains("does not last in the model")), "{}", told(&prediction));
 }

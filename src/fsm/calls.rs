@@ -105,6 +105,13 @@ impl Calls {
         out.push(Action::Call(id, Box::new(command)));
     }
 
+    /// Every command that runs: an answer to it is expected.
+    pub fn under_way(&self) -> Vec<(JobId, UserCommand)> {
+        let asked = self.out.as_ref().map(|(id, command, _)| (*id, command.clone()));
+        let told = self.hook.as_ref().map(|called| (called.id, called.command.clone()));
+        asked.into_iter().chain(told).collect()
+    }
+
     /// The hook that runs.
     pub fn running(&self) -> Option<(Hook, &UserCommand)> {
         self.hook.as_ref().map(|called| (called.hook, &called.command))

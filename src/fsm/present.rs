@@ -4,7 +4,7 @@
 //! that world.
 
 use super::decide::Decision;
-use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings};
+use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings, UserCommand};
 use super::known::{Running, SILENT};
 use super::node::Node;
 use super::report::Report;
@@ -31,6 +31,8 @@ pub struct Present {
     pub own: OwnPresent,
     /// The job that is out: an answer to it is expected.
     pub job: Option<(JobId, Job)>,
+    /// The commands of the operator's that run: answers to them are expected.
+    pub calls: Vec<(JobId, UserCommand)>,
     /// The other server; `None` where it was never heard.
     pub peer: Option<PeerPresent>,
     /// The arbiter; `None` where it was never heard.
@@ -112,6 +114,7 @@ impl Node {
                 disk: self.own.disk_bad.clone(),
             },
             job: self.work.out(),
+            calls: self.calls.under_way(),
             peer: self.peer.heartbeat.as_deref().map(|heartbeat| PeerPresent {
                 heartbeat: heartbeat.clone(),
                 talks: self.peer_talks(detection_ms),

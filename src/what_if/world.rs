@@ -186,6 +186,9 @@ impl World {
         if let Some((id, job)) = present.job.clone() {
             world.order(me.index(), id, job);
         }
+        for (id, command) in present.calls.clone() {
+            world.perform(me.index(), Action::Call(id, Box::new(command)));
+        }
         world.begin_peer(present);
         world.begin_arbiter(present);
         world
