@@ -150,8 +150,7 @@ fn allow(pair: &Pair, n: usize, script: &str) {
     assert_eq!(rules.lines().count(), 3, "{rules}");
     let path = pair.host(n).dir.join("sudoers");
     std::fs::write(&path, rules).expect("could not write");
-    let steps =
-        "mount -t tmpfs none /etc/sudoers.d && cp \"$1\" /etc/sudoers.d/mc-vip && chmod 0440 /etc/sudoers.d/mc-vip";
+    let steps = "mount -t tmpfs -o mode=0755 none /etc/sudoers.d && cp \"$1\" /etc/sudoers.d/mc-vip && chmod 0440 /etc/sudoers.d/mc-vip";
     pair.as_root(n, &["sh", "-c", steps, "sh", path.to_str().expect("ASCII")]);
 }
 
