@@ -1,13 +1,13 @@
 #!/bin/sh
-# A pair of PostgreSQL servers under Mirroring Controller on this one machine, to see it work: makes it, starts it,
-# writes rows, kills the primary, shows how long the client waited, rebuilds the killed one, and switches back to it.
+# A pair of PostgreSQL servers and an arbiter under Mirroring Controller on this one machine, to see it work: makes it with
+# mc_ctl init, starts it, writes rows, kills the primary, shows how long the client waited, rebuilds it, and switches back.
 #
 #   sh samples/quickstart.sh [--dir DIR] [--port N]     DIR: /var/tmp/mirroring-quickstart; N, N+1: PostgreSQL's
-#                                                       ports (5540), N+2, N+3: the controllers'
+#                                                       ports (5540), N+2 to N+4: the controllers'
 #   sh samples/quickstart.sh --clean [--dir DIR]        stops the pair and removes DIR
 #
 # On Debian and Ubuntu it installs PostgreSQL where that is missing (as root, or with sudo). The servers run as this
-# user, or as the user postgres where this is root. Set MC_CTL to a built mc_ctl to skip the building.
+# user, or as the user postgres where this is root. Set MC_CTL to a built mc_ctl, with mc_arb beside it, to skip the building.
 set -eu
 umask 077
 
@@ -54,6 +54,7 @@ mc() { as "$dir/bin/mc_ctl" "$@" -M "$dir/mc"; }
 remove() {
     [ -e "$dir" ] || return 0
     [ -e "$dir/.quickstart" ] || fail "$dir exists and was not made by this script; use another --dir"
+    [ ! -x "$dir/bin/mc_arb" ] || as "$dir/bin/mc_arb" stop -e -M "$dir/arb" >/dev/null 2>&1 || :
     if [ -x "$dir/bin/mc_ctl" ]; then
         for id in nd2 nd1; do
             mc stop -e --local-server "$id" >/dev/null 2>&1 || :
@@ -136,17 +137,20 @@ and run this script again"
     have=$(cd "$source" && cargo --version | cut -d' ' -f2)
     new_enough "$have" || fail "cargo $have is too old ($rust is needed); $how"
     command -v cc >/dev/null || install gcc libc6-dev
-    say "building mc_ctl (a few minutes the first time)"
-    (cd "$source" && umask 022 && cargo build --release --locked --bin mc_ctl)
+    say "building mc_ctl and mc_arb (a few minutes the first time)"
+    (cd "$source" && umask 022 && cargo build --release --locked --bin mc_ctl --bin mc_arb)
     MC_CTL=$(cd "$source" && cargo metadata --format-version 1 --no-deps --offline |
         sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/mc_ctl
 fi
-[ -x "$MC_CTL" ] || fail "there is no program at $MC_CTL"
+mc_arb=$(dirname "$MC_CTL")/mc_arb
+for program in "$MC_CTL" "$mc_arb"; do
+    [ -x "$program" ] || fail "there is no program at $program"
+done
 
-# ---- two servers
+# ---- two servers, and an arbiter
 say "making a pair in $dir: PostgreSQL $version on ports $port and $((port + 1)), as the user $user"
 remove
-for p in "$port" $((port + 1)) $((port + 2)) $((port + 3)); do
+for p in "$port" $((port + 1)) $((port + 2)) $((port + 3)) $((port + 4)); do
     hex=$(printf ':%04X' "$p")
     ! awk '$4 == "0A" { print $2 }' /proc/net/tcp /proc/net/tcp6 2>/dev/null | grep -q "$hex\$" ||
         fail "port $p is in use; choose others with --port"
@@ -154,25 +158,15 @@ done
 mkdir -p "$(dirname "$dir")"
 mkdir "$dir" || fail "could not make $dir"
 : >"$dir/.quickstart"
-mkdir "$dir/bin" "$dir/mc" "$dir/run"
+mkdir "$dir/bin" "$dir/mc" "$dir/arb" "$dir/run"
 cp "$MC_CTL" "$dir/bin/mc_ctl"
-chmod 700 "$dir/bin/mc_ctl"
+cp "$mc_arb" "$dir/bin/mc_arb"
+chmod 700 "$dir/bin/mc_ctl" "$dir/bin/mc_arb"
 
 random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 password=$(random 16)
 printf '%s\n' "$password" >"$dir/password"
 printf '127.0.0.1:*:*:%s:%s\n' "$user" "$password" >"$dir/pgpass"
-random 32 >"$dir/mc/mc.key"
-printf 'nd1 127.0.0.1 %s\nnd2 127.0.0.1 %s\n' $((port + 2)) $((port + 3)) >"$dir/mc/network.conf"
-for id in nd1 nd2; do
-    cat >"$dir/mc/$id.conf" <<EOF
-db_instance = '$dir/$id'
-db_instance_password = '$password'
-bin_dir = '$bin'
-# on silence only the standby acts; a primary that is cut off waits (see the manual for the other choices)
-heartbeat_error_action = 'switch'
-EOF
-done
 [ "$(id -u)" -ne 0 ] || chown -R "$user:" "$dir"
 
 as "$bin/initdb" -D "$dir/nd1" -U "$user" -A scram-sha-256 --pwfile="$dir/password" -E UTF8 --locale=C \
@@ -184,15 +178,22 @@ port = $port
 synchronous_standby_names = 'nd2'
 listen_addresses = '127.0.0.1'
 unix_socket_directories = '$dir/run'
-wal_level = replica
-hot_standby = on
-max_wal_senders = 5
-wal_log_hints = on
 logging_collector = on
 log_directory = 'log'
 EOF
 
-say "starting the primary, nd1"
+say "mc_ctl init, for nd1 and for nd2; and the arbiter's copy of what they have in common"
+mc init --self "nd1=127.0.0.1:$((port + 2))" --peer "nd2=127.0.0.1:$((port + 3))" --arbiter "arb=127.0.0.1:$((port + 4))" \
+    --data "$dir/nd1" --password-file "$dir/password" --apply >"$dir/run/init.log" 2>&1 ||
+    fail "mc_ctl init failed: see $dir/run/init.log"
+mc init --local-server nd2 --data "$dir/nd2" --password-file "$dir/password" >>"$dir/run/init.log" 2>&1 ||
+    fail "mc_ctl init failed for nd2: see $dir/run/init.log"
+grep -A9 '^written into' "$dir/run/init.log" | sed '/^$/,$d'
+as cp -p "$dir/mc/network.conf" "$dir/mc/mc.key" "$dir/arb/"
+as touch "$dir/arb/arbitration.conf"
+
+say "starting the arbiter, and the primary, nd1"
+as "$dir/bin/mc_arb" start -M "$dir/arb"
 mc start -w -f --local-server nd1
 say "copying it to the standby, nd2, and starting that"
 # On a host of its own "mc_ctl rebuild" does this; here the copy must get another port before it is started.
@@ -201,7 +202,7 @@ as "$bin/pg_basebackup" -D "$dir/nd2" -R -c fast -h 127.0.0.1 -p "$port" -U "$us
 as sed -i "s/^port = .*/port = $((port + 1))/
     s/^#*synchronous_standby_names = 'nd2'/synchronous_standby_names = 'nd1'/" "$dir/nd2/postgresql.conf"
 mc start -w -f --local-server nd2
-mc status --local-server nd1
+mc status --arbiter --local-server nd1
 
 # ---- a client, a death
 both="host=127.0.0.1,127.0.0.1 port=$port,$((port + 1)) user=$user dbname=postgres target_session_attrs=read-write"
@@ -259,9 +260,11 @@ chmod 700 "$wrapper"
 [ "$(id -u)" -ne 0 ] || chown "$user:" "$wrapper"
 cat <<EOF
 
-The pair runs on, as it was before: nd1 is the primary, nd2 its standby.
+The pair runs on, as it was before: nd1 is the primary, nd2 its standby; and so does the arbiter.
 
   ${prefix}$wrapper status --local-server nd1
+  ${prefix}$wrapper check --local-server nd1      (one error is right: here all is on one disk)
+  ${prefix}$wrapper what-if all --local-server nd1
   ${prefix}$wrapper switch --local-server nd1
   ${prefix}$wrapper rebuild --local-server nd1
   ${prefix}$wrapper stop -a --local-server nd1
