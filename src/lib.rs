@@ -43,7 +43,8 @@
 //! - No lease and no clock in the safety argument: timeouts only decide when to ask.
 //! - No waiting on a thread: a disk or an instance that hangs is judged by its silence.
 //! - No third server, no second standby: the decision table stays on two screens because there are two.
-//! - No shared mutable state between threads but the inbox, and the snapshot that `mc_ctl status` is answered from.
+//! - No shared mutable state between threads but the inbox, the snapshot that `mc_ctl status` is answered from, and what is
+//!   measured for `mc_ctl check`, which nothing is decided by.
 
 pub mod check;
 pub mod cli;

@@ -377,3 +377,96 @@ pub fn json(seen: &Seen) -> serde_json::Value {
     }
     rows.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(durations: &[u64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        durations.iter().for_each(|ms| histogram.add(*ms));
+        histogram
+    }
+
+    /// A server whose heartbeats come well, and everything else at once.
+    fn server(id: &str) -> Server {
+        let timing = DEFAULT;
+        let pace = Facts {
+            peer: Heard { silent_ms: Some(10), connections: 1, gaps: of(&[800; 200]), ..Heard::default() },
+            heartbeat: timing,
+            arbiter_alive: timing,
+            instance_check: timing,
+            disk_check: timing,
+            ..Facts::default()
+        };
+        Server { id: id.to_owned(), pace: Some(pace), ..Server::default() }
+    }
+
+    fn found(edit: impl FnOnce(&mut Facts)) -> Vec<Finding> {
+        let (mut own, peer) = (server("nd1"), server("nd2"));
+        edit(own.pace.as_mut().unwrap());
+        let seen = Seen { own, peer: Ok(peer), peer_id: "nd2".to_owned(), clock: None, arbiter: None };
+        let mut found = Vec::new();
+        examine(&seen, &mut found);
+        found
+    }
+
+    fn check(edit: impl FnOnce(&mut Facts), expected: &[(&str, &str)]) {
+        let found = found(edit);
+        let short: Vec<_> = found.iter().map(|finding| (finding.code, finding.mend.as_str())).collect();
+        assert_eq!(short.len(), expected.len(), "{short:?}");
+        for ((code, mend), (wanted, part)) in short.into_iter().zip(expected) {
+            assert!(code == *wanted && mend.contains(part), "{code}: {mend}");
+        }
+    }
+
+    #[test]
+    fn half_of_a_timeout_is_a_warning_with_a_timeout_that_would_do() {
+        check(|_| (), &[]);
+        check(|pace| pace.peer.gaps.add(800 + 500), &[]);
+        check(|pace| pace.peer.gaps.add(800 + 501), &[("heartbeat-late", "heartbeat_timeout = '1300ms'")]);
+        check(|pace| pace.session.add(999), &[("instance-late", "db_instance_check_timeout = '2500ms'")]);
+        check(|pace| pace.disk.add(4000), &[("disk-late", "disk_check_timeout = '10000ms'")]);
+        check(|pace| pace.disk.add(u64::MAX), &[("disk-late", "disk_check_timeout = '")]);
+    }
+
+    #[test]
+    fn a_detection_that_could_be_sooner_is_told_of_where_enough_was_seen() {
+        let slow = Timing { timeout_ms: 20_000, ..DEFAULT };
+        let edit = |pace: &mut Facts, took: &[u64]| (pace.disk_check, pace.disk) = (slow, of(took));
+        check(|pace| edit(pace, &[3; 99]), &[]);
+        check(|pace| edit(pace, &[3; 100]), &[("detection-slow", "disk_check_timeout = '1000ms'")]);
+        check(|pace| edit(pace, &[1001; 100]), &[]);
+        check(|pace| pace.disk = of(&[3; 1000]), &[]);
+    }
+
+    #[test]
+    fn silence_is_told_with_its_reason() {
+        let silent = |unreached: &str| {
+            let heard = Heard { silent_ms: Some(9000), unreached: unreached.to_owned(), ..Heard::default() };
+            move |pace: &mut Facts| pace.peer = heard
+        };
+        check(silent(""), &[("peer-unheard", "open the port")]);
+        check(silent("h:1 refuses connections"), &[("peer-unheard", "mc_ctl start")]);
+        check(
+            silent("the other end closed the connection instead of authenticating itself"),
+            &[("peer-unheard", "mc.key")],
+        );
+        check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("caller-refused", "firewall")]);
+        check(|pace| pace.peer.connections = 7, &[("link-unsteady", "network")]);
+        assert!(found(silent(""))[0].what.ends_with("nothing heard for 9 s"));
+    }
+
+    #[test]
+    fn the_table_has_a_row_for_each_kind_on_each_server() {
+        let seen =
+            Seen { own: server("nd1"), peer: Ok(server("nd2")), peer_id: "nd2".into(), clock: None, arbiter: None };
+        let lines = table(&seen);
+        assert_eq!(lines.len(), 1 + 2 * 4, "{lines:?}");
+        assert!(lines[1].starts_with("nd1        heartbeats"), "{lines:?}");
+        assert!(lines.iter().all(|line| line.chars().count() == lines[0].chars().count()));
+        assert_eq!(json(&seen).as_array().map(Vec::len), Some(8));
+        let none = Seen { own: Server::default(), peer: Err(String::new()), ..seen };
+        assert!(table(&none).is_empty());
+    }
+}
