@@ -480,7 +480,7 @@ fn samples_for_service_managers_type_what_there_is() {
     let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
     let script = std::fs::read_to_string(samples.join("mirroring-controller.rc")).unwrap();
     let options = script.lines().find_map(|line| line.strip_prefix("START_OPTIONS=")).unwrap().trim_matches('"');
-    for line in [start.to_owned(), format!("mc_ctl start -W {options} -M /mc"), "mc_ctl stop -M /mc".to_owned()] {
+    for line in [start.to_owned(), format!("mc_ctl start {options} -M /mc"), "mc_ctl stop -M /mc".to_owned()] {
         let parsed = mirroring_controller::cli::command().try_get_matches_from(line.split(' '));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
     }
@@ -542,7 +542,7 @@ fn the_manual_has_every_key() {
 /// The manual is without fault to its formatter.
 #[test]
 fn the_manual_is_clean() {
-    for page in ["network.conf.5", "mc_server.conf.5"] {
+    for page in ["network.conf.5", "mc_server.conf.5", "mc_std.8"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
         let output = std::process::Command::new("mandoc").args(["-Tlint", "-W", "style"]).arg(&path).output();
         let output = output.expect("mandoc could not be run; install it (Debian, Ubuntu: apt-get install mandoc)");

@@ -40,6 +40,11 @@ need curl curl
 need logger bsdutils
 need pgbouncer pgbouncer
 need sudo sudo
+# for the others, and a load balancer
+need systemd-analyze systemd
+need logrotate logrotate
+need shellcheck shellcheck
+need haproxy haproxy
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ -n "${PGBIN:-}" ] || missing="$missing postgresql"
 if [ -n "$missing" ]; then
     say "installing$missing"

@@ -189,6 +189,7 @@ fn mentions_every_verb_and_flag(mut command: clap::Command, page: &str, at_least
 fn every_verb_and_flag_is_in_the_manual() {
     mentions_every_verb_and_flag(mirroring_controller::cli::command(), "man/mc_ctl.8", 20);
     mentions_every_verb_and_flag(mirroring_controller::cli::arb::command(), "man/mc_arb.8", 10);
+    mentions_every_verb_and_flag(mirroring_controller::cli::mc_std::command(), "man/mc_std.8", 4);
 }
 
 #[test]

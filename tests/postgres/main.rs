@@ -31,4 +31,5 @@ mod mistakes;
 mod orders;
 mod rebuild;
 mod rebuild_kills;
+mod service;
 mod what_if;

@@ -1,0 +1,291 @@
+//! Service managers: what one is told through its socket, watchdog included, and what the rc scripts and `mc_std` do with real
+//! servers.
+
+use crate::harness::host::signal;
+use crate::harness::pair::{Pair, Setup, program, readable, write_private};
+use crate::harness::run::{Answer, run};
+use crate::harness::{s, wait_for};
+use rustix::process::Signal;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long something may take, on a loaded test machine.
+const SOON: Duration = Duration::from_secs(45);
+
+/// What the units set, in microseconds: one feeding a second.
+const WATCHDOG: &str = "WATCHDOG_USEC=2000000";
+
+/// The service manager's end of the socket.
+struct Manager {
+    socket: UnixDatagram,
+    path: PathBuf,
+    told: Vec<(Instant, String)>,
+}
+
+impl Manager {
+    fn listen(directory: &Path) -> Manager {
+        let path = directory.join("notify");
+        let socket = UnixDatagram::bind(&path).expect("could not bind");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("could not chmod");
+        socket.set_nonblocking(true).expect("could not set");
+        Manager { socket, path, told: Vec::new() }
+    }
+
+    /// Lines that were told since then and begin so.
+    fn since(&mut self, since: Instant, start: &str) -> Vec<String> {
+        let mut buffer = [0; 8192];
+        while let Ok(length) = self.socket.recv(&mut buffer) {
+            let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
+            self.told.extend(text.lines().map(|line| (Instant::now(), line.to_owned())));
+        }
+        let wanted = |(at, line): &&(Instant, String)| *at >= since && line.starts_with(start);
+        self.told.iter().filter(wanted).map(|(_, line)| line.clone()).collect()
+    }
+
+    #[track_caller]
+    fn wait(&mut self, since: Instant, start: &str) {
+        wait_for(&format!("the service manager is told {start}"), SOON, || {
+            (!self.since(since, start).is_empty()).then_some(())
+        });
+    }
+
+    /// Runs a program as a unit would: in the foreground, as the user, with the variables.
+    fn run(&self, pair: &Pair, server: Option<usize>, words: &[&str]) -> Child {
+        let host = server.map_or_else(|| pair.arbiter.as_ref().expect("an arbiter"), |n| pair.host(n));
+        let mut command = host.admin("env");
+        command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("could not run")
+    }
+}
+
+#[track_caller]
+fn wait_end(child: &mut Child) {
+    let status = wait_for("it ends", SOON, || child.try_wait().expect("could not wait"));
+    assert!(status.success(), "{status}");
+}
+
+/// A controller in the foreground tells when it serves, how it is, that its loop goes round, and that it ends; while it
+/// stands still the watchdog is not fed, and an instance that it started says nothing in its name.
+#[test]
+fn a_controller_under_a_service_manager() {
+    let pair = Setup::default().make();
+    pair.start(1, &["-f", "-W"]);
+    let mut manager = Manager::listen(&pair.host(0).dir);
+    let begin = Instant::now();
+    let directory = pair.servers[0].management.to_str().expect("ASCII").to_owned();
+    let mc_ctl = program().to_str().expect("ASCII");
+    let mut child = manager.run(&pair, Some(0), &[mc_ctl, "start", "--foreground", "-f", "-M", &directory]);
+    manager.wait(begin, "READY=1");
+    pair.mc(0, &["status"]).expect(0, "mc_ctl status once it is ready");
+    pair.wait_word(0, "switchable");
+    manager.wait(begin, "STATUS=switchable, primary");
+
+    // twice as often as the watchdog wants, give or take what a loaded machine does
+    let at = Instant::now();
+    std::thread::sleep(s(6));
+    let fed = manager.since(at, "WATCHDOG=1").len();
+    assert!((3..=7).contains(&fed), "fed {fed} times in 6 s");
+
+    let controller = pair.controller(0).pid;
+    signal(controller, Signal::STOP);
+    std::thread::sleep(Duration::from_millis(200));
+    let at = Instant::now();
+    manager.since(at, "");
+    let at = Instant::now();
+    std::thread::sleep(s(4));
+    assert_eq!(manager.since(at, ""), [""; 0], "told by a controller that stands still");
+    signal(controller, Signal::CONT);
+    manager.wait(at, "WATCHDOG=1");
+
+    let environment = std::fs::read(format!("/proc/{}/environ", pair.postmaster(0).pid)).expect("its environment");
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
+    assert_eq!(manager.since(begin, "READY=1").len(), 1);
+    assert_eq!(manager.since(begin, "STOPPING=1").len(), 0);
+    signal(controller, Signal::TERM);
+    manager.wait(begin, "STOPPING=1");
+    wait_end(&mut child);
+    assert!(!pair.instance_runs(0));
+}
+
+/// What systemd does on a lost watchdog and on a crash, with `KillMode=process`: SIGKILL to the controller alone, then
+/// another start. The instance lives, its clients notice nothing, and the next controller takes it over.
+#[test]
+fn a_killed_controller_leaves_the_instance() {
+    let pair = Setup::default().make();
+    pair.start(1, &["-f", "-W"]);
+    let mut manager = Manager::listen(&pair.host(0).dir);
+    let directory = pair.servers[0].management.to_str().expect("ASCII").to_owned();
+    let mc_ctl = program().to_str().expect("ASCII");
+    let words = [mc_ctl, "start", "--foreground", "-f", "-M", &directory];
+    let mut child = manager.run(&pair, Some(0), &words);
+    pair.wait_word(0, "switchable");
+    let postmaster = pair.postmaster(0).pid;
+    signal(pair.controller(0).pid, Signal::KILL);
+    let _ = child.wait();
+    assert_eq!(pair.postmaster(0).pid, postmaster);
+    let at = Instant::now();
+    let mut child = manager.run(&pair, Some(0), &words);
+    manager.wait(at, "READY=1");
+    pair.wait_word(0, "switchable");
+    assert_eq!(pair.postmaster(0).pid, postmaster);
+    signal(pair.controller(0).pid, Signal::TERM);
+    wait_end(&mut child);
+}
+
+/// The arbiter tells the same.
+#[test]
+fn an_arbiter_under_a_service_manager() {
+    let pair = Setup::default().arbiter().make();
+    let host = pair.arbiter.as_ref().expect("an arbiter");
+    let mut manager = Manager::listen(&host.dir);
+    let begin = Instant::now();
+    let mc_arb = readable(Path::new(env!("CARGO_BIN_EXE_mc_arb")));
+    let directory = host.dir.join("mc");
+    let words = [mc_arb.to_str().expect("ASCII"), "start", "--foreground", "-M", directory.to_str().expect("ASCII")];
+    let mut child = manager.run(&pair, None, &words);
+    manager.wait(begin, "READY=1");
+    let at = Instant::now();
+    std::thread::sleep(s(6));
+    let fed = manager.since(at, "WATCHDOG=1").len();
+    assert!((3..=7).contains(&fed), "fed {fed} times in 6 s");
+    let arbiter = host.running("mc_arb").pop().expect("an arbiter runs").pid;
+    signal(arbiter, Signal::STOP);
+    std::thread::sleep(Duration::from_millis(200));
+    manager.since(Instant::now(), "");
+    let at = Instant::now();
+    std::thread::sleep(s(4));
+    assert_eq!(manager.since(at, ""), [""; 0]);
+    signal(arbiter, Signal::CONT);
+    manager.wait(at, "WATCHDOG=1");
+    signal(arbiter, Signal::TERM);
+    manager.wait(begin, "STOPPING=1");
+    wait_end(&mut child);
+}
+
+// ------------------------------------------------------------------------------------------------------------- scripts
+
+/// The sample with this host's program, user and directory put in, as an administrator does.
+fn adapted(pair: &Pair, server: Option<usize>) -> PathBuf {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+    let (name, directory, place, program) = match server {
+        Some(n) => {
+            ("mirroring-controller.rc", "MCCONTROLDIR=/mc", pair.servers[n].management.clone(), program().into())
+        }
+        None => {
+            let place = pair.arbiter.as_ref().expect("an arbiter").dir.join("mc");
+            ("mirroring-arbiter.rc", "ARBCONTROLDIR=/arb", place, readable(Path::new(env!("CARGO_BIN_EXE_mc_arb"))))
+        }
+    };
+    let program: PathBuf = program;
+    let base = program.file_name().and_then(|n| n.to_str()).expect("a name");
+    let variable = directory.split('=').next().expect("a name");
+    let text = std::fs::read_to_string(samples.join(name)).expect("the sample");
+    let text = text
+        .replace(&format!("/usr/local/bin/{base}"), program.to_str().expect("ASCII"))
+        .replace(directory, &format!("{variable}={}", place.display()))
+        .replace("ARB_USER=mcarb", "ARB_USER=postgres");
+    let script = place.parent().expect("a directory").join("rc");
+    std::fs::write(&script, text).expect("could not write");
+    script
+}
+
+#[track_caller]
+fn rc(pair: &Pair, server: Option<usize>, script: &Path, word: &str, expected: i32) -> Answer {
+    let host = server.map_or_else(|| pair.arbiter.as_ref().expect("an arbiter"), |n| pair.host(n));
+    let mut command: Command = host.command("sh");
+    command.arg(script).arg(word);
+    run(command, Duration::from_secs(120)).expect(expected, &format!("rc {word}"))
+}
+
+/// The script of a server, as root: each action in each state, with the exit status that the LSB wants.
+#[test]
+fn rc_script_of_a_server() {
+    let pair = Setup::default().make();
+    pair.start(1, &["-f", "-W"]);
+    let script = adapted(&pair, Some(0));
+    let rc = |word: &str, expected: i32| rc(&pair, Some(0), &script, word, expected);
+    rc("status", 3);
+    rc("stop", 0);
+    rc("try-restart", 0);
+    assert!(pair.host(0).controllers().is_empty());
+    rc("start", 0);
+    pair.wait_word(0, "switchable");
+    rc("start", 0);
+    assert!(rc("status", 0).out.contains("switchable"));
+
+    // dead, with its pid file
+    let postmaster = pair.postmaster(0).pid;
+    for process in pair.host(0).controllers() {
+        signal(process.pid, Signal::KILL);
+    }
+    wait_for("they are gone", s(10), || pair.host(0).controllers().is_empty().then_some(()));
+    rc("status", 1);
+    rc("start", 0);
+    pair.wait_word(0, "switchable");
+    assert_eq!(pair.postmaster(0).pid, postmaster, "the instance was touched");
+    rc("status", 0);
+
+    rc("stop", 0);
+    assert!(!pair.instance_runs(0) && pair.host(0).controllers().is_empty());
+    rc("status", 3);
+    rc("stop", 0);
+    let conf = pair.servers[0].management.join("nd1.conf");
+    let good = std::fs::read_to_string(&conf).expect("could not read");
+    write_private(&conf, "nonsense\n");
+    rc("start", 6);
+    write_private(&conf, &good);
+}
+
+/// The arbiter's.
+#[test]
+fn rc_script_of_an_arbiter() {
+    let pair = Setup::default().arbiter().make();
+    let script = adapted(&pair, None);
+    let rc = |word: &str, expected: i32| rc(&pair, None, &script, word, expected);
+    rc("status", 3);
+    rc("stop", 0);
+    rc("start", 0);
+    rc("start", 0);
+    rc("status", 0);
+    rc("restart", 0);
+    for process in pair.arbiters() {
+        signal(process.pid, Signal::KILL);
+    }
+    wait_for("it is gone", s(10), || pair.arbiters().is_empty().then_some(()));
+    rc("status", 1);
+    rc("start", 0);
+    rc("stop", 0);
+    rc("status", 3);
+}
+
+/// `mc_std` of the guide's units, with the options of `samples/mcoi.service`.
+#[test]
+fn mc_std_starts_and_stops_a_server() {
+    let pair = Setup::default().make();
+    let mc_std = readable(Path::new(env!("CARGO_BIN_EXE_mc_std")));
+    program();
+    let std = |n: usize, what: &str, more: &[&str], expected: i32| {
+        let mut command = pair.host(n).admin(mc_std.to_str().expect("ASCII"));
+        command.args([what, "/nowhere"]).arg(&pair.servers[n].management).args(more);
+        run(command, Duration::from_secs(120)).expect(expected, &format!("mc_std {what}"))
+    };
+    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/mcoi.service");
+    let unit = std::fs::read_to_string(unit).expect("the sample");
+    let options = unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/mc_std start /usr/local /mc "));
+    let options: Vec<&str> = options.expect("options").split(' ').collect();
+    std(0, "stop", &[], 3);
+    std(0, "start", &options, 0);
+    std(1, "start", &options, 0);
+    pair.wait_word(0, "switchable");
+    std(0, "start", &options, 4);
+    std(0, "stop", &["-a"], 2);
+    assert!(pair.instance_runs(0) && pair.instance_runs(1));
+    std(1, "stop", &[], 0);
+    assert!(!pair.instance_runs(1) && pair.instance_runs(0));
+    std(0, "stop", &[], 0);
+    assert!(!pair.instance_runs(0));
+}
