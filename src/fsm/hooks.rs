@@ -93,11 +93,11 @@ impl Node {
 
     /// The instance takes writes as the primary that the view names.
     fn serves(&self) -> bool {
-        match (self.standing(), self.own.role) {
-            (Some(Standing::Alone), Some(Instance::Primary { names: Names::Unset, .. })) => true,
-            (Some(Standing::Primary), Some(Instance::Primary { .. })) => true,
-            _ => false,
-        }
+        matches!(
+            (self.standing(), self.own.role),
+            (Some(Standing::Alone), Some(Instance::Primary { names: Names::Unset, .. }))
+                | (Some(Standing::Primary), Some(Instance::Primary { .. }))
+        )
     }
 
     /// Whether what a command was told of is not so any more.
