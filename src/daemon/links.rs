@@ -7,7 +7,7 @@
 //! connection receives. Names are resolved anew at each dial. Nothing is decided here: what is heard, and what the
 //! other's kernel refuses, goes to the inbox.
 
-use super::noise::{Reader, Writer};
+use super::noise::{Reader, Writer, has_hung_up};
 use super::pace::Pace;
 use super::{Inbox, now, sockets, spawn};
 use crate::config::Remark;
@@ -652,7 +652,9 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
 }
 
 fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
-    shared.bystander.pace.refused(address.ip(), &error.message);
+    if !has_hung_up(error) {
+        shared.bystander.pace.refused(address.ip(), &error.message);
+    }
     let (at, last) = (now().0, shared.reported.load(Ordering::SeqCst));
     if last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS {
         shared.reported.store(at, Ordering::SeqCst);

@@ -26,6 +26,11 @@ const TAG: usize = 16;
 /// What is said where the other end has closed the connection.
 const CLOSED: &str = "the other end closed the connection";
 
+/// Whether the other end has just hung up: who only looks whether a host answers, as an arbiter does, is no stranger.
+pub fn has_hung_up(error: &Error) -> bool {
+    error.message.ends_with(CLOSED)
+}
+
 /// Bytes asked of a socket at a time.
 const CHUNK: usize = 4 * 1024;
 
