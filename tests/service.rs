@@ -54,7 +54,7 @@ fn installation() -> TempDir {
 }
 
 fn mc_std(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = run(PROGRAMS[2].1, "", |command| drop(command.args(arguments)));
+    let output = run(PROGRAMS[2].1, "", |command| _ = command.args(arguments));
     (output.status.code(), said(&output))
 }
 
@@ -99,7 +99,7 @@ fn mc_std_finds_mc_ctl() {
     let alone = tempfile::tempdir().unwrap();
     let copy = alone.path().join("mc_std");
     assert!(Command::new("cp").arg(PROGRAMS[2].1).arg(&copy).status().unwrap().success());
-    let output = run(copy.to_str().unwrap(), "", |command| drop(command.args(["stop", "/nowhere", "/mc"])));
+    let output = run(copy.to_str().unwrap(), "", |command| _ = command.args(["stop", "/nowhere", "/mc"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("there is no program \"/nowhere/bin/mc_ctl\""), "{}", said(&output));
     let sbin = tempfile::tempdir().unwrap();
@@ -122,7 +122,7 @@ fn units_are_what_systemd_takes() {
         }
         let copy = dir.path().join(unit);
         fs::write(&copy, unit_text).unwrap();
-        let output = run("systemd-analyze", "systemd", |command| drop(command.args(["verify", "--man=no"]).arg(&copy)));
+        let output = run("systemd-analyze", "systemd", |command| _ = command.args(["verify", "--man=no"]).arg(&copy));
         assert!(output.status.success() && said(&output).is_empty(), "{unit}: {}", said(&output));
     }
 }
@@ -138,7 +138,9 @@ fn units_leave_the_instance_alone() {
             has("Type=forking");
             continue;
         }
-        ["Type=notify", "NotifyAccess=main", "WatchdogSec=10", "WatchdogSignal=SIGKILL", "Restart=on-failure"].map(has);
+        ["Type=notify", "NotifyAccess=main", "WatchdogSec=10", "WatchdogSignal=SIGKILL", "Restart=on-failure"]
+            .into_iter()
+            .for_each(has);
     }
     // What is typed there is understood.
     let line = |what: &str| text("mcoi.service").lines().find_map(|l| l.strip_prefix(what).map(str::to_owned)).unwrap();
@@ -155,7 +157,7 @@ fn units_leave_the_instance_alone() {
 #[test]
 fn rc_scripts_are_clean() {
     for name in ["mirroring-controller.rc", "mirroring-arbiter.rc"] {
-        let output = run("shellcheck", "shellcheck", |command| drop(command.arg(sample(name))));
+        let output = run("shellcheck", "shellcheck", |command| _ = command.arg(sample(name)));
         assert!(output.status.success(), "{}", said(&output));
         let header = text(name);
         for key in ["### BEGIN INIT INFO", "# Provides:", "# Required-Start:", "# Default-Stop:", "### END INIT INFO"] {
@@ -168,7 +170,7 @@ fn rc_scripts_are_clean() {
 #[test]
 fn rc_scripts_end_as_the_lsb_has_it() {
     let dir = tempfile::tempdir().unwrap();
-    let me = said(&run("id", "coreutils", |command| drop(command.arg("-un"))));
+    let me = said(&run("id", "coreutils", |command| _ = command.arg("-un")));
     for (name, variable, program) in
         [("mirroring-controller.rc", "MC", PROGRAMS[0]), ("mirroring-arbiter.rc", "ARB", PROGRAMS[1])]
     {
@@ -185,9 +187,8 @@ fn rc_scripts_end_as_the_lsb_has_it() {
             fs::write(&copy, adapted).unwrap();
             copy
         };
-        let code = |copy: &Path, words: &[&str]| {
-            run("sh", "dash", |command| drop(command.arg(copy).args(words))).status.code()
-        };
+        let code =
+            |copy: &Path, words: &[&str]| run("sh", "dash", |command| _ = command.arg(copy).args(words)).status.code();
         let none = script("/nowhere/program", "/nowhere");
         assert_eq!(code(&none, &[]), Some(2));
         assert_eq!(code(&none, &["dance"]), Some(2));
@@ -268,7 +269,7 @@ fn the_rsyslog_file_is_taken() {
         return;
     }
     let output = run("rsyslogd", "rsyslog", |command| {
-        drop(command.arg("-N1").arg("-f").arg(sample("mirroring-controller.rsyslog")))
+        _ = command.arg("-N1").arg("-f").arg(sample("mirroring-controller.rsyslog"));
     });
     assert!(output.status.success(), "{}", said(&output));
 }
@@ -276,7 +277,7 @@ fn the_rsyslog_file_is_taken() {
 #[test]
 fn the_tmpfiles_are_made() {
     let root = tempfile::tempdir().unwrap();
-    let number = |flag: &str| said(&run("id", "coreutils", |command| drop(command.arg(flag)))).trim().to_owned();
+    let number = |flag: &str| said(&run("id", "coreutils", |command| _ = command.arg(flag))).trim().to_owned();
     let (user, group) = (number("-u"), number("-g"));
     fs::create_dir(root.path().join("etc")).unwrap();
     let users = ["root", "postgres", "mcarb"];

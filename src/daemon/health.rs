@@ -168,10 +168,8 @@ impl Server {
             // Those that have just come may have said something already.
             let known = ready.len();
             let now = Instant::now();
-            let mut index = 0;
-            for mut connection in std::mem::take(&mut self.connections) {
+            for (index, mut connection) in std::mem::take(&mut self.connections).into_iter().enumerate() {
                 let turn = index >= known || ready[index];
-                index += 1;
                 let over = connection.deadline <= now || turn && matches!(self.serve(&mut connection), Step::Over);
                 if !over {
                     self.connections.push(connection);

@@ -115,7 +115,7 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
         .for_each(|text| new.insert(0, (format!("{}.conf", own.id), text)));
     let key = dir.join("mc.key");
     match (key.symlink_metadata().is_ok(), joins) {
-        (true, _) => drop(Key::parse(&key, &config::read_private(&key, "")?)?),
+        (true, _) => _ = Key::parse(&key, &config::read_private(&key, "")?)?,
         (false, true) => {
             return Err(Error::new(format!("there is a file \"{}\", and no \"{}\"", path.display(), key.display()))
                 .hint(format!(

@@ -75,11 +75,14 @@ pub fn read(file: &Path) -> std::io::Result<Vec<Rule>> {
     read_all(file).map(|(rules, _)| rules)
 }
 
-/// The same, and every line that is no rule, by file and number. (Methods, and addresses, are not looked at.)
+/// A line that is no rule: its file and its number.
+pub type Broken = (PathBuf, usize);
+
+/// The same, and every line that is no rule. (Methods, and addresses, are not looked at.)
 ///
 /// # Errors
 /// The file itself cannot be read.
-pub fn read_all(file: &Path) -> std::io::Result<(Vec<Rule>, Vec<(PathBuf, usize)>)> {
+pub fn read_all(file: &Path) -> std::io::Result<(Vec<Rule>, Vec<Broken>)> {
     let text = std::fs::read(file)?;
     let (mut rules, mut broken) = (Vec::new(), Vec::new());
     collect(file, &String::from_utf8_lossy(&text), 0, &mut rules, &mut broken);
