@@ -854,7 +854,7 @@ fn is_killed_anywhere(how: (&str, &str), usually: u32, prepare: impl FnOnce(&Db)
 fn programs(dir: &Path) -> Vec<i32> {
     let ours = |pid: &i32| {
         let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(&text(&common::bin_dir())) && line.contains(&text(dir))
+        line.starts_with(&text(common::bin_dir())) && line.contains(&text(dir))
     };
     let pids = std::fs::read_dir("/proc").unwrap().flatten();
     pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
