@@ -53,18 +53,37 @@ impl Manager {
     }
 
     /// Runs a program as a unit would: in the foreground, as the user, with the variables.
-    fn run(&self, pair: &Pair, server: Option<usize>, words: &[&str]) -> Child {
+    fn run(&self, pair: &Pair, server: Option<usize>, words: &[&str]) -> Service {
         let host = server.map_or_else(|| pair.arbiter.as_ref().expect("an arbiter"), |n| pair.host(n));
         let mut command = host.admin("env");
         command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("could not run")
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Service(command.spawn().expect("could not run"))
     }
 }
 
-#[track_caller]
-fn wait_end(child: &mut Child) {
-    let status = wait_for("it ends", SOON, || child.try_wait().expect("could not wait"));
-    assert!(status.success(), "{status}");
+/// What was run: nsenter, which stops when the program that it has run is stopped, and has to be woken too.
+struct Service(Child);
+
+impl Service {
+    fn wake(&self, program: u32) {
+        signal(program, Signal::CONT);
+        signal(self.0.id(), Signal::CONT);
+    }
+
+    #[track_caller]
+    fn wait_end(&mut self) {
+        let status = wait_for("it ends", SOON, || self.0.try_wait().expect("could not wait"));
+        assert!(status.success(), "{status}");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        signal(self.0.id(), Signal::CONT);
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A controller in the foreground tells when it serves, how it is, that its loop goes round, and that it ends; while it
@@ -97,7 +116,7 @@ fn a_controller_under_a_service_manager() {
     let at = Instant::now();
     std::thread::sleep(s(4));
     assert_eq!(manager.since(at, ""), [""; 0], "told by a controller that stands still");
-    signal(controller, Signal::CONT);
+    child.wake(controller);
     manager.wait(at, "WATCHDOG=1");
 
     let environment = std::fs::read(format!("/proc/{}/environ", pair.postmaster(0).pid)).expect("its environment");
@@ -107,7 +126,7 @@ fn a_controller_under_a_service_manager() {
     assert_eq!(manager.since(begin, "STOPPING=1").len(), 0);
     signal(controller, Signal::TERM);
     manager.wait(begin, "STOPPING=1");
-    wait_end(&mut child);
+    child.wait_end();
     assert!(!pair.instance_runs(0));
 }
 
@@ -121,11 +140,11 @@ fn a_killed_controller_leaves_the_instance() {
     let directory = pair.servers[0].management.to_str().expect("ASCII").to_owned();
     let mc_ctl = program().to_str().expect("ASCII");
     let words = [mc_ctl, "start", "--foreground", "-f", "-M", &directory];
-    let mut child = manager.run(&pair, Some(0), &words);
+    let child = manager.run(&pair, Some(0), &words);
     pair.wait_word(0, "switchable");
     let postmaster = pair.postmaster(0).pid;
     signal(pair.controller(0).pid, Signal::KILL);
-    let _ = child.wait();
+    drop(child);
     assert_eq!(pair.postmaster(0).pid, postmaster);
     let at = Instant::now();
     let mut child = manager.run(&pair, Some(0), &words);
@@ -133,7 +152,7 @@ fn a_killed_controller_leaves_the_instance() {
     pair.wait_word(0, "switchable");
     assert_eq!(pair.postmaster(0).pid, postmaster);
     signal(pair.controller(0).pid, Signal::TERM);
-    wait_end(&mut child);
+    child.wait_end();
 }
 
 /// The arbiter tells the same.
@@ -159,11 +178,11 @@ fn an_arbiter_under_a_service_manager() {
     let at = Instant::now();
     std::thread::sleep(s(4));
     assert_eq!(manager.since(at, ""), [""; 0]);
-    signal(arbiter, Signal::CONT);
+    child.wake(arbiter);
     manager.wait(at, "WATCHDOG=1");
     signal(arbiter, Signal::TERM);
     manager.wait(begin, "STOPPING=1");
-    wait_end(&mut child);
+    child.wait_end();
 }
 
 // ------------------------------------------------------------------------------------------------------------- scripts
