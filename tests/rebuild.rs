@@ -47,7 +47,9 @@ impl Server {
         let dir = dir();
         let data = dir.path().join("data");
         let args = ["-A", "trust", "-N", "-U", "postgres", "-D", data.to_str().unwrap()];
-        program("initdb", &[&args[..], initdb].concat());
+        // by default there are checksums since version 18, and an option that says otherwise
+        let plain: &[&str] = if common::major() >= 18 { &["--no-data-checksums"] } else { &[] };
+        program("initdb", &[&args[..], plain, initdb].concat());
         let server = Server { data, port: port(), dir };
         server.configure(&format!("listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nfsync = off\n{settings}\n"));
         server.start();

@@ -84,6 +84,9 @@ END
             --wildcards --no-anchored '*/lib/*' '*/lib64/*' '*/share/postgresql/*' 2>/dev/null || :
     done
     rm -rf "$apt"
+    # its compiler would mix its own libraries with this machine's
+    [ -n "$(ls "$3"/usr/lib*/*/libc.so.6 "$3"/lib/*/libc.so.6 2>/dev/null)" ] ||
+        rm -rf "$3/usr/lib/postgresql/$1/lib"/llvmjit* "$3/usr/lib/postgresql/$1/lib/bitcode"
     # only what runs with its own libc needs its loader too
     loader=
     for file in "$3/usr/lib64/ld-linux-x86-64.so.2" "$3/lib64/ld-linux-x86-64.so.2" "$3"/usr/lib/ld-linux-*.so.1; do

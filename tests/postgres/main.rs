@@ -15,6 +15,7 @@ mod check_pair;
 mod check_running;
 mod commands;
 mod cut;
+mod debian;
 mod fault;
 mod faults;
 mod force;

@@ -17,6 +17,7 @@ max_wal_senders = 10
 wal_keep_size = 128MB
 wal_log_hints = on
 shared_buffers = 32MB
+password_encryption = 'scram-sha-256'
 max_connections = 40
 logging_collector = on
 log_directory = 'log'

@@ -1,0 +1,111 @@
+//! Clusters as Debian's `pg_createcluster` makes them: `postgresql.conf`, `pg_hba.conf` and `pg_ident.conf` below
+//! /etc/postgresql, the data below /var/lib/postgresql. Each host has these directories of its own, so that the machine's are
+//! left alone.
+
+use crate::harness::bin_dir;
+use crate::harness::pair::{Pair, Setup, write_private};
+use std::path::Path;
+
+const DIRECTORIES: &str = r#"
+set -e
+mount -t tmpfs -o mode=755 none /run
+install -d -o postgres -g postgres /run/postgresql
+for at in /etc/postgresql /var/lib/postgresql /var/log/postgresql; do
+    own=$1/debian/$(basename "$(dirname "$at")")
+    install -d -o postgres -g postgres "$own"
+    mount --bind "$own" $at
+done
+"#;
+
+// the test's processes are not in the group ssl-cert, which may read the key that Debian sets
+const SETTINGS: &str = "
+ssl = off
+listen_addresses = '*'
+wal_keep_size = 128MB
+wal_log_hints = on
+shared_buffers = 32MB
+max_connections = 40
+";
+
+/// The two hosts with the cluster VERSION/main each, the second one's data directory empty; nothing is started.
+fn clusters(version: &str) -> Pair {
+    let mut pair = Setup::default().make();
+    for n in [0, 1] {
+        let dir = pair.host(n).dir.to_str().expect("ASCII").to_owned();
+        pair.as_root(n, &["sh", "-c", DIRECTORIES, "sh", &dir]);
+        let create = ["pg_createcluster", "-p", "5432", "--start-conf=disabled", version, "main", "--", "-A", "trust"];
+        pair.as_root(n, &create);
+        pair.servers[n].data = format!("/var/lib/postgresql/{version}/main").into();
+        let hba = format!("host all,replication all 192.0.2.0/24 trust\n# of host {n}\n");
+        for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", &hba)] {
+            let file = format!("/etc/postgresql/{version}/main/{file}");
+            pair.as_root(n, &["sh", "-c", "echo \"$1\" >>$2", "sh", text, &file]);
+        }
+        let me = &pair.servers[n];
+        write_private(&me.management.join(format!("{}.conf", me.id)), &format!("db_instance = '{}'\n", pair.data(n)));
+    }
+    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
+    pair
+}
+
+/// What `pg_lsclusters` says of the cluster's state.
+fn listed(pair: &Pair, server: usize) -> String {
+    let answer = crate::harness::run::run(pair.host(server).command("pg_lsclusters"), crate::harness::s(20));
+    answer.expect(0, "pg_lsclusters").out.split_whitespace().nth(12).unwrap_or_default().to_owned()
+}
+
+/// The standby is mirrored, and its files are where Debian wants them, and its own.
+#[track_caller]
+fn check(pair: &Pair, standby: usize, version: &str) {
+    let roles = if standby == 0 { ["standby", "primary"] } else { ["primary", "standby"] };
+    [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", roles));
+    for n in [0, 1] {
+        let etc = format!("/etc/postgresql/{version}/main");
+        let shown = "SELECT concat_ws(' ', current_setting('config_file'), current_setting('hba_file'), current_setting('ident_file'))";
+        assert_eq!(pair.sql(n, shown), format!("{etc}/postgresql.conf {etc}/pg_hba.conf {etc}/pg_ident.conf"));
+        for file in ["postgresql.conf", "pg_hba.conf"] {
+            let path = pair.host(n).path(Path::new(pair.data(n))).join(file);
+            assert!(!path.exists(), "{} has come into being", path.display());
+        }
+        let hba = std::fs::read_to_string(pair.host(n).path(Path::new(&etc)).join("pg_hba.conf")).expect("pg_hba.conf");
+        assert!(hba.contains(&format!("# of host {n}\n")), "not this server's own:\n{hba}");
+        assert_eq!(listed(pair, n), if n == standby { "online,recovery" } else { "online" });
+    }
+}
+
+/// First start and first standby, switch, crash, rebuild by pg_rewind and by pg_basebackup, stop: without `config_file` in
+/// `ID.conf`, while Debian's own programs show what there is.
+#[test]
+fn clusters_of_debian() {
+    let Ok(bin) = bin_dir().strip_prefix("/usr/lib/postgresql") else {
+        println!("{} is not of Debian's packages", bin_dir().display());
+        return;
+    };
+    assert!(
+        Path::new("/usr/bin/pg_createcluster").exists(),
+        "pg_createcluster is missing: apt-get install postgresql-common"
+    );
+    let version = bin.iter().next().and_then(|v| v.to_str()).expect("a version");
+    let pair = clusters(version);
+    pair.start(0, &["-f"]);
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "the first mc_ctl rebuild");
+    check(&pair, 1, version);
+    pair.sql(0, "CREATE TABLE written (id bigint PRIMARY KEY)");
+
+    pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+    pair.mc(0, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild after a switch");
+    check(&pair, 0, version);
+
+    for (server, method, words) in [(1, "pg_rewind", &[][..]), (0, "pg_basebackup", &["--method", "basebackup"])] {
+        pair.fail_over_from(server);
+        assert_eq!(listed(&pair, server), "down");
+        let told = pair.mc(server, &[&["rebuild", "--yes"], words].concat()).expect(0, "mc_ctl rebuild").text();
+        assert!(told.contains(method), "{told}");
+        check(&pair, server, version);
+    }
+
+    pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
+    assert_eq!((listed(&pair, 0), listed(&pair, 1)), ("down".into(), "online".into()));
+    pair.start(0, &["-f"]);
+    check(&pair, 0, version);
+}
