@@ -29,6 +29,9 @@ pub enum Then {
 }
 use Then::{GoesOn, Nothing, TakesOver, Waits};
 
+/// What an operator does to have it back at `switchable`, and how the README says that.
+type Back = (fn(&Pair), &'static str);
+
 /// A row.
 pub struct Fault {
     what: &'static str,
@@ -41,7 +44,7 @@ pub struct Fault {
     bound: Duration,
     lasts: Duration,
     mend: Option<fn(&mut Pair)>,
-    back: Option<(fn(&Pair), &'static str)>,
+    back: Option<Back>,
     turns: &'static [usize],
 }
 
