@@ -105,7 +105,7 @@ fn clusters_of_debian() {
     }
 
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
-    assert_eq!((listed(&pair, 0), listed(&pair, 1)), ("down".into(), "online".into()));
+    assert_eq!((listed(&pair, 0), listed(&pair, 1)), ("down,recovery".into(), "online".into()));
     pair.start(0, &["-f"]);
     check(&pair, 0, version);
 }
