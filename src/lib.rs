@@ -22,8 +22,7 @@
 //! - [`fsm`]: the decision core, all of the safety protocol. Pure: no I/O, no clock, no thread, no randomness, no log.
 //! - [`daemon`]: the controller process: the decision thread, and the threads that observe and act for it; the watcher
 //!   that starts a dead or hung controller again; the callers of the operator's commands; the health
-//!   endpoint. [`daemon::arbiter`] is `mc_arb`: one
-//!   loop over the connections of all pairs, which steps one core for each.
+//!   endpoint. [`daemon::arbiter`] is `mc_arb`: one loop over the connections of all pairs, which steps one core for each.
 //! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
 //! - [`rebuild`]: a data directory becomes a copy of the other server's: what would be done, and doing it.
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.

@@ -311,6 +311,8 @@ impl Node {
             self.own.halt = true;
         }
         self.owe(from, view);
+        // What commits waited for was the view before.
+        self.told.waits_since = None;
         self.told.reason = why.to_owned();
         self.told.since = Some(self.now);
         self.write(why);
