@@ -225,7 +225,10 @@ fn a_stopped_controller_does_not_answer() {
     wait_codes(&pair, 0, PRIMARY);
     let controller = pair.controller(0).pid;
     signal(controller, Signal::STOP);
-    assert!(send(&endpoint(&pair, 0), b"GET /primary HTTP/1.0\r\n\r\n", s(1)).is_none());
+    // the signal takes a moment to reach every thread
+    wait_for("it does not answer", s(3), || {
+        send(&endpoint(&pair, 0), b"GET /primary HTTP/1.0\r\n\r\n", s(1)).is_none().then_some(())
+    });
     wait_for("the watcher starts another", SOON, || {
         pair.host(0).controllers().last().filter(|process| process.pid != controller).map(drop)
     });
