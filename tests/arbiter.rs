@@ -6,9 +6,7 @@
 #[allow(dead_code, reason = "other tests need the rest of it")]
 mod common;
 
-use clap::Parser;
 use crossbeam_channel::Receiver;
-use mirroring_controller::cli::arb::Cli;
 use mirroring_controller::config::arbiter::ArbiterConfig;
 use mirroring_controller::daemon::Inbox;
 use mirroring_controller::daemon::links::{Links, Peer, Settings};
@@ -392,24 +390,6 @@ fn the_command_line_of_root_and_of_nobody() {
         false => "environment variable ARBCONTROLDIR unset",
     };
     assert!(code == 2 && said.contains(expected), "{said}");
-}
-
-#[test]
-fn samples_for_service_managers_type_what_there_is() {
-    let sample = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
-    let unit = fs::read_to_string(sample("mirroring-arbiter.service")).unwrap();
-    let typed = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let parse = |line: &str| Cli::try_parse_from(line.split_whitespace());
-    parse(typed).unwrap_or_else(|error| panic!("{typed}: {error}"));
-    let script = fs::read_to_string(sample("mirroring-arbiter.rc")).unwrap();
-    let verbs =
-        script.lines().flat_map(|line| line.split("arb ").skip(1)).filter_map(|rest| rest.split([' ', ';']).next());
-    let verbs: Vec<&str> = verbs.filter(|verb| !verb.is_empty()).collect();
-    assert!(verbs.len() >= 5, "{verbs:?}");
-    for verb in verbs {
-        parse(&format!("mc_arb {verb} -M /arb")).unwrap_or_else(|error| panic!("{verb}: {error}"));
-    }
-    assert!(Command::new("sh").arg("-n").arg(sample("mirroring-arbiter.rc")).status().unwrap().success());
 }
 
 // ---------------------------------------------------------------------------------------------------------- the tests

@@ -451,19 +451,20 @@ fn a_standby_follows_is_proved_and_promoted() {
     if !as_postgres("a_standby_follows_is_proved_and_promoted") {
         return;
     }
-    let mut primary = Db::new(56431);
+    let (port, standby_port) = (common::free_port(), common::free_port());
+    let mut primary = Db::new(port);
     primary.start(None);
     primary.ready();
-    let mut standby = standby_of(&primary, 56431, 56432);
+    let mut standby = standby_of(&primary, port, standby_port);
     std::fs::write(standby.place.data.join("postgresql.auto.conf"), "primary_conninfo = 'sslmode=disable host=gone'\n")
         .unwrap();
-    let follow = Job::Start { names: Some("nd1".into()), follow: Some("127.0.0.1:56431".into()) };
+    let follow = Job::Start { names: Some("nd1".into()), follow: Some(format!("127.0.0.1:{port}")) };
     let Outcome::Started(data) = standby.perform(follow) else { panic!("the standby starts") };
     assert!(data.is_standby());
     standby.ready();
     let auto = std::fs::read_to_string(standby.place.data.join("postgresql.auto.conf")).unwrap();
     let expected =
-        "primary_conninfo = 'user=postgres sslmode=disable host=127.0.0.1 port=56431 application_name=nd2'\n";
+        format!("primary_conninfo = 'user=postgres sslmode=disable host=127.0.0.1 port={port} application_name=nd2'\n");
     assert_eq!(auto, expected);
     let end = Instant::now() + LONG;
     while primary.sql("SELECT application_name, state FROM pg_stat_replication") != "nd2|streaming" {
@@ -495,12 +496,13 @@ fn a_standby_is_known_by_what_its_files_say() {
     if !as_postgres("a_standby_is_known_by_what_its_files_say") {
         return;
     }
-    let mut primary = Db::new(56435);
+    let (port, standby_port) = (common::free_port(), common::free_port());
+    let mut primary = Db::new(port);
     primary.start(None);
     primary.ready();
-    let mut standby = standby_of(&primary, 56435, 56436);
+    let mut standby = standby_of(&primary, port, standby_port);
     let auto = standby.place.data.join("postgresql.auto.conf");
-    let line = "primary_conninfo = 'user=postgres sslmode=disable host=127.0.0.1 port=56435'\n";
+    let line = format!("primary_conninfo = 'user=postgres sslmode=disable host=127.0.0.1 port={port}'\n");
     std::fs::write(&auto, format!("{line}cluster_name = '15/main'\n")).unwrap();
     std::fs::write(standby.place.data.join("standby.signal"), "").unwrap();
     standby.start(None);

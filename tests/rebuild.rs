@@ -12,7 +12,6 @@ use mirroring_controller::rebuild::{self, Board, Chosen, Plan, Setup};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -22,15 +21,6 @@ struct Server {
     data: PathBuf,
     port: u16,
     dir: tempfile::TempDir,
-}
-
-/// A free port below those that the kernel gives to clients. Tests run beside each other, each in a process of its own where
-/// the user is changed.
-fn port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % 1000) as u16 * 8;
-    let ports = std::iter::repeat_with(|| 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000);
-    ports.take(8000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 fn dir() -> tempfile::TempDir {
@@ -50,7 +40,7 @@ impl Server {
         // by default there are checksums since version 18, and an option that says otherwise
         let plain: &[&str] = if common::major() >= 18 { &["--no-data-checksums"] } else { &[] };
         program("initdb", &[&args[..], plain, initdb].concat());
-        let server = Server { data, port: port(), dir };
+        let server = Server { data, port: common::free_port(), dir };
         server.configure(&format!("listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nfsync = off\n{settings}\n"));
         server.start();
         server
@@ -63,7 +53,7 @@ impl Server {
         let port_of_primary = self.port.to_string();
         let args = ["-h", "127.0.0.1", "-p", &port_of_primary, "-U", "postgres", "-c", "fast", "-N", "-R", "-D"];
         program("pg_basebackup", &[&args[..], &[data.to_str().unwrap()], more].concat());
-        let standby = Server { data, port: port(), dir };
+        let standby = Server { data, port: common::free_port(), dir };
         standby.configure("");
         standby.start();
         // Of a standby that starts there is no row for a moment.

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// The directory of PostgreSQL's server programs: `$PGBIN`, or the newest that is installed; fails and says what to install where there is none.
 pub fn bin_dir() -> PathBuf {
@@ -40,6 +41,15 @@ pub fn as_postgres(test: &str) -> bool {
         .expect("setpriv is needed to run as the user postgres: apt-get install util-linux");
     assert!(status.success(), "{test} failed as the user postgres");
     false
+}
+
+/// A free port below those that the kernel gives to clients. Tests run beside each other, each in a process of its own where
+/// the user is changed.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = (std::process::id() % 1000) as u16 * 8;
+    let ports = std::iter::repeat_with(|| 20_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 8000);
+    ports.take(8000).find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Runs a program to its end and returns its output; fails with what it said.

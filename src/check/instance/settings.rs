@@ -173,16 +173,21 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         found.push(about(server, &WAL_LEVEL, "wal_level", "replica", true));
     }
     senders(server, found);
-    let simple: [(&Entry, &str, &str, &str, bool); 4] = [
+    let simple: [(&Entry, &str, &str, &str, bool); 3] = [
         (&HOT_STANDBY, "hot_standby", "off", "on", true),
         (&FSYNC, "fsync", "off", "on", false),
         (&FULL_PAGE_WRITES, "full_page_writes", "off", "on", false),
-        (&ARCHIVE_OFF, "archive_mode", "off", "on", true),
     ];
     for (entry, name, bad, good, restart) in simple {
         if is(name, bad) {
             found.push(about(server, entry, name, good, restart));
         }
+    }
+    if is("archive_mode", "off") {
+        // Alone, archive_mode = on keeps WAL until the disk is full: there is no line that could be pasted.
+        let mend = "set archive_command (or archive_library) to what stores a segment elsewhere, archive_mode to on, on both \
+                    servers, and restart the instances, the standby's first";
+        found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), mend));
     }
     if is("wal_log_hints", "off") && facts.files.control.as_ref().is_some_and(|control| !control.checksums) {
         found.push(about(server, &NO_HINTS, "wal_log_hints", "on", true));
