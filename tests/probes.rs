@@ -241,7 +241,7 @@ fn who_is_not_let_in_is_told_so() {
         return;
     }
     let server = Server::started();
-    server.sql("CREATE ROLE app LOGIN PASSWORD 'right'");
+    server.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE app LOGIN PASSWORD 'right'");
     let target = |user: &str, password: Option<&str>, dbname: &str| {
         Target::new(user, password.map(str::to_owned), dbname, server.data())
     };

@@ -364,7 +364,7 @@ fn a_password_is_passed_on() {
     }
     let mut pair = Pair::new(10).diverge(10, "fast");
     let b = &pair.b;
-    b.sql("CREATE ROLE admin SUPERUSER LOGIN PASSWORD 'pass word'");
+    b.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE admin SUPERUSER LOGIN PASSWORD 'pass word'");
     let trust = b.conf("pg_hba.conf");
     let hba = "host all,replication admin 127.0.0.1/32 scram-sha-256\n".to_owned() + &trust;
     std::fs::write(b.place.data.join("pg_hba.conf"), hba).unwrap();

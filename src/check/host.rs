@@ -213,11 +213,13 @@ fn limit(deadline: Instant) -> Duration {
     deadline.saturating_duration_since(Instant::now()).min(LIMIT)
 }
 
-/// Of `network.conf` and `mc.key` what must be the same on both, and of `ID.conf` every parameter but the password.
+/// Of `network.conf` and `mc.key` what must be the same on both, and of `ID.conf` every parameter that stands in it, but the
+/// password: what is found besides may be another before and after the first start.
 pub fn digests(config: &Config) -> Vec<(String, String)> {
     let network = &config.network;
     let lines: Vec<_> = network.servers.iter().chain(&network.arbiter).map(|l| (&l.id, l.addresses())).collect();
-    let parameters: Vec<_> = config.parameters().into_iter().map(|p| (p.name, p.value)).collect();
+    let written = config.parameters().into_iter().filter(|p| p.source.starts_with("line "));
+    let parameters: Vec<_> = written.map(|p| (p.name, p.value)).collect();
     let of = |name: &str, content: &[u8]| (name.to_owned(), digest(name, content));
     vec![
         of("network.conf", format!("{lines:?}").as_bytes()),

@@ -22,7 +22,7 @@ fn failover_rebuild_failback_rebuild() {
     }
     pair.bring_up();
     pair.sql(0, "ALTER SYSTEM SET work_mem = '5MB'");
-    pair.sql(0, r"ALTER ROLE postgres PASSWORD 'it''s\secret'");
+    pair.sql(0, r"SET password_encryption = 'scram-sha-256'; ALTER ROLE postgres PASSWORD 'it''s\secret'");
     for n in [0, 1] {
         let ask = "1i host all,replication all 192.0.2.100/32 scram-sha-256\\nhost all,replication all 192.0.2.110/32 scram-sha-256";
         pair.as_root(n, &["sed", "-i", ask, &format!("{}/pg_hba.conf", pair.data(n))]);
@@ -69,7 +69,7 @@ fn over_tls_alone() {
         certify(n, pair.servers[n].replication_address);
     }
     pair.bring_up();
-    pair.sql(0, "ALTER ROLE postgres PASSWORD 'secret'");
+    pair.sql(0, "SET password_encryption = 'scram-sha-256'; ALTER ROLE postgres PASSWORD 'secret'");
     for n in [0, 1] {
         let only = "1i hostnossl all,replication all 192.0.2.100/32 reject\\nhostnossl all,replication all 192.0.2.110/32 reject\\n\
                     hostssl all,replication all 192.0.2.100/32 scram-sha-256\\nhostssl all,replication all 192.0.2.110/32 scram-sha-256";

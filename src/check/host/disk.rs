@@ -86,12 +86,18 @@ pub struct Disk {
 /// Reads it.
 pub(super) fn collect(config: &Config, place: &Place, deadline: Instant) -> Facts {
     let wal = place.data.join("pg_wal");
-    let places = [("data directory", &place.data), ("pg_wal", &wal), ("management directory", &config.dir)];
-    let disks = places.map(|(of, path)| {
-        let path = path.clone();
+    let mut places =
+        vec![("data directory", place.data.clone()), ("pg_wal", wal), ("management directory", config.dir.clone())];
+    if config.server.no_data.is_some() {
+        // It is to be made, or filled: what counts is where.
+        let above = place.data.parent().unwrap_or(&place.data).to_owned();
+        places.splice(..2, [("place of the data directory", above)]);
+    }
+    let disks = places.into_iter().map(|(of, path)| {
         let asked = bounded::call(&format!("ask for the {of}"), limit(deadline), &Cancel::never(), move || look(&path));
         (of.to_owned(), asked.map_err(|error| error.message))
     });
+    let disks: Vec<_> = disks.collect();
     let max_wal_size = conf::effective("max_wal_size", &place.config_file, &place.data);
     // A disk that hangs is not asked once more.
     let answers = disks.iter().all(|(_, disk)| disk.is_ok());
@@ -103,7 +109,7 @@ pub(super) fn collect(config: &Config, place: &Place, deadline: Instant) -> Fact
         counted.ok()
     });
     Facts {
-        disks: disks.into(),
+        disks,
         max_wal_size: Some(max_wal_size.as_deref().and_then(bytes).unwrap_or(1 << 30)),
         used: counted.flatten(),
         hindrances: if answers { hindrances(&place.data) } else { Vec::new() },
