@@ -338,7 +338,7 @@ fn examine_restart(server: &super::Facts, found: &mut Vec<Finding>) {
         let now = server.host.digests.iter().find(|(other, _)| other == name);
         if server.host.refused.is_none() && now.is_some_and(|(_, now)| now != started_with) {
             let what = format!("{name} has been changed since the controller was started");
-            let mend = "mc_ctl stop --mc-only && mc_ctl start --mc-only (the instance is not touched)";
+            let mend = "mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance is not touched; no -f where failover is to be off)";
             found.push(RESTART_NEEDED.found(&server.id, what, mend).at(format!("{}/{name}", server.host.directory), 0));
         }
     }
@@ -430,8 +430,7 @@ fn examine_versions(seen: &Seen, found: &mut Vec<Finding>) {
         let running = server.pace.as_ref().map(|pace| &pace.version).filter(|version| !version.is_empty());
         if let Some(running) = running.filter(|running| *running != program) {
             let what = format!("its controller is of version {running}, and this mc_ctl of {program}");
-            let mend =
-                "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only (the standby's first)";
+            let mend = "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the standby's first)";
             found.push(VERSIONS_DIFFER.found(&server.id, what, mend));
         }
     }

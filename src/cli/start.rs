@@ -17,7 +17,8 @@ const LOOK: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a message to syslog may take.
 const FLUSH: Duration = Duration::from_secs(1);
-const OFF: &str = "automatic switch and disconnection are off: failures are only reported\n\
+const OFF: &str = "automatic switch and disconnection are off, unless the other server's controller runs with them on: failures \
+                   are only reported\n\
                    HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
 
 const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory, as it is, the one that counts. Commits that only \

@@ -60,14 +60,19 @@ fn expect_none(pair: &Pair, server: usize, codes: &[&str]) {
 fn who_is_heard() {
     let pair = Setup::default().arbiter().up();
     for n in [0, 1] {
-        let told = check(&pair, n);
-        assert_eq!(told["seen"].as_array().map(Vec::len), Some(2), "{told:#}");
-        for row in ["heartbeats", "arbiter", "instance", "instance, fresh session", "disk"] {
+        // each is measured soon after the start
+        wait_for("everything is measured", s(60), || {
+            let told = check(&pair, n);
+            assert_eq!(told["seen"].as_array().map(Vec::len), Some(2), "{told:#}");
             let rows = told["pace"].as_array().expect("rows");
-            let of =
-                |id| rows.iter().find(|r| r["server_id"] == id && r["of"] == row).and_then(|r| r["count"].as_u64());
-            assert!(of("nd1") > Some(0) && of("nd2") > Some(0), "{row} in {told:#}");
-        }
+            let is_measured = |row| {
+                let of =
+                    |id| rows.iter().find(|r| r["server_id"] == id && r["of"] == row).and_then(|r| r["count"].as_u64());
+                of("nd1") > Some(0) && of("nd2") > Some(0)
+            };
+            let all = ["heartbeats", "arbiter", "instance", "instance, fresh session", "disk"];
+            all.into_iter().all(is_measured).then_some(())
+        });
     }
     let text = pair.mc(0, &["check"]).out;
     assert!(text.contains("heartbeats") && text.contains("detection"), "{text}");

@@ -81,7 +81,10 @@ fn a_detach_waits_for_its_hook() {
     let took = at.elapsed();
     assert!(took >= s(3), "detached after {took:?}, before the command had ended");
     client.wait_ack(Instant::now(), s(10));
-    let said = pair.host(0).syslog.since(at);
+    let said = wait_for("the disconnection is told", s(10), || {
+        let said = pair.host(0).syslog.since(at);
+        said.iter().any(|(_, line)| line.contains("MCA01012")).then_some(said)
+    });
     let place = |text: &str| said.iter().position(|(_, line)| line.contains(text));
     // what the script has read, its failure, the effect
     let order = [place(": nd2 (MCA01112)"), place("MCA01051"), place("MCA01012")];

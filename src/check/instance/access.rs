@@ -229,8 +229,12 @@ fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Optio
     let how = if *replication { "for replication" } else { "for a rebuild" };
     let what = format!("{peer} is not let in {how} as \"{user}\" from {address}: {why}");
     let line = format!("host {database} {user} {address}/{whole} scram-sha-256");
-    let at = rule.map_or_else(|| (facts.files.hba_file.clone(), 0), |rule| (rule.file.clone(), rule.line));
-    let mend = format!("write above that line, or at the end: {line} - on both servers, and reload");
+    // Where the instance runs, it says which file it reads.
+    let told = facts.told.as_ref().and_then(|told| told.hba.first()).map(|rule| rule.file.clone());
+    let file = told.unwrap_or_else(|| facts.files.hba_file.clone());
+    let at = rule.map_or((file, 0), |rule| (rule.file.clone(), rule.line));
+    let where_to = if rule.is_some() { "above that line" } else { "at the end" };
+    let mend = format!("write {where_to}: {line} - on both servers, and reload");
     entry.found(id, what, mend).at(at.0, at.1)
 }
 

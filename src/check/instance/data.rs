@@ -182,7 +182,7 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     }
     for problem in problems(told.map(|told| &told.pending)) {
         let what = format!("{} was changed and waits for a restart", problem.text);
-        let mend = "mc_ctl stop and mc_ctl start, the standby first; or take the change back";
+        let mend = "if it is not meant, take it back (ALTER SYSTEM RESET); if it is: mc_ctl stop and mc_ctl start, the standby first";
         found.push(PENDING_RESTART.found(id, what, mend).at(problem.place.file, problem.place.line));
     }
     for database in told.filter(|told| !told.standby).map_or(&[][..], |told| &told.databases) {
