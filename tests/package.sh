@@ -55,7 +55,7 @@ if [ "${1:-}" = --inside ]; then
         case " $said " in *" status "*) ;; *) fail "$script completes \"$program st\" to \"$said\"" ;; esac
         echo "$program st<TAB>: $said"
     done
-    grep -rn /usr/local/bin /usr/lib/systemd/system/mirroring-* /usr/share/doc/mirroring-controller/examples && fail "a path of another place"
+    grep -rn /usr/local/bin/mc_ /usr/lib/systemd/system/mirroring-* /usr/share/doc/mirroring-controller/examples && fail "a path of another place"
 
     say "a pair and its arbiter"
     install -d -m 700 -o postgres -g postgres /mc /arb /data
