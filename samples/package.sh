@@ -219,8 +219,9 @@ make_rpm() {
     (cd "$root" && find . \( -type f -o -type l \) -printf '/%P\n' | sort | sed \
         -e 's|^/etc/.*|%config(noreplace) &|' -e 's|^/usr/share/licenses/.*|%license &|' \
         -e 's|^/usr/share/doc/.*|%doc &|') >"$work/files"
-    # no directory is owned but its own
-    printf '%%dir /%s\n' "$doc" "$doc/examples" "usr/share/licenses/$name" >>"$work/files"
+    # its own directories, and those of shells that need not be there
+    printf '%%dir /%s\n' "$doc" "$doc/examples" "usr/share/licenses/$name" \
+        usr/share/fish usr/share/fish/vendor_completions.d usr/share/zsh usr/share/zsh/site-functions >>"$work/files"
     settle
     cat >"$work/$name.spec" <<END
 %global debug_package %{nil}
