@@ -104,19 +104,18 @@ pub fn coming_version(data: &Path, bin_dir: Option<&Path>) -> Result<u32> {
     })
 }
 
-/// The `postgresql.conf` of a data directory: in it, or where Debian keeps it (under `/etc/postgresql`, here `etc`).
+/// The `postgresql.conf` of a data directory: where Debian keeps it (under `/etc/postgresql`, here `etc`), or in it.
+/// Debian's comes first, as it does for its `pg_ctlcluster`: the other may be one that a base backup of a server of another
+/// layout brought along.
 pub fn find_config_file(data: &Path, major_version: u32, etc: &Path) -> Result<PathBuf> {
     let inside = data.join("postgresql.conf");
-    if inside.is_file() {
-        return Ok(inside);
-    }
     let clusters = etc.join(major_version.to_string());
     let wanted = canonical(data);
     let names = std::fs::read_dir(&clusters).into_iter().flatten().flatten();
     let found = names
         .map(|name| name.path().join("postgresql.conf"))
         .find(|path| data_directory_of(path).is_some_and(|its| canonical(&its) == wanted));
-    found.ok_or_else(|| {
+    found.or_else(|| inside.is_file().then(|| inside.clone())).ok_or_else(|| {
         Error::new(format!(
             "there is no \"{}\", and no \"{}/NAME/postgresql.conf\" whose data_directory it is",
             inside.display(),
@@ -272,7 +271,8 @@ mod tests {
         assert_eq!(find_config_file(&data, 15, &etc).unwrap(), conf);
         assert!(find_config_file(&data, 16, &etc).is_err());
         std::fs::write(data.join("postgresql.conf"), "").unwrap();
-        assert_eq!(find_config_file(&data, 15, &etc).unwrap(), data.join("postgresql.conf"));
+        assert_eq!(find_config_file(&data, 15, &etc).unwrap(), conf);
+        assert_eq!(find_config_file(&data, 16, &etc).unwrap(), data.join("postgresql.conf"));
     }
 
     #[test]

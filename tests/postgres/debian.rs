@@ -27,25 +27,33 @@ shared_buffers = 32MB
 max_connections = 40
 ";
 
-/// The two hosts with the cluster VERSION/main each, the second one's data directory empty; nothing is started.
-fn clusters(version: &str) -> Pair {
-    let mut pair = Setup::default().make();
-    for n in [0, 1] {
-        let dir = pair.host(n).dir.to_str().expect("ASCII").to_owned();
-        pair.as_root(n, &["sh", "-c", DIRECTORIES, "sh", &dir]);
-        let create = ["pg_createcluster", "-p", "5432", "--start-conf=disabled", version, "main", "--", "-A", "trust"];
-        pair.as_root(n, &create);
-        pair.servers[n].data = format!("/var/lib/postgresql/{version}/main").into();
-        let hba = format!("host all,replication all 192.0.2.0/24 trust\n# of host {n}\n");
-        for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", &hba)] {
-            let file = format!("/etc/postgresql/{version}/main/{file}");
-            pair.as_root(n, &["sh", "-c", "echo \"$1\" >>$2", "sh", text, &file]);
-        }
-        let me = &pair.servers[n];
-        write_private(&me.management.join(format!("{}.conf", me.id)), &format!("db_instance = '{}'\n", pair.data(n)));
+/// Gives a server the cluster VERSION/main for its instance; nothing is started.
+fn create_cluster(pair: &mut Pair, n: usize, version: &str) {
+    let dir = pair.host(n).dir.to_str().expect("ASCII").to_owned();
+    pair.as_root(n, &["sh", "-c", DIRECTORIES, "sh", &dir]);
+    let create = ["pg_createcluster", "-p", "5432", "--start-conf=disabled", version, "main", "--", "-A", "trust"];
+    pair.as_root(n, &create);
+    pair.servers[n].data = format!("/var/lib/postgresql/{version}/main").into();
+    let hba = format!("host all,replication all 192.0.2.0/24 trust\n# of host {n}\n");
+    for (file, text) in [("postgresql.conf", SETTINGS), ("pg_hba.conf", &hba)] {
+        let file = format!("/etc/postgresql/{version}/main/{file}");
+        pair.as_root(n, &["sh", "-c", "echo \"$1\" >>$2", "sh", text, &file]);
     }
-    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
-    pair
+    let me = &pair.servers[n];
+    write_private(&me.management.join(format!("{}.conf", me.id)), &format!("db_instance = '{}'\n", pair.data(n)));
+}
+
+/// The version whose clusters Debian's programs make, where the servers are of Debian's packages.
+fn version_of_debian() -> Option<String> {
+    let Ok(bin) = bin_dir().strip_prefix("/usr/lib/postgresql") else {
+        println!("LEFT OUT: {} is not of Debian's packages", bin_dir().display());
+        return None;
+    };
+    assert!(
+        Path::new("/usr/bin/pg_createcluster").exists(),
+        "pg_createcluster is missing: apt-get install postgresql-common"
+    );
+    Some(bin.iter().next().and_then(|v| v.to_str()).expect("a version").to_owned())
 }
 
 /// What `pg_lsclusters` says of the cluster's state.
@@ -77,16 +85,11 @@ fn check(pair: &Pair, standby: usize, version: &str) {
 /// `ID.conf`, while Debian's own programs show what there is.
 #[test]
 fn clusters_of_debian() {
-    let Ok(bin) = bin_dir().strip_prefix("/usr/lib/postgresql") else {
-        println!("{} is not of Debian's packages", bin_dir().display());
-        return;
-    };
-    assert!(
-        Path::new("/usr/bin/pg_createcluster").exists(),
-        "pg_createcluster is missing: apt-get install postgresql-common"
-    );
-    let version = bin.iter().next().and_then(|v| v.to_str()).expect("a version");
-    let pair = clusters(version);
+    let Some(version) = version_of_debian() else { return };
+    let version = version.as_str();
+    let mut pair = Setup::default().make();
+    [0, 1].into_iter().for_each(|n| create_cluster(&mut pair, n, version));
+    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
     pair.start(0, &["-f"]);
     pair.mc(1, &["rebuild", "--yes"]).expect(0, "the first mc_ctl rebuild");
     check(&pair, 1, version);
@@ -108,4 +111,33 @@ fn clusters_of_debian() {
     assert_eq!((listed(&pair, 0), listed(&pair, 1)), ("down,recovery".into(), "online".into()));
     pair.start(0, &["-f"]);
     check(&pair, 0, version);
+}
+
+/// A primary with its `postgresql.conf` in the data directory, and a standby whose own is below /etc: each keeps to its own,
+/// though the base backup brings the standby the primary's as well.
+#[test]
+fn one_cluster_of_debian() {
+    let Some(version) = version_of_debian() else { return };
+    let mut pair = Setup::default().make();
+    create_cluster(&mut pair, 1, &version);
+    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
+    pair.start(0, &["-f"]);
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "the first mc_ctl rebuild");
+    let check = |roles: [&str; 2]| {
+        [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", roles));
+        let shown = "SHOW config_file";
+        assert_eq!(pair.sql(0, shown), format!("{}/postgresql.conf", pair.data(0)));
+        assert_eq!(pair.sql(1, shown), format!("/etc/postgresql/{version}/main/postgresql.conf"));
+    };
+    check(["primary", "standby"]);
+    assert!(pair.host(1).path(Path::new(pair.data(1))).join("postgresql.conf").exists(), "nothing was brought along");
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.start(1, &["-f"]);
+    check(["primary", "standby"]);
+
+    for (from, roles) in [(0, ["standby", "primary"]), (1, ["primary", "standby"])] {
+        pair.fail_over_from(from);
+        pair.mc(from, &["rebuild", "--yes", "--method", "basebackup"]).expect(0, "mc_ctl rebuild");
+        check(roles);
+    }
 }
