@@ -7,8 +7,9 @@
 #
 # 13, 15, 17 and 18 are Debian's own, of the suites bullseye, bookworm, trixie and sid: the packages are unpacked below
 # target/postgresql with the libraries that they need, and their programs told to use those. Nothing is installed but
-# patchelf. 16 is that of a package of PyPI. 14 and 12 are nowhere to be had whole (pg_rewind, pg_basebackup,
-# pg_waldump are missing); a build of one's own does: PGBIN=/usr/local/pgsql/bin cargo test --test postgres.
+# patchelf. 16 is that of a package of PyPI, built without TLS: tests that are named over_tls are left out there. 14 and
+# 12 are nowhere to be had whole (pg_rewind, pg_basebackup, pg_waldump are missing); a build of one's own does:
+# PGBIN=/usr/local/pgsql/bin cargo test --test postgres.
 # An installed /usr/lib/postgresql/VERSION is taken as it is.
 #
 # Needs root and what tests/run.sh installs. Of Debian's mirror, MC_TEST_MIRROR, or else apt's own. The results stand in
@@ -139,6 +140,12 @@ programs_of() { # version: prints the directory
     echo "$dir"
 }
 
+# Whether these programs were built with TLS. The file is empty, and nothing is started.
+has_tls() { # programs
+    : >"$here/postgresql.conf"
+    ! LC_ALL=C "$1/postgres" -C ssl -D "$here" -c ssl=on 2>&1 | grep -q "SSL is not supported by this build"
+}
+
 umask 022
 mkdir -p "$here"
 failed=
@@ -147,14 +154,20 @@ for version in $versions; do
     told=$("$bin/postgres" --version)
     say "$told: $bin"
     [ -z "$fetch_only" ] || continue
+    skip=
+    if ! has_tls "$bin"; then
+        skip="--skip over_tls"
+        say "LEFT OUT of the tests: those named over_tls, since this build has no TLS"
+    fi
     code=0
     PGBIN=$bin setsid -w cargo test --no-fail-fast --test pg_files --test probes --test rebuild --test rebuild_perform \
         >"$here/$version.log" 2>&1 || code=1
-    PGBIN=$bin setsid -w cargo test --test postgres -- --test-threads="${MC_TEST_THREADS:-2}" "$@" >>"$here/$version.log" 2>&1 || code=1
+    # shellcheck disable=SC2086 # none, or two words
+    PGBIN=$bin setsid -w cargo test --test postgres -- --test-threads="${MC_TEST_THREADS:-2}" $skip "$@" >>"$here/$version.log" 2>&1 || code=1
     grep -E '^test .* (FAILED|ok)$|^test result' "$here/$version.log" | grep -E 'FAILED|^test result' || :
     passed=$(grep -c '^test .* ok$' "$here/$version.log" || :)
     broken=$(grep -c '^test .* FAILED$' "$here/$version.log" || :)
     [ "$code" -eq 0 ] || failed="$failed $version"
-    echo "$(date -u +%F) $told: $passed passed, $broken failed${1:+ (of $*)}" | tee -a "$here/results"
+    echo "$(date -u +%F) $told: $passed passed, $broken failed${1:+ (of $*)}${skip:+, left out: over_tls (the build has no TLS)}" | tee -a "$here/results"
 done
 [ -z "$failed" ] || fail "failed with PostgreSQL$failed (see $here/VERSION.log)"
