@@ -3,6 +3,10 @@
 //! PostgreSQL refuses to run as root; where the tests are started by root, those that need it start themselves again as
 //! user `postgres`.
 
+#[allow(dead_code, reason = "other tests need the rest of it")]
+mod common;
+
+use common::as_postgres;
 use crossbeam_channel::{Receiver, unbounded};
 use mirroring_controller::daemon::{db_probe, disk_probe, peer_probe};
 use mirroring_controller::fsm::event::{Disk, Event, Instance, Names, PeerInstance};
@@ -15,7 +19,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -24,47 +27,14 @@ const SHORT: Duration = Duration::from_millis(400);
 
 // ------------------------------------------------------------------------------------------------------------ harness
 
-fn bin_dir() -> PathBuf {
-    if let Some(dir) = std::env::var_os("PGBIN") {
-        return dir.into();
-    }
-    let dirs = (12..=18).rev().map(|major| PathBuf::from(format!("/usr/lib/postgresql/{major}/bin")));
-    dirs.into_iter()
-        .find(|dir| dir.join("initdb").exists())
-        .expect("no PostgreSQL found: apt-get install postgresql, or set PGBIN")
-}
-
 fn program(name: &str) -> Command {
-    Command::new(bin_dir().join(name))
-}
-
-/// Started by root: runs this test again as user `postgres`, and all is done.
-fn done_as_postgres(test: &str) -> bool {
-    if !geteuid().is_root() {
-        return false;
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups"]);
-    run(command.arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).current_dir("/"));
-    true
+    Command::new(common::bin_dir().join(name))
 }
 
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command:?}: {}{text}", String::from_utf8_lossy(&output.stdout));
-}
-
-static PORTS: AtomicU16 = AtomicU16::new(0);
-
-fn free_port() -> u16 {
-    loop {
-        let port =
-            23100 + ((std::process::id() as u16).wrapping_mul(7) % 400 + PORTS.fetch_add(1, Ordering::Relaxed)) % 400;
-        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// An instance in a directory of its own, stopped and removed at the end of its test.
@@ -89,7 +59,7 @@ impl Server {
 
     fn empty() -> Server {
         let dir = tempfile::Builder::new().prefix("probes-").tempdir().unwrap();
-        Server { dir, port: free_port() }
+        Server { dir, port: common::free_port() }
     }
 
     fn configure(&self) {
@@ -237,7 +207,7 @@ fn refusal(target: &Target) -> Refusal {
 
 #[test]
 fn who_is_not_let_in_is_told_so() {
-    if done_as_postgres("who_is_not_let_in_is_told_so") {
+    if !as_postgres("who_is_not_let_in_is_told_so") {
         return;
     }
     let server = Server::started();
@@ -276,7 +246,7 @@ fn who_is_not_let_in_is_told_so() {
 
 #[test]
 fn too_many_clients_is_no_failure() {
-    if done_as_postgres("too_many_clients_is_no_failure") {
+    if !as_postgres("too_many_clients_is_no_failure") {
         return;
     }
     let server = Server::new();
@@ -303,7 +273,7 @@ fn too_many_clients_is_no_failure() {
 
 #[test]
 fn a_session_pins_what_it_depends_on() {
-    if done_as_postgres("a_session_pins_what_it_depends_on") {
+    if !as_postgres("a_session_pins_what_it_depends_on") {
         return;
     }
     let server = Server::started();
@@ -331,7 +301,7 @@ fn a_session_pins_what_it_depends_on() {
 
 #[test]
 fn a_frozen_postmaster_answers_old_sessions_and_no_new_ones() {
-    if done_as_postgres("a_frozen_postmaster_answers_old_sessions_and_no_new_ones") {
+    if !as_postgres("a_frozen_postmaster_answers_old_sessions_and_no_new_ones") {
         return;
     }
     let server = Server::started();
@@ -353,7 +323,7 @@ fn a_frozen_postmaster_answers_old_sessions_and_no_new_ones() {
 
 #[test]
 fn a_frozen_backend_does_not_hold_us_up() {
-    if done_as_postgres("a_frozen_backend_does_not_hold_us_up") {
+    if !as_postgres("a_frozen_backend_does_not_hold_us_up") {
         return;
     }
     let server = Server::started();
@@ -373,7 +343,7 @@ fn a_frozen_backend_does_not_hold_us_up() {
 
 #[test]
 fn readings_of_a_primary_and_of_its_standby() {
-    if done_as_postgres("readings_of_a_primary_and_of_its_standby") {
+    if !as_postgres("readings_of_a_primary_and_of_its_standby") {
         return;
     }
     let primary = Server::started();
@@ -443,7 +413,7 @@ fn readings_of_a_primary_and_of_its_standby() {
 
 #[test]
 fn a_commit_that_waits_is_seen() {
-    if done_as_postgres("a_commit_that_waits_is_seen") {
+    if !as_postgres("a_commit_that_waits_is_seen") {
         return;
     }
     let server = Server::started();
@@ -469,7 +439,7 @@ fn a_commit_that_waits_is_seen() {
 
 #[test]
 fn the_probe_follows_an_instance_up_and_down() {
-    if done_as_postgres("the_probe_follows_an_instance_up_and_down") {
+    if !as_postgres("the_probe_follows_an_instance_up_and_down") {
         return;
     }
     let server = Server::new();
@@ -494,7 +464,7 @@ fn the_probe_follows_an_instance_up_and_down() {
 
 #[test]
 fn a_frozen_postmaster_is_silence_though_the_old_session_answers() {
-    if done_as_postgres("a_frozen_postmaster_is_silence_though_the_old_session_answers") {
+    if !as_postgres("a_frozen_postmaster_is_silence_though_the_old_session_answers") {
         return;
     }
     let server = Server::started();
@@ -511,7 +481,7 @@ fn a_frozen_postmaster_is_silence_though_the_old_session_answers() {
 
 #[test]
 fn death_is_told_at_once_even_while_a_look_hangs() {
-    if done_as_postgres("death_is_told_at_once_even_while_a_look_hangs") {
+    if !as_postgres("death_is_told_at_once_even_while_a_look_hangs") {
         return;
     }
     let server = Server::started();
@@ -541,7 +511,7 @@ fn death_is_told_at_once_even_while_a_look_hangs() {
 
 #[test]
 fn a_process_that_took_the_number_of_a_dead_postmaster_is_not_one() {
-    if done_as_postgres("a_process_that_took_the_number_of_a_dead_postmaster_is_not_one") {
+    if !as_postgres("a_process_that_took_the_number_of_a_dead_postmaster_is_not_one") {
         return;
     }
     let server = Server::new();

@@ -9,6 +9,8 @@
 
 pub mod arbiter;
 pub mod client;
+#[path = "../../common/mod.rs"]
+mod common;
 pub mod far;
 pub mod host;
 pub mod net;
@@ -62,23 +64,10 @@ fn require() {
     bin_dir();
 }
 
-/// PostgreSQL's programs: `$PGBIN`, or the newest that Debian's packages have installed.
+/// PostgreSQL's programs, as the other tests take them.
 pub fn bin_dir() -> &'static Path {
     static BIN: OnceLock<PathBuf> = OnceLock::new();
-    BIN.get_or_init(|| {
-        if let Some(dir) = std::env::var_os("PGBIN") {
-            return PathBuf::from(dir);
-        }
-        let mut found: Vec<(u32, PathBuf)> = std::fs::read_dir("/usr/lib/postgresql")
-            .into_iter()
-            .flatten()
-            .flatten()
-            .filter_map(|e| Some((e.file_name().to_str()?.parse().ok()?, e.path().join("bin"))))
-            .filter(|(_, bin)| bin.join("postgres").exists() && bin.join("pg_basebackup").exists())
-            .collect();
-        found.sort();
-        found.pop().expect("PostgreSQL is missing: apt-get install postgresql, or set PGBIN").1
-    })
+    BIN.get_or_init(common::bin_dir)
 }
 
 /// A child that waits for the end of this process, whatever ends it, and then removes the directory.
