@@ -8,10 +8,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Makes a small /dev with this host's own log socket, then reaps what is orphaned, as an init does.
+/// Makes a small /dev with this host's own log socket, then reaps what is orphaned, as an init does. PostgreSQL's programs
+/// that are elsewhere (`PGBIN`) are on it where Debian's packages would have them, and no others.
 const INIT: &str = r#"
 set -e
-dev=$1; log=$2; ready=$3
+dev=$1; log=$2; ready=$3; bin=$4; version=$5
+case $bin in /usr/lib/postgresql/*) ;; *)
+    mkdir -p /usr/lib/postgresql
+    mount -t tmpfs -o mode=755 none /usr/lib/postgresql
+    mkdir "/usr/lib/postgresql/$version"
+    ln -s "$bin" "/usr/lib/postgresql/$version/bin" ;;
+esac
 mount -t tmpfs -o mode=755 none "$dev"
 for f in null zero full random urandom tty; do touch "$dev/$f"; mount --bind "/dev/$f" "$dev/$f"; done
 mkdir "$dev/shm"; mount -t tmpfs -o mode=1777 none "$dev/shm"
@@ -72,6 +79,8 @@ impl Host {
             .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"])
             .args(["bash", "-c", &format!("hostname {}; {INIT}", self.name), "init", &path("dev"), &path("syslog")])
             .arg(&ready)
+            .arg(super::bin_dir())
+            .arg(super::major().to_string())
             .stdin(Stdio::null())
             .stderr(said)
             .spawn()

@@ -70,6 +70,11 @@ pub fn bin_dir() -> &'static Path {
     BIN.get_or_init(common::bin_dir)
 }
 
+/// Their major version.
+pub fn major() -> u32 {
+    common::major()
+}
+
 /// A child that waits for the end of this process, whatever ends it, and then removes the directory.
 fn remove_at_the_end(root: &Path) {
     if std::env::var_os("MC_TEST_KEEP").is_some() {

@@ -294,9 +294,6 @@ impl Pair {
         if setup.more_networks > 0 {
             conf += &format!("replication_address = '{}'\n", me.replication_address);
         }
-        if std::env::var_os("PGBIN").is_some() {
-            conf += &format!("bin_dir = '{}'\n", super::bin_dir().display());
-        }
         for line in &setup.server_conf {
             conf += &format!("{line}\n");
         }
