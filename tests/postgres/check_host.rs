@@ -336,13 +336,13 @@ fn names_and_tools(pair: &Pair) {
     let bin = pair.host(0).dir.join("bin").display().to_string();
     let script = format!(
         "mkdir {bin}; ln -s {}/* {bin}/; rm {bin}/pg_rewind {bin}/pg_basebackup; \
-         printf '#!/bin/sh\\necho \"pg_basebackup (PostgreSQL) 13.9\"\\n' > {bin}/pg_basebackup; chmod 755 {bin}/pg_basebackup",
+         printf '#!/bin/sh\\necho \"pg_basebackup (PostgreSQL) 12.9\"\\n' > {bin}/pg_basebackup; chmod 755 {bin}/pg_basebackup",
         super::harness::bin_dir().display()
     );
     pair.as_root(0, &["sh", "-c", &script]);
     pair.server_line(0, &format!("bin_dir = '{bin}'"));
     expect(pair, 0, "tool-missing", "nd1", &["pg_rewind", "install"]);
-    expect(pair, 0, "tool-version", "nd1", &["pg_basebackup", "PostgreSQL 13"]);
+    expect(pair, 0, "tool-version", "nd1", &["pg_basebackup", "PostgreSQL 12"]);
 
     for (n, one) in [(0, "192.0.2.100"), (1, "192.0.2.111")] {
         let arbiter = if n == 0 { "192.0.2.110 db-three\n" } else { "" };
