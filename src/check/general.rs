@@ -1,21 +1,19 @@
 //! Before anything else: whether the configuration can be read at all, and which servers were looked at.
 
-use super::{Entry, Finding, Seen, Severity};
+use super::{Entry, Finding, Seen};
 use crate::error::Error;
 
-const CONFIGURATION: Entry = Entry {
-    code: "configuration",
-    severity: Severity::Error,
-    about: "The management directory, network.conf, ID.conf, mc.key or the data directory that they name is not in order, so \
-            that no controller starts, and nothing else could be looked at.",
-};
+const CONFIGURATION: Entry = Entry::error(
+    "configuration",
+    "The management directory, network.conf, ID.conf, mc.key or the data directory that they name is not in order, so \
+     that no controller starts, and nothing else could be looked at.",
+);
 
-const PEER_NOT_SEEN: Entry = Entry {
-    code: "peer-not-seen",
-    severity: Severity::Notice,
-    about: "The other server was not looked at: its controller, or this one's, does not run, does not answer, or is of an \
-            older version. Findings that take both servers are missing; run the check on the other server too.",
-};
+const PEER_NOT_SEEN: Entry = Entry::notice(
+    "peer-not-seen",
+    "The other server was not looked at: its controller, or this one's, does not run, does not answer, or is of an \
+     older version. Findings that take both servers are missing; run the check on the other server too.",
+);
 
 /// What there can be found here.
 pub const CATALOGUE: &[Entry] = &[CONFIGURATION, PEER_NOT_SEEN];

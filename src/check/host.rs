@@ -10,7 +10,7 @@ pub use disk::Disk;
 pub use services::{Autostart, RemoveIpc, Unit};
 
 use super::pace::Timing;
-use super::{Entry, Finding, Seen, Severity};
+use super::{Entry, Finding, Seen};
 use crate::config::{self, Config};
 use crate::error::Error;
 use crate::fsm::event::OnSilence;
@@ -42,89 +42,68 @@ const TOOLS: [&str; 5] = ["postgres", "pg_ctl", "pg_controldata", "pg_rewind", "
 /// How long one thing may take to be read; less where the deadline is nearer.
 const LIMIT: Duration = Duration::from_secs(5);
 
-const REFUSED_CONFIGURATION: Entry = Entry {
-    code: "refused-configuration",
-    severity: Severity::Error,
-    about: "The other server's controller runs, and its files have been changed since so that its next start will be refused.",
-};
-const NETWORK_CONF_DIFFERS: Entry = Entry {
-    code: "network-conf-differs",
-    severity: Severity::Error,
-    about: "network.conf is not the same on both servers: after the next start of a controller they do not find each other, or \
-            refuse each other.",
-};
-const KEY_DIFFERS: Entry = Entry {
-    code: "key-differs",
-    severity: Severity::Error,
-    about: "mc.key is not the same on both servers: after the next start of a controller they refuse each other.",
-};
-const ERROR_ACTION_DIFFERS: Entry = Entry {
-    code: "error-action-differs",
-    severity: Severity::Error,
-    about: "heartbeat_error_action is not the same on both servers. What a server does in silence is safe only if the other one \
-            acts by the same rule.",
-};
-const HEARTBEAT_TIMES_DIFFER: Entry = Entry {
-    code: "heartbeat-times-differ",
-    severity: Severity::Warning,
-    about: "heartbeat_interval, _timeout or _retry are not the same on both servers: one calls the other silent earlier than it \
-            is called so itself.",
-};
-const RESTART_NEEDED: Entry = Entry {
-    code: "restart-needed",
-    severity: Severity::Notice,
-    about: "A file of the management directory has been changed since the controller was started, which does not know of it yet.",
-};
-const VERSIONS_DIFFER: Entry = Entry {
-    code: "versions-differ",
-    severity: Severity::Notice,
-    about: "The programs of the two servers and the arbiter, or a running controller and its program, are not of one version. \
-            Neighbouring versions work together, for as long as an update takes.",
-};
-const CLOCK_OFFSET: Entry = Entry {
-    code: "clock-offset",
-    severity: Severity::Warning,
-    about: "The clocks of the two hosts are more than 1 s apart. Nothing is decided by them, but logs, history and times in the \
-            data do not fit together.",
-};
-const NAME_UNRESOLVED: Entry = Entry {
-    code: "name-unresolved",
-    severity: Severity::Error,
-    about: "A host name in network.conf is not known to a server, or its name service does not answer.",
-};
-const NAME_DIFFERS: Entry = Entry {
-    code: "name-differs",
-    severity: Severity::Warning,
-    about: "A host name in network.conf stands for one address on one server and for another on the other: one of them listens \
-            where nobody calls.",
-};
-const SHARED_HOST: Entry = Entry {
-    code: "shared-host",
-    severity: Severity::Notice,
-    about: "Two members of network.conf are on one host, whose death takes both.",
-};
-const INSTANCE_PORT: Entry = Entry {
-    code: "instance-port",
-    severity: Severity::Notice,
-    about: "The instance's port is one that the system gives to any program: some day it is taken when the instance is to be \
-            started.",
-};
-const TOOL_MISSING: Entry = Entry {
-    code: "tool-missing",
-    severity: Severity::Error,
-    about: "A program that a rebuild runs is not in bin_dir, or cannot be run.",
-};
-const TOOL_VERSION: Entry = Entry {
-    code: "tool-version",
-    severity: Severity::Error,
-    about: "A program in bin_dir is of another major version than the data directory.",
-};
-const OOM_KILLER: Entry = Entry {
-    code: "oom-killer",
-    severity: Severity::Notice,
-    about: "The system promises more memory than it has and nothing shields the postmaster: when memory runs short the kernel may \
-            kill it, and the standby takes over.",
-};
+const REFUSED_CONFIGURATION: Entry = Entry::error(
+    "refused-configuration",
+    "The other server's controller runs, and its files have been changed since so that its next start will be refused.",
+);
+const NETWORK_CONF_DIFFERS: Entry = Entry::error(
+    "network-conf-differs",
+    "network.conf is not the same on both servers: after the next start of a controller they do not find each other, or \
+     refuse each other.",
+);
+const KEY_DIFFERS: Entry = Entry::error(
+    "key-differs",
+    "mc.key is not the same on both servers: after the next start of a controller they refuse each other.",
+);
+const ERROR_ACTION_DIFFERS: Entry = Entry::error(
+    "error-action-differs",
+    "heartbeat_error_action is not the same on both servers. What a server does in silence is safe only if the other one \
+     acts by the same rule.",
+);
+const HEARTBEAT_TIMES_DIFFER: Entry = Entry::warning(
+    "heartbeat-times-differ",
+    "heartbeat_interval, _timeout or _retry are not the same on both servers: one calls the other silent earlier than it \
+     is called so itself.",
+);
+const RESTART_NEEDED: Entry = Entry::notice(
+    "restart-needed",
+    "A file of the management directory has been changed since the controller was started, which does not know of it yet.",
+);
+const VERSIONS_DIFFER: Entry = Entry::notice(
+    "versions-differ",
+    "The programs of the two servers and the arbiter, or a running controller and its program, are not of one version. \
+     Neighbouring versions work together, for as long as an update takes.",
+);
+const CLOCK_OFFSET: Entry = Entry::warning(
+    "clock-offset",
+    "The clocks of the two hosts are more than 1 s apart. Nothing is decided by them, but logs, history and times in the \
+     data do not fit together.",
+);
+const NAME_UNRESOLVED: Entry = Entry::error(
+    "name-unresolved",
+    "A host name in network.conf is not known to a server, or its name service does not answer.",
+);
+const NAME_DIFFERS: Entry = Entry::warning(
+    "name-differs",
+    "A host name in network.conf stands for one address on one server and for another on the other: one of them listens \
+     where nobody calls.",
+);
+const SHARED_HOST: Entry =
+    Entry::notice("shared-host", "Two members of network.conf are on one host, whose death takes both.");
+const INSTANCE_PORT: Entry = Entry::notice(
+    "instance-port",
+    "The instance's port is one that the system gives to any program: some day it is taken when the instance is to be \
+     started.",
+);
+const TOOL_MISSING: Entry =
+    Entry::error("tool-missing", "A program that a rebuild runs is not in bin_dir, or cannot be run.");
+const TOOL_VERSION: Entry =
+    Entry::error("tool-version", "A program in bin_dir is of another major version than the data directory.");
+const OOM_KILLER: Entry = Entry::notice(
+    "oom-killer",
+    "The system promises more memory than it has and nothing shields the postmaster: when memory runs short the kernel may \
+     kill it, and the standby takes over.",
+);
 
 /// What is read.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]

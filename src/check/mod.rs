@@ -67,6 +67,18 @@ pub struct Finding {
 }
 
 impl Entry {
+    const fn notice(code: &'static str, about: &'static str) -> Entry {
+        Entry { code, severity: Severity::Notice, about }
+    }
+
+    const fn warning(code: &'static str, about: &'static str) -> Entry {
+        Entry { code, severity: Severity::Warning, about }
+    }
+
+    const fn error(code: &'static str, about: &'static str) -> Entry {
+        Entry { code, severity: Severity::Error, about }
+    }
+
     /// This, found on a member.
     pub fn found(&self, member: &str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
         Finding {

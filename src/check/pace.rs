@@ -1,7 +1,7 @@
 //! How quickly heartbeats and probes were answered, as histograms, against the detection times; and who is heard at all.
 
 use super::histogram::Histogram;
-use super::{Entry, Facts as Server, Finding, Seen, Severity};
+use super::{Entry, Facts as Server, Finding, Seen};
 use serde::{Deserialize, Serialize};
 
 /// What there can be found here.
@@ -17,60 +17,51 @@ const ENOUGH: u64 = 100;
 /// Connections with one member in one to two days that are too many.
 const MANY_CONNECTIONS: u32 = 6;
 
-const PEER_UNHEARD: Entry = Entry {
-    code: "peer-unheard",
-    severity: Severity::Error,
-    about: "This server's controller does not hear the other server's. The pair is not mirrored by it, and no failover is \
-            safe to happen by consent.",
-};
-const PEER_REFUSED: Entry = Entry {
-    code: "caller-refused",
-    severity: Severity::Warning,
-    about: "Within the last ten minutes somebody dialled this controller's port and was not let in: a member with another \
-            mc.key or network.conf, or a stranger.",
-};
-const ARBITER_UNHEARD: Entry = Entry {
-    code: "arbiter-unheard",
-    severity: Severity::Warning,
-    about: "network.conf has an arbiter and a server does not hear it. Without it neither server goes on alone when the \
-            other one falls silent.",
-};
-const LINK_UNSTEADY: Entry = Entry {
-    code: "link-unsteady",
-    severity: Severity::Notice,
-    about: "The connection with another member had to be made anew again and again in the last one to two days: members were \
-            restarted, or the network between them is cut from time to time.",
-};
-const HEARTBEAT_LATE: Entry = Entry {
-    code: "heartbeat-late",
-    severity: Severity::Warning,
-    about: "Heartbeats of the other server came late by more than half of heartbeat_timeout: with a little more a living \
-            server is taken for silent.",
-};
-const ARBITER_LATE: Entry = Entry {
-    code: "arbiter-late",
-    severity: Severity::Warning,
-    about: "Heartbeats of the arbiter came late by more than half of arbiter_alive_timeout: with a little more it is taken for \
-            lost.",
-};
-const INSTANCE_LATE: Entry = Entry {
-    code: "instance-late",
-    severity: Severity::Warning,
-    about: "The instance took more than half of db_instance_check_timeout to answer a look: with a little more, and \
-            db_instance_check_retry times in a row, it is taken for failed.",
-};
-const DISK_LATE: Entry = Entry {
-    code: "disk-late",
-    severity: Severity::Warning,
-    about: "A disk took more than half of disk_check_timeout to write, sync and read back one block: with a little more, and \
-            disk_check_retry times in a row, it is taken for failed.",
-};
-const DETECTION_SLOW: Entry = Entry {
-    code: "detection-slow",
-    severity: Severity::Notice,
-    about: "A detection time is longer than that of the defaults, and its timeout more than twenty times what was ever \
-            needed: a failure could be found sooner.",
-};
+const PEER_UNHEARD: Entry = Entry::error(
+    "peer-unheard",
+    "This server's controller does not hear the other server's. The pair is not mirrored by it, and no failover is \
+     safe to happen by consent.",
+);
+const PEER_REFUSED: Entry = Entry::warning(
+    "caller-refused",
+    "Within the last ten minutes somebody dialled this controller's port and was not let in: a member with another \
+     mc.key or network.conf, or a stranger.",
+);
+const ARBITER_UNHEARD: Entry = Entry::warning(
+    "arbiter-unheard",
+    "network.conf has an arbiter and a server does not hear it. Without it neither server goes on alone when the \
+     other one falls silent.",
+);
+const LINK_UNSTEADY: Entry = Entry::notice(
+    "link-unsteady",
+    "The connection with another member had to be made anew again and again in the last one to two days: members were \
+     restarted, or the network between them is cut from time to time.",
+);
+const HEARTBEAT_LATE: Entry = Entry::warning(
+    "heartbeat-late",
+    "Heartbeats of the other server came late by more than half of heartbeat_timeout: with a little more a living \
+     server is taken for silent.",
+);
+const ARBITER_LATE: Entry = Entry::warning(
+    "arbiter-late",
+    "Heartbeats of the arbiter came late by more than half of arbiter_alive_timeout: with a little more it is taken for \
+     lost.",
+);
+const INSTANCE_LATE: Entry = Entry::warning(
+    "instance-late",
+    "The instance took more than half of db_instance_check_timeout to answer a look: with a little more, and \
+     db_instance_check_retry times in a row, it is taken for failed.",
+);
+const DISK_LATE: Entry = Entry::warning(
+    "disk-late",
+    "A disk took more than half of disk_check_timeout to write, sync and read back one block: with a little more, and \
+     disk_check_retry times in a row, it is taken for failed.",
+);
+const DETECTION_SLOW: Entry = Entry::notice(
+    "detection-slow",
+    "A detection time is longer than that of the defaults, and its timeout more than twenty times what was ever \
+     needed: a failure could be found sooner.",
+);
 
 /// (timeout + interval) x (retry + 1) finds a failure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]

@@ -1,6 +1,6 @@
 //! File systems: kinds, free space, and whether a rebuild can put a new data directory in the place of the old one.
 
-use super::super::{Entry, Finding, Severity};
+use super::super::{Entry, Finding};
 use super::limit;
 use crate::config::Config;
 use crate::error::Error;
@@ -11,35 +11,30 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
 
-pub(super) const DISK_UNREAD: Entry = Entry {
-    code: "disk-unread",
-    severity: Severity::Error,
-    about: "The file system of the data directory, of pg_wal or of the management directory cannot be asked, or does not answer.",
-};
-pub(super) const DISK_SPACE: Entry = Entry {
-    code: "disk-space",
-    severity: Severity::Warning,
-    about: "A file system is nearly full: less than a tenth and less than 50 GB is free, pg_wal has no room for max_wal_size, or \
-            no file can be made. A ledger that cannot be written gives no consent, and an instance without room for WAL stops.",
-};
-pub(super) const BACKUP_ROOM: Entry = Entry {
-    code: "backup-room",
-    severity: Severity::Notice,
-    about: "There is no room for a second data directory beside the present one: a rebuild by base backup works only with \
-            --old-data delete.",
-};
-pub(super) const UNFIT_FILESYSTEM: Entry = Entry {
-    code: "unfit-filesystem",
-    severity: Severity::Warning,
-    about: "The data directory, pg_wal or the management directory is in memory, and gone after a reboot, or on a network file \
-            system, which hangs when the network fails and does not say whether what it synced is durable.",
-};
-pub(super) const REBUILD_HINDERED: Entry = Entry {
-    code: "rebuild-hindered",
-    severity: Severity::Warning,
-    about: "A rebuild by base backup would be refused: the data directory is a mount point or holds one, or the directory that it \
-            lies in cannot be written.",
-};
+pub(super) const DISK_UNREAD: Entry = Entry::error(
+    "disk-unread",
+    "The file system of the data directory, of pg_wal or of the management directory cannot be asked, or does not answer.",
+);
+pub(super) const DISK_SPACE: Entry = Entry::warning(
+    "disk-space",
+    "A file system is nearly full: less than a tenth and less than 50 GB is free, pg_wal has no room for max_wal_size, or \
+     no file can be made. A ledger that cannot be written gives no consent, and an instance without room for WAL stops.",
+);
+pub(super) const BACKUP_ROOM: Entry = Entry::notice(
+    "backup-room",
+    "There is no room for a second data directory beside the present one: a rebuild by base backup works only with \
+     --old-data delete.",
+);
+pub(super) const UNFIT_FILESYSTEM: Entry = Entry::warning(
+    "unfit-filesystem",
+    "The data directory, pg_wal or the management directory is in memory, and gone after a reboot, or on a network file \
+     system, which hangs when the network fails and does not say whether what it synced is durable.",
+);
+pub(super) const REBUILD_HINDERED: Entry = Entry::warning(
+    "rebuild-hindered",
+    "A rebuild by base backup would be refused: the data directory is a mount point or holds one, or the directory that it \
+     lies in cannot be written.",
+);
 
 /// Kinds of file systems, by the magic number of statfs(2): what is wrong with each.
 const UNFIT: [(u64, &str, &str); 5] = [

@@ -1,36 +1,32 @@
 //! What the service managers of the host do with the instance and with the controller: files of systemd, of rc scripts and of
 //! Debian's postgresql-common. Only reads; asks no service manager, since what matters is the next boot.
 
-use super::super::{Entry, Finding, Severity};
+use super::super::{Entry, Finding};
 use crate::pg::Place;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-pub(super) const AUTOSTART: Entry = Entry {
-    code: "autostart",
-    severity: Severity::Error,
-    about: "Something else than the controller starts the instance when the host boots: systemd, an rc script, or Debian's \
-            start.conf. A server that has lost its role would come up with it.",
-};
-pub(super) const UNIT_KILL_MODE: Entry = Entry {
-    code: "unit-kill-mode",
-    severity: Severity::Warning,
-    about: "The systemd unit that starts the controller has another KillMode than process: when the controller ends, however \
-            that comes, systemd kills the instance too.",
-};
-pub(super) const UNIT_RESTART: Entry = Entry {
-    code: "unit-restart",
-    severity: Severity::Warning,
-    about: "The systemd unit runs the controller in the foreground, where it has no watcher, and does not start it again when it \
-            dies.",
-};
-pub(super) const REMOVE_IPC: Entry = Entry {
-    code: "remove-ipc",
-    severity: Severity::Warning,
-    about: "systemd-logind removes the shared memory and semaphores of a user who is no system user when he logs out, and so \
-            breaks his PostgreSQL instance.",
-};
+pub(super) const AUTOSTART: Entry = Entry::error(
+    "autostart",
+    "Something else than the controller starts the instance when the host boots: systemd, an rc script, or Debian's \
+     start.conf. A server that has lost its role would come up with it.",
+);
+pub(super) const UNIT_KILL_MODE: Entry = Entry::warning(
+    "unit-kill-mode",
+    "The systemd unit that starts the controller has another KillMode than process: when the controller ends, however \
+     that comes, systemd kills the instance too.",
+);
+pub(super) const UNIT_RESTART: Entry = Entry::warning(
+    "unit-restart",
+    "The systemd unit runs the controller in the foreground, where it has no watcher, and does not start it again when it \
+     dies.",
+);
+pub(super) const REMOVE_IPC: Entry = Entry::warning(
+    "remove-ipc",
+    "systemd-logind removes the shared memory and semaphores of a user who is no system user when he logs out, and so \
+     breaks his PostgreSQL instance.",
+);
 
 /// Where systemd looks for units, the strongest first.
 const UNIT_DIRS: [&str; 5] = [

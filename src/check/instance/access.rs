@@ -1,78 +1,56 @@
 //! Findings of who is let in: the controller, the other server's instance and its rebuild, and whom else.
 
-use super::super::{Entry, Facts as Server, Finding, Severity};
-use super::data::entry;
+use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::hba::{self, Met, Rule, Wanted};
 use super::set;
 
-entry!(
-    SESSION_REFUSED,
+pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "session-refused",
-    Error,
     "The instance does not let the controller in: pg_hba.conf, the role, its password, target_db, or too many clients. It is \
-     not watched, and not switched, then."
+     not watched, and not switched, then.",
 );
-entry!(INSTANCE_SILENT, "instance-silent", Error, "The instance runs and does not answer within the time limit.");
-entry!(
-    NOT_SUPERUSER,
+pub(super) const INSTANCE_SILENT: Entry =
+    Entry::error("instance-silent", "The instance runs and does not answer within the time limit.");
+pub(super) const NOT_SUPERUSER: Entry = Entry::error(
     "not-superuser",
-    Error,
-    "db_instance_username must be a superuser: to see who replicates and what waits, to make checkpoints, and for pg_rewind."
+    "db_instance_username must be a superuser: to see who replicates and what waits, to make checkpoints, and for pg_rewind.",
 );
-entry!(
-    ROLE_LIMITS,
+pub(super) const ROLE_LIMITS: Entry = Entry::notice(
     "role-limits",
-    Notice,
     "The role of the controller has a time limit or is read-only by default. The controller's sessions overrule most of them, \
-     but programs that are run for a rebuild may be ended by it."
+     but programs that are run for a rebuild may be ended by it.",
 );
-entry!(
-    LISTEN_ADDRESSES,
+pub(super) const LISTEN_ADDRESSES: Entry = Entry::error(
     "listen-addresses",
-    Error,
     "The instance does not listen on client_address or on replication_address, so that clients, or the other server's \
-     instance, do not reach it."
+     instance, do not reach it.",
 );
-entry!(
-    HBA_ERRORS,
-    "hba-errors",
-    Error,
-    "pg_hba.conf has a line in error: a reload of it is without effect, and a start fails."
-);
-entry!(
-    HBA_REPLICATION,
+pub(super) const HBA_ERRORS: Entry =
+    Entry::error("hba-errors", "pg_hba.conf has a line in error: a reload of it is without effect, and a start fails.");
+pub(super) const HBA_REPLICATION: Entry = Entry::error(
     "hba-replication",
-    Error,
     "pg_hba.conf does not let the other server's instance in for replication: it could not follow once this server is the \
-     primary. The first rule that fits decides. The rule must be on both servers."
+     primary. The first rule that fits decides. The rule must be on both servers.",
 );
-entry!(
-    HBA_REBUILD,
+pub(super) const HBA_REBUILD: Entry = Entry::error(
     "hba-rebuild",
-    Error,
     "pg_hba.conf does not let the other server's controller in, to target_db as db_instance_username: \
-     mc_ctl rebuild there would fail once this server is the primary."
+     mc_ctl rebuild there would fail once this server is the primary.",
 );
-entry!(
-    HBA_PASSWORD,
+pub(super) const HBA_PASSWORD: Entry = Entry::error(
     "hba-password",
-    Error,
     "pg_hba.conf asks the other server for a password that is not configured there: for replication in primary_conninfo or a \
-     password file of mode 0600, for a rebuild db_instance_password."
+     password file of mode 0600, for a rebuild db_instance_password.",
 );
-entry!(
-    HBA_TRUST,
+pub(super) const HBA_TRUST: Entry = Entry::warning(
     "hba-trust",
-    Warning,
     "A rule of pg_hba.conf lets somebody in from the network without any authentication. Who may replicate may also \
-     acknowledge commits in the standby's place."
+     acknowledge commits in the standby's place.",
 );
-entry!(
-    REBUILD_SESSION,
+pub(super) const REBUILD_SESSION: Entry = Entry::error(
     "rebuild-session",
-    Error,
-    "The session that mc_ctl rebuild opens to the primary was tried and refused there."
+    "The session that mc_ctl rebuild opens to the primary was tried and refused there.",
 );
 
 pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {

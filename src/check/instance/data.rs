@@ -1,112 +1,71 @@
 //! Findings of the configuration, the data directory, its files and versions.
 
-use super::super::{Entry, Facts as Server, Finding, Seen, Severity};
+use super::super::{Entry, Facts as Server, Finding, Seen};
 use super::facts::Problem;
 use crate::pg::version;
 
-macro_rules! entry {
-    ($name:ident, $code:literal, $severity:ident, $about:literal) => {
-        pub(super) const $name: Entry = Entry { code: $code, severity: Severity::$severity, about: $about };
-    };
-}
-pub(super) use entry;
-
-entry!(
-    UNREAD,
+pub(super) const UNREAD: Entry = Entry::warning(
     "unread",
-    Warning,
     "Something could not be read, or not within the time limit, and was not checked. A disk or an instance that does not \
-     answer is the usual cause."
+     answer is the usual cause.",
 );
-entry!(
-    CONFIGURATION_WARNING,
+pub(super) const CONFIGURATION_WARNING: Entry = Entry::warning(
     "configuration-warning",
-    Warning,
     "The configuration is valid, but allows something to go wrong that could be prevented: as each start of the controller \
-     warns."
+     warns.",
 );
-entry!(
-    CONFIGURATION_NOTICE,
+pub(super) const CONFIGURATION_NOTICE: Entry = Entry::notice(
     "configuration-notice",
-    Notice,
-    "Something in the configuration has no effect, or is worth knowing: as each start of the controller tells."
+    "Something in the configuration has no effect, or is worth knowing: as each start of the controller tells.",
 );
-entry!(
-    NO_DATA_DIRECTORY,
+pub(super) const NO_DATA_DIRECTORY: Entry = Entry::notice(
     "no-data-directory",
-    Notice,
-    "The data directory is missing or empty. That is right for a standby that is still to be made."
+    "The data directory is missing or empty. That is right for a standby that is still to be made.",
 );
-entry!(
-    SAME_FILESYSTEM,
+pub(super) const SAME_FILESYSTEM: Entry = Entry::error(
     "same-filesystem",
-    Error,
     "The management directory lies on the data directory's filesystem: when that disk fails, the ledger on it cannot give the \
-     other server consent to take over."
+     other server consent to take over.",
 );
-entry!(
-    CONF_NOT_WRITABLE,
+pub(super) const CONF_NOT_WRITABLE: Entry = Entry::error(
     "conf-not-writable",
-    Error,
     "The controller replaces postgresql.conf and renames the new file over it, to set and to comment out \
-     synchronous_standby_names; for that the file and its directory must be writable for it."
+     synchronous_standby_names; for that the file and its directory must be writable for it.",
 );
-entry!(
-    CONF_ERRORS,
+pub(super) const CONF_ERRORS: Entry = Entry::error(
     "conf-errors",
-    Error,
-    "The configuration files of the instance have an error: a reload is without effect, and a start fails."
+    "The configuration files of the instance have an error: a reload is without effect, and a start fails.",
 );
-entry!(
-    PENDING_RESTART,
+pub(super) const PENDING_RESTART: Entry = Entry::warning(
     "pending-restart",
-    Warning,
     "A setting was changed in the files and waits for a restart: what is checked here is the old value, and the next failover \
-     or start brings the new one."
+     or start brings the new one.",
 );
-entry!(
-    STARTUP_RACE,
+pub(super) const STARTUP_RACE: Entry = Entry::error(
     "startup-race",
-    Error,
     "The minor version may acknowledge commits before synchronous_standby_names takes effect while it starts; the controller \
-     refuses to start (fixed in 17.5, 16.9, 15.13, 14.18 and 13.21; not in 12)."
+     refuses to start (fixed in 17.5, 16.9, 15.13, 14.18 and 13.21; not in 12).",
 );
-entry!(
-    STARTUP_RACE_ACCEPTED,
-    "startup-race-accepted",
-    Warning,
-    "As startup-race, and accept_startup_race = 'on' takes the risk."
-);
-entry!(
-    MAJOR_VERSIONS,
+pub(super) const STARTUP_RACE_ACCEPTED: Entry =
+    Entry::warning("startup-race-accepted", "As startup-race, and accept_startup_race = 'on' takes the risk.");
+pub(super) const MAJOR_VERSIONS: Entry = Entry::error(
     "major-versions",
-    Error,
-    "The two servers are of different major versions of PostgreSQL, between which there is no streaming replication."
+    "The two servers are of different major versions of PostgreSQL, between which there is no streaming replication.",
 );
-entry!(
-    MINOR_VERSIONS,
+pub(super) const MINOR_VERSIONS: Entry = Entry::notice(
     "minor-versions",
-    Notice,
-    "The two servers are of different minor versions of PostgreSQL, as during a rolling update."
+    "The two servers are of different minor versions of PostgreSQL, as during a rolling update.",
 );
-entry!(
-    SYSTEM_IDENTIFIERS,
+pub(super) const SYSTEM_IDENTIFIERS: Entry = Entry::error(
     "system-identifiers",
-    Error,
-    "The two data directories are of different clusters (initdb was run on both), so that neither can follow the other."
+    "The two data directories are of different clusters (initdb was run on both), so that neither can follow the other.",
 );
-entry!(
-    UNLOGGED_TABLES,
-    "unlogged-tables",
-    Notice,
-    "Unlogged tables are not replicated: they are empty after a switch."
-);
-entry!(
-    INVALID_INDEX,
+pub(super) const UNLOGGED_TABLES: Entry =
+    Entry::notice("unlogged-tables", "Unlogged tables are not replicated: they are empty after a switch.");
+pub(super) const INVALID_INDEX: Entry = Entry::warning(
     "invalid-index",
-    Warning,
     "An index is invalid and not used: left by a CREATE INDEX CONCURRENTLY that failed, or a hash index that pg_upgrade has \
-     brought from a version before 10, when these were not replicated."
+     brought from a version before 10, when these were not replicated.",
 );
 
 /// `15.18` of 150018.

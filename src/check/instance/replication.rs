@@ -1,74 +1,55 @@
 //! Findings of who is the synchronous standby: `synchronous_standby_names`, `primary_conninfo`, receivers of WAL, slots.
 
-use super::super::Entry;
-use super::super::{Facts as Server, Finding, Severity};
-use super::data::entry;
+use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::set;
 use crate::pg::queries;
 
-entry!(
-    NAMES_ELSEWHERE,
+pub(super) const NAMES_ELSEWHERE: Entry = Entry::error(
     "names-elsewhere",
-    Error,
     "synchronous_standby_names is set outside postgresql.conf (ALTER SYSTEM, an included file, the command line). The controller \
-     edits its line in postgresql.conf alone: what is set elsewhere overrules it, or comes into effect when it is commented out."
+     edits its line in postgresql.conf alone: what is set elsewhere overrules it, or comes into effect when it is commented out.",
 );
-entry!(
-    NAMES_TWICE,
+pub(super) const NAMES_TWICE: Entry = Entry::warning(
     "names-twice",
-    Warning,
     "postgresql.conf sets synchronous_standby_names in several lines. The last one counts, and the controller comments the \
-     others out at its next change."
+     others out at its next change.",
 );
-entry!(
-    NAMES_NOT_ONE,
+pub(super) const NAMES_NOT_ONE: Entry = Entry::error(
     "names-not-one",
-    Error,
     "synchronous_standby_names is not the name of one standby, but a list, a quorum, or an asterisk, with which anyone who \
-     receives WAL acknowledges commits."
+     receives WAL acknowledges commits.",
 );
-entry!(
-    NAMES_NOT_PEER,
+pub(super) const NAMES_NOT_PEER: Entry = Entry::error(
     "names-not-peer",
-    Error,
     "synchronous_standby_names names somebody else than the other server: commits wait for one who does not come, or are \
-     acknowledged by a stranger."
+     acknowledged by a stranger.",
 );
-entry!(
-    IMPOSTOR,
+pub(super) const IMPOSTOR: Entry = Entry::error(
     "impostor",
-    Error,
     "Somebody besides, or instead of, the other server receives WAL under its name (a second standby, pg_receivewal) and \
-     acknowledges commits in its place: a failover may lose them."
+     acknowledges commits in its place: a failover may lose them.",
 );
-entry!(
-    CONNINFO_NAME,
+pub(super) const CONNINFO_NAME: Entry = Entry::error(
     "conninfo-name",
-    Error,
-    "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is nobody's synchronous standby."
+    "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is nobody's synchronous standby.",
 );
-entry!(
-    CONNINFO_ELSEWHERE,
+pub(super) const CONNINFO_ELSEWHERE: Entry = Entry::error(
     "conninfo-elsewhere",
-    Error,
-    "primary_conninfo of this standby leads to another host or port than the other server's instance."
+    "primary_conninfo of this standby leads to another host or port than the other server's instance.",
 );
-entry!(
-    CONNINFO_UNREADABLE,
+pub(super) const CONNINFO_UNREADABLE: Entry = Entry::warning(
     "conninfo-unreadable",
-    Warning,
     "primary_conninfo is a URI or not well formed: the controller writes it anew when the server becomes a standby, and what it \
-     held of passwords and certificates is lost."
+     held of passwords and certificates is lost.",
 );
-entry!(
-    SLOT_UNLIMITED,
+pub(super) const SLOT_UNLIMITED: Entry = Entry::warning(
     "slot-unlimited",
-    Warning,
     "A replication slot keeps WAL without limit (max_slot_wal_keep_size = -1): when its user is away, the disk fills up and the \
-     primary stops."
+     primary stops.",
 );
-entry!(SLOT_INACTIVE, "slot-inactive", Warning, "A replication slot that nobody uses keeps WAL.");
+pub(super) const SLOT_INACTIVE: Entry =
+    Entry::warning("slot-inactive", "A replication slot that nobody uses keeps WAL.");
 
 pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     names(server, other, found);

@@ -1,8 +1,7 @@
 //! Findings of the settings that durability, replication and a rebuild need. Both servers are held to all of them: either may be
 //! the primary tomorrow.
 
-use super::super::{Entry, Facts as Server, Finding, Severity};
-use super::data::entry;
+use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::set;
 
@@ -13,141 +12,96 @@ const SESSIONS: i64 = 3;
 /// So many times the detection time is long for a timeout of replication.
 const LONG: i64 = 4;
 
-entry!(WAL_LEVEL, "wal-level", Error, "With wal_level = minimal there is no replication.");
-entry!(
-    MAX_WAL_SENDERS,
+pub(super) const WAL_LEVEL: Entry = Entry::error("wal-level", "With wal_level = minimal there is no replication.");
+pub(super) const MAX_WAL_SENDERS: Entry = Entry::error(
     "max-wal-senders",
-    Error,
-    "max_wal_senders must be enough for the standby and the two connections of a base backup, besides what others use."
+    "max_wal_senders must be enough for the standby and the two connections of a base backup, besides what others use.",
 );
-entry!(
-    HOT_STANDBY,
+pub(super) const HOT_STANDBY: Entry = Entry::error(
     "hot-standby",
-    Error,
-    "With hot_standby = off a standby takes no sessions, so that the controller cannot watch it."
+    "With hot_standby = off a standby takes no sessions, so that the controller cannot watch it.",
 );
-entry!(FSYNC, "fsync-off", Error, "With fsync = off acknowledged commits are lost when a host fails.");
-entry!(
-    FULL_PAGE_WRITES,
+pub(super) const FSYNC: Entry =
+    Entry::error("fsync-off", "With fsync = off acknowledged commits are lost when a host fails.");
+pub(super) const FULL_PAGE_WRITES: Entry = Entry::warning(
     "full-page-writes-off",
-    Warning,
-    "With full_page_writes = off pg_rewind does not work, and a crash may leave torn pages."
+    "With full_page_writes = off pg_rewind does not work, and a crash may leave torn pages.",
 );
-entry!(
-    NO_HINTS,
+pub(super) const NO_HINTS: Entry = Entry::warning(
     "no-rewind",
-    Warning,
-    "Neither data checksums nor wal_log_hints are on, so that pg_rewind does not work: a rebuild copies everything."
+    "Neither data checksums nor wal_log_hints are on, so that pg_rewind does not work: a rebuild copies everything.",
 );
-entry!(
-    SYNCHRONOUS_COMMIT,
+pub(super) const SYNCHRONOUS_COMMIT: Entry = Entry::warning(
     "synchronous-commit",
-    Warning,
     "synchronous_commit is lower than on by default: a commit is acknowledged before it is safe on the standby, and a failover \
-     loses it."
+     loses it.",
 );
-entry!(
-    SYNCHRONOUS_COMMIT_SET,
+pub(super) const SYNCHRONOUS_COMMIT_SET: Entry = Entry::warning(
     "synchronous-commit-role",
-    Warning,
-    "synchronous_commit is lower than on for a role or a database: what is committed there may be lost by a failover."
+    "synchronous_commit is lower than on for a role or a database: what is committed there may be lost by a failover.",
 );
-entry!(
-    MAX_CONNECTIONS,
+pub(super) const MAX_CONNECTIONS: Entry = Entry::warning(
     "max-connections",
-    Warning,
-    "Nearly all connections are in use: clients, and those of a rebuild, may be refused."
+    "Nearly all connections are in use: clients, and those of a rebuild, may be refused.",
 );
-entry!(
-    RESERVED_CONNECTIONS,
+pub(super) const RESERVED_CONNECTIONS: Entry = Entry::warning(
     "reserved-connections",
-    Warning,
-    "superuser_reserved_connections is too small for the controller to watch an instance that is full of clients."
+    "superuser_reserved_connections is too small for the controller to watch an instance that is full of clients.",
 );
-entry!(
-    STANDBY_SETTINGS,
+pub(super) const STANDBY_SETTINGS: Entry = Entry::error(
     "standby-settings",
-    Error,
-    "A setting of the standby is lower than the primary's of which its WAL tells: the standby does not start, or pauses."
+    "A setting of the standby is lower than the primary's of which its WAL tells: the standby does not start, or pauses.",
 );
-entry!(
-    WAL_KEEP,
+pub(super) const WAL_KEEP: Entry = Entry::warning(
     "wal-keep",
-    Warning,
-    "Neither wal_keep_size nor a slot keeps WAL for a standby that is away for a while: it must then be copied anew."
+    "Neither wal_keep_size nor a slot keeps WAL for a standby that is away for a while: it must then be copied anew.",
 );
-entry!(
-    WAL_SENDER_TIMEOUT_OFF,
+pub(super) const WAL_SENDER_TIMEOUT_OFF: Entry = Entry::warning(
     "wal-sender-timeout-off",
-    Warning,
-    "With wal_sender_timeout = 0 a stop of the primary waits without end for a standby that hangs."
+    "With wal_sender_timeout = 0 a stop of the primary waits without end for a standby that hangs.",
 );
-entry!(
-    WAL_SENDER_TIMEOUT_LONG,
+pub(super) const WAL_SENDER_TIMEOUT_LONG: Entry = Entry::notice(
     "wal-sender-timeout-long",
-    Notice,
-    "wal_sender_timeout is much longer than the detection time: a stop of the primary may wait so long for a standby that hangs."
+    "wal_sender_timeout is much longer than the detection time: a stop of the primary may wait so long for a standby that hangs.",
 );
-entry!(
-    WAL_RECEIVER_TIMEOUT_OFF,
+pub(super) const WAL_RECEIVER_TIMEOUT_OFF: Entry = Entry::warning(
     "wal-receiver-timeout-off",
-    Warning,
-    "With wal_receiver_timeout = 0 a standby does not notice that its connection to the primary is dead."
+    "With wal_receiver_timeout = 0 a standby does not notice that its connection to the primary is dead.",
 );
-entry!(
-    WAL_RECEIVER_TIMEOUT_LONG,
+pub(super) const WAL_RECEIVER_TIMEOUT_LONG: Entry = Entry::notice(
     "wal-receiver-timeout-long",
-    Notice,
     "wal_receiver_timeout is much longer than the detection time: after a cut of the network the pair may be mirrored again \
-     only so much later."
+     only so much later.",
 );
-entry!(
-    ARCHIVE_OFF,
+pub(super) const ARCHIVE_OFF: Entry = Entry::notice(
     "archive-off",
-    Notice,
-    "WAL is not archived: there is no recovery to a point in time, and nothing undoes a DROP TABLE, which a standby repeats."
+    "WAL is not archived: there is no recovery to a point in time, and nothing undoes a DROP TABLE, which a standby repeats.",
 );
-entry!(
-    ARCHIVE_COMMAND,
+pub(super) const ARCHIVE_COMMAND: Entry = Entry::warning(
     "archive-command",
-    Warning,
-    "archive_mode is on, and neither archive_command nor archive_library is set: WAL is kept until the disk is full."
+    "archive_mode is on, and neither archive_command nor archive_library is set: WAL is kept until the disk is full.",
 );
-entry!(
-    ARCHIVE_ALWAYS,
+pub(super) const ARCHIVE_ALWAYS: Entry = Entry::notice(
     "archive-always",
-    Notice,
-    "With archive_mode = always both servers archive the same WAL: archive_command must cope with a file that is there already."
+    "With archive_mode = always both servers archive the same WAL: archive_command must cope with a file that is there already.",
 );
-entry!(
-    ARCHIVE_FAILING,
+pub(super) const ARCHIVE_FAILING: Entry = Entry::warning(
     "archive-failing",
-    Warning,
-    "The last attempt to archive failed: WAL piles up, and a stop of the instance may wait for the archiver."
+    "The last attempt to archive failed: WAL piles up, and a stop of the instance may wait for the archiver.",
 );
-entry!(
-    RESTORE_COMMAND,
+pub(super) const RESTORE_COMMAND: Entry = Entry::notice(
     "restore-command",
-    Notice,
-    "restore_command is set: a standby calls it before each promotion, and one that is slow or hangs delays the failover."
+    "restore_command is set: a standby calls it before each promotion, and one that is slow or hangs delays the failover.",
 );
-entry!(
-    RECOVERY_TARGET,
-    "recovery-target",
-    Error,
-    "A recovery target is set: a standby would stop, pause or promote itself there."
-);
-entry!(
-    APPLY_DELAY,
+pub(super) const RECOVERY_TARGET: Entry =
+    Entry::error("recovery-target", "A recovery target is set: a standby would stop, pause or promote itself there.");
+pub(super) const APPLY_DELAY: Entry = Entry::warning(
     "recovery-min-apply-delay",
-    Warning,
-    "With recovery_min_apply_delay the standby replays late, and a promotion waits until it has replayed everything."
+    "With recovery_min_apply_delay the standby replays late, and a promotion waits until it has replayed everything.",
 );
-entry!(
-    PROMOTE_TRIGGER,
+pub(super) const PROMOTE_TRIGGER: Entry = Entry::warning(
     "promote-trigger-file",
-    Warning,
-    "promote_trigger_file lets anyone who can make that file promote the standby behind the controller's back."
+    "promote_trigger_file lets anyone who can make that file promote the standby behind the controller's back.",
 );
 
 /// A finding about one setting, at its place.
