@@ -3,7 +3,7 @@
 use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::hba::{self, Met, Rule, Wanted};
-use super::set;
+use super::{addresses_of_other, set};
 
 pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "session-refused",
@@ -135,15 +135,6 @@ fn listening(server: &Server, found: &mut Vec<Finding>) {
     }
 }
 
-/// The addresses from which the other server's instance and its rebuild come; none where that cannot be told.
-fn from<'a>(facts: &'a Facts, other: Option<&'a Server>) -> &'a [String] {
-    match other {
-        Some(other) => &other.instance.files.replication_addresses,
-        None if facts.own.network_apart() => &[],
-        None => &facts.files.peer_addresses,
-    }
-}
-
 /// Whether `pg_hba.conf` of this server lets the other one in.
 fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let (id, facts) = (&server.id, &server.instance);
@@ -159,7 +150,7 @@ fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
         }
         None => (own.user.as_str(), own.target_db.as_str(), None),
     };
-    for address in from(facts, other).iter().filter_map(|address| address.parse().ok()) {
+    for address in addresses_of_other(facts, other).iter().filter_map(|address| address.parse().ok()) {
         let wanted = |replication: bool| Wanted {
             replication,
             database: peer_db,

@@ -88,8 +88,6 @@ pub struct Files {
     pub control: Option<Control>,
     /// `standby.signal` is there.
     pub standby: bool,
-    /// A postmaster runs.
-    pub running: bool,
     /// The management directory lies on the data directory's filesystem.
     pub same_filesystem: bool,
     /// Settings by name.
@@ -252,8 +250,6 @@ pub struct Sender {
     pub name: String,
     /// Address; empty for a Unix socket.
     pub address: String,
-    /// `sync_state`.
-    pub sync_state: String,
 }
 
 /// A replication slot.

@@ -134,13 +134,12 @@ pub(super) fn read(config: &Config) -> Files {
     if file.no_data.is_some() {
         return found;
     }
-    found.running = process::postmaster(&place.data).is_ok_and(|process| process.is_some());
     found.standby = place.data.join("standby.signal").exists();
     found.control = control(&place).ok();
     found.unwritable = unwritable(&place.config_file);
     found.names = names(&lines, &place.config_file);
     found.settings = settings(&lines, &place.data);
-    if !found.running {
+    if !process::postmaster(&place.data).is_ok_and(|process| process.is_some()) {
         found.errors = errors(&place, &lines);
     }
     let hba_file = pg::hba::file(&place.config_file, &place.data);

@@ -18,7 +18,7 @@ pub use facts::{
 };
 pub use hba::Rule;
 
-use super::{Entry, Finding, Seen};
+use super::{Entry, Facts as Server, Finding, Seen};
 use crate::config::Config;
 use crate::pg::bounded::{self, Cancel};
 use std::time::{Duration, Instant};
@@ -123,6 +123,15 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     }
 }
 
+/// The addresses from which the other server's instance and its rebuild come; none where that cannot be told.
+fn addresses_of_other<'a>(facts: &'a Facts, other: Option<&'a Server>) -> &'a [String] {
+    match other {
+        Some(other) => &other.instance.files.replication_addresses,
+        None if facts.own.network_apart() => &[],
+        None => &facts.files.peer_addresses,
+    }
+}
+
 /// A setting of an instance that runs or not, in words that an administrator can paste.
 fn set(server: &Facts, name: &str, value: &str, restart: bool) -> String {
     if server.told.is_none() {
@@ -136,7 +145,6 @@ fn set(server: &Facts, name: &str, value: &str, restart: bool) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Facts as Server;
     use super::*;
 
     /// A server as facts; `change` says in what it differs from one in which nothing is found.
@@ -213,11 +221,8 @@ mod tests {
     #[test]
     fn who_receives_wal() {
         let primary = |names: &str, senders: &[(&str, &str)]| {
-            let senders = senders.iter().map(|(name, address)| Sender {
-                name: (*name).into(),
-                address: (*address).into(),
-                sync_state: "sync".into(),
-            });
+            let senders =
+                senders.iter().map(|(name, address)| Sender { name: (*name).into(), address: (*address).into() });
             let told = Told { superuser: true, senders: senders.collect(), clients: 1, ..Told::default() };
             let names = Setting { value: names.into(), ..Setting::default() };
             server("nd1", |facts| {

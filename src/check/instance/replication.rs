@@ -2,7 +2,7 @@
 
 use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
-use super::set;
+use super::{addresses_of_other, set};
 use crate::pg::queries;
 
 pub(super) const NAMES_ELSEWHERE: Entry = Entry::error(
@@ -103,11 +103,7 @@ fn senders(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let Some(told) = &facts.told else { return };
     let Some(name) = queries::single_name(&facts.value("synchronous_standby_names")) else { return };
     let named: Vec<_> = told.senders.iter().filter(|sender| sender.name.eq_ignore_ascii_case(&name)).collect();
-    let known = match other {
-        Some(other) => &other.instance.files.replication_addresses[..],
-        None if facts.own.network_apart() => &[],
-        None => &facts.files.peer_addresses[..],
-    };
+    let known = addresses_of_other(facts, other);
     let mut say = |what: String| {
         let mend = "end it, and give it another application_name: \
                     psql -c \"SELECT pid, application_name, client_addr FROM pg_stat_replication\"";
@@ -151,17 +147,11 @@ fn conninfo(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
         let what = "primary_conninfo has no application_name";
         found.push(at(CONNINFO_NAME.found(id, what, format!("add application_name={id} to it, and reload"))));
     }
-    let known = match other {
-        Some(other) => Some(&other.instance.files.replication_addresses[..]),
-        None if facts.own.network_apart() => None,
-        None => Some(&facts.files.peer_addresses[..]),
-    };
+    let known = addresses_of_other(facts, other);
     let port = other.map(|other| other.instance.value("port"));
-    let right = known.is_none_or(|known| {
-        known.is_empty()
-            || upstream.host == facts.own.peer_host
-            || facts.files.upstream_addresses.iter().any(|address| known.contains(address))
-    });
+    let right = known.is_empty()
+        || upstream.host == facts.own.peer_host
+        || facts.files.upstream_addresses.iter().any(|address| known.contains(address));
     if !right || port.as_ref().is_some_and(|port| *port != upstream.port) {
         let host = if upstream.host.is_empty() { "this host" } else { &upstream.host };
         let there = other.map_or(&facts.own.peer_host, |other| &other.instance.own.replication_address);

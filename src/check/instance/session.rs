@@ -134,11 +134,9 @@ impl Asker<'_> {
         told.hba = self.hba(told.version_num);
         told.role_settings = self.role_settings();
         let sql = format!(
-            "SELECT application_name, coalesce(host(client_addr), ''), coalesce(sync_state, '') \
-             FROM pg_stat_replication LIMIT {MAX_ROWS}"
+            "SELECT application_name, coalesce(host(client_addr), '') FROM pg_stat_replication LIMIT {MAX_ROWS}"
         );
-        let sender =
-            |column: &dyn Fn(usize) -> String| Sender { name: column(0), address: column(1), sync_state: column(2) };
+        let sender = |column: &dyn Fn(usize) -> String| Sender { name: column(0), address: column(1) };
         told.senders = self.rows("pg_stat_replication", &sql).map(sender);
         let receiving = "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'";
         told.receiving = self.one("pg_stat_wal_receiver", receiving) == "1";
