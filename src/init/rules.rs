@@ -34,12 +34,9 @@ pub fn missing(config: &Config) -> Missing {
     let tls =
         conf::effective("ssl", &config.server.config_file, &data).is_some_and(|value| super::settings::is_on(&value));
     let user = &config.server.db_instance_username;
-    let databases = [
-        (Database::Replication, "replication"),
-        (Database::Named(&config.server.target_db), &*config.server.target_db),
-    ];
-    for (database, name) in databases {
-        for address in both(config) {
+    let addresses = both(config);
+    for database in [Database::Replication, Database::Named(&config.server.target_db)] {
+        for &address in &addresses {
             // libpq tries TLS first where the server has it, and then without.
             let ways = [tls.then_some(Way::Tls(address)), Some(Way::Plain(address))];
             let met = ways.into_iter().flatten().map(|way| hba::first_match(&rules, way, database, user));
@@ -52,8 +49,7 @@ pub fn missing(config: &Config) -> Missing {
                 }
                 _ => {}
             }
-            let bits = if address.is_ipv4() { 32 } else { 128 };
-            missing.lines.push(format!("host {} {} {address}/{bits} scram-sha-256", word(name, database), quote(user)));
+            missing.lines.push(hba::line(database, user, address));
             missing.password = true;
             if let (Some(rule), None) = (rule, &missing.above) {
                 missing.above = Some((rule.file.clone(), rule.line));
@@ -73,43 +69,16 @@ fn lets_in(rule: &Rule) -> bool {
 fn both(config: &Config) -> Vec<IpAddr> {
     let own = &config.server.replication_address;
     let hosts = [own, config.own().hosts.first().unwrap_or(own), config.peer().hosts.first().unwrap_or(own)];
-    let mut addresses: Vec<IpAddr> =
-        hosts.into_iter().flat_map(|host| find::addresses(host).unwrap_or_default()).collect();
-    let mut seen = Vec::new();
-    addresses.retain(|address| {
-        !seen.contains(address) && {
-            seen.push(*address);
-            true
+    let mut found = Vec::new();
+    for address in hosts.into_iter().flat_map(|host| find::addresses(host).unwrap_or_default()) {
+        if !found.contains(&address) {
+            found.push(address);
         }
-    });
-    addresses
-}
-
-fn word(name: &str, database: Database<'_>) -> String {
-    match database {
-        Database::Replication => name.to_owned(),
-        Database::Named(name) => quote(name),
     }
-}
-
-/// A name in quotes where it would mean something else.
-fn quote(name: &str) -> String {
-    let keyword = ["all", "replication", "sameuser", "samerole", "samegroup"].contains(&name);
-    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$'));
-    if plain && !keyword { name.to_owned() } else { format!("\"{name}\"") }
+    found
 }
 
 /// Lines as a command that adds them to the end of a file.
 pub fn add_command(file: &Path, lines: &[String]) -> String {
     format!("cat >>'{}' <<'END'\n{}\nEND\n", file.display(), lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        assert_eq!([quote("postgres"), quote("all"), quote("a b")], ["postgres", "\"all\"", "\"a b\""]);
-    }
 }

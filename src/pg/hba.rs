@@ -23,10 +23,8 @@ pub struct Rule {
     pub users: Vec<Word>,
     /// Empty for `local`; the mask, where it is written apart, follows after a slash.
     pub address: String,
-    /// Such as `scram-sha-256`, `trust`, `reject`.
+    /// Such as `scram-sha-256`, `trust`, `reject`. What follows it is not kept.
     pub method: String,
-    /// What follows the method.
-    pub options: Vec<String>,
 }
 
 /// A word of a list.
@@ -146,7 +144,24 @@ pub fn covers(rule: &str, address: IpAddr) -> bool {
     net & mask == address & mask
 }
 
-fn collect(file: &Path, text: &str, depth: u32, rules: &mut Vec<Rule>, broken: &mut Vec<(PathBuf, usize)>) {
+/// The line that lets somebody in from this address, with a password.
+pub fn line(database: Database<'_>, user: &str, address: IpAddr) -> String {
+    let database = match database {
+        Database::Named(name) => quote(name),
+        Database::Replication => "replication".to_owned(),
+    };
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    format!("host {database} {} {address}/{bits} scram-sha-256", quote(user))
+}
+
+/// A name in quotes where it would mean something else.
+fn quote(name: &str) -> String {
+    let keyword = ["all", "replication", "sameuser", "samerole", "samegroup"].contains(&name);
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'$'));
+    if plain && !keyword { name.to_owned() } else { format!("\"{name}\"") }
+}
+
+fn collect(file: &Path, text: &str, depth: u32, rules: &mut Vec<Rule>, broken: &mut Vec<Broken>) {
     if depth > MAX_DEPTH {
         return;
     }
@@ -200,8 +215,7 @@ fn rule(file: &Path, line: usize, fields: Vec<Vec<Word>>) -> Option<Rule> {
         }
         _ => return None,
     }
-    let options = fields.flatten().map(|word| word.text).collect();
-    Some(Rule { file: file.to_owned(), line, kind, databases, users, address, method, options })
+    Some(Rule { file: file.to_owned(), line, kind, databases, users, address, method })
 }
 
 /// A list of names; `@file` stands for the names in that file.
@@ -313,6 +327,26 @@ mod tests {
         check("host all \\\n  all all \\\n  md5\nhost", far, named, Some((6, "md5")));
         check("host all all db2.example.com md5", far, named, None);
         check("hostly all all all md5", far, named, None);
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!([quote("postgres"), quote("all"), quote("a b")], ["postgres", "\"all\"", "\"a b\""]);
+    }
+
+    #[test]
+    fn a_line_lets_in_whom_it_is_for() {
+        for (database, user, address) in [
+            (Database::Named("shop"), "postgres", "192.0.2.1"),
+            (Database::Named("replication"), "two words", "2001:db8::1"),
+            (Database::Replication, "all", "192.0.2.1"),
+        ] {
+            let address = address.parse().unwrap();
+            let rules = rules(&line(database, user, address));
+            let met = |database, user| first_match(&rules, Way::Plain(address), database, user).is_some();
+            assert!(met(database, user), "{rules:?}");
+            assert!(!met(database, "other") && !met(Database::Named("other"), user), "{rules:?}");
+        }
     }
 
     #[test]

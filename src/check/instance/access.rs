@@ -4,6 +4,7 @@ use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::hba::{self, Met, Rule, Wanted};
 use super::{addresses_of_other, set};
+use crate::pg::hba::{Database, line};
 
 pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "session-refused",
@@ -189,15 +190,14 @@ fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
 
 fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Option<&Rule>, facts: &Facts) -> Finding {
     let Wanted { replication, database, user, address, .. } = wanted;
-    let whole = if address.is_ipv4() { 32 } else { 128 };
-    let database = if *replication { "replication" } else { database };
+    let database = if *replication { Database::Replication } else { Database::Named(database) };
     let why = match rule {
         Some(rule) => format!("\"{}\" decides", rule.text()),
         None => "no rule applies".to_owned(),
     };
     let how = if *replication { "for replication" } else { "for a rebuild" };
     let what = format!("{peer} is not let in {how} as \"{user}\" from {address}: {why}");
-    let line = format!("host {database} {user} {address}/{whole} scram-sha-256");
+    let line = line(database, user, *address);
     // Where the instance runs, it says which file it reads.
     let told = facts.told.as_ref().and_then(|told| told.hba.first()).map(|rule| rule.file.clone());
     let file = told.unwrap_or_else(|| facts.files.hba_file.clone());
