@@ -157,8 +157,7 @@ pub struct Member {
 pub fn collect(config: &Config, deadline: Instant) -> Facts {
     let file = &config.server;
     let place = Place::new(config);
-    let port =
-        conf::effective("port", &place.config_file, &place.data).and_then(|port| port.parse().ok()).unwrap_or(5432);
+    let port = conf::port(&place.config_file, &place.data);
     let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse().ok();
     let postmaster = process::postmaster(&place.data).ok().flatten();
     Facts {
@@ -222,18 +221,19 @@ fn digest(name: &str, content: &[u8]) -> String {
 
 fn members(config: &Config, deadline: Instant) -> Vec<Member> {
     let network = &config.network;
-    let hosts =
-        |line: &config::MemberLine| line.hosts.iter().map(|host| (host.clone(), resolve(host, deadline))).collect();
+    let hosts = |line: &config::MemberLine| {
+        line.hosts.iter().map(|host| (host.clone(), resolve(host, limit(deadline)))).collect()
+    };
     let lines = network.servers.iter().chain(&network.arbiter);
     lines.map(|line| Member { id: line.id.clone(), hosts: hosts(line) }).collect()
 }
 
-fn resolve(host: &str, deadline: Instant) -> Result<BTreeSet<IpAddr>, String> {
+pub(super) fn resolve(host: &str, limit: Duration) -> Result<BTreeSet<IpAddr>, String> {
     if let Ok(address) = host.parse() {
         return Ok(BTreeSet::from([address]));
     }
     let name = host.to_owned();
-    let found = bounded::call(&format!("resolve \"{host}\""), limit(deadline), &Cancel::never(), move || {
+    let found = bounded::call(&format!("resolve \"{host}\""), limit, &Cancel::never(), move || {
         let found = (name.as_str(), 0).to_socket_addrs();
         found.map(|found| found.map(|address| address.ip()).collect()).map_err(|cause| Error::new(cause.to_string()))
     });

@@ -5,12 +5,9 @@
 
 use super::{Ended, Failure, call, print, say_remark};
 use crate::config::{Config, Remark};
-use crate::init::settings;
+use crate::pg::conf;
 use clap::{Args as Arguments, ValueEnum};
 use serde_json::json;
-
-/// PostgreSQL's port where none is set.
-const PORT: u16 = 5432;
 
 /// How long a client tries one host, in seconds: without it, one that is down holds it up for minutes.
 const PATIENCE: u32 = 3;
@@ -90,7 +87,7 @@ fn places(config: &Config) -> [(String, u16); 2] {
 /// The port that the instance's files set.
 fn port(config: &Config) -> u16 {
     let whole = Config::load(&config.dir, Some(&config.id));
-    whole.ok().and_then(|whole| settings::port(&whole.server.config_file, &whole.server.db_instance)).unwrap_or(PORT)
+    whole.map_or(conf::PORT, |whole| conf::port(&whole.server.config_file, &whole.server.db_instance))
 }
 
 /// `host:port`, an IPv6 address in brackets.

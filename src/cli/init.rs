@@ -4,10 +4,11 @@
 //! that calls this never hangs at a prompt. It is never printed.
 
 use super::{Ended, Failure, print, say, say_remark};
-use crate::config::{Config, Secret, running_user};
+use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
 use crate::init::{Member, Wanted, prepare, rules, settings};
+use crate::pg::{conf, files, process};
 use clap::Args as Arguments;
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
@@ -124,13 +125,13 @@ impl Drop for Silence {
 
 /// A ledger on the disk that has failed cannot give consent.
 fn warn_of_the_disk(config: &Config) {
-    let device = |path: &Path| path.ancestors().find_map(|path| rustix::fs::stat(path).ok()).map(|stat| stat.st_dev);
-    if device(&config.dir) == device(&config.server.db_instance) {
-        say(&format!(
-            "mc_ctl: WARNING: the management directory \"{}\" is on the data directory's file system: when that fails, this server \
-             cannot let the other one take over\nHINT: Put it on another disk; to try it out, it will do.\n",
+    if files::same_filesystem(&config.dir, &config.server.db_instance) {
+        let text = format!(
+            "the management directory \"{}\" is on the data directory's file system: when that fails, this server cannot let \
+             the other one take over",
             config.dir.display()
-        ));
+        );
+        say_remark("mc_ctl", &Remark::warning(text, "Put it on another disk; to try it out, it will do."));
     }
 }
 
@@ -146,12 +147,10 @@ struct Here<'a> {
 
 impl Here<'_> {
     fn new(config: &Config) -> Here<'_> {
-        let data = config.server.db_instance.join("postmaster.pid");
-        let pid = std::fs::read_to_string(data).ok().and_then(|text| text.lines().next()?.trim().parse::<u32>().ok());
-        let comm = pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok());
+        let postmaster = process::postmaster(&process::home(&config.server.db_instance));
         Here {
             config,
-            instance: comm.is_some_and(|comm| comm.trim() == "postgres"),
+            instance: postmaster.is_ok_and(|process| process.is_some()),
             controller: call(&config.run_dir(), &Call::Ping, PING_LIMIT).is_ok(),
             user: running_user().unwrap_or_else(|_| "USER".into()),
         }
@@ -343,7 +342,7 @@ impl Here<'_> {
         let file = &self.config.server;
         let others = self.config.dir.join(format!("{}.conf", self.config.peer().id));
         let primary = crate::config::db_instance(&others).ok().flatten();
-        let port = primary.and_then(|data| settings::port(&data.join("postgresql.conf"), &data)).unwrap_or(5432);
+        let port = primary.map_or(conf::PORT, |data| conf::port(&data.join("postgresql.conf"), &data));
         let (bin, data) = (file.bin_dir.display(), file.db_instance.display());
         let (host, user, id) = (&self.config.peer().hosts[0], &file.db_instance_username, &self.config.id);
         format!(

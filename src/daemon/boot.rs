@@ -15,9 +15,6 @@ use std::time::Duration;
 /// How long the data directory may take to be read.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Port of an instance that names none.
-const DEFAULT_PORT: u16 = 5432;
-
 /// What is read from the instance's files.
 struct Found {
     data: Result<DataDir>,
@@ -53,7 +50,7 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
     match found {
         Err(error) => {
             messages::tell(&Tell::Error(error));
-            Ok(boot(None, None, None, DEFAULT_PORT))
+            Ok(boot(None, None, None, conf::PORT))
         }
         Ok(found) => {
             if found.same_filesystem && by != StartedBy::Watcher {
@@ -80,12 +77,7 @@ pub(super) fn join(host: &str, port: u16) -> String {
 
 /// `host:port` of the instance, by its configuration files.
 pub(super) fn address(place: &Place, host: &str) -> String {
-    join(host, port(place))
-}
-
-fn port(place: &Place) -> u16 {
-    let port = conf::effective("port", &place.config_file, &place.data);
-    port.and_then(|port| port.parse().ok()).unwrap_or(DEFAULT_PORT)
+    join(host, conf::port(&place.config_file, &place.data))
 }
 
 fn look(place: &Place, dir: &Path, run_dir: &Path) -> Found {
@@ -95,7 +87,7 @@ fn look(place: &Place, dir: &Path, run_dir: &Path) -> Found {
         data: control::inspect(place),
         name: own_name(place, run_dir),
         peer_name: conf::present_value(&text).and_then(|value| single_name(&value)),
-        port: port(place),
+        port: conf::port(&place.config_file, &place.data),
         same_filesystem: device(dir).is_some_and(|own| Some(own) == device(&place.data)),
     }
 }

@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::pg::{Place, commands, conf, files};
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// How long `pg_controldata` may take.
@@ -110,11 +110,6 @@ pub fn needs(config: &Config) -> Vec<Need> {
         });
     }
     needs
-}
-
-/// The port that a configuration sets.
-pub fn port(config_file: &Path, data: &Path) -> Option<u16> {
-    conf::effective("port", config_file, data)?.parse().ok()
 }
 
 /// Puts them into `postgresql.conf`, whose mode, owner and other lines stay. Those that an `ALTER SYSTEM` beats are left out.

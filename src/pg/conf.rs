@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 /// The parameter whose line is owned by the controller.
 pub const NAMES: &str = "synchronous_standby_names";
 
+/// PostgreSQL's port where none is set.
+pub const PORT: u16 = 5432;
+
 /// How deep includes may nest; PostgreSQL's own limit.
 const MAX_INCLUDE_DEPTH: u32 = 10;
 
@@ -237,6 +240,11 @@ pub fn effective(name: &str, config_file: &Path, data: &Path) -> Option<String> 
     read_settings(name, config_file, 0, &mut found);
     read_settings(name, &data.join("postgresql.auto.conf"), 0, &mut found);
     found.pop().map(|entry| entry.value)
+}
+
+/// The port that applies after a start.
+pub fn port(config_file: &Path, data: &Path) -> u16 {
+    effective("port", config_file, data).and_then(|port| port.parse().ok()).unwrap_or(PORT)
 }
 
 /// What the configuration consists of.

@@ -113,6 +113,12 @@ pub fn touch(path: &Path) -> Result<()> {
     sync_parent(path)
 }
 
+/// Whether two files or directories are on one file system. What is still to be made will be on that of its directory.
+pub fn same_filesystem(one: &Path, other: &Path) -> bool {
+    let device = |path: &Path| path.ancestors().find_map(|path| rustix::fs::stat(path).ok()).map(|stat| stat.st_dev);
+    device(one).is_some_and(|own| Some(own) == device(other))
+}
+
 /// Makes a directory entry durable.
 pub fn sync_parent(path: &Path) -> Result<()> {
     sync_dir(path.parent().unwrap_or(Path::new("/")))
