@@ -3,13 +3,12 @@
 
 use super::facts::{Control, Files, NamesLine, Place, Problem, Setting, Upstream};
 use super::hba;
+use crate::check::host;
 use crate::config::Config;
-use crate::error::{Error, Result};
-use crate::pg::bounded::{self, Cancel};
+use crate::error::Result;
 use crate::pg::conf::{self, Assigned};
 use crate::pg::{self, commands, follow, process, version};
 use std::collections::BTreeMap;
-use std::net::ToSocketAddrs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -123,7 +122,7 @@ pub(super) fn read(config: &Config) -> Files {
         resolve([peer, &file.replication_address, &file.client_address, upstream_host]);
     let mut found = Files {
         version_num: version_of(&place),
-        same_filesystem: same_filesystem(&config.dir, &place.data),
+        same_filesystem: pg::files::same_filesystem(&config.dir, &place.data),
         peer_addresses: peer,
         replication_addresses: replication,
         client_addresses: client,
@@ -158,31 +157,19 @@ fn read_some(path: &Path) -> String {
 
 /// The addresses of each host, all looked up at the same time; none of one whose name cannot be resolved in time.
 fn resolve<const N: usize>(hosts: [&str; N]) -> [Vec<String>; N] {
-    let one = |name: String| {
-        bounded::call("resolve a name", RESOLVE, &Cancel::never(), move || {
-            let addresses = (name.as_str(), 0).to_socket_addrs().map_err(|cause| Error::new(cause.to_string()))?;
-            let mut found: Vec<String> = addresses.map(|address| address.ip().to_string()).collect();
-            found.sort();
-            found.dedup();
-            Ok(found)
-        })
-    };
     std::thread::scope(|scope| {
-        let asked =
-            hosts.map(|host| scope.spawn(|| if host.is_empty() { Ok(Vec::new()) } else { one(host.to_owned()) }));
-        asked.map(|asked| asked.join().ok().and_then(Result::ok).unwrap_or_default())
+        // Not scope.spawn, which panics where there is no thread to be had: this is also run by the controller.
+        let ask = |host| std::thread::Builder::new().spawn_scoped(scope, move || host::resolve(host, RESOLVE));
+        hosts.map(|host| (!host.is_empty()).then(|| ask(host))).map(|asked| {
+            let found = asked.and_then(|asked| asked.ok()?.join().ok()?.ok());
+            found.unwrap_or_default().iter().map(ToString::to_string).collect()
+        })
     })
 }
 
 fn version_of(place: &pg::Place) -> u32 {
     let output = commands::program(place, "postgres", ["--version".into()]).run(PROGRAM, None);
     output.ok().and_then(|text| version::version_num(&text)).unwrap_or(0)
-}
-
-fn same_filesystem(dir: &Path, data: &Path) -> bool {
-    // Where the data directory is still to be made, it will lie in its parent.
-    let device = |path: &Path| path.ancestors().find_map(|path| rustix::fs::stat(path).ok()).map(|stat| stat.st_dev);
-    device(dir).is_some_and(|own| Some(own) == device(data))
 }
 
 fn control(place: &pg::Place) -> Result<Control> {
