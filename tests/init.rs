@@ -10,6 +10,9 @@ use std::process::{Command, Stdio};
 /// An address of a network that is nobody's (RFC 5737).
 const AWAY: &str = "203.0.113.77";
 
+/// What is said where both servers are here.
+const ONE_HOST: &str = "WARNING: both servers of network.conf are on this host";
+
 /// A host with a data directory, all the instance administrator user's: `postgres` where the tests run as root (who is
 /// refused), else whoever runs them.
 struct Site {
@@ -161,6 +164,7 @@ fn first() -> String {
 fn the_first_server() {
     let site = Site::new();
     let ran = site.init(&format!("{} --arbiter arb1=203.0.113.78:27555", first())).done();
+    assert!(!ran.err.contains("on this host"), "{}", ran.err);
     ran.says(&["made \"", "/mc/mc.key\"", "nd1.conf", "network.conf", "mc_ctl rebuild", "touch", "arbitration.conf"]);
     let all = site.all();
     let names: Vec<(&str, u32)> = all.iter().map(|(name, mode, ..)| (name.as_str(), *mode)).collect();
@@ -215,7 +219,9 @@ fn the_other_server() {
 #[test]
 fn both_on_one_host() {
     let site = Site::new();
-    site.init("--peer 127.0.0.1 --arbiter 127.0.0.1 --data data").done().says(&["mc.arb", "--local-server nd2"]);
+    let ran = site.init("--peer 127.0.0.1 --arbiter 127.0.0.1 --data data").done();
+    assert!(ran.err.contains(ONE_HOST), "{}", ran.err);
+    ran.says(&["mc.arb", "--local-server nd2"]);
     let network = site.read("mc/network.conf");
     for line in ["nd1  127.0.0.1  27540", "nd2  127.0.0.1  27541", "arb  127.0.0.1  27542  arbiter"] {
         assert!(network.contains(line), "{network}");
@@ -223,11 +229,35 @@ fn both_on_one_host() {
     site.refuses("--data data2", &["both \"nd1\" and \"nd2\"", "--local-server nd1 or --local-server nd2"]);
     site.refuses("--local-server nd2 --data data", &["is the other server's"]);
     let ran = site.init("--local-server nd2 --data data2").done();
+    assert!(!ran.err.contains(ONE_HOST), "{}", ran.err);
     ran.says(&["nd2.conf", "pg_basebackup", "-p 5432", "port = 5433", "mc_ctl start"]);
     assert_eq!(
         site.all().iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(),
         ["mc.key", "nd1.conf", "nd2.conf", "network.conf"]
     );
+}
+
+/// Two of its addresses are one host as well.
+#[test]
+fn both_on_one_host_by_two_addresses() {
+    let site = Site::new();
+    let ran = site.init("--self 127.0.0.1 --peer 127.0.0.2 --data data").done();
+    assert!(ran.err.contains(ONE_HOST), "{}", ran.err);
+    ran.says(&["--local-server nd2 --data DIR"]);
+    let ran = site.init("--local-server nd2 --data data2").done();
+    ran.says(&["nd2.conf", "pg_basebackup", "-h 127.0.0.1", "mc_ctl start"]);
+}
+
+#[test]
+fn a_server_whose_name_is_not_known_here() {
+    let site = Site::new();
+    let ran = site.init("--self 127.0.0.1 --peer no-such-host.invalid --data data").done();
+    for part in
+        ["WARNING: could not resolve \"no-such-host.invalid\": ", "pg_hba.conf lacks for that server is not shown"]
+    {
+        assert!(ran.err.contains(part), "{}", ran.err);
+    }
+    ran.says(&["host replication postgres 127.0.0.1/32"]);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::{Ended, Failure, print, say, say_remark};
 use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
+use crate::init::find::is_one_host;
 use crate::init::{Member, Wanted, prepare, rules, settings};
 use crate::pg::{conf, files, process};
 use clap::Args as Arguments;
@@ -60,6 +61,18 @@ pub(super) fn run(args: &Args) -> Ended {
     config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
     warn_of_the_disk(&config);
     let here = Here::new(&config);
+    if here.one_host && is_first(&made) {
+        let text = "both servers of network.conf are on this host, whose death takes both";
+        let hint =
+            "To try it out, it will do. Else remove the files that were made, and give the other host with --peer.";
+        say_remark("mc_ctl", &Remark::warning(text, hint));
+    }
+    let missing = rules::missing(&config);
+    for why in &missing.unresolved {
+        let text = format!("{}; what pg_hba.conf lacks for that server is not shown", why.message);
+        let hint = "Correct the name in network.conf, or make it known to this host; then run this once more.";
+        say_remark("mc_ctl", &Remark::warning(text, hint));
+    }
     print(&here.server());
     let mut needs = settings::needs(&config);
     if args.apply {
@@ -69,7 +82,7 @@ pub(super) fn run(args: &Args) -> Ended {
         needs = beaten;
     }
     print(&here.settings(&needs));
-    print(&here.rules(&rules::missing(&config)));
+    print(&here.rules(&missing));
     print(&here.next(&made));
     Ok(0)
 }
@@ -135,6 +148,11 @@ fn warn_of_the_disk(config: &Config) {
     }
 }
 
+/// Whether this is the first server: `network.conf` was made now.
+fn is_first(made: &[PathBuf]) -> bool {
+    made.iter().any(|path| path.ends_with("network.conf"))
+}
+
 /// This server, and what is told of it.
 struct Here<'a> {
     config: &'a Config,
@@ -142,6 +160,8 @@ struct Here<'a> {
     instance: bool,
     /// Its controller runs.
     controller: bool,
+    /// The other server is on this host too.
+    one_host: bool,
     user: String,
 }
 
@@ -152,13 +172,14 @@ impl Here<'_> {
             config,
             instance: postmaster.is_ok_and(|process| process.is_some()),
             controller: call(&config.run_dir(), &Call::Ping, PING_LIMIT).is_ok(),
+            one_host: is_one_host(&config.own().hosts, &config.peer().hosts),
             user: running_user().unwrap_or_else(|_| "USER".into()),
         }
     }
 
-    /// ` -M DIR`, and ` --local-server ID` where two servers are on this host.
+    /// `-M DIR`, and ` --local-server ID` where two servers are on this host.
     fn options(&self, id: &str) -> String {
-        let local = if self.one_host() { format!(" --local-server {id}") } else { String::new() };
+        let local = if self.one_host { format!(" --local-server {id}") } else { String::new() };
         format!("-M {}{local}", self.config.dir.display())
     }
 
@@ -273,13 +294,13 @@ impl Here<'_> {
                 self.options(&config.id)
             );
         }
-        let first = made.iter().any(|path| path.ends_with("network.conf"));
+        let first = is_first(made);
         let mut text = if first { self.elsewhere() } else { String::new() };
         let (primary, standby) = if first { (config.own(), config.peer()) } else { (config.peer(), config.own()) };
         let (on_primary, on_standby) = if first { ("here", &*standby.id) } else { (&*primary.id, "here") };
         text += "\nwhen nothing is missing any more:\n";
         let _ = writeln!(text, "  mc_ctl start {}  # {on_primary}, the first primary", self.options(&primary.id));
-        match (self.one_host(), first) {
+        match (self.one_host, first) {
             (false, _) => {
                 let _ = writeln!(
                     text,
@@ -299,11 +320,6 @@ impl Here<'_> {
         text
     }
 
-    fn one_host(&self) -> bool {
-        let [one, other] = &self.config.network.servers;
-        one.hosts.iter().any(|host| other.hosts.contains(host))
-    }
-
     /// What the other members need.
     fn elsewhere(&self) -> String {
         let config = self.config;
@@ -315,7 +331,7 @@ impl Here<'_> {
                 "\non {host} ({id}), as {user}:\n  mkdir -m 700 {dir}\n  scp -p {from}/network.conf {from}/mc.key {dir}/\n"
             )
         };
-        if self.one_host() {
+        if self.one_host {
             let _ =
                 writeln!(text, "\nthe other server of this host:\n  mc_ctl init {} --data DIR", self.options(&peer.id));
         } else {

@@ -134,7 +134,7 @@ fn host_is_here(host: &str) -> Here {
 
 /// Whether an address is one of this machine's interfaces': whether a socket can be bound to it. Where the kernel
 /// allows the binding of any address (`ip_nonlocal_bind`, set for floating addresses), the route to it decides.
-fn is_local(mut address: SocketAddr) -> bool {
+pub fn is_local(mut address: SocketAddr) -> bool {
     address.set_port(0);
     if address.ip().to_canonical().is_loopback() {
         return true;

@@ -15,7 +15,7 @@ pub mod server_file;
 
 pub use instance::{find_bin_dir, is_vacant, major_version};
 pub use key::{Key, Secret};
-pub use local::resolve as which_server;
+pub use local::{is_local, resolve as which_server};
 pub use network::{MemberLine, Network};
 pub use params::Parameter;
 pub use perms::{read_private, running_user};

@@ -27,6 +27,13 @@ pub fn addresses(host: &str) -> Result<Vec<IpAddr>> {
     bounded::call(&format!("resolve \"{host}\""), RESOLVE_LIMIT, &Cancel::never(), look)
 }
 
+/// Whether two servers, each with its hosts, are both on this host.
+pub fn is_one_host(one: &[String], other: &[String]) -> bool {
+    let is_here = |address: IpAddr| config::is_local((address, 0).into());
+    let some_here = |hosts: &[String]| hosts.iter().filter_map(|host| addresses(host).ok()).flatten().any(is_here);
+    one.iter().any(|host| other.contains(host)) || some_here(one) && some_here(other)
+}
+
 /// This host's address on the way to the other server; `peer` itself where that is this host.
 ///
 /// # Errors

@@ -143,7 +143,7 @@ fn network_conf(wanted: &Wanted) -> Result<(String, String, bool)> {
     };
     let own_id = wanted.own.as_ref().and_then(|own| own.id.clone()).or(wanted.local_server.clone());
     let own_id = own_id.unwrap_or_else(|| "nd1".into());
-    let one_host = host == peer.host;
+    let one_host = find::is_one_host(std::slice::from_ref(&host), std::slice::from_ref(&peer.host));
     let preset = if own_id == "nd2" { "nd1" } else { "nd2" };
     let own = Member { id: Some(own_id.clone()), host, port: wanted.own.as_ref().and_then(|own| own.port) };
     let members =

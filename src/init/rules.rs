@@ -4,6 +4,7 @@
 
 use super::find;
 use crate::config::Config;
+use crate::error::Error;
 use crate::pg::hba::{self, Database, Rule, Way};
 use crate::pg::{conf, process};
 use std::net::IpAddr;
@@ -20,6 +21,8 @@ pub struct Missing {
     pub above: Option<(PathBuf, usize)>,
     /// The controller, or the standby, has to give a password: by a rule that is there, or one of the new ones.
     pub password: bool,
+    /// The names of servers that are not resolved, so that no line for them is among these: why.
+    pub unresolved: Vec<Error>,
 }
 
 /// What is missing in the instance's `pg_hba.conf`. Empty where that is still to come with a copy.
@@ -34,7 +37,8 @@ pub fn missing(config: &Config) -> Missing {
     let tls =
         conf::effective("ssl", &config.server.config_file, &data).is_some_and(|value| super::settings::is_on(&value));
     let user = &config.server.db_instance_username;
-    let addresses = both(config);
+    let (addresses, unresolved) = both(config);
+    missing.unresolved = unresolved;
     for database in [Database::Replication, Database::Named(&config.server.target_db)] {
         for &address in &addresses {
             // libpq tries TLS first where the server has it, and then without.
@@ -64,18 +68,25 @@ fn lets_in(rule: &Rule) -> bool {
     matches!(rule.method.as_str(), "trust" | "scram-sha-256" | "md5" | "password")
 }
 
-/// The addresses of both servers, as far as their names resolve. The standby gets a copy of the file, and may be the primary
+/// The addresses of both servers, as far as their names resolve, and why others do not. The standby gets a copy of the file, and may be the primary
 /// one day.
-fn both(config: &Config) -> Vec<IpAddr> {
+fn both(config: &Config) -> (Vec<IpAddr>, Vec<Error>) {
     let own = &config.server.replication_address;
-    let hosts = [own, config.own().hosts.first().unwrap_or(own), config.peer().hosts.first().unwrap_or(own)];
-    let mut found = Vec::new();
-    for address in hosts.into_iter().flat_map(|host| find::addresses(host).unwrap_or_default()) {
-        if !found.contains(&address) {
-            found.push(address);
+    let mut hosts = vec![own, config.own().hosts.first().unwrap_or(own), config.peer().hosts.first().unwrap_or(own)];
+    hosts.dedup();
+    let (mut found, mut unresolved) = (Vec::new(), Vec::new());
+    for host in hosts {
+        let addresses = find::addresses(host).unwrap_or_else(|why| {
+            unresolved.push(why);
+            Vec::new()
+        });
+        for address in addresses {
+            if !found.contains(&address) {
+                found.push(address);
+            }
         }
     }
-    found
+    (found, unresolved)
 }
 
 /// Lines as a command that adds them to the end of a file.
