@@ -4,7 +4,8 @@
 use super::find;
 use crate::config::Config;
 use crate::error::Result;
-use crate::pg::{Place, commands, conf, files};
+use crate::pg::version::Major;
+use crate::pg::{Place, commands, conf, control, files};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -72,16 +73,18 @@ fn table(keep: (&'static str, &'static str), major: u32) -> Vec<Row> {
 /// What is not as it must be, in the order of the table. Empty where `postgresql.conf` is still to come with a copy.
 pub fn needs(config: &Config) -> Vec<Need> {
     let place = Place::new(config);
-    let Ok(_) = std::fs::metadata(&place.config_file) else { return Vec::new() };
-    let keep = if place.major >= 13 { ("wal_keep_size", "'1GB'") } else { ("wal_keep_segments", "64") };
+    if !place.config_file.exists() {
+        return Vec::new();
+    }
+    let (keep, megabytes) = Major(place.major).wal_keep_setting();
+    let keep = (keep, if megabytes { "'1GB'" } else { "64" });
     let own: Vec<IpAddr> = [&config.server.replication_address, &config.server.client_address]
         .into_iter()
         .flat_map(|host| find::addresses(host).unwrap_or_default())
         .collect();
     let checksums = || {
         let told = commands::controldata(&place).run(LIMIT, None).unwrap_or_default();
-        let value = told.lines().find_map(|line| line.strip_prefix("Data page checksum version:"));
-        value.is_some_and(|value| value.trim() != "0")
+        control::value(&told, "Data page checksum version").is_some_and(|value| value != "0")
     };
     let mut needs = Vec::new();
     for (name, preset, must, value, restart, why) in table(keep, place.major) {
@@ -146,9 +149,7 @@ pub fn apply(config: &Config, needs: &[Need]) -> Result<bool> {
 
 /// Whether a boolean is true.
 pub(super) fn is_on(value: &str) -> bool {
-    let value = value.to_ascii_lowercase();
-    // PostgreSQL takes any beginning of a word that is not also another's.
-    value == "1" || value == "on" || (!value.is_empty() && ("true".starts_with(&value) || "yes".starts_with(&value)))
+    conf::truth(value) == Some(true)
 }
 
 fn number(value: &str) -> Option<u64> {

@@ -97,6 +97,16 @@ fn unquote(raw: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// A boolean as PostgreSQL reads it, which takes any beginning of a word that is not also another's; `None` for what is none.
+pub fn truth(value: &str) -> Option<bool> {
+    let value = value.trim().to_ascii_lowercase();
+    let begins = |word: &str, least: usize| value.len() >= least && word.starts_with(&value);
+    if value == "1" || begins("on", 2) || begins("true", 1) || begins("yes", 1) {
+        return Some(true);
+    }
+    (value == "0" || begins("off", 2) || begins("false", 1) || begins("no", 1)).then_some(false)
+}
+
 /// A string in a configuration file's quotes.
 pub fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))

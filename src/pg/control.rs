@@ -81,15 +81,17 @@ fn mix(value: u64) -> u64 {
     value ^ value >> 31
 }
 
+/// The value of a line of `pg_controldata` in the C locale.
+pub fn value<'a>(text: &'a str, label: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':')).map(str::trim)
+}
+
 /// The output of `pg_controldata` in the C locale.
 fn parse(text: &str) -> std::result::Result<DataDir, String> {
     if text.contains("WARNING:") {
         return Err("pg_controldata reports a damaged or foreign control file".into());
     }
-    let value = |label: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':'));
-        line.map(str::trim).ok_or_else(|| format!("pg_controldata does not tell \"{label}\""))
-    };
+    let value = |label: &str| value(text, label).ok_or_else(|| format!("pg_controldata does not tell \"{label}\""));
     let number = |label: &str| value(label)?.parse::<u64>().map_err(|_| format!("\"{label}\" is not a number"));
     let timeline =
         |label: &str| u32::try_from(number(label)?).map(Timeline).map_err(|_| format!("\"{label}\" is out of range"));

@@ -93,8 +93,8 @@ pub fn look(setup: &Setup) -> Result<Found> {
 
 fn target(setup: &Setup, dir: DataDir, text: &str) -> Result<Target> {
     let value = |label: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':'));
-        line.map(str::trim).ok_or_else(|| Error::new(format!("pg_controldata does not tell \"{label}\"")))
+        let value = control::value(text, label);
+        value.ok_or_else(|| Error::new(format!("pg_controldata does not tell \"{label}\"")))
     };
     let number = |label: &str| {
         value(label)?.parse::<u64>().map_err(|_| Error::new(format!("\"{label}\" of pg_controldata is not a number")))

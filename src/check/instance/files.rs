@@ -7,7 +7,7 @@ use crate::check::host;
 use crate::config::Config;
 use crate::error::Result;
 use crate::pg::conf::{self, Assigned};
-use crate::pg::{self, commands, follow, process, version};
+use crate::pg::{self, commands, control, follow, process, version};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -80,11 +80,7 @@ pub(super) fn normal(name: &str, value: &str, unit: Unit) -> String {
         return if value.trim().is_empty() { "" } else { "(set)" }.to_owned();
     }
     let word = value.trim().to_ascii_lowercase();
-    let truth = || match word.as_str() {
-        "1" | "true" | "yes" | "on" | "t" | "y" | "tr" | "tru" | "ye" => Some("on".to_owned()),
-        "0" | "false" | "no" | "off" | "f" | "n" | "of" | "fa" | "fal" | "fals" => Some("off".to_owned()),
-        _ => None,
-    };
+    let truth = || conf::truth(&word).map(|is| if is { "on" } else { "off" }.to_owned());
     let scaled = |units: &[(&str, f64)]| {
         let digits = word.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(word.len());
         let (number, unit) = word.split_at(digits);
@@ -174,10 +170,7 @@ fn version_of(place: &pg::Place) -> u32 {
 
 fn control(place: &pg::Place) -> Result<Control> {
     let text = commands::controldata(place).run(PROGRAM, None)?;
-    let value = |label: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(label)?.strip_prefix(':'));
-        line.and_then(|value| value.trim().parse::<u64>().ok())
-    };
+    let value = |label: &str| control::value(&text, label).and_then(|value| value.parse::<u64>().ok());
     let needed = [
         ("max_connections", "max_connections setting"),
         ("max_worker_processes", "max_worker_processes setting"),

@@ -4,6 +4,7 @@
 use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::set;
+use crate::pg::version::Major;
 
 /// Replication connections that are needed: the standby's, and two of a base backup that streams.
 const SENDERS: i64 = 3;
@@ -205,10 +206,10 @@ fn standby_settings(server: &Server, found: &mut Vec<Finding>) {
 
 fn wal_keep(server: &Server, found: &mut Vec<Finding>) {
     let facts = &server.instance;
-    let name = if facts.own.major >= 13 { "wal_keep_size" } else { "wal_keep_segments" };
+    let (name, megabytes) = Major(facts.own.major).wal_keep_setting();
     let slots = facts.told.as_ref().is_some_and(|told| !told.slots.is_empty());
     if facts.number(name) == 0 && !slots {
-        let value = if facts.own.major >= 13 { "1GB" } else { "64" };
+        let value = if megabytes { "1GB" } else { "64" };
         found.push(about(server, &WAL_KEEP, name, value, false));
     }
 }
