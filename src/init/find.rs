@@ -3,7 +3,8 @@
 use crate::config;
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
-use crate::pg::{conf, process};
+use crate::pg::files::entries;
+use crate::pg::{debian_clusters, process};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -113,22 +114,10 @@ fn is_ours(data: &Path) -> bool {
 
 /// Where data directories usually are: those that Debian's configurations name, then the packages' own places.
 fn usual() -> Vec<PathBuf> {
-    let list = |dir: &Path| -> Vec<PathBuf> {
-        let mut names: Vec<PathBuf> =
-            std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-        names.sort();
-        names
-    };
-    let mut found = Vec::new();
-    for version in list(Path::new("/etc/postgresql")) {
-        for cluster in list(&version) {
-            let data = conf::effective("data_directory", &cluster.join("postgresql.conf"), Path::new("/nonexistent"));
-            found.extend(data.map(PathBuf::from));
-        }
-    }
+    let mut found: Vec<PathBuf> = debian_clusters().map(|(_, data)| data).collect();
     for (parent, under) in [("/var/lib/postgresql", "main"), ("/var/lib/pgsql", "data")] {
         found.extend(
-            list(Path::new(parent)).into_iter().map(|version| version.join(under)).filter(|data| data.exists()),
+            entries(Path::new(parent)).into_iter().map(|version| version.join(under)).filter(|data| data.exists()),
         );
     }
     let plain = ["/var/lib/pgsql/data", "/usr/local/pgsql/data", "/var/lib/postgres/data"];

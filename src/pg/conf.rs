@@ -358,10 +358,7 @@ pub fn conf_files(dir: &Path) -> Vec<PathBuf> {
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         name.ends_with(".conf") && !name.starts_with('.')
     };
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(wanted).collect();
-    files.sort();
-    files
+    super::files::entries(dir).into_iter().filter(wanted).collect()
 }
 
 #[cfg(test)]

@@ -113,6 +113,13 @@ pub fn touch(path: &Path) -> Result<()> {
     sync_parent(path)
 }
 
+/// What is in a directory, in the order of the names' bytes; nothing where it cannot be read.
+pub fn entries(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    found.sort();
+    found
+}
+
 /// Whether two files or directories are on one file system. What is still to be made will be on that of its directory.
 pub fn same_filesystem(one: &Path, other: &Path) -> bool {
     let device = |path: &Path| path.ancestors().find_map(|path| rustix::fs::stat(path).ok()).map(|stat| stat.st_dev);

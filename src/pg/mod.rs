@@ -13,4 +13,4 @@ pub mod queries;
 pub mod tls;
 pub mod version;
 
-pub use place::Place;
+pub use place::{Place, debian_clusters};

@@ -1,8 +1,10 @@
-//! Where an instance lives on this host: its directories and files. A plain value, made from the configuration.
+//! Where an instance lives on this host: its directories and files, a plain value made from the configuration; and where Debian
+//! keeps what it knows of.
 
-use super::process;
+use super::files::entries;
+use super::{conf, process};
 use crate::config::Config;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The paths of one instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -17,6 +19,16 @@ pub struct Place {
     pub major: u32,
     /// What the postmaster writes before its own logging works.
     pub startup_log: PathBuf,
+}
+
+/// The clusters of Debian's layout: the directory of each one's configuration (`/etc/postgresql/VERSION/NAME`), and its data
+/// directory.
+pub fn debian_clusters() -> impl Iterator<Item = (PathBuf, PathBuf)> {
+    let clusters = entries(Path::new("/etc/postgresql")).into_iter().flat_map(|version| entries(&version));
+    clusters.filter_map(|cluster| {
+        let data = conf::effective("data_directory", &cluster.join("postgresql.conf"), Path::new("/nonexistent"))?;
+        Some((cluster, data.into()))
+    })
 }
 
 impl Place {

@@ -2,7 +2,8 @@
 //! Debian's postgresql-common. Only reads; asks no service manager, since what matters is the next boot.
 
 use super::super::{Entry, Finding};
-use crate::pg::Place;
+use crate::pg::files::entries;
+use crate::pg::{Place, debian_clusters};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -127,12 +128,6 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn entries(dir: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|e| e.path()).collect();
-    found.sort();
-    found
-}
-
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -161,16 +156,8 @@ fn mentions(text: &str, path: &Path) -> bool {
 
 /// The version and name under which postgresql-common knows the data directory.
 fn debian_cluster(place: &Place) -> Option<(String, String)> {
-    let versions = entries(Path::new("/etc/postgresql")).into_iter();
-    versions.flat_map(|version| entries(&version)).find_map(|cluster| {
-        let file = cluster.join("postgresql.conf");
-        let text = read(&file)?;
-        // The last one counts.
-        let (_, _, data) = assignments(&text).filter(|(_, key, _)| *key == "data_directory").last()?;
-        let data = data.trim_start_matches('\'').split('\'').next().unwrap_or_default();
-        let same = Path::new(data).canonicalize().is_ok_and(|data| data == place.data);
-        same.then(|| Some((name_of(cluster.parent()?), name_of(&cluster))))?
-    })
+    let (cluster, _) = debian_clusters().find(|(_, data)| data.canonicalize().is_ok_and(|data| data == place.data))?;
+    Some((name_of(cluster.parent()?), name_of(&cluster)))
 }
 
 /// `start.conf` says `auto`, or is not there, and the service that reads it is enabled.
