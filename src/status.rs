@@ -386,7 +386,6 @@ pub fn in_short(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
     use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
 
     /// A well pair, as its primary sees it.
@@ -416,7 +415,6 @@ mod tests {
             wall_ms: 1_000_000,
             noted: None,
             report: Report {
-                me: primary,
                 word: Word::Switchable,
                 servers: [
                     server(Server::First, HostRole::Primary, 0x1_0000_0100),
@@ -433,15 +431,11 @@ mod tests {
                 since: Some(Time(95_500)),
                 reason: "the standby is synchronous".into(),
                 failover: true,
-                arbiter: None,
                 lag_bytes: Some(256),
                 lag_ms: Some(1_500),
-                waiting: false,
                 peer_lives: true,
-                advice: vec![],
                 progress: Progress::Settled,
-                rebuilding: crate::fsm::report::Rebuilding::Idle,
-                rebuild_from: Err(String::new()),
+                ..Report::blank(primary)
             },
             rebuild: None,
         }

@@ -492,7 +492,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::report::{HostRole, HostStatus, Progress, ServerReport, Word};
     use crate::fsm::types::Server;
     use crate::status::MemberName;
     use crossbeam_channel::Receiver;
@@ -500,34 +499,7 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(10);
 
     fn snapshot() -> Snapshot {
-        let server = |server| ServerReport {
-            server,
-            role: HostRole::Unknown,
-            host: HostStatus::Unknown,
-            processes: None,
-            disk: None,
-            lsn: None,
-            replayed: None,
-            timeline: None,
-        };
-        let report = Report {
-            me: Server::First,
-            word: Word::Unknown,
-            servers: Server::BOTH.map(server),
-            view: None,
-            since: None,
-            reason: String::new(),
-            failover: false,
-            arbiter: None,
-            lag_bytes: None,
-            lag_ms: None,
-            waiting: false,
-            peer_lives: false,
-            advice: vec!["first advice".to_owned()],
-            progress: Progress::Settled,
-            rebuilding: crate::fsm::report::Rebuilding::Idle,
-            rebuild_from: Err(String::new()),
-        };
+        let report = Report { advice: vec!["first advice".to_owned()], ..Report::blank(Server::First) };
         let name = |id: &str| MemberName { id: id.to_owned(), host: "localhost".to_owned() };
         Snapshot {
             now: now(),

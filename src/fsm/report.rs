@@ -74,6 +74,22 @@ pub struct ServerReport {
     pub timeline: Option<Timeline>,
 }
 
+impl ServerReport {
+    /// Of a server of which nothing is known.
+    pub fn blank(server: Server) -> ServerReport {
+        ServerReport {
+            server,
+            role: HostRole::Unknown,
+            host: HostStatus::Unknown,
+            processes: None,
+            disk: None,
+            lsn: None,
+            replayed: None,
+            timeline: None,
+        }
+    }
+}
+
 /// How far the start of this server has come, for `mc_ctl start -w`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Progress {
@@ -143,6 +159,30 @@ pub struct Report {
     /// What a rebuild would be made from if it were ordered now, or why there can be none (R10).
     #[serde(default = "unknown_source")]
     pub rebuild_from: Result<Rebuild, String>,
+}
+
+impl Report {
+    /// Of a server that knows nothing.
+    pub fn blank(me: Server) -> Report {
+        Report {
+            me,
+            word: Word::Unknown,
+            servers: Server::BOTH.map(ServerReport::blank),
+            view: None,
+            since: None,
+            reason: String::new(),
+            failover: false,
+            arbiter: None,
+            lag_bytes: None,
+            lag_ms: None,
+            waiting: false,
+            peer_lives: false,
+            advice: Vec::new(),
+            progress: Progress::Waiting(String::new()),
+            rebuilding: Rebuilding::Idle,
+            rebuild_from: unknown_source(),
+        }
+    }
 }
 
 fn unknown_source() -> Result<Rebuild, String> {

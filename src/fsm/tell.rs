@@ -286,16 +286,7 @@ impl Node {
     }
 
     fn their_row(&self, now: Time) -> ServerReport {
-        let unknown = ServerReport {
-            server: self.other(),
-            role: HostRole::Unknown,
-            host: HostStatus::Unknown,
-            processes: None,
-            disk: None,
-            lsn: None,
-            replayed: None,
-            timeline: None,
-        };
+        let unknown = ServerReport::blank(self.other());
         let (Some(told), Some(up_at)) = (&self.peer.heartbeat, self.peer.up_at()) else { return unknown };
         let fact = self.peer_fact();
         if now.since(up_at) >= self.settings.heartbeat_detection_ms || fact == Peer::Refused {

@@ -5,7 +5,7 @@ use super::world::{ARBITER, Core, Said, Service, World, member};
 use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::present::Present;
-use crate::fsm::report::{Report, Word};
+use crate::fsm::report::{Progress, Report, Word};
 use crate::fsm::types::{Member, Mode, Server, Term, Time, View};
 use serde::{Deserialize, Serialize};
 
@@ -693,33 +693,6 @@ fn is_told(say: &Say) -> bool {
 
 /// Nobody is left to tell anything.
 fn nobody(me: Server) -> Report {
-    use crate::fsm::report::{HostRole, HostStatus, Progress, Rebuilding, ServerReport};
-    let servers = Server::BOTH.map(|server| ServerReport {
-        server,
-        role: HostRole::Unknown,
-        host: HostStatus::Unknown,
-        processes: None,
-        disk: None,
-        lsn: None,
-        replayed: None,
-        timeline: None,
-    });
-    Report {
-        me,
-        word: Word::Unknown,
-        servers,
-        view: None,
-        since: None,
-        reason: String::new(),
-        failover: false,
-        arbiter: None,
-        peer_lives: false,
-        lag_bytes: None,
-        lag_ms: None,
-        waiting: false,
-        advice: Vec::new(),
-        progress: Progress::Waiting("a controller".to_owned()),
-        rebuilding: Rebuilding::Idle,
-        rebuild_from: Err("no controller is left".to_owned()),
-    }
+    let progress = Progress::Waiting("a controller".to_owned());
+    Report { progress, rebuild_from: Err("no controller is left".to_owned()), ..Report::blank(me) }
 }

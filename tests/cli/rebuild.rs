@@ -62,14 +62,11 @@ impl Told {
     fn new(site: &Site) -> Told {
         let (nd1, nd2) = (Server::First, Server::Second);
         let row = |server, role| ServerReport {
-            server,
             role,
             host: HostStatus::Normal,
             processes: Some(vec![]),
             disk: Some(String::new()),
-            lsn: None,
-            replayed: None,
-            timeline: None,
+            ..ServerReport::blank(server)
         };
         let view = View {
             term: Term(2),
@@ -87,22 +84,13 @@ impl Told {
             forced: false,
         };
         let report = Report {
-            me: nd1,
             word: Word::Switched,
             servers: [row(nd1, HostRole::InactivatedPrimary), row(nd2, HostRole::Primary)],
             view: Some(view),
-            since: None,
-            reason: String::new(),
-            failover: false,
-            arbiter: None,
-            lag_bytes: None,
-            lag_ms: None,
-            waiting: false,
             peer_lives: true,
-            advice: vec![],
             progress: Progress::Settled,
-            rebuilding: Rebuilding::Idle,
             rebuild_from: Ok(source),
+            ..Report::blank(nd1)
         };
         let name = |id: &str| MemberName { id: id.into(), host: "127.0.0.1".into() };
         let snapshot = Snapshot {
