@@ -10,7 +10,7 @@ mod rebuild;
 mod snapshot;
 
 pub use rebuild::{RebuildStatus, WAITING, duration};
-pub use snapshot::{Change, MemberName, STUCK_MS, Snapshot};
+pub use snapshot::{Change, MemberName, Snapshot};
 
 use crate::fsm::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
@@ -213,7 +213,7 @@ impl Status {
             Word::Switched | Word::NotSwitchable | Word::SplitBrain => ("CRITICAL", 2),
             Word::Unknown => ("UNKNOWN", 3),
         };
-        let mut line = format!("MIRRORING {state} - {}", word_text(self.mirroring_status));
+        let mut line = format!("MIRRORING {state} - {}", self.mirroring_status.text());
         for s in &self.servers {
             let _ = write!(line, ", {} {}", s.server_id, s.host_role);
         }
@@ -232,7 +232,7 @@ impl Status {
     }
 
     fn paint_word(&self, colour: Colour) -> String {
-        let word = word_text(self.mirroring_status);
+        let word = self.mirroring_status.text();
         match (colour, self.mirroring_status) {
             (Colour::Never, _) | (_, Word::Switchable) => word.into(),
             (_, Word::Switching | Word::FailoverDisabled) => format!("\x1b[33m{word}\x1b[0m"),
@@ -354,21 +354,8 @@ const WORDS: [Word; 7] = [
     Word::Unknown,
 ];
 
-/// The status word as it is shown.
-pub fn word_text(word: Word) -> &'static str {
-    match word {
-        Word::Switchable => "switchable",
-        Word::Switching => "switching",
-        Word::Switched => "switched",
-        Word::NotSwitchable => "not-switchable",
-        Word::FailoverDisabled => "failover-disabled",
-        Word::SplitBrain => "split-brain",
-        Word::Unknown => "unknown",
-    }
-}
-
 /// A role as it is shown.
-pub fn role_text(role: HostRole) -> &'static str {
+fn role_text(role: HostRole) -> &'static str {
     match role {
         HostRole::Primary => "primary",
         HostRole::Standby => "standby",
@@ -380,7 +367,7 @@ pub fn role_text(role: HostRole) -> &'static str {
 
 /// The status word and this server's role, for `systemctl status`.
 pub fn in_short(report: &Report) -> String {
-    format!("{}, {}", word_text(report.word), role_text(report.servers[report.me.index()].role))
+    format!("{}, {}", report.word.text(), role_text(report.servers[report.me.index()].role))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::daemon::watcher;
 use crate::fsm::report::{HostRole, Rebuilding, Word};
 use crate::rebuild::{Chosen, Journal, Progress};
 use crate::status::Snapshot;
-use crate::status::{RebuildStatus, WAITING, duration, word_text};
+use crate::status::{RebuildStatus, WAITING, duration};
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ fn look(snapshot: &Snapshot) -> Seen {
         (_, None) => match report.word {
             word @ (Word::Switchable | Word::FailoverDisabled) if mirrored => Seen::Done(word),
             word if mirrored => {
-                Seen::Going(then(&format!("the pair is mirrored; the status is \"{}\" still", word_text(word))))
+                Seen::Going(then(&format!("the pair is mirrored; the status is \"{}\" still", word.text())))
             }
             _ if report.servers[report.me.index()].role == HostRole::Standby => {
                 Seen::Going(then("the standby runs; the primary makes sure that it is synchronous"))
@@ -202,8 +202,7 @@ impl<'a> Follower<'a> {
     fn done(&self, word: Word) -> u8 {
         self.display.end();
         let (me, other) = (&self.config.id, &self.config.peer().id);
-        let mut out =
-            format!("server \"{me}\" is the standby of server \"{other}\"; the pair is {}\n", word_text(word));
+        let mut out = format!("server \"{me}\" is the standby of server \"{other}\"; the pair is {}\n", word.text());
         let took = duration(self.begin.elapsed().as_secs());
         match &self.progress {
             Some(Progress {

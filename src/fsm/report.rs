@@ -26,6 +26,21 @@ pub enum Word {
     Unknown,
 }
 
+impl Word {
+    /// As it is shown.
+    pub fn text(self) -> &'static str {
+        match self {
+            Word::Switchable => "switchable",
+            Word::Switching => "switching",
+            Word::Switched => "switched",
+            Word::NotSwitchable => "not-switchable",
+            Word::FailoverDisabled => "failover-disabled",
+            Word::SplitBrain => "split-brain",
+            Word::Unknown => "unknown",
+        }
+    }
+}
+
 /// The `host_role` column.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum HostRole {

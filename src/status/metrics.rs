@@ -1,6 +1,6 @@
 //! The status as metrics in Prometheus' text exposition format. Names are an interface: metrics are added, never renamed.
 
-use super::{Status, WORDS, word_text};
+use super::{Status, WORDS};
 use crate::fsm::report::Word;
 use std::fmt::{Display, Write};
 
@@ -51,7 +51,7 @@ impl Status {
     }
 
     fn put_pair(&self, to: &mut Metrics) {
-        let is = |word: Word| (label("status", word_text(word)), number(word == self.mirroring_status));
+        let is = |word: Word| (label("status", word.text()), number(word == self.mirroring_status));
         to.put("status", "The mirroring status: 1 for the present one.", &WORDS.map(is));
         to.flag("failover_enabled", "Automatic switch and disconnection are on.", self.failover_enabled);
         to.flag("commits_waiting", "Commits wait for the standby.", self.commits_waiting);

@@ -9,7 +9,7 @@ use crate::rebuild;
 use serde::{Deserialize, Serialize};
 
 /// A decision thread that has not gone round its loop for longer than this is called stuck, ms.
-pub const STUCK_MS: u64 = 2000;
+const STUCK_MS: u64 = 2000;
 
 /// What the decision thread last published.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -68,7 +68,7 @@ pub struct Change {
 }
 
 impl Snapshot {
-    /// For how long the decision thread has stood still, ms, where that is longer than [`STUCK_MS`].
+    /// For how long the decision thread has stood still, ms, where that is longer than 2 s.
     pub fn stuck_ms(&self) -> Option<u64> {
         Some(self.now.since(self.alive)).filter(|ms| *ms > STUCK_MS)
     }

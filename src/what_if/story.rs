@@ -217,12 +217,12 @@ impl<'a> Story<'a> {
         }
         let is = is(&self.world);
         let now = is.as_ref().map_or("no controller".to_owned(), |report| {
-            format!("{} and {}", word(report.word), self.names.view(report.view))
+            format!("{} and {}", report.word.text(), self.names.view(report.view))
         });
         self.remarks.push(format!(
             "the present state ({} and {}) does not last in the model: before anything fails it becomes {now}; this is less \
              certain for that",
-            word(present.report.word),
+            present.report.word.text(),
             self.names.view(present.report.view)
         ));
     }
@@ -595,7 +595,7 @@ impl<'a> Story<'a> {
         let steps = self.steps.len();
         self.suffer(0, Fault::Back);
         self.steps.truncate(steps);
-        let words = self.report().map_or("nothing", |report| word(report.word));
+        let words = self.report().map_or("nothing", |report| report.word.text());
         let advice = self.advice();
         let advice = if advice.is_empty() { "nothing is to be done".to_owned() } else { advice.join("; ") };
         let serving = self.world.service().iter().position(|service| *service == Service::Serves);
@@ -619,19 +619,6 @@ fn about(ms: u64) -> String {
 /// What has to agree for a state to be the same.
 fn key(report: &Report) -> (Word, Option<(Server, Mode)>) {
     (report.word, report.view.map(|view| (view.primary, view.mode)))
-}
-
-/// As `mc_ctl status` shows it.
-fn word(word: Word) -> &'static str {
-    match word {
-        Word::Switchable => "switchable",
-        Word::Switching => "switching",
-        Word::Switched => "switched",
-        Word::NotSwitchable => "not-switchable",
-        Word::FailoverDisabled => "failover-disabled",
-        Word::SplitBrain => "split-brain",
-        Word::Unknown => "unknown",
-    }
 }
 
 /// What belongs into a short story: causes, decisions and their effects, not what everybody else notices.
