@@ -44,6 +44,19 @@ pub enum Member {
     Arbiter,
 }
 
+impl Member {
+    /// Every member, by its number.
+    pub const ALL: [Member; 3] = [Member::Server(Server::First), Member::Server(Server::Second), Member::Arbiter];
+
+    /// 0 and 1 for the servers, 2 for the arbiter.
+    pub fn index(self) -> usize {
+        match self {
+            Member::Server(server) => server.index(),
+            Member::Arbiter => 2,
+        }
+    }
+}
+
 /// A monotonic time in milliseconds that goes on during suspend (`CLOCK_BOOTTIME`). Only differences mean anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Time(pub u64);

@@ -1,7 +1,7 @@
 //! One prediction: the world is run until it is as it is now, something fails, and what follows is told.
 
 use super::Fault;
-use super::world::{ARBITER, Core, Said, Service, World, member};
+use super::world::{ARBITER, Core, Said, Service, World};
 use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::present::Present;
@@ -346,15 +346,15 @@ impl<'a> Story<'a> {
                 viewed.push(to.term);
             }
             // That heartbeats are lost was just said together with what is done about it.
-            let said = |line: &Step| line.who == Some(member(*who)) && line.at_ms == at.since(self.at);
+            let said = |line: &Step| line.who == Some(*who) && line.at_ms == at.since(self.at);
             if matches!(say, Say::Decided { .. }) && lines.iter().any(|line| said(line) && line.message == Some(19)) {
                 continue;
             }
-            let (text, message) = (self.names.message)(member(*who), say);
-            let same = |line: &Step| line.who == Some(member(*who)) && line.text == text;
+            let (text, message) = (self.names.message)(*who, say);
+            let same = |line: &Step| line.who == Some(*who) && line.text == text;
             if !lines.iter().any(same) {
                 let at_ms = at.since(self.at);
-                lines.push(Step { fault, at_ms, who: Some(member(*who)), text, message: Some(message) });
+                lines.push(Step { fault, at_ms, who: Some(*who), text, message: Some(message) });
             }
         }
         let mut was = self.before;

@@ -63,7 +63,7 @@ pub(super) enum Service {
 #[derive(Clone, Debug)]
 pub(super) struct Said {
     pub at: Time,
-    pub who: usize,
+    pub who: Member,
     pub say: Say,
 }
 
@@ -100,21 +100,6 @@ pub(super) struct World {
     pub rebuilt: bool,
     /// Some command of the operator's was called, which is taken to succeed.
     pub called: bool,
-}
-
-pub(super) fn member(m: usize) -> Member {
-    match m {
-        0 => Member::Server(Server::First),
-        1 => Member::Server(Server::Second),
-        _ => Member::Arbiter,
-    }
-}
-
-pub(super) fn number(member: Member) -> usize {
-    match member {
-        Member::Server(server) => server.index(),
-        Member::Arbiter => ARBITER,
-    }
 }
 
 impl World {
@@ -355,7 +340,7 @@ impl World {
                 self.look(m);
             }
             Item::Arrives { from, to, message } if !self.cut[from][to] && self.power[from] => {
-                self.feed(to, Event::Heard(member(from), message));
+                self.feed(to, Event::Heard(Member::ALL[from], message));
             }
             Item::Arrives { .. } => {}
             Item::Stored { m, seq, durable } => {
@@ -386,7 +371,7 @@ impl World {
     fn perform(&mut self, m: usize, action: Action) {
         match action {
             Action::Send(to, message) => {
-                let to = number(to);
+                let to = to.index();
                 self.after(WAY_MS, to, Item::Arrives { from: m, to, message });
             }
             Action::Store(seq, durable, _) => self.after(STORE_MS, m, Item::Stored { m, seq, durable }),
@@ -407,7 +392,7 @@ impl World {
                 self.after(WAY_MS, m, Item::Look(m));
             }
             Action::Look | Action::Reply(..) => {}
-            Action::Say(say) => self.said.push(Said { at: self.now, who: m, say }),
+            Action::Say(say) => self.said.push(Said { at: self.now, who: Member::ALL[m], say }),
             Action::Exit => self.kill(m),
         }
     }
@@ -455,7 +440,7 @@ impl World {
     fn probe(&mut self, m: usize) {
         for other in 0..3 {
             if other != m && self.refuses(other, m) {
-                self.feed(m, Event::Refused(member(other)));
+                self.feed(m, Event::Refused(Member::ALL[other]));
             }
         }
         if m == ARBITER {

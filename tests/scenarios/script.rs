@@ -14,11 +14,11 @@
 
 use crate::instance::Postgres;
 use crate::words::{self, NAMES};
-use crate::world::{World, member};
+use crate::world::World;
 use mirroring_controller::fsm::event::{
     Disk, Event, Hooks, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
 };
-use mirroring_controller::fsm::types::{Lsn, Server};
+use mirroring_controller::fsm::types::{Lsn, Member, Server};
 
 type Done = Result<(), String>;
 
@@ -257,7 +257,7 @@ fn on_link(world: &mut World, verb: &str, from: usize, to: usize, kind: Option<&
                 return Err("there is no such message".to_owned());
             }
             if verb == "deliver" {
-                taken.into_iter().for_each(|message| world.feed(to, Event::Heard(member(from), message)));
+                taken.into_iter().for_each(|message| world.feed(to, Event::Heard(Member::ALL[from], message)));
             }
         }
         _ => return Err(format!("what is to be done on the link? {verb}")),

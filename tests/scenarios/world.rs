@@ -5,7 +5,7 @@ use crate::words::{self, NAMES};
 use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
-use mirroring_controller::fsm::types::{Durable, Member, Method, Mode, OldData, Server, Time};
+use mirroring_controller::fsm::types::{Durable, Member, Method, Mode, OldData, Time};
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -79,22 +79,6 @@ pub struct World {
     /// How many requests operators have made.
     pub requests: u64,
     pub out: String,
-}
-
-/// The member with this number.
-pub fn member(m: usize) -> Member {
-    match m {
-        0 => Member::Server(Server::First),
-        1 => Member::Server(Server::Second),
-        _ => Member::Arbiter,
-    }
-}
-
-fn number(member: Member) -> usize {
-    match member {
-        Member::Server(server) => server.index(),
-        Member::Arbiter => ARBITER,
-    }
 }
 
 impl World {
@@ -194,7 +178,7 @@ impl World {
             for to in 0..3 {
                 if !self.links[from][to].hold {
                     for message in std::mem::take(&mut self.links[from][to].queue) {
-                        self.feed(to, Event::Heard(member(from), message));
+                        self.feed(to, Event::Heard(Member::ALL[from], message));
                     }
                 }
             }
@@ -241,7 +225,7 @@ impl World {
         if due {
             for other in 0..3 {
                 if other != m && self.refuses(other, m) {
-                    self.feed(m, Event::Refused(member(other)));
+                    self.feed(m, Event::Refused(Member::ALL[other]));
                 }
             }
         }
@@ -319,7 +303,7 @@ impl World {
 
     fn perform(&mut self, m: usize, action: Action) {
         match action {
-            Action::Send(to, message) => self.send(m, number(to), message),
+            Action::Send(to, message) => self.send(m, to.index(), message),
             Action::Store(seq, durable, _) => {
                 if self.procs[m].hold_stores {
                     let Durable { ledger, .. } = *durable;
@@ -410,7 +394,7 @@ impl World {
     pub fn repeat(&mut self, from: usize, to: usize) -> Result<(), String> {
         let message = self.links[from][to].last_proposal.clone().ok_or("nothing was proposed")?;
         self.links[to][from].printed.clear();
-        self.feed(to, Event::Heard(member(from), message));
+        self.feed(to, Event::Heard(Member::ALL[from], message));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The network between the members, and the probes: what a controller gets to see, late, stale or not at all.
 
-use crate::world::{ARBITER, Ev, Run, World, member};
+use crate::world::{ARBITER, Ev, Run, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
@@ -41,7 +41,7 @@ impl World {
                 _ => self.machines[to].answers() && (m != ARBITER || self.hosts[to].run == Run::Down),
             };
             if refuses {
-                self.feed(m, Event::Refused(member(to)));
+                self.feed(m, Event::Refused(Member::ALL[to]));
             }
         }
     }

@@ -60,7 +60,7 @@ impl World {
         self.jinx(m, &action);
         let epoch = self.procs[m].epoch;
         match action {
-            Action::Send(to, message) => self.send(m, number(to), message),
+            Action::Send(to, message) => self.send(m, to.index(), message),
             Action::Store(n, durable, why) => {
                 if !why.is_empty() {
                     let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };

@@ -1,7 +1,7 @@
 //! The transcript: what a reader needs to follow a run, without ticks, routine heartbeats and routine probes.
 
 use crate::note;
-use crate::world::{NAMES, World, number};
+use crate::world::{NAMES, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
@@ -38,7 +38,7 @@ impl World {
             Event::Tick | Event::Disk(Disk::Good) => {}
             Event::Heard(from, what) => {
                 if let Some(text) = message(what) {
-                    note!(self, "{} <- {}: {text}", NAMES[m], NAMES[number(*from)]);
+                    note!(self, "{} <- {}: {text}", NAMES[m], NAMES[from.index()]);
                 }
             }
             Event::Instance(_) | Event::PeerInstance(_) | Event::Refused(_) => {
@@ -88,7 +88,7 @@ impl World {
         match action {
             Action::Send(to, what) => {
                 if let Some(text) = message(what) {
-                    note!(self, "{} -> {}: {text}", NAMES[m], NAMES[number(*to)]);
+                    note!(self, "{} -> {}: {text}", NAMES[m], NAMES[to.index()]);
                 }
             }
             Action::Store(n, durable, why) => {

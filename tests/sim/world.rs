@@ -15,23 +15,6 @@ pub const ARBITER: usize = 2;
 /// The names by which instances connect.
 pub const NAMES: [&str; 3] = ["one", "two", "arbiter"];
 
-/// The member with this number.
-pub fn member(m: usize) -> Member {
-    match m {
-        0 => Member::Server(Server::First),
-        1 => Member::Server(Server::Second),
-        _ => Member::Arbiter,
-    }
-}
-
-/// The number of this member.
-pub fn number(m: Member) -> usize {
-    match m {
-        Member::Server(s) => s.index(),
-        Member::Arbiter => ARBITER,
-    }
-}
-
 /// In which way the world does not keep its promises to the core. The core is always the real one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Broken {
@@ -340,7 +323,7 @@ impl World {
                 if self.links[from][to].cut {
                     return;
                 }
-                self.feed(to, Event::Heard(member(from), message));
+                self.feed(to, Event::Heard(Member::ALL[from], message));
             }
             Ev::Local { m, epoch, event } => {
                 if self.alive(m, epoch) {
