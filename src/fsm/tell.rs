@@ -207,9 +207,7 @@ impl Node {
 
     /// What is told to operators.
     pub fn report(&self, now: Time) -> Report {
-        let mine = self.my_row();
-        let theirs = self.their_row(now);
-        let servers = if self.me().index() == 0 { [mine, theirs] } else { [theirs, mine] };
+        let servers = self.me().in_order(self.my_row(), self.their_row(now));
         let word = self.word(&servers);
         Report {
             me: self.me(),

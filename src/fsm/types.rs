@@ -33,6 +33,14 @@ impl Server {
             Server::Second => 1,
         }
     }
+
+    /// What is this server's and what is the other's, in the order of `network.conf`.
+    pub fn in_order<T>(self, mine: T, theirs: T) -> [T; 2] {
+        match self {
+            Server::First => [mine, theirs],
+            Server::Second => [theirs, mine],
+        }
+    }
 }
 
 /// Any member of a cluster.

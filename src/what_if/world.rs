@@ -117,7 +117,6 @@ impl World {
             // Nothing is known of it, and nothing of it is there.
             None => Postgres { broken: true, ..own.clone() },
         };
-        let in_order = |own, theirs| if me == Server::First { [own, theirs] } else { [theirs, own] };
         let told = peer.map(|peer| &peer.heartbeat);
         let their_settings = Settings {
             me: other,
@@ -129,17 +128,9 @@ impl World {
             seed: present.settings.seed ^ 0x5555_5555_5555_5555,
             ..present.settings.clone()
         };
-        let boots = [
-            (present.name.clone(), present.address.clone(), present.start_id),
-            told.map_or_else(Default::default, |told| (told.name.clone(), told.address.clone(), told.start_id)),
-        ];
-        let [mine, their_boot] = boots;
-        let boots = if me == Server::First { [mine, their_boot] } else { [their_boot, mine] };
-        let settings = if me == Server::First {
-            [present.settings.clone(), their_settings]
-        } else {
-            [their_settings, present.settings.clone()]
-        };
+        let own_boot = (present.name.clone(), present.address.clone(), present.start_id);
+        let their_boot =
+            told.map_or_else(Default::default, |told| (told.name.clone(), told.address.clone(), told.start_id));
         let mut world = World {
             now: present.now,
             me,
@@ -147,11 +138,11 @@ impl World {
             queue: BTreeMap::new(),
             cores: [Core::None, Core::None, Core::None],
             lives: [0; 3],
-            settings,
+            settings: me.in_order(present.settings.clone(), their_settings),
             arbiter: present.settings.arbiter,
             disks: [None; 3],
-            hosts: in_order(own, theirs),
-            boots,
+            hosts: me.in_order(own, theirs),
+            boots: me.in_order(own_boot, their_boot),
             power: [true; 3],
             cut: [[false; 3]; 3],
             wal_cut: false,
