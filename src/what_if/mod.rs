@@ -7,85 +7,41 @@
 //! What is not known is taken to be well: of the other server's settings only what its heartbeats tell, of the arbiter's none;
 //! an operator's command succeeds. Each prediction says so where it leans on that.
 
+mod faults;
 mod instance;
 mod story;
 mod world;
 
-pub use story::{Names, Prediction, Step, Verdict, predict};
+pub use faults::Fault;
+pub use story::{Prediction, Step, Verdict, predict};
 
-use serde::{Deserialize, Serialize};
+use crate::fsm::event::Say;
+use crate::fsm::types::{Member, Mode, View};
 
 /// How many faults may follow each other.
 pub const MOST_FAULTS: usize = 6;
 
-macro_rules! faults {
-    ($($(#[doc = $doc:literal])+ $name:ident = $word:literal),+ $(,)?) => {
-        /// Something that can fail. Roles are those at the moment when it fails.
-        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-        pub enum Fault {
-            $($(#[doc = $doc])+ #[serde(rename = $word)] $name),+
-        }
-
-        impl Fault {
-            /// Every fault, and at the end [`Fault::Back`].
-            pub const ALL: &'static [Fault] = &[$(Fault::$name),+];
-
-            /// As it is typed.
-            pub fn word(self) -> &'static str {
-                match self { $(Fault::$name => $word),+ }
-            }
-
-            /// What it is, in a sentence.
-            pub fn help(self) -> &'static str {
-                let text = match self { $(Fault::$name => concat!($($doc),+)),+ };
-                text.trim().trim_end_matches('.')
-            }
-        }
-    };
+/// What members are called, and how what they say is put in words.
+pub struct Names<'a> {
+    /// The servers' ids.
+    pub servers: [&'a str; 2],
+    /// The arbiter's id.
+    pub arbiter: &'a str,
+    /// The text and the number of a message.
+    pub message: &'a dyn Fn(Member, &Say) -> (String, u32),
 }
 
-faults!(
-    /// The primary's host loses power: everything of it falls silent.
-    PrimaryHost = "primary-host",
-    /// The primary's postmaster dies.
-    PrimaryInstance = "primary-instance",
-    /// The primary's instance stands still and does not answer.
-    PrimaryInstanceHang = "primary-instance-hang",
-    /// The primary's data directory cannot be read or written any more.
-    PrimaryDisk = "primary-disk",
-    /// The primary's controller and its watcher end; the instance runs on.
-    PrimaryController = "primary-controller",
-    /// The primary is cut off from everybody.
-    PrimaryIsolated = "primary-isolated",
-    /// The standby's host loses power.
-    StandbyHost = "standby-host",
-    /// The standby's postmaster dies.
-    StandbyInstance = "standby-instance",
-    /// The standby's instance stands still and does not answer.
-    StandbyInstanceHang = "standby-instance-hang",
-    /// The standby's data directory cannot be read or written any more.
-    StandbyDisk = "standby-disk",
-    /// The standby's controller and its watcher end; the instance runs on.
-    StandbyController = "standby-controller",
-    /// The standby is cut off from everybody.
-    StandbyIsolated = "standby-isolated",
-    /// Nothing goes between the two servers any more; both reach everybody else.
-    Link = "link",
-    /// No WAL goes between the instances; the controllers talk.
-    Replication = "replication",
-    /// The arbiter ends.
-    Arbiter = "arbiter",
-    /// The arbiter's host loses power.
-    ArbiterHost = "arbiter-host",
-    /// No fault: what has failed is mended and started again.
-    Back = "back",
-);
+impl Names<'_> {
+    fn of(&self, m: usize) -> &str {
+        if m == world::ARBITER { self.arbiter } else { self.servers[m] }
+    }
 
-impl std::str::FromStr for Fault {
-    type Err = String;
-
-    fn from_str(word: &str) -> Result<Fault, String> {
-        let found = Fault::ALL.iter().find(|fault| fault.word() == word);
-        found.copied().ok_or_else(|| format!("there is no fault \"{word}\""))
+    fn view(&self, view: Option<View>) -> String {
+        let Some(view) = view else { return "no view".to_owned() };
+        let mode = match view.mode {
+            Mode::Mirrored => "Mirrored",
+            Mode::Degraded => "Degraded",
+        };
+        format!("{mode}({})", self.of(view.primary.index()))
     }
 }

@@ -1,7 +1,7 @@
 //! One prediction: the world is run until it is as it is now, something fails, and what follows is told.
 
-use super::Fault;
-use super::world::{ARBITER, Core, Said, Service, World};
+use super::world::{Said, Service, World};
+use super::{Fault, Names};
 use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::present::Present;
@@ -84,31 +84,6 @@ pub struct Prediction {
     pub now: Time,
 }
 
-/// What members are called, and how what they say is put in words.
-pub struct Names<'a> {
-    /// The servers' ids.
-    pub servers: [&'a str; 2],
-    /// The arbiter's id.
-    pub arbiter: &'a str,
-    /// The text and the number of a message.
-    pub message: &'a dyn Fn(Member, &Say) -> (String, u32),
-}
-
-impl Names<'_> {
-    fn of(&self, m: usize) -> &str {
-        if m == ARBITER { self.arbiter } else { self.servers[m] }
-    }
-
-    fn view(&self, view: Option<View>) -> String {
-        let Some(view) = view else { return "no view".to_owned() };
-        let mode = match view.mode {
-            Mode::Mirrored => "Mirrored",
-            Mode::Degraded => "Degraded",
-        };
-        format!("{mode}({})", self.of(view.primary.index()))
-    }
-}
-
 /// What would happen if these failed one after the other, each when what the one before has led to is over.
 ///
 /// # Errors
@@ -119,7 +94,7 @@ pub fn predict(present: &Present, faults: &[Fault], names: &Names<'_>) -> Result
     }
     let mut story = Story::begin(present, names);
     for (number, fault) in faults.iter().enumerate() {
-        if let Some(why) = story.obstacle(*fault) {
+        if let Some(why) = story.world.obstacle(*fault, names) {
             return Ok(story.impossible(faults, why));
         }
         story.suffer(number, *fault);
@@ -138,7 +113,7 @@ fn with_failover(present: &Present, faults: &[Fault], last: Fault, names: &Names
     story.world.enable_failover();
     story.run_until_quiet();
     for (number, fault) in faults.iter().enumerate() {
-        if story.obstacle(*fault).is_some() {
+        if story.world.obstacle(*fault, names).is_some() {
             return None;
         }
         story.suffer(number, *fault);
@@ -227,83 +202,16 @@ impl<'a> Story<'a> {
         ));
     }
 
-    // -------------------------------------------------------------------------------------------------------- faults
-
-    fn primary_now(&self) -> usize {
-        self.world.view().map_or(0, |view| view.primary.index())
-    }
-
-    /// What keeps a fault from happening.
-    fn obstacle(&self, fault: Fault) -> Option<String> {
-        let p = self.primary_now();
-        let host = |m: usize| {
-            (!self.world.power[m]).then(|| format!("{} is not there, as far as this server knows", self.names.of(m)))
-        };
-        let instance = |m: usize| {
-            let runs = self.world.hosts[m].dir.running;
-            host(m).or_else(|| (!runs).then(|| format!("the instance of {} does not run", self.names.of(m))))
-        };
-        let disk = |m: usize| {
-            let failed = !self.world.hosts[m].disk.is_empty();
-            host(m).or_else(|| failed.then(|| format!("the disk of {} has failed already", self.names.of(m))))
-        };
-        let controller = |m: usize| {
-            let gone = matches!(self.world.cores[m], Core::None);
-            host(m).or_else(|| gone.then(|| format!("the controller of {} does not run", self.names.of(m))))
-        };
-        match fault {
-            Fault::PrimaryHost | Fault::PrimaryIsolated => host(p),
-            Fault::StandbyHost | Fault::StandbyIsolated => host(1 - p),
-            Fault::PrimaryInstance | Fault::PrimaryInstanceHang => instance(p),
-            Fault::StandbyInstance | Fault::StandbyInstanceHang => instance(1 - p),
-            Fault::PrimaryDisk => disk(p),
-            Fault::StandbyDisk => disk(1 - p),
-            Fault::PrimaryController => controller(p),
-            Fault::StandbyController => controller(1 - p),
-            Fault::Link => host(p).or_else(|| host(1 - p)),
-            Fault::Replication => instance(p).or_else(|| instance(1 - p)),
-            Fault::Arbiter | Fault::ArbiterHost if !self.world.arbiter => Some("there is no arbiter".to_owned()),
-            Fault::Arbiter => controller(ARBITER),
-            Fault::ArbiterHost => host(ARBITER),
-            Fault::Back => (!self.world.is_broken()).then(|| "nothing is broken".to_owned()),
-        }
-    }
-
-    fn what_fails(&self, fault: Fault) -> String {
-        let (p, s) = (self.primary_now(), 1 - self.primary_now());
-        let primary = format!("{} (primary)", self.names.of(p));
-        let standby = format!("{} (standby)", self.names.of(s));
-        match fault {
-            Fault::PrimaryHost => format!("the host of {primary} dies"),
-            Fault::StandbyHost => format!("the host of {standby} dies"),
-            Fault::PrimaryInstance => format!("the instance of {primary} dies"),
-            Fault::StandbyInstance => format!("the instance of {standby} dies"),
-            Fault::PrimaryInstanceHang => format!("the instance of {primary} stands still"),
-            Fault::StandbyInstanceHang => format!("the instance of {standby} stands still"),
-            Fault::PrimaryDisk => format!("the disk of {primary} fails"),
-            Fault::StandbyDisk => format!("the disk of {standby} fails"),
-            Fault::PrimaryController => format!("the controller of {primary} ends, its watcher too; the instance runs"),
-            Fault::StandbyController => format!("the controller of {standby} ends, its watcher too; the instance runs"),
-            Fault::PrimaryIsolated => format!("{primary} is cut off from everybody"),
-            Fault::StandbyIsolated => format!("{standby} is cut off from everybody"),
-            Fault::Link => format!("the network between {} and {} breaks", self.names.of(0), self.names.of(1)),
-            Fault::Replication => format!("no WAL goes from {} to {} any more", self.names.of(p), self.names.of(s)),
-            Fault::Arbiter => format!("{} (arbiter) ends", self.names.arbiter),
-            Fault::ArbiterHost => format!("the host of {} (arbiter) dies", self.names.arbiter),
-            Fault::Back => "what has failed is mended and started again".to_owned(),
-        }
-    }
-
     fn suffer(&mut self, number: usize, fault: Fault) {
-        self.primary = self.primary_now();
+        self.primary = self.world.primary();
         self.at = self.world.now;
         self.before = self.world.service();
         self.view_before = self.world.view();
         self.said_from = self.world.said.len();
         self.served_from = self.world.serves.len();
-        let text = self.what_fails(fault);
+        let text = self.world.what_fails(fault, self.names);
         self.steps.push(Step { fault: number, at_ms: 0, who: None, text, message: None });
-        self.world.inject(fault, self.primary);
+        self.world.inject(fault);
         self.run_until_quiet();
         self.tell(number);
     }
@@ -510,7 +418,7 @@ impl<'a> Story<'a> {
         let now = self.world.service();
         let there = |m: &usize| self.world.node(*m).is_some() && self.world.power[*m];
         let of = |wanted: Service| (0..2).filter(there).find(|m| now[*m] == wanted);
-        let primary = Some(self.primary_now()).filter(there).filter(|m| self.world.is_reached(*m));
+        let primary = Some(self.world.primary()).filter(there).filter(|m| self.world.is_reached(*m));
         let reached = || (0..2).filter(there).find(|m| self.world.is_reached(*m));
         // Of two that go on, the one that was the primary.
         let both = (now == [Service::Serves; 2]).then_some(self.primary).filter(there);

@@ -1,12 +1,11 @@
 //! A world for the cores in virtual time: what they order is done in usual times, what they send arrives unless it is cut,
 //! and their probes see what is. Nothing in it is random, and nothing goes wrong by itself.
 
-use super::Fault;
 use super::instance::Postgres;
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::{
-    Action, Boot, Disk, Event, Job, JobId, Message, Outcome, PeerInstance, Purpose, Request, Say, Settings, StartedBy,
-    TICK_MS, UserCommand,
+    Action, Boot, Disk, Event, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose, Request, Say, Settings,
+    StartedBy, TICK_MS, UserCommand,
 };
 use crate::fsm::node::Node;
 use crate::fsm::present::Present;
@@ -494,12 +493,10 @@ impl World {
     // ------------------------------------------------------------------------------------------------------- clients
 
     fn acknowledges(&self, m: usize) -> bool {
-        let host = &self.hosts[m];
-        let runs = self.power[m] && host.is_primary() && host.works(self.now);
-        runs && (host.names == crate::fsm::event::Names::Unset || self.flows())
+        self.runs_as_primary(m) && (self.hosts[m].names == Names::Unset || self.flows())
     }
 
-    fn watch_service(&mut self) {
+    pub fn watch_service(&mut self) {
         let now = [0, 1].map(|m| match (self.acknowledges(m), self.runs_as_primary(m)) {
             (true, _) if self.is_reached(m) => Service::Serves,
             (true, _) => Service::Apart,
@@ -522,80 +519,8 @@ impl World {
     }
 
     /// A primary that runs and answers, though its commits may wait.
-    pub fn runs_as_primary(&self, m: usize) -> bool {
+    fn runs_as_primary(&self, m: usize) -> bool {
         self.power[m] && self.hosts[m].is_primary() && self.hosts[m].works(self.now)
-    }
-
-    // -------------------------------------------------------------------------------------------------------- faults
-
-    /// Does a fault to what has these roles now.
-    pub fn inject(&mut self, fault: Fault, primary: usize) {
-        let standby = 1 - primary;
-        match fault {
-            Fault::PrimaryHost => self.power_off(primary),
-            Fault::StandbyHost => self.power_off(standby),
-            Fault::PrimaryInstance => self.crash(primary),
-            Fault::StandbyInstance => self.crash(standby),
-            Fault::PrimaryInstanceHang => self.hosts[primary].silent = true,
-            Fault::StandbyInstanceHang => self.hosts[standby].silent = true,
-            Fault::PrimaryDisk => "data".clone_into(&mut self.hosts[primary].disk),
-            Fault::StandbyDisk => "data".clone_into(&mut self.hosts[standby].disk),
-            Fault::PrimaryController => self.kill(primary),
-            Fault::StandbyController => self.kill(standby),
-            Fault::Link => self.cut_between(0, 1),
-            Fault::Replication => self.wal_cut = true,
-            Fault::PrimaryIsolated => self.isolate(primary),
-            Fault::StandbyIsolated => self.isolate(standby),
-            Fault::Arbiter => self.kill(ARBITER),
-            Fault::ArbiterHost => self.power_off(ARBITER),
-            Fault::Back => self.bring_back(),
-        }
-        self.watch_service();
-    }
-
-    fn power_off(&mut self, m: usize) {
-        self.kill(m);
-        self.power[m] = false;
-    }
-
-    fn crash(&mut self, m: usize) {
-        self.hosts[m].crash();
-        self.feed(m, Event::Died);
-    }
-
-    fn cut_between(&mut self, a: usize, b: usize) {
-        self.cut[a][b] = true;
-        self.cut[b][a] = true;
-    }
-
-    fn isolate(&mut self, m: usize) {
-        (0..3).filter(|other| *other != m).for_each(|other| self.cut_between(m, other));
-    }
-
-    /// Whatever is broken is mended, and what has ended is started as an administrator, or the system's service manager, does.
-    fn bring_back(&mut self) {
-        self.cut = [[false; 3]; 3];
-        self.wal_cut = false;
-        let enabled = self.failover().enabled;
-        for m in [0, 1] {
-            let host = &mut self.hosts[m];
-            host.disk.clear();
-            host.broken = false;
-            host.silent = false;
-            let was_off = !std::mem::replace(&mut self.power[m], true);
-            if was_off {
-                self.hosts[m].crash();
-            }
-            if matches!(self.cores[m], Core::None) && (self.disks[m].is_some() || self.hosts[m].dir.standby_signal) {
-                self.boot(m, StartedBy::Operator { instance: true, failover: Some(enabled) });
-            }
-        }
-        if self.arbiter {
-            self.power[ARBITER] = true;
-            if matches!(self.cores[ARBITER], Core::None) {
-                self.boot_arbiter();
-            }
-        }
     }
 
     /// The pair's setting, by the newest that a server has.
@@ -609,18 +534,13 @@ impl World {
         self.feed(self.me.index(), Event::Request { id: 0, request: Request::Failover(true), limit_ms: 10_000 });
     }
 
+    /// The primary of the newest view.
+    pub fn primary(&self) -> usize {
+        self.view().map_or(0, |view| view.primary.index())
+    }
+
     /// The newest view that is durable anywhere.
     pub fn view(&self) -> Option<View> {
         self.disks.iter().flatten().map(|durable| durable.ledger.view).max_by_key(|view| view.term)
-    }
-
-    /// Whether there is anything to be mended.
-    pub fn is_broken(&self) -> bool {
-        let there = |m: &usize| *m != ARBITER || self.arbiter;
-        let gone = |m: usize| !self.power[m] || matches!(self.cores[m], Core::None);
-        self.cut != [[false; 3]; 3]
-            || self.wal_cut
-            || (0..3).filter(there).any(gone)
-            || self.hosts.iter().any(|host| host.silent || !host.disk.is_empty())
     }
 }
