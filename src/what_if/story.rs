@@ -1,8 +1,11 @@
 //! One prediction: the world is run until it is as it is now, something fails, and what follows is told.
 
+mod outcome;
+
+pub use outcome::Verdict;
+
 use super::world::{Said, Service, World};
 use super::{Fault, Names};
-use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::present::Present;
 use crate::fsm::report::{Progress, Report, Word};
@@ -11,36 +14,10 @@ use serde::{Deserialize, Serialize};
 
 /// The most steps that are told.
 const MOST_STEPS: usize = 80;
-/// The most changes of view that are told in the reason.
-const MOST_REASONS: usize = 3;
 /// What is looked at at a time, ms.
 const SLICE_MS: u64 = 500;
 /// No part of a prediction goes further than this, ms.
 const FURTHEST_MS: u64 = 1_800_000;
-/// What is too short to be told, ms.
-const NOTHING_MS: u64 = 10;
-
-/// What it comes to, in a word.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    /// It cannot happen: there is no such thing, or it has failed already.
-    Impossible,
-    /// Clients notice nothing, and the roles stay.
-    Unharmed,
-    /// The primary goes on, or is started again.
-    GoesOn,
-    /// The other server takes over.
-    TakesOver,
-    /// A primary runs, and its commits wait until something is mended or an operator acts.
-    CommitsWait,
-    /// No server takes commits until something is mended or an operator acts.
-    NoService,
-    /// A server acknowledges commits, but only clients beside it reach it.
-    CutOff,
-    /// Both acknowledge commits.
-    BothGoOn,
-}
 
 /// Something that happens, or that somebody says.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -93,15 +70,12 @@ pub fn predict(present: &Present, faults: &[Fault], names: &Names<'_>) -> Result
         return Err("this server has no view of the pair yet, so that nothing can be foretold".to_owned());
     }
     let mut story = Story::begin(present, names);
-    for (number, fault) in faults.iter().enumerate() {
-        if let Some(why) = story.world.obstacle(*fault, names) {
-            return Ok(story.impossible(faults, why));
-        }
-        story.suffer(number, *fault);
+    if let Err(why) = story.suffer_all(faults) {
+        return Ok(story.impossible(faults, why));
     }
     let mut prediction = story.end(faults);
-    let off = !present.report.failover && prediction.verdict != Verdict::Impossible;
-    if off && let Some(fault) = faults.last().filter(|fault| **fault != Fault::Back) {
+    let last = faults.last().filter(|fault| **fault != Fault::Back);
+    if let (false, Some(fault)) = (present.report.failover, last) {
         prediction.then.extend(with_failover(present, faults, *fault, names));
     }
     Ok(prediction)
@@ -112,12 +86,7 @@ fn with_failover(present: &Present, faults: &[Fault], last: Fault, names: &Names
     let mut story = Story::begin(present, names);
     story.world.enable_failover();
     story.run_until_quiet();
-    for (number, fault) in faults.iter().enumerate() {
-        if story.world.obstacle(*fault, names).is_some() {
-            return None;
-        }
-        story.suffer(number, *fault);
-    }
+    story.suffer_all(faults).ok()?;
     let (_, summary) = story.verdict(last);
     Some(format!("with automatic switch and disconnection enabled (mc_ctl enable-failover): {summary}"))
 }
@@ -129,6 +98,10 @@ struct Story<'a> {
     steps: Vec<Step>,
     /// The longest detection time of either server, ms.
     detection_ms: u64,
+    /// Some view was entered without consent.
+    forced: bool,
+    /// Both servers have acknowledged at a time.
+    both: bool,
     // of the last fault
     at: Time,
     primary: usize,
@@ -136,8 +109,6 @@ struct Story<'a> {
     view_before: Option<View>,
     said_from: usize,
     served_from: usize,
-    forced: bool,
-    both: bool,
 }
 
 impl<'a> Story<'a> {
@@ -202,6 +173,17 @@ impl<'a> Story<'a> {
         ));
     }
 
+    /// One after the other, up to one that cannot happen.
+    fn suffer_all(&mut self, faults: &[Fault]) -> Result<(), String> {
+        for (number, fault) in faults.iter().enumerate() {
+            if let Some(why) = self.world.obstacle(*fault, self.names) {
+                return Err(why);
+            }
+            self.suffer(number, *fault);
+        }
+        Ok(())
+    }
+
     fn suffer(&mut self, number: usize, fault: Fault) {
         self.primary = self.world.primary();
         self.at = self.world.now;
@@ -226,7 +208,7 @@ impl<'a> Story<'a> {
             let said = self.world.said.iter().rev().find(|said| is_told(&said.say)).map(|said| said.at);
             let served = self.world.serves.last().map(|(at, _)| *at);
             let last = said.max(served).unwrap_or(began).max(began);
-            let (now, both) = (self.world.now, self.world.service().iter().all(|s| acknowledges(*s)));
+            let (now, both) = (self.world.now, self.world.service().iter().all(|s| s.acknowledges()));
             self.both |= both;
             if now.since(last) >= quiet_ms || now.since(began) >= limit_ms {
                 return;
@@ -241,6 +223,7 @@ impl<'a> Story<'a> {
         let mut lines: Vec<Step> = Vec::new();
         let begun = self.view_before.map(|view| view.term);
         let mut viewed: Vec<Term> = Vec::new();
+        let mut lost: Vec<(Member, Time)> = Vec::new();
         for Said { at, who, say } in &self.world.said[self.said_from..] {
             if !is_told(say) {
                 continue;
@@ -254,13 +237,15 @@ impl<'a> Story<'a> {
                 viewed.push(to.term);
             }
             // That heartbeats are lost was just said together with what is done about it.
-            let said = |line: &Step| line.who == Some(*who) && line.at_ms == at.since(self.at);
-            if matches!(say, Say::Decided { .. }) && lines.iter().any(|line| said(line) && line.message == Some(19)) {
+            if matches!(say, Say::Decided { .. }) && lost.contains(&(*who, *at)) {
                 continue;
             }
             let (text, message) = (self.names.message)(*who, say);
             let same = |line: &Step| line.who == Some(*who) && line.text == text;
             if !lines.iter().any(same) {
+                if matches!(say, Say::HeartbeatLost { .. }) {
+                    lost.push((*who, *at));
+                }
                 let at_ms = at.since(self.at);
                 lines.push(Step { fault, at_ms, who: Some(*who), text, message: Some(message) });
             }
@@ -286,7 +271,7 @@ impl<'a> Story<'a> {
     fn service_text(&self, was: [Service; 2], now: [Service; 2]) -> String {
         let who = |wanted: Service| (0..2).find(|m| now[*m] == wanted).map(|m| self.names.of(m));
         let serves = |at: [Service; 2]| at.map(|service| service == Service::Serves);
-        if now.iter().all(|service| acknowledges(*service)) {
+        if now.iter().all(|service| service.acknowledges()) {
             return "both servers acknowledge commits".to_owned();
         }
         match (who(Service::Serves), who(Service::Apart), who(Service::Waits)) {
@@ -296,153 +281,6 @@ impl<'a> Story<'a> {
             (None, None, Some(id)) => format!("commits on {id} wait"),
             (None, None, None) => "no server takes commits".to_owned(),
         }
-    }
-
-    /// For how long nobody who is reached has acknowledged since the last fault, ms; and whether somebody does in the end.
-    fn interruption(&self) -> (u64, bool) {
-        let mut since = (!self.before.contains(&Service::Serves)).then_some(self.at);
-        let mut total = 0;
-        for (at, now) in &self.world.serves[self.served_from..] {
-            match (since, now.contains(&Service::Serves)) {
-                (None, false) => since = Some(*at),
-                (Some(from), true) => {
-                    total += at.since(from);
-                    since = None;
-                }
-                (None, true) | (Some(_), false) => {}
-            }
-        }
-        (total, since.is_none())
-    }
-
-    fn verdict(&self, fault: Fault) -> (Verdict, String) {
-        let now = self.world.service();
-        let id = |m: usize| self.names.of(m);
-        let (gap_ms, _) = self.interruption();
-        let serving = (0..2).find(|m| now[*m] == Service::Serves);
-        let apart = (0..2).find(|m| now[*m] == Service::Apart);
-        let waiting = (0..2).find(|m| now[*m] == Service::Waits);
-        let view = self.world.view();
-        let safe = if self.forced {
-            "; it does so without anybody's consent, so that commits are lost if the other one lives and goes on too"
-        } else {
-            ""
-        };
-        if now.iter().all(|service| acknowledges(*service)) {
-            let lost = "what one of them acknowledges is lost when they are made one again";
-            return (Verdict::BothGoOn, format!("both servers go on and acknowledge commits; {lost}"));
-        }
-        if let Some(m) = serving {
-            let same_view = view.map(|view| view.term) == self.view_before.map(|view| view.term);
-            let gap = match gap_ms {
-                _ if !self.before.contains(&Service::Serves) => format!("{} after", about(gap_ms)),
-                0..NOTHING_MS => "no commit waits".to_owned(),
-                _ if m != self.primary || same_view => format!("commits are interrupted for {}", about(gap_ms)),
-                _ => format!("commits wait for {}", about(gap_ms)),
-            };
-            if m != self.primary {
-                return (Verdict::TakesOver, format!("{} takes over; {gap}{safe}", id(m)));
-            }
-            let alone = view.is_some_and(|view| view.mode == Mode::Degraded);
-            let was_alone = self.view_before.is_some_and(|view| view.mode == Mode::Degraded);
-            return match (same_view, gap_ms < NOTHING_MS) {
-                (true, true) => (Verdict::Unharmed, format!("{} goes on as the primary; {gap}", id(m))),
-                (true, false) => (Verdict::GoesOn, format!("{} is the primary again; {gap}", id(m))),
-                (false, _) if alone && !was_alone => (Verdict::GoesOn, format!("{} goes on alone; {gap}{safe}", id(m))),
-                (false, _) if alone => (Verdict::GoesOn, format!("{} goes on alone, as before; {gap}{safe}", id(m))),
-                (false, _) => {
-                    (Verdict::GoesOn, format!("{} goes on, and the pair is mirrored again; {gap}{safe}", id(m)))
-                }
-            };
-        }
-        let until =
-            if fault == Fault::Back { "until an operator acts" } else { "until it is mended, or an operator acts" };
-        match (apart, waiting) {
-            (Some(m), _) => (
-                Verdict::CutOff,
-                format!("{} goes on, but it is cut off: only clients beside it are served, {until}{safe}", id(m)),
-            ),
-            (None, Some(m)) => (Verdict::CommitsWait, format!("{} runs, and commits on it wait {until}", id(m))),
-            (None, None) => (Verdict::NoService, format!("no server takes commits {until}")),
-        }
-    }
-
-    fn why(&self) -> String {
-        let said = || self.world.said[self.said_from..].iter();
-        let begun = self.view_before.map(|view| view.term);
-        // Who enters a view first knows best why.
-        let mut views: Vec<(Term, &str)> = Vec::new();
-        for Said { say, .. } in said() {
-            if let Say::View { to, why, .. } = say
-                && Some(to.term) > begun
-                && views.iter().all(|(term, _)| *term != to.term)
-            {
-                views.push((to.term, why.split(" (told by ").next().unwrap_or_default()));
-            }
-        }
-        views.truncate(MOST_REASONS);
-        if !views.is_empty() {
-            return views.iter().map(|(_, why)| *why).collect::<Vec<_>>().join("; then ");
-        }
-        let off = said().find_map(|said| match said.say {
-            Say::WouldHave { why, .. } => Some(why),
-            _ => None,
-        });
-        if let Some(why) = off {
-            return format!("{why}, and automatic switch and disconnection are disabled");
-        }
-        let acted = said().find_map(|said| match said.say {
-            Say::Decided { why, .. } => Some(why),
-            _ => None,
-        });
-        if let (Some(why), (NOTHING_MS.., true)) = (acted, self.interruption()) {
-            return why.to_owned();
-        }
-        let decided = |m: usize| self.world.node(m)?.decided().map(|(decision, _)| (m, decision));
-        let mut decisions: Vec<_> = [0, 1].into_iter().filter_map(decided).collect();
-        if decisions.iter().any(|(_, decision)| decision.intent != Intent::Rest) {
-            decisions.retain(|(_, decision)| decision.intent != Intent::Rest);
-        }
-        let asks = |intent| match intent {
-            Intent::AskArbiter => ", and no arbiter consents",
-            Intent::AskCommand => ", and the arbitration command does not say that it is dead",
-            Intent::AskPeer => ", and the other server does not consent",
-            _ => "",
-        };
-        let words = decisions.iter().map(|(m, d)| format!("{}: {}{}", self.names.of(*m), d.why, asks(d.intent)));
-        words.collect::<Vec<_>>().join("; ")
-    }
-
-    /// The server whose word counts most: the one that serves, or runs, or is left.
-    fn witness(&self) -> Option<usize> {
-        let now = self.world.service();
-        let there = |m: &usize| self.world.node(*m).is_some() && self.world.power[*m];
-        let of = |wanted: Service| (0..2).filter(there).find(|m| now[*m] == wanted);
-        let primary = Some(self.world.primary()).filter(there).filter(|m| self.world.is_reached(*m));
-        let reached = || (0..2).filter(there).find(|m| self.world.is_reached(*m));
-        // Of two that go on, the one that was the primary.
-        let both = (now == [Service::Serves; 2]).then_some(self.primary).filter(there);
-        both.or_else(|| of(Service::Serves)).or(primary).or_else(reached).or_else(|| (0..2).find(there))
-    }
-
-    fn report(&self) -> Option<Report> {
-        self.world.node(self.witness()?).map(|node| node.report(self.world.now))
-    }
-
-    /// What the servers that are left advise.
-    fn advice(&self) -> Vec<String> {
-        let serves = self.world.service().contains(&Service::Serves);
-        let told = |m: usize| {
-            // One that is cut off while the other serves does not know what has become of its role.
-            let knows = self.world.power[m] && (!serves || self.world.is_reached(m));
-            let node = self.world.node(m).filter(|_| knows);
-            node.map_or_else(Vec::new, |node| node.report(self.world.now).advice)
-        };
-        let told = [told(0), told(1)];
-        let here = told.iter().flatten().any(|text| text.contains("mc_ctl rebuild here"));
-        let twice = |text: &str| here && text.contains("mc_ctl rebuild on it");
-        let of = |m: usize| told[m].iter().filter(|text| !twice(text)).map(move |text| (m, text));
-        of(0).chain(of(1)).map(|(m, text)| format!("on {}: {text}", self.names.of(m))).collect()
     }
 
     fn impossible(self, faults: &[Fault], why: String) -> Prediction {
@@ -510,17 +348,6 @@ impl<'a> Story<'a> {
         let primary =
             serving.map_or("no primary serves".to_owned(), |m| format!("{} is the primary", self.names.of(m)));
         format!("when what failed is mended and started again: {words}, {primary}; {advice}")
-    }
-}
-
-fn acknowledges(service: Service) -> bool {
-    matches!(service, Service::Serves | Service::Apart)
-}
-
-fn about(ms: u64) -> String {
-    match ms {
-        0..10_000 => format!("about {}.{:02} s", ms / 1000, ms % 1000 / 10),
-        _ => format!("about {} s", ms.div_ceil(1000)),
     }
 }
 

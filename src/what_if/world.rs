@@ -58,6 +58,13 @@ pub(super) enum Service {
     Apart,
 }
 
+impl Service {
+    /// Whether it acknowledges commits, whoever reaches it.
+    pub fn acknowledges(self) -> bool {
+        matches!(self, Service::Serves | Service::Apart)
+    }
+}
+
 /// Something that an operator would see, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
