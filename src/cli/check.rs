@@ -2,7 +2,7 @@
 //! server alone is looked at then.
 
 use super::args::{Common, ListFormat};
-use super::{Ended, coloured, print};
+use super::{Ended, coloured, print, print_json};
 use crate::check::{self, Finding, Severity, pace};
 use crate::config::Config;
 use crate::daemon::inspect;
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Args) -> Ended {
     let report = make(args);
     match args.format {
         ListFormat::Text => print(&report.text(args.parameters, coloured())),
-        ListFormat::Json => print(&(serde_json::to_string_pretty(&report).unwrap_or_default() + "\n")),
+        ListFormat::Json => print_json(&report),
     }
     Ok(report.outcome as u8)
 }

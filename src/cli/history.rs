@@ -2,7 +2,7 @@
 //! without a running controller.
 
 use super::args::{History, ListFormat};
-use super::{Ended, Failure, print, say};
+use super::{Ended, Failure, print, print_json, say};
 use crate::daemon::store;
 use crate::fsm::types::{Mode, View};
 use crate::messages::{Names, utc};
@@ -46,10 +46,7 @@ pub(super) fn run(args: &History) -> Ended {
     let events = merge(changes, lost);
     match args.format {
         ListFormat::Text => print(&events.iter().map(|event| text(event, &names)).collect::<String>()),
-        ListFormat::Json => {
-            let rows: Vec<Row> = events.iter().map(|event| row(event, &names)).collect();
-            print(&(serde_json::to_string_pretty(&rows).unwrap_or_default() + "\n"));
-        }
+        ListFormat::Json => print_json(&events.iter().map(|event| row(event, &names)).collect::<Vec<Row>>()),
     }
     if events.is_empty() {
         say("mc_ctl: there is no history yet\n");

@@ -172,6 +172,12 @@ fn print(text: &str) {
     }
 }
 
+/// Writes a result for machines.
+fn print_json(value: &impl serde::Serialize) {
+    // Strings, numbers, lists and structs of them always have a JSON text.
+    print(&(serde_json::to_string_pretty(value).unwrap_or_default() + "\n"));
+}
+
 /// Writes to standard error.
 fn say(text: &str) {
     let _ = std::io::stderr().lock().write_all(text.as_bytes());

@@ -3,7 +3,7 @@
 
 use super::args::{ListFormat, Method, OldData, Rebuild as Args};
 use super::follow::Follower;
-use super::{Ended, Exit, Failure, call, print, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, print_json, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
@@ -171,8 +171,7 @@ fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
 fn show(plan: &Plan, format: ListFormat) -> u8 {
     match format {
         ListFormat::Text => print(&text(plan)),
-        // A struct of strings and numbers always has a JSON text.
-        ListFormat::Json => print(&(serde_json::to_string_pretty(plan).unwrap_or_default() + "\n")),
+        ListFormat::Json => print_json(plan),
     }
     if plan.obstacles.is_empty() { 0 } else { Exit::Refused as u8 }
 }

@@ -1,7 +1,7 @@
 //! `mc_ctl what-if`: what the pair would do if something failed now. Asks the controller, which reckons it; changes nothing.
 
 use super::args::{Common, ListFormat};
-use super::{Ended, Exit, Failure, call, coloured, print, say};
+use super::{Ended, Exit, Failure, call, coloured, print, print_json, say};
 use crate::fsm::types::Member;
 use crate::status::{Snapshot, Status};
 use crate::what_if::{Fault, MOST_FAULTS, Prediction, Verdict};
@@ -40,8 +40,8 @@ pub(super) fn run(args: &Args) -> Ended {
     let snapshot = call::snapshot(&config)?;
     let predictions = call::what_if(&config, faults, each)?;
     match (args.format, predictions.as_slice()) {
-        (ListFormat::Json, [one]) if !each => print(&json(&row(one, &snapshot))),
-        (ListFormat::Json, all) => print(&json(&all.iter().map(|one| row(one, &snapshot)).collect::<Vec<_>>())),
+        (ListFormat::Json, [one]) if !each => print_json(&row(one, &snapshot)),
+        (ListFormat::Json, all) => print_json(&all.iter().map(|one| row(one, &snapshot)).collect::<Vec<_>>()),
         (ListFormat::Text, all) if each => print(&table(all)),
         (ListFormat::Text, all) => all.iter().for_each(|one| print(&text(one, &snapshot))),
     }
@@ -194,11 +194,6 @@ fn row<'a>(of: &'a Prediction, snapshot: &'a Snapshot) -> Row<'a> {
         remarks: &of.remarks,
         status: status(of, snapshot),
     }
-}
-
-fn json(value: &impl Serialize) -> String {
-    // Strings and numbers always have a JSON text.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }
 
 #[cfg(test)]
