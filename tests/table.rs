@@ -1,6 +1,9 @@
 //! The whole decision table and the whole reconciling table, as golden files: a change of rule is seen in review as
 //! changed outcomes. `UPDATE_GOLDEN=1 cargo test --test table` writes them anew.
 
+#[path = "common/golden.rs"]
+mod golden;
+
 use mirroring_controller::fsm::act::act;
 use mirroring_controller::fsm::decide::{Intent, Needs, decide};
 use mirroring_controller::fsm::facts::{All, Being, Data, Facts, Leave, Own, Peer, Policy, Standing, Stream};
@@ -51,26 +54,14 @@ fn acts() -> String {
     text
 }
 
-fn check(file: &str, actual: &str) {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(file);
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, actual).expect("the golden file is written");
-    }
-    let golden = std::fs::read_to_string(&path).expect("the golden file is there");
-    for (number, (was, is)) in golden.lines().zip(actual.lines()).enumerate() {
-        assert_eq!(was, is, "{file}:{}", number + 1);
-    }
-    assert_eq!(golden.lines().count(), actual.lines().count(), "{file}: number of cells");
-}
-
 #[test]
 fn every_cell_of_the_decision_table() {
-    check("table.txt", &decisions());
+    golden::check("table.txt", &decisions());
 }
 
 #[test]
 fn every_cell_of_the_reconciling_table() {
-    check("acts.txt", &acts());
+    golden::check("acts.txt", &acts());
 }
 
 /// PROTOCOL section 6 and R11 over every cell: without a third party or an agreed half nobody acts on silence, the two

@@ -4,6 +4,8 @@
 #[allow(dead_code, reason = "the cases use the rest")]
 #[path = "cases/case.rs"]
 mod case;
+#[path = "common/golden.rs"]
+mod golden;
 
 use case::*;
 use mirroring_controller::fsm::event::*;
@@ -162,15 +164,7 @@ fn every_fault_under_every_policy() {
                 .expect("writing to a string");
         }
     }
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/what_if.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(&path, &actual).expect("the golden file is written");
-    }
-    let golden = std::fs::read_to_string(&path).expect("the golden file is there");
-    for (number, (was, is)) in golden.lines().zip(actual.lines()).enumerate() {
-        assert_eq!(was, is, "what_if.txt:{}", number + 1);
-    }
-    assert_eq!(golden.lines().count(), actual.lines().count(), "what_if.txt: number of lines");
+    golden::check("what_if.txt", &actual);
 }
 
 /// Whichever server is asked, and so whichever core goes on from where it is and whichever is started anew.
