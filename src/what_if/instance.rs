@@ -1,5 +1,8 @@
 //! As much of a PostgreSQL instance as a prediction needs: a data directory, a role, where its log ends, and what jobs do to
 //! it when nothing goes wrong but what was asked about.
+//!
+//! The stories of the tests have one of their own, which their scripts bend, and the simulator a third, with a real log:
+//! what the core is tested against must not change because an estimate here does.
 
 use crate::fsm::event::{ControlState, DataDir, Health, Heartbeat, Instance, Job, Names, Outcome, Role, StandbyRow};
 use crate::fsm::present::OwnPresent;

@@ -164,9 +164,9 @@ pub struct World {
     pub split_since: Option<u64>,
     /// By server: since when its instance runs as a primary although its ledger names the other one.
     pub outvoted_since: [Option<u64>; 2],
-    /// By server: when it last ran as a primary with the right, and when it last stood still.
     /// By server: since when it has the role of the primary, and no post_switch_command has been told of that to its end.
     pub untold: [Option<u64>; 2],
+    /// By server: when it last ran as a primary with the right, and when it last stood still.
     pub led_at: [u64; 2],
     pub paused_at: [u64; 2],
     /// By server: an rc script starts its instance when the host is started.
