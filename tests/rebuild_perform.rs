@@ -1,14 +1,16 @@
 //! Rebuilds of a real PostgreSQL's data directory: what they leave is a standby with this server's own configuration, and
-//! wherever one is killed, the directory is untouched, cannot be started, or starts as a standby.
+//! wherever one is killed, the directory is untouched, cannot be started, or starts as a standby (`rebuild_perform/kills.rs`).
 
 mod common;
+#[path = "rebuild_perform/kills.rs"]
+mod kills;
 
 use common::as_postgres;
 use mirroring_controller::fsm::event::Rebuild;
 use mirroring_controller::fsm::types::{Method, OldData, RebuildOrder, SystemId};
 use mirroring_controller::pg::bounded::Cancel;
 use mirroring_controller::pg::{Place, control, process};
-use mirroring_controller::rebuild::{self, Board, Journal, Phase, Setup};
+use mirroring_controller::rebuild::{self, Board, Journal, Setup};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
@@ -139,6 +141,19 @@ impl Db {
     fn conf(&self, name: &str) -> String {
         std::fs::read_to_string(self.place.data.join(name)).unwrap()
     }
+
+    /// No rebuild is under way, and none keeps it from being started.
+    #[track_caller]
+    fn is_not_being_rebuilt(&self) {
+        assert_eq!((self.conf("PG_VERSION"), Journal::load(&self.setup.run_dir)), (pg_version(), Ok(None)));
+    }
+
+    /// Nobody can start it.
+    #[track_caller]
+    fn is_guarded(&self) {
+        let version = self.conf("PG_VERSION");
+        assert!(version.starts_with(&format!("rebuilding {}", common::major())), "{version}");
+    }
 }
 
 fn sql_at(port: u16, sql: &str) -> String {
@@ -146,6 +161,11 @@ fn sql_at(port: u16, sql: &str) -> String {
     pg("psql", &["-X", "-A", "-t", "-q", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-c", sql, "postgres"])
         .trim()
         .to_owned()
+}
+
+/// Of the postmaster that runs in this data directory.
+fn port_of(data: &Path) -> u16 {
+    std::fs::read_to_string(data.join("postmaster.pid")).unwrap().lines().nth(3).unwrap().parse().unwrap()
 }
 
 impl Drop for Db {
@@ -226,12 +246,9 @@ impl Pair {
     fn is_mirrored(&self) {
         let Pair { a, b, .. } = self;
         assert!(a.place.data.join("standby.signal").exists());
-        assert_eq!(a.conf("PG_VERSION"), pg_version());
-        assert_eq!(Journal::load(&a.setup.run_dir), Ok(None));
+        a.is_not_being_rebuilt();
         assert!(!a.dir.join("data.rebuild-new").exists());
-        a.start();
-        let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a' AND state = 'streaming'";
-        until("streaming", || (b.sql(streams) == "1").then_some(()));
+        self.start_streaming("streaming");
         assert_eq!(a.sql("SELECT pg_is_in_recovery()"), "t");
         b.fill("after", 10);
         until("rows", || (a.rows("after") == b.rows("after")).then_some(()));
@@ -240,6 +257,13 @@ impl Pair {
         assert_eq!(a.sql("SELECT received_tli FROM pg_stat_wal_receiver"), "2");
         // The slot goes as soon as it is seen streaming.
         until("the slot's end", || (b.sql("SELECT count(*) FROM pg_replication_slots") == "0").then_some(()));
+    }
+
+    /// Starts `a`, and waits until it streams from `b`.
+    fn start_streaming(&self, what: &str) {
+        self.a.start();
+        let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a' AND state = 'streaming'";
+        until(what, || (self.b.sql(streams) == "1").then_some(()));
     }
 
     /// The configuration is `a`'s own.
@@ -317,7 +341,7 @@ fn base_backup_replaces_what_lies_elsewhere() {
     let old = old_directories(a).pop().unwrap();
     let (started, said) = Db::plain_start(&old);
     assert!(started, "{said}");
-    let port = std::fs::read_to_string(old.join("postmaster.pid")).unwrap().lines().nth(3).unwrap().parse().unwrap();
+    let port = port_of(&old);
     assert_eq!(sql_at(port, "SELECT pg_is_in_recovery()"), "f");
     assert_eq!(sql_at(port, &format!("SELECT count(*) FROM t WHERE what = '{LOST}'")), "500");
     assert_eq!(sql_at(port, "SELECT one.n + two.n FROM one, two"), "2");
@@ -494,7 +518,7 @@ fn a_copy_that_is_gone_is_not_taken_for_renamed() {
         moves: Vec::new(),
         swapped: false,
     };
-    control::guard(&a.place.data, 15).unwrap();
+    control::guard(&a.place.data, common::major()).unwrap();
     journal.write(&a.setup.run_dir).unwrap();
     let why = pair.perform(Method::Auto).unwrap_err();
     assert!(why.message.contains("data.rebuild-new\" is missing"), "{why}");
@@ -568,7 +592,7 @@ fn where_pg_rewind_refuses_a_base_backup_follows() {
     std::os::unix::fs::symlink(&target, &link).unwrap();
     let why = pair.perform(Method::Rewind).unwrap_err();
     assert!(why.message.contains("pg_ident.conf"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
+    a.is_not_being_rebuilt();
     let board = pair.perform(Method::Auto).unwrap().read().unwrap();
     assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
     assert!(board.why.contains("pg_ident.conf"), "{}", board.why);
@@ -593,321 +617,25 @@ fn fingerprint(dir: &Path) -> Vec<String> {
     found
 }
 
-// -------------------------------------------------------------------------------------------------------- interruptions
+/// Those whose number and command line are wanted.
+fn processes(wanted: impl Fn(i32, &str) -> bool) -> Vec<i32> {
+    let line = |pid: i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let pids = std::fs::read_dir("/proc").unwrap().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| wanted(*pid, &line(*pid))).collect()
+}
 
 /// Stops a program that works in this directory as soon as it is there, and returns its number.
 fn stop_program(name: &str, dir: &Path) -> i32 {
-    let found = |pid: &i32| {
+    let found = |pid: i32, line: &str| {
         let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         exe.file_name().is_some_and(|exe| exe == name) && line.contains(&text(dir)) && !line.contains("--dry-run")
     };
-    let pid = until(name, || {
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(found)
-    });
+    let pid = until(name, || processes(found).first().copied());
     signal(pid, "STOP");
     pid
 }
 
 fn signal(pid: i32, name: &str) {
     common::run(Path::new("/bin/kill"), &[&format!("-{name}"), &pid.to_string()]);
-}
-
-/// While either program runs, a plain start fails; cancelled, a base backup leaves everything as it was.
-#[test]
-fn nothing_starts_a_guarded_directory() {
-    if !as_postgres("nothing_starts_a_guarded_directory") {
-        return;
-    }
-    let pair = Pair::new(1000).diverge(500, "fast");
-    let a = &pair.a;
-    let before = fingerprint(&a.place.data);
-    let version = |path: &String| path.contains("/data/PG_VERSION ");
-    let interrupted = |method, program: &str, cancelled: bool| {
-        let order = pair.order(method, OldData::Keep);
-        let (canceller, cancel) = Cancel::new();
-        std::thread::scope(|scope| {
-            let performed = scope.spawn(|| rebuild::perform(&a.setup, &order, &Board::default(), &cancel));
-            let child = stop_program(program, &a.dir);
-            let (started, said) = Db::plain_start(&a.place.data);
-            assert!(!started && said.contains("does not contain valid data"), "{said}");
-            assert!(control::inspect(&a.place).unwrap().incomplete);
-            let held = if cancelled {
-                drop(canceller);
-                None
-            } else {
-                Some(canceller)
-            };
-            if !cancelled {
-                signal(child, "CONT");
-            }
-            let result = performed.join().unwrap();
-            drop(held);
-            result
-        })
-    };
-    let begun = Instant::now();
-    let why = interrupted(Method::BaseBackup, "pg_basebackup", true).unwrap_err();
-    assert!(why.message.contains("cancelled"), "{why} after {:?}", begun.elapsed());
-    let without = |list: &[String]| list.iter().filter(|path| !version(path)).cloned().collect::<Vec<_>>();
-    assert_eq!(without(&fingerprint(&a.place.data)), without(&before));
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
-    assert!(!a.dir.join("data.rebuild-new").exists());
-    interrupted(Method::Rewind, "pg_rewind", false).unwrap();
-    // A plain start right after it comes up as a standby.
-    let (started, said) = Db::plain_start(&a.place.data);
-    assert!(started, "{said}");
-    let port = std::fs::read_to_string(a.place.data.join("postmaster.pid")).unwrap();
-    assert_eq!(sql_at(port.lines().nth(3).unwrap().parse().unwrap(), "SELECT pg_is_in_recovery()"), "t");
-    a.stop("fast");
-    pair.is_mirrored();
-}
-
-/// The primary dies in the middle.
-#[test]
-fn a_source_that_dies_is_told() {
-    if !as_postgres("a_source_that_dies_is_told") {
-        return;
-    }
-    let pair = Pair::new(20_000).diverge(100_000, "fast");
-    let Pair { a, b, .. } = &pair;
-    let dies = |method, program: &str, copying: bool| {
-        let order = pair.order(method, OldData::Keep);
-        let board = Board::default();
-        std::thread::scope(|scope| {
-            let performed = scope.spawn(|| rebuild::perform(&a.setup, &order, &board, &Cancel::never()));
-            if copying {
-                until("copying", || board.read().filter(|progress| progress.total > 0));
-            }
-            let child = stop_program(program, &a.dir);
-            b.kill();
-            signal(child, "CONT");
-            performed.join().unwrap()
-        })
-    };
-    let why = dies(Method::BaseBackup, "pg_basebackup", false).unwrap_err();
-    assert!(why.message.contains("pg_basebackup failed"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
-    b.start();
-    // Before anything was overwritten.
-    let why = dies(Method::Rewind, "pg_rewind", false).unwrap_err();
-    assert!(why.message.contains("pg_rewind failed"), "{why}");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
-    b.start();
-    let why = dies(Method::Rewind, "pg_rewind", true).unwrap_err();
-    assert!(why.hint.contains("half rewound"), "{why}");
-    assert!(a.conf("PG_VERSION").starts_with(&format!("rebuilding {}", common::major())));
-    assert!(!Db::plain_start(&a.place.data).0);
-    rebuild::abandon(&a.setup, &Cancel::never()).unwrap();
-    assert!(a.conf("PG_VERSION").starts_with(&format!("rebuilding {}", common::major())));
-    b.start();
-    let why = pair.perform(Method::Rewind).unwrap_err();
-    assert!(why.message.contains("base backup"), "{why}");
-    let why = dies(Method::Auto, "pg_basebackup", false).unwrap_err();
-    assert!(why.message.contains("pg_basebackup failed"), "{why}");
-    assert!(a.conf("PG_VERSION").starts_with(&format!("rebuilding {}", common::major())), "it stays what it was");
-    b.start();
-    pair.perform(Method::Auto).unwrap();
-    pair.has_own_configuration();
-    pair.is_mirrored();
-    let old = old_directories(a).pop().unwrap();
-    assert!(!Db::plain_start(&old).0, "a half rewound directory is never started");
-}
-
-// ---------------------------------------------------------------------------------------------------------------- kills
-
-/// What a rebuild in a process of its own needs to know, in the environment.
-const CHILD: &str = "MC_TEST_REBUILD";
-
-/// Not a test: a rebuild that [`killed_anywhere_it_ends_well`] kills.
-#[test]
-fn rebuild_in_a_process_of_its_own() {
-    let Ok(words) = std::env::var(CHILD) else { return };
-    let words: Vec<&str> = words.split(' ').collect();
-    let [dir, own_port, source, system, method, old_data] = words[..] else { panic!("{words:?}") };
-    let a = std::mem::ManuallyDrop::new(Db::there(Path::new(dir), own_port.parse().unwrap()));
-    let order = RebuildOrder {
-        method: if method == "rewind" { Method::Auto } else { Method::BaseBackup },
-        old_data: if old_data == "delete" { OldData::Delete } else { OldData::Keep },
-    };
-    let system = SystemId(system.parse().unwrap());
-    let what = Rebuild { order, source: source.to_owned(), system, names: "b".into(), forced: false };
-    rebuild::perform(&a.setup, &what, &Board::default(), &Cancel::never()).unwrap();
-}
-
-/// A diverged server, and how to have it back as it was.
-struct Bench {
-    pair: Pair,
-    saved: PathBuf,
-}
-
-/// What of a server a rebuild changes.
-const PARTS: [&str; 3] = ["data", "wal", "space"];
-
-impl Bench {
-    fn new(prepare: impl FnOnce(&Db)) -> Bench {
-        let pair = Pair::with(2000, prepare).diverge(2000, "fast");
-        let saved = pair.a.dir.join("saved");
-        std::fs::create_dir(&saved).unwrap();
-        for part in PARTS.iter().filter(|part| pair.a.dir.join(part).exists()) {
-            copy(&pair.a.dir.join(part), &saved.join(part));
-        }
-        Bench { pair, saved }
-    }
-
-    fn again(&self) {
-        let a = &self.pair.a;
-        a.kill();
-        for entry in std::fs::read_dir(&a.dir).unwrap().map(|entry| entry.unwrap().path()) {
-            if entry.is_dir() && entry != self.saved {
-                std::fs::remove_dir_all(entry).unwrap();
-            }
-        }
-        std::fs::create_dir(&a.setup.run_dir).unwrap();
-        for part in PARTS.iter().filter(|part| self.saved.join(part).exists()) {
-            copy(&self.saved.join(part), &a.dir.join(part));
-        }
-    }
-
-    fn child(&self, (method, old_data): (&str, &str)) -> Command {
-        let Pair { a, b, .. } = &self.pair;
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "rebuild_in_a_process_of_its_own", "--nocapture", "--test-threads", "1"]);
-        let words =
-            [&text(&a.dir), &a.port.to_string(), &format!("127.0.0.1:{}", b.port)].map(String::as_str).join(" ");
-        command.env(CHILD, format!("{words} {} {method} {old_data}", system(b).0));
-        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
-        command
-    }
-
-    /// Whatever was killed: the directory is untouched, cannot be started, or starts as a standby.
-    fn is_no_second_primary(&self, when: &str) {
-        let a = &self.pair.a;
-        let journal = Journal::load(&a.setup.run_dir).unwrap();
-        if !Db::plain_start(&a.place.data).0 {
-            assert!(journal.is_some(), "{when}: it does not start, and nothing tells why");
-            return;
-        }
-        let pid = std::fs::read_to_string(a.place.data.join("postmaster.pid")).unwrap();
-        let port = pid.lines().nth(3).unwrap().parse().unwrap();
-        if sql_at(port, "SELECT pg_is_in_recovery()") == "f" {
-            assert!(journal.is_none_or(|journal| journal.phase == Phase::Copying), "{when}: it is a primary");
-            let rows = "SELECT string_agg(what || n, ' ') FROM (SELECT what, count(*) AS n FROM t GROUP BY what) AS c";
-            let rows = sql_at(port, rows);
-            assert!(rows.contains("lost2000") && !rows.contains("new"), "{when}: not what it was: {rows}");
-        }
-        // As an operator would: the next rebuild finds what this start has left.
-        a.stop("fast");
-    }
-
-    /// The next rebuild makes a standby of it.
-    fn ends_well(&self, how: (&str, &str), when: &str) {
-        let out = self.child(how).stderr(std::process::Stdio::piped()).output().unwrap();
-        assert!(out.status.success(), "{when}: {}", String::from_utf8_lossy(&out.stderr));
-        let Pair { a, b, .. } = &self.pair;
-        assert_eq!(Journal::load(&a.setup.run_dir), Ok(None), "{when}");
-        assert!(a.place.data.join("standby.signal").exists(), "{when}");
-        self.pair.has_own_configuration();
-        a.start();
-        let streams = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'a' AND state = 'streaming'";
-        until(when, || (b.sql(streams) == "1").then_some(()));
-        let sum = "SELECT count(*), sum(hashtext(t::text)) FROM t";
-        until(when, || (a.sql(sum) == b.sql(sum)).then_some(()));
-        if self.saved.join("space").exists() {
-            assert_eq!(a.sql("SELECT one.n + two.n FROM one, two"), "2", "{when}");
-        }
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    common::run(Path::new("/bin/cp"), &["-a", &text(from), &text(to)]);
-}
-
-/// `kill -9`, of the controller alone or with its children, at moments all over a rebuild.
-/// `usually` so often, or `$MC_TEST_KILLS` times.
-fn is_killed_anywhere(how: (&str, &str), usually: u32, prepare: impl FnOnce(&Db)) {
-    let rounds = std::env::var("MC_TEST_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(usually);
-    let bench = Bench::new(prepare);
-    let begun = Instant::now();
-    assert!(bench.child(how).status().unwrap().success());
-    let whole = begun.elapsed();
-    for round in 0..rounds {
-        bench.again();
-        let mut child = bench.child(how).spawn().unwrap();
-        std::thread::sleep(whole * (2 * round + 1) / (2 * rounds));
-        let children = if round % 2 == 0 { programs(&bench.pair.a.dir) } else { Vec::new() };
-        child.kill().unwrap();
-        child.wait().unwrap();
-        children.into_iter().for_each(|pid| drop(Command::new("/bin/kill").args(["-KILL", &pid.to_string()]).output()));
-        let when = format!("{how:?}, round {round} of {rounds}");
-        bench.is_no_second_primary(&when);
-        bench.ends_well(how, &when);
-    }
-}
-
-/// PostgreSQL's programs that work in this directory.
-fn programs(dir: &Path) -> Vec<i32> {
-    let ours = |pid: &i32| {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.starts_with(&text(common::bin_dir())) && line.contains(&text(dir))
-    };
-    let pids = std::fs::read_dir("/proc").unwrap().flatten();
-    pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(ours).collect()
-}
-
-#[test]
-fn a_rewind_that_is_killed_anywhere_ends_well() {
-    if as_postgres("a_rewind_that_is_killed_anywhere_ends_well") {
-        is_killed_anywhere(("rewind", "keep"), 4, |_| {});
-    }
-}
-
-#[test]
-fn a_base_backup_that_is_killed_anywhere_ends_well() {
-    if as_postgres("a_base_backup_that_is_killed_anywhere_ends_well") {
-        is_killed_anywhere(("basebackup", "keep"), 4, elsewhere);
-        is_killed_anywhere(("basebackup", "delete"), 2, elsewhere);
-    }
-}
-
-/// What was interrupted before anything was overwritten is undone, and what was not, is not.
-#[test]
-fn abandoned_it_is_as_before() {
-    if !as_postgres("abandoned_it_is_as_before") {
-        return;
-    }
-    let bench = Bench::new(|_| {});
-    let (a, dir) = (&bench.pair.a, &bench.pair.a.dir);
-    let never = Cancel::never();
-    rebuild::abandon(&a.setup, &never).unwrap();
-    let mut child = bench.child(("basebackup", "keep")).spawn().unwrap();
-    let orphan = stop_program("pg_basebackup", dir);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    assert!(a.conf("PG_VERSION").starts_with(&format!("rebuilding {}", common::major())));
-    rebuild::abandon(&a.setup, &never).unwrap();
-    assert!(!Path::new(&format!("/proc/{orphan}/fd/0")).exists(), "it goes on writing");
-    assert_eq!((a.conf("PG_VERSION").as_str(), Journal::load(&a.setup.run_dir)), (pg_version().as_str(), Ok(None)));
-    assert!(!dir.join("data.rebuild-new").exists());
-    bench.is_no_second_primary("abandoned");
-    // A journal that cannot be read: nothing is done.
-    std::fs::write(Journal::path(&a.setup.run_dir), "{").unwrap();
-    let before = fingerprint(&a.place.data);
-    let why = rebuild::abandon(&a.setup, &never).unwrap_err();
-    assert!(why.message.contains("could not read the journal"), "{why}");
-    let again = bench.pair.perform(Method::Auto).unwrap_err();
-    assert!(again.message.contains("could not read the journal"), "{again}");
-    assert_eq!(fingerprint(&a.place.data), before);
-    Journal::remove(&a.setup.run_dir).unwrap();
-    // Its directory is gone: another filesystem is to be seen, and nothing is copied into it.
-    let mut child = bench.child(("basebackup", "keep")).spawn().unwrap();
-    stop_program("pg_basebackup", dir);
-    child.kill().unwrap();
-    child.wait().unwrap();
-    std::fs::rename(&a.place.data, dir.join("away")).unwrap();
-    let why = bench.pair.perform(Method::Auto).unwrap_err();
-    assert!(why.message.contains("missing or empty"), "{why}");
-    std::fs::rename(dir.join("away"), &a.place.data).unwrap();
-    bench.ends_well(("basebackup", "keep"), "after all");
 }
