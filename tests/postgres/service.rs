@@ -1,6 +1,7 @@
 //! Service managers: what one is told through its socket, watchdog included, and what the rc scripts and `mc_std` do with real
 //! servers.
 
+use crate::harness::arbiter;
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup, program, readable, write_private};
 use crate::harness::run::{Answer, run};
@@ -162,9 +163,9 @@ fn an_arbiter_under_a_service_manager() {
     let host = pair.arbiter.as_ref().expect("an arbiter");
     let mut manager = Manager::listen(&host.dir);
     let begin = Instant::now();
-    let mc_arb = readable(Path::new(env!("CARGO_BIN_EXE_mc_arb")));
     let directory = host.dir.join("mc");
-    let words = [mc_arb.to_str().expect("ASCII"), "start", "--foreground", "-M", directory.to_str().expect("ASCII")];
+    let mc_arb = arbiter::program().to_str().expect("ASCII");
+    let words = [mc_arb, "start", "--foreground", "-M", directory.to_str().expect("ASCII")];
     let mut child = manager.run(&pair, None, &words);
     manager.wait(begin, "READY=1");
     let at = Instant::now();
@@ -191,15 +192,9 @@ fn an_arbiter_under_a_service_manager() {
 fn adapted(pair: &Pair, server: Option<usize>) -> PathBuf {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     let (name, directory, place, program) = match server {
-        Some(n) => {
-            ("mirroring-controller.rc", "MCCONTROLDIR=/mc", pair.servers[n].management.clone(), program().into())
-        }
-        None => {
-            let place = pair.arbiter.as_ref().expect("an arbiter").dir.join("mc");
-            ("mirroring-arbiter.rc", "ARBCONTROLDIR=/arb", place, readable(Path::new(env!("CARGO_BIN_EXE_mc_arb"))))
-        }
+        Some(n) => ("mirroring-controller.rc", "MCCONTROLDIR=/mc", pair.servers[n].management.clone(), program()),
+        None => ("mirroring-arbiter.rc", "ARBCONTROLDIR=/arb", pair.arbiter_dir(), arbiter::program()),
     };
-    let program: PathBuf = program;
     let base = program.file_name().and_then(|n| n.to_str()).expect("a name");
     let variable = directory.split('=').next().expect("a name");
     let text = std::fs::read_to_string(samples.join(name)).expect("the sample");

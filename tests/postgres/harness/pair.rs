@@ -11,8 +11,8 @@ use postgres::{Config, NoTls, SimpleQueryMessage};
 use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What differs from the usual pair.
@@ -155,10 +155,14 @@ pub fn program() -> &'static Path {
     COPY.get_or_init(|| readable(Path::new(env!("CARGO_BIN_EXE_mc_ctl"))))
 }
 
-/// A copy of a program where the user postgres can read it.
+/// A copy of a program where the user postgres can read it; made once, since what runs cannot be written to.
 pub fn readable(program: &Path) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let copy = root().join(program.file_name().expect("a name"));
-    std::fs::copy(program, &copy).unwrap_or_else(|e| panic!("could not copy {program:?}: {e}"));
+    if !copy.exists() {
+        std::fs::copy(program, &copy).unwrap_or_else(|e| panic!("could not copy {program:?}: {e}"));
+    }
     copy
 }
 
