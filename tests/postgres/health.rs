@@ -4,13 +4,13 @@
 use crate::harness::client::Style;
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup};
-use crate::harness::run::run;
+use crate::harness::run::{Beside, run};
 use crate::harness::{s, wait_for};
 use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Of both servers, on all their addresses of both families.
@@ -333,23 +333,11 @@ fn a_port_in_use() {
 // -------------------------------------------------------------------------------------------------------------- HAProxy
 
 /// `samples/haproxy.cfg` as it is: the pair's addresses are the sample's.
-struct Proxy(Child);
-
-impl Proxy {
-    fn start() -> Proxy {
-        let config = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/haproxy.cfg");
-        let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "haproxy", "-db", "-f", config]).stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        Proxy(command.spawn().expect("could not run setpriv"))
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+fn proxy() -> Beside {
+    let config = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/haproxy.cfg");
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "haproxy", "-db", "-f", config]).stderr(Stdio::null());
+    Beside::start(command)
 }
 
 fn through(port: u16) -> Result<Client, String> {
@@ -387,7 +375,7 @@ fn write_through(first: i64, time: Duration) -> (Vec<i64>, Duration) {
 #[test]
 fn haproxy_follows_the_primary() {
     let pair = Setup::default().conf(ADDRESS).up();
-    let _proxy = Proxy::start();
+    let _proxy = proxy();
     let role = |port| through(port).ok()?.query_one("SELECT pg_is_in_recovery()", &[]).ok()?.try_get::<_, bool>(0).ok();
     wait_for("HAProxy leads to both", SOON, || (role(5000) == Some(false) && role(5001) == Some(true)).then_some(()));
     let first = pair.first_id();

@@ -4,30 +4,19 @@
 use crate::harness::host::Host;
 use crate::harness::net::HUB;
 use crate::harness::pair::{Pair, Setup, own, program};
-use crate::harness::run::run;
-use crate::harness::{s, wait_for};
+use crate::harness::run::{Beside, run};
+use crate::harness::{need, s, sample, wait_for};
 use postgres::{Config, NoTls};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 const ADDRESS: &str = "192.0.2.50";
-
-fn need(program: &str, package: &str) {
-    let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(program).exists());
-    assert!(found, "{program} is missing: apt-get install {package}");
-}
-
-fn sample(name: &str) -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
-    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("could not read {path:?}: {e}"))
-}
 
 /// Installs a sample on a server's host, with these lines (`name=value`) in place of its own.
 fn install(pair: &Pair, n: usize, name: &str, lines: &[(&str, &str)]) -> PathBuf {
@@ -53,22 +42,11 @@ fn hook(pair: &Pair, n: usize, key: &str, path: &Path) {
     pair.server_line(n, &format!("{key} = '{}'", path.display()));
 }
 
-/// `PROGRAM check` every second on a host, as its service would; ended when dropped.
-struct Checks(Child);
-
-impl Checks {
-    fn start(host: &Host, path: &Path) -> Checks {
-        let mut command = host.admin("sh");
-        command.args(["-c", &format!("while sleep 1; do {} check; done", path.display())]);
-        Checks(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("could not run nsenter"))
-    }
-}
-
-impl Drop for Checks {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+/// `PROGRAM check` every second on a host, as its service would.
+fn checks(host: &Host, path: &Path) -> Beside {
+    let mut command = host.admin("sh");
+    command.args(["-c", &format!("while sleep 1; do {} check; done", path.display())]);
+    Beside::start(command)
 }
 
 /// A client that knows one address only, writes a row at a time, connects again where that fails, and remembers what was
@@ -162,13 +140,13 @@ fn the_address_follows_the_primary() {
         need(program, package);
     }
     let pair = Setup::default().fast_network().make();
-    let mut checks = Vec::new();
+    let mut checking = Vec::new();
     for n in [0, 1] {
         let path = install(&pair, n, "vip.sh", &[]);
         allow(&pair, n, &sample("vip.sh"));
         hook(&pair, n, "post_switch_command", &path);
         hook(&pair, n, "post_attach_command", &path);
-        checks.push(Checks::start(pair.host(n), &path));
+        checking.push(checks(pair.host(n), &path));
     }
     pair.bring_up();
     only_on(&pair, 0);
@@ -179,7 +157,7 @@ fn the_address_follows_the_primary() {
     client.wait_ack(Instant::now());
     only_on(&pair, 1);
     // also where nothing but the commands themselves moves it
-    checks.clear();
+    checking.clear();
     pair.mc(0, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
     pair.wait_word(1, "switchable");
     pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
@@ -244,7 +222,7 @@ fn pgbouncer_is_pointed_to_the_primary() {
     assert!(std::fs::read_to_string(&paths[1].1).expect("written").contains("* = host=192.0.2.110 port=5432"));
 
     // the old primary's calls nothing: there the script is called at intervals
-    let _checks = Checks::start(pair.host(0), &paths[0].0);
+    let _checks = checks(pair.host(0), &paths[0].0);
     let leads_to = || {
         let mut config = Config::new();
         config.host(pair.servers[0].address).port(6432).user("postgres").dbname("postgres").connect_timeout(s(2));

@@ -2,15 +2,15 @@
 //! servers.
 
 use crate::harness::arbiter;
-use crate::harness::host::signal;
+use crate::harness::host::{Host, signal};
 use crate::harness::pair::{Pair, Setup, program, readable, write_private};
-use crate::harness::run::{Answer, run};
-use crate::harness::{s, wait_for};
+use crate::harness::run::{Answer, Beside, run};
+use crate::harness::{s, sample, wait_for};
 use rustix::process::Signal;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 /// How long something may take, on a loaded test machine.
@@ -54,36 +54,51 @@ impl Manager {
     }
 
     /// Runs a program as a unit would: in the foreground, as the user, with the variables.
-    fn run(&self, pair: &Pair, server: Option<usize>, words: &[&str]) -> Service {
-        let host = server.map_or_else(|| pair.arbiter.as_ref().expect("an arbiter"), |n| pair.host(n));
+    fn run(&self, host: &Host, program: &Path, words: &[&str], directory: &Path) -> Service {
         let mut command = host.admin("env");
-        command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG).args(words);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Service(command.spawn().expect("could not run"))
+        command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG).arg(program);
+        command.args(["start", "--foreground"]).args(words).arg("-M").arg(directory).stderr(Stdio::null());
+        Service(Beside::start(command))
+    }
+
+    /// The first server's controller, so.
+    fn run_controller(&self, pair: &Pair) -> Service {
+        self.run(pair.host(0), program(), &["-f"], &pair.servers[0].management)
+    }
+
+    /// The watchdog is fed, but not by a program that stands still.
+    #[track_caller]
+    fn check_watchdog(&mut self, service: &Service, program: u32) {
+        // twice as often as the watchdog wants, give or take what a loaded machine does
+        let at = Instant::now();
+        std::thread::sleep(s(6));
+        let fed = self.since(at, "WATCHDOG=1").len();
+        assert!((3..=7).contains(&fed), "fed {fed} times in 6 s");
+
+        signal(program, Signal::STOP);
+        std::thread::sleep(Duration::from_millis(200));
+        self.since(at, "");
+        let at = Instant::now();
+        std::thread::sleep(s(4));
+        assert_eq!(self.since(at, ""), [""; 0], "told by a program that stands still");
+        service.wake(program);
+        self.wait(at, "WATCHDOG=1");
     }
 }
 
 /// What was run: nsenter, which stops when the program that it has run is stopped, and has to be woken too.
-struct Service(Child);
+struct Service(Beside);
 
 impl Service {
     fn wake(&self, program: u32) {
         signal(program, Signal::CONT);
-        signal(self.0.id(), Signal::CONT);
+        signal(self.0.pid(), Signal::CONT);
     }
 
     #[track_caller]
     fn wait_end(&mut self) {
-        let status = wait_for("it ends", SOON, || self.0.try_wait().expect("could not wait"));
+        let status = wait_for("it ends", SOON, || self.0.ended());
         assert!(status.success(), "{status}");
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        signal(self.0.id(), Signal::CONT);
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -95,31 +110,14 @@ fn a_controller_under_a_service_manager() {
     pair.start(1, &["-f", "-W"]);
     let mut manager = Manager::listen(&pair.host(0).dir);
     let begin = Instant::now();
-    let directory = pair.servers[0].management.to_str().expect("ASCII").to_owned();
-    let mc_ctl = program().to_str().expect("ASCII");
-    let mut child = manager.run(&pair, Some(0), &[mc_ctl, "start", "--foreground", "-f", "-M", &directory]);
+    let mut child = manager.run_controller(&pair);
     manager.wait(begin, "READY=1");
     pair.mc(0, &["status"]).expect(0, "mc_ctl status once it is ready");
     pair.wait_word(0, "switchable");
     manager.wait(begin, "STATUS=switchable, primary");
 
-    // twice as often as the watchdog wants, give or take what a loaded machine does
-    let at = Instant::now();
-    std::thread::sleep(s(6));
-    let fed = manager.since(at, "WATCHDOG=1").len();
-    assert!((3..=7).contains(&fed), "fed {fed} times in 6 s");
-
     let controller = pair.controller(0).pid;
-    signal(controller, Signal::STOP);
-    std::thread::sleep(Duration::from_millis(200));
-    let at = Instant::now();
-    manager.since(at, "");
-    let at = Instant::now();
-    std::thread::sleep(s(4));
-    assert_eq!(manager.since(at, ""), [""; 0], "told by a controller that stands still");
-    child.wake(controller);
-    manager.wait(at, "WATCHDOG=1");
-
+    manager.check_watchdog(&child, controller);
     let environment = std::fs::read(format!("/proc/{}/environ", pair.postmaster(0).pid)).expect("its environment");
     let environment = String::from_utf8_lossy(&environment);
     assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
@@ -138,17 +136,14 @@ fn a_killed_controller_leaves_the_instance() {
     let pair = Setup::default().make();
     pair.start(1, &["-f", "-W"]);
     let mut manager = Manager::listen(&pair.host(0).dir);
-    let directory = pair.servers[0].management.to_str().expect("ASCII").to_owned();
-    let mc_ctl = program().to_str().expect("ASCII");
-    let words = [mc_ctl, "start", "--foreground", "-f", "-M", &directory];
-    let child = manager.run(&pair, Some(0), &words);
+    let child = manager.run_controller(&pair);
     pair.wait_word(0, "switchable");
     let postmaster = pair.postmaster(0).pid;
     signal(pair.controller(0).pid, Signal::KILL);
     drop(child);
     assert_eq!(pair.postmaster(0).pid, postmaster);
     let at = Instant::now();
-    let mut child = manager.run(&pair, Some(0), &words);
+    let mut child = manager.run_controller(&pair);
     manager.wait(at, "READY=1");
     pair.wait_word(0, "switchable");
     assert_eq!(pair.postmaster(0).pid, postmaster);
@@ -160,27 +155,13 @@ fn a_killed_controller_leaves_the_instance() {
 #[test]
 fn an_arbiter_under_a_service_manager() {
     let pair = Setup::default().arbiter().make();
-    let host = pair.arbiter.as_ref().expect("an arbiter");
+    let host = pair.third();
     let mut manager = Manager::listen(&host.dir);
     let begin = Instant::now();
-    let directory = host.dir.join("mc");
-    let mc_arb = arbiter::program().to_str().expect("ASCII");
-    let words = [mc_arb, "start", "--foreground", "-M", directory.to_str().expect("ASCII")];
-    let mut child = manager.run(&pair, None, &words);
+    let mut child = manager.run(host, arbiter::program(), &[], &pair.arbiter_dir());
     manager.wait(begin, "READY=1");
-    let at = Instant::now();
-    std::thread::sleep(s(6));
-    let fed = manager.since(at, "WATCHDOG=1").len();
-    assert!((3..=7).contains(&fed), "fed {fed} times in 6 s");
-    let arbiter = host.running("mc_arb").pop().expect("an arbiter runs").pid;
-    signal(arbiter, Signal::STOP);
-    std::thread::sleep(Duration::from_millis(200));
-    manager.since(Instant::now(), "");
-    let at = Instant::now();
-    std::thread::sleep(s(4));
-    assert_eq!(manager.since(at, ""), [""; 0]);
-    child.wake(arbiter);
-    manager.wait(at, "WATCHDOG=1");
+    let arbiter = pair.arbiters().pop().expect("an arbiter runs").pid;
+    manager.check_watchdog(&child, arbiter);
     signal(arbiter, Signal::TERM);
     manager.wait(begin, "STOPPING=1");
     child.wait_end();
@@ -190,15 +171,13 @@ fn an_arbiter_under_a_service_manager() {
 
 /// The sample with this host's program, user and directory put in, as an administrator does.
 fn adapted(pair: &Pair, server: Option<usize>) -> PathBuf {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
     let (name, directory, place, program) = match server {
         Some(n) => ("mirroring-controller.rc", "MCCONTROLDIR=/mc", pair.servers[n].management.clone(), program()),
         None => ("mirroring-arbiter.rc", "ARBCONTROLDIR=/arb", pair.arbiter_dir(), arbiter::program()),
     };
     let base = program.file_name().and_then(|n| n.to_str()).expect("a name");
     let variable = directory.split('=').next().expect("a name");
-    let text = std::fs::read_to_string(samples.join(name)).expect("the sample");
-    let text = text
+    let text = sample(name)
         .replace(&format!("/usr/local/bin/{base}"), program.to_str().expect("ASCII"))
         .replace(directory, &format!("{variable}={}", place.display()))
         .replace("ARB_USER=mcarb", "ARB_USER=postgres");
@@ -209,8 +188,7 @@ fn adapted(pair: &Pair, server: Option<usize>) -> PathBuf {
 
 #[track_caller]
 fn rc(pair: &Pair, server: Option<usize>, script: &Path, word: &str, expected: i32) -> Answer {
-    let host = server.map_or_else(|| pair.arbiter.as_ref().expect("an arbiter"), |n| pair.host(n));
-    let mut command: Command = host.command("sh");
+    let mut command = server.map_or_else(|| pair.third(), |n| pair.host(n)).command("sh");
     command.arg(script).arg(word);
     run(command, Duration::from_secs(120)).expect(expected, &format!("rc {word}"))
 }
@@ -281,14 +259,14 @@ fn rc_script_of_an_arbiter() {
 fn mc_std_starts_and_stops_a_server() {
     let pair = Setup::default().make();
     let mc_std = readable(Path::new(env!("CARGO_BIN_EXE_mc_std")));
+    // which is found beside it
     program();
     let std = |n: usize, what: &str, more: &[&str], expected: i32| {
         let mut command = pair.host(n).admin(mc_std.to_str().expect("ASCII"));
         command.args([what, "/nowhere"]).arg(&pair.servers[n].management).args(more);
         run(command, Duration::from_secs(120)).expect(expected, &format!("mc_std {what}"))
     };
-    let unit = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/mcoi.service");
-    let unit = std::fs::read_to_string(unit).expect("the sample");
+    let unit = sample("mcoi.service");
     let options = unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/mc_std start /usr/local /mc "));
     let options: Vec<&str> = options.expect("options").split(' ').collect();
     std(0, "stop", &[], 3);

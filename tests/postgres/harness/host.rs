@@ -90,8 +90,7 @@ impl Host {
         wait_for(&format!("the host boots (see {})", path("boot.log")), Duration::from_secs(10), || {
             Path::new(&ready).exists().then_some(())
         });
-        let children = std::fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap_or_default();
-        self.init_pid = children.trim().parse().expect("the host's first process");
+        self.init_pid = children(unshare).pop().expect("the host's first process");
     }
 
     /// Pulls its plug: every process is killed at once. Its kernel still answers (with refusals); cut it off with
@@ -195,6 +194,12 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.power_off();
     }
+}
+
+/// The children of a process with one thread.
+pub fn children(pid: u32) -> Vec<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().flat_map(str::parse).collect()
 }
 
 /// Sends a signal; a process that has gone is as good.

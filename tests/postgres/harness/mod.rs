@@ -46,15 +46,13 @@ fn require() {
         "these tests make network namespaces and drop to the user postgres: run them as root"
     );
     for (program, package) in [
-        ("/usr/bin/nsenter", "util-linux"),
-        ("/usr/bin/unshare", "util-linux"),
-        ("/usr/bin/setpriv", "util-linux"),
-        ("/usr/sbin/ip", "iproute2"),
-        ("/usr/sbin/bridge", "iproute2"),
+        ("nsenter", "util-linux"),
+        ("unshare", "util-linux"),
+        ("setpriv", "util-linux"),
+        ("ip", "iproute2"),
+        ("bridge", "iproute2"),
     ] {
-        let base = Path::new(program).file_name().expect("a name");
-        let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(base).exists());
-        assert!(found, "{program} is missing: apt-get install {package}");
+        need(program, package);
     }
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     assert!(
@@ -62,6 +60,18 @@ fn require() {
         "there is no user postgres: apt-get install postgresql"
     );
     bin_dir();
+}
+
+/// Fails with what to install where there is no such program.
+pub fn need(program: &str, package: &str) {
+    let found = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"].iter().any(|dir| Path::new(dir).join(program).exists());
+    assert!(found, "{program} is missing: apt-get install {package}");
+}
+
+/// The text of a sample.
+pub fn sample(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples").join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("could not read {path:?}: {e}"))
 }
 
 /// PostgreSQL's programs, as the other tests take them.

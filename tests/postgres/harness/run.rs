@@ -1,7 +1,9 @@
 //! Running a program to its end, within a time limit.
 
+use super::host::{children, signal};
+use rustix::process::Signal;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -74,6 +76,35 @@ pub fn run(mut command: Command, limit: Duration) -> Answer {
     };
     let (out, err) = (closed(out), closed(err));
     Answer { code: status.code().unwrap_or(-1), out, err, took }
+}
+
+/// A program that runs beside a test, on a host or not, and is killed when this is dropped.
+pub struct Beside(Child);
+
+impl Beside {
+    /// Starts it, with nothing to read and nobody who reads what it answers.
+    pub fn start(mut command: Command) -> Beside {
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        Beside(command.spawn().unwrap_or_else(|e| panic!("could not run {command:?}: {e}")))
+    }
+
+    /// Its number; on a host that of nsenter, whose child it is.
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.0.try_wait().expect("could not wait")
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        children(self.pid()).into_iter().for_each(|pid| signal(pid, Signal::KILL));
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Runs a step of the harness's own, which must succeed.
