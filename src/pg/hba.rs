@@ -128,12 +128,28 @@ pub fn covers(rule: &str, address: IpAddr) -> bool {
     if matches!(rule, "samehost" | "samenet") {
         return address.is_loopback();
     }
+    let alone = network(&address.to_string());
+    network(rule)
+        .zip(alone)
+        .is_some_and(|((net, mask, width), (address, _, other))| width == other && net & mask == address & mask)
+}
+
+/// Whether a rule's address covers all of another's. Names, and the server's own networks, are covered by themselves alone.
+pub fn includes(wide: &str, narrow: &str) -> bool {
+    let networks = network(wide).zip(network(narrow));
+    wide == "all"
+        || wide == narrow
+        || networks.is_some_and(|((wide, wide_mask, width), (narrow, narrow_mask, other))| {
+            width == other && wide_mask & narrow_mask == wide_mask && wide & wide_mask == narrow & wide_mask
+        })
+}
+
+/// Address, mask and width in bits; `None` for a name or a keyword. Without a mask it is one address.
+fn network(rule: &str) -> Option<(u128, u128, u32)> {
     let (net, mask) = rule.split_once('/').unwrap_or((rule, ""));
-    let Ok(net) = net.parse::<IpAddr>() else { return false };
-    let (net, address, width) = match (net, address) {
-        (IpAddr::V4(net), IpAddr::V4(address)) => (u128::from(net.to_bits()), u128::from(address.to_bits()), 32),
-        (IpAddr::V6(net), IpAddr::V6(address)) => (net.to_bits(), address.to_bits(), 128),
-        _ => return false,
+    let (net, width) = match net.parse().ok()? {
+        IpAddr::V4(net) => (u128::from(net.to_bits()), 32),
+        IpAddr::V6(net) => (net.to_bits(), 128),
     };
     let mask = match (mask.parse::<u32>(), mask.parse::<IpAddr>()) {
         (Ok(bits), _) if bits <= width => u128::MAX.checked_shl(width - bits).unwrap_or(0),
@@ -141,7 +157,7 @@ pub fn covers(rule: &str, address: IpAddr) -> bool {
         (_, Ok(IpAddr::V6(mask))) => mask.to_bits(),
         _ => u128::MAX,
     };
-    net & mask == address & mask
+    Some((net, mask, width))
 }
 
 /// The line that lets somebody in from this address, with a password.
@@ -327,6 +343,26 @@ mod tests {
         check("host all \\\n  all all \\\n  md5\nhost", far, named, Some((6, "md5")));
         check("host all all db2.example.com md5", far, named, None);
         check("hostly all all all md5", far, named, None);
+    }
+
+    #[test]
+    fn networks_in_networks() {
+        for (wide, narrow, expected) in [
+            ("192.0.2.0/24", "192.0.2.0/255.255.255.0", true),
+            ("192.0.2.0/255.255.255.0", "192.0.2.7/32", true),
+            ("192.0.2.7/32", "192.0.2.0/24", false),
+            ("192.0.2.0/24", "192.0.3.0/24", false),
+            ("0.0.0.0/0", "10.0.0.0/8", true),
+            ("0.0.0.0/0", "2001:db8::/32", false),
+            ("2001:db8::/32", "2001:db8::1", true),
+            ("all", "::/0", true),
+            ("0.0.0.0/0", "all", false),
+            ("app.example", "app.example", true),
+            ("0.0.0.0/0", "app.example", false),
+            ("samenet", "samenet", true),
+        ] {
+            assert_eq!(includes(wide, narrow), expected, "{wide} {narrow}");
+        }
     }
 
     #[test]

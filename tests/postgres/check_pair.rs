@@ -72,6 +72,26 @@ fn of_both_servers() {
         expect_gone(&pair, 0, "hba-password", "nd1");
     }
 
+    {
+        let path = in_data(&pair, 0, "pg_hba.conf");
+        let rule = "host shop web 203.0.113.0/24 scram-sha-256";
+        // the pair's own need no counterpart, nor does whom nobody else lets in
+        let edit =
+            Edit::append(&pair, 0, &path, &format!("host all all 192.0.2.100/32 md5\nhost x x ::1/128 md5\n{rule}"));
+        for n in [0, 1] {
+            let found = expect(&pair, n, "hba-clients", "nd2");
+            assert!(found.what.contains(&format!("\"{rule}\" (line {} there)", edit.line(rule))), "{found:?}");
+            assert_eq!(found.what.matches(" there)").count(), 1, "{found:?}");
+            assert_eq!(found.file, in_data(&pair, 1, "pg_hba.conf"));
+            assert!(check(&pair, n).find("hba-clients", "nd1").is_none());
+        }
+        // one that covers it
+        let _here =
+            Edit::append(&pair, 1, &in_data(&pair, 1, "pg_hba.conf"), "host all web 203.0.112.0 255.255.254.0 md5");
+        expect_gone(&pair, 0, "hba-clients", "nd2");
+    }
+    expect_gone(&pair, 0, "hba-clients", "nd2");
+
     // made elsewhere: the controller writes into the data directory
     let anew = "setpriv --reuid postgres --regid postgres --clear-groups \"$1/initdb\" -D \"$0.new\" -A trust -N >/dev/null && \
                 rm -rf \"$0\" && mv \"$0.new\" \"$0\"";

@@ -6,6 +6,9 @@ use super::hba::{self, Met, Rule, Wanted};
 use super::{addresses_of_other, set};
 use crate::pg::hba::{Database, line};
 
+/// So many rules are shown in one finding.
+const SHOWN: usize = 3;
+
 pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "session-refused",
     "The instance does not let the controller in: pg_hba.conf, the role, its password, target_db, or too many clients. It is \
@@ -49,6 +52,11 @@ pub(super) const HBA_TRUST: Entry = Entry::warning(
     "A rule of pg_hba.conf lets somebody in from the network without any authentication. Who may replicate may also \
      acknowledge commits in the standby's place.",
 );
+pub(super) const HBA_CLIENTS: Entry = Entry::warning(
+    "hba-clients",
+    "pg_hba.conf of the other server lets clients in, from addresses that are not the pair's own, by rules that have no \
+     counterpart here: those clients would be refused after a switch. Each server has a file of its own.",
+);
 pub(super) const REBUILD_SESSION: Entry = Entry::error(
     "rebuild-session",
     "The session that mc_ctl rebuild opens to the primary was tried and refused there.",
@@ -89,6 +97,9 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
         found.push(REBUILD_SESSION.found(id, what, mend));
     }
     let_in(server, other, found);
+    if let Some(other) = other.filter(|other| other.instance.own.no_data.is_none()) {
+        clients(server, other, found);
+    }
 }
 
 fn role_limits(server: &Server, found: &mut Vec<Finding>) {
@@ -186,6 +197,39 @@ fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Whether this server lets in the clients that the other one lets in.
+fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
+    let facts = &server.instance;
+    let rules = facts.hba();
+    // What cannot be read is told elsewhere.
+    if rules.is_empty() {
+        return;
+    }
+    let of_the_pair = |rule: &Rule| {
+        [facts, &other.instance].into_iter().any(|facts| {
+            let own = [&facts.own.host, &facts.own.client_address, &facts.own.replication_address].into_iter();
+            let mut all = own.chain(&facts.files.client_addresses).chain(&facts.files.replication_addresses);
+            all.any(|address| hba::includes(address, &rule.address))
+        })
+    };
+    let missing: Vec<String> = other
+        .instance
+        .hba()
+        .iter()
+        .filter(|rule| rule.lets_clients_in() && !of_the_pair(rule))
+        .filter(|rule| !rules.iter().any(|own| own.lets_in_those_of(rule)))
+        .map(|rule| format!("\"{}\" (line {} there)", rule.text(), rule.line))
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    let more = if missing.len() > SHOWN { format!(" and {} more", missing.len() - SHOWN) } else { String::new() };
+    let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let what = format!("clients that {} lets in would be refused here after a switch: {shown}{more}", other.id);
+    let mend = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
+    found.push(HBA_CLIENTS.found(&server.id, what, mend).at(&rules[0].file, 0));
 }
 
 fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Option<&Rule>, facts: &Facts) -> Finding {

@@ -2,6 +2,7 @@
 //! [`crate::pg::hba::first_match`], this has a third answer where a name or a group decides.
 
 use crate::pg::hba;
+pub(super) use crate::pg::hba::includes;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::Path;
@@ -172,13 +173,36 @@ fn network(rule: &Rule) -> Option<IpAddr> {
 impl Rule {
     /// It lets somebody in from the network without any authentication.
     pub(super) fn trusts_the_network(&self) -> bool {
+        self.lets_in_from_the_network() && self.method == "trust"
+    }
+
+    /// It lets somebody in from the network.
+    fn lets_in_from_the_network(&self) -> bool {
         // 192.0.2.1 and 2001:db8::1, which are nobody's.
         let far = ["192.0.2.1", "2001:db8::1"].iter().filter_map(|address| address.parse().ok());
         let loopback = match network(self) {
             Some(net) => net.is_loopback() && !far.into_iter().any(|far| hba::covers(&self.address, far)),
             None => ["samehost", "localhost"].contains(&self.address.as_str()),
         };
-        self.error.is_empty() && self.kind.starts_with("host") && self.method == "trust" && !loopback
+        self.error.is_empty() && self.kind.starts_with("host") && self.method != "reject" && !loopback
+    }
+
+    /// It lets clients in from the network.
+    pub(super) fn lets_clients_in(&self) -> bool {
+        self.lets_in_from_the_network() && self.databases.iter().any(|name| name != "replication")
+    }
+
+    /// It lets in all the clients that another rule does; by whatever method, and if no rule above it decides.
+    pub(super) fn lets_in_those_of(&self, other: &Rule) -> bool {
+        let names = |own: &[String], others: &[String]| {
+            let all = own.iter().any(|name| name == "all");
+            others.iter().all(|name| all || name == "replication" || own.contains(name))
+        };
+        self.lets_clients_in()
+            && (self.kind == "host" || self.kind == other.kind)
+            && names(&self.databases, &other.databases)
+            && names(&self.users, &other.users)
+            && includes(&self.address, &other.address)
     }
 
     /// Its method asks for a password.

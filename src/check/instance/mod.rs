@@ -50,6 +50,7 @@ pub const CATALOGUE: &[Entry] = &[
     access::HBA_REBUILD,
     access::HBA_PASSWORD,
     access::HBA_TRUST,
+    access::HBA_CLIENTS,
     access::REBUILD_SESSION,
     settings::WAL_LEVEL,
     settings::MAX_WAL_SENDERS,
