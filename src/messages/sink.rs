@@ -20,6 +20,8 @@ const FILE_LIMIT: u64 = 4 << 20;
 const QUEUE: usize = 1024;
 /// The socket of the local syslog daemon.
 const SOCKET: &str = "/dev/log";
+/// Where that leads when systemd's journal listens there (systemd-journald.service(8)).
+const SOCKET_OF_JOURNAL: &str = "/run/systemd/journal/dev-log";
 
 /// A syslog facility, `LOCAL0` to `LOCAL7` (`syslog_facility`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -41,7 +43,8 @@ pub struct Output {
     pub ident: String,
     /// The log file (`DIR/ID/log`); it grows to 4 MiB, is then renamed to `log.1`, and begun anew.
     pub file: Option<PathBuf>,
-    /// Write to standard error as well (`--foreground`).
+    /// Write to standard error as well (`--foreground`); not where both lead to systemd's journal, which would have each
+    /// message twice.
     pub stderr: bool,
 }
 
@@ -63,7 +66,8 @@ static SINK: OnceLock<Sink> = OnceLock::new();
 /// from then on told as a message before the process aborts.
 pub fn init(output: Output) {
     let (queue, lines) = bounded(QUEUE);
-    let writer = Writer { file: None, size: 0, path: output.file.clone(), stderr: output.stderr };
+    let stderr = output.stderr && !is_journal_for_both();
+    let writer = Writer { file: None, size: 0, path: output.file.clone(), stderr };
     let sink = Sink { output, socket: Mutex::new(None), queue, lost: AtomicU64::new(0) };
     if SINK.set(sink).is_err() {
         return;
@@ -74,6 +78,14 @@ pub fn init(output: Output) {
         write(&of_tell(&Tell::Panic(info.to_string())));
         flush(Duration::from_secs(1));
     }));
+}
+
+/// Whether standard error and the local socket both lead to the journal: the service manager names the former by device and
+/// inode (systemd.exec(5), `JOURNAL_STREAM`).
+fn is_journal_for_both() -> bool {
+    let stream = rustix::fs::fstat(std::io::stderr()).map(|stat| format!("{}:{}", stat.st_dev, stat.st_ino));
+    stream.is_ok_and(|stream| std::env::var("JOURNAL_STREAM").is_ok_and(|told| told == stream))
+        && std::fs::read_link(SOCKET).is_ok_and(|path| path == Path::new(SOCKET_OF_JOURNAL))
 }
 
 /// Waits until what was written so far has reached the file and standard error, at most this long. For the end of the

@@ -7,7 +7,7 @@ use crate::harness::pair::{Pair, Setup, program, readable, write_private};
 use crate::harness::run::{Answer, Beside, run};
 use crate::harness::{s, sample, wait_for};
 use rustix::process::Signal;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -100,6 +100,37 @@ impl Service {
         let status = wait_for("it ends", SOON, || self.0.ended());
         assert!(status.success(), "{status}");
     }
+}
+
+/// Where standard error and /dev/log both lead to systemd's journal a message is written to one of them; else to both.
+#[test]
+fn the_journal_has_a_message_once() {
+    let pair = Setup::default().make();
+    let host = pair.host(1);
+    let file = host.dir.join("stderr");
+    let run_until_told = |stream: &str| {
+        std::fs::write(&file, "").expect("could not write");
+        let begin = Instant::now();
+        let mut command = host.admin("env");
+        command.arg(format!("JOURNAL_STREAM={stream}")).arg(program());
+        command.args(["start", "--foreground", "--mc-only", "-M"]).arg(&pair.servers[1].management);
+        command.stderr(std::fs::OpenOptions::new().append(true).open(&file).expect("could not open"));
+        let mut child = Service(Beside::start(command));
+        wait_for("syslog has it", SOON, || host.syslog.find(begin, "MCA01100"));
+        pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
+        child.wait_end();
+        std::fs::read_to_string(&file).expect("readable").matches("MCA01100").count()
+    };
+    std::fs::write(&file, "").expect("could not write");
+    let meta = std::fs::metadata(&file).expect("there");
+    let stream = format!("{}:{}", meta.dev(), meta.ino());
+    assert_eq!(run_until_told(&stream), 1, "the socket is another daemon's");
+
+    let journal = "mount -t tmpfs -o mode=755 none /run && mkdir -p /run/systemd/journal && \
+                   ln -s \"$(readlink /dev/log)\" /run/systemd/journal/dev-log && ln -sf /run/systemd/journal/dev-log /dev/log";
+    pair.as_root(1, &["sh", "-c", journal]);
+    assert_eq!(run_until_told(&stream), 0);
+    assert_eq!(run_until_told("1:1"), 1, "standard error leads elsewhere");
 }
 
 /// A controller in the foreground tells when it serves, how it is, that its loop goes round, and that it ends; while it
