@@ -6,7 +6,7 @@
 
 use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
-use super::{Inbox, now, spawn};
+use super::{Inbox, lock, now, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
 use crate::fsm::node::Node;
@@ -28,7 +28,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 const SOCKET: &str = "control.sock";
@@ -483,10 +483,6 @@ pub(super) fn line(answer: &impl Serialize) -> Vec<u8> {
     let mut line = serde_json::to_vec(answer).unwrap_or_default();
     line.push(b'\n');
     line
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use super::control::{self, Answer, Call, CallError};
 use super::links::Voice;
+use super::lock;
 use super::pace::Pace;
 use super::store::wall_ms;
 use super::watcher::random;
@@ -16,7 +17,7 @@ use crate::fsm::types::Member;
 use crate::wire::{Aside, MINOR_OF_ASIDES};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The longest part, in bytes before it is encoded, which doubles it at most.
@@ -394,10 +395,6 @@ pub fn arbiter_answer(aside: &Aside) -> Option<Aside> {
     let tells = ArbiterTells { version: env!("CARGO_PKG_VERSION").to_owned() };
     let text = serde_json::to_string(&tells).unwrap_or_default();
     Some(Aside::Inspected { id: *id, wall_ms: wall_ms(), part: 0, of: 1, text })
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

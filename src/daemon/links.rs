@@ -9,7 +9,7 @@
 
 use super::noise::{Reader, Writer, has_hung_up};
 use super::pace::Pace;
-use super::{Inbox, now, sockets, spawn};
+use super::{Inbox, lock, now, sockets, spawn};
 use crate::config::Remark;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
@@ -25,7 +25,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Connections that may wait to be authenticated at a time.
@@ -285,10 +285,6 @@ impl Drop for Links {
 
 fn wake(eventfd: &OwnedFd) {
     let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(super) fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>> {

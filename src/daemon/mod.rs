@@ -37,6 +37,7 @@ use crate::pg::bounded::Cancel;
 use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Stack of every thread, in bytes: nothing here recurses or keeps large buffers on the stack.
@@ -49,6 +50,11 @@ const INBOX_LENGTH: usize = 1024;
 pub fn now() -> Time {
     let time = clock_gettime(ClockId::Boottime);
     Time(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
+}
+
+/// What a mutex holds, also where a thread has panicked with it.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The way into the decision thread's inbox; one clone for each thread. Events are stamped with the time at which they

@@ -5,13 +5,13 @@
 //! nothing, and the core does not know of it. What is shown is of the last one to two days, so that a bad hour long ago is
 //! forgotten.
 
-use super::now;
+use super::{lock, now};
 use crate::check::histogram::Histogram;
 use crate::check::pace::{Facts, Heard};
 use crate::fsm::types::Member;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// How long is counted into one histogram, ms; the one before is kept beside it.
@@ -161,10 +161,6 @@ impl Pace {
             ..Facts::default()
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
