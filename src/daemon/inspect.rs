@@ -35,9 +35,6 @@ const SILENT: Duration = Duration::from_secs(4);
 /// The longest that this server is looked at for another.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// How long what was read is kept for its asker.
-const KEPT: Duration = Duration::from_secs(30);
-
 /// The answer to [`Call::Check`].
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Checked {
@@ -126,7 +123,7 @@ enum Answering {
     Idle,
     /// A thread reads.
     Reading,
-    /// What was read for this question, in parts.
+    /// What was read for this question, in parts; kept until the next question.
     Read(u64, Arc<[String]>),
 }
 
@@ -228,11 +225,6 @@ impl Inspector {
         facts.pace = Some(self.pace());
         let text = serde_json::to_string(&facts).unwrap_or_default();
         *lock(&self.0.answering) = Answering::Read(id, cut(&text).into());
-        std::thread::sleep(KEPT);
-        let mut answering = lock(&self.0.answering);
-        if matches!(&*answering, Answering::Read(read, _) if *read == id) {
-            *answering = Answering::Idle;
-        }
     }
 
     // ---------------------------------------------------------------------------------------------------------- asking
