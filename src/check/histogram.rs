@@ -106,11 +106,11 @@ impl<'de> Deserialize<'de> for Histogram {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(durations: &[u64]) -> Histogram {
+    pub(in crate::check) fn of(durations: &[u64]) -> Histogram {
         let mut histogram = Histogram::default();
         durations.iter().for_each(|ms| histogram.add(*ms));
         histogram

@@ -371,13 +371,8 @@ pub fn json(seen: &Seen) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::histogram::tests::of;
     use super::*;
-
-    fn of(durations: &[u64]) -> Histogram {
-        let mut histogram = Histogram::default();
-        durations.iter().for_each(|ms| histogram.add(*ms));
-        histogram
-    }
 
     /// A server whose heartbeats come well, and everything else at once.
     fn server(id: &str) -> Server {
