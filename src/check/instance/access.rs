@@ -170,7 +170,6 @@ fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
             address,
             host: &own.peer_host,
             tls: facts.value("ssl") == "on",
-            plain: true,
         };
         for (entry, replication) in [(HBA_REPLICATION, true), (HBA_REBUILD, false)] {
             let wanted = wanted(replication);

@@ -61,10 +61,8 @@ pub(super) struct Wanted<'a> {
     pub address: IpAddr,
     /// The host's name, where it has one.
     pub host: &'a str,
-    /// It may use TLS.
+    /// It may use TLS, and may do without.
     pub tls: bool,
-    /// It may do without.
-    pub plain: bool,
 }
 
 /// What a connection meets.
@@ -89,9 +87,9 @@ enum Applies {
 /// The rule that decides about a connection: the first that applies. A server without TLS passes `hostssl` rules over, and a
 /// client that may use it tries both ways.
 pub(super) fn meets<'a>(rules: &'a [Rule], wanted: &Wanted<'_>) -> Met<'a> {
-    let ways = [(wanted.tls, true), (wanted.plain, false)].into_iter().filter(|(may, _)| *may).map(|(_, tls)| tls);
+    let ways: &[bool] = if wanted.tls { &[true, false] } else { &[false] };
     let mut last = Met::None;
-    for tls in ways {
+    for &tls in ways {
         match first(rules, wanted, tls) {
             Met::Rule(rule) if rule.method != "reject" => return Met::Rule(rule),
             Met::None if last != Met::None => {}
@@ -273,7 +271,7 @@ mod tests {
 
     fn wanted(replication: bool, address: &str) -> Wanted<'_> {
         let address = address.parse().unwrap();
-        Wanted { replication, database: "postgres", user: "mc", address, host: "nd2", tls: false, plain: true }
+        Wanted { replication, database: "postgres", user: "mc", address, host: "nd2", tls: false }
     }
 
     #[track_caller]
