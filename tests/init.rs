@@ -1,11 +1,15 @@
 //! `mc_ctl init`: the files that it makes, with which modes, what it finds out by itself, what it says is missing, and that it
 //! changes nothing where it refuses. Two real hosts, and servers made by it: `tests/postgres/init.rs`.
 
+#[path = "common/user.rs"]
+mod user;
+
 use std::fs::{self, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use user::{User, is_root};
 
 /// An address of a network that is nobody's (RFC 5737).
 const AWAY: &str = "203.0.113.77";
@@ -13,27 +17,16 @@ const AWAY: &str = "203.0.113.77";
 /// What is said where both servers are here.
 const ONE_HOST: &str = "WARNING: both servers of network.conf are on this host";
 
-/// A host with a data directory, all the instance administrator user's: `postgres` where the tests run as root (who is
-/// refused), else whoever runs them.
+/// A host with a data directory, all the instance administrator user's.
 struct Site {
     root: tempfile::TempDir,
-    uid: Option<u32>,
+    user: User,
 }
 
 struct Ran {
     code: i32,
     out: String,
     err: String,
-}
-
-fn uid() -> Option<u32> {
-    if !rustix::process::geteuid().is_root() {
-        return None;
-    }
-    let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
-    let line = line.expect("run as root, these tests need the OS user \"postgres\": apt-get install postgresql-common");
-    Some(line.split(':').nth(2).unwrap().parse().unwrap())
 }
 
 /// The version of PostgreSQL that is installed.
@@ -44,11 +37,9 @@ fn version() -> u32 {
 
 impl Site {
     fn new() -> Site {
-        let site = Site { root: tempfile::tempdir().unwrap(), uid: uid() };
+        let site = Site { root: tempfile::tempdir().unwrap(), user: User::new() };
         site.own(site.root.path(), 0o700);
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_mc_ctl")).arg(site.at("mc_ctl")).status();
-        assert!(copied.unwrap().success());
-        site.own(&site.at("mc_ctl"), 0o755);
+        site.user.copy_mc_ctl(&site.at("mc_ctl"));
         site.data("data");
         site
     }
@@ -58,10 +49,7 @@ impl Site {
     }
 
     fn own(&self, path: &Path, mode: u32) {
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        if let Some(uid) = self.uid {
-            chown(path, Some(uid), None).unwrap();
-        }
+        self.user.own(path, mode);
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -87,16 +75,8 @@ impl Site {
     }
 
     fn command(&self, verb: &str) -> Command {
-        let mut command = match self.uid {
-            None => Command::new(self.at("mc_ctl")),
-            Some(uid) => {
-                let mut command = Command::new("setpriv");
-                command.args(["--reuid", &uid.to_string(), "--clear-groups"]).arg(self.at("mc_ctl"));
-                command
-            }
-        };
-        command.arg(verb).arg("-M").arg(self.at("mc"));
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir(self.root.path());
+        let mut command = self.user.command(&self.at("mc_ctl"));
+        command.arg(verb).arg("-M").arg(self.at("mc")).current_dir(self.root.path());
         command
     }
 
@@ -340,7 +320,7 @@ fn a_parent_that_is_not_writable() {
 
 #[test]
 fn root_is_refused() {
-    if uid().is_some() {
+    if is_root() {
         let ran = Command::new(env!("CARGO_BIN_EXE_mc_ctl")).args(["init", "-M", "/nonexistent/mc"]).output().unwrap();
         assert_eq!(ran.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&ran.stderr).contains("cannot be run as root"));

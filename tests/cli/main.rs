@@ -1,44 +1,31 @@
 //! `mc_ctl` as a user sees it: help, exit codes, refused users, bad files, and a controller that does not run.
 
 mod rebuild;
+#[path = "../common/user.rs"]
+mod user;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use user::{User, is_root};
 
-/// A management directory, a data directory and a copy of the program, all the instance administrator user's. Where the
-/// tests run as root (who is refused), that user is `postgres`; else whoever runs them.
+/// A management directory, a data directory and a copy of the program, all the instance administrator user's.
 struct Site {
     root: tempfile::TempDir,
-    drop_to: Option<u32>,
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
-fn uid_of_postgres() -> u32 {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap();
-    let line = passwd.lines().find(|line| line.starts_with("postgres:"));
-    let line = line.expect("run as root, these tests need the OS user \"postgres\": apt-get install postgresql-common");
-    line.split(':').nth(2).unwrap().parse().unwrap()
+    user: User,
 }
 
 impl Site {
     /// A pair of which `nd1` is this host, whose configuration is in order.
     fn new() -> Site {
-        let site = Site { root: tempfile::tempdir().unwrap(), drop_to: is_root().then(uid_of_postgres) };
-        // By a process of its own: were the copy's file open for writing in this one, a child that another test forks
-        // meanwhile would keep it so, and it could not be run ("Text file busy").
-        let copied = Command::new("cp").arg(env!("CARGO_BIN_EXE_mc_ctl")).arg(site.root.path().join("mc_ctl")).status();
-        assert!(copied.unwrap().success());
+        let site = Site { root: tempfile::tempdir().unwrap(), user: User::new() };
+        site.user.copy_mc_ctl(&site.root.path().join("mc_ctl"));
         fs::create_dir(site.data()).unwrap();
         fs::create_dir(site.dir()).unwrap();
         fs::write(site.data().join("PG_VERSION"), "15\n").unwrap();
         fs::write(site.data().join("postgresql.conf"), "").unwrap();
         site.own(site.root.path(), 0o700);
-        site.own(&site.root.path().join("mc_ctl"), 0o755);
         for path in [site.dir(), site.data(), site.data().join("PG_VERSION"), site.data().join("postgresql.conf")] {
             site.own(&path, 0o700);
         }
@@ -57,10 +44,7 @@ impl Site {
     }
 
     fn own(&self, path: &Path, mode: u32) {
-        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
-        if let Some(uid) = self.drop_to {
-            chown(path, Some(uid), None).unwrap();
-        }
+        self.user.own(path, mode);
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -70,16 +54,8 @@ impl Site {
     }
 
     fn command(&self) -> Command {
-        let program = self.root.path().join("mc_ctl");
-        let mut command = match self.drop_to {
-            None => Command::new(program),
-            Some(uid) => {
-                let mut command = Command::new("setpriv");
-                command.args(["--reuid", &uid.to_string(), "--clear-groups"]).arg(program);
-                command
-            }
-        };
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/").stdin(Stdio::null());
+        let mut command = self.user.command(&self.root.path().join("mc_ctl"));
+        command.current_dir("/").stdin(Stdio::null());
         command
     }
 
