@@ -9,7 +9,7 @@ mod common;
 use crossbeam_channel::Receiver;
 use mirroring_controller::config::arbiter::ArbiterConfig;
 use mirroring_controller::daemon::Inbox;
-use mirroring_controller::daemon::links::{Links, Peer, Settings};
+use mirroring_controller::daemon::links::{Bystander, Links, Peer, Settings};
 use mirroring_controller::fsm::event::{Event, Heartbeat, Message};
 use mirroring_controller::fsm::types::*;
 use std::fs;
@@ -180,7 +180,7 @@ impl Member {
             timeout_ms: 5000,
         };
         let (inbox, events) = Inbox::new();
-        let links = Arc::new(Links::start(settings, inbox).unwrap());
+        let links = Arc::new(Links::start(settings, inbox, Bystander::default()).unwrap());
         let told = Heartbeat {
             system,
             detection_ms: DETECTION_MS,

@@ -2,7 +2,7 @@
 
 use crossbeam_channel::Receiver;
 use mirroring_controller::daemon::Inbox;
-use mirroring_controller::daemon::links::{Links, Peer, Settings};
+use mirroring_controller::daemon::links::{Bystander, Links, Peer, Settings};
 use mirroring_controller::fsm::event::{Event, Message, Reply};
 use mirroring_controller::fsm::types::{Member, Server, Time};
 use std::io::{Read, Write};
@@ -42,7 +42,7 @@ fn settings(me: Member, own: u16, other: u16) -> Settings {
 
 fn start(settings: Settings) -> (Links, Events) {
     let (inbox, events) = Inbox::new();
-    (Links::start(settings, inbox).unwrap(), events)
+    (Links::start(settings, inbox, Bystander::default()).unwrap(), events)
 }
 
 fn told(id: u64) -> Message {
@@ -205,7 +205,8 @@ fn members_that_number_the_servers_differently_do_not_talk() {
 fn a_port_in_use_is_a_clear_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let (inbox, _events) = Inbox::new();
-    let error = Links::start(settings(FIRST, taken.local_addr().unwrap().port(), port()), inbox).err().unwrap();
+    let settings = settings(FIRST, taken.local_addr().unwrap().port(), port());
+    let error = Links::start(settings, inbox, Bystander::default()).err().unwrap();
     assert!(error.message.contains("could not listen on 127.0.0.1:"), "{error}");
     assert!(error.hint.contains("network.conf"), "{error}");
 }

@@ -97,7 +97,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let inspector = Inspector::new(config, pace.clone());
     let listener = inspector.clone();
     let bystander = Bystander { pace: pace.clone(), asides: Arc::new(move |from, aside| listener.hear(from, aside)) };
-    let links = Links::start_beside(link_settings(config), inbox.clone(), bystander)?;
+    let links = Links::start(link_settings(config), inbox.clone(), bystander)?;
     inspector.speak(links.voice());
     let health = config.server.health_check_address.clone();
     let health = health.map(|at| Health::bind(at, matches!(by, StartedBy::Operator { .. }))).transpose()?;

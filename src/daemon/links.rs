@@ -191,15 +191,7 @@ impl Links {
     ///
     /// # Errors
     /// The first address cannot be resolved or bound.
-    pub fn start(settings: Settings, inbox: Inbox) -> Result<Links> {
-        Links::start_beside(settings, inbox, Bystander::default())
-    }
-
-    /// As [`Links::start`], with a bystander.
-    ///
-    /// # Errors
-    /// As [`Links::start`].
-    pub fn start_beside(settings: Settings, inbox: Inbox, bystander: Bystander) -> Result<Links> {
+    pub fn start(settings: Settings, inbox: Inbox, bystander: Bystander) -> Result<Links> {
         let mut bound = Vec::new();
         let mut missing = Vec::new();
         for (place, (host, port)) in settings.listen.iter().enumerate() {
