@@ -197,11 +197,7 @@ impl World {
     }
 
     fn begin_arbiter(&mut self, present: &Present) {
-        if !self.arbiter {
-            self.power[ARBITER] = false;
-            return;
-        }
-        let Some(told) = present.arbiter else {
+        let Some(told) = present.arbiter.filter(|_| self.arbiter) else {
             self.power[ARBITER] = false;
             return;
         };
