@@ -39,8 +39,7 @@ fn create_cluster(pair: &mut Pair, n: usize, version: &str) {
         let file = format!("/etc/postgresql/{version}/main/{file}");
         pair.as_root(n, &["sh", "-c", "echo \"$1\" >>$2", "sh", text, &file]);
     }
-    let me = &pair.servers[n];
-    write_private(&me.management.join(format!("{}.conf", me.id)), &format!("db_instance = '{}'\n", pair.data(n)));
+    write_private(&pair.conf(n), &format!("db_instance = '{}'\n", pair.data(n)));
 }
 
 /// The version whose clusters Debian's programs make, where the servers are of Debian's packages.

@@ -171,7 +171,7 @@ fn killed_between_promotion_and_hook() {
     post_switch.set("exit 0");
     let killed = kill();
     pair.wait_log(1, killed, "post_switch_command has succeeded", s(30));
-    let ledger = pair.servers[1].management.join("nd2/ledger");
+    let ledger = pair.run_dir(1).join("ledger");
     let noted = || std::fs::read_to_string(&ledger).is_ok_and(|text| text.contains("\"switched\":0"));
     wait_for("the note of it", s(30), || noted().then_some(()));
     let times = post_switch.calls().len();

@@ -1,7 +1,7 @@
 //! The procedures of mirroring-controller(7) that no other case goes through, typed as they stand there, under a client
 //! that remembers every acknowledged row.
 
-use crate::harness::client::Style;
+use crate::harness::client::{Client, Style};
 use crate::harness::pair::{Pair, Setup, new_key, write_private};
 use crate::harness::{bin_dir, s};
 use std::path::{Path, PathBuf};
@@ -41,6 +41,20 @@ fn with_controllers_down(pair: &Pair, change: impl Fn(&Path)) {
     }
 }
 
+/// The pair is mirrored, in the words of both, and no client has noticed what was done since then.
+#[track_caller]
+fn unnoticed(pair: &Pair, client: &Client, at: Instant) {
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    let gap = client.longest_gap(at);
+    assert!(gap < s(2), "commits waited {gap:?}");
+}
+
+/// What the server's controller keeps.
+fn kept(pair: &Pair, server: usize) -> String {
+    pair.run_dir(server).to_str().expect("ASCII").to_string()
+}
+
 /// A parameter is changed, a controller after the other; no client notices.
 #[test]
 #[ignore = "of the manual: run it where the procedure changes"]
@@ -52,10 +66,7 @@ fn settings() {
         pair.server_line(n, "heartbeat_retry = 3");
         restart_controller(&pair, n);
     }
-    pair.wait_word(0, "switchable");
-    pair.wait_word(1, "switchable");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(2), "commits waited {gap:?}");
+    unnoticed(&pair, &client, at);
     client.check(&pair, 0, &[0]);
 }
 
@@ -67,11 +78,8 @@ fn key() {
     let client = pair.client(Style::PerHost);
     let (at, key) = (Instant::now(), new_key());
     with_controllers_down(&pair, |dir| write_private(&dir.join("mc.key"), &key));
-    pair.wait_word(0, "switchable");
-    pair.wait_word(1, "switchable");
     pair.wait_arbiter_named();
-    let gap = client.longest_gap(at);
-    assert!(gap < s(2), "commits waited {gap:?}");
+    unnoticed(&pair, &client, at);
     client.check(&pair, 0, &[0]);
 }
 
@@ -85,11 +93,8 @@ fn network() {
     with_controllers_down(&pair, |dir| {
         edit(&dir.join("network.conf"), |text| text.replace("27540", "27560").replace("27541", "27561"));
     });
-    pair.wait_word(0, "switchable");
-    pair.wait_word(1, "switchable");
     pair.wait_arbiter_named();
-    let gap = client.longest_gap(at);
-    assert!(gap < s(2), "commits waited {gap:?}");
+    unnoticed(&pair, &client, at);
     client.check(&pair, 0, &[0]);
 }
 
@@ -107,10 +112,7 @@ fn no_arbiter_any_more() {
         restart_controller(&pair, n);
     }
     pair.arb(&["stop"]).expect(0, "mc_arb stop");
-    pair.wait_word(0, "switchable");
-    pair.wait_word(1, "switchable");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(2), "commits waited {gap:?}");
+    unnoticed(&pair, &client, at);
     std::thread::sleep(s(8));
     pair.net.cut(0);
     client.wait_ack_of(&[1], Instant::now(), s(40));
@@ -146,8 +148,7 @@ fn new_hardware() {
     let client = pair.client(Style::PerHost);
     for (round, n) in [1, 0].into_iter().enumerate() {
         pair.mc(n, &["stop"]).expect(0, "mc_ctl stop");
-        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
-        pair.as_root(n, &["rm", "-r", &run, pair.data(n)]);
+        pair.as_root(n, &["rm", "-r", &kept(&pair, n), pair.data(n)]);
         client.wait_ack_of(&[1 - n], Instant::now(), s(20));
         pair.rebuild(n, &[]);
         if round == 0 {
@@ -166,8 +167,7 @@ fn the_standbys_ledger_is_lost() {
     let pair = with_arbiter().up();
     let client = pair.client(Style::PerHost);
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    let run = pair.run_dir(1).to_str().expect("ASCII").to_string();
-    pair.as_root(1, &["rm", "-r", &run]);
+    pair.as_root(1, &["rm", "-r", &kept(&pair, 1)]);
     pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
@@ -181,8 +181,7 @@ fn the_primarys_ledger_is_lost() {
     let client = pair.client(Style::PerHost);
     pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
-    let run = pair.run_dir(0).to_str().expect("ASCII").to_string();
-    pair.as_root(0, &["rm", "-r", &run]);
+    pair.as_root(0, &["rm", "-r", &kept(&pair, 0)]);
     pair.rebuild(0, &[]);
     client.wait_ack(Instant::now(), s(10));
     client.check(&pair, 1, &[0, 1]);
@@ -220,11 +219,8 @@ fn point_in_time_recovery() {
     pair.append(0, "recovery.signal", "");
     let refused = pair.mc(0, &["start", "-t", "20"]);
     assert_ne!(refused.code, 0, "{}", refused.text());
-    eprintln!("TOLD {} {}", refused.code, refused.text());
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
-    let answer = pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]);
-    eprintln!("TOLD {} {}", answer.code, answer.text());
-    answer.expect(0, "mc_ctl start --adopt-data");
+    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
     assert_eq!(pair.sql(0, "SELECT pg_is_in_recovery()"), "f");
     assert_eq!(pair.sql(0, "SELECT id FROM precious"), "1");
     eprintln!("TOLD {}", pair.mc(1, &["rebuild", "--dry-run"]).text());
@@ -251,6 +247,7 @@ fn major_upgrade() {
     let client = pair.client(Style::PerHost);
     let new_bin = std::env::var_os("MC_TEST_UPGRADE_TO").map_or_else(|| bin_dir().to_path_buf(), PathBuf::from);
     let (old_bin, new_bin_text) = (bin_dir().to_str().expect("ASCII"), new_bin.to_str().expect("ASCII"));
+    let bin_line = format!("bin_dir = '{new_bin_text}'");
     let old: Vec<String> = [0, 1].map(|n| pair.data(n).to_string()).into();
     let new: Vec<String> = old.iter().map(|data| format!("{data}.new")).collect();
     let as_admin = |pair: &Pair, n: usize, program: &str, words: &[&str]| {
@@ -269,21 +266,19 @@ fn major_upgrade() {
     for file in ["postgresql.conf", "pg_hba.conf"] {
         pair.as_root(0, &["cp", "-p", &format!("{}/{file}", old[0]), &new[0]]);
     }
+    let old_conf = [0, 1].map(|n| std::fs::read_to_string(pair.conf(n)).expect("ID.conf"));
     for n in [0, 1] {
-        let me = &pair.servers[n];
-        edit(&me.management.join(format!("{}.conf", me.id)), |text| {
-            format!("{}bin_dir = '{new_bin_text}'\n", text.replace(&old[n], &new[n]))
+        edit(&pair.conf(n), |text| {
+            let text = text.replace(&old[n], &new[n]);
+            let lines = text.lines().filter(|l| !l.starts_with("bin_dir")).chain([&*bin_line]);
+            lines.map(|l| format!("{l}\n")).collect()
         });
-        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
+        let run = kept(&pair, n);
         pair.as_root(n, &["mv", &run, &format!("{run}.old")]);
         pair.servers[n].data = PathBuf::from(&new[n]);
     }
-    let answer = pair.mc(0, &["start"]);
-    eprintln!("TOLD {} {}", answer.code, answer.text());
-    answer.expect(0, "mc_ctl start");
-    let answer = pair.mc(1, &["rebuild"]);
-    eprintln!("TOLD {} {}", answer.code, answer.text());
-    answer.expect(0, "mc_ctl rebuild");
+    pair.mc(0, &["start"]).expect(0, "mc_ctl start");
+    pair.mc(1, &["rebuild"]).expect(0, "mc_ctl rebuild");
     pair.mc(1, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
     pair.check_rebuilt(1);
     pair.wait_arbiter_named();
@@ -294,15 +289,8 @@ fn major_upgrade() {
     pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
     pair.arb(&["forget", &of_new]).expect(0, "mc_arb forget");
     for n in [0, 1] {
-        let me = &pair.servers[n];
-        edit(&me.management.join(format!("{}.conf", me.id)), |text| {
-            text.replace(&new[n], &old[n])
-                .lines()
-                .filter(|l| !l.starts_with("bin_dir"))
-                .map(|l| format!("{l}\n"))
-                .collect()
-        });
-        let run = pair.run_dir(n).to_str().expect("ASCII").to_string();
+        write_private(&pair.conf(n), &old_conf[n]);
+        let run = kept(&pair, n);
         pair.as_root(n, &["mv", &run, &format!("{run}.new")]);
         pair.as_root(n, &["mv", &format!("{run}.old"), &run]);
         pair.servers[n].data = PathBuf::from(&old[n]);

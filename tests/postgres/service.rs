@@ -256,7 +256,7 @@ fn rc_script_of_a_server() {
     assert!(!pair.instance_runs(0) && pair.host(0).controllers().is_empty());
     rc("status", 3);
     rc("stop", 0);
-    let conf = pair.servers[0].management.join("nd1.conf");
+    let conf = pair.conf(0);
     let good = std::fs::read_to_string(&conf).expect("could not read");
     write_private(&conf, "nonsense\n");
     rc("start", 6);

@@ -245,10 +245,15 @@ impl Pair {
         }
     }
 
+    /// The server's `ID.conf`.
+    pub fn conf(&self, server: usize) -> PathBuf {
+        let me = &self.servers[server];
+        me.management.join(format!("{}.conf", me.id))
+    }
+
     /// One more line in the server's `ID.conf`, before it is started.
     pub fn server_line(&self, server: usize, line: &str) {
-        let me = &self.servers[server];
-        let path = me.management.join(format!("{}.conf", me.id));
+        let path = self.conf(server);
         let text = std::fs::read_to_string(&path).expect("could not read");
         write_private(&path, &format!("{text}{line}\n"));
     }
@@ -302,7 +307,7 @@ impl Pair {
             conf += &format!("{line}\n");
         }
         write_private(&me.management.join("network.conf"), &self.network_conf(setup));
-        write_private(&me.management.join(format!("{}.conf", me.id)), &conf);
+        write_private(&self.conf(n), &conf);
         write_private(&me.management.join("mc.key"), key);
         own(&me.management);
         std::fs::set_permissions(&me.management, std::fs::Permissions::from_mode(0o700)).expect("could not chmod");
