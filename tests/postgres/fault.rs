@@ -73,9 +73,7 @@ impl Fault {
 
     /// One after which the standby takes over, and the old primary is rebuilt.
     pub fn takes_over(what: &'static str, strike: fn(&mut Pair)) -> Fault {
-        Fault::new(what, TakesOver, strike).turns(&[0, 1]).back("`mc_ctl rebuild` on nd1", |pair| {
-            pair.rebuild(0, &[]);
-        })
+        Fault::new(what, TakesOver, strike).turns(&[0, 1]).back("`mc_ctl rebuild` on nd1", rebuild)
     }
 
     /// One after which the primary goes on alone, and the pair is mirrored again by itself.
@@ -128,10 +126,25 @@ impl Fault {
         Fault { back: Some((back, typed)), ..self }
     }
 
+    /// Back by a start of the standby.
+    pub fn started(self) -> Fault {
+        self.back("`mc_ctl start -f` on nd2", |pair| start(pair, 1))
+    }
+
     /// The servers that acknowledge, in turn.
     pub fn turns(self, turns: &'static [usize]) -> Fault {
         Fault { turns, ..self }
     }
+}
+
+/// `mc_ctl start -f` on the server, with what else may still be down.
+pub fn start(pair: &Pair, server: usize) {
+    pair.mc(server, &["start", "-W", "-f"]).expect(0, "mc_ctl start");
+}
+
+/// `mc_ctl rebuild` on the first server.
+pub fn rebuild(pair: &Pair) {
+    pair.rebuild(0, &[]);
 }
 
 /// Runs the row of this name.
@@ -150,10 +163,7 @@ pub fn run(name: &'static str, fault: Fault) {
     (fault.strike)(&mut pair);
     let word = happens(&fault, &pair, &client, term, at);
     let waited = client.longest_gap(at);
-    let mut mending = at;
-    if fault.mend.is_some() || fault.back.is_some() {
-        mending = Instant::now();
-    }
+    let mending = if fault.mend.is_some() || fault.back.is_some() { Instant::now() } else { at };
     if let Some(mend) = fault.mend {
         mend(&mut pair);
     }
@@ -181,7 +191,7 @@ pub fn run(name: &'static str, fault: Fault) {
 
 /// Waits until what must happen has happened, and for what the fault lasts; answers the status word.
 fn happens(fault: &Fault, pair: &Pair, client: &Client, term: u64, at: Instant) -> String {
-    let (server, id) = if fault.then == TakesOver { (1, "nd2") } else { (0, "nd1") };
+    let server = usize::from(fault.then == TakesOver);
     let word = |json: &serde_json::Value| json["mirroring_status"].as_str().unwrap_or_default().to_string();
     match fault.then {
         Nothing => {
@@ -198,7 +208,7 @@ fn happens(fault: &Fault, pair: &Pair, client: &Client, term: u64, at: Instant) 
         TakesOver | GoesOn => {
             let json = wait_for("the pair acts", s(60), || {
                 let json = pair.json(server)?;
-                let acted = json["view"]["term"].as_u64()? > term && json["view"]["primary"] == id;
+                let acted = json["view"]["term"].as_u64()? > term && json["view"]["primary"] == pair.servers[server].id;
                 let settled = fault.then == GoesOn || word(&json) == "switched";
                 (acted && settled).then_some(json)
             });

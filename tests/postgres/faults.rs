@@ -9,7 +9,7 @@
 //! Where nothing else is said the pair has an arbiter and the usual settings: what is silent is found after 5.4 s. Those
 //! that are ignored are left out of the usual run, for its length; other tests of this target look at most of these faults.
 
-use crate::fault::{Fault, run};
+use crate::fault::{Fault, rebuild, run, start};
 use crate::harness::client::Style::{Everywhere, OneSession};
 use crate::harness::host::signal;
 use crate::harness::net::{ADMIN, LOG};
@@ -63,14 +63,6 @@ fn boot_arbiter(pair: &mut Pair) {
     pair.start_arbiter();
 }
 
-fn start(pair: &Pair, server: usize) {
-    pair.mc(server, &["start", "-W", "-f"]).expect(0, "mc_ctl start");
-}
-
-fn rebuild(pair: &Pair) {
-    pair.rebuild(0, &[]);
-}
-
 fn end_controllers(pair: &mut Pair) {
     for n in [0, 1] {
         pair.mc(n, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
@@ -102,10 +94,10 @@ fn small_management(pair: &Pair) {
     pair.as_root(0, &["sh", "-c", &script]);
 }
 
-fn fill_management(pair: &mut Pair, server: usize) {
+fn fill_management(pair: &mut Pair) {
     let at = Instant::now();
-    let dir = pair.servers[server].management.to_str().expect("ASCII");
-    pair.as_root(server, &["sh", "-c", &format!("dd if=/dev/zero of={dir}/filler bs=1k 2>/dev/null; true")]);
+    let dir = pair.servers[0].management.to_str().expect("ASCII");
+    pair.as_root(0, &["sh", "-c", &format!("dd if=/dev/zero of={dir}/filler bs=1k 2>/dev/null; true")]);
     assert!(at.elapsed() < s(20));
 }
 
@@ -147,14 +139,7 @@ fn standby_killed() {
 fn alone_killed() {
     let what = "the primary runs alone, its standby's host is dead: SIGKILL of its postmaster";
     let fault = Fault::nothing(what, |pair| kill(pair, 0));
-    run(
-        "alone_killed",
-        fault
-            .bound(s(3))
-            .before(lose_standby)
-            .mend(|pair| boot(pair, 1))
-            .back("`mc_ctl start -f` on nd2", |pair| start(pair, 1)),
-    );
+    run("alone_killed", fault.bound(s(3)).before(lose_standby).mend(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -273,10 +258,7 @@ fn primary_host_killed() {
 fn standby_host_killed() {
     let what = "SIGKILL of every process of the standby's host, its kernel answers";
     let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off());
-    run(
-        "standby_host_killed",
-        fault.bound(s(2)).mend(|pair| boot(pair, 1)).back("`mc_ctl start -f` on nd2", |pair| start(pair, 1)),
-    );
+    run("standby_host_killed", fault.bound(s(2)).mend(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -292,10 +274,7 @@ fn primary_host_lost() {
 fn standby_host_lost() {
     let what = "the standby's host loses power";
     let fault = Fault::goes_on(what, |pair| lose(pair, 1));
-    run(
-        "standby_host_lost",
-        fault.bound(SILENCE).mend(|pair| boot(pair, 1)).back("`mc_ctl start -f` on nd2", |pair| start(pair, 1)),
-    );
+    run("standby_host_lost", fault.bound(SILENCE).mend(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -489,7 +468,7 @@ fn both_hosts_lost_and_primary_back() {
             .setup(Setup::default().arbiter().conf("startup_wait = 5"))
             .bound(s(20))
             .mend(|pair| boot(pair, 1))
-            .back("`mc_ctl start -f` on nd2", |pair| start(pair, 1)),
+            .started(),
     );
 }
 
@@ -519,7 +498,7 @@ fn primary_disk_full() {
 #[ignore = "in the fault matrix"]
 fn management_disk_full() {
     let what = "the disk of the primary's management directory is full";
-    let fault = Fault::nothing(what, |pair| fill_management(pair, 0));
+    let fault = Fault::nothing(what, fill_management);
     run("management_disk_full", fault.prepare(small_management).mend(empty_management));
 }
 
@@ -528,7 +507,7 @@ fn management_disk_full_and_primary_killed() {
     let what = "that disk is full, then SIGKILL of the primary's postmaster";
     let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(small_management);
     // it cannot write that it consents, so it says nothing any more; the arbiter hears that silence
-    let fault = fault.before(|pair| fill_management(pair, 0)).bound(s(13)).mend(empty_management);
+    let fault = fault.before(fill_management).bound(s(13)).mend(empty_management);
     run("management_disk_full_and_primary_killed", fault);
 }
 
@@ -537,7 +516,7 @@ fn management_disk_full_and_primary_killed() {
 fn management_disk_full_and_standby_host_killed() {
     let what = "that disk is full, then SIGKILL of every process of the standby's host";
     let fault = Fault::waits(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
-    let fault = fault.before(|pair| fill_management(pair, 0)).mend(|pair| {
+    let fault = fault.before(fill_management).mend(|pair| {
         empty_management(pair);
         boot(pair, 1);
     });
@@ -595,7 +574,7 @@ fn standby_restarted() {
     let fault = Fault::goes_on(what, |pair| {
         pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
     });
-    run("standby_restarted", fault.clients(OneSession).back("`mc_ctl start -f` on nd2", |pair| start(pair, 1)));
+    run("standby_restarted", fault.clients(OneSession).started());
 }
 
 #[test]
