@@ -472,22 +472,6 @@ fn sample_commands_answer_as_they_should() {
     assert_eq!((dead("server1", "off"), dead("server1", "on"), dead("server3", "off")), (Some(0), Some(1), Some(1)));
 }
 
-/// What the unit and the script for service managers type is understood.
-#[test]
-fn samples_for_service_managers_type_what_there_is() {
-    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
-    let unit = std::fs::read_to_string(samples.join("mirroring-controller.service")).unwrap();
-    let start = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
-    let script = std::fs::read_to_string(samples.join("mirroring-controller.rc")).unwrap();
-    let options = script.lines().find_map(|line| line.strip_prefix("START_OPTIONS=")).unwrap().trim_matches('"');
-    for line in [start.to_owned(), format!("mc_ctl start {options} -M /mc"), "mc_ctl stop -M /mc".to_owned()] {
-        let parsed = mirroring_controller::cli::command().try_get_matches_from(line.split(' '));
-        assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
-    }
-    let checked = std::process::Command::new("sh").arg("-n").arg(samples.join("mirroring-controller.rc")).status();
-    assert!(checked.unwrap().success());
-}
-
 /// The sample has a line for every key but those of Windows, and it shows the default.
 #[test]
 fn the_sample_shows_every_default() {
@@ -536,20 +520,5 @@ fn the_manual_has_every_key() {
     }
     for word in ["server", "arbiter", "65535", "64 bytes", "0600"] {
         assert!(MAN_NETWORK.contains(word), "man/network.conf.5 lacks {word}");
-    }
-}
-
-/// The manual is without fault to its formatter.
-#[test]
-fn the_manual_is_clean() {
-    for page in ["network.conf.5", "mc_server.conf.5", "mc_std.8"] {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page);
-        let output = std::process::Command::new("mandoc").args(["-Tlint", "-W", "style"]).arg(&path).output();
-        let output = output.expect("mandoc could not be run; install it (Debian, Ubuntu: apt-get install mandoc)");
-        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        // Which other manuals are installed, and indexed, is not the page's fault.
-        let foreign = |line: &&str| line.contains("referenced manual not found") || line.contains("outdated mandoc.db");
-        let faults: Vec<&str> = said.lines().filter(|line| !foreign(line)).collect();
-        assert!(faults.is_empty(), "{faults:#?}");
     }
 }

@@ -142,14 +142,25 @@ fn units_leave_the_instance_alone() {
             .into_iter()
             .for_each(has);
     }
-    // What is typed there is understood.
-    let line = |what: &str| text("mcoi.service").lines().find_map(|l| l.strip_prefix(what).map(str::to_owned)).unwrap();
-    for line in [line("ExecStart="), line("ExecStop=")] {
-        let parsed = mirroring_controller::cli::mc_std::command().try_get_matches_from(line.split(' '));
+}
+
+#[test]
+fn what_units_and_scripts_type_is_understood() {
+    use mirroring_controller::cli;
+    let set =
+        |name: &str, what: &str| text(name).lines().find_map(|l| l.strip_prefix(what).map(str::to_owned)).unwrap();
+    let options = set("mirroring-controller.rc", "START_OPTIONS=");
+    for (command, line) in [
+        (cli::command(), set("mirroring-controller.service", "ExecStart=")),
+        (cli::command(), format!("mc_ctl start {} -M /mc", options.trim_matches('"'))),
+        (cli::command(), "mc_ctl stop -M /mc".into()),
+        (cli::arb::command(), set("mirroring-arbiter.service", "ExecStart=")),
+        (cli::mc_std::command(), set("mcoi.service", "ExecStart=")),
+        (cli::mc_std::command(), set("mcoi.service", "ExecStop=")),
+    ] {
+        let parsed = command.try_get_matches_from(line.split(' '));
         assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
     }
-    let line = text("mirroring-arbiter.service").lines().find_map(|l| l.strip_prefix("ExecStart=").map(str::to_owned));
-    assert!(mirroring_controller::cli::arb::command().try_get_matches_from(line.unwrap().split(' ')).is_ok());
 }
 
 // ------------------------------------------------------------------------------------------------------------- scripts

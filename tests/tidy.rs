@@ -325,9 +325,12 @@ fn manual_pages_are_clean() {
     let pages: Vec<PathBuf> = fs::read_dir(root().join("man")).unwrap().map(|e| e.unwrap().path()).collect();
     assert!(!pages.is_empty());
     for page in pages {
-        let lint = std::process::Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
+        let lint = std::process::Command::new("mandoc").args(["-T", "lint", "-W", "style"]).arg(&page).output();
         let lint = lint.expect("these tests need mandoc: apt-get install mandoc");
         let told = String::from_utf8_lossy(&lint.stdout).into_owned() + &String::from_utf8_lossy(&lint.stderr);
-        assert!(lint.status.success(), "{}:\n{told}", page.display());
+        // Which other manuals are installed, and indexed, is not the page's fault.
+        let foreign = |line: &&str| line.contains("referenced manual not found") || line.contains("outdated mandoc.db");
+        let faults: Vec<&str> = told.lines().filter(|line| !foreign(line)).collect();
+        assert!(faults.is_empty(), "{faults:#?}");
     }
 }
