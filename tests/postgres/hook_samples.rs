@@ -5,16 +5,15 @@ use crate::harness::host::Host;
 use crate::harness::net::HUB;
 use crate::harness::pair::{Pair, Setup, own, program};
 use crate::harness::run::{Beside, run};
+use crate::harness::writer::Writer;
 use crate::harness::{need, s, sample, wait_for};
 use postgres::{Config, NoTls};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 const ADDRESS: &str = "192.0.2.50";
 
@@ -47,61 +46,6 @@ fn checks(host: &Host, path: &Path) -> Beside {
     let mut command = host.admin("sh");
     command.args(["-c", &format!("while sleep 1; do {} check; done", path.display())]);
     Beside::start(command)
-}
-
-/// A client that knows one address only, writes a row at a time, connects again where that fails, and remembers what was
-/// acknowledged.
-struct Writer {
-    acks: Arc<Mutex<Vec<(i64, Instant)>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Writer {
-    fn start(address: &str, port: u16) -> Writer {
-        let (acks, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (told, ends) = (Arc::clone(&acks), Arc::clone(&stop));
-        let mut config = Config::new();
-        config.host(address).port(port).user("postgres").dbname("postgres");
-        config.connect_timeout(s(1)).tcp_user_timeout(s(2));
-        // on the thread of the networks' hub, like every client
-        let thread = std::thread::spawn(move || {
-            let (mut session, mut id) = (None, 1_000_000_000);
-            while !ends.load(SeqCst) {
-                id += 1;
-                let written = match session.as_mut() {
-                    None => config.connect(NoTls).map(|open| session = Some(open)),
-                    Some(open) => {
-                        let open: &mut postgres::Client = open;
-                        let query = format!("INSERT INTO written (id) VALUES ({id})");
-                        open.simple_query(&query).map(|_| told.lock().expect("not poisoned").push((id, Instant::now())))
-                    }
-                };
-                if written.is_err() {
-                    session = None;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        });
-        Writer { acks, stop, thread: Some(thread) }
-    }
-
-    #[track_caller]
-    fn wait_ack(&self, since: Instant) {
-        let acked = || self.acks.lock().expect("not poisoned").iter().any(|(_, at)| *at >= since);
-        wait_for("a row that is acknowledged", s(45), || acked().then_some(()));
-    }
-
-    /// Stops, and checks that nothing acknowledged is missing on this server.
-    #[track_caller]
-    fn check(mut self, pair: &Pair, server: usize) {
-        self.stop.store(true, SeqCst);
-        self.thread.take().expect("it runs").join().expect("it did not panic");
-        let there: Vec<i64> = pair.sql(server, "SELECT id FROM written").lines().flat_map(str::parse).collect();
-        let acks = self.acks.lock().expect("not poisoned");
-        let lost: Vec<_> = acks.iter().filter(|(id, _)| !there.contains(id)).collect();
-        assert!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acks.len());
-    }
 }
 
 // --------------------------------------------------------------------------------------------------------- the address
@@ -150,7 +94,7 @@ fn the_address_follows_the_primary() {
     }
     pair.bring_up();
     only_on(&pair, 0);
-    let client = Writer::start(ADDRESS, 5432);
+    let client = Writer::start(&pair, ADDRESS, 5432);
     client.wait_ack(Instant::now());
     pair.kill_postmaster(0);
     wait_for("the role", s(30), || (pair.try_sql(1, "SELECT pg_is_in_recovery()").ok()? == "f").then_some(()));
@@ -214,7 +158,7 @@ fn pgbouncer_is_pointed_to_the_primary() {
         assert!(std::fs::read_to_string(file).expect("written").contains("* = host=192.0.2.100 port=5432"));
         start_pgbouncer(&pair, n, file);
     }
-    let client = Writer::start(pair.servers[1].address, 6432);
+    let client = Writer::start(&pair, pair.servers[1].address, 6432);
     client.wait_ack(Instant::now());
     pair.kill_postmaster(0);
     wait_for("the role", s(30), || (pair.try_sql(1, "SELECT pg_is_in_recovery()").ok()? == "f").then_some(()));

@@ -20,6 +20,7 @@ pub mod run;
 pub mod script;
 pub mod syslog;
 pub mod template;
+pub mod writer;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

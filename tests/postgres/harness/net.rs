@@ -146,11 +146,6 @@ impl Net {
         Net { hub, networks: wiring.networks, hosts, far }
     }
 
-    /// A process where the clients are.
-    pub fn hub_pid(&self) -> u32 {
-        self.hub.pid()
-    }
-
     fn port(&self, network: usize, host: usize, state: &str) {
         let mut command = Command::new("nsenter");
         command.args(["-t", &self.hub.pid().to_string(), "-n", "bridge", "link", "set", "dev"]);
