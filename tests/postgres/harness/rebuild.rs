@@ -6,7 +6,7 @@ use super::pair::{Pair, own};
 use super::run::{Answer, run};
 use super::{s, wait_for};
 use rustix::process::Signal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 /// Programs that a rebuild runs, besides the controller.
@@ -178,17 +178,4 @@ impl Pair {
         let _ = self.host(server).pg("pg_ctl", &["-D", data, "-w", "-t", "20", "-m", "immediate", "stop"]);
         if guarded { "pg_ctl start failed" } else { "pg_ctl start brought up a standby" }
     }
-
-    /// Powers the server's host off and on, and starts its controller.
-    #[track_caller]
-    pub fn reboot(&mut self, server: usize) {
-        self.host_mut(server).power_off();
-        self.host_mut(server).boot();
-        self.mc(server, &["start", "-W", "-f"]);
-    }
-}
-
-/// Whether a directory, as a test process sees it, is there and not empty.
-pub fn has_entries(path: &Path) -> bool {
-    std::fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some())
 }
