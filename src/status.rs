@@ -371,12 +371,12 @@ pub fn in_short(report: &Report) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::fsm::types::{LedgerId, Lsn, Term, Time, Timeline, View};
 
     /// A well pair, as its primary sees it.
-    pub(super) fn snapshot() -> Snapshot {
+    pub(crate) fn snapshot() -> Snapshot {
         let server = |server, role, lsn| ServerReport {
             server,
             role,

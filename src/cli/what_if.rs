@@ -80,8 +80,8 @@ fn parse(words: &[String]) -> Result<(Vec<Fault>, bool), String> {
 
 /// The status as it would be shown then.
 fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
-    let rebuild = None;
-    Status::new(&Snapshot { report: of.report.clone(), now: of.now, noted: None, rebuild, ..snapshot.clone() })
+    let (report, now) = (of.report.clone(), of.now);
+    Status::new(&Snapshot { report, now, alive: now, noted: None, rebuild: None, ..snapshot.clone() })
 }
 
 fn name(member: Option<Member>, snapshot: &Snapshot) -> &str {
@@ -213,6 +213,28 @@ mod tests {
         check("all arbiter", Err("\"all\" can only be the last word"));
         check("then", Err("give a fault"));
         check("link back link back link back link", Err("at most 6 faults can follow each other"));
+    }
+
+    /// That state is of a time to come, and the controller does not stand still until then.
+    #[test]
+    fn what_is_foretold_is_not_stuck() {
+        let snapshot = crate::status::tests::snapshot();
+        let foretold = Prediction {
+            faults: vec![Fault::Arbiter],
+            verdict: Verdict::Unharmed,
+            summary: String::new(),
+            why: String::new(),
+            interrupted_ms: Some(0),
+            without_consent: false,
+            steps: vec![],
+            then: vec![],
+            remarks: vec![],
+            report: snapshot.report.clone(),
+            now: snapshot.now.plus(60_000),
+        };
+        let status = status(&foretold, &snapshot);
+        assert_eq!((status.health.primary, status.health.healthy), (true, true));
+        assert_eq!(status.controller.decision_age_seconds, 0.0);
     }
 
     #[test]
