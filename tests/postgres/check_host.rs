@@ -1,30 +1,22 @@
 //! `mc_ctl check` on real servers: what it tells of the machines, of the way between the members, and of the other server.
 
+use crate::check::Report;
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup, new_key, write_private};
 use crate::harness::{s, wait_for};
 use rustix::process::Signal;
-use serde_json::Value;
 use std::time::Instant;
 
 /// What `mc_ctl check --format json` tells on the server.
-fn check(pair: &Pair, server: usize) -> Value {
-    let answer = pair.mc(server, &["check", "--format", "json", "-t", "30"]);
-    serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e} in:\n{}", answer.text()))
-}
-
-/// The findings of a code.
-fn findings<'a>(told: &'a Value, code: &str) -> Vec<&'a Value> {
-    let all = told["findings"].as_array().expect("findings");
-    all.iter().filter(|finding| finding["code"] == code).collect()
+fn check(pair: &Pair, server: usize) -> Report {
+    Report::of(&pair.mc(server, &["check", "--format", "json", "-t", "30"]))
 }
 
 /// Whether one of a code is there, on this member, whose text has all of these words.
-fn is_found(told: &Value, code: &str, member: &str, words: &[&str]) -> bool {
-    findings(told, code).into_iter().any(|finding| {
-        let word = |key: &str| finding[key].as_str().unwrap_or_default();
-        let text = format!("{} -> {}", word("what"), word("mend"));
-        finding["member"] == member && words.iter().all(|word| text.contains(word))
+fn is_found(told: &Report, code: &str, member: &str, words: &[&str]) -> bool {
+    told.findings().iter().any(|found| {
+        let text = format!("{} -> {}", found.what, found.mend);
+        found.code == code && found.member == member && words.iter().all(|word| text.contains(word))
     })
 }
 
@@ -37,7 +29,7 @@ fn expect(pair: &Pair, server: usize, code: &str, member: &str, words: &[&str]) 
         if is_found(&told, code, member, words) {
             return;
         }
-        assert!(begin.elapsed() < s(60), "no {code} of {member} with {words:?} in:\n{told:#}");
+        assert!(begin.elapsed() < s(60), "no {code} of {member} with {words:?} in:\n{:#}", told.json);
     }
 }
 
@@ -47,10 +39,10 @@ fn expect_none(pair: &Pair, server: usize, codes: &[&str]) {
     let begin = Instant::now();
     loop {
         let told = check(pair, server);
-        if codes.iter().all(|code| findings(&told, code).is_empty()) {
+        if !told.findings().iter().any(|found| codes.contains(&found.code.as_str())) {
             return;
         }
-        assert!(begin.elapsed() < s(60), "some of {codes:?} in:\n{told:#}");
+        assert!(begin.elapsed() < s(60), "some of {codes:?} in:\n{:#}", told.json);
     }
 }
 
@@ -62,7 +54,7 @@ fn who_is_heard() {
     for n in [0, 1] {
         // each is measured soon after the start
         wait_for("everything is measured", s(60), || {
-            let told = check(&pair, n);
+            let told = check(&pair, n).json;
             assert_eq!(told["seen"].as_array().map(Vec::len), Some(2), "{told:#}");
             let rows = told["pace"].as_array().expect("rows");
             let is_measured = |row| {
@@ -87,8 +79,8 @@ fn who_is_heard() {
     pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
     expect(&pair, 0, "peer-unheard", "nd2", &["refuses connections", "mc_ctl start"]);
     let told = check(&pair, 1);
-    assert!(is_found(&told, "peer-not-seen", "nd2", &["is not running"]), "{told:#}");
-    assert_eq!(told["seen"].as_array().map(Vec::len), Some(1), "{told:#}");
+    assert!(is_found(&told, "peer-not-seen", "nd2", &["is not running"]), "{:#}", told.json);
+    assert_eq!(told.json["seen"].as_array().map(Vec::len), Some(1), "{:#}", told.json);
 }
 
 /// A member with another key is told of on both sides, with what mends it.
@@ -124,7 +116,7 @@ fn late_answers() {
     let told = check(&pair, 0);
     signal(controller.pid, Signal::CONT);
     signal(arbiter.pid, Signal::CONT);
-    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not answer"]), "{told:#}");
+    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not answer"]), "{:#}", told.json);
     // Perhaps that took too long, and it was called silent.
     for n in [0, 1] {
         let one = if n == 0 { pair.controller(1) } else { pair.arbiters().pop().expect("an arbiter runs") };
