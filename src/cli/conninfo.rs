@@ -6,7 +6,6 @@
 use super::{Ended, Failure, call, print, say_remark};
 use crate::config::{Config, Remark};
 use crate::pg::conf;
-use crate::pg::follow::{conninfo_value, host_and_port};
 use clap::{Args as Arguments, ValueEnum};
 use serde_json::json;
 
@@ -60,14 +59,13 @@ pub(super) fn run(args: &Args) -> Ended {
 /// Host and port of both servers, in the order of `network.conf`.
 fn places(config: &Config) -> [(String, u16); 2] {
     let told = call::status(config).map(|snapshot| snapshot.clients).unwrap_or_default();
-    let told = told.each_ref().map(|told| host_and_port(told).map(|(host, port)| (host.to_owned(), port)));
-    if let [Some(one), Some(two)] = told {
+    if let [Some(one), Some(two)] = told.each_ref().map(|told| split(told)) {
         return [one, two];
     }
     let own_port = port(config);
     [(0, config.me.index() == 0), (1, config.me.index() == 1)].map(|(server, own)| {
-        if let Some(place) = &told[server] {
-            return place.clone();
+        if let Some(place) = told.get(server).and_then(|told| split(told)) {
+            return place;
         }
         if own {
             return (config.server.client_address.clone(), own_port);
@@ -92,6 +90,13 @@ fn port(config: &Config) -> u16 {
     whole.map_or(conf::PORT, |whole| conf::port(&whole.server.config_file, &whole.server.db_instance))
 }
 
+/// `host:port`, an IPv6 address in brackets.
+fn split(text: &str) -> Option<(String, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    Some((host.to_owned(), port.parse().ok()?))
+}
+
 struct Clients {
     places: [(String, u16); 2],
     dbname: String,
@@ -111,12 +116,12 @@ impl Clients {
 
     fn keywords(&self, read_only: bool) -> String {
         let [(one, one_port), (other, other_port)] = &self.places;
-        let user = self.user.as_ref().map_or(String::new(), |user| format!(" user={}", conninfo_value(user)));
+        let user = self.user.as_ref().map_or(String::new(), |user| format!(" user={}", keyword(user)));
         let attribute = if read_only { "prefer-standby" } else { "read-write" };
         format!(
             "host={one},{other} port={one_port},{other_port} dbname={}{user} target_session_attrs={attribute} \
              connect_timeout={PATIENCE}",
-            conninfo_value(&self.dbname)
+            keyword(&self.dbname)
         )
     }
 
@@ -166,6 +171,12 @@ fn percent(text: &str) -> String {
     text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
+/// A value of libpq's keywords.
+fn keyword(text: &str) -> String {
+    let plain = !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c == '\'' || c == '\\');
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,8 +216,8 @@ mod tests {
 
     #[test]
     fn addresses() {
-        assert_eq!(host_and_port("h:1"), Some(("h", 1)));
-        assert_eq!(host_and_port("[::1]:5432"), Some(("::1", 5432)));
-        assert_eq!([host_and_port(""), host_and_port("h"), host_and_port("h:x")], [None, None, None]);
+        assert_eq!(split("h:1"), Some(("h".into(), 1)));
+        assert_eq!(split("[::1]:5432"), Some(("::1".into(), 5432)));
+        assert_eq!([split(""), split("h"), split("h:x")], [None, None, None]);
     }
 }

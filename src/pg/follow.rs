@@ -33,7 +33,12 @@ impl Upstream {
     /// Takes `host:port` apart; an IPv6 address stands in brackets.
     pub fn parse(address: &str, user: &str, application_name: &str) -> Result<Upstream> {
         let bad = || Error::new(format!("\"{address}\" is not of the form host:port"));
-        let (host, port) = host_and_port(address).ok_or_else(bad)?;
+        let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().map_err(|_| bad())?;
+        if host.is_empty() {
+            return Err(bad());
+        }
         Ok(Upstream {
             host: host.into(),
             port,
@@ -42,13 +47,6 @@ impl Upstream {
             password: None,
         })
     }
-}
-
-/// The host and the port of `host:port`; an IPv6 address stands in brackets.
-pub fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    Some((host, port.parse().ok()?)).filter(|(host, _)| !host.is_empty())
 }
 
 /// Writes `standby.signal` and `primary_conninfo`, durably: first the signal, so that a directory that is half done
@@ -130,8 +128,7 @@ fn conninfo(mut keys: Vec<(String, String)>, upstream: &Upstream) -> String {
     to_conninfo(&keys)
 }
 
-/// A value of a connection string, in quotes where it needs them.
-pub fn conninfo_value(value: &str) -> String {
+fn conninfo_value(value: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-:/@%+,".contains(&b);
     if !value.is_empty() && value.bytes().all(plain) {
         return value.to_owned();
