@@ -5,7 +5,7 @@
 
 use super::{Ended, Failure, call, print, say_remark};
 use crate::config::{Config, Remark};
-use crate::pg::conf;
+use crate::init::settings;
 use clap::{Args as Arguments, ValueEnum};
 use serde_json::json;
 
@@ -87,7 +87,7 @@ fn places(config: &Config) -> [(String, u16); 2] {
 /// The port that the instance's files set.
 fn port(config: &Config) -> u16 {
     let whole = Config::load(&config.dir, Some(&config.id));
-    whole.map_or(conf::PORT, |whole| conf::port(&whole.server.config_file, &whole.server.db_instance))
+    whole.map_or(settings::PORT, |whole| settings::port(&whole.server.config_file, &whole.server.db_instance))
 }
 
 /// `host:port`, an IPv6 address in brackets.

@@ -7,9 +7,7 @@ use super::{Ended, Failure, print, say, say_remark};
 use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
-use crate::init::find::is_one_host;
-use crate::init::{Member, Wanted, prepare, rules, settings};
-use crate::pg::{conf, files, process};
+use crate::init::{Member, Wanted, find, prepare, rules, settings};
 use clap::Args as Arguments;
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
@@ -138,7 +136,7 @@ impl Drop for Silence {
 
 /// A ledger on the disk that has failed cannot give consent.
 fn warn_of_the_disk(config: &Config) {
-    if files::same_filesystem(&config.dir, &config.server.db_instance) {
+    if find::is_one_disk(config) {
         let text = format!(
             "the management directory \"{}\" is on the data directory's file system: when that fails, this server cannot let \
              the other one take over",
@@ -167,12 +165,11 @@ struct Here<'a> {
 
 impl Here<'_> {
     fn new(config: &Config) -> Here<'_> {
-        let postmaster = process::postmaster(&process::home(&config.server.db_instance));
         Here {
             config,
-            instance: postmaster.is_ok_and(|process| process.is_some()),
+            instance: find::is_running(config),
             controller: call(&config.run_dir(), &Call::Ping, PING_LIMIT).is_ok(),
-            one_host: is_one_host(&config.own().hosts, &config.peer().hosts),
+            one_host: find::is_one_host(&config.own().hosts, &config.peer().hosts),
             user: running_user().unwrap_or_else(|_| "USER".into()),
         }
     }
@@ -358,7 +355,7 @@ impl Here<'_> {
         let file = &self.config.server;
         let others = self.config.dir.join(format!("{}.conf", self.config.peer().id));
         let primary = crate::config::db_instance(&others).ok().flatten();
-        let port = primary.map_or(conf::PORT, |data| conf::port(&data.join("postgresql.conf"), &data));
+        let port = primary.map_or(settings::PORT, |data| settings::port(&data.join("postgresql.conf"), &data));
         let (bin, data) = (file.bin_dir.display(), file.db_instance.display());
         let (host, user, id) = (&self.config.peer().hosts[0], &file.db_instance_username, &self.config.id);
         format!(

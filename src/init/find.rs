@@ -1,9 +1,9 @@
 //! What this host tells of itself: its data directory, and its address as the other server sees it.
 
-use crate::config;
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
-use crate::pg::files::entries;
+use crate::pg::files::{self, entries};
 use crate::pg::{debian_clusters, process};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::MetadataExt;
@@ -123,6 +123,16 @@ fn usual() -> Vec<PathBuf> {
     let plain = ["/var/lib/pgsql/data", "/usr/local/pgsql/data", "/var/lib/postgres/data"];
     found.extend(plain.into_iter().map(PathBuf::from).filter(|data| data.exists()));
     found
+}
+
+/// Whether the instance runs.
+pub fn is_running(config: &Config) -> bool {
+    process::postmaster(&process::home(&config.server.db_instance)).is_ok_and(|process| process.is_some())
+}
+
+/// Whether the management directory and the data directory are on one file system.
+pub fn is_one_disk(config: &Config) -> bool {
+    files::same_filesystem(&config.dir, &config.server.db_instance)
 }
 
 /// The programs of the instance that runs in this data directory, where they are at none of the places that are looked

@@ -4,6 +4,7 @@
 use super::find;
 use crate::config::Config;
 use crate::error::Result;
+pub use crate::pg::conf::{PORT, port};
 use crate::pg::version::Major;
 use crate::pg::{Place, commands, conf, control, files};
 use std::net::IpAddr;
