@@ -85,9 +85,10 @@ fn lose_standby(pair: &mut Pair) {
 }
 
 /// The primary's management directory on a small disk of its own.
+/// Large enough for what a rebuild keeps there: the WAL that only this server has, a segment at the least.
 fn small_management(pair: &Pair) {
     let dir = pair.servers[0].management.to_str().expect("ASCII");
-    let options = "size=1m,mode=700,uid=postgres,gid=postgres";
+    let options = "size=64m,mode=700,uid=postgres,gid=postgres";
     let script = format!(
         "cp -a {dir} {dir}.kept && mount -t tmpfs -o {options} none {dir} && cp -a {dir}.kept/. {dir}/ && rm -r {dir}.kept"
     );
