@@ -7,9 +7,8 @@
 #
 # 13, 15, 17 and 18 are Debian's own, of the suites bullseye, bookworm, trixie and sid: the packages are unpacked below
 # target/postgresql with the libraries that they need, and their programs told to use those. Nothing is installed but
-# patchelf. 16 is that of a package of PyPI, built without TLS and with its
-# sockets in /tmp: two tests are left out there. 14 and
-# 12 are nowhere to be had whole (pg_rewind, pg_basebackup, pg_waldump are missing); a build of one's own does:
+# patchelf. 16 is that of a package of PyPI, built without TLS and with its sockets in /tmp: two tests are left out there. 14
+# and 12 are nowhere to be had whole (pg_rewind, pg_basebackup, pg_waldump are missing); a build of one's own does:
 # PGBIN=/usr/local/pgsql/bin cargo test --test postgres.
 # An installed /usr/lib/postgresql/VERSION is taken as it is.
 #

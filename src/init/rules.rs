@@ -68,8 +68,8 @@ fn lets_in(rule: &Rule) -> bool {
     matches!(rule.method.as_str(), "trust" | "scram-sha-256" | "md5" | "password")
 }
 
-/// The addresses of both servers, as far as their names resolve, and why others do not. The standby gets a copy of the file, and may be the primary
-/// one day.
+/// The addresses of both servers, as far as their names resolve, and why others do not. The standby gets a copy of the file,
+/// and may be the primary one day.
 fn both(config: &Config) -> (Vec<IpAddr>, Vec<Error>) {
     let own = &config.server.replication_address;
     let mut hosts = vec![own, config.own().hosts.first().unwrap_or(own), config.peer().hosts.first().unwrap_or(own)];

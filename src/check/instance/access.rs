@@ -4,7 +4,7 @@ use super::super::{Entry, Facts as Server, Finding};
 use super::facts::Facts;
 use super::hba::{self, Met, Rule, Wanted};
 use super::{addresses_of_other, set};
-use crate::pg::hba::{Database, line};
+use crate::pg::hba::{Database, includes, line};
 
 /// So many rules are shown in one finding.
 const SHOWN: usize = 3;
@@ -210,7 +210,7 @@ fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
         [facts, &other.instance].into_iter().any(|facts| {
             let own = [&facts.own.host, &facts.own.client_address, &facts.own.replication_address].into_iter();
             let mut all = own.chain(&facts.files.client_addresses).chain(&facts.files.replication_addresses);
-            all.any(|address| hba::includes(address, &rule.address))
+            all.any(|address| includes(address, &rule.address))
         })
     };
     let missing: Vec<String> = other

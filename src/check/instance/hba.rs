@@ -2,7 +2,6 @@
 //! [`crate::pg::hba::first_match`], this has a third answer where a name or a group decides.
 
 use crate::pg::hba;
-pub(super) use crate::pg::hba::includes;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::path::Path;
@@ -200,7 +199,7 @@ impl Rule {
             && (self.kind == "host" || self.kind == other.kind)
             && names(&self.databases, &other.databases)
             && names(&self.users, &other.users)
-            && includes(&self.address, &other.address)
+            && hba::includes(&self.address, &other.address)
     }
 
     /// Its method asks for a password.
