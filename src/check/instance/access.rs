@@ -228,7 +228,7 @@ fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
     let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     let what = format!("clients that {} lets in would be refused here after a switch: {shown}{more}", other.id);
     let mend = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
-    found.push(HBA_CLIENTS.found(&server.id, what, mend).at(&rules[0].file, 0));
+    found.push(HBA_CLIENTS.found(&server.id, what, mend).at(facts.hba_file(), 0));
 }
 
 fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Option<&Rule>, facts: &Facts) -> Finding {
@@ -241,10 +241,7 @@ fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Optio
     let how = if *replication { "for replication" } else { "for a rebuild" };
     let what = format!("{peer} is not let in {how} as \"{user}\" from {address}: {why}");
     let line = line(database, user, *address);
-    // Where the instance runs, it says which file it reads.
-    let told = facts.told.as_ref().and_then(|told| told.hba.first()).map(|rule| rule.file.clone());
-    let file = told.unwrap_or_else(|| facts.files.hba_file.clone());
-    let at = rule.map_or((file, 0), |rule| (rule.file.clone(), rule.line));
+    let at = rule.map_or((facts.hba_file(), 0), |rule| (rule.file.as_str(), rule.line));
     let where_to = if rule.is_some() { "above that line" } else { "at the end" };
     let mend = format!("write {where_to}: {line} - on both servers, and reload");
     entry.found(id, what, mend).at(at.0, at.1)

@@ -356,6 +356,12 @@ impl Facts {
         self.told.as_ref().map(|told| &told.hba).filter(|rules| !rules.is_empty()).unwrap_or(&self.files.hba)
     }
 
+    /// The file of those rules; where the instance runs, it says which one it reads.
+    pub fn hba_file(&self) -> &str {
+        let told = self.told.as_ref().and_then(|told| told.hba.first());
+        told.map_or(&self.files.hba_file, |rule| &rule.file)
+    }
+
     /// The name under which it connects to a primary.
     pub fn application_name(&self) -> &str {
         let given = self.files.upstream.as_ref().map(|upstream| upstream.application_name.as_str());
