@@ -244,6 +244,34 @@ fn who_is_not_let_in_is_told_so() {
     assert_eq!(refusal(&server.target()), Refusal::NotRunning);
 }
 
+/// Hosts that share the directory of the sockets, as containers may: each start takes it over.
+#[test]
+fn a_socket_that_another_instance_took_over_is_not_taken_for_ours() {
+    if !as_postgres("a_socket_that_another_instance_took_over_is_not_taken_for_ours") {
+        return;
+    }
+    let (ours, other) = (Server::started(), Server::new());
+    ours.sql("CREATE TABLE public.ours ()");
+    let socket = ours.dir.path().join(format!(".s.PGSQL.{}", ours.port));
+    fs::remove_file(&socket).unwrap();
+    fs::remove_file(socket.with_extension(format!("{}.lock", ours.port))).unwrap();
+    let directory = ours.dir.path().display();
+    other.set(&format!("port = {}\nlisten_addresses = ''\nunix_socket_directories = '{directory}'\n", ours.port));
+    other.start();
+    assert_eq!(other.session().query("SELECT 1 FROM pg_class WHERE relname = 'ours'", LIMIT), Ok(vec![]));
+    // By TCP it is reached.
+    let (_probe, readings) = ours.probe(LIMIT);
+    wait_for(&readings, is_primary);
+    ours.sql("SELECT FROM public.ours");
+    fs::write(ours.data().join("pg_hba.conf"), "local all all trust\n").unwrap();
+    ours.reload();
+    let taken = |seen: &Option<Refusal>| match seen {
+        Some(Refusal::Closed(why)) => why.contains(socket.to_str().unwrap()) && why.contains("unix_socket_directories"),
+        _ => false,
+    };
+    until(|| Session::open(&ours.target(), LIMIT, "a test").err(), taken);
+}
+
 #[test]
 fn too_many_clients_is_no_failure() {
     if !as_postgres("too_many_clients_is_no_failure") {

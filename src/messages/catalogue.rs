@@ -121,7 +121,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1004, Log, "the instance of server \"{server}\" answers",
         "The instance was found well for the first time, or again.", "Monitoring goes on.", NOTHING),
     e(1005, Warning, "the instance of server \"{server}\" answers, but does not let the controller in",
-        "Too many clients, a wrong password, or a role or database that is missing. The message before this one has the server's own words.",
+        "Too many clients, a wrong password, a role or database that is missing, or a socket that another instance took over. The message before this one has the server's own words.",
         "This is not taken for a failure of the instance. What the controller cannot see it cannot act on.",
         "Mend db_instance_username, db_instance_password, target_db or pg_hba.conf, or raise max_connections."),
     e(1006, Error, "a disk of server \"{server}\" has failed: {what}",

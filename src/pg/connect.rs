@@ -13,15 +13,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
-use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage, Socket};
+use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// The `application_name` of every session of the controller's.
 pub const APPLICATION_NAME: &str = "mirroring_controller";
+
+const CONNECT: &str = "could not connect to instance";
 
 /// Whom to connect as, and where the instance lives.
 #[derive(Clone)]
@@ -135,7 +139,8 @@ struct Live {
 
 impl Session {
     /// Opens a session within `timeout`, which is also its `statement_timeout` and `lock_timeout`. `what` says for what,
-    /// in texts of errors. Tries the Unix socket, then TCP; one that is closed to us by `pg_hba.conf` leads to the next.
+    /// in texts of errors. Tries the Unix socket, then TCP; one that is closed to us by `pg_hba.conf`, or is another
+    /// instance's, leads to the next.
     /// A password that does not fit, or a server that is full, is so everywhere, and each attempt is a line in its log.
     ///
     /// # Errors
@@ -153,7 +158,11 @@ impl Session {
         let mut refusal = Refusal::NotRunning;
         for (index, way) in ways.iter().enumerate() {
             let config = config(&target.user, target.password.as_deref(), &target.dbname, way, (timeout, timeout));
-            let (answer, elsewhere) = connect(&config, NoTls, end.saturating_duration_since(Instant::now()));
+            let remaining = end.saturating_duration_since(Instant::now());
+            let (answer, elsewhere) = match way {
+                Way::Socket(path) => connect(over_socket(&config, path, &target.data), remaining),
+                _ => connect(over_network(&config, NoTls), remaining),
+            };
             if answer.is_ok() || !elsewhere {
                 target.way.store((first + index) % count, Ordering::Relaxed);
             }
@@ -199,7 +208,8 @@ impl Session {
         let mut first = None;
         for way in ways {
             let tls = MakeRustlsConnect::new(tls.clone());
-            match connect(config.ssl_mode(*way), tls, end.saturating_duration_since(Instant::now())) {
+            let remaining = end.saturating_duration_since(Instant::now());
+            match connect(over_network(config.ssl_mode(*way), tls), remaining) {
                 (Ok(live), _) => return Ok(Session { live: Some(live), what: what.to_owned() }),
                 (Err(closed @ Refusal::Closed(_)), true) => first = first.or(Some(closed)),
                 (Err(refusal), _) => return Err(first.unwrap_or(refusal)),
@@ -279,14 +289,15 @@ fn rows(messages: Vec<SimpleQueryMessage>) -> Vec<Row> {
 /// One address of the instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Way {
-    Socket(PathBuf, u16),
+    Socket(PathBuf),
     Address(IpAddr, u16),
     Name(String, u16),
 }
 
-/// What `postmaster.pid` says of where the instance listens.
+/// What `postmaster.pid` says of who the instance is and where it listens.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Ways {
+    postmaster: i32,
     port: u16,
     socket_directory: String,
     listen_address: String,
@@ -302,19 +313,21 @@ impl Ways {
         }
     }
 
-    /// Lines 4 to 6. `None` while a starting postmaster has not written them yet.
+    /// Lines 1 and 4 to 6. `None` while a starting postmaster has not written them yet.
     fn parse(text: &str) -> Option<Ways> {
-        let mut lines = text.lines().skip(3);
+        let mut lines = text.lines();
+        let postmaster = lines.next()?.trim().parse().ok()?;
+        let mut lines = lines.skip(2);
         let port = lines.next()?.trim().parse().ok()?;
         let socket_directory = lines.next()?.trim().to_owned();
         let listen_address = lines.next()?.trim().to_owned();
-        Some(Ways { port, socket_directory, listen_address })
+        Some(Ways { postmaster, port, socket_directory, listen_address })
     }
 
     fn list(&self) -> Vec<Way> {
         let mut list = Vec::new();
         if !self.socket_directory.is_empty() {
-            list.push(Way::Socket(PathBuf::from(&self.socket_directory), self.port));
+            list.push(Way::Socket(Path::new(&self.socket_directory).join(format!(".s.PGSQL.{}", self.port))));
         }
         let (v4, v6) = (IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST));
         match self.listen_address.as_str() {
@@ -333,40 +346,70 @@ impl Ways {
 
 // ------------------------------------------------------------------------------------------------------------ connect
 
-/// The session, or why there is none and whether another way may lead further.
-fn connect<T>(config: &Config, tls: T, remaining: Duration) -> (Result<Live, Refusal>, bool)
-where
-    T: MakeTlsConnect<Socket>,
-    T::Stream: Send + 'static,
-{
+/// Why there is no session, and whether another way may lead further.
+type Failure = (Refusal, bool);
+
+/// The session, or its failure, within the time limit.
+fn connect(opening: impl Future<Output = Result<Client, Failure>>, limit: Duration) -> (Result<Live, Refusal>, bool) {
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return (Err(Refusal::Other(format!("could not prepare a session: {error}"))), true),
     };
-    let opened = runtime.block_on(async {
-        tokio::time::timeout(remaining, async {
-            let (client, connection) = config.connect(tls).await?;
-            tokio::spawn(async move {
-                // Ends when the client is dropped or the server closes; queries then say so themselves.
-                let _ = connection.await;
-            });
-            Ok::<Client, tokio_postgres::Error>(client)
-        })
-        .await
-    });
-    match opened {
+    match runtime.block_on(async { tokio::time::timeout(limit, opening).await }) {
         Ok(Ok(client)) => (Ok(Live { runtime, client }), false),
-        Ok(Err(error)) => {
+        Ok(Err((refusal, elsewhere))) => {
             runtime.shutdown_background();
-            // Which lines of pg_hba.conf apply depends on the way; a password, the role and the server do not.
-            let elsewhere = error.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
-            (Err(classify(&error, "could not connect to instance")), elsewhere)
+            (Err(refusal), elsewhere)
         }
         Err(_) => {
             runtime.shutdown_background();
             (Err(Refusal::Silent), true)
         }
     }
+}
+
+async fn over_network<T>(config: &Config, tls: T) -> Result<Client, Failure>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    config.connect(tls).await.map(served).map_err(failure)
+}
+
+/// A path does not say whose instance listens there: where hosts (containers) share the directory of the sockets, it is
+/// that of the last one started, and a controller would take the other server's instance for its own. The kernel knows
+/// who listens.
+async fn over_socket(config: &Config, path: &Path, data: &Path) -> Result<Client, Failure> {
+    let stream = UnixStream::connect(path).await.map_err(|error| (classify_io(&error, CONNECT), true))?;
+    let listener = stream.peer_cred().ok().and_then(|its| its.pid());
+    // Read after the connection: a postmaster is named there before it listens.
+    let postmaster = Ways::read(data).map_err(|refusal| (refusal, true))?.postmaster;
+    if listener != Some(postmaster) {
+        let why = format!(
+            "{CONNECT}: \"{}\" is another instance's, not that of \"{}\" (process {postmaster}); give each \
+             unix_socket_directories of its own, and restart it",
+            path.display(),
+            data.display()
+        );
+        return Err((Refusal::Closed(why), true));
+    }
+    config.connect_raw(stream, NoTls).await.map(served).map_err(failure)
+}
+
+/// Ends when the client is dropped or the server closes; queries then say so themselves.
+fn served<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(connection);
+    client
+}
+
+/// Which lines of pg_hba.conf apply depends on the way; a password, the role and the server do not.
+fn failure(error: tokio_postgres::Error) -> Failure {
+    let elsewhere = error.code().is_none_or(|code| *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION);
+    (classify(&error, CONNECT), elsewhere)
 }
 
 /// Everything is pinned by the startup packet, so that no setting of the role, the database or the server comes between,
@@ -392,7 +435,8 @@ fn config(user: &str, password: Option<&str>, dbname: &str, way: &Way, limits: (
         config.password(password);
     }
     match way {
-        Way::Socket(directory, port) => config.host_path(directory).port(*port),
+        // It brings its own connection.
+        Way::Socket(_) => &mut config,
         Way::Address(address, port) => config.host(address.to_string()).hostaddr(*address).port(*port),
         Way::Name(name, port) => config.host(name).port(*port),
     };
@@ -404,13 +448,7 @@ fn classify(error: &tokio_postgres::Error, what: &str) -> Refusal {
         return classify_state(db.code(), format!("{what}: {}", db.message()));
     }
     if let Some(io) = source_io(error) {
-        use std::io::ErrorKind::*;
-        return match io.kind() {
-            ConnectionRefused | NotFound => Refusal::NotRunning,
-            // A full queue of connections that nobody accepts.
-            TimedOut | WouldBlock => Refusal::Silent,
-            _ => Refusal::Other(format!("{what}: {io}")),
-        };
+        return classify_io(io, what);
     }
     let mut text = error.to_string();
     // Its own text says what sort of error it is, the source which one.
@@ -425,6 +463,16 @@ fn classify(error: &tokio_postgres::Error, what: &str) -> Refusal {
         return Refusal::Closed(format!("{what}: {text}"));
     }
     Refusal::Other(format!("{what}: {text}"))
+}
+
+fn classify_io(error: &std::io::Error, what: &str) -> Refusal {
+    use std::io::ErrorKind::*;
+    match error.kind() {
+        ConnectionRefused | NotFound => Refusal::NotRunning,
+        // A full queue of connections that nobody accepts.
+        TimedOut | WouldBlock => Refusal::Silent,
+        _ => Refusal::Other(format!("{what}: {error}")),
+    }
 }
 
 fn source_io(error: &tokio_postgres::Error) -> Option<&std::io::Error> {
@@ -465,7 +513,7 @@ mod tests {
             let ways = Ways::parse(&format!("12345\n/data\n1700000000\n{lines}"));
             assert_eq!(ways.map(|ways| ways.list()).unwrap_or_default(), expected, "{lines:?}");
         };
-        let socket = Way::Socket(PathBuf::from("/run/postgresql"), 5432);
+        let socket = Way::Socket(PathBuf::from("/run/postgresql/.s.PGSQL.5432"));
         let v4 = Way::Address(IpAddr::V4(Ipv4Addr::LOCALHOST), 5432);
         let v6 = Way::Address(IpAddr::V6(Ipv6Addr::LOCALHOST), 5432);
         check("5432\n/run/postgresql\n*\n", &[socket.clone(), v4.clone(), v6.clone()]);
