@@ -8,8 +8,8 @@ use super::{
 use mirroring_controller::fsm::event::Rebuild;
 use mirroring_controller::fsm::types::{Method, OldData, RebuildOrder, SystemId};
 use mirroring_controller::pg::bounded::Cancel;
-use mirroring_controller::pg::control;
-use mirroring_controller::rebuild::{self, Board, Journal, Phase};
+use mirroring_controller::pg::{Place, control};
+use mirroring_controller::rebuild::{self, Board, Journal, Phase, Setup};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
@@ -59,6 +59,32 @@ fn nothing_starts_a_guarded_directory() {
     pair.is_mirrored();
 }
 
+/// The same set-up with programs of which one stops itself before it does anything.
+fn stopping_setup(db: &Db, program: &str) -> Setup {
+    let bin_dir = db.dir.join("bin");
+    std::fs::create_dir(&bin_dir).unwrap();
+    for entry in std::fs::read_dir(common::bin_dir()).unwrap().map(Result::unwrap) {
+        std::os::unix::fs::symlink(entry.path(), bin_dir.join(entry.file_name())).unwrap();
+    }
+    let path = bin_dir.join(program);
+    std::fs::remove_file(&path).unwrap();
+    let real = text(common::bin_dir().join(program));
+    let script = format!("#!/bin/sh\ncase \"$*\" in *--dry-run*) ;; *) kill -STOP $$ ;; esac\nexec '{real}' \"$@\"\n");
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let place = Place { bin_dir, ..db.place.clone() };
+    Setup { place, ..db.setup.clone() }
+}
+
+/// Waits for the program of these that has stopped itself.
+fn stopped(bin_dir: &Path) -> i32 {
+    let is_stopped = |pid: i32, line: &str| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        line.contains(&text(bin_dir)) && status.contains("\nState:\tT")
+    };
+    until("a program that stops itself", || processes(is_stopped).first().copied())
+}
+
 /// The primary dies in the middle.
 #[test]
 fn a_source_that_dies_is_told() {
@@ -67,30 +93,34 @@ fn a_source_that_dies_is_told() {
     }
     let pair = Pair::new(20_000).diverge(100_000, "fast");
     let Pair { a, b, .. } = &pair;
-    let dies = |method, program: &str, copying: bool| {
+    // When `held` has stopped the program, the source dies.
+    let dies = |setup: &Setup, method, held: &dyn Fn(&Board) -> i32| {
         let order = pair.order(method, OldData::Keep);
         let board = Board::default();
         std::thread::scope(|scope| {
-            let performed = scope.spawn(|| rebuild::perform(&a.setup, &order, &board, &Cancel::never()));
-            if copying {
-                until("copying", || board.read().filter(|progress| progress.total > 0));
-            }
-            let child = stop_program(program, &a.dir);
+            let performed = scope.spawn(|| rebuild::perform(setup, &order, &board, &Cancel::never()));
+            let child = held(&board);
             b.kill();
             signal(child, "CONT");
             performed.join().unwrap()
         })
     };
-    let why = dies(Method::BaseBackup, "pg_basebackup", false).unwrap_err();
+    let base_backup = |_: &Board| stop_program("pg_basebackup", &a.dir);
+    let why = dies(&a.setup, Method::BaseBackup, &base_backup).unwrap_err();
     assert!(why.message.contains("pg_basebackup failed"), "{why}");
     a.is_not_being_rebuilt();
     b.start();
     // Before anything was overwritten.
-    let why = dies(Method::Rewind, "pg_rewind", false).unwrap_err();
+    let early = stopping_setup(a, "pg_rewind");
+    let why = dies(&early, Method::Rewind, &|_| stopped(&early.place.bin_dir)).unwrap_err();
     assert!(why.message.contains("pg_rewind failed"), "{why}");
     a.is_not_being_rebuilt();
     b.start();
-    let why = dies(Method::Rewind, "pg_rewind", true).unwrap_err();
+    let copying = |board: &Board| {
+        until("copying", || board.read().filter(|progress| progress.total > 0));
+        stop_program("pg_rewind", &a.dir)
+    };
+    let why = dies(&a.setup, Method::Rewind, &copying).unwrap_err();
     assert!(why.hint.contains("half rewound"), "{why}");
     a.is_guarded();
     assert!(!Db::plain_start(&a.place.data).0);
@@ -99,7 +129,7 @@ fn a_source_that_dies_is_told() {
     b.start();
     let why = pair.perform(Method::Rewind).unwrap_err();
     assert!(why.message.contains("base backup"), "{why}");
-    let why = dies(Method::Auto, "pg_basebackup", false).unwrap_err();
+    let why = dies(&a.setup, Method::Auto, &base_backup).unwrap_err();
     assert!(why.message.contains("pg_basebackup failed"), "{why}");
     a.is_guarded();
     b.start();
