@@ -4,7 +4,7 @@ use super::args::Start;
 use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
-use crate::fsm::event::{Request, StartedBy};
+use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Progress};
 use crate::messages::{self, Facility, Output};
 use crate::status::Snapshot;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Start) -> Ended {
         call::confirm(ADOPT)?;
     }
     if running && args.adopt_data {
-        call::request(&config, Request::AdoptData, limit)?;
+        adopt(&config, begin, limit)?;
     } else if running {
         start_in_running_controller(&config, args, failover, limit)?;
     } else {
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Start) -> Ended {
         }
         watcher::start_detached(&config, by, limit).map_err(Failure::failed)?;
         if args.adopt_data {
-            call::request(&config, Request::AdoptData, limit)?;
+            adopt(&config, begin, limit)?;
         }
     }
     if args.mc_only || args.no_wait {
@@ -72,6 +72,16 @@ pub(super) fn run(args: &Start) -> Ended {
         return Ok(0);
     }
     wait(&config, begin, limit, failover)
+}
+
+/// Takes the data directory as it is. A controller that has just begun may still be writing its ledger: that is waited for.
+fn adopt(config: &Config, begin: Instant, limit: Duration) -> Result<(), Failure> {
+    loop {
+        match call::request(config, Request::AdoptData, limit.saturating_sub(begin.elapsed())) {
+            Err(refused) if refused.error.message == UNDER_WAY && begin.elapsed() < limit => std::thread::sleep(LOOK),
+            ended => return ended,
+        }
+    }
 }
 
 /// A start without a configured arbiter would leave the pair without what it is configured to rely on, so it is given up
