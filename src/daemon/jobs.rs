@@ -11,7 +11,7 @@ use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::follow::{self, Upstream};
-use crate::pg::{Place, commands, conf, control, process, queries};
+use crate::pg::{Place, commands, conf, control, process, queries, slots};
 use crate::rebuild;
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
@@ -157,6 +157,9 @@ impl Jobs {
             let what = format!("removed stale file \"{}\": process {pid} is no part of the instance", file.display());
             messages::tell(&Tell::Warning(Error::new(what)));
         }
+        if slots::becomes_standby(data.standby_signal, data.state) {
+            remove_slots(place, data.checkpoint, cancel)?;
+        }
         launch(place, cancel)?;
         Ok(data)
     }
@@ -185,6 +188,23 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
         let (done, seconds) = (progress.done, progress.elapsed_ms / 1000);
         messages::tell(&Tell::Rebuilt { how: chosen.program(), why: progress.why.clone(), bytes: done, seconds });
     }
+}
+
+/// Removes the slots of the server's time as the primary. One that cannot be removed does not keep the standby down.
+fn remove_slots(place: &Place, end: Lsn, cancel: &Cancel) -> Result<()> {
+    let of = place.clone();
+    let work = move || {
+        slots::remove_leftovers(&of, end, |slot| {
+            messages::tell(&match slot {
+                Ok((name, kept)) => {
+                    let kept = kept.map_or("no WAL".to_owned(), |bytes| format!("{} MB of WAL", bytes >> 20));
+                    Tell::SlotRemoved { name, kept }
+                }
+                Err(error) => Tell::Warning(error),
+            });
+        })
+    };
+    bounded::call("remove replication slots", FILES, cancel, work)
 }
 
 /// Backends whose postmaster is gone end by themselves soon; PostgreSQL does not start before.

@@ -361,6 +361,12 @@ pub static CATALOGUE: &[Entry] = &[
         "The arbiter does nothing for that server.",
         "If the old data is gone: mc_arb forget with the ledger's system identifier."),
     e(1137, Log, "system identifier {system} is forgotten", "mc_arb forget.", "Its ledger is removed. A server that tells it again makes a new one.", NOTHING),
+
+    // ---------------------------------------------------------------------------------------- files
+    e(1170, Notice, "removed replication slot \"{name}\", which this server created while it was the primary; it kept {kept}",
+        "The server becomes a standby. On a standby no client advances the slots that it created as the primary, and they would keep WAL until the disk is full.",
+        "The slot is removed before the server starts. Slots that PostgreSQL synchronizes from the primary (version 17) stay, and a restart of a standby removes nothing.",
+        "If a client needs the slot, create it on the new primary."),
 ];
 
 #[cfg(test)]

@@ -181,6 +181,13 @@ pub enum Tell {
         /// Where it is kept.
         kept: String,
     },
+    /// A replication slot of the server's time as the primary was removed before its start as a standby.
+    SlotRemoved {
+        /// Its name.
+        name: String,
+        /// How much WAL it kept, in words.
+        kept: String,
+    },
     /// There is room again.
     NotFull {
         /// The directory.
@@ -375,6 +382,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Full { path, place, why } => m(1121, &[path, place, why]),
         Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
         Tell::Lost { what, kept } => m(1125, &[what, kept]),
+        Tell::SlotRemoved { name, kept } => m(1170, &[name, kept]),
         Tell::NotFull { path, place } => m(1122, &[path, place]),
         Tell::ArbiterStarted { version, clusters } => m(1130, &[version, &clusters.to_string()]),
         Tell::ArbiterStopped => m(1131, &[]),
@@ -506,6 +514,7 @@ mod tests {
             Tell::NotFull { path: s(), place: s() },
             Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
             Tell::Lost { what: s(), kept: s() },
+            Tell::SlotRemoved { name: s(), kept: s() },
             Tell::ArbiterStarted { version: s(), clusters: 2 },
             Tell::ArbiterStopped,
             Tell::ArbiterDied { how: s() },

@@ -10,6 +10,7 @@ pub mod hba;
 pub mod place;
 pub mod process;
 pub mod queries;
+pub mod slots;
 pub mod tls;
 pub mod version;
 

@@ -33,4 +33,5 @@ mod orders;
 mod rebuild;
 mod rebuild_kills;
 mod service;
+mod slots;
 mod what_if;
