@@ -32,6 +32,12 @@ mod mistakes;
 mod orders;
 mod rebuild;
 mod rebuild_kills;
+#[allow(dead_code, reason = "the simulator uses the rest")]
+#[path = "../sim/rng.rs"]
+mod rng;
 mod service;
 mod slots;
+mod soak;
+mod soak_faults;
+mod switches;
 mod what_if;

@@ -26,6 +26,9 @@ const LIMIT: Duration = Duration::from_millis(100);
 /// The same where hosts are far from each other.
 const FAR_LIMIT: Duration = Duration::from_secs(5);
 
+/// Writes a row, and returns the timeline.
+const INSERT: &str = "INSERT INTO written (id) VALUES ($1) RETURNING left(pg_walfile_name(pg_current_wal_lsn()), 8)";
+
 /// The place on the arbiter's host.
 pub const THIRD: usize = 2;
 /// The place between the hosts.
@@ -52,6 +55,8 @@ pub struct Ack {
     at: Instant,
     server: usize,
     place: usize,
+    /// The timeline on which the server wrote the row.
+    timeline: u32,
 }
 
 /// From where to which instance.
@@ -69,6 +74,7 @@ struct Shared {
     addresses: [(String, u16); 2],
     next: AtomicI64,
     stop: AtomicBool,
+    paused: AtomicBool,
     acks: Mutex<Vec<Ack>>,
     last_error: Mutex<String>,
 }
@@ -86,6 +92,7 @@ impl Client {
             addresses,
             next: AtomicI64::new(pair.first_id()),
             stop: AtomicBool::new(false),
+            paused: AtomicBool::new(false),
             acks: Mutex::default(),
             last_error: Mutex::default(),
         });
@@ -177,10 +184,47 @@ impl Client {
         self.shared.acks.lock().expect("not poisoned").len()
     }
 
+    /// Whether a row that was begun after `since` is acknowledged.
+    pub fn acknowledged_since(&self, since: Instant) -> bool {
+        let acks = self.shared.acks.lock().expect("not poisoned");
+        acks.iter().rev().take_while(|a| a.at >= since).any(|a| a.begun >= since)
+    }
+
+    /// Begins no more rows until [`Client::resume`]; rows that were begun before may still be acknowledged.
+    pub fn pause(&self) {
+        self.shared.paused.store(true, SeqCst);
+    }
+
+    /// Undoes [`Client::pause`].
+    pub fn resume(&self) {
+        self.shared.paused.store(false, SeqCst);
+    }
+
+    /// Checks that no server acknowledged a row that was begun after one that was acknowledged on a later timeline, and
+    /// that the rows of one timeline have one server. Each promotion makes a timeline, so that a violation means two
+    /// primaries. Unlike [`Client::turns`] this needs no knowledge of the switches. Returns the last timeline.
+    #[track_caller]
+    pub fn check_timelines(&self) -> u32 {
+        let mut last: Option<Ack> = None;
+        for ack in self.sorted(|a| a.begun) {
+            if let Some(before) = last {
+                let same = ack.timeline == before.timeline && ack.server == before.server;
+                assert!(same || ack.timeline > before.timeline, "two primaries: {ack:?} was begun after {before:?}");
+            }
+            last = Some(ack);
+        }
+        last.map_or(0, |ack| ack.timeline)
+    }
+
     /// Stops, and answers the acknowledged rows that this server does not have: their ids, which server acknowledged
     /// them, and how long before now.
     pub fn lost_on(&self, pair: &Pair, server: usize) -> Vec<(i64, usize, Duration)> {
         self.shared.stop.store(true, SeqCst);
+        self.missing_on(pair, server)
+    }
+
+    /// The same without stopping.
+    pub fn missing_on(&self, pair: &Pair, server: usize) -> Vec<(i64, usize, Duration)> {
         // before the rows are read, since some may still be acknowledged meanwhile
         let acks = self.sorted(|a| a.at);
         let there: HashSet<i64> =
@@ -258,10 +302,18 @@ impl Shared {
         let id = self.next.fetch_add(1, SeqCst);
         session.warned.store(false, SeqCst);
         let begun = Instant::now();
-        session.client.execute("INSERT INTO written (id) VALUES ($1)", &[&id])?;
+        let timeline: String = session.client.query_one(INSERT, &[&id])?.get(0);
         let at = Instant::now();
         if !session.warned.load(SeqCst) {
-            self.acks.lock().expect("not poisoned").push(Ack { id, begun, at, server: session.server, place });
+            let timeline = u32::from_str_radix(&timeline, 16).expect("a timeline");
+            self.acks.lock().expect("not poisoned").push(Ack {
+                id,
+                begun,
+                at,
+                server: session.server,
+                place,
+                timeline,
+            });
         }
         Ok(())
     }
@@ -277,6 +329,7 @@ fn one_session(shared: &Shared) {
     while !shared.stop.load(SeqCst) {
         let due = Instant::now() + PACE;
         let result = match session.as_mut() {
+            Some(_) if shared.paused.load(SeqCst) => Ok(()),
             Some(open) => shared.write(open, MIDDLE),
             None => {
                 let mut config = Config::new();
@@ -353,7 +406,7 @@ fn work(shared: &Shared, way: Way, me: &Worker) {
                 None => session.insert(shared.connect(&[way.server], Config::new().connect_timeout(way.limit))?),
             };
             let read_only: String = open.client.query_one("SHOW transaction_read_only", &[])?.get(0);
-            if read_only == "off" { shared.write(open, way.place) } else { Ok(()) }
+            if read_only == "off" && !shared.paused.load(SeqCst) { shared.write(open, way.place) } else { Ok(()) }
         });
         if let Err(error) = result {
             shared.note(&error);

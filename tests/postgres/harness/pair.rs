@@ -532,7 +532,13 @@ impl Pair {
         self.host(server).pg("pg_ctl", &words).expect(0, "pg_ctl start");
     }
 
-    fn dump(&self) {
+    /// Since the pair was made.
+    pub fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// What all hosts have logged, in order, each line with the seconds since the begin and the host's name.
+    pub fn all_logged(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for host in self.hosts.iter().chain(&self.arbiter) {
             for (at, line) in host.syslog.since(self.began) {
@@ -541,8 +547,13 @@ impl Pair {
             }
         }
         lines.sort();
+        lines.into_iter().map(|(_, line)| line).collect()
+    }
+
+    fn dump(&self) {
+        let lines = self.all_logged();
         eprintln!("---- syslog of all hosts; now is {:.3}", self.began.elapsed().as_secs_f64());
-        for (_, line) in lines.iter().skip(lines.len().saturating_sub(150)) {
+        for line in lines.iter().skip(lines.len().saturating_sub(150)) {
             eprintln!("{line}");
         }
         for server in &self.servers {

@@ -1,0 +1,42 @@
+//! Planned switches as fast as the commands return, with `rebuild_action = auto` and no operator.
+
+use crate::harness::client::Style;
+use crate::harness::pair::Setup;
+use crate::harness::{s, wait_for};
+use std::time::Instant;
+
+const COUNT: usize = 25;
+
+/// Switches in turn from both servers. A command is repeated while it is refused because the old primary is not back yet.
+fn in_a_row(setup: Setup) {
+    let pair = setup.conf("rebuild_action = auto").up();
+    let client = pair.client(Style::OneSession);
+    for n in 1..=COUNT {
+        wait_for(&format!("switch {n} of {COUNT} is accepted"), s(60), || {
+            let answer = pair.mc(n / 2 % 2, &["switch"]);
+            assert!([0, 4].contains(&answer.code), "switch {n} of {COUNT}: {}", answer.text());
+            (answer.code == 0).then_some(())
+        });
+    }
+    let primary = COUNT % 2;
+    let roles = if primary == 0 { ["primary", "standby"] } else { ["standby", "primary"] };
+    [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", roles));
+    client.wait_ack(Instant::now(), s(10));
+    assert_eq!(client.check_timelines() as usize, 1 + COUNT, "each switch makes one timeline");
+    let lost = client.lost_on(&pair, primary);
+    assert!(lost.is_empty(), "{} acknowledged rows are lost: {lost:?}", lost.len());
+}
+
+/// 25 switches with the fast settings.
+#[test]
+#[ignore = "ordered restarts still count as an instance that does not stay up"]
+fn with_fast_settings() {
+    in_a_row(Setup::default().fast_network());
+}
+
+/// 25 switches with the default settings.
+#[test]
+#[ignore = "ordered restarts still count as an instance that does not stay up"]
+fn with_default_settings() {
+    in_a_row(Setup::default());
+}
