@@ -43,6 +43,7 @@ pub(super) struct OwnSide {
     pub closed: bool,
     pub disk_good_at: Time,
     pub disk_bad: String,
+    /// The starts that no order ended.
     pub starts: Vec<Time>,
     pub left_down: bool,
     /// It died while failover was off, and is left as it is.

@@ -31,6 +31,13 @@ pub(super) struct Op {
     last: Option<Reply>,
 }
 
+impl Op {
+    /// Whether it has taken longer than `ms` milliseconds.
+    fn outlasts(&self, now: Time, ms: u64) -> bool {
+        self.until.since(now).saturating_add(ms) < self.limit_ms
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Stage {
     /// Nothing done yet.
@@ -149,6 +156,7 @@ impl Node {
             Stage::Fresh if self.standing() == Some(Standing::Standby) && matches!(op.asker, Asker::Here(_)) => {
                 self.pass_on_if_heard(op);
             }
+            Stage::Fresh if self.standby_learns() && !op.outlasts(self.now, self.settings.heartbeat_detection_ms) => {}
             Stage::Fresh => match self.switch_obstacle() {
                 Some(why) => self.end(Reply::Refused(why)),
                 None => {
@@ -178,6 +186,13 @@ impl Node {
     fn switched(&self) -> bool {
         let promoted = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         self.standing() == Some(Standing::Outcast) && promoted
+    }
+
+    /// Whether the pair has just become mirrored, and the standby has not reported that yet.
+    fn standby_learns(&self) -> bool {
+        let reported = self.peer.heartbeat.as_ref().and_then(|reported| reported.ledger);
+        let older = reported.zip(self.view()).is_some_and(|(ledger, view)| ledger.view.term < view.term);
+        older && self.standing() == Some(Standing::Primary)
     }
 
     /// Why a planned switch is refused, if it is.

@@ -89,6 +89,8 @@ pub enum Say {
     NotEligible(&'static str),
     /// The instance was started several times and did not stay up.
     LeftDown,
+    /// An instance that was left down is started again after some time.
+    StartRetried,
     /// The controller does not start the instance, and why.
     WillNotStart(String),
     /// Commits wait for the standby, and nothing can be done without an operator. Each minute.

@@ -365,7 +365,7 @@ impl Node {
         let standing = self.standing();
         advice.extend(self.advice_on_rebuild());
         if self.own.left_down {
-            advice.push("the instance did not stay up and is left down: see its log, then mc_ctl start".to_owned());
+            advice.push("the instance did not stay up and is left down for ten detection times: see its log; mc_ctl start starts it at once".to_owned());
         }
         if self.own.hold {
             advice.push("the instance died while failover was disabled: mc_ctl start starts it again".to_owned());

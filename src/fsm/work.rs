@@ -14,7 +14,7 @@ pub(super) const FAST_STOP_MS: u64 = 2_000;
 const FRESH_LOOK_MS: u64 = 1_000;
 /// How long after a failure the same thing is tried again, ms.
 const RETRY_MS: u64 = 1_000;
-/// How many starts, within ten detection times, before an instance is left down.
+/// How many starts that no order ended, within ten detection times, before an instance is left down.
 const STARTS: usize = 3;
 
 /// The runner, as the core sees it.
@@ -177,7 +177,12 @@ impl Node {
         let id = JobId(self.work.next_id);
         match &job {
             Job::Start { .. } => self.own.starts.push(self.now),
-            Job::Stop { .. } => self.work.proving = None,
+            Job::Stop { .. } => {
+                self.work.proving = None;
+                if self.own.failed.is_none() && self.own.running != Running::Dead {
+                    self.own.starts.pop();
+                }
+            }
             Job::Promote => {
                 self.own.promoting = true;
                 self.say(Say::PromotionStarted);
@@ -402,6 +407,7 @@ impl Node {
     /// Does what the instance lacks of what the ledger asks for; called once per step.
     pub(super) fn reconcile(&mut self) {
         self.nudge();
+        self.retry_start();
         let Some(standing) = self.standing() else {
             self.run_without_ledger();
             return;
@@ -564,8 +570,7 @@ impl Node {
             self.run(Job::Inspect);
             return;
         }
-        let window = self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms) * 10;
-        let now = self.now;
+        let (now, window) = (self.now, self.left_down_ms());
         self.own.starts.retain(|at| now.since(*at) < window);
         if self.own.starts.len() >= STARTS {
             self.own.left_down = true;
@@ -573,6 +578,21 @@ impl Node {
             return;
         }
         self.run(Job::Start { names, follow });
+    }
+
+    /// The period in which starts are counted, and for which an instance is left down, ms.
+    fn left_down_ms(&self) -> u64 {
+        self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms) * 10
+    }
+
+    /// The cause may have passed: an instance that was left down is started again after the period.
+    fn retry_start(&mut self) {
+        let last = self.own.starts.last().copied().unwrap_or_default();
+        if self.own.left_down && self.now.since(last) >= self.left_down_ms() {
+            self.own.left_down = false;
+            self.own.starts.clear();
+            self.say(Say::StartRetried);
+        }
     }
 
     fn promote(&mut self) {

@@ -175,8 +175,9 @@ pub static CATALOGUE: &[Entry] = &[
         "It proposes nothing, is not promoted, and is not started as a primary.",
         "Let it stream as the standby until the pair is mirrored. If it is the only copy left: mc_ctl(8), --adopt-data."),
     e(1020, Error, "the instance of server \"{server}\" was started several times and did not stay up; it is left down",
-        "Each start ended soon after.", "The instance is not started again by itself.",
-        "Read the instance's log, mend the cause, then type mc_ctl start."),
+        "Three times within ten detection times the instance failed after its start. A start that an order ended does not count.",
+        "After ten detection times the controller starts the instance again (MCA01180).",
+        "Read the instance's log and repair the cause. Run \"mc_ctl start\" to start the instance earlier."),
     e(1021, Error, "the instance of server \"{server}\" is not started: {why}",
         "Starting it could let two primaries run or lose acknowledged commits, or is not possible.",
         "The controller stays up; the instance stays down.",
@@ -367,6 +368,10 @@ pub static CATALOGUE: &[Entry] = &[
         "The server becomes a standby. On a standby no client advances the slots that it created as the primary, and they would keep WAL until the disk is full.",
         "The slot is removed before the server starts. Slots that PostgreSQL synchronizes from the primary (version 17) stay, and a restart of a standby removes nothing.",
         "If a client needs the slot, create it on the new primary."),
+    // ------------------------------------------------------------------------------------ operations of the operator
+    e(1180, Log, "the instance of server \"{server}\" is started again after it was left down",
+        "Ten detection times have passed since the last start that failed (MCA01020).",
+        "The controller starts the instance. If it fails three more times, it is left down again.", NOTHING),
 ];
 
 #[cfg(test)]

@@ -380,6 +380,7 @@ fn is_told(say: &Say) -> bool {
         | Say::RebuildAbandoned
         | Say::NotEligible(_)
         | Say::LeftDown
+        | Say::StartRetried
         | Say::WillNotStart(_)
         | Say::CommitsWait
         | Say::Split { .. }
