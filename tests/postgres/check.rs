@@ -12,7 +12,7 @@ pub fn setup() -> Setup {
         .conf("heartbeat_error_action = 'switch'")
         .pg("wal_sender_timeout = 10s")
         .pg("wal_receiver_timeout = 10s")
-        .pg("archive_mode = on")
+        .pg("archive_mode = always")
         .pg("archive_command = 'true'")
 }
 

@@ -38,7 +38,7 @@ fn settings() {
     conf("wal_receiver_timeout = 0", "wal-receiver-timeout-off");
     conf("wal_receiver_timeout = 60000", "wal-receiver-timeout-long");
     conf("archive_mode = off", "archive-off");
-    conf("archive_mode = always", "archive-always");
+    conf("archive_mode = on", "archive-on");
     conf("restore_command = 'false secret'", "restore-command");
     conf("recovery_target_time = '2026-01-01'", "recovery-target");
     conf("recovery_min_apply_delay = 1h", "recovery-min-apply-delay");
@@ -53,7 +53,7 @@ fn settings() {
     // nothing archives: the place is that of the mode
     {
         let _edit = Edit::append(&pair, 0, &in_data(&pair, 0, "postgresql.conf"), "archive_command = ''");
-        assert!(expect(&pair, 0, "archive-command", "nd1").what.contains("archive_mode is \"on\""));
+        assert!(expect(&pair, 0, "archive-command", "nd1").what.contains("archive_mode is \"always\""));
     }
     expect_gone(&pair, 0, "archive-command", "nd1");
     // what may hold a secret is not told

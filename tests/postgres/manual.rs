@@ -187,17 +187,25 @@ fn the_primarys_ledger_is_lost() {
     client.check(&pair, 1, &[0, 1]);
 }
 
+/// The command of the manual's section on backups, with this directory.
+fn archive_command(archive: &str) -> String {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
+        .expect("could not read the manual");
+    let line = page.lines().find_map(|line| line.strip_prefix("archive_command = '")).expect("a command");
+    line.trim_end_matches('\'').replace("/archive", archive)
+}
+
 /// A point-in-time recovery from a base backup and the archive, after a user's mistake; then the other server is made anew.
 #[test]
 #[ignore = "of the manual: run it where the procedure changes"]
 fn point_in_time_recovery() {
-    let pair = with_arbiter().pg("archive_mode = on").make();
+    let pair = with_arbiter().pg("archive_mode = always").make();
     let archive = pair.hosts[0].dir.join("archive");
     std::fs::create_dir(&archive).expect("could not create a directory");
     crate::harness::pair::own(&archive);
     let archive = archive.to_str().expect("ASCII");
     for n in [0, 1] {
-        pair.append(n, "postgresql.conf", &format!("archive_command = 'cp %p {archive}/%f'\n"));
+        pair.append(n, "postgresql.conf", &format!("archive_command = '{}'\n", archive_command(archive)));
     }
     pair.bring_up();
     let backup = pair.hosts[0].dir.join("disk/backup").to_str().expect("ASCII").to_string();

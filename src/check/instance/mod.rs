@@ -70,7 +70,7 @@ pub const CATALOGUE: &[Entry] = &[
     settings::WAL_RECEIVER_TIMEOUT_LONG,
     settings::ARCHIVE_OFF,
     settings::ARCHIVE_COMMAND,
-    settings::ARCHIVE_ALWAYS,
+    settings::ARCHIVE_ON,
     settings::ARCHIVE_FAILING,
     settings::RESTORE_COMMAND,
     settings::RECOVERY_TARGET,
@@ -166,7 +166,7 @@ mod tests {
             ("wal_keep_size", "1024"),
             ("wal_sender_timeout", "10000"),
             ("wal_receiver_timeout", "10000"),
-            ("archive_mode", "on"),
+            ("archive_mode", "always"),
             ("archive_command", "(set)"),
             ("wal_log_hints", "on"),
         ] {

@@ -80,11 +80,12 @@ pub(super) const ARCHIVE_OFF: Entry = Entry::notice(
 );
 pub(super) const ARCHIVE_COMMAND: Entry = Entry::warning(
     "archive-command",
-    "archive_mode is on, and neither archive_command nor archive_library is set: WAL is kept until the disk is full.",
+    "archive_mode is not off, and neither archive_command nor archive_library is set: WAL is kept until the disk is full.",
 );
-pub(super) const ARCHIVE_ALWAYS: Entry = Entry::notice(
-    "archive-always",
-    "With archive_mode = always both servers archive the same WAL: archive_command must cope with a file that is there already.",
+pub(super) const ARCHIVE_ON: Entry = Entry::warning(
+    "archive-on",
+    "With archive_mode = on only the primary archives. The segments that it had not archived when it died are never archived, \
+     and no recovery from the archive passes them. With always, the standby archives them too.",
 );
 pub(super) const ARCHIVE_FAILING: Entry = Entry::warning(
     "archive-failing",
@@ -139,10 +140,12 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         }
     }
     if is("archive_mode", "off") {
-        // Alone, archive_mode = on keeps WAL until the disk is full: there is no line that could be pasted.
-        let mend = "set archive_command (or archive_library) to what stores a segment elsewhere, archive_mode to on, on both \
-                    servers, and restart the instances, the standby's first";
-        found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), mend));
+        // Without a command, any other mode keeps WAL until the disk is full: there is no line that could be pasted.
+        let mend = format!(
+            "on both servers, set archive_command (or archive_library) to what stores a segment elsewhere, and archive_mode to \
+             always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
+        );
+        found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), &mend));
     }
     if is("wal_log_hints", "off") && facts.files.control.as_ref().is_some_and(|control| !control.checksums) {
         found.push(about(server, &NO_HINTS, "wal_log_hints", "on", true));
@@ -233,13 +236,19 @@ fn timeouts(server: &Server, found: &mut Vec<Finding>) {
     }
 }
 
+/// What `archive_mode = always` requires.
+const BOTH_ARCHIVE: &str = "both servers then archive each segment: archive_command must succeed for a file that is there \
+                            already with the same contents, and fail for one with other contents";
+
 fn archive(server: &Server, found: &mut Vec<Finding>) {
     let facts = &server.instance;
     let mode = facts.value("archive_mode");
-    if mode == "always" {
-        let mend = "let the command compare the two, or use archive_mode = on";
-        let what = "archive_mode is \"always\"".to_owned();
-        found.push(worded(server, &ARCHIVE_ALWAYS, "archive_mode", what, mend));
+    if mode == "on" {
+        let mend = format!(
+            "set archive_mode = always on both servers, and restart the instances, the standby's first; {BOTH_ARCHIVE}"
+        );
+        let what = "archive_mode is \"on\"".to_owned();
+        found.push(worded(server, &ARCHIVE_ON, "archive_mode", what, &mend));
     }
     if mode == "off" {
         return;
