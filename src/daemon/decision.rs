@@ -12,7 +12,7 @@ use super::pace::Pace;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
-use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn};
+use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn, startup_log};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
@@ -103,6 +103,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let health = health.map(|at| Health::bind(at, matches!(by, StartedBy::Operator { .. }))).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
+    startup_log::watch(run_dir.join("startup.log"))?;
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let setup = runner::Setup::new(config, &boot.name);
     let rebuilds = rebuild::Board::default();

@@ -124,9 +124,21 @@ impl Jobs {
         if let Some(progress) = self.board.read() {
             tell_rebuilt(&progress, made.is_ok());
         }
+        self.prune_lost(cancel);
         made?;
         let data = self.inspect(FILES, cancel)?;
         Ok(Outcome::Rebuilt { data, address: super::boot::address(&self.setup.place, &self.setup.rebuild.host) })
+    }
+
+    /// Bounds what rebuilds have saved. A failure does not make the rebuild fail.
+    fn prune_lost(&self, cancel: &Cancel) {
+        let run_dir = self.setup.rebuild.run_dir.clone();
+        match bounded::call("remove what rebuilds saved", FILES, cancel, move || rebuild::prune_lost(&run_dir)) {
+            Ok(removed) => removed.iter().for_each(|lost| {
+                messages::tell(&Tell::LostRemoved { what: lost.in_words(), kept: lost.kept.display().to_string() });
+            }),
+            Err(error) => messages::tell(&Tell::Warning(error)),
+        }
     }
 
     fn inspect(&mut self, limit: Duration, cancel: &Cancel) -> Result<DataDir> {

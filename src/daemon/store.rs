@@ -4,11 +4,13 @@
 //! time, so that one put back from a backup or copied from elsewhere is recognised (PROTOCOL section 2). One thread
 //! writes, in order, and answers by event once the bytes are durable; the decision thread never waits for it.
 
+use super::reserve::{self, Reserve};
 use super::{Inbox, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::Event;
 use crate::fsm::types::{Durable, View};
 use crate::messages::{self, Tell};
+use crate::pg::files;
 use crate::status::Change;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
@@ -29,6 +31,9 @@ pub const CONTROLLER_LOCK: &str = "lock";
 
 /// What a watcher, or a controller that runs without one, holds as long as it lives.
 pub const WATCHER_LOCK: &str = "watcher.lock";
+
+/// How long the history may become, in bytes: some thousands of changes.
+const MAX_HISTORY: u64 = 1 << 20;
 
 /// The longest ledger file that is read, in bytes.
 const MAX_LEDGER: u64 = 64 * 1024;
@@ -176,30 +181,39 @@ fn checksum(text: &[u8]) -> Option<u64> {
     Some(zeroed.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)))
 }
 
-/// Replaces the ledger of `run_dir` durably.
+/// Replaces the ledger of `run_dir` durably. Where the disk is full, it takes space from the reserve.
 ///
 /// # Errors
 /// Any step that fails; whether the new ledger will be found after a crash is then not known.
-pub fn save(run_dir: &Path, durable: &Durable) -> Result<()> {
+pub(super) fn save(run_dir: &Path, durable: &Durable, reserve: &Reserve) -> Result<()> {
+    reserve.retry(|| try_save(run_dir, durable))
+}
+
+/// The same without a reserve. The error says whether the disk is full.
+fn try_save(run_dir: &Path, durable: &Durable) -> std::result::Result<(), (Error, bool)> {
+    let failed = |what: &str, path: &Path, cause: std::io::Error| {
+        let full = reserve::is_full(&cause);
+        (Error::io(what, path, cause), full)
+    };
     let (new, path) = (run_dir.join(NEW_LEDGER), run_dir.join(LEDGER));
     match std::fs::remove_file(&new) {
-        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Error::io("remove file", &new, cause)),
+        Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(failed("remove file", &new, cause)),
         _ => (),
     }
     let mut file =
-        private().write(true).create_new(true).open(&new).map_err(|cause| Error::io("create file", &new, cause))?;
-    let (inode, born) = identity(&file, &new)?;
+        private().write(true).create_new(true).open(&new).map_err(|cause| failed("create file", &new, cause))?;
+    let (inode, born) = identity(&file, &new).map_err(|error| (error, false))?;
     let mut stored = Stored { format: FORMAT, inode, born, durable: *durable, checksum: 0 };
-    let encode = |stored: &Stored| serde_json::to_vec(stored).map_err(|cause| Error::io("encode", &new, cause));
+    let encode =
+        |stored: &Stored| serde_json::to_vec(stored).map_err(|cause| (Error::io("encode", &new, cause), false));
     stored.checksum = checksum(&encode(&stored)?).unwrap_or_default();
     let mut bytes = encode(&stored)?;
     bytes.push(b'\n');
-    file.write_all(&bytes).map_err(|cause| Error::io("write file", &new, cause))?;
-    file.sync_all().map_err(|cause| Error::io("sync file", &new, cause))?;
-    std::fs::rename(&new, &path).map_err(|cause| {
-        Error::new(format!("could not rename file \"{}\" to \"{}\": {cause}", new.display(), path.display()))
-    })?;
-    sync_directory(run_dir)
+    file.write_all(&bytes).map_err(|cause| failed("write file", &new, cause))?;
+    file.sync_all().map_err(|cause| failed("sync file", &new, cause))?;
+    std::fs::rename(&new, &path).map_err(|cause| failed("rename to the ledger file", &new, cause))?;
+    let synced = File::open(run_dir).and_then(|directory| directory.sync_all());
+    synced.map_err(|cause| failed("sync directory", run_dir, cause))
 }
 
 /// Notes the servers in the order of `network.conf`. The ledger knows them by that order alone, and another order would
@@ -275,13 +289,15 @@ impl Store {
     }
 }
 
-/// Writes until the queue closes. Of several that wait only the last is written: it is at least as new as the others.
+/// Writes until the queue closes. Of several that wait only the last is written: it is at least as new as the others. The
+/// reserve is filled when there is nothing to write.
 fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, inbox: &Inbox) {
-    while let Ok(first) = queued.recv() {
+    let reserve = Reserve::new(run_dir);
+    while let Ok(first) = reserve.next(queued) {
         let mut batch = vec![first];
         batch.extend(queued.try_iter());
         let Some(last) = batch.last() else { continue };
-        let outcome = save(run_dir, &last.durable);
+        let outcome = save(run_dir, &last.durable, &reserve);
         for write in batch {
             let answer = match &outcome {
                 Ok(()) => Event::Stored(write.number),
@@ -312,11 +328,26 @@ pub fn wall_ms() -> u64 {
 pub(super) fn append_history(run_dir: &Path, from: Option<View>, to: View, reason: &str) -> Result<()> {
     let change = Change { time_ms: wall_ms(), from, to, reason: reason.to_owned() };
     let path = run_dir.join(HISTORY);
+    shorten(&path, MAX_HISTORY)?;
     let mut line = serde_json::to_vec(&change).map_err(|cause| Error::io("encode", &path, cause))?;
     line.push(b'\n');
     let file = private().append(true).create(true).open(&path);
     // One write, so that a line is there whole or, after a crash, cut short at the end.
     file.and_then(|mut file| file.write_all(&line)).map_err(|cause| Error::io("append to file", &path, cause))
+}
+
+/// Removes the oldest half of a history that is longer than `limit` bytes.
+fn shorten(path: &Path, limit: u64) -> Result<()> {
+    if path.metadata().map_or(0, |found| found.len()) <= limit {
+        return Ok(());
+    }
+    let text = std::fs::read(path).map_err(|cause| Error::io("read file", path, cause))?;
+    let half = text.len() / 2;
+    let from = text[half..].iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| half + end + 1);
+    let removed = text[..from].iter().filter(|byte| **byte == b'\n').count();
+    files::replace(path, &text[from..], None)?;
+    messages::tell(&Tell::HistoryShortened { path: path.display().to_string(), removed });
+    Ok(())
 }
 
 /// The changes of view that this server has noted, oldest first; lines that a crash cut short are left out.
@@ -365,7 +396,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(load(dir.path()).unwrap().durable, None);
         for term in 1..4 {
-            save(dir.path(), &durable(term)).unwrap();
+            try_save(dir.path(), &durable(term)).unwrap();
             assert_eq!(load(dir.path()).unwrap().durable, Some(durable(term)));
         }
     }
@@ -374,16 +405,16 @@ mod tests {
     fn a_ledger_put_back_is_recognised() {
         let dir = tempfile::tempdir().unwrap();
         let (ledger, kept) = (dir.path().join(LEDGER), dir.path().join("kept"));
-        save(dir.path(), &durable(1)).unwrap();
+        try_save(dir.path(), &durable(1)).unwrap();
         std::fs::copy(&ledger, &kept).unwrap();
-        save(dir.path(), &durable(2)).unwrap();
+        try_save(dir.path(), &durable(2)).unwrap();
         std::fs::rename(&kept, &ledger).unwrap();
         assert!(error(dir.path()).contains("restored from a backup"));
         // Over the present file, as `cp` does it: the inode is the present one's, what the file says is not.
-        save(dir.path(), &durable(1)).unwrap();
+        try_save(dir.path(), &durable(1)).unwrap();
         let old = std::fs::read(&ledger).unwrap();
-        save(dir.path(), &durable(2)).unwrap();
-        save(dir.path(), &durable(3)).unwrap();
+        try_save(dir.path(), &durable(2)).unwrap();
+        try_save(dir.path(), &durable(3)).unwrap();
         std::fs::write(&ledger, old).unwrap();
         assert!(error(dir.path()).contains("restored from a backup"));
     }
@@ -404,7 +435,7 @@ mod tests {
     fn a_ledger_of_an_earlier_version_is_whole() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join(LEDGER);
-        save(dir.path(), &durable(3)).unwrap();
+        try_save(dir.path(), &durable(3)).unwrap();
         let now = std::fs::read_to_string(&ledger).unwrap();
         // As it was written before there was this note.
         let before = now.replace(",\"labelled\":false", "");
@@ -419,7 +450,7 @@ mod tests {
     fn a_torn_or_edited_ledger_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let ledger = dir.path().join(LEDGER);
-        save(dir.path(), &durable(3)).unwrap();
+        try_save(dir.path(), &durable(3)).unwrap();
         let whole = std::fs::read_to_string(&ledger).unwrap();
         for length in 0..whole.len() - 1 {
             std::fs::write(&ledger, &whole[..length]).unwrap();
@@ -459,6 +490,24 @@ mod tests {
         // A write without a reason does not change the view: a first ledger comes from none.
         assert_eq!((history[0].from, history[1].from), (None, Some(durable(2).ledger.view)));
         assert_eq!((history[1].to, history[1].reason.as_str()), (durable(4).ledger.view, "why 4"));
+    }
+
+    #[test]
+    fn the_history_is_bounded_and_its_newest_part_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let view = durable(1).ledger.view;
+        for number in 0..20 {
+            append_history(dir.path(), None, view, &format!("why {number}")).unwrap();
+        }
+        let path = dir.path().join(HISTORY);
+        let before = path.metadata().unwrap().len();
+        shorten(&path, before).unwrap();
+        assert_eq!(path.metadata().unwrap().len(), before);
+        shorten(&path, before - 1).unwrap();
+        let left: Vec<String> = history(dir.path()).unwrap().into_iter().map(|change| change.reason).collect();
+        let expected: Vec<String> = (20 - left.len()..20).map(|number| format!("why {number}")).collect();
+        assert_eq!(left, expected);
+        assert!((8..=10).contains(&left.len()), "{left:?}");
     }
 
     #[test]

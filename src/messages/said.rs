@@ -188,6 +188,30 @@ pub enum Tell {
         /// How much WAL it kept, in words.
         kept: String,
     },
+    /// The filesystem of a ledger is full, and the ledger takes the space that is reserved for it.
+    ReserveUsed {
+        /// The file that holds the space.
+        path: String,
+    },
+    /// The space for the ledger is reserved again.
+    ReserveRestored {
+        /// The file that holds the space.
+        path: String,
+    },
+    /// The oldest changes of a history were removed.
+    HistoryShortened {
+        /// The file.
+        path: String,
+        /// How many.
+        removed: usize,
+    },
+    /// What an earlier rebuild has saved was removed.
+    LostRemoved {
+        /// What it was.
+        what: String,
+        /// Where it was kept.
+        kept: String,
+    },
     /// There is room again.
     NotFull {
         /// The directory.
@@ -384,6 +408,10 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
         Tell::Lost { what, kept } => m(1125, &[what, kept]),
         Tell::SlotRemoved { name, kept } => m(1170, &[name, kept]),
+        Tell::ReserveUsed { path } => m(1171, &[path]),
+        Tell::ReserveRestored { path } => m(1172, &[path]),
+        Tell::HistoryShortened { path, removed } => m(1173, &[&removed.to_string(), path]),
+        Tell::LostRemoved { what, kept } => m(1174, &[kept, what]),
         Tell::NotFull { path, place } => m(1122, &[path, place]),
         Tell::ArbiterStarted { version, clusters } => m(1130, &[version, &clusters.to_string()]),
         Tell::ArbiterStopped => m(1131, &[]),
@@ -517,6 +545,10 @@ mod tests {
             Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
             Tell::Lost { what: s(), kept: s() },
             Tell::SlotRemoved { name: s(), kept: s() },
+            Tell::ReserveUsed { path: s() },
+            Tell::ReserveRestored { path: s() },
+            Tell::HistoryShortened { path: s(), removed: 1 },
+            Tell::LostRemoved { what: s(), kept: s() },
             Tell::ArbiterStarted { version: s(), clusters: 2 },
             Tell::ArbiterStopped,
             Tell::ArbiterDied { how: s() },

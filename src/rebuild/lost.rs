@@ -313,6 +313,36 @@ fn copy(run_dir: &Path, wal: &Wal, spans: &[Span], lost: &Lost, cancel: &Cancel)
     Ok(kept)
 }
 
+/// As many directories are kept, and as many bytes in them.
+const MAX_COUNT: usize = 16;
+const MAX_BYTES: u64 = 4 << 30;
+
+/// Removes the oldest of what is kept, where it is too much; the newest stays. Returns what was removed.
+///
+/// # Errors
+/// A directory cannot be read or removed.
+pub fn prune(run_dir: &Path) -> Result<Vec<Lost>> {
+    prune_to(run_dir, MAX_COUNT, MAX_BYTES)
+}
+
+fn prune_to(run_dir: &Path, count: usize, bytes: u64) -> Result<Vec<Lost>> {
+    let home = home(run_dir);
+    let (mut removed, mut kept, mut total) = (Vec::new(), 0, 0_u64);
+    for lost in list(run_dir)?.into_iter().rev() {
+        // A summary that was copied from elsewhere names a directory that is not here.
+        if lost.kept.parent() != Some(&home) {
+            continue;
+        }
+        let sizes = files::entries(&lost.kept).into_iter().map(|file| file.metadata().map_or(0, |found| found.len()));
+        (kept, total) = (kept + 1, total + sizes.sum::<u64>());
+        if kept > 1 && (kept > count || total > bytes) {
+            files::remove(&lost.kept)?;
+            removed.push(lost);
+        }
+    }
+    Ok(removed)
+}
+
 /// All that was kept by rebuilds of this server, oldest first. A summary that cannot be read is passed over.
 ///
 /// # Errors
@@ -410,6 +440,13 @@ mod tests {
         assert_eq!(copy(&run_dir, &wal, &spans, &later, &Cancel::never()), Ok(kept.clone()));
         let other = Lost { transactions: 4, ..later };
         let other = copy(&run_dir, &wal, &spans, &other, &Cancel::never()).unwrap();
-        assert_eq!(list(&run_dir), Ok(vec![kept, other]));
+        assert_eq!(list(&run_dir), Ok(vec![kept.clone(), other.clone()]));
+        assert_eq!(prune(&run_dir), Ok(Vec::new()));
+        assert_eq!(prune_to(&run_dir, 1, u64::MAX), Ok(vec![kept]));
+        assert_eq!(prune_to(&run_dir, 0, 0), Ok(Vec::new()), "the newest stays");
+        let newest = Lost { transactions: 5, time_ms: other.time_ms + 5000, ..other.clone() };
+        let newest = copy(&run_dir, &wal, &spans, &newest, &Cancel::never()).unwrap();
+        assert_eq!(prune_to(&run_dir, 9, 3 * size), Ok(vec![other]));
+        assert_eq!(list(&run_dir), Ok(vec![newest]));
     }
 }

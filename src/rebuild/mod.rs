@@ -30,7 +30,7 @@ mod wal;
 mod words;
 
 pub use journal::{Journal, Move, Phase, now_ms, stamp};
-pub use lost::{Lost, list as list_lost};
+pub use lost::{Lost, list as list_lost, prune as prune_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress};

@@ -507,22 +507,18 @@ fn management_disk_full() {
 fn management_disk_full_and_primary_killed() {
     let what = "that disk is full, then SIGKILL of the primary's postmaster";
     let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(small_management);
-    // it cannot write that it consents, so it says nothing any more; the arbiter hears that silence
-    let fault = fault.before(fill_management).bound(s(13)).mend(empty_management);
+    // the space that is reserved for the ledger lets it consent
+    let fault = fault.before(fill_management).bound(s(2)).mend(empty_management);
     run("management_disk_full_and_primary_killed", fault);
 }
 
 #[test]
-#[ignore = "in the fault matrix"]
 fn management_disk_full_and_standby_host_killed() {
     let what = "that disk is full, then SIGKILL of every process of the standby's host";
-    let fault = Fault::waits(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
-    let fault = fault.before(fill_management).mend(|pair| {
-        empty_management(pair);
-        boot(pair, 1);
-    });
-    let back = "room on that disk, then `mc_ctl start -f` on nd2";
-    run("management_disk_full_and_standby_host_killed", fault.back(back, |pair| start(pair, 1)));
+    let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
+    // it is mirrored again on the full disk
+    let fault = fault.before(fill_management).bound(s(2)).mend(|pair| boot(pair, 1)).started();
+    run("management_disk_full_and_standby_host_killed", fault);
 }
 
 #[test]

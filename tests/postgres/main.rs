@@ -16,6 +16,7 @@ mod check_running;
 mod commands;
 mod cut;
 mod debian;
+mod disk_space;
 mod fault;
 mod faults;
 mod force;

@@ -5,6 +5,7 @@
 //! identifier. The loop orders and never waits; answers are [`News`].
 
 use super::{News, Notifier};
+use crate::daemon::reserve::Reserve;
 use crate::daemon::{spawn, store};
 use crate::error::{Error, Result};
 use crate::fsm::event::Event;
@@ -16,6 +17,7 @@ use std::fs::OpenOptions;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The file that names the cluster.
@@ -120,10 +122,12 @@ impl Ledgers {
         let view = |found: &Found| Some(found.ledger.as_ref().ok()?.as_ref()?.ledger.view);
         let views: HashMap<_, _> = found.iter().filter_map(|(system, found)| Some((*system, view(found)?))).collect();
         let mut writers = Vec::new();
+        let reserve = Arc::new(Reserve::new(run_dir));
         for place in 0..THREADS {
             let views = views.iter().filter(|(system, _)| place_of(**system) == place);
             let views = views.map(|(system, view)| (*system, *view)).collect();
-            let writer = Writer { run_dir: run_dir.to_owned(), views, notifier: notifier.clone() };
+            let (run_dir, reserve) = (run_dir.to_owned(), reserve.clone());
+            let writer = Writer { run_dir, views, notifier: notifier.clone(), reserve };
             let (queue, queued) = crossbeam_channel::unbounded();
             writers.push((queue, spawn("store", move || writer.run(&queued))?));
         }
@@ -166,11 +170,12 @@ struct Writer {
     /// The views as last written, for the histories.
     views: HashMap<SystemId, View>,
     notifier: Notifier,
+    reserve: Arc<Reserve>,
 }
 
 impl Writer {
     fn run(mut self, queued: &Receiver<Order>) {
-        for order in queued {
+        while let Ok(order) = self.reserve.next(queued) {
             match order {
                 Order::Write(write) => self.write(&write),
                 Order::Remove(system) => {
@@ -184,7 +189,8 @@ impl Writer {
     fn write(&mut self, write: &Entry) {
         let system = write.durable.ledger.system;
         let directory = directory(&self.run_dir, system);
-        let saved = self.prepare(&directory, &write.name).and_then(|()| store::save(&directory, &write.durable));
+        let saved =
+            self.prepare(&directory, &write.name).and_then(|()| store::save(&directory, &write.durable, &self.reserve));
         let answer = match &saved {
             Ok(()) => Event::Stored(write.number),
             Err(error) => Event::StoreFailed(write.number, error.to_string()),
