@@ -183,7 +183,7 @@ fn setup(data: &Path, run_dir: &Path) -> Setup {
 
 fn order(source: &str, method: Method, old_data: OldData) -> Rebuild {
     let order = RebuildOrder { method, old_data };
-    Rebuild { order, source: source.into(), system: SystemId(0), names: "nd2".into(), forced: false }
+    Rebuild { order, source: source.into(), system: SystemId(0), names: "nd2".into(), doubt: Default::default() }
 }
 
 fn plan(setup: &Setup, source: &Server, method: Method, old_data: OldData) -> Plan {

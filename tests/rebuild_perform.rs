@@ -232,7 +232,7 @@ impl Pair {
             source: format!("127.0.0.1:{}", self.b.port),
             system: system(&self.b),
             names: "b".into(),
-            forced: false,
+            doubt: Default::default(),
         }
     }
 

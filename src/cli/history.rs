@@ -140,6 +140,7 @@ mod tests {
             relations: vec![],
             more_relations: false,
             maybe_acknowledged: false,
+            doubt: Default::default(),
             kept: "/mc/nd1/lost/x".into(),
         }
     }

@@ -235,6 +235,7 @@ mod tests {
             relations: vec!["app.public.t".into()],
             more_relations: false,
             maybe_acknowledged: false,
+            doubt: Default::default(),
             kept: "/mc/nd1/lost/x".into(),
         }
     }

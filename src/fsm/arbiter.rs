@@ -36,6 +36,8 @@ pub struct Arbiter {
     now: Time,
     out: Vec<Action>,
     ledger: Option<Ledger>,
+    /// Only `unmirrored` is used.
+    notes: Notes,
     confirmed: Option<Durable>,
     /// What is being written, in order.
     writing: VecDeque<(u64, Durable)>,
@@ -81,6 +83,7 @@ impl Arbiter {
             now,
             out: Vec::new(),
             ledger: confirmed.map(|durable| durable.ledger),
+            notes: confirmed.map_or(Notes::default(), |durable| durable.notes),
             confirmed,
             writing: VecDeque::new(),
             store_seq: 0,
@@ -148,7 +151,7 @@ impl Arbiter {
         let Some(ledger) = self.ledger else { return };
         self.store_seq += 1;
         self.store_failed = None;
-        let durable = Durable { ledger, notes: Notes::default() };
+        let durable = Durable { ledger, notes: self.notes };
         self.writing.push_back((self.store_seq, durable));
         self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
     }
@@ -195,6 +198,11 @@ impl Arbiter {
         self.notice_put_back(told.arbiter);
         if let Some(ledger) = told.ledger {
             self.learn(&ledger, &told.why);
+            let same_view = self.ledger.is_some_and(|own| own.view == ledger.view);
+            if told.unmirrored && same_view && !self.notes.unmirrored {
+                self.notes.unmirrored = true;
+                self.write("");
+            }
         }
         self.greet(from);
     }
@@ -239,6 +247,7 @@ impl Arbiter {
 
     /// Writes the view that the ledger holds now, and says so.
     fn entered(&mut self, from: Option<View>, to: View, why: String) {
+        self.notes.unmirrored = false;
         self.write(&why);
         self.why.clone_from(&why);
         self.out.push(Action::Say(Say::View { from, to, why }));
@@ -312,6 +321,9 @@ impl Arbiter {
         if ledger.view.arbiter != ledger.id {
             return "the view leans on another arbiter";
         }
+        if asker != ledger.view.primary && self.notes.unmirrored {
+            return "the primary reported commits that may not have waited for the standby";
+        }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
             let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
             return if listened { "the primary is heard here" } else { "it has not listened for long enough yet" };
@@ -353,6 +365,10 @@ impl Arbiter {
     }
 
     fn incumbent_is_gone(&self, incumbent: Server) -> bool {
+        // The standby may lack acknowledged commits, whatever has become of the primary.
+        if self.notes.unmirrored {
+            return false;
+        }
         let seen = &self.servers[incumbent.index()];
         let detection_ms = self.detection_ms(incumbent);
         let listened = self.now.since(self.listens_since) >= detection_ms && detection_ms > 0;

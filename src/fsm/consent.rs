@@ -111,7 +111,7 @@ impl Node {
             self.send(self.peer_member(), Message::Answer { ledger });
             return;
         }
-        if let Some(hand_over) = &self.hand_over {
+        if let Some(hand_over) = self.hand_over.as_ref().filter(|hand_over| hand_over.planned) {
             self.notes.handed_over = hand_over.checkpoint;
         }
         let why = std::mem::take(&mut self.asked_why);

@@ -77,9 +77,10 @@ pub fn decide(facts: Facts) -> Decision {
         (Outcast, Fit | Unfit,   Talks | Ill | Offers | Quiet | Alive | Lost | Refused | Young | Never, _, _)
                                                                                                   => (Rest,       Nothing,  "the other server runs alone"),
         // -- mirrored, this server is the primary ---------------------------------------------------------------------
-        (Primary, Failed,        Talks,                        _,                 _)              => (HandOver,   Failover, "the primary's instance or disk has failed"),
+        (Primary, Failed,        Talks | Quiet,                Changed,           _)              => (Restart,    Failover, "commits may not have waited for the standby, which may lack them"),
+        (Primary, Failed,        Talks,                        Flows | Stalled | Unnamed | Exchanged, _) => (HandOver,   Failover, "the primary's instance or disk has failed"),
         (Primary, Failed,        Ill | Offers | Stuck,         _,                 _)              => (Restart,    Failover, "both servers' instances have failed"),
-        (Primary, Failed,        Quiet,                        _,                 _)              => (HandOver,   Failover, "the primary's instance or disk has failed"),
+        (Primary, Failed,        Quiet,                        Flows | Stalled | Unnamed | Exchanged, _) => (HandOver,   Failover, "the primary's instance or disk has failed"),
         (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby cannot be asked"),
         (Primary, Fit,           Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
         (Primary, Unfit,         Ill,                          _,                 _)              => (Rest,       Nothing,  "neither server's instance is up"),
@@ -114,6 +115,7 @@ pub fn decide(facts: Facts) -> Decision {
         (Standby, Failed,        _,                            _,                 _)              => (Restart,    Failover, "the standby's instance has failed"),
         (Standby, Unfit,         _,                            _,                 _)              => (Rest,       Nothing,  "the standby's instance is not up, or not eligible"),
         (Standby, Fit,           Offers,                       _,                 _)              => (AskPeer,    Nothing,  "the primary has stopped its instance and asks to take over"),
+        (Standby, Fit,           Ill | Alive | Lost | Refused | Never, Changed,           _)              => (Wait,       Nothing,  "the primary reported commits that may not have waited for this server"),
         (Standby, Fit,           Ill,                          _,                 Arbiter)        => (AskArbiter, Failover, "the primary has failed and does not hand over"),
         (Standby, Fit,           Ill,                          _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                                                                   => (Rest,       Nothing,  "the primary has failed and does not hand over yet"),
@@ -121,7 +123,7 @@ pub fn decide(facts: Facts) -> Decision {
         (Standby, Fit,           Alive,                        Stalled,           Arbiter)        => (AskArbiter, Failover, "the primary's instance answers, but no WAL comes from it"),
         (Standby, Fit,           Alive,                        Stalled,           Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                                                                   => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
-        (Standby, Fit,           Alive,                        Flows | Changed | Unnamed | Exchanged, _)
+        (Standby, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)
                                                                                                   => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
         (Standby, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the primary"),

@@ -283,8 +283,10 @@ pub struct Heartbeat {
     pub replayed: Lsn,
     /// The primary has stopped its instance and asks the standby to take over.
     pub take_over: bool,
-    /// With `take_over`: what the standby must have received past, 0 where nothing is asked.
+    /// With `take_over`: the position that the standby must have received past; 0 if there is none.
     pub shutdown_checkpoint: Lsn,
+    /// Commits may not have waited for the standby under this view (see `Notes::unmirrored`).
+    pub unmirrored: bool,
     /// Automatic switch and disconnection.
     pub failover: Failover,
     /// `heartbeat_error_action`.
@@ -326,6 +328,7 @@ impl Heartbeat {
             replayed: Lsn(0),
             take_over: false,
             shutdown_checkpoint: Lsn(0),
+            unmirrored: false,
             failover: Failover::default(),
             on_silence: OnSilence::Message,
             detection_ms: 0,
@@ -505,8 +508,22 @@ pub struct Rebuild {
     pub system: SystemId,
     /// What `synchronous_standby_names` is set to: the other server's `application_name`.
     pub names: String,
-    /// A forced view lies behind it: what this server alone has may have been acknowledged.
-    pub forced: bool,
+    /// Why WAL that only this server has may hold acknowledged commits.
+    pub doubt: Doubt,
+}
+
+/// Why WAL that only this server has may hold acknowledged commits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub enum Doubt {
+    /// No reason is known.
+    #[default]
+    None,
+    /// A view was forced.
+    Forced,
+    /// `synchronous_standby_names` was found changed while this server was the mirrored primary.
+    NamesChanged,
+    /// This server has no ledger, so what happened on it is not known.
+    NotKnown,
 }
 
 /// What came of a job.

@@ -136,7 +136,7 @@ impl Node {
         if self.view().is_some_and(|view| view.is_alone(self.me())) {
             return if self.standby_is_back() { Stream::Flows } else { Stream::Stalled };
         }
-        if self.own.names_changed {
+        if self.notes.unmirrored {
             return Stream::Changed;
         }
         if self.arbiter_unnamed() {

@@ -68,7 +68,8 @@ pub(super) struct OwnSide {
     pub caught_up_at: Time,
     pub flushed: Lsn,
     pub row_flushed: Lsn,
-    pub names_changed: bool,
+    /// The last position that the standby has confirmed under the present view; 0 where none is known.
+    pub confirmed: Lsn,
 }
 
 impl OwnSide {
@@ -100,7 +101,7 @@ impl OwnSide {
             caught_up_at: Time(0),
             flushed: Lsn(0),
             row_flushed: Lsn(0),
-            names_changed: false,
+            confirmed: Lsn(0),
         }
     }
 

@@ -284,7 +284,8 @@ impl Node {
         self.ledger = Some(rules::entering(ledger, view));
         self.proposal = None;
         self.own.left_down = false;
-        self.own.names_changed = false;
+        self.own.confirmed = Lsn(0);
+        self.notes.unmirrored &= view.is_alone(self.settings.me.other());
         self.told.split &= view.is_alone(self.settings.me);
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.

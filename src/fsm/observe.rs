@@ -131,6 +131,10 @@ impl Node {
         let ill = heartbeat.instance == Health::Failed || !heartbeat.disk.is_empty() || lost;
         self.peer.ill_since = ill.then(|| self.peer.ill_since.unwrap_or(self.now));
         let ledger = heartbeat.ledger;
+        let same_view = ledger.map(|ledger| ledger.view) == self.view();
+        if heartbeat.unmirrored && same_view && !self.notes.unmirrored {
+            self.note_unmirrored();
+        }
         self.peer.heartbeat = Some(heartbeat);
         self.set_failover_asked();
         if let Some(ledger) = ledger {
@@ -276,16 +280,21 @@ impl Node {
             self.own.caught_up_at = self.now;
         }
         self.own.row_flushed = standby.map_or(Lsn(0), |row| row.flushed);
+        self.own.confirmed = self.own.confirmed.max(self.own.row_flushed);
         self.own.flushed = flushed;
         let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
         let settled = self.told.mirrored_at.is_none_or(|at| self.now.since(at) >= grace);
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && names != Names::Peer && settled && self.own.is_primary() {
-            if !self.own.names_changed {
-                self.say(Say::NamesChanged);
-            }
-            self.own.names_changed = true;
+        if mirrored && names != Names::Peer && settled && self.own.is_primary() && !self.notes.unmirrored {
+            self.say(Say::NamesChanged);
+            self.note_unmirrored();
         }
+    }
+
+    /// Notes durably that commits may not have waited under the present view.
+    fn note_unmirrored(&mut self) {
+        self.notes.unmirrored = true;
+        self.write("");
     }
 
     /// Another sign of the other's life: something has arrived on the WAL connection since the last look.

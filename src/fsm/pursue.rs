@@ -180,6 +180,7 @@ impl Node {
         }
         self.work.proof_wait_ms = 0;
         self.enter(mirrored, "the standby is synchronous and holds everything");
+        self.own.confirmed = position;
         self.say(Say::Mirrored);
         self.out.push(super::event::Action::Look);
     }

@@ -3,13 +3,13 @@
 //! That one is to be made is a note beside the ledger, so that it is gone on with after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::{Health, Job, Rebuild, Role, Say, UNDER_WAY};
+use super::event::{Doubt, Health, Job, Rebuild, Role, Say, UNDER_WAY};
 use super::facts::Standing;
 use super::known::Running;
 use super::node::Node;
 use super::report::Rebuilding;
 use super::rules;
-use super::types::{DataId, Lsn, RebuildOrder, Term, Time};
+use super::types::{DataId, Lsn, RebuildOrder, Term, Time, View};
 
 /// How long a standby that was just made may neither move nor stream before that counts as a failure, ms.
 const STANDSTILL_MS: u64 = 60_000;
@@ -66,10 +66,20 @@ impl Node {
                     source: told.address.clone(),
                     system: told.system,
                     names: self.peer_name.clone(),
-                    forced: view.forced || self.view().is_some_and(|own| own.forced),
+                    doubt: self.doubt(view),
                 })
             }
             _ => Err("the other server does not say that it has the right to run alone".to_owned()),
+        }
+    }
+
+    /// Why WAL that only this server has may hold acknowledged commits, where the other server runs under `view`.
+    fn doubt(&self, view: View) -> Doubt {
+        match self.view() {
+            None => Doubt::NotKnown,
+            Some(own) if view.forced || own.forced => Doubt::Forced,
+            Some(_) if self.notes.unmirrored => Doubt::NamesChanged,
+            Some(_) => Doubt::None,
         }
     }
 

@@ -47,6 +47,7 @@ struct Beat {
     disk: String,
     streaming: bool,
     take_over: Option<Lsn>,
+    unmirrored: bool,
     failover: Failover,
 }
 
@@ -128,6 +129,7 @@ impl Node {
             disk: self.own.disk_bad.clone(),
             streaming: self.streams(),
             take_over: self.offered_checkpoint(),
+            unmirrored: self.own_unmirrored(),
             failover: self.notes.failover,
         };
         if self.is_stuck_writing() {
@@ -186,6 +188,7 @@ impl Node {
             },
             take_over: beat.take_over.is_some(),
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
+            unmirrored: beat.unmirrored,
             failover: beat.failover,
             on_silence: self.settings.on_silence,
             detection_ms: self.settings.heartbeat_detection_ms,
@@ -197,6 +200,11 @@ impl Node {
             would_grant: false,
             why: passed_on(&self.told.reason),
         }
+    }
+
+    /// Whether this server, as the mirrored primary, knows of commits that may not have waited.
+    fn own_unmirrored(&self) -> bool {
+        self.notes.unmirrored && self.standing() == Some(Standing::Primary)
     }
 
     pub(super) fn streams(&self) -> bool {

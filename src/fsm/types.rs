@@ -278,6 +278,11 @@ pub struct Notes {
     /// The data directory was adopted by an operator while a `backup_label` lay in it: no other directory for that.
     #[serde(default)]
     pub labelled: bool,
+    /// Under the present `Mirrored`, the primary found `synchronous_standby_names` changed: commits may not have waited, and the
+    /// standby may lack them. The primary, the standby and the arbiter each keep it until the view changes. A primary that lost
+    /// its role keeps it until it has another one, because its data directory may hold commits that no other server has.
+    #[serde(default)]
+    pub unmirrored: bool,
     /// A rebuild of the data directory is under way, or is to be: it is gone on with after a restart.
     #[serde(default)]
     pub rebuild: Option<RebuildOrder>,

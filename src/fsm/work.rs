@@ -1,7 +1,7 @@
 //! Work on the instance: one job at a time, hand-overs, and reconciling the instance with the ledger.
 
 use super::act::{Todo, act};
-use super::event::{Action, ControlState, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
+use super::event::{Action, ControlState, Heartbeat, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
 use super::facts::{Being, Data, Leave, Standing};
 use super::known::{OwnSide, Running, SILENT};
 use super::node::Node;
@@ -111,7 +111,8 @@ pub(super) struct HandOver {
     began: Time,
     since: Time,
     limit_ms: u64,
-    /// What the standby must have received past; 0 where nothing is asked.
+    /// The position that the standby must have received past: of a planned one the shutdown checkpoint, else the last position
+    /// that the standby has confirmed. 0 where none is known.
     pub checkpoint: Lsn,
 }
 
@@ -370,6 +371,9 @@ impl Node {
             Phase::Offer if self.peer_fact() == super::facts::Peer::Ill && self.asked.is_none() => {
                 self.hand_over_failed("the standby's instance or disk has failed");
             }
+            Phase::Offer if self.lacks_what_it_confirmed(&hand_over) && self.asked.is_none() => {
+                self.hand_over_failed("the standby lacks WAL that it had confirmed");
+            }
             Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.asked.is_none() => {
                 self.hand_over_failed("the standby did not take over in time");
             }
@@ -385,9 +389,26 @@ impl Node {
             self.hand_over_failed("the instance did not shut down cleanly in time");
             return;
         }
+        if !hand_over.planned && self.notes.unmirrored {
+            self.hand_over_failed("commits may not have waited for the standby");
+            return;
+        }
         hand_over.phase = Phase::Offer;
         hand_over.since = now;
-        hand_over.checkpoint = data.filter(|_| hand_over.planned).map_or(Lsn(0), |data| data.checkpoint);
+        hand_over.checkpoint = match data.filter(|_| hand_over.planned) {
+            Some(data) => data.checkpoint,
+            // What was confirmed must be there, up to its last byte.
+            None => Lsn(self.own.confirmed.0.saturating_sub(1)),
+        };
+    }
+
+    /// Whether the standby has reported, since the offer, that it lacks what it had confirmed and receives nothing any more.
+    fn lacks_what_it_confirmed(&self, hand_over: &HandOver) -> bool {
+        let reported_at = hand_over.since.plus(self.patience_ms());
+        let reported = self.peer.heard_at.is_some_and(|at| at >= reported_at);
+        let lacks =
+            |told: &Heartbeat| told.role == Role::Standby && !told.streaming && told.lsn <= hand_over.checkpoint;
+        !hand_over.planned && reported && self.peer.heartbeat.as_deref().is_some_and(lacks)
     }
 
     pub(super) fn hand_over_failed(&mut self, why: &str) {

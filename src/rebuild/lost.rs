@@ -4,6 +4,7 @@ use super::target::{self, Found};
 use super::wal::{self, Span, Wal};
 use super::{Plan, Setup, now_ms, source, stamp};
 use crate::error::{Error, Result};
+use crate::fsm::event::Doubt;
 use crate::fsm::types::Lsn;
 use crate::pg::bounded::Cancel;
 use crate::pg::connect::Remote;
@@ -45,8 +46,11 @@ pub struct Lost {
     pub relations: Vec<String>,
     /// There are more than `relations` holds.
     pub more_relations: bool,
-    /// A forced view lies behind it, so that some may have been acknowledged.
+    /// Some may have been acknowledged.
     pub maybe_acknowledged: bool,
+    /// Why; a record of an older version has only `maybe_acknowledged`.
+    #[serde(default)]
+    pub doubt: Doubt,
     /// The directory in which the WAL is kept; empty before it is.
     pub kept: PathBuf,
 }
@@ -71,7 +75,7 @@ struct Survey {
 ///
 /// # Errors
 /// The WAL cannot be read, or it was cancelled.
-pub(super) fn survey(wal: &Wal, spans: &[Span], forced: bool, names: &Remote, cancel: &Cancel) -> Result<Option<Lost>> {
+pub(super) fn survey(wal: &Wal, spans: &[Span], doubt: Doubt, names: &Remote, cancel: &Cancel) -> Result<Option<Lost>> {
     let Some((first, last)) = spans.first().zip(spans.last()) else { return Ok(None) };
     let mut found = Survey::default();
     for span in spans {
@@ -96,7 +100,8 @@ pub(super) fn survey(wal: &Wal, spans: &[Span], forced: bool, names: &Remote, ca
         last_commit: found.last_commit,
         relations,
         more_relations,
-        maybe_acknowledged: forced,
+        maybe_acknowledged: doubt != Doubt::None,
+        doubt,
         kept: PathBuf::new(),
     }))
 }
@@ -425,6 +430,7 @@ mod tests {
             relations: vec!["a.b.c".into()],
             more_relations: false,
             maybe_acknowledged: true,
+            doubt: Doubt::Forced,
             kept: PathBuf::new(),
         };
         assert_eq!(list(&run_dir), Ok(Vec::new()));

@@ -108,7 +108,7 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
     let mut kept = 0;
     if let Some((target, Some(from))) = own {
         let spans = target.spans(from);
-        lost = lost::survey(&target.wal, &spans, what.forced, &remote, cancel)?;
+        lost = lost::survey(&target.wal, &spans, what.doubt, &remote, cancel)?;
         let files = lost::segments(&target.wal, &spans)?;
         kept = files.iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     }

@@ -1,6 +1,7 @@
 //! What rebuilds are called and how they are told, the same in messages, status and command line.
 
 use super::{Chosen, Lost};
+use crate::fsm::event::Doubt;
 
 impl Chosen {
     /// The program that does it.
@@ -41,10 +42,11 @@ impl Lost {
             names => format!(", in {}{more}", names.join(", ")),
         };
         let word = if *transactions == 1 { "transaction" } else { "transactions" };
-        let told = if self.maybe_acknowledged {
-            "some may have been acknowledged, since a view was forced"
-        } else {
-            "none was acknowledged with synchronous_commit on"
+        let told = match self.doubt {
+            Doubt::None if !self.maybe_acknowledged => "none was acknowledged with synchronous_commit on",
+            Doubt::None | Doubt::Forced => "some may have been acknowledged, because a view was forced",
+            Doubt::NamesChanged => "some may have been acknowledged, because synchronous_standby_names was changed",
+            Doubt::NotKnown => "whether any was acknowledged is not known",
         };
         format!("{transactions} committed {word}{when}{relations}; {told} ({place})")
     }
@@ -67,6 +69,7 @@ mod tests {
             relations: vec!["app.public.t".into()],
             more_relations: false,
             maybe_acknowledged: false,
+            doubt: Doubt::None,
             kept: "/mc/nd1/lost/x".into(),
         };
         assert_eq!(
@@ -78,9 +81,13 @@ mod tests {
         lost.last_commit = "12:00".into();
         assert_eq!(
             lost.in_words(),
-            "1 committed transaction, of 12:00, in app.public.t and more; some may have been acknowledged, since a view was \
-             forced (timeline 1, 0/3000000 to 0/3001000)"
+            "1 committed transaction, of 12:00, in app.public.t and more; some may have been acknowledged, because a \
+             view was forced (timeline 1, 0/3000000 to 0/3001000)"
         );
+        (lost.transactions, lost.doubt) = (2, Doubt::NamesChanged);
+        assert!(lost.in_words().contains("acknowledged, because synchronous_standby_names was changed"));
+        lost.doubt = Doubt::NotKnown;
+        assert!(lost.in_words().contains("is not known"));
         lost.transactions = 0;
         assert_eq!(lost.in_words(), "WAL without a committed transaction (timeline 1, 0/3000000 to 0/3001000)");
     }

@@ -213,6 +213,7 @@ pub fn standby(view: View) -> Heartbeat {
         replayed: Lsn(200),
         take_over: false,
         shutdown_checkpoint: Lsn(0),
+        unmirrored: false,
         failover: Failover { version: 2, enabled: true },
         on_silence: OnSilence::Message,
         detection_ms: 1200,

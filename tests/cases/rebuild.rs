@@ -56,8 +56,8 @@ fn the_data_directory_is_named_anew_before_it_is_touched() {
     assert_eq!(ask(&mut case), Reply::Done);
     let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is ordered");
     assert_eq!(
-        (what.source.as_str(), what.names.as_str(), what.system, what.forced),
-        ("two:5432", "two", SystemId(7), false)
+        (what.source.as_str(), what.names.as_str(), what.system, what.doubt),
+        ("two:5432", "two", SystemId(7), Doubt::None)
     );
     assert_ne!(case.durable.ledger.data.id, MY_DATA);
     assert_eq!(case.durable.notes.rebuild, Some(RebuildOrder::default()));
@@ -226,7 +226,7 @@ fn the_loser_of_a_split_is_rebuilt() {
     assert_eq!(ask(&mut case), Reply::Done);
     let what = rebuild(&mut case, Some(&told));
     let what = what.expect("it is ordered");
-    assert!(what.forced);
+    assert_eq!(what.doubt, Doubt::Forced);
 }
 
 /// The data directory's disk was replaced: there is nothing to look at, and nothing to wait for.

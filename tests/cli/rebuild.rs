@@ -81,7 +81,7 @@ impl Told {
             source: "203.0.113.77:5432".into(),
             system: SystemId(7),
             names: "nd2".into(),
-            forced: false,
+            doubt: Default::default(),
         };
         let report = Report {
             word: Word::Switched,
@@ -140,6 +140,7 @@ impl Told {
             relations: vec!["app.public.t".into()],
             more_relations: false,
             maybe_acknowledged: false,
+            doubt: Default::default(),
             kept: "/mc/nd1/lost/x".into(),
         };
         self.rebuilds.write(Some(rebuild::Progress {

@@ -41,4 +41,5 @@ mod slots;
 mod soak;
 mod soak_faults;
 mod switches;
+mod unmirrored;
 mod what_if;

@@ -157,7 +157,7 @@ fn rebuild_in_a_process_of_its_own() {
         old_data: if old_data == "delete" { OldData::Delete } else { OldData::Keep },
     };
     let system = SystemId(system.parse().unwrap());
-    let what = Rebuild { order, source: source.to_owned(), system, names: "b".into(), forced: false };
+    let what = Rebuild { order, source: source.to_owned(), system, names: "b".into(), doubt: Default::default() };
     rebuild::perform(&a.setup, &what, &Board::default(), &Cancel::never()).unwrap();
 }
 

@@ -193,6 +193,7 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         }
         ("power", ["on"]) => world.power[m] = true,
         ("names", ["changed"]) => world.hosts[m].names = Names::Unset,
+        ("lose-wal", []) => world.hosts[m].lsn.0 -= 0x1000,
         ("exchange", []) => world.replace_data(m, false),
         ("empty", []) => {
             world.hosts[m].missing = true;

@@ -239,6 +239,11 @@ impl World {
         if due || std::mem::take(&mut self.procs[m].look) {
             let wire = self.wire(m);
             let reading = self.hosts[m].reading(wire);
+            // what the primary sees confirmed, the standby has
+            if wire.streams && self.hosts[m].is_primary() {
+                let last = Wire { lsn: self.hosts[m].lsn, timeline: self.hosts[m].timeline(), ..wire };
+                self.hosts[1 - m].receive(last);
+            }
             self.feed(m, Event::Instance(reading));
         }
         if due && self.procs[m].watches {

@@ -57,7 +57,7 @@ impl World {
             }
             if self.holds(s) && !host.dir.exchanged {
                 self.violated(format!("I2: {} holds the right, and lacks acknowledged commits", NAMES[s]));
-            } else if host.run == Run::Primary && host.effect == Names::Unset {
+            } else if host.run == Run::Primary && host.effect == Names::Unset && !host.unnamed {
                 self.violated(format!("I2: {} takes commits alone, and lacks acknowledged ones", NAMES[s]));
             }
         }
@@ -81,6 +81,9 @@ impl World {
     /// A ledger is ordered to be written: a change that the model check knows of, from the one ordered before.
     pub fn check_change(&mut self, m: usize, new: &Ledger) {
         let old = self.procs[m].ordered.replace(*new);
+        if m != ARBITER && old.is_some_and(|old| old.view != new.view) {
+            self.check_unmirrored(m, &new.view);
+        }
         if self.broken != Broken::No {
             return;
         }
@@ -101,6 +104,23 @@ impl World {
         };
         if let Err(what) = found {
             self.violated(format!("{}: {what}: {old:?} -> {new:?}", NAMES[m]));
+        }
+    }
+
+    /// A primary that noticed that commits did not wait leaves its view: it gives no right to a standby that lacks them.
+    fn check_unmirrored(&mut self, p: usize, new: &View) {
+        let s = 1 - p;
+        let consents =
+            new.is_alone(Server::BOTH[s]) && !self.forced && ![s, ARBITER].iter().any(|m| self.view(*m) == Some(*new));
+        let host = &mut self.hosts[p];
+        let (unmirrored, noticed) = (host.unmirrored.take(), std::mem::take(&mut host.noticed));
+        let Some(unmirrored) = unmirrored.filter(|_| consents && noticed) else { return };
+        let kept = self.wal.contains(self.hosts[p].dir.pos, unmirrored);
+        if kept && !self.wal.contains(self.hosts[s].dir.pos, unmirrored) {
+            self.violated(format!(
+                "I2: {} hands over, and {} lacks commits that were acknowledged while the names were off",
+                NAMES[p], NAMES[s]
+            ));
         }
     }
 
@@ -283,6 +303,9 @@ impl World {
         }
         if view.data[s] != disk.ledger.data.id {
             return Some("it is not eligible");
+        }
+        if notes.unmirrored || self.procs[ARBITER].disk.is_some_and(|disk| disk.notes.unmirrored) {
+            return Some("commits may not have waited for it");
         }
         if !notes.wanted || !notes.failover.enabled || notes.detached != 0 {
             return Some("an operator stopped it, or switched failover off");

@@ -32,6 +32,8 @@ pub enum Fault {
     Set(usize, What, bool),
     /// Links: from, to, controllers' network, log network, cut or not.
     Cut(usize, usize, bool, bool, bool),
+    /// A DBA takes the names off a mirrored primary.
+    NamesByHand(usize),
     /// A copy of the data directory is put aside.
     Backup(usize),
     /// Controller and instance are stopped, the copy is put back, and all is started again.
@@ -136,6 +138,7 @@ impl World {
                     self.log_cut[from] = on && log;
                 }
             }
+            Fault::NamesByHand(s) => self.names_by_hand(s),
             // A copy of what cannot be started is no backup.
             Fault::Backup(s) if self.hosts[s].dir.incomplete || self.hosts[s].dir.missing => {}
             Fault::Backup(s) => {

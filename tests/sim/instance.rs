@@ -32,6 +32,7 @@ impl World {
         host.life = epoch;
         host.loaded = host.dir.names;
         host.effect = host.dir.names;
+        host.unnamed &= host.effect == Names::Unset;
         host.last_commit = 0;
         host.released = 0;
         host.dir.backup_label = false;
@@ -227,6 +228,15 @@ impl World {
         }
     }
 
+    /// A DBA takes the names off a mirrored primary.
+    pub fn names_by_hand(&mut self, s: usize) {
+        let mirrored = self.procs[s].disk.is_some_and(|disk| disk.ledger.view.is_mirrored(Server::BOTH[s]));
+        if mirrored && self.hosts[s].run == Run::Primary && self.hosts[s].effect == Names::Peer {
+            self.hosts[s].unnamed = true;
+            self.write_names(s, Names::Unset, true);
+        }
+    }
+
     pub fn reload(&mut self, s: usize, epoch: u32) {
         let host = &mut self.hosts[s];
         if host.life != epoch {
@@ -262,6 +272,7 @@ impl World {
         host.effect = host.loaded;
         let (effect, last) = (host.effect, host.last_commit);
         note!(self, "{}: names in effect: {effect:?}", NAMES[s]);
+        self.hosts[s].unnamed &= effect == Names::Unset;
         if effect == Names::Unset && self.hosts[s].run == Run::Primary && last > self.hosts[s].released {
             self.hosts[s].released = last;
             self.acknowledge(s, last);
@@ -310,6 +321,11 @@ impl World {
         let pos = Pos { branch: self.hosts[s].dir.pos.branch, lsn };
         self.acks += 1;
         self.acked_at = self.t;
+        if self.hosts[s].unnamed && self.hosts[s].effect == Names::Unset && !self.holds(s) {
+            self.reach("acknowledged while a DBA had taken the names off".to_string());
+            self.hosts[s].unmirrored = Some(pos);
+            return;
+        }
         if self.wal.contains(pos, self.acked) {
             self.acked = pos;
         } else if self.wal.contains(self.acked, pos) {

@@ -176,6 +176,11 @@ pub struct Host {
     pub effect: Names,
     pub last_commit: u64,
     pub released: u64,
+    /// A DBA has taken the names off.
+    pub unnamed: bool,
+    /// What was acknowledged since without waiting, and whether the controller has noticed.
+    pub unmirrored: Option<Pos>,
+    pub noticed: bool,
     pub frozen: bool,
     pub frozen_postmaster: bool,
     pub frozen_receiver: bool,

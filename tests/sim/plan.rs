@@ -17,6 +17,7 @@ pub fn plan(world: &mut World) {
     }
     needed(world, begin, span);
     rebuilds(world, begin, span);
+    names_by_hand(world, begin, span);
     for _ in 0..count {
         let at = begin + world.rng.range(0, span);
         one(world, at);
@@ -65,6 +66,36 @@ fn rebuilds(world: &mut World, begin: u64, span: u64) {
         for _ in 0..4 {
             let at = begin + rng.range(0, span);
             world.after(at, Ev::Fault(Fault::KillInstance(rng.index(2))));
+        }
+    }
+}
+
+/// The link is cut for a while, and a DBA takes the names off the primary so that commits do not wait; its instance dies before
+/// the link returns, or after. Drawn from a generator of its own too.
+fn names_by_hand(world: &mut World, begin: u64, span: u64) {
+    let mut rng = Rng::new(world.rng.aside().next());
+    if !rng.chance(200) {
+        return;
+    }
+    for _ in 0..rng.range(1, 4) {
+        let mut at = begin + rng.range(0, span);
+        let (arbiter, cut) = (rng.chance(300), rng.chance(850));
+        let until = at + rng.range(1_000, 8_000);
+        for from in (0..3).filter(|_| cut) {
+            for to in (0..3).filter(|to| *to != from && (arbiter || from + to == 1)) {
+                world.after(at, Ev::Fault(Fault::Cut(from, to, true, true, true)));
+                world.after(until, Ev::Fault(Fault::Cut(from, to, true, true, false)));
+            }
+        }
+        at += rng.range(100, 3_000);
+        for s in [0, 1] {
+            world.after(at, Ev::Fault(Fault::NamesByHand(s)));
+            if rng.chance(800) {
+                world.after(at + rng.range(100, 4_000), Ev::Fault(Fault::KillInstance(s)));
+            }
+            if rng.chance(300) {
+                world.after(at + rng.range(100, 4_000), Ev::Fault(Fault::KillController(s)));
+            }
         }
     }
 }

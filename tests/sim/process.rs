@@ -100,6 +100,9 @@ impl World {
             Action::Say(say) => {
                 let text = format!("{say:?}");
                 self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
+                if matches!(say, Say::NamesChanged) {
+                    self.hosts[m].noticed = true;
+                }
                 self.op.told(m, &say);
             }
             Action::Exit => {
@@ -137,6 +140,11 @@ impl World {
             }
             by => by,
         };
+        if self.broken == Broken::ForgetsUnmirrored
+            && let Some(disk) = self.procs[m].disk.as_mut()
+        {
+            disk.notes.unmirrored = false;
+        }
         let epoch = self.id();
         let seed = self.rng.next();
         let process = &mut self.procs[m];
@@ -205,6 +213,9 @@ impl World {
             self.abandon_job(m);
         }
         self.abandon_script(m);
+        if m != ARBITER && !self.procs[m].writes.is_empty() {
+            self.hosts[m].noticed = false;
+        }
         if let Some((_, durable)) = self.procs[m].writes.pop_front()
             && !self.answers_early(m)
             && self.rng.chance(500)

@@ -40,6 +40,8 @@ pub enum Broken {
     ExchangedData,
     /// Names are in effect, and yet commits are acknowledged without the standby.
     AcksEarly,
+    /// A restarted member does not know any more that commits did not wait.
+    ForgetsUnmirrored,
     /// A rebuild is reported done when little has been copied, and nothing shows it. (A copy that is only older than it should be does
     /// no harm: it streams what it lacks, and is not believed before, by R9.)
     EarlyRebuild,
