@@ -60,6 +60,9 @@ enum Job {
     Flush(Sender<()>),
 }
 
+/// How often a message to syslog tries to get the socket while other threads send.
+const ATTEMPTS: usize = 1000;
+
 static SINK: OnceLock<Sink> = OnceLock::new();
 
 /// Opens the sink of this process; the first call counts. To be called after the last fork. A panic of this process is
@@ -120,7 +123,9 @@ impl Sink {
     fn syslog(&self, message: &Message, line: &str) {
         let priority = self.output.facility.0 * 8 + message.kind.severity();
         let datagram = format!("<{priority}>{line}");
-        let Ok(mut socket) = self.socket.try_lock() else { return };
+        // Another thread that sends at the same time is done soon; the socket does not block.
+        let attempt = |_| self.socket.try_lock().inspect_err(|_| std::thread::yield_now()).ok();
+        let Some(mut socket) = (0..ATTEMPTS).find_map(attempt) else { return };
         for _ in 0..2 {
             if socket.is_none() {
                 *socket = connect();
