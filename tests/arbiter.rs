@@ -10,7 +10,8 @@ use crossbeam_channel::Receiver;
 use mirroring_controller::config::arbiter::ArbiterConfig;
 use mirroring_controller::daemon::Inbox;
 use mirroring_controller::daemon::links::{Bystander, Links, Peer, Settings};
-use mirroring_controller::fsm::event::{Event, Heartbeat, Message};
+use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
+use mirroring_controller::fsm::event::{Action, Event, Heartbeat, Message};
 use mirroring_controller::fsm::types::*;
 use std::fs;
 use std::net::TcpListener;
@@ -172,6 +173,7 @@ impl Member {
                 member: mirroring_controller::fsm::types::Member::Arbiter,
                 id: "arb".to_owned(),
                 address: ("127.0.0.1".to_owned(), port),
+                hosts: vec!["127.0.0.1".to_owned()],
                 from: Some(own.clone()),
                 silence_ms: 10_000,
             }],
@@ -640,6 +642,23 @@ fn fencing_comes_before_a_grant() {
     until("the failure is told", || arb.log().contains("fencing_command for server \"nd1\" has failed"));
     fs::write(&verdict, "0").unwrap();
     until("the standby is given the right", || pair[1].ask(view, alone(view, Server::Second)));
+}
+
+/// What a server reports bounds nothing: the time until the fencing command is called again must not overflow.
+#[test]
+fn a_detection_time_without_bounds_is_no_overflow() {
+    let (system, id) = (SystemId(5), LedgerId(7));
+    let view = view(3, Server::First, Mode::Mirrored, id);
+    let base = ledger(system, Server::First, view);
+    let durable = Some(Durable { ledger: Ledger { id, ..base }, notes: Notes::default() });
+    let mut arbiter = Arbiter::new(ArbiterSettings { pause_ms: 500, fencing: true, seed: 1, durable }, Time(1000));
+    let heard = |message| Event::Heard(mirroring_controller::fsm::types::Member::Server(Server::First), message);
+    let told = Heartbeat { seq: 1, system, ledger: Some(base), detection_ms: u64::MAX, ..Heartbeat::blank() };
+    arbiter.step(Time(1100), heard(Message::Heartbeat(Box::new(told))));
+    let (known, why) = ((id, Term(3)), String::new());
+    let propose = Message::Propose { base, view: alone(view, Server::First), received: Lsn(0), known, why };
+    let actions = arbiter.step(Time(1200), heard(propose));
+    assert!(actions.iter().any(|action| matches!(action, Action::Call(..))), "{actions:?}");
 }
 
 #[test]

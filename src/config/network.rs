@@ -38,8 +38,9 @@ impl MemberLine {
     }
 }
 
-/// The longest identifier, in bytes (guide, A.3).
-const ID_LIMIT: usize = 64;
+/// The longest identifier, in bytes: PostgreSQL cuts `application_name` to this length (`NAMEDATALEN` - 1), so a longer one
+/// never matches. The guide (A.3) allows one more.
+const ID_LIMIT: usize = 63;
 const FORMAT: &str = "A line is: identifier host[,host2] port[,port2] [server|arbiter]";
 
 impl Network {
@@ -120,7 +121,11 @@ fn list<T>(
 /// An identifier names files (`ID.conf`, `ID/`), a replication connection, and columns of the status.
 fn check_id(id: &str) -> std::result::Result<(), String> {
     if id.len() > ID_LIMIT {
-        return Err(format!("the identifier \"{id}\" has {} bytes where {ID_LIMIT} are the most", id.len()));
+        return Err(format!(
+            "the identifier \"{id}\" has {} bytes where PostgreSQL keeps {ID_LIMIT} of a name; choose a shorter identifier on \
+             all members",
+            id.len()
+        ));
     }
     if !id.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(format!("the identifier \"{id}\" has a character beyond printable ASCII"));
@@ -303,8 +308,10 @@ mod tests {
         ] {
             check(line, Err(part));
         }
-        check(&format!("{} h 1\nb h 2", "x".repeat(65)), Err("65 bytes where 64"));
-        let long = "x".repeat(64);
+        let long = format!("b h 2\n{} h 1", "x".repeat(64));
+        check(&long, Err("line 2: the identifier"));
+        check(&long, Err("64 bytes where PostgreSQL keeps 63 of a name; choose a shorter identifier"));
+        let long = "x".repeat(63);
         check(&format!("{long} h 1\nb h 2"), Ok(&[&format!("{long} h [1] 1"), "b h [2] 2"]));
     }
 

@@ -301,7 +301,7 @@ impl Arbiter {
             reason: "the other server asked for the right to run alone".to_owned(),
         };
         let heard_at = self.servers[target.index()].heard_at;
-        let retry_ms = self.detection_ms(target) * 10;
+        let retry_ms = self.detection_ms(target).saturating_mul(10);
         self.calls.clear(self.now, command, heard_at, retry_ms, &mut self.out)
     }
 
