@@ -7,6 +7,7 @@ use mirroring_controller::fsm::event::{Event, Message, Reply};
 use mirroring_controller::fsm::types::{Member, Server, Time};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
 const FIRST: Member = Member::Server(Server::First);
@@ -31,6 +32,7 @@ fn settings(me: Member, own: u16, other: u16) -> Settings {
             member: peer,
             id: peer_id.to_owned(),
             address: ("127.0.0.1".to_owned(), other),
+            hosts: vec!["127.0.0.1".to_owned()],
             from: None,
             silence_ms: 700,
         }],
@@ -152,6 +154,42 @@ fn many_strangers_do_not_keep_a_member_out_for_long() {
     assert_eq!(closed, 24);
     let (second, _events) = start(settings(SECOND, two, one));
     assert!(arrives(&second, FIRST, &first_events, &told(3)));
+}
+
+/// Connections from this address that say nothing, as many as are let in and more, again and again.
+fn strangers(from: &str, port: u16, stop: &AtomicBool) {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let from: std::net::SocketAddr = (from.parse::<std::net::IpAddr>().unwrap(), 0).into();
+    let mut open = std::collections::VecDeque::new();
+    while !stop.load(SeqCst) {
+        let stranger = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&stranger, &from).unwrap();
+        let _ = connect(&stranger, &std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+        open.push_back(stranger);
+        if open.len() > 100 {
+            open.pop_front();
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn strangers_without_end_do_not_keep_a_member_out() {
+    let (one, two) = (port(), port());
+    let (_first, first_events) = start(settings(FIRST, one, two));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| strangers("127.0.0.9", one, &stop));
+        std::thread::sleep(Duration::from_secs(1));
+        let (second, _events) = start(settings(SECOND, two, one));
+        let arrived = arrives(&second, FIRST, &first_events, &told(3));
+        drop(second);
+        // its connection ends, and it is let in again
+        let (second, _events) = start(settings(SECOND, port(), one));
+        let again = arrives(&second, FIRST, &first_events, &told(4));
+        stop.store(true, SeqCst);
+        assert_eq!((arrived, again), (true, true));
+    });
 }
 
 #[test]

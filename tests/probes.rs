@@ -8,6 +8,7 @@ mod common;
 
 use common::as_postgres;
 use crossbeam_channel::{Receiver, unbounded};
+use mirroring_controller::daemon::resolver::Resolver;
 use mirroring_controller::daemon::{db_probe, disk_probe, peer_probe};
 use mirroring_controller::fsm::event::{Disk, Event, Instance, Names, PeerInstance};
 use mirroring_controller::fsm::types::{Lsn, Timeline};
@@ -341,12 +342,12 @@ fn a_frozen_postmaster_answers_old_sessions_and_no_new_ones() {
     assert!(began.elapsed() < SHORT * 4, "{:?}", began.elapsed());
     assert!(!queries::is_in_recovery(&mut old, LIMIT).unwrap());
     let address = format!("127.0.0.1:{}", server.port);
-    assert_eq!(peer_probe::look(&address, SHORT), PeerInstance::Silent);
+    assert_eq!(peer_probe::look(&Resolver::start([], || ()).unwrap(), &address, SHORT), PeerInstance::Silent);
     server.signal(Signal::CONT);
     server.session();
-    assert_eq!(peer_probe::look(&address, LIMIT), PeerInstance::Answered);
+    assert_eq!(peer_probe::look(&Resolver::start([], || ()).unwrap(), &address, LIMIT), PeerInstance::Answered);
     server.stop();
-    assert_eq!(peer_probe::look(&address, LIMIT), PeerInstance::Refused);
+    assert_eq!(peer_probe::look(&Resolver::start([], || ()).unwrap(), &address, LIMIT), PeerInstance::Refused);
 }
 
 #[test]

@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(50);
 /// How long nothing is said about what is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a start in the background waits for an address of this host, and how often it looks.
+const EARLY_LIMIT: Duration = Duration::from_secs(60);
+const EARLY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a message to syslog may take.
 const FLUSH: Duration = Duration::from_secs(1);
 const OFF: &str = "automatic switch and disconnection are off, unless the other server's controller runs with them on: failures \
@@ -33,7 +36,7 @@ pub(super) fn run(args: &Start) -> Ended {
         (_, true) => Some(false),
         _ => None,
     };
-    let config = args.common.config()?;
+    let config = config(args, begin, limit.min(EARLY_LIMIT))?;
     if let Some(why) = config.server.no_data.clone().filter(|_| !args.mc_only && !daemon::is_being_rebuilt(&config)) {
         return Err(Failure::usage(why));
     }
@@ -72,6 +75,27 @@ pub(super) fn run(args: &Start) -> Ended {
         return Ok(0);
     }
     wait(&config, begin, limit, failover)
+}
+
+/// The configuration. At boot the addresses of this host may not be there yet: they are waited for, at most for `limit`, by a
+/// service manager's `--foreground` without end.
+fn config(args: &Start, begin: Instant, limit: Duration) -> Result<Config, Failure> {
+    let directory = args.common.directory()?;
+    let mut said = false;
+    loop {
+        let failure = match args.common.config() {
+            Err(failure) if args.foreground || begin.elapsed() < limit => failure,
+            ended => return ended,
+        };
+        if !Config::is_early(&directory, args.common.local_server.as_deref()) {
+            return Err(failure);
+        }
+        if !said {
+            said = true;
+            say(&format!("mc_ctl: waiting: {}\n", failure.error.message));
+        }
+        std::thread::sleep(EARLY_PAUSE);
+    }
 }
 
 /// Takes the data directory as it is. A controller that has just begun may still be writing its ledger: that is waited for.

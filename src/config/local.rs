@@ -31,20 +31,41 @@ pub fn resolve(path: &Path, network: &Network, local_server: Option<&str>) -> Re
     }
 }
 
+/// As [`resolve`], for a start, which may come before the name service at boot: where a name does not resolve and no host is
+/// known to be this machine, the server whose `ID.conf` alone is here. Where all names resolve and none is this machine's,
+/// the files do not count: they may be on a copy of the machine.
+pub fn resolve_for_start(dir: &Path, path: &Path, network: &Network, local_server: Option<&str>) -> Result<Server> {
+    if let Some(id) = local_server {
+        return named(path, network, id);
+    }
+    let here = look(network, RESOLVE_LIMIT);
+    let sole = sole(network, &|id| dir.join(format!("{id}.conf")).exists());
+    match sole.filter(|own| matches!(here[own.index()], Here::Unknown(_)) && !here.contains(&Here::Yes)) {
+        Some(server) => Ok(server),
+        None => choose(path, network, &here),
+    }
+}
+
+/// Whether a host of either server is this machine, as far as names resolve.
+pub fn is_here(network: &Network) -> bool {
+    look(network, RESOLVE_LIMIT).contains(&Here::Yes)
+}
+
+/// The only server of which something exists.
+fn sole(network: &Network, exists: &dyn Fn(&str) -> bool) -> Option<Server> {
+    match Server::BOTH.map(|server| exists(&network.servers[server.index()].id)) {
+        [true, false] => Some(Server::First),
+        [false, true] => Some(Server::Second),
+        _ => None,
+    }
+}
+
 /// As [`resolve`], for commands that only talk to the controller and must answer at once: which server's files are
 /// here tells more cheaply than a name server.
 pub fn resolve_for_client(dir: &Path, path: &Path, network: &Network, local_server: Option<&str>) -> Result<Server> {
     if local_server.is_none() {
-        let sole = |exists: &dyn Fn(&str) -> bool| {
-            let here = Server::BOTH.map(|server| exists(&network.servers[server.index()].id));
-            match here {
-                [true, false] => Some(Server::First),
-                [false, true] => Some(Server::Second),
-                _ => None,
-            }
-        };
-        let conf = sole(&|id| dir.join(format!("{id}.conf")).exists());
-        if let Some(server) = conf.or_else(|| sole(&|id| dir.join(id).is_dir())) {
+        let conf = sole(network, &|id| dir.join(format!("{id}.conf")).exists());
+        if let Some(server) = conf.or_else(|| sole(network, &|id| dir.join(id).is_dir())) {
             return Ok(server);
         }
     }

@@ -72,6 +72,17 @@ impl Config {
         Config::read(dir, local_server, true)
     }
 
+    /// Whether a start has to wait: no host of `network.conf` is this machine's yet, and only that is wrong with the
+    /// configuration. `local_server` is the option's identifier.
+    pub fn is_early(dir: &Path, local_server: Option<&str>) -> bool {
+        let Ok(dir) = management_directory(dir) else { return false };
+        let path = dir.join("network.conf");
+        let network = perms::read_private(&path, "").and_then(|text| Network::parse(&path, &text));
+        network.is_ok_and(|network| {
+            local::resolve_for_start(&dir, &path, &network, local_server).is_err() && !local::is_here(&network)
+        })
+    }
+
     /// As [`Config::load`], for commands that only talk to the controller: looks at nothing of the instance, so that
     /// it works when the data directory's disk has failed. `config_file` and `bin_dir` are then as in the file or
     /// empty, and `major_version` is 0.
@@ -85,7 +96,7 @@ impl Config {
         let path = dir.join("network.conf");
         let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
         let me = match instance {
-            true => local::resolve(&path, &network, local_server)?,
+            true => local::resolve_for_start(&dir, &path, &network, local_server)?,
             false => local::resolve_for_client(&dir, &path, &network, local_server)?,
         };
         let own = &network.servers[me.index()];
@@ -239,12 +250,6 @@ fn network_remarks(network: &Network) -> Vec<Remark> {
                     range.end()
                 ),
                 "Choose a port outside, or reserve it in net.ipv4.ip_local_reserved_ports.",
-            ));
-        }
-        if line.id.len() >= 64 {
-            remarks.push(Remark::notice(
-                format!("identifier \"{}\" is longer than the 63 bytes that PostgreSQL keeps of a name", line.id),
-                "Give a shorter application_name in this server's primary_conninfo.",
             ));
         }
     }

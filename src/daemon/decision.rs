@@ -9,6 +9,7 @@ use super::health::Health;
 use super::inspect::Inspector;
 use super::links::{self, Bystander, Links};
 use super::pace::Pace;
+use super::resolver::Resolver;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
@@ -100,7 +101,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let links = Links::start(link_settings(config), inbox.clone(), bystander)?;
     inspector.speak(links.voice());
     let health = config.server.health_check_address.clone();
-    let health = health.map(|at| Health::bind(at, matches!(by, StartedBy::Operator { .. }))).transpose()?;
+    let by_operator = matches!(by, StartedBy::Operator { .. });
+    let health = health.map(|at| Health::bind(at, by_operator, &links.resolver())).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
     startup_log::watch(run_dir.join("startup.log"))?;
@@ -118,7 +120,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
             report.put(event);
         }),
     )?;
-    let probes = start_probes(config, &peer_name, &inbox, job_ended, &pace)?;
+    let probes = start_probes(config, &peer_name, &inbox, job_ended, &pace, links.resolver())?;
 
     let started = now();
     let mut node = Node::new(config.settings(random()?));
@@ -212,6 +214,7 @@ pub(super) fn link_settings(config: &Config) -> links::Settings {
         member: Member::Server(config.me.other()),
         id: other.id.clone(),
         address,
+        hosts: other.hosts.clone(),
         from: None,
         silence_ms: server.heartbeat_interval_ms.saturating_add(server.heartbeat_timeout_ms),
     });
@@ -220,6 +223,7 @@ pub(super) fn link_settings(config: &Config) -> links::Settings {
             member: Member::Arbiter,
             id: line.id.clone(),
             address: first(line)?,
+            hosts: line.hosts.clone(),
             from: config.own().hosts.get(1).cloned(),
             silence_ms: server.arbiter_alive_interval_ms.saturating_add(server.arbiter_alive_timeout_ms),
         })
@@ -248,6 +252,7 @@ fn start_probes(
     inbox: &Inbox,
     job_ended: Arc<Mutex<Instant>>,
     pace: &Arc<Pace>,
+    resolver: Resolver,
 ) -> Result<Probes> {
     let server = &config.server;
     let failed = |cause| Error::new(format!("could not start a probe: {cause}"));
@@ -274,7 +279,7 @@ fn start_probes(
     let disk_report = disk_reporter(server.tablespace_error_is_failure, names, inbox);
     Ok(Probes {
         instance: db_probe::spawn(settings, reporter(inbox, job_ended)).map_err(failed)?,
-        peer: peer_probe::spawn(interval, timeout, move |event| _ = report.offer(event)).map_err(failed)?,
+        peer: peer_probe::spawn(resolver, interval, timeout, move |event| _ = report.offer(event)).map_err(failed)?,
         _disk: disk_probe::spawn(disk, disk_report).map_err(failed)?,
     })
 }

@@ -6,8 +6,11 @@
 //! authentication, no TLS: what it tells is the operator's to place. It decides nothing; what the paths mean is
 //! `status::health`.
 
+use super::boot::join;
 use super::control::Board;
 use super::http::{Method, Request, Response, parse};
+use super::listening::{Missing, NAME_LIMIT};
+use super::resolver::Resolver;
 use super::spawn;
 use crate::config::ListenAddress;
 use crate::error::Result;
@@ -16,7 +19,7 @@ use crate::status::health::{Question, answer};
 use crate::status::{Snapshot, Status};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Connections at a time.
@@ -49,23 +52,26 @@ pub struct Health {
     address: ListenAddress,
     /// `None`: to be tried again.
     listeners: Option<Vec<TcpListener>>,
+    resolver: Resolver,
 }
 
 impl Health {
-    /// Listens. With `must`, an address that cannot be listened on is an error; else (a controller that its watcher starts
-    /// again has more important things to do) it is told, and tried again.
+    /// Listens. An address that is not there yet is reported, and tried again. Another reason, such as a port in use, is an
+    /// error with `must`; else (a controller that its watcher starts again has more important things to do) it is the same.
     ///
     /// # Errors
-    /// The address cannot be resolved or listened on.
-    pub fn bind(address: ListenAddress, must: bool) -> Result<Health> {
-        let listeners = match listen(&address) {
-            Err(error) if !must => {
-                messages::tell(&Tell::Warning(error));
+    /// The address cannot be listened on.
+    pub fn bind(address: ListenAddress, must: bool, resolver: &Resolver) -> Result<Health> {
+        resolver.wait(&address.host, address.port, NAME_LIMIT);
+        let listeners = match listen(&address, resolver) {
+            Ok(listeners) => Some(listeners),
+            Err(missing) if must && !missing.late => return Err(missing.why),
+            Err(missing) => {
+                messages::tell(&Tell::NotListening { why: missing.why });
                 None
             }
-            other => Some(other?),
         };
-        Ok(Health { address, listeners })
+        Ok(Health { address, listeners, resolver: resolver.clone() })
     }
 
     /// Serves on a thread of its own, as long as the process lives.
@@ -74,7 +80,7 @@ impl Health {
     /// No thread can be started.
     pub fn serve(self, board: Board) -> Result<()> {
         spawn("health", move || {
-            let listeners = self.listeners.unwrap_or_else(|| listen_later(&self.address));
+            let listeners = self.listeners.unwrap_or_else(|| listen_later(&self.address, &self.resolver));
             Server { listeners, connections: Vec::new(), seen: None, board }.run();
         })?;
         Ok(())
@@ -82,42 +88,43 @@ impl Health {
 }
 
 /// On each address of the name that this host has.
-fn listen(at: &ListenAddress) -> Result<Vec<TcpListener>> {
-    let (host, port) = (at.host.as_str(), at.port);
+fn listen(at: &ListenAddress, resolver: &Resolver) -> std::result::Result<Vec<TcpListener>, Missing> {
     let failed = |what: String| at.error(format!("health_check_address: {what}"));
-    let addresses = (host, port).to_socket_addrs().map_err(|cause| {
-        failed(format!("could not resolve host \"{host}\": {cause}")).hint("Give an address of this host.")
-    })?;
+    let found = resolver.addresses(&at.host, at.port);
     let mut listeners = Vec::new();
-    let mut missing = None;
-    for address in addresses {
+    let unresolved = found.failure.unwrap_or_else(|| "the name service has not answered yet".to_owned());
+    let why = failed(format!("could not resolve host \"{}\": {unresolved}", at.host));
+    let mut missing = Missing { why: why.hint("Give an address of this host."), late: true };
+    for address in found.list {
         match TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener)) {
             Ok(listener) => listeners.push(listener),
-            Err(cause) if cause.kind() == ErrorKind::AddrNotAvailable => missing = Some((address, cause)),
             Err(cause) => {
+                let late = cause.kind() == ErrorKind::AddrNotAvailable;
                 let hint = match cause.kind() {
+                    ErrorKind::AddrNotAvailable => {
+                        "It must be an address of this host, or 0.0.0.0 or [::] for all of them."
+                    }
                     ErrorKind::AddrInUse => {
                         "Another program, or this controller itself, listens there; choose another port."
                     }
                     ErrorKind::PermissionDenied => "Ports below 1024 are root's; choose a higher one.",
                     _ => "Give an address of this host, and a free port.",
                 };
-                return Err(failed(format!("could not listen on {address}: {cause}")).hint(hint));
+                missing = Missing { why: failed(format!("could not listen on {address}: {cause}")).hint(hint), late };
+                if !late {
+                    return Err(missing);
+                }
             }
         }
     }
-    match (listeners.is_empty(), missing) {
-        (false, _) => Ok(listeners),
-        (true, Some((address, cause))) => Err(failed(format!("could not listen on {address}: {cause}"))
-            .hint("It must be an address of this host, or 0.0.0.0 or [::] for all of them.")),
-        (true, None) => Err(failed(format!("host \"{host}\" has no address"))),
-    }
+    if listeners.is_empty() { Err(missing) } else { Ok(listeners) }
 }
 
-fn listen_later(address: &ListenAddress) -> Vec<TcpListener> {
+fn listen_later(address: &ListenAddress, resolver: &Resolver) -> Vec<TcpListener> {
     loop {
         std::thread::sleep(LISTEN_PAUSE);
-        if let Ok(listeners) = listen(address) {
+        if let Ok(listeners) = listen(address, resolver) {
+            messages::tell(&Tell::Listening { at: join(&address.host, address.port) });
             return listeners;
         }
     }

@@ -4,16 +4,16 @@
 //! direction between the two is a TCP connection of its own, and a direction that is cut does not hide behind the other.
 //! The arbiter answers on the connection that the server dials (`daemon::arbiter` is its end), so a server never accepts
 //! one from it. One thread for each peer dials and sends; one for each listening address accepts; one for each accepted
-//! connection receives. Names are resolved anew at each dial. Nothing is decided here: what is heard, and what the
-//! other's kernel refuses, goes to the inbox.
+//! connection receives. Host names are resolved by [`Resolver`], so a dial never waits for a name service once an address is
+//! known. Nothing is decided here: what is heard, and what the other's kernel refuses, goes to the inbox.
 
 use super::noise::{Reader, Writer, has_hung_up};
 use super::pace::Pace;
-use super::{Inbox, lock, now, sockets, spawn};
-use crate::config::Remark;
+use super::resolver::Resolver;
+use super::{Inbox, listening, lock, now, sockets, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
-use crate::fsm::types::Member;
+use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::wire::{self, Aside, Hello};
@@ -21,15 +21,15 @@ use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::net::Shutdown;
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// Connections that may wait to be authenticated at a time.
-const MAX_STRANGERS: usize = 16;
+/// Connections that may wait to be authenticated at a time: from the members' addresses, and from all others. Connections
+/// from other addresses cannot keep a member out.
+const MAX_CALLERS: usize = 16;
 
 /// How long an accepted connection may take to authenticate itself.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(2);
@@ -43,9 +43,6 @@ const REFUSED_PAUSE_MS: u64 = 100;
 /// After so many failures of other kinds in a row the pauses grow from that to the heartbeat interval.
 const SHORT_PAUSES: u32 = 20;
 
-/// Time between two attempts to listen on an address that is not there.
-const LISTEN_PAUSE: Duration = Duration::from_secs(3);
-
 /// Strangers are reported at most this often.
 const REPORT_INTERVAL_MS: u64 = 60_000;
 
@@ -58,6 +55,8 @@ pub struct Peer {
     pub id: String,
     /// Host and port of its controller.
     pub address: (String, u16),
+    /// All hosts of its line: it may dial from the address of any.
+    pub hosts: Vec<String>,
     /// This host's own name or address to dial from; `None`: whichever the kernel chooses.
     pub from: Option<String>,
     /// How long it may be silent before the connection with it is given up, ms.
@@ -71,8 +70,8 @@ pub struct Settings {
     pub me: Member,
     /// Its identifier.
     pub id: String,
-    /// Hosts and ports to listen on. The first must be there; one that is not (the interface of the arbiter's network is
-    /// down) is tried again until it is.
+    /// Hosts and ports to listen on. An address that is not there yet is tried again until it is. A port in use ends the
+    /// start if it is the first one's.
     pub listen: Vec<(String, u16)>,
     /// The others.
     pub peers: Vec<Peer>,
@@ -128,8 +127,11 @@ struct Shared {
     inbox: Inbox,
     bystander: Bystander,
     stop: AtomicBool,
-    /// Connections that are not authenticated yet.
-    strangers: AtomicUsize,
+    resolver: Resolver,
+    /// Connections that are not authenticated yet, from the members' addresses and from others.
+    waiting: [AtomicUsize; 2],
+    /// The addresses from which members last authenticated themselves.
+    proven: Mutex<HashMap<Member, IpAddr>>,
     /// When strangers were last reported.
     reported: AtomicU64,
     /// When each peer was last heard, in the order of `settings.peers`.
@@ -176,7 +178,15 @@ pub fn reach(settings: &Settings, member: Member, limit: Duration) -> std::resul
     let settings = settings.clone();
     let what = format!("reach {host}:{port}");
     let begin = Instant::now();
-    let dialled = bounded::call(&what, limit, &Cancel::never(), move || Ok(dial(&settings, &peer, limit).map(drop)));
+    let dialled = bounded::call(&what, limit, &Cancel::never(), move || {
+        let resolved = |host: &str, port| {
+            let found = (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+            found.map_err(|cause| Error::new(format!("could not resolve host \"{host}\": {cause}")))
+        };
+        let (host, port) = &peer.address;
+        let from = peer.from.as_deref().map(|own| resolved(own, 0)).transpose()?;
+        Ok(dial(&settings, &peer, &resolved(host, *port)?, from.as_deref(), limit).map(drop))
+    });
     let unreached = |timed_out, why| Err(Unreached { timed_out, why });
     match dialled {
         Ok(Ok(())) => Ok(()),
@@ -190,20 +200,11 @@ impl Links {
     /// Binds the listening addresses and starts the threads.
     ///
     /// # Errors
-    /// The first address cannot be resolved or bound.
+    /// The first address cannot be bound, for a reason that waiting does not remove.
     pub fn start(settings: Settings, inbox: Inbox, bystander: Bystander) -> Result<Links> {
-        let mut bound = Vec::new();
-        let mut missing = Vec::new();
-        for (place, (host, port)) in settings.listen.iter().enumerate() {
-            match listen(host, *port) {
-                Ok(listeners) => bound.extend(listeners),
-                Err(error) if place == 0 => return Err(error),
-                Err(error) => {
-                    messages::tell(&Tell::Warning(error));
-                    missing.push((host.clone(), *port));
-                }
-            }
-        }
+        let hosts = settings.peers.iter().flat_map(|peer| peer.hosts.iter().chain([&peer.address.0]).chain(&peer.from));
+        let hosts: Vec<String> = hosts.chain(settings.listen.iter().map(|(host, _)| host)).cloned().collect();
+        let resolver = Resolver::start(hosts, || ())?;
         let shared = Arc::new(Shared {
             heard: settings.peers.iter().map(|_| AtomicU64::new(0)).collect(),
             settings,
@@ -211,7 +212,9 @@ impl Links {
             bystander,
             stop: AtomicBool::new(false),
             listeners: Mutex::default(),
-            strangers: AtomicUsize::new(0),
+            resolver,
+            waiting: Default::default(),
+            proven: Mutex::default(),
             reported: AtomicU64::new(0),
             incoming: Mutex::default(),
             accepted: AtomicU64::new(0),
@@ -235,14 +238,18 @@ impl Links {
             spawn("link-out", move || dialler.run())?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
         }
-        for listener in bound {
-            serve(&shared, listener)?;
+        let links = Links { shared, outgoing };
+        let shared = links.shared.clone();
+        let take: listening::Take = Arc::new(move |listener| {
+            if let Err(error) = serve(&shared, listener) {
+                messages::tell(&Tell::Warning(error));
+            }
+        });
+        let shared = &links.shared;
+        for (place, (host, port)) in shared.settings.listen.iter().enumerate() {
+            listening::open(&shared.resolver, host, *port, place == 0, &take)?;
         }
-        for (host, port) in missing {
-            let shared = shared.clone();
-            spawn("link-listen", move || listen_later(&shared, &host, port))?;
-        }
-        Ok(Links { shared, outgoing })
+        Ok(links)
     }
 
     /// Sends a message if it can be sent; never waits. Dropped where the queue is full or the member is unknown.
@@ -254,6 +261,11 @@ impl Links {
         }
     }
 
+    /// The names of the members' hosts.
+    pub fn resolver(&self) -> Resolver {
+        self.shared.resolver.clone()
+    }
+
     /// A way to say things beside the protocol, for another thread.
     pub fn voice(&self) -> Voice {
         Voice { outgoing: self.outgoing.clone() }
@@ -263,6 +275,7 @@ impl Links {
 impl Drop for Links {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.resolver.stop();
         for listener in lock(&self.shared.listeners).iter() {
             let _ = rustix::net::shutdown(listener, Shutdown::Both);
         }
@@ -277,25 +290,6 @@ impl Drop for Links {
 
 fn wake(eventfd: &OwnedFd) {
     let _ = rustix::io::write(eventfd, &1u64.to_ne_bytes());
-}
-
-pub(super) fn listen(host: &str, port: u16) -> Result<Vec<TcpListener>> {
-    let addresses = (host, port).to_socket_addrs().map_err(|cause| {
-        Error::new(format!("could not resolve host \"{host}\": {cause}"))
-            .hint("check network.conf and the name service")
-    })?;
-    let mut listeners = Vec::new();
-    for address in addresses {
-        listeners.push(TcpListener::bind(address).map_err(|cause| {
-            let hint = match cause.kind() {
-                ErrorKind::AddrInUse => "another program, or another controller, listens there; choose another port in network.conf on all members",
-                ErrorKind::AddrNotAvailable => "the host on this server's line of network.conf must be an address of this host",
-                _ => "check this server's line of network.conf",
-            };
-            Error::new(format!("could not listen on {address}: {cause}")).hint(hint)
-        })?);
-    }
-    Ok(listeners)
 }
 
 // ------------------------------------------------------------------------------------------------------------ sending
@@ -340,7 +334,12 @@ impl Dialler {
                         self.up(&peer);
                     }
                     (self.heard_on_link, self.last_beat) = (false, None);
+                    let (address, opened) = (writer.stream().peer_addr(), now().0);
                     let why = self.serve(writer);
+                    if let (Ok(address), true) = (address, !answers || self.heard_on_link) {
+                        let heard = self.shared.heard[self.index].load(Ordering::SeqCst);
+                        self.shared.resolver.confirm(address.ip(), Time(heard.max(opened)));
+                    }
                     if !answers || self.heard_on_link {
                         failures = 0;
                     }
@@ -396,7 +395,25 @@ impl Dialler {
 
     fn dial(&self, peer: &Peer) -> std::result::Result<Writer, DialError> {
         let settings = &self.shared.settings;
-        dial(settings, peer, Duration::from_millis(settings.timeout_ms.max(1)))
+        let limit = Duration::from_millis(settings.timeout_ms.max(1));
+        let known = |host: &str, port| {
+            let found = self.shared.resolver.wait(host, port, limit);
+            let why = found.failure.as_deref().unwrap_or("the name service has not answered yet");
+            match found.list.is_empty() {
+                true => Err(DialError::Other(Error::new(format!("could not resolve host \"{host}\": {why}")))),
+                false => Ok(found),
+            }
+        };
+        let (host, port) = &peer.address;
+        let to = known(host, *port)?;
+        let from = peer.from.as_deref().map(|own| known(own, 0)).transpose()?;
+        match dial(settings, peer, &to.list, from.as_ref().map(|from| &*from.list), limit) {
+            // Another host may have the address by now.
+            Err(DialError::Refused) if !to.recent => Err(DialError::Other(Error::new(format!(
+                "{host}:{port} refuses connections at an address that the name service has not confirmed for long"
+            )))),
+            dialled => dialled,
+        }
     }
 
     /// Sends what comes until the connection ends, and takes the arbiter's answers; says why it ended. A connection whose
@@ -463,14 +480,17 @@ impl Dialler {
     }
 }
 
-fn dial(settings: &Settings, peer: &Peer, limit: Duration) -> std::result::Result<Writer, DialError> {
-    let (host, port) = &peer.address;
-    let addresses = (host.as_str(), *port)
-        .to_socket_addrs()
-        .map_err(|cause| DialError::Other(Error::new(format!("could not resolve host \"{host}\": {cause}"))))?;
+/// Dials the addresses one after the other; `from`: this host's own addresses, where it is to dial from one of them.
+fn dial(
+    settings: &Settings,
+    peer: &Peer,
+    addresses: &[SocketAddr],
+    from: Option<&[SocketAddr]>,
+    limit: Duration,
+) -> std::result::Result<Writer, DialError> {
     let mut failure = None;
     for address in addresses {
-        match connect(address, peer, limit) {
+        match connect(*address, peer, from, limit) {
             Ok(stream) => {
                 let hello =
                     Hello { version: wire::MINOR, member: settings.me, id: settings.id.clone(), to: peer.id.clone() };
@@ -481,12 +501,18 @@ fn dial(settings: &Settings, peer: &Peer, limit: Duration) -> std::result::Resul
             Err(other) => failure = Some(other),
         }
     }
+    let host = &peer.address.0;
     Err(failure.unwrap_or_else(|| DialError::Other(Error::new(format!("host \"{host}\" has no address")))))
 }
 
-fn connect(address: SocketAddr, peer: &Peer, limit: Duration) -> std::result::Result<TcpStream, DialError> {
+fn connect(
+    address: SocketAddr,
+    peer: &Peer,
+    from: Option<&[SocketAddr]>,
+    limit: Duration,
+) -> std::result::Result<TcpStream, DialError> {
     let other = |cause: &dyn std::fmt::Display| DialError::Other(Error::new(format!("{address}: {cause}")));
-    let from = peer.from.as_ref().map(|host| own_address(host, address)).transpose().map_err(DialError::Other)?;
+    let from = from.map(|own| own_address(own, address)).transpose().map_err(DialError::Other)?;
     let stream = sockets::dial(address, from, limit).map_err(|cause| match cause {
         rustix::io::Errno::CONNREFUSED => DialError::Refused,
         rustix::io::Errno::TIMEDOUT => DialError::Silent,
@@ -499,40 +525,16 @@ fn connect(address: SocketAddr, peer: &Peer, limit: Duration) -> std::result::Re
     Ok(stream)
 }
 
-/// The address of this host's name that is of the same family as the one to dial.
-fn own_address(host: &str, to: SocketAddr) -> Result<IpAddr> {
-    let mut addresses = (host, 0).to_socket_addrs().map_err(|cause| {
-        Error::new(format!("could not resolve this server's second host \"{host}\": {cause}"))
-            .hint("check network.conf and the name service")
-    })?;
-    let found = addresses.find(|own| own.is_ipv4() == to.is_ipv4());
+/// The address of this host that is of the same family as the one to dial.
+fn own_address(own: &[SocketAddr], to: SocketAddr) -> Result<IpAddr> {
+    let found = own.iter().find(|own| own.is_ipv4() == to.is_ipv4());
     found.map(|own| own.ip()).ok_or_else(|| {
-        Error::new(format!("this server's second host \"{host}\" has no address of the same kind as {}", to.ip()))
+        Error::new(format!("this server's second host has no address of the same kind as {}", to.ip()))
             .hint("give both hosts IPv4 addresses, or both IPv6 ones")
     })
 }
 
 // ---------------------------------------------------------------------------------------------------------- receiving
-
-/// Tries an address that could not be bound again and again, until it can.
-fn listen_later(shared: &Arc<Shared>, host: &str, port: u16) {
-    let mut tried = Instant::now();
-    while !shared.stop.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(REFUSED_PAUSE_MS));
-        if tried.elapsed() < LISTEN_PAUSE {
-            continue;
-        }
-        tried = Instant::now();
-        let Ok(listeners) = listen(host, port) else { continue };
-        messages::tell(&Tell::Remark(Remark::notice(format!("listening on {host}:{port} now"), "")));
-        for listener in listeners {
-            if let Err(error) = serve(shared, listener) {
-                messages::tell(&Tell::Warning(error));
-            }
-        }
-        return;
-    }
-}
 
 /// Accepts what dials a listening address, on a thread of its own.
 fn serve(shared: &Arc<Shared>, listener: TcpListener) -> Result<()> {
@@ -549,19 +551,28 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
             std::thread::sleep(Duration::from_millis(REFUSED_PAUSE_MS));
             continue;
         };
-        if shared.strangers.fetch_add(1, Ordering::SeqCst) >= MAX_STRANGERS {
-            shared.strangers.fetch_sub(1, Ordering::SeqCst);
+        let kind = usize::from(!is_of_member(shared, address.ip()));
+        if shared.waiting[kind].fetch_add(1, Ordering::SeqCst) >= MAX_CALLERS {
+            shared.waiting[kind].fetch_sub(1, Ordering::SeqCst);
             continue;
         }
         let receiver = shared.clone();
-        if spawn("link-in", move || receive(&receiver, stream, address)).is_err() {
-            shared.strangers.fetch_sub(1, Ordering::SeqCst);
+        if spawn("link-in", move || receive(&receiver, stream, address, kind)).is_err() {
+            shared.waiting[kind].fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
-/// Authenticates one connection, and takes its messages until it ends or the same member opens another.
-fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr) {
+/// Whether an address is that of a member's host, or one from which a member has authenticated itself.
+fn is_of_member(shared: &Shared, address: IpAddr) -> bool {
+    let mut hosts = shared.settings.peers.iter().flat_map(|peer| peer.hosts.iter().chain([&peer.address.0]));
+    hosts.any(|host| shared.resolver.is_of(host, address))
+        || lock(&shared.proven).values().any(|proven| *proven == address.to_canonical())
+}
+
+/// Authenticates one connection, and takes its messages until it ends or the same member opens another. `kind`: its place
+/// in `waiting`.
+fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr, kind: usize) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(HANDSHAKE_LIMIT));
     let known = stream
@@ -569,13 +580,14 @@ fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr) {
         .map_err(|cause| Error::new(format!("could not keep a connection: {cause}")))
         .and_then(|clone| Ok((clone, Reader::accept(stream, &shared.settings.key, HANDSHAKE_LIMIT)?)))
         .and_then(|(clone, (reader, hello))| Ok((clone, reader, recognise(shared, &hello)?)));
-    shared.strangers.fetch_sub(1, Ordering::SeqCst);
+    shared.waiting[kind].fetch_sub(1, Ordering::SeqCst);
     let (clone, mut reader, index) = match known {
         Ok(known) => known,
         Err(error) => return report_stranger(shared, address, &error),
     };
     let peer = &shared.settings.peers[index];
     let member = peer.member;
+    lock(&shared.proven).insert(member, address.ip().to_canonical());
     let mut last_beat = None;
     let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
     if let Some((_, old)) = lock(&shared.incoming).insert(member, (number, clone)) {

@@ -2,12 +2,15 @@
 //!
 //! It connects to the `replication_address` that the other has told and asks whether TLS is spoken, which PostgreSQL
 //! answers to anyone, before any authentication. It logs in nowhere, decides nothing, and holds nobody up: a connection
-//! that hangs holds its own thread alone. Switched on and off by the decision thread.
+//! that hangs holds its own thread alone, and the last known addresses of a host name serve while the name service fails.
+//! Switched on and off by the decision thread.
 
+use super::resolver::{Addresses, Resolver};
+use crate::config::network::check_host;
 use crate::fsm::event::{Event, PeerInstance};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 /// The time between two attempts after a refusal: a few of them are a cause (PROTOCOL section 4), so they should not take
@@ -34,16 +37,19 @@ pub enum Command {
 ///
 /// No thread could be started.
 pub fn spawn(
+    resolver: Resolver,
     interval: Duration,
     timeout: Duration,
     report: impl Fn(Event) + Send + 'static,
 ) -> std::io::Result<Sender<Command>> {
     let (commands, inbox) = unbounded();
-    std::thread::Builder::new().name("peer probe".into()).spawn(move || run(&inbox, interval, timeout, report))?;
+    std::thread::Builder::new()
+        .name("peer probe".into())
+        .spawn(move || run(&inbox, &resolver, interval, timeout, report))?;
     Ok(commands)
 }
 
-fn run(inbox: &Receiver<Command>, interval: Duration, timeout: Duration, report: impl Fn(Event)) {
+fn run(inbox: &Receiver<Command>, resolver: &Resolver, interval: Duration, timeout: Duration, report: impl Fn(Event)) {
     let mut on = false;
     let mut address = String::new();
     let mut wait = Duration::ZERO;
@@ -60,25 +66,31 @@ fn run(inbox: &Receiver<Command>, interval: Duration, timeout: Duration, report:
                 continue;
             }
             Ok(Command::Address(now)) => {
+                if let Some((host, _)) = host_and_port(&address).filter(|_| address != now) {
+                    resolver.forget(host);
+                }
                 address = now;
+                // Its name is resolved before the first look.
+                let _ = host_and_port(&address).map(|(host, port)| resolver.addresses(host, port));
                 continue;
             }
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
         }
-        let seen = look(&address, timeout);
+        let seen = look(resolver, &address, timeout);
         report(Event::PeerInstance(seen));
         wait = if seen == PeerInstance::Refused { AFTER_REFUSAL.min(interval) } else { interval };
     }
 }
 
-/// One attempt. A name with several addresses has answered when one of them has, and refuses when all of them do.
-pub fn look(address: &str, timeout: Duration) -> PeerInstance {
+/// One attempt. A name with several addresses has answered when one of them has, and refuses when all of them do. A refusal
+/// by addresses that may be another host's by now counts as silence.
+pub fn look(resolver: &Resolver, address: &str, timeout: Duration) -> PeerInstance {
     let end = Instant::now() + timeout;
-    // A resolver that hangs holds up this thread alone; its silence is the reading.
-    let addresses: Vec<SocketAddr> = address.to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-    let mut refused = !addresses.is_empty();
-    for address in addresses {
+    let Some((host, port)) = host_and_port(address) else { return PeerInstance::Silent };
+    let Addresses { list, recent, .. } = resolver.wait(host, port, timeout);
+    let mut refused = recent && !list.is_empty();
+    for address in list {
         match attempt(address, end) {
             Ok(()) => return PeerInstance::Answered,
             Err(ErrorKind::ConnectionRefused) => {}
@@ -86,6 +98,14 @@ pub fn look(address: &str, timeout: Duration) -> PeerInstance {
         }
     }
     if refused { PeerInstance::Refused } else { PeerInstance::Silent }
+}
+
+/// `host:port` or `[address]:port`, as a member reports it.
+pub(super) fn host_and_port(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    let port = port.parse().ok().filter(|port| *port > 0)?;
+    check_host(host).is_ok().then_some((host, port))
 }
 
 fn attempt(address: SocketAddr, end: Instant) -> Result<(), ErrorKind> {
@@ -105,6 +125,10 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
+    fn resolver() -> Resolver {
+        Resolver::start([], || ()).unwrap()
+    }
+
     fn address(listener: &TcpListener) -> String {
         listener.local_addr().unwrap().to_string()
     }
@@ -114,13 +138,13 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = address(&listener);
         drop(listener);
-        assert_eq!(look(&address, Duration::from_secs(1)), PeerInstance::Refused);
+        assert_eq!(look(&resolver(), &address, Duration::from_secs(1)), PeerInstance::Refused);
     }
 
     #[test]
     fn a_kernel_that_accepts_for_a_frozen_program_is_silence() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(look(&address(&listener), Duration::from_millis(50)), PeerInstance::Silent);
+        assert_eq!(look(&resolver(), &address(&listener), Duration::from_millis(50)), PeerInstance::Silent);
     }
 
     #[test]
@@ -128,14 +152,24 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = address(&listener);
         let server = std::thread::spawn(move || drop(listener.accept()));
-        assert_eq!(look(&address, Duration::from_secs(1)), PeerInstance::Silent);
+        assert_eq!(look(&resolver(), &address, Duration::from_secs(1)), PeerInstance::Silent);
         server.join().unwrap();
     }
 
     #[test]
     fn an_address_that_is_none_is_silence() {
         for address in ["", "nowhere", "127.0.0.1", "127.0.0.1:x"] {
-            assert_eq!(look(address, Duration::from_millis(50)), PeerInstance::Silent, "{address:?}");
+            assert_eq!(look(&resolver(), address, Duration::from_millis(50)), PeerInstance::Silent, "{address:?}");
+        }
+    }
+
+    #[test]
+    fn addresses_as_reported() {
+        assert_eq!(host_and_port("h:5432"), Some(("h", 5432)));
+        assert_eq!(host_and_port("[::1]:5432"), Some(("::1", 5432)));
+        let long = format!("{}:1", "x".repeat(300));
+        for bad in ["", "h", "h:", ":1", "h:0", "h:99999", "a b:1", &long] {
+            assert_eq!(host_and_port(bad), None, "{bad}");
         }
     }
 
@@ -146,7 +180,7 @@ mod tests {
         drop(listener);
         let (seen, readings) = unbounded();
         let report = move |event| drop(seen.send(event));
-        let probe = spawn(Duration::from_millis(20), Duration::from_millis(500), report).unwrap();
+        let probe = spawn(resolver(), Duration::from_millis(20), Duration::from_millis(500), report).unwrap();
         probe.send(Command::Address(refusing)).unwrap();
         assert!(readings.recv_timeout(Duration::from_millis(100)).is_err(), "it is off");
         probe.send(Command::Watch(true)).unwrap();

@@ -362,6 +362,18 @@ pub static CATALOGUE: &[Entry] = &[
         "The arbiter does nothing for that server.",
         "If the old data is gone: mc_arb forget with the ledger's system identifier."),
     e(1137, Log, "system identifier {system} is forgotten", "mc_arb forget.", "Its ledger is removed. A server that tells it again makes a new one.", NOTHING),
+    e(1140, Warning, "could not resolve host name \"{host}\": {why}; {known}",
+        "The name service does not know the name, does not answer, or returns an error. Reported once until the name resolves again.",
+        "The lookup is repeated every second. Connections use the last known addresses; without any, the member cannot be reached until the name resolves.",
+        "Check the name service of this host (/etc/hosts, /etc/resolv.conf, /etc/nsswitch.conf), or write addresses instead of names in network.conf."),
+    e(1141, Notice, "host name \"{host}\" resolves again: {addresses}",
+        "The name service has answered after MCA01140.", "Connections use these addresses.", NOTHING),
+    e(1142, Warning, "{text}; this is tried again until it succeeds",
+        "The address is not on an interface of this host, or the name does not resolve, for example because the network is not up yet at boot. A second pair of host and port may also be in use by another program.",
+        "The program runs and tries again every second. Until then other members cannot connect to this address.",
+        "If this does not end soon after the boot: check the interfaces of this host, and its line in network.conf (for the arbiter also my_address in arbitration.conf)."),
+    e(1143, Notice, "listening on {address}",
+        "The address of MCA01142 can be listened on now.", "Other members can connect.", NOTHING),
 
     // ---------------------------------------------------------------------------------------- files
     e(1170, Notice, "removed replication slot \"{name}\", which this server created while it was the primary; it kept {kept}",

@@ -97,6 +97,32 @@ pub enum Tell {
         /// Why.
         why: String,
     },
+    /// A host name does not resolve; on change only.
+    NameFailed {
+        /// The name.
+        host: String,
+        /// Why.
+        why: String,
+        /// Its last known addresses; empty where there are none.
+        addresses: String,
+    },
+    /// A host name resolves again.
+    NameResolves {
+        /// The name.
+        host: String,
+        /// Its addresses.
+        addresses: String,
+    },
+    /// An address of this host cannot be listened on yet.
+    NotListening {
+        /// Why.
+        why: Error,
+    },
+    /// The address of [`Tell::NotListening`] is listened on now.
+    Listening {
+        /// Host and port.
+        at: String,
+    },
     /// The instance lets the controller not in; the server's own words.
     Probe(String),
     /// An operator's request has come in.
@@ -391,6 +417,16 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::LinkUp { peer } => m(1107, &[peer]),
         Tell::LinkDown { peer, why } => m(1108, &[peer, why]),
         Tell::LinkRefused { from, why } => m(1109, &[from, why]),
+        Tell::NameFailed { host, why, addresses } => {
+            let known = match addresses.as_str() {
+                "" => "no address of it is known yet".to_owned(),
+                addresses => format!("the last known address remains in use: {addresses}"),
+            };
+            m(1140, &[host, why, &known])
+        }
+        Tell::NameResolves { host, addresses } => m(1141, &[host, addresses]),
+        Tell::NotListening { why } => m(1142, &[&one_line(why)]),
+        Tell::Listening { at } => m(1143, &[at]),
         Tell::Probe(text) => m(1110, &[text]),
         Tell::Request { what } => m(1111, &[what]),
         Tell::Output { program, line } => m(1112, &[program, line]),
@@ -527,6 +563,10 @@ mod tests {
             Tell::LinkUp { peer: s() },
             Tell::LinkDown { peer: s(), why: s() },
             Tell::LinkRefused { from: s(), why: s() },
+            Tell::NameFailed { host: s(), why: s(), addresses: s() },
+            Tell::NameResolves { host: s(), addresses: s() },
+            Tell::NotListening { why: error() },
+            Tell::Listening { at: s() },
             Tell::Probe(s()),
             Tell::Request { what: s() },
             Tell::Output { program: s(), line: s() },

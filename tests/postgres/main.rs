@@ -30,6 +30,7 @@ mod kill;
 mod manual;
 mod matrix;
 mod mistakes;
+mod names;
 mod orders;
 mod rebuild;
 mod rebuild_kills;

@@ -2,7 +2,9 @@
 
 use super::control::{ClusterStatus, ServerStatus, ViewStatus};
 use super::ledgers::Found;
+use super::probe;
 use crate::config::arbiter::ClusterConfig;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::watcher::random;
 use crate::error::{Error, Result};
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
@@ -119,13 +121,11 @@ impl Cluster {
     }
 
     /// Notes what a heartbeat tells besides what the core needs.
-    pub fn heard(&mut self, server: Server, told: &Heartbeat, now: Time) {
+    pub fn heard(&mut self, server: Server, told: &Heartbeat, resolver: &Resolver, now: Time) {
         let seen = &mut self.servers[server.index()];
         seen.heard = Some(now);
         seen.detection_ms = told.detection_ms;
-        if seen.instance != told.address {
-            seen.instance.clone_from(&told.address);
-        }
+        probe::note_instance(&mut seen.instance, &told.address, resolver);
     }
 
     /// The longer of both servers' detection times, ms; 0 where none has been told.

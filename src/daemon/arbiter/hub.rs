@@ -9,14 +9,14 @@ use super::cluster::Cluster;
 use super::connection::Connection;
 use super::control::{Answer, Call, Snapshot};
 use super::fencing::Fencing;
-use super::hosts::Hosts;
 use super::ledgers::{self, Found, Ledgers};
 use super::probe::{self, Probe, Silence};
 use super::slots::Slots;
 use super::{News, Notifier};
 use crate::config::arbiter::ArbiterConfig;
+use crate::daemon::resolver::Resolver;
 use crate::daemon::watcher::Alive;
-use crate::daemon::{links, now, sockets};
+use crate::daemon::{listening, now, sockets};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Event, Message, Say, TICK_MS};
 use crate::fsm::types::{Member, Server, SystemId, Time};
@@ -92,7 +92,7 @@ pub struct Hub {
     probes: Vec<[Probe; 2]>,
     /// The clusters whose servers have an address.
     by_address: HashMap<IpAddr, Vec<usize>>,
-    hosts: Hosts,
+    resolver: Resolver,
     ledgers: Ledgers,
     /// Ledgers found at the start that no cluster has taken yet.
     found: HashMap<SystemId, Found>,
@@ -102,6 +102,8 @@ pub struct Hub {
     /// Tokens of what has a time limit: strangers and dials.
     limited: HashSet<u64>,
     strangers: usize,
+    /// The same of each address of a cluster's server.
+    waiting: HashMap<IpAddr, usize>,
     /// When handshakes have taken enough of the present round; after one, the others wait for the next round.
     handshakes_until: Time,
     shook_hands: bool,
@@ -121,7 +123,7 @@ impl Hub {
     /// Reads the ledgers, binds the listening addresses and starts the threads.
     ///
     /// # Errors
-    /// An address that cannot be resolved or bound; the run-time directory cannot be read; no thread can be started.
+    /// An address that cannot be bound, for a reason that waiting does not remove; the run-time directory cannot be read; no thread can be started.
     pub fn start(
         config: &ArbiterConfig,
         notifier: Notifier,
@@ -140,11 +142,15 @@ impl Hub {
         let clusters: Result<Vec<Cluster>> =
             config.clusters.iter().map(|cluster| Cluster::new(cluster, fencing.is_some(), began)).collect();
         let clusters = clusters?;
+        let hosts = clusters.iter().flat_map(|cluster| &cluster.servers).flat_map(|server| &server.addresses);
+        let hosts: Vec<String> = hosts.chain(&config.listen).map(|(host, _)| host.clone()).collect();
+        let own = notifier.clone();
+        let resolver = Resolver::start(hosts, move || own.tell(News::Resolved))?;
         let failed = |cause| Error::new(format!("could not make an epoll descriptor: {cause}"));
         let mut hub = Hub {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?,
             sources: Slots::new(),
-            hosts: Hosts::start(notifier.clone())?,
+            resolver,
             ledgers: Ledgers::start(&run_dir, &found, &notifier)?,
             notifier,
             news,
@@ -157,6 +163,7 @@ impl Hub {
             forgetting: HashMap::new(),
             limited: HashSet::new(),
             strangers: 0,
+            waiting: HashMap::new(),
             handshakes_until: began,
             shook_hands: false,
             crowded: false,
@@ -169,22 +176,25 @@ impl Hub {
         };
         hub.claim(began)?;
         hub.map_addresses();
+        let own = hub.notifier.clone();
+        let take: listening::Take = Arc::new(move |listener| own.tell(News::Listening(listener)));
         for (host, port) in &config.listen {
-            let listeners = links::listen(host, *port).map_err(|error| {
+            listening::open(&hub.resolver, host, *port, true, &take).map_err(|error| {
                 error.hint(
                     "It must be an address of this host, and the port free: see my_address and port in arbitration.conf, and \
                      the arbiter's line in network.conf.",
                 )
             })?;
-            for listener in listeners {
-                listener.set_nonblocking(true).map_err(|cause| Error::new(format!("could not listen: {cause}")))?;
-                // The standard library's backlog is short for a thousand clusters that dial at once.
-                let _ = rustix::net::listen(&listener, 4096);
-                hub.add(Source::Listener(listener), epoll::EventFlags::IN)?;
-            }
         }
         hub.add(Source::Wake, epoll::EventFlags::IN)?;
         Ok(hub)
+    }
+
+    fn listen(&mut self, listener: TcpListener) -> Result<()> {
+        listener.set_nonblocking(true).map_err(|cause| Error::new(format!("could not listen: {cause}")))?;
+        // The standard library's backlog is short for a thousand clusters that dial at once.
+        let _ = rustix::net::listen(&listener, 4096);
+        self.add(Source::Listener(listener), epoll::EventFlags::IN).map(drop)
     }
 
     /// Gives each ledger that was found to the cluster whose name was noted with it.
@@ -217,7 +227,7 @@ impl Hub {
         self.by_address.clear();
         for (index, cluster) in self.clusters.iter().enumerate() {
             for (host, _) in cluster.servers.iter().flat_map(|server| &server.addresses) {
-                for address in self.hosts.addresses(host) {
+                for address in self.resolver.known(host) {
                     let of_it = self.by_address.entry(address).or_default();
                     if of_it.last() != Some(&index) {
                         of_it.push(index);
@@ -347,7 +357,7 @@ impl Hub {
         let silence = Silence { connected: connection.is_some(), silent_ms, detection_ms };
         let Some(round) = self.probes[index][server.index()].due(&silence, at) else { return };
         let seen = &self.clusters[index].servers[server.index()];
-        let targets = probe::targets(&seen.addresses, &seen.instance, &mut self.hosts);
+        let targets = probe::targets(&seen.addresses, &seen.instance, &self.resolver);
         self.probes[index][server.index()].dialled(targets.len());
         for address in targets {
             let refused = match sockets::begin(address, None) {
@@ -435,9 +445,10 @@ impl Hub {
                 }
             }
             News::Removed(system, outcome) => self.removed(system, outcome),
-            News::Resolved(host, addresses) => {
-                if self.hosts.resolved(&host, addresses) {
-                    self.map_addresses();
+            News::Resolved => self.map_addresses(),
+            News::Listening(listener) => {
+                if let Err(error) = self.listen(listener) {
+                    messages::tell(&Tell::Warning(error));
                 }
             }
             News::Call(Call::Status, answer) => {

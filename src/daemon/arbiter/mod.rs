@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  connections ─┐                                     ┌─ ledgers (write, fsync, rename, fsync dir)
-//!  probes      ─┼─► hub: one thread, epoll; steps one ┼─ hosts   (names to addresses)
+//!  probes      ─┼─► hub: one thread, epoll; steps one ┼─ names   (names to addresses)
 //!  news of the ─┘   core (`fsm::arbiter`) per cluster └─ fencing (the operator's command)
 //!  other threads
 //! ```
@@ -15,7 +15,6 @@ mod cluster;
 mod connection;
 pub mod control;
 mod fencing;
-mod hosts;
 mod hub;
 mod ledgers;
 mod probe;
@@ -33,7 +32,7 @@ use crate::messages::{self, Facility, Output, Tell};
 use control::{Answer, Call};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{EventfdFlags, eventfd};
-use std::net::IpAddr;
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,8 +63,10 @@ enum News {
     Called(usize, u64, JobId, std::result::Result<(), String>),
     /// What came of the removal of a ledger.
     Removed(SystemId, Result<bool>),
-    /// A host's addresses; none where they could not be found.
-    Resolved(String, Vec<IpAddr>),
+    /// The addresses of some host name have changed.
+    Resolved,
+    /// An address is listened on.
+    Listening(TcpListener),
     /// A command asks, and waits for the answer.
     Call(Call, Sender<Answer>),
     /// End.

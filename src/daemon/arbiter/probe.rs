@@ -4,7 +4,8 @@
 //! A round dials each once, all at the same time; it has refused only if every one is refused. Nothing waits: the hub
 //! hands in what came of each dial.
 
-use super::hosts::Hosts;
+use crate::daemon::peer_probe::host_and_port;
+use crate::daemon::resolver::Resolver;
 use crate::fsm::types::Time;
 use std::net::SocketAddr;
 
@@ -68,28 +69,33 @@ impl Probe {
 }
 
 /// What to dial for a server: its controller, by the way that is nearest to the arbiter, and its instance, at the same
-/// host and at the one that it tells. Empty where not all of it is known.
-pub fn targets(addresses: &[(String, u16)], instance: &str, hosts: &mut Hosts) -> Vec<SocketAddr> {
+/// host and at the one that it reports. Empty where not all of it is known, or where an address may be another host's by now:
+/// a refusal would then prove nothing.
+pub fn targets(addresses: &[(String, u16)], instance: &str, resolver: &Resolver) -> Vec<SocketAddr> {
     let Some((host, port)) = addresses.last() else { return Vec::new() };
     let Some((told_host, told_port)) = host_and_port(instance) else { return Vec::new() };
     let mut targets = Vec::new();
     for (host, port) in [(host.as_str(), *port), (host, told_port), (told_host, told_port)] {
-        let found = hosts.addresses(host);
-        if found.is_empty() {
+        let found = resolver.addresses(host, port);
+        if found.list.is_empty() || !found.recent {
             return Vec::new();
         }
-        targets.extend(found.into_iter().map(|address| SocketAddr::new(address, port)));
+        targets.extend(found.list);
     }
     targets.sort();
     targets.dedup();
     targets
 }
 
-/// `host:port` or `[address]:port`.
-fn host_and_port(text: &str) -> Option<(&str, u16)> {
-    let (host, port) = text.rsplit_once(':')?;
-    let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
-    Some((host, port.parse().ok()?)).filter(|(host, port)| !host.is_empty() && *port > 0)
+/// A server reports where its instance is. A host that it no longer reports is forgotten, so that a server cannot fill the
+/// memory with names.
+pub fn note_instance(noted: &mut String, told: &str, resolver: &Resolver) {
+    if noted != told {
+        if let Some((host, _)) = host_and_port(noted) {
+            resolver.forget(host);
+        }
+        told.clone_into(noted);
+    }
 }
 
 #[cfg(test)]
@@ -132,11 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn addresses_as_told() {
-        assert_eq!(host_and_port("h:5432"), Some(("h", 5432)));
-        assert_eq!(host_and_port("[::1]:5432"), Some(("::1", 5432)));
-        for bad in ["", "h", "h:", ":1", "h:0", "h:99999"] {
-            assert_eq!(host_and_port(bad), None, "{bad}");
+    fn reported_names_do_not_pile_up() {
+        let resolver = Resolver::start(["localhost".to_owned()], || ()).unwrap();
+        let configured = [("localhost".to_owned(), 1)];
+        let mut noted = String::new();
+        for n in 0..1000 {
+            note_instance(&mut noted, &format!("h{n}.invalid:5432"), &resolver);
+            resolver.wait("localhost", 1, std::time::Duration::from_secs(60));
+            targets(&configured, &noted, &resolver);
         }
+        note_instance(&mut noted, "localhost:5432", &resolver);
+        assert_eq!(targets(&configured, &noted, &resolver).len(), 2 * resolver.known("localhost").len());
+        note_instance(&mut noted, "127.0.0.1:5432", &resolver);
+        assert_eq!(resolver.count(), 1, "the one of the configuration");
+        resolver.stop();
     }
 }

@@ -14,6 +14,7 @@ mod common;
 pub mod evidence;
 pub mod far;
 pub mod host;
+pub mod names;
 pub mod net;
 pub mod pair;
 pub mod rebuild;

@@ -3,6 +3,7 @@
 
 use super::client::{Client, Style};
 use super::host::{Host, Process, signal};
+use super::names::NAMES;
 use super::net::{ADDRESSES, ADMIN, ARBITRATION, LOG, Net, Wiring};
 use super::run::{Answer, must, run};
 use super::template::template;
@@ -36,9 +37,16 @@ pub struct Setup {
     pub more_networks: usize,
     /// The hosts are far from each other ([`super::far`]).
     pub far: bool,
+    /// Host names in `network.conf` ([`super::names`]).
+    pub names: bool,
 }
 
 impl Setup {
+    /// With host names in `network.conf`.
+    pub fn names(self) -> Setup {
+        Setup { names: true, ..self }
+    }
+
     /// With one more line in both `ID.conf`.
     pub fn conf(mut self, line: &str) -> Setup {
         self.server_conf.push(line.into());
@@ -221,6 +229,9 @@ impl Pair {
             let options = format!("size={size}m,mode=755,uid=postgres,gid=postgres");
             pair.as_root(0, &["mount", "-t", "tmpfs", "-o", &options, "none", disk.to_str().expect("ASCII")]);
         }
+        if setup.names {
+            pair.install_names();
+        }
         let key = new_key();
         for n in [0, 1] {
             pair.install(n, &setup, &key);
@@ -323,11 +334,15 @@ impl Pair {
                     let second = ADDRESSES[ARBITRATION][server.host];
                     format!("{} {},{second} {},{}\n", server.id, server.address, server.control_port, 27550)
                 }
-                false => format!("{} {} {}\n", server.id, server.address, server.control_port),
+                false => {
+                    let host = if setup.names { NAMES[server.host] } else { server.address };
+                    format!("{} {host} {}\n", server.id, server.control_port)
+                }
             };
         }
         if setup.arbiter {
-            lines += &format!("arb {} 27541 arbiter\n", ADDRESSES[if own { ARBITRATION } else { ADMIN }][2]);
+            let address = ADDRESSES[if own { ARBITRATION } else { ADMIN }][2];
+            lines += &format!("arb {} 27541 arbiter\n", if setup.names { NAMES[2] } else { address });
         }
         lines
     }

@@ -10,9 +10,14 @@ use crate::fsm::types::{Member, Server, SystemId, Time};
 use crate::messages::{self, Tell};
 use crate::wire::{self, Aside, Hello};
 use rustix::event::epoll;
+use std::net::IpAddr;
 
 /// Connections from addresses of no cluster that may wait to be authenticated at a time.
 const MAX_STRANGERS: usize = 64;
+
+/// The same from one address of a cluster's server, and so many more for each cluster that has a server there.
+const MAX_WAITING: usize = 16;
+const MAX_WAITING_OF_CLUSTER: usize = 4;
 
 /// Strangers are reported at most this often, ms.
 const REPORT_INTERVAL_MS: u64 = 60_000;
@@ -25,15 +30,27 @@ impl Hub {
         for _ in 0..ACCEPTS {
             let Some(Source::Listener(socket)) = self.sources.get(listener) else { return };
             let Ok((stream, from)) = socket.accept() else { return };
-            let known = self.by_address.contains_key(&from.ip().to_canonical());
+            let address = from.ip().to_canonical();
+            let clusters = self.by_address.get(&address).map(Vec::len);
             // Those who cannot be members do not keep members out.
-            if !known && self.strangers >= MAX_STRANGERS {
+            let full = match clusters {
+                None => self.strangers >= MAX_STRANGERS,
+                Some(clusters) => {
+                    let waiting = self.waiting.get(&address).copied().unwrap_or_default();
+                    waiting >= MAX_WAITING + MAX_WAITING_OF_CLUSTER * clusters
+                }
+            };
+            if full {
                 continue;
             }
+            let known = clusters.is_some();
             let Ok(connection) = Connection::new(stream, from, known, now()) else { continue };
             if let Ok(token) = self.add(Source::Connection(Box::new(connection)), epoll::EventFlags::IN) {
                 self.limited.insert(token);
-                self.strangers += usize::from(!known);
+                match known {
+                    true => *self.waiting.entry(address).or_default() += 1,
+                    false => self.strangers += 1,
+                }
             }
         }
     }
@@ -121,10 +138,18 @@ impl Hub {
         connection.member(server);
         let unacknowledged_ms = u32::try_from(detection_ms.max(SILENCE_LIMIT_MS)).unwrap_or(u32::MAX);
         let _ = rustix::net::sockopt::set_tcp_user_timeout(connection.stream(), unacknowledged_ms);
-        if !connection.known {
-            self.strangers -= 1;
-        }
+        let (address, known) = (connection.from.ip().to_canonical(), connection.known);
+        self.waits_no_more(address, known);
         Ok(())
+    }
+
+    /// A connection has authenticated itself or has ended.
+    fn waits_no_more(&mut self, address: IpAddr, known: bool) {
+        match self.waiting.get_mut(&address).filter(|_| known) {
+            Some(waiting) if *waiting > 1 => *waiting -= 1,
+            Some(_) => drop(self.waiting.remove(&address)),
+            None => self.strangers -= 1,
+        }
     }
 
     fn hear(&mut self, index: usize, server: Server, body: &[u8]) -> Result<()> {
@@ -142,7 +167,7 @@ impl Hub {
         match message {
             Message::Heartbeat(ref heartbeat) => {
                 let at = now();
-                self.clusters[index].heard(server, heartbeat, at);
+                self.clusters[index].heard(server, heartbeat, &self.resolver, at);
                 self.settle_system(index, heartbeat.system, at)?;
                 self.step(index, at, Event::Heard(Member::Server(server), message));
             }
@@ -267,8 +292,8 @@ impl Hub {
     fn close(&mut self, token: u64) -> Option<Box<Connection>> {
         self.limited.remove(&token);
         let Some(Source::Connection(connection)) = self.sources.remove(token) else { return None };
-        if connection.is_stranger() && !connection.known {
-            self.strangers -= 1;
+        if connection.is_stranger() {
+            self.waits_no_more(connection.from.ip().to_canonical(), connection.known);
         }
         Some(connection)
     }
