@@ -43,7 +43,7 @@ pub(super) struct OwnSide {
     pub closed: bool,
     pub disk_good_at: Time,
     pub disk_bad: String,
-    /// The starts that no order ended.
+    /// The starts that no order ended, since it last stayed up.
     pub starts: Vec<Time>,
     pub left_down: bool,
     /// It died while failover was off, and is left as it is.
@@ -64,6 +64,8 @@ pub(super) struct OwnSide {
     pub flow_at: Time,
     /// Since when it is being started.
     pub starting_at: Time,
+    /// When it first answered in a role after a start.
+    pub serving_at: Time,
     /// Last time that the standby had flushed all that this server had.
     pub caught_up_at: Time,
     pub flushed: Lsn,
@@ -98,6 +100,7 @@ impl OwnSide {
             data_id: None,
             flow_at: Time(0),
             starting_at: Time(0),
+            serving_at: Time(0),
             caught_up_at: Time(0),
             flushed: Lsn(0),
             row_flushed: Lsn(0),

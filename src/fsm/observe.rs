@@ -255,7 +255,9 @@ impl Node {
         self.alive_at(self.now);
         self.own.closed = false;
         self.own.hold = false;
-        self.own.starting = false;
+        if std::mem::take(&mut self.own.starting) {
+            self.own.serving_at = self.now;
+        }
         self.track_flow(reading);
         self.track_wal(reading);
         self.own.role = Some(reading);

@@ -592,6 +592,9 @@ impl Node {
             return;
         }
         let (now, window) = (self.now, self.left_down_ms());
+        if self.stayed_up() {
+            self.own.starts.clear();
+        }
         self.own.starts.retain(|at| now.since(*at) < window);
         if self.own.starts.len() >= STARTS {
             self.own.left_down = true;
@@ -599,6 +602,12 @@ impl Node {
             return;
         }
         self.run(Job::Start { names, follow });
+    }
+
+    /// Whether the instance answered in its role for a detection time after its last start.
+    fn stayed_up(&self) -> bool {
+        let served = self.own.starts.last().is_some_and(|at| self.own.serving_at > *at);
+        served && self.own.answered_at.since(self.own.serving_at) >= self.left_down_ms() / 10
     }
 
     /// The period in which starts are counted, and for which an instance is left down, ms.
