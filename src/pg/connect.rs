@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{ChannelBinding, SslMode};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{Client, Config, Connection, NoTls, SimpleQueryMessage, Socket};
@@ -196,8 +196,12 @@ impl Session {
             Err(_) => Way::Name(remote.host.clone(), remote.port),
         };
         let mut config = config(&remote.user, remote.password.as_deref(), &remote.dbname, &way, (timeout, statement));
-        let tls = remote.tls.config().map_err(|error| Refusal::Other(error.to_string()))?;
-        // As libpq: what pg_hba.conf refuses in the one way is tried in the other, where sslmode leaves it open.
+        if let Some(required) = remote.tls.channel_binding {
+            config.channel_binding(if required { ChannelBinding::Require } else { ChannelBinding::Disable });
+        }
+        let tls = remote.tls.config().map_err(|error| Refusal::Other(error.to_string()));
+        // As libpq: what pg_hba.conf refuses in the one way is tried in the other, where sslmode leaves it open; and prefer does
+        // without TLS where TLS fails.
         let ways = match remote.tls.mode {
             tls::Mode::Disable => &[SslMode::Disable][..],
             tls::Mode::Allow => &[SslMode::Disable, SslMode::Require],
@@ -207,11 +211,17 @@ impl Session {
         let end = Instant::now() + timeout;
         let mut first = None;
         for way in ways {
-            let tls = MakeRustlsConnect::new(tls.clone());
             let remaining = end.saturating_duration_since(Instant::now());
-            match connect(over_network(config.ssl_mode(*way), tls), remaining) {
+            let config = config.ssl_mode(*way);
+            let opened = match (&tls, way) {
+                (_, SslMode::Disable) => connect(over_network(config, NoTls), remaining),
+                (Ok(tls), _) => connect(over_network(config, MakeRustlsConnect::new(tls.clone())), remaining),
+                (Err(refusal), _) => (Err(refusal.clone()), true),
+            };
+            match opened {
                 (Ok(live), _) => return Ok(Session { live: Some(live), what: what.to_owned() }),
                 (Err(closed @ Refusal::Closed(_)), true) => first = first.or(Some(closed)),
+                (Err(failed @ Refusal::Other(_)), true) if *way == SslMode::Prefer => first = first.or(Some(failed)),
                 (Err(refusal), _) => return Err(first.unwrap_or(refusal)),
             }
         }

@@ -74,22 +74,26 @@ pub fn remote(setup: &Setup, source: &str) -> Result<Remote> {
         dbname: setup.dbname.clone(),
         host: upstream.host,
         port: upstream.port,
-        tls: Tls::parse(&own_conninfo(setup)),
+        tls: Tls::parse(&own_conninfo(setup)?, setup.place.major)?,
     })
 }
 
-/// What this server's own `primary_conninfo` says.
-fn own_conninfo(setup: &Setup) -> Vec<(String, String)> {
+/// What this server's own `primary_conninfo` says. One that cannot be read is an error: it may require TLS.
+fn own_conninfo(setup: &Setup) -> Result<Vec<(String, String)>> {
     let place = &setup.place;
-    let present = conf::effective("primary_conninfo", &place.config_file, &place.data);
-    present.as_deref().and_then(follow::parse_conninfo).unwrap_or_default()
+    let present = conf::effective("primary_conninfo", &place.config_file, &place.data).unwrap_or_default();
+    follow::parse_conninfo(&present).ok_or_else(|| {
+        Error::new("could not read primary_conninfo").hint(
+            "Write it as \"key=value ...\", not as a URI; host, port and application_name are set by the rebuild.",
+        )
+    })
 }
 
 /// The connection string of PostgreSQL's programs, without a password; with what the standby's own has of certificates and
 /// of a password file.
 pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
     let carried = |key: &str| ["ssl", "gss", "krb", "passfile", "channel_binding"].iter().any(|p| key.starts_with(p));
-    let mut keys = own_conninfo(setup);
+    let mut keys = own_conninfo(setup).unwrap_or_default();
     // Arguments are seen by everybody on this host.
     keys.retain(|(key, _)| carried(key) && key != "sslpassword");
     let mut add = |key: &str, value: &str| keys.push((key.to_owned(), value.to_owned()));

@@ -90,13 +90,19 @@ fn over_tls_alone() {
     } else {
         "verify-full"
     };
-    let line = format!("primary_conninfo = 'sslmode={verify} sslrootcert={}'", own.display());
-    pair.append(0, "postgresql.conf", &format!("{line}\n"));
+    let line = |mode: &str| {
+        let line = format!("primary_conninfo = 'sslmode={mode} sslrootcert={}'\n", own.display());
+        pair.append(0, "postgresql.conf", &line);
+    };
     let refused = || {
         let planned = pair.mc(0, &["rebuild", "--dry-run"]);
         assert!(planned.code != 0 && planned.text().contains("invalid peer certificate"), "{}", planned.text());
     };
     trust(0);
+    // as libpq: where there are root certificates, the server's is verified
+    line("require");
+    refused();
+    line(verify);
     refused();
     certify(1, "192.0.2.1");
     pair.sql(1, "SELECT pg_reload_conf()");

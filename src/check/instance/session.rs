@@ -63,13 +63,17 @@ pub(super) fn try_rebuild(config: &Config, facts: &mut Facts, limit: Duration) {
         return;
     }
     let file = &config.server;
+    let tls = match Tls::parse(&follow::present_keys(&pg::Place::new(config)), file.major_version) {
+        Ok(tls) => tls,
+        Err(error) => return facts.trial = Some(error.message),
+    };
     let remote = Remote {
         user: file.db_instance_username.clone(),
         password: file.db_instance_password.as_ref().map(|secret| secret.expose().to_owned()),
         dbname: file.target_db.clone(),
         host: upstream.host.clone(),
         port,
-        tls: Tls::parse(&follow::present_keys(&pg::Place::new(config))),
+        tls,
     };
     match Session::open_remote(&remote, limit, limit, "a check") {
         Ok(_) => facts.trial = Some(String::new()),
