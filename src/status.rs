@@ -38,6 +38,8 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// Commits wait for the standby.
     pub commits_waiting: bool,
+    /// What makes commits less durable on the answering server, a sentence each; empty for nothing.
+    pub durability_warnings: Vec<String>,
     /// What an operator should know or do.
     pub advice: Vec<String>,
     /// How far this server's start has come: `waiting`, `running`, `settled`, `refused`.
@@ -163,6 +165,7 @@ impl Status {
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
+            durability_warnings: report.weakened.clone(),
             advice: advice(snapshot),
             progress,
             progress_detail,
@@ -183,6 +186,9 @@ impl Status {
         let header = ["server_id", "host_role", "host", "host_status", "db_proc_status", "disk_status"];
         let rows: Vec<[&str; 6]> = self.servers.iter().map(ServerStatus::columns).collect();
         table(&mut out, &header, &rows, colour);
+        if !self.durability_warnings.is_empty() {
+            let _ = writeln!(out, "\ncommits can be lost: {}", self.durability_warnings.join("; "));
+        }
         if let Some(rebuild) = self.rebuild.as_ref().filter(|rebuild| rebuild.failed.is_none()) {
             let _ = writeln!(out, "\nrebuild of {}: {}", self.local_server, rebuild.line());
         }
@@ -208,7 +214,7 @@ impl Status {
     pub fn check(&self) -> (String, u8) {
         let arbiter_lost = self.arbiter.as_ref().is_some_and(|a| a.status != "online");
         let (state, code) = match self.mirroring_status {
-            Word::Switchable if !arbiter_lost => ("OK", 0),
+            Word::Switchable if !arbiter_lost && self.durability_warnings.is_empty() => ("OK", 0),
             Word::Switchable | Word::Switching | Word::FailoverDisabled => ("WARNING", 1),
             Word::Switched | Word::NotSwitchable | Word::SplitBrain => ("CRITICAL", 2),
             Word::Unknown => ("UNKNOWN", 3),
@@ -219,6 +225,9 @@ impl Status {
         }
         if arbiter_lost {
             line.push_str(", arbiter offline");
+        }
+        for warning in &self.durability_warnings {
+            let _ = write!(line, ", {warning}");
         }
         if self.commits_waiting {
             line.push_str(", commits wait");
@@ -566,7 +575,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter commits_waiting controller failover_enabled health lag_bytes lag_seconds local_server \
+        let expected = "advice arbiter commits_waiting controller durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
     }

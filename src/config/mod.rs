@@ -156,6 +156,7 @@ impl Config {
             on_silence: file.heartbeat_error_action,
             on_instance_silence: file.db_instance_timeout_action,
             isolated_primary_stops: file.isolated_primary_stops,
+            isolated_restart: file.isolated_restart,
             startup_wait_ms: file.startup_wait_ms,
             rebuild_auto: file.rebuild_auto,
             stop_detached_standby: file.shutdown_detached_synchronous_standby,

@@ -99,6 +99,7 @@ pub const TABLE: &[Row] = &[
     row("heartbeat_retry",                       Count,                                    Is("2")),
     row("heartbeat_error_action",                Word(SILENCE),                            Elsewhere),
     row("isolated_primary_action",               Word(&["wait", "stop"]),                  Is("wait")),
+    row("isolated_restart",                      ON_OFF,                                   Is("off")),
     row("startup_wait",                          Seconds(0),                               Is("60")),
     row("accept_startup_race",                   ON_OFF,                                   Is("off")),
     row("db_instance_check_interval",            Ms(1),                                    Like("heartbeat_interval")),

@@ -43,6 +43,8 @@ pub struct ServerFile {
     pub heartbeat_error_action: OnSilence,
     /// `isolated_primary_action = stop`.
     pub isolated_primary_stops: bool,
+    /// `isolated_restart = on`.
+    pub isolated_restart: bool,
     /// `startup_wait`, ms.
     pub startup_wait_ms: u64,
     /// `accept_startup_race = on`.
@@ -399,6 +401,7 @@ impl<'a> Values<'a> {
             heartbeat_retry: self.count("heartbeat_retry"),
             heartbeat_error_action,
             isolated_primary_stops: self.text("isolated_primary_action") == "stop",
+            isolated_restart: self.text("isolated_restart") == "on",
             startup_wait_ms: self.ms("startup_wait"),
             accept_startup_race: self.text("accept_startup_race") == "on",
             client_address: self.text("client_address"),

@@ -24,6 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+/// The time between two looks at the settings that weaken commits.
+const SETTINGS: Duration = Duration::from_secs(10);
+
 /// The time between two looks while the instance comes up, or goes down.
 const EAGER: Duration = Duration::from_millis(10);
 
@@ -89,6 +92,8 @@ struct Probe {
     session: Option<Session>,
     /// When the next fresh session is due; in the past where the last one got no answer.
     fresh_due: Instant,
+    /// When the settings that weaken commits are looked at again.
+    settings_due: Instant,
     postmaster: Option<Process>,
     /// The data directory by its real path, looked up once: a disk that hangs must not hide a death.
     home: PathBuf,
@@ -109,6 +114,7 @@ impl Probe {
             report,
             session: None,
             fresh_due: Instant::now(),
+            settings_due: Instant::now(),
             postmaster: None,
             home: PathBuf::new(),
             deaths: bounded(1),
@@ -130,6 +136,7 @@ impl Probe {
                 (self.report)(Event::Instance(reading), began);
                 (last, reported) = (Some(reading), Instant::now());
             }
+            self.look_at_settings(reading);
             let wait = self.wait(next);
             select! {
                 recv(inbox) -> command => match command {
@@ -255,6 +262,19 @@ impl Probe {
                 self.query(end)
             }
             answer => answer,
+        }
+    }
+
+    /// Reports what makes commits less durable. A failure is left to the next look.
+    fn look_at_settings(&mut self, reading: Instance) {
+        let answers = matches!(reading, Instance::Primary { .. } | Instance::Standby { .. });
+        let Some(session) = self.session.as_mut().filter(|_| answers && Instant::now() >= self.settings_due) else {
+            return;
+        };
+        self.settings_due = Instant::now() + SETTINGS;
+        match queries::weakened(session, self.settings.timeout) {
+            Ok(found) => (self.report)(Event::Weakened(found), Instant::now()),
+            Err(_) => self.session = None,
         }
     }
 

@@ -71,6 +71,8 @@ pub struct Settings {
     pub on_instance_silence: OnInstanceSilence,
     /// `isolated_primary_action = stop`.
     pub isolated_primary_stops: bool,
+    /// `isolated_restart = on`.
+    pub isolated_restart: bool,
     /// `startup_wait`, ms.
     pub startup_wait_ms: u64,
     /// `rebuild_action = auto`.
@@ -682,6 +684,8 @@ pub enum Event {
     Instance(Instance),
     /// The postmaster has ended (process-death notice, not a probe).
     Died,
+    /// What makes commits less durable, a sentence each, as the own instance is configured.
+    Weakened(Vec<String>),
     /// The disks were looked at.
     Disk(Disk),
     /// The write with this number, and all before it, are durable.

@@ -43,6 +43,8 @@ pub(super) struct OwnSide {
     pub closed: bool,
     pub disk_good_at: Time,
     pub disk_bad: String,
+    /// What makes commits less durable.
+    pub weakened: Vec<String>,
     /// The starts that no order ended, since it last stayed up.
     pub starts: Vec<Time>,
     pub left_down: bool,
@@ -70,6 +72,10 @@ pub(super) struct OwnSide {
     pub caught_up_at: Time,
     pub flushed: Lsn,
     pub row_flushed: Lsn,
+    /// It is down and its data directory shows that it was not shut down cleanly.
+    pub crashed: bool,
+    /// No member was heard since that was found.
+    pub unheard: bool,
     /// The last position that the standby has confirmed under the present view; 0 where none is known.
     pub confirmed: Lsn,
 }
@@ -88,6 +94,7 @@ impl OwnSide {
             closed: false,
             disk_good_at: Time(0),
             disk_bad: String::new(),
+            weakened: Vec::new(),
             starts: Vec::new(),
             left_down: false,
             hold: false,
@@ -104,6 +111,8 @@ impl OwnSide {
             caught_up_at: Time(0),
             flushed: Lsn(0),
             row_flushed: Lsn(0),
+            crashed: false,
+            unheard: false,
             confirmed: Lsn(0),
         }
     }
@@ -119,6 +128,14 @@ impl OwnSide {
         self.disk_good_at = now;
         self.flow_at = now;
         self.caught_up_at = now;
+    }
+
+    /// Notes whether it is down after a crash.
+    pub fn note_crash(&mut self, data: &DataDir) {
+        let clean = matches!(data.state, ControlState::ShutDown | ControlState::ShutDownInRecovery);
+        let crashed = !data.running && !clean;
+        self.unheard = crashed && (self.unheard || !self.crashed);
+        self.crashed = crashed;
     }
 
     /// Whether an instance started from the data directory comes up as a standby.

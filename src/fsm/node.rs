@@ -137,6 +137,7 @@ impl Node {
             Event::PeerInstance(seen) => self.peer_instance(seen),
             Event::Instance(reading) => self.reading(reading),
             Event::Died => self.died(),
+            Event::Weakened(found) => self.weakened(found),
             Event::Disk(disk) => self.disk(disk),
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) => self.store_failed(seq, why),

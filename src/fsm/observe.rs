@@ -60,6 +60,7 @@ impl Node {
 
     fn arbiter_ledger(&mut self, ledger: Option<Ledger>, seq: u64, why: &str) {
         self.arbiter.heard_at = Some(self.now);
+        self.own.unheard = false;
         self.arbiter.refused = 0;
         self.arbiter.seq = self.arbiter.seq.max(seq);
         let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
@@ -106,6 +107,7 @@ impl Node {
             return;
         }
         self.peer.heard_at = Some(self.now);
+        self.own.unheard = false;
         self.peer.refused = 0;
         self.peer.instance_refused = 0;
         let mine = self.told.is_mine(heartbeat.echo);
@@ -330,6 +332,13 @@ impl Node {
         self.say(Say::InstanceFailed { how: "dead" });
     }
 
+    pub(super) fn weakened(&mut self, found: Vec<String>) {
+        if self.own.weakened != found {
+            self.own.weakened.clone_from(&found);
+            self.say(Say::Weakened(found));
+        }
+    }
+
     pub(super) fn disk(&mut self, disk: Disk) {
         match disk {
             Disk::Good => {
@@ -354,6 +363,7 @@ impl Node {
     pub(super) fn found_data(&mut self, data: DataDir) {
         self.own.data = Some(data);
         self.own.data_at = self.now;
+        self.own.note_crash(&data);
         if self.ledger.is_none() {
             self.system = data.system;
         }

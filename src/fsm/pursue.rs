@@ -24,6 +24,7 @@ impl Node {
         self.said_of_peer(facts);
         self.said_of_arbiter();
         self.isolate(facts);
+        self.said_of_waiting_for_a_member();
         if self.stopping || self.hand_over.is_some() || self.op_leads() {
             return;
         }
@@ -136,6 +137,10 @@ impl Node {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: 0, names });
             }
+            return;
+        }
+        // As long as it is failed, the standby can take over as soon as it is heard.
+        if self.own.running == super::known::Running::Dead || self.awaits_member() {
             return;
         }
         self.own.failed = None;
@@ -254,6 +259,20 @@ impl Node {
                 }
             }
             Peer::Alive | Peer::Quiet | Peer::Young | Peer::Never => {}
+        }
+    }
+
+    /// A crashed primary is held back until a member is heard. That is reported once it takes longer than a heartbeat.
+    fn said_of_waiting_for_a_member(&mut self) {
+        if !self.awaits_member() || !self.notes.wanted || self.own.isolated {
+            self.told.awaits_since = None;
+            self.told.awaits_said = false;
+            return;
+        }
+        let since = *self.told.awaits_since.get_or_insert(self.now);
+        if !self.told.awaits_said && self.now.since(since) >= self.patience_ms() {
+            self.told.awaits_said = true;
+            self.say(Say::AwaitsMember);
         }
     }
 

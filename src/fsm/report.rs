@@ -160,6 +160,9 @@ pub struct Report {
     pub lag_ms: Option<u64>,
     /// Commits wait for the standby.
     pub waiting: bool,
+    /// What makes commits less durable on this server, a sentence each.
+    #[serde(default)]
+    pub weakened: Vec<String>,
     /// The other server was heard since this process started and is not silent past the retries, or its instance or WAL
     /// from it still shows that it lives.
     #[serde(default)]
@@ -191,6 +194,7 @@ impl Report {
             lag_bytes: None,
             lag_ms: None,
             waiting: false,
+            weakened: Vec::new(),
             peer_lives: false,
             advice: Vec::new(),
             progress: Progress::Waiting(String::new()),

@@ -142,6 +142,10 @@ pub enum Say {
     Detached(bool),
     /// The primary has been cut off and stops its instance (`isolated_primary_action`).
     Isolated,
+    /// The instance of the mirrored primary crashed, and is not started before a member is heard (`isolated_restart`).
+    AwaitsMember,
+    /// What makes commits less durable has changed; empty where nothing does.
+    Weakened(Vec<String>),
     /// A command of the operator's is called, before something is done.
     Calling(Box<UserCommand>),
     /// It has ended with exit status 0.

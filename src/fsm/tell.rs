@@ -32,6 +32,9 @@ pub(super) struct Told {
     pub not_consented: Option<super::types::Term>,
     /// Since when a proposal is out.
     pub proposing: Option<Time>,
+    /// Since when a crashed primary is held back (`isolated_restart`).
+    pub awaits_since: Option<Time>,
+    pub awaits_said: bool,
     pub waits_since: Option<Time>,
     pub waits_said: Option<Time>,
     pub failover_set: bool,
@@ -72,6 +75,8 @@ impl Told {
             will_not_start: false,
             not_consented: None,
             proposing: None,
+            awaits_since: None,
+            awaits_said: false,
             waits_since: None,
             waits_said: None,
             failover_set: false,
@@ -232,6 +237,7 @@ impl Node {
             lag_bytes: self.lag_bytes(),
             lag_ms: self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
+            weakened: self.own.weakened.clone(),
             peer_lives: self.peer_lives(),
             advice: self.advice(),
             progress: self.progress(),
@@ -387,6 +393,12 @@ impl Node {
                  detach --force here lets it run alone"
                     .to_owned(),
             );
+        } else if self.told.awaits_said {
+            advice.push(
+                "the instance crashed, and neither the other server nor the arbiter is heard; it is started when one is. If the \
+                 other server is down and stays down, run \"mc_ctl detach --force\" here: commits are lost if that server serves"
+                    .to_owned(),
+            );
         } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
             advice.push(
                 "commits wait, since the other server confirms nothing; if it is surely down and stays so: mc_ctl detach --force"
@@ -462,6 +474,11 @@ impl Node {
         }
         if self.own.isolated {
             let why = "the other server or the arbiter to be heard (isolated_primary_action = stop)";
+            return Progress::Waiting(why.to_owned());
+        }
+        if self.awaits_member() && self.notes.wanted {
+            let why =
+                "the other server or the arbiter to be heard, because the instance crashed (isolated_restart = off)";
             return Progress::Waiting(why.to_owned());
         }
         match (standing, role) {

@@ -552,9 +552,17 @@ impl Node {
             || own.hold
             || own.halt
             || own.isolated
+            || self.awaits_member()
             || own.alien
             || self.notes.rebuild.is_some()
             || self.notes.lost_split
+    }
+
+    /// `isolated_restart = off`: the mirrored primary has crashed, and neither the other server nor the arbiter was heard since.
+    /// Commits that waited would become visible, and be lost if the standby takes over.
+    pub(super) fn awaits_member(&self) -> bool {
+        let primary = self.standing() == Some(Standing::Primary) && !self.own.is_standby_dir();
+        self.own.unheard && self.own.running == Running::Down && primary && !self.settings.isolated_restart
     }
 
     fn being(&self) -> Being {

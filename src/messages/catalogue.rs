@@ -395,6 +395,15 @@ pub static CATALOGUE: &[Entry] = &[
     e(1180, Log, "the instance of server \"{server}\" is started again after it was left down",
         "Ten detection times have passed since the last start that failed (MCA01020).",
         "The controller starts the instance. If it fails three more times, it is left down again.", NOTHING),
+    e(1185, Warning, "the instance of server \"{server}\" crashed, and no other member is heard: it is not started",
+        "isolated_restart = 'off', and neither the other server nor the arbiter was heard since the crash. Commits that waited would become visible, and would be lost if the standby has taken over.",
+        "The controller starts the instance, or lets the standby take over, when it hears one of them.",
+        "Repair the network. If the other server is down and stays down, run \"mc_ctl detach --force\" on this server; commits are lost if the other server serves."),
+    e(1186, Warning, "commits on server \"{server}\" can be lost: {found}",
+        "A setting lets commits return before they are safe on both servers, or before they are safe on disk.",
+        "The status shows it. Nothing else changes.",
+        "Set synchronous_commit to 'on' or 'remote_apply' everywhere, and fsync to 'on'."),
+    e(1187, Log, "no setting of server \"{server}\" weakens commits any more", "MCA01186 does not apply any more.", "None.", NOTHING),
 ];
 
 #[cfg(test)]

@@ -228,6 +228,24 @@ pub fn max_wal_senders(session: &mut Session, limit: Duration) -> Result<u64, Re
     number(session, "SELECT current_setting('max_wal_senders')", limit)
 }
 
+/// What makes commits less durable, a sentence each. The session's own `synchronous_commit` is not the server's: that is read
+/// from the configuration files.
+pub fn weakened(session: &mut Session, limit: Duration) -> Result<Vec<String>, Refusal> {
+    const SAFE: &str = "('on', 'remote_apply', 'true', 'yes', '1')";
+    let sql = format!(
+        "SELECT 'fsync is off' WHERE NOT current_setting('fsync')::bool \
+         UNION ALL SELECT format('synchronous_commit is \"%s\"', v) FROM (SELECT lower(setting) AS v FROM pg_file_settings \
+         WHERE name = 'synchronous_commit' AND error IS NULL ORDER BY seqno DESC LIMIT 1) f WHERE v NOT IN {SAFE} \
+         UNION ALL (SELECT format('synchronous_commit is \"%s\" for ', split_part(s, '=', 2)) || concat_ws(' in ', \
+         CASE WHEN setrole <> 0 THEN format('role \"%s\"', (SELECT rolname FROM pg_roles r WHERE r.oid = setrole)) END, \
+         CASE WHEN setdatabase <> 0 THEN format('database \"%s\"', (SELECT datname FROM pg_database d \
+         WHERE d.oid = setdatabase)) END, CASE WHEN setrole = 0 AND setdatabase = 0 THEN 'all roles' END) \
+         FROM pg_db_role_setting, unnest(setconfig) s WHERE split_part(s, '=', 1) = 'synchronous_commit' \
+         AND lower(split_part(s, '=', 2)) NOT IN {SAFE} ORDER BY 1 LIMIT 10)"
+    );
+    Ok(session.query(&sql, limit)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
 /// `server_version_num`, such as 150018.
 pub fn server_version_num(session: &mut Session, limit: Duration) -> Result<u32, Refusal> {
     let found = number(session, "SELECT current_setting('server_version_num')", limit)?;

@@ -55,6 +55,8 @@ impl Status {
         to.put("status", "The mirroring status: 1 for the present one.", &WORDS.map(is));
         to.flag("failover_enabled", "Automatic switch and disconnection are on.", self.failover_enabled);
         to.flag("commits_waiting", "Commits wait for the standby.", self.commits_waiting);
+        let weakened = self.durability_warnings.len() as f64;
+        to.one("durability_warnings", "Settings of this server that let acknowledged commits be lost.", weakened);
         if let Some(view) = &self.view {
             to.one("view_term", "Counts the changes of view.", view.term as f64);
             to.flag("view_mirrored", "The view: 1 while mirrored, 0 while degraded.", view.mode == "mirrored");

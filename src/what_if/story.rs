@@ -386,6 +386,8 @@ fn is_told(say: &Say) -> bool {
         | Say::Split { .. }
         | Say::SplitElsewhere { .. }
         | Say::Isolated
+        | Say::AwaitsMember
+        | Say::Weakened(_)
         | Say::Calling(_)
         | Say::CallFailed { .. }
         | Say::HookCalled(_)

@@ -40,6 +40,7 @@ pub fn settings(arbiter: bool, on_silence: OnSilence) -> Settings {
         on_silence,
         on_instance_silence: OnInstanceSilence::Failover,
         isolated_primary_stops: false,
+        isolated_restart: false,
         startup_wait_ms: 5000,
         rebuild_auto: true,
         stop_detached_standby: false,

@@ -48,6 +48,61 @@ fn names_off_during_a_cut(restarts: bool) {
     assert_eq!(pair.sql(0, "SELECT count(*) FROM kept"), ROWS.to_string(), "acknowledged rows are lost");
 }
 
+/// A primary that is cut off crashes. It is not started before a member is heard: clients would read a commit that waited, and
+/// the standby has taken over without it.
+#[test]
+fn cut_off_primary_crashes() {
+    let pair = Setup::default().fast().arbiter().up();
+    pair.wait_arbiter_named();
+    pair.sql(0, "CREATE TABLE kept (n int)");
+    let at = Instant::now();
+    pair.net.cut(0);
+    pair.wait_log(0, at, "MCA00019", s(20));
+    // It waits for the standby until the instance dies.
+    let waits = "SET synchronous_commit = on; SET statement_timeout = 1000; INSERT INTO kept VALUES (1)";
+    let _ = pair.sql_beside(0, waits);
+    let killed = pair.kill_postmaster(0);
+    pair.wait_log(0, killed, "MCA01185", s(20));
+    pair.wait_word(1, "switched");
+    std::thread::sleep(s(3));
+    assert!(!pair.instance_runs(0), "clients can read what nd2 does not have");
+    pair.net.heal(0);
+    pair.wait_roles(0, "switched", ["none(inactivated primary)", "primary"]);
+    assert!(!pair.instance_runs(0));
+}
+
+/// Settings with which acknowledged commits can be lost are reported while they last.
+#[test]
+fn weak_settings_are_reported() {
+    let pair = Setup::default().fast().up();
+    let check = |code: i32, part: &str| {
+        wait_for(part, s(40), || {
+            let answer = pair.mc(0, &["status", "--check"]);
+            (answer.code == code && answer.text().contains(part)).then_some(())
+        });
+    };
+    check(0, "OK");
+    let at = Instant::now();
+    pair.sql(0, "ALTER SYSTEM SET synchronous_commit = 'remote_write'");
+    pair.sql(0, "ALTER ROLE postgres SET synchronous_commit = 'off'");
+    pair.sql(0, "ALTER SYSTEM SET fsync = off");
+    pair.sql(0, "SELECT pg_reload_conf()");
+    check(1, "synchronous_commit is \"off\" for role \"postgres\"");
+    check(1, "synchronous_commit is \"remote_write\"");
+    check(1, "fsync is off");
+    pair.wait_log(0, at, "MCA01186", s(5));
+    let text = pair.mc(0, &["status"]).expect(0, "mc_ctl status").out;
+    assert!(text.contains("commits can be lost: fsync is off"), "{text}");
+    let json = pair.json(0).expect("the status as JSON");
+    assert_eq!(json["durability_warnings"].as_array().map(Vec::len), Some(3), "{json}");
+    pair.sql(0, "ALTER SYSTEM RESET synchronous_commit");
+    pair.sql(0, "ALTER ROLE postgres RESET synchronous_commit");
+    pair.sql(0, "ALTER SYSTEM RESET fsync");
+    pair.sql(0, "SELECT pg_reload_conf()");
+    check(0, "OK");
+    pair.wait_log(0, at, "MCA01187", s(5));
+}
+
 /// See [`names_off_during_a_cut`].
 #[test]
 fn names_changed_during_a_cut() {
