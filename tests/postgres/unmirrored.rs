@@ -3,7 +3,8 @@
 
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup};
-use crate::harness::{s, wait_for};
+use crate::harness::run::Beside;
+use crate::harness::{bin_dir, s, wait_for};
 use rustix::process::Signal;
 use std::time::Instant;
 
@@ -59,8 +60,13 @@ fn cut_off_primary_crashes() {
     pair.net.cut(0);
     pair.wait_log(0, at, "MCA00019", s(20));
     // It waits for the standby until the instance dies.
-    let waits = "SET synchronous_commit = on; SET statement_timeout = 1000; INSERT INTO kept VALUES (1)";
-    let _ = pair.sql_beside(0, waits);
+    let mut psql = pair.host(0).admin(bin_dir().join("psql").to_str().expect("ASCII"));
+    psql.args(["-h", pair.servers[0].address, "-U", "postgres", "-qXc", "INSERT INTO kept VALUES (1)", "postgres"]);
+    let _client = Beside::start(psql);
+    wait_for("a commit waits", s(20), || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        (pair.sql_beside(0, waiting).ok()? == "1").then_some(())
+    });
     let killed = pair.kill_postmaster(0);
     pair.wait_log(0, killed, "MCA01185", s(20));
     pair.wait_word(1, "switched");
