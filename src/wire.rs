@@ -15,7 +15,7 @@ use serde_json::Value;
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 2;
+pub const MINOR: u16 = 3;
 
 /// From this [`MINOR`] on a member answers [`Aside::Inspect`].
 pub const MINOR_OF_ASIDES: u16 = 2;
@@ -185,6 +185,7 @@ mod tests {
                 base: ledger(term),
                 view: ledger(term).view,
                 received: Lsn(u64::MAX),
+                point: None,
                 known: (LedgerId(1), Term(term)),
                 why: text.clone(),
             },

@@ -245,7 +245,7 @@ impl Member {
     fn ask(&self, base: View, view: View) -> bool {
         let system = self.told.lock().unwrap().system;
         let (base, known) = (ledger(system, self.me, base), (LedgerId(0), Term(0)));
-        let message = Message::Propose { base, view, received: Lsn(0), known, why: String::new() };
+        let message = Message::Propose { base, view, received: Lsn(0), point: None, known, why: String::new() };
         self.heard.lock().unwrap().answer = None;
         let mut answer = None;
         until("the arbiter answers a proposal", || {

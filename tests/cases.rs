@@ -81,7 +81,14 @@ fn a_primary_whose_directory_cannot_be_read_hands_over() {
     let base = ledger(2, PEER_DATA, mirrored);
     case.step(Event::Heard(
         Member::Server(PEER),
-        Message::Propose { base, view: proposed, received: Lsn(200), known: Default::default(), why: String::new() },
+        Message::Propose {
+            base,
+            view: proposed,
+            received: Lsn(200),
+            point: None,
+            known: Default::default(),
+            why: String::new(),
+        },
     ));
     assert_eq!(case.view(), proposed);
 }
@@ -102,7 +109,14 @@ fn a_standby_whose_directory_cannot_be_read_consents() {
     let base = ledger(2, PEER_DATA, mirrored);
     case.step(Event::Heard(
         Member::Server(PEER),
-        Message::Propose { base, view: proposed, received: Lsn(0), known: Default::default(), why: String::new() },
+        Message::Propose {
+            base,
+            view: proposed,
+            received: Lsn(0),
+            point: None,
+            known: Default::default(),
+            why: String::new(),
+        },
     ));
     assert_eq!(case.view(), proposed);
 }

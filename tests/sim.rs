@@ -287,7 +287,7 @@ fn arbiter_killed_at_each_write() {
 }
 
 /// What the seeds of CI must have met at least once: else a world that has become too kind would go unnoticed.
-const MUST_REACH: [&str; 32] = [
+const MUST_REACH: [&str; 35] = [
     "acknowledged while a DBA had taken the names off",
     "first standby by a rebuild",
     "arbiter: the primary may disconnect",
@@ -312,6 +312,9 @@ const MUST_REACH: [&str; 32] = [
     "rebuild: BaseBackup",
     "rebuild: Follow",
     "rebuild: Rewind",
+    "goes back: primary",
+    "goes back: standby",
+    "say: WentBack",
     "say: RebuildAbandoned",
     "say: HandOverFailed",
     "say: NotEligible",
@@ -379,6 +382,11 @@ fn broken_arbiter_that_forgets() {
 #[test]
 fn broken_data_directory_exchanged_unseen() {
     found_out(Broken::ExchangedData, 7);
+}
+
+#[test]
+fn broken_wal_that_nothing_compares() {
+    found_out(Broken::WalNotCompared, 0);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the controller reads about its instance before the core boots. Only reads; a disk that does not answer holds it
 //! up for a bounded time, and the core boots without a data directory.
 
+use super::high_water;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Boot, DataDir, StartedBy};
@@ -30,6 +31,7 @@ struct Found {
 /// # Errors
 /// A version of PostgreSQL that may acknowledge too early, not allowed by `accept_startup_race` (PROTOCOL R9).
 pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durable>) -> Result<Boot> {
+    let high_water = high_water::load(&config.run_dir());
     if by != StartedBy::Watcher {
         check_version(config)?;
     }
@@ -46,6 +48,7 @@ pub fn read(config: &Config, by: StartedBy, start_id: u64, durable: Option<Durab
         address: join(host, port),
         peer_name: peer_name.unwrap_or_else(|| peer.clone()),
         start_id,
+        high_water,
     };
     match found {
         Err(error) => {

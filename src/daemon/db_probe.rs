@@ -10,11 +10,14 @@
 //! starting or stopping its `postmaster.pid` is read instead of asking it.
 
 use super::pace::Pace;
-use crate::fsm::event::{Event, Instance};
+use crate::error::Error;
+use crate::fsm::event::{Contains, Event, Instance, Names, WalReading};
+use crate::fsm::types::{Lsn, Timeline, WalPoint};
 use crate::messages::{self, Tell};
 use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::process::{self, Process};
 use crate::pg::queries;
+use crate::pg::wal::{self, Segments};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -54,6 +57,8 @@ pub enum Command {
     Kick,
     /// The other server's `application_name` has become known, or changed.
     PeerName(String),
+    /// Look now, and compare the instance's WAL with this point.
+    Compare(WalPoint),
 }
 
 /// Where readings go, each with the time at which the look began.
@@ -103,6 +108,14 @@ struct Probe {
     told: String,
     /// Why the last fresh session was refused while the old one goes on; empty where it was not.
     refused: String,
+    /// The segments of the instance's WAL, once there are any.
+    segments: Option<Segments>,
+    /// The point of the last reading: it is read again only where the position has changed.
+    point: Option<WalPoint>,
+    /// Names the run of the postmaster.
+    incarnation: u64,
+    /// What the instance's WAL is to be compared with.
+    compare: Vec<WalPoint>,
     /// What went wrong at the last look, where that is told only if it stays so.
     lost: String,
 }
@@ -121,6 +134,10 @@ impl Probe {
             backoff: EAGER,
             told: String::new(),
             refused: String::new(),
+            segments: None,
+            point: None,
+            incarnation: 0,
+            compare: Vec::new(),
             lost: String::new(),
         }
     }
@@ -132,7 +149,11 @@ impl Probe {
         loop {
             let began = Instant::now();
             let (reading, next) = self.look();
+            self.answer_comparisons(reading, began);
             if last != Some(reading) || reported.elapsed() >= self.settings.interval {
+                if let Some(wal) = self.wal(reading) {
+                    (self.report)(Event::Wal(wal), began);
+                }
                 (self.report)(Event::Instance(reading), began);
                 (last, reported) = (Some(reading), Instant::now());
             }
@@ -162,6 +183,8 @@ impl Probe {
                 self.backoff = EAGER;
             }
             Command::PeerName(name) => self.settings.peer = name,
+            Command::Compare(point) if self.compare.contains(&point) => {}
+            Command::Compare(point) => self.compare.push(point),
         }
     }
 
@@ -321,6 +344,69 @@ impl Probe {
         }
     }
 
+    // ----------------------------------------------------------------------------------------------------------- WAL
+
+    /// Which WAL the instance has by this reading (PROTOCOL R13); `None` if it has no role.
+    fn wal(&mut self, reading: Instance) -> Option<WalReading> {
+        let (at, incarnation, confirmed) = match reading {
+            Instance::Primary { timeline, names: Names::Peer, standby, flushed, .. } => {
+                let row = standby.filter(|row| row.streaming && row.sync);
+                (row.map(|row| (timeline, row.flushed.min(flushed))), self.incarnation, row.is_some())
+            }
+            Instance::Primary { timeline, flushed, .. } => (Some((timeline, flushed)), self.incarnation, false),
+            // Without a WAL receiver the timeline is that of the last checkpoint, which may be an earlier one.
+            Instance::Standby { timeline, received, streaming, .. } => {
+                (streaming.then_some((timeline, received)), 0, false)
+            }
+            Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return None,
+        };
+        let point = at.and_then(|(timeline, lsn)| self.point(timeline, lsn));
+        Some(WalReading { incarnation, point, confirmed })
+    }
+
+    fn point(&mut self, timeline: Timeline, lsn: Lsn) -> Option<WalPoint> {
+        if self.point.is_none_or(|known| (known.timeline, known.lsn) != (timeline, lsn)) {
+            let read = self.segments().and_then(|segments| segments.map_or(Ok(None), |it| it.point(timeline, lsn)));
+            self.point = read.unwrap_or_else(|error| self.wal_failed(&error));
+        }
+        self.point
+    }
+
+    fn segments(&mut self) -> crate::error::Result<Option<&Segments>> {
+        if self.segments.is_none() {
+            self.segments = Segments::of(&self.home)?;
+        }
+        Ok(self.segments.as_ref())
+    }
+
+    fn wal_failed<T>(&mut self, error: &Error) -> Option<T> {
+        self.tell(&format!("could not read the WAL of the instance: {error}"));
+        None
+    }
+
+    /// Answers what the decision thread has asked for. What it asked before this look is compared with what the look found.
+    fn answer_comparisons(&mut self, reading: Instance, began: Instant) {
+        let (timeline, reached) = match reading {
+            Instance::Primary { timeline, flushed, .. } => (Some(timeline), flushed),
+            Instance::Standby { received, replayed, .. } => (None, received.max(replayed)),
+            Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return,
+        };
+        for point in std::mem::take(&mut self.compare) {
+            // What a primary has not flushed is not its own, whatever lies in a segment made in advance.
+            let beyond = timeline.is_some_and(|timeline| point.timeline > timeline || point.lsn > reached);
+            let found = match self.segments() {
+                _ if beyond => Ok(Contains::No),
+                Ok(None) => Ok(Contains::Unknown),
+                Ok(Some(segments)) => segments.contains(&point, reached),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => (self.report)(Event::WalCompared(point, found), began),
+                Err(error) => self.wal_failed::<()>(&error).unwrap_or_default(),
+            }
+        }
+    }
+
     // ---------------------------------------------------------------------------------------------------- postmaster
 
     /// Whether a postmaster lives. One that is new is watched from now on.
@@ -330,6 +416,8 @@ impl Probe {
         }
         self.postmaster = process::postmaster(&self.home).unwrap_or_default().filter(Process::alive);
         let Some(postmaster) = &self.postmaster else { return false };
+        self.incarnation = wal::incarnation(&self.home, postmaster.pid);
+        (self.segments, self.point) = (None, None);
         self.session = None;
         self.fresh_due = Instant::now();
         if let Err(error) = watch(postmaster, self.report.clone(), self.deaths.0.clone()) {

@@ -13,7 +13,7 @@ use super::resolver::Resolver;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
-use super::{Inbox, boot, db_probe, disk_probe, now, peer_probe, pidfile, spawn, startup_log};
+use super::{Inbox, boot, db_probe, disk_probe, high_water, now, peer_probe, pidfile, spawn, startup_log};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
@@ -149,6 +149,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         node,
         links,
         store,
+        high_water: high_water::Notes::start(config.run_dir())?,
         runner,
         calls: Calls::new(config, inbox.clone()),
         probes,
@@ -313,9 +314,13 @@ fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
             inbox.put(event);
             return;
         }
-        let ended = job_ended.lock().unwrap_or_else(PoisonError::into_inner);
-        if began >= *ended {
-            inbox.offer(event);
+        if began < *job_ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            return;
+        }
+        // A role without the run of the instance that has it would be taken for that of an older version.
+        match event {
+            Event::Wal(_) => _ = inbox.put(event),
+            event => _ = inbox.offer(event),
         }
     })
 }
@@ -355,6 +360,7 @@ struct Decision {
     node: Node,
     links: Links,
     store: Store,
+    high_water: high_water::Notes,
     runner: Runner,
     calls: Calls,
     probes: Probes,
@@ -465,6 +471,8 @@ impl Decision {
             Action::Nudge(id) => self.runner.nudge(id),
             Action::WatchPeer(on) => drop(self.probes.peer.send(peer_probe::Command::Watch(on))),
             Action::Look => self.look(),
+            Action::CompareWal(point) => drop(self.probes.instance.send(db_probe::Command::Compare(point))),
+            Action::NoteHighWater(note) => self.high_water.write(note),
             Action::Reply(SIGNALLED, Reply::Done) => (),
             Action::Reply(SIGNALLED, Reply::Refused(why) | Reply::Failed(why) | Reply::TimedOut(why)) => {
                 messages::tell(&Tell::Error(Error::new(why)));

@@ -11,7 +11,7 @@ use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::follow::{self, Upstream};
-use crate::pg::{Place, commands, conf, control, process, queries, slots};
+use crate::pg::{Place, commands, conf, control, process, queries, slots, wal};
 use crate::rebuild;
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
@@ -22,6 +22,9 @@ const FILES: Duration = Duration::from_secs(20);
 
 /// The same after the instance was stopped: there the answer matters more than what it says of the disk.
 const FILES_AFTER_STOP: Duration = Duration::from_secs(3);
+
+/// How long the WAL since the last checkpoint may take to be read.
+const WAL: Duration = Duration::from_secs(60);
 
 /// How long a session's opening, or one of its short queries, may take.
 pub(super) const QUERY: Duration = Duration::from_secs(1);
@@ -97,6 +100,11 @@ impl Jobs {
         cancel.check()?;
         match job {
             Job::Inspect => self.inspect(FILES, cancel).map(Outcome::Data),
+            Job::CompareWal(asked) => {
+                let (place, asked) = (self.setup.place.clone(), *asked);
+                let work = move || wal::compare(&place, &asked);
+                bounded::call("compare the WAL", WAL, cancel, work).map(Outcome::Wal)
+            }
             Job::Mark(ledger) => {
                 let (data, ledger) = (self.setup.place.data.clone(), *ledger);
                 bounded::call("write the mark", FILES, cancel, move || control::write_mark(&data, ledger))?;

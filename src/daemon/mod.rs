@@ -10,6 +10,7 @@ pub mod db_probe;
 mod decision;
 pub mod disk_probe;
 mod health;
+mod high_water;
 mod http;
 pub mod inspect;
 pub mod jobs;

@@ -2,10 +2,15 @@
 //! prefers the incumbent (PROTOCOL R8).
 
 use super::calls::{Calls, Clearance};
-use super::event::{Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand};
+use super::event::{
+    Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand, WalReport,
+};
 use super::rules;
 use super::tell::{passed_on, told_by};
-use super::types::{DataIdentity, Durable, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time, View};
+use super::types::{
+    DataId, DataIdentity, Durable, HighWater, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time,
+    View, WalPoint,
+};
 use std::collections::VecDeque;
 
 /// How often a server's host must have refused before that counts as a cause.
@@ -66,6 +71,9 @@ struct Seen {
     failed: bool,
     refused: u32,
     refused_at: Time,
+    /// The furthest point that its data directory contains, as it last reported it, and the furthest that it ever did.
+    point: Option<WalPoint>,
+    high_water: Option<HighWater>,
     /// It is heard, as was last said.
     said_heard: bool,
     /// Why it was last not given what it asked for.
@@ -111,8 +119,9 @@ impl Arbiter {
         self.now = now;
         match event {
             Event::Heard(Member::Server(server), Message::Heartbeat(heartbeat)) => self.heartbeat(server, &heartbeat),
-            Event::Heard(Member::Server(server), Message::Propose { base, view, known, why, .. }) => {
+            Event::Heard(Member::Server(server), Message::Propose { base, view, point, known, why, .. }) => {
                 self.notice_put_back(known);
+                self.servers[server.index()].point = point;
                 self.proposed(server, &base, view, &why);
             }
             Event::Refused(Member::Server(server)) => {
@@ -195,6 +204,10 @@ impl Arbiter {
         let lost = told.ledger.is_none();
         seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over || lost;
         seen.refused = 0;
+        seen.point = told.wal.point;
+        if let (Some(ledger), Some(point)) = (told.ledger, told.wal.point) {
+            HighWater::raise(&mut seen.high_water, HighWater { data: ledger.data.id, point });
+        }
         self.notice_put_back(told.arbiter);
         if let Some(ledger) = told.ledger {
             self.learn(&ledger, &told.why);
@@ -309,7 +322,8 @@ impl Arbiter {
     fn would_grant(&self, server: Server) -> bool {
         let named = self.ledger.filter(|ledger| ledger.view.arbiter == ledger.id && self.settled());
         let Some(view) = named.map(|ledger| ledger.view) else { return false };
-        view.mode == Mode::Mirrored && (view.primary == server || self.incumbent_is_gone(server.other()))
+        let behind = self.is_behind(server, view.data[server.index()]);
+        view.mode == Mode::Mirrored && !behind && (view.primary == server || self.incumbent_is_gone(server.other()))
     }
 
     /// Why it does not consent, for people.
@@ -323,6 +337,9 @@ impl Arbiter {
         }
         if asker != ledger.view.primary && self.notes.unmirrored {
             return "the primary reported commits that may not have waited for the standby";
+        }
+        if self.is_behind(asker, ledger.view.data[asker.index()]) {
+            return "it reports less WAL than it has reported before, so that its data went back";
         }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
             let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
@@ -361,7 +378,14 @@ impl Arbiter {
     /// PROTOCOL R1, R2, R4 and R8.
     fn grants(&self, from: Server, base: &Ledger, view: View) -> bool {
         let Some(ledger) = self.ledger else { return false };
-        rules::arbiter_accepts(&ledger, from, &base.view, &view, |incumbent| self.incumbent_is_gone(incumbent))
+        let behind = self.is_behind(from, base.data.id);
+        rules::arbiter_accepts(&ledger, from, &base.view, &view, behind, |incumbent| self.incumbent_is_gone(incumbent))
+    }
+
+    /// Whether a server reports less WAL than it has reported before with the same data directory (PROTOCOL R13).
+    fn is_behind(&self, server: Server, data: DataId) -> bool {
+        let seen = &self.servers[server.index()];
+        HighWater::is_missed(seen.high_water, data, seen.point)
     }
 
     fn incumbent_is_gone(&self, incumbent: Server) -> bool {
@@ -388,6 +412,7 @@ impl Arbiter {
             ledger: self.confirmed.map(|durable| durable.ledger),
             on_silence: OnSilence::Arbitration,
             would_grant: self.would_grant(to),
+            wal: WalReport { remembered: self.servers[to.index()].high_water, ..WalReport::default() },
             why: passed_on(&self.why),
             ..Heartbeat::blank()
         };

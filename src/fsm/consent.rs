@@ -5,7 +5,7 @@ use super::known::Running;
 use super::node::{Asked, Node, Proposal};
 use super::rules::{self, Learned};
 use super::tell::told_by;
-use super::types::{Ledger, Lsn, Member, Time, Timeline, View};
+use super::types::{Ledger, Lsn, Member, Time, Timeline, View, WalPoint};
 
 /// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
 const KEEP_ASKED_MS: u64 = 2_000;
@@ -59,14 +59,15 @@ impl Node {
     /// Sends it as soon as the promise is durable.
     fn send_proposal(&mut self, to: Member, view: View) {
         let Some(base) = self.ledger else { return };
-        let received = self.own.received();
+        let received = self.received_past();
         let best = match to {
             Member::Server(_) => self.peer.best,
             Member::Arbiter => self.arbiter.best,
         };
         let why = self.proposal.as_ref().map_or("", |proposal| proposal.why).to_owned();
         let known = (best.id, best.promised);
-        self.hold(Action::Send(to, Message::Propose { base, view, received, known, why }));
+        let point = self.wal_point();
+        self.hold(Action::Send(to, Message::Propose { base, view, received, point, known, why }));
     }
 
     /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).
@@ -82,7 +83,8 @@ impl Node {
 
     // ---------------------------------------------------------------------------------------------------- consenting
 
-    pub(super) fn proposed(&mut self, base: Ledger, view: View, received: Lsn, why: &str) {
+    /// The other server proposes `view`; `position`: how far it has received WAL, and the furthest point that it contains.
+    pub(super) fn proposed(&mut self, base: Ledger, view: View, position: (Lsn, Option<WalPoint>), why: &str) {
         if base.system != self.system {
             return;
         }
@@ -90,7 +92,8 @@ impl Node {
         self.learn(&base, "told by the other server");
         let at = self.asked.filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
         self.asked_why = told_by("the other server, which asked for it", why);
-        self.asked = Some(Asked { base, view, received, at });
+        let (received, point) = position;
+        self.asked = Some(Asked { base, view, received, point, at });
     }
 
     /// Answers the other's proposal, once nothing is under way that the answer depends on.
@@ -129,6 +132,8 @@ impl Node {
             follows: self.only_follows(),
             offered: self.offers_to(asked.received),
             unpromoted: self.shows_recovery(),
+            contained: self.is_contained(),
+            asker_is_behind: self.peer_is_behind(asked.base.data.id, asked.point),
         };
         rules::server_accepts(&ledger, self.me(), &asked.base.view, &asked.view, own)
     }

@@ -11,8 +11,10 @@
 //!   once nothing of it goes on any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
-pub use super::say::Say;
-use super::types::{Durable, Failover, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term, Timeline, View};
+pub use super::say::{Say, Witness};
+use super::types::{
+    Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term, Timeline, View, WalPoint,
+};
 use serde::{Deserialize, Serialize};
 
 /// The longest time between two [`Event::Tick`]s that the daemon asks for, in milliseconds.
@@ -208,6 +210,40 @@ pub enum Instance {
     },
 }
 
+/// Which WAL the own instance has, as far as it is safe on disk. Reported just before the reading of the instance.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WalReading {
+    /// Names this run of a primary's instance: another one after each start of its postmaster. 0 for a standby.
+    pub incarnation: u64,
+    /// A standby's: what its WAL receiver has flushed. A primary's: what its synchronous standby has confirmed, or, if commits
+    /// do not wait for one, what it has flushed itself. `None` if that is not known now.
+    pub point: Option<WalPoint>,
+    /// A primary's synchronous standby has confirmed it.
+    pub confirmed: bool,
+}
+
+/// Whether a data directory contains a point of the WAL.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Contains {
+    /// The same bytes lie there.
+    Yes,
+    /// The WAL ends before it, or differs there.
+    No,
+    /// The segment was removed after a later checkpoint.
+    Unknown,
+}
+
+/// What [`Job::CompareWal`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WalFound {
+    /// Whether the data directory contains the point that it must contain; `Unknown` if none was given.
+    pub own: Contains,
+    /// The same of the other server's point.
+    pub peer: Contains,
+    /// The end of the WAL, if it was asked for and could be found.
+    pub end: Option<WalPoint>,
+}
+
 /// What a disk probe found in one round over the data directory, `pg_wal` and the tablespaces.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Disk {
@@ -256,6 +292,37 @@ pub enum Role {
     None,
 }
 
+/// A primary's verdict on the WAL of the standby to which it sends it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Verdict {
+    /// The run of the primary's instance that was compared.
+    pub incarnation: u64,
+    /// The standby's point.
+    pub point: WalPoint,
+    /// The primary's WAL contains it.
+    pub contained: bool,
+}
+
+/// What a heartbeat reports about WAL (PROTOCOL R13). An older version reports nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WalReport {
+    /// The sender compares WAL. An older version does not.
+    pub compares: bool,
+    /// Names the run of the sender's instance while that runs as a primary; else 0.
+    pub incarnation: u64,
+    /// The furthest point that the sender's data directory is known to contain.
+    pub point: Option<WalPoint>,
+    /// The sender is about to find out where its WAL ends.
+    pub pending: bool,
+    /// A primary's: its verdict on the receiver's WAL.
+    pub verdict: Option<Verdict>,
+    /// A standby's: it waits for such a verdict.
+    pub verify: bool,
+    /// The furthest point that the receiver has reported to the sender.
+    pub remembered: Option<HighWater>,
+}
+
 /// The regular message from member to member. Level: it says all that the sender is, every time.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
@@ -285,6 +352,8 @@ pub struct Heartbeat {
     pub replayed: Lsn,
     /// The primary has stopped its instance and asks the standby to take over.
     pub take_over: bool,
+    /// Which WAL it has.
+    pub wal: WalReport,
     /// With `take_over`: the position that the standby must have received past; 0 if there is none.
     pub shutdown_checkpoint: Lsn,
     /// Commits may not have waited for the standby under this view (see `Notes::unmirrored`).
@@ -329,6 +398,7 @@ impl Heartbeat {
             lsn: Lsn(0),
             replayed: Lsn(0),
             take_over: false,
+            wal: WalReport::default(),
             shutdown_checkpoint: Lsn(0),
             unmirrored: false,
             failover: Failover::default(),
@@ -358,6 +428,9 @@ pub enum Message {
         view: View,
         /// The position up to which the sender's instance has received WAL (a standby's), else 0.
         received: Lsn,
+        /// The furthest point that the sender's data directory is known to contain (R13).
+        #[serde(default)]
+        point: Option<WalPoint>,
         /// The receiver's ledger, as the sender has heard it: its id, and the highest term promised.
         #[serde(default)]
         known: (LedgerId, Term),
@@ -456,6 +529,8 @@ pub struct JobId(pub u64);
 pub enum Job {
     /// Read the data directory. Answers [`Outcome::Data`].
     Inspect,
+    /// Compare the WAL of an instance that is down (PROTOCOL R13). Answers [`Outcome::Wal`].
+    CompareWal(CompareWal),
     /// Put the mark that names this ledger into the data directory, durably. Answers [`Outcome::Data`].
     Mark(LedgerId),
     /// Start the instance: first write and sync `synchronous_standby_names` as told (`None`: commented out; `Some`: set to
@@ -499,6 +574,17 @@ pub enum Job {
     Abandon,
 }
 
+/// What is compared with the WAL in a data directory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct CompareWal {
+    /// The point that the data directory must contain.
+    pub own: Option<WalPoint>,
+    /// The other server's point.
+    pub peer: Option<WalPoint>,
+    /// Find the end of the WAL as well.
+    pub find_end: bool,
+}
+
 /// A rebuild, as it is ordered.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Rebuild {
@@ -533,6 +619,8 @@ pub enum Doubt {
 pub enum Outcome {
     /// The data directory was read.
     Data(DataDir),
+    /// The WAL was compared.
+    Wal(WalFound),
     /// The postmaster lives. The data directory as it was just before.
     Started(DataDir),
     /// The data directory is a standby's of the other server.
@@ -664,6 +752,8 @@ pub struct Boot {
     pub peer_name: String,
     /// See [`Heartbeat::start_id`].
     pub start_id: u64,
+    /// What the last [`Action::NoteHighWater`] noted; `None` if that cannot be read.
+    pub high_water: Option<HighWater>,
 }
 
 /// What happens to a server's core.
@@ -682,6 +772,10 @@ pub enum Event {
     PeerInstance(PeerInstance),
     /// The own instance was looked at.
     Instance(Instance),
+    /// Which WAL it has; comes before the reading itself.
+    Wal(WalReading),
+    /// The answer to [`Action::CompareWal`].
+    WalCompared(WalPoint, Contains),
     /// The postmaster has ended (process-death notice, not a probe).
     Died,
     /// What makes commits less durable, a sentence each, as the own instance is configured.
@@ -730,6 +824,10 @@ pub enum Action {
     WatchPeer(bool),
     /// Look at the own instance now, not only at the next interval.
     Look,
+    /// Compare the WAL of the own instance, which runs, with this point; answers [`Event::WalCompared`], or not at all.
+    CompareWal(WalPoint),
+    /// Note this durably, as far as that can be done: nothing waits for it.
+    NoteHighWater(HighWater),
     /// Answer an operator.
     Reply(u64, Reply),
     /// Tell the operator.

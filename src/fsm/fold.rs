@@ -109,7 +109,7 @@ impl Node {
         let down = heartbeat.role == Role::None && matches!(heartbeat.instance, Health::Failed | Health::Stopped);
         if standing == Some(Standing::Standby) && heartbeat.take_over {
             let confirmed =
-                heartbeat.shutdown_checkpoint == Lsn(0) || self.own.received() > heartbeat.shutdown_checkpoint;
+                heartbeat.shutdown_checkpoint == Lsn(0) || self.received_past() > heartbeat.shutdown_checkpoint;
             return if confirmed { Peer::Offers } else { Peer::Talks };
         }
         let same_view = heartbeat.ledger.map(|ledger| ledger.view) == self.view();
@@ -162,7 +162,8 @@ impl Node {
         let row = self.own.standby_row().is_some_and(|row| row.streaming);
         let flows =
             self.now.since(self.own.flow_at) < (self.patience_ms() * 2).max(self.settings.instance_detection_ms);
-        told && heartbeat.streaming && heartbeat.role == Role::Standby && row && flows && !self.detached()
+        let contained = self.contains_peer();
+        told && heartbeat.streaming && heartbeat.role == Role::Standby && row && flows && contained && !self.detached()
     }
 
     pub(super) fn detached(&self) -> bool {

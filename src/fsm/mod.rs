@@ -61,4 +61,5 @@ pub mod rules;
 pub mod say;
 mod tell;
 pub mod types;
+mod wal;
 mod work;

@@ -40,6 +40,7 @@ pub struct Node {
     pub(super) own: OwnSide,
     pub(super) peer: PeerSide,
     pub(super) arbiter: ArbiterSide,
+    pub(super) wal: super::wal::WalSide,
     // what goes on
     pub(super) work: Work,
     pub(super) calls: super::calls::Calls,
@@ -79,6 +80,7 @@ pub(super) struct Asked {
     pub base: Ledger,
     pub view: View,
     pub received: Lsn,
+    pub point: Option<super::types::WalPoint>,
     pub at: Time,
 }
 
@@ -89,6 +91,7 @@ impl Node {
             own: OwnSide::new(),
             peer: PeerSide::new(),
             arbiter: ArbiterSide::new(),
+            wal: super::wal::WalSide::default(),
             work: Work::new(),
             calls: super::calls::Calls::new(settings.seed),
             told: super::tell::Told::new(&settings),
@@ -136,6 +139,8 @@ impl Node {
             Event::Refused(member) => self.refused(member),
             Event::PeerInstance(seen) => self.peer_instance(seen),
             Event::Instance(reading) => self.reading(reading),
+            Event::Wal(reading) => self.wal_reading(reading),
+            Event::WalCompared(point, found) => self.wal_compared(point, found),
             Event::Died => self.died(),
             Event::Weakened(found) => self.weakened(found),
             Event::Disk(disk) => self.disk(disk),
@@ -158,6 +163,7 @@ impl Node {
 
     fn think(&mut self) {
         self.rewrite();
+        self.verify_wal();
         self.answer_asked();
         self.join();
         self.pursue();
@@ -191,6 +197,7 @@ impl Node {
             self.notes.wanted |= instance;
         }
         self.own.boot(self.now);
+        self.wal.boot(boot.high_water, self.ledger.map(|ledger| ledger.data.id));
         if let Some(data) = boot.data {
             self.found_data(data);
             self.notes.wanted |= data.running;
@@ -287,6 +294,7 @@ impl Node {
         self.own.left_down = false;
         self.own.confirmed = Lsn(0);
         self.notes.unmirrored &= view.is_alone(self.settings.me.other());
+        self.notes.went_back = None;
         self.told.split &= view.is_alone(self.settings.me);
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.
@@ -342,7 +350,13 @@ impl Node {
         }
         let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
         self.held = held;
-        self.out.extend(Vec::into_iter(ready).map(|(_, action)| action));
+        for (_, mut action) in Vec::into_iter(ready) {
+            // Heartbeats may have reported more meanwhile, and whoever is asked compares.
+            if let Action::Send(_, Message::Propose { point, .. }) = &mut action {
+                *point = self.wal_point();
+            }
+            self.out.push(action);
+        }
     }
 
     fn store_failed(&mut self, seq: u64, why: String) {
@@ -444,9 +458,13 @@ impl Node {
             arbiter: self.view().map_or(LedgerId(0), |view| view.arbiter),
             forced: true,
         };
-        let id = self.ledger.map_or_else(|| DataId(self.random()), |ledger| ledger.data.id);
+        // Whatever it has contained under its old name, the operator takes it as it is.
+        let id = DataId(self.random());
         view.data[self.me().index()] = id;
-        if self.ledger.is_some() {
+        self.wal.directory_replaced();
+        if let Some(ledger) = self.ledger.as_mut() {
+            ledger.data.id = id;
+            self.write("");
             self.enter(view, "an operator adopted the data directory");
         } else {
             self.own.data_id = Some(id);

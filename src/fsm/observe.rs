@@ -8,6 +8,7 @@ use super::event::{
 use super::facts::{Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
+use super::say::Witness;
 use super::tell::told_by;
 use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time, View};
 
@@ -22,8 +23,8 @@ impl Node {
         match (from, message) {
             (Member::Server(server), _) if server == self.me() => {}
             (Member::Server(_), Message::Heartbeat(heartbeat)) => self.peer_heartbeat(heartbeat),
-            (Member::Server(_), Message::Propose { base, view, received, why, .. }) => {
-                self.proposed(base, view, received, &why);
+            (Member::Server(_), Message::Propose { base, view, received, point, why, .. }) => {
+                self.proposed(base, view, (received, point), &why);
             }
             (Member::Server(_), Message::Answer { ledger }) => {
                 if let Some(ledger) = ledger
@@ -38,6 +39,7 @@ impl Node {
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
                 self.arbiter.would_grant = heartbeat.would_grant;
+                self.reminded(heartbeat.wal.remembered, Witness::Arbiter);
                 self.arbiter_ledger(heartbeat.ledger, heartbeat.seq, &heartbeat.why);
             }
             (Member::Arbiter, Message::Answer { ledger }) => {
@@ -137,14 +139,14 @@ impl Node {
         if heartbeat.unmirrored && same_view && !self.notes.unmirrored {
             self.note_unmirrored();
         }
-        self.peer.heartbeat = Some(heartbeat);
+        self.peer.heartbeat = Some(heartbeat.clone());
         self.set_failover_asked();
         if let Some(ledger) = ledger {
             self.see_split_end(&ledger);
-            let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
-            let why = told_by("the other server", why);
+            let why = told_by("the other server", &heartbeat.why);
             self.learn(&ledger, &why);
         }
+        self.learn_wal(&heartbeat);
     }
 
     pub(super) fn refused(&mut self, member: Member) {
@@ -262,6 +264,7 @@ impl Node {
         }
         self.track_flow(reading);
         self.track_wal(reading);
+        self.wal_role_reading(reading);
         self.own.role = Some(reading);
     }
 
@@ -414,6 +417,7 @@ impl Node {
         }
         self.notes.handed_over = Lsn(0);
         self.notes.labelled = false;
+        self.wal.directory_replaced();
         self.write("");
         self.say(Say::DataReplaced { why, data: named });
     }

@@ -156,6 +156,11 @@ impl Node {
             Stage::Fresh if self.standing() == Some(Standing::Standby) && matches!(op.asker, Asker::Here(_)) => {
                 self.pass_on_if_heard(op);
             }
+            // Its standby holds what it has lost itself (PROTOCOL R13).
+            Stage::Fresh if self.exchanged_under_mirror() && self.own.running == Running::Down => {
+                self.begin_hand_over(false, op.limit_ms);
+                self.stage(Stage::Switching);
+            }
             Stage::Fresh if self.standby_learns() && !op.outlasts(self.now, self.settings.heartbeat_detection_ms) => {}
             Stage::Fresh => match self.switch_obstacle() {
                 Some(why) => self.end(Reply::Refused(why)),

@@ -48,6 +48,8 @@ pub struct OwnPresent {
     pub runs: bool,
     /// The last reading that told a role.
     pub role: Option<Instance>,
+    /// Names the run of a primary's instance; 0 if it does not run as one.
+    pub incarnation: u64,
     /// A standby's `synchronous_standby_names` is commented out.
     pub freed: bool,
     /// It lives, and does not answer.
@@ -107,6 +109,7 @@ impl Node {
                     Running::Unknown => self.own.data.is_some_and(|data| data.running),
                 },
                 role: self.own.role,
+                incarnation: self.wal_report().incarnation,
                 freed: self.own.freed,
                 silent: self.own.silent || self.own.failed == Some(SILENT),
                 closed: self.own.closed,

@@ -21,6 +21,7 @@ impl Node {
         self.judge();
         self.watch_peer();
         let Some(facts) = self.facts() else { return };
+        self.report_none_holds_all();
         self.said_of_peer(facts);
         self.said_of_arbiter();
         self.isolate(facts);

@@ -114,6 +114,7 @@ impl Node {
             if let Some(ledger) = self.ledger.as_mut() {
                 ledger.data.id = id;
             }
+            self.wal.directory_replaced();
             self.say(Say::RebuildBegun(order));
         }
         self.write("");

@@ -87,30 +87,39 @@ pub struct Instance {
     pub offered: bool,
     /// `pg_control` shows recovery, on the asking server's timeline.
     pub unpromoted: bool,
+    /// A standby's: its WAL was found in that of the asking primary's present run, or that one does not run.
+    pub contained: bool,
+    /// The asking server reports less WAL than it has reported before with the same data directory.
+    pub asker_is_behind: bool,
 }
 
-/// R1 to R4 and R6: whether a server accepts `view`, proposed by the other one from `base`.
+/// R1 to R4, R6 and R13: whether a server accepts `view`, proposed by the other one from `base`.
 pub fn server_accepts(ledger: &Ledger, me: Server, base: &View, view: &View, own: Instance) -> bool {
     follows(ledger, me.other(), base, view)
+        && !own.asker_is_behind
         && match standing(&ledger.view, me) {
-            Standing::Standby => own.stopped || own.follows,
+            Standing::Standby => (own.stopped || own.follows) && own.contained,
             Standing::Primary => own.offered && own.stopped,
             Standing::Alone => own.eligible && own.stopped && own.unpromoted,
             Standing::Outcast => false,
         }
 }
 
-/// R1 to R4 and R8: whether the arbiter accepts `view`, proposed by `from` out of `base`. `incumbent_gone` is asked only
-/// for a standby.
+/// R1 to R4, R8 and R13: whether the arbiter accepts `view`, proposed by `from` out of `base`. `behind`: that one reports less
+/// WAL than it has reported before. `incumbent_gone` is asked only for a standby.
 pub fn arbiter_accepts(
     ledger: &Ledger,
     from: Server,
     base: &View,
     view: &View,
+    behind: bool,
     incumbent_gone: impl FnOnce(Server) -> bool,
 ) -> bool {
     let named = ledger.view.mode == Mode::Mirrored && ledger.view.arbiter == ledger.id;
-    named && follows(ledger, from, base, view) && (from == ledger.view.primary || incumbent_gone(from.other()))
+    named
+        && !behind
+        && follows(ledger, from, base, view)
+        && (from == ledger.view.primary || incumbent_gone(from.other()))
 }
 
 // -------------------------------------------------------------------------------------------------------------- adopting

@@ -1,7 +1,18 @@
 //! What the cores tell the operator. [`super::event`] shows it as part of what comes out.
 
 use super::event::UserCommand;
-use super::types::{DataIdentity, Lsn, Server, SystemId, Term, Timeline, View};
+use super::types::{DataIdentity, Lsn, Server, SystemId, Term, Timeline, View, WalPoint};
+
+/// How it is known that WAL is missing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Witness {
+    /// This server noted it durably, or has seen it in this run.
+    Own,
+    /// The other server holds it, or remembers it.
+    Peer,
+    /// The arbiter remembers it.
+    Arbiter,
+}
 
 /// What is told to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -137,6 +148,27 @@ pub enum Say {
         why: &'static str,
         /// Its new name.
         data: DataIdentity,
+    },
+    /// The data directory lacks WAL that it has contained, or that its standby holds (PROTOCOL R13); it was named anew.
+    WentBack {
+        /// How that is known.
+        witness: Witness,
+        /// The point that it must contain.
+        had: WalPoint,
+        /// Its new name.
+        data: DataIdentity,
+    },
+    /// The primary's WAL does not contain this standby's: it must be rebuilt.
+    NotContained {
+        /// The standby's point.
+        mine: WalPoint,
+    },
+    /// Neither server is known to hold everything: an operator must decide. PANIC.
+    NoneHoldsAll {
+        /// What this server's data directory had contained.
+        had: WalPoint,
+        /// How far the other server's WAL goes; `None` if that is not known.
+        theirs: Option<WalPoint>,
     },
     /// The standby was detached by an operator, or attached again.
     Detached(bool),

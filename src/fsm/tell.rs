@@ -191,6 +191,7 @@ impl Node {
                 Some(Instance::Standby { replayed, .. }) => replayed,
                 _ => Lsn(0),
             },
+            wal: self.wal_report(),
             take_over: beat.take_over.is_some(),
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
             unmirrored: beat.unmirrored,
@@ -371,7 +372,7 @@ impl Node {
     fn both_eligible(&self) -> bool {
         let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
         let named = self.view().map(|view| view.data[self.other().index()]);
-        self.eligible() && told.map(|told| told.data.id) == named
+        self.eligible() && told.map(|told| told.data.id) == named && self.wal_agrees()
     }
 
     fn advice(&self) -> Vec<String> {
@@ -423,6 +424,7 @@ impl Node {
         if self.detached() {
             advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());
         }
+        advice.extend(self.advice_on_wal());
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
             advice.push("this data directory is not the one that the view names".to_owned());
         }

@@ -138,6 +138,58 @@ impl std::str::FromStr for Lsn {
     }
 }
 
+/// A position in the WAL together with a digest of the bytes before it. A data directory contains the point if the same bytes
+/// lie before that position in its own WAL (PROTOCOL R13).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub struct WalPoint {
+    /// The timeline on which the bytes were written.
+    pub timeline: Timeline,
+    /// The position.
+    pub lsn: Lsn,
+    /// How many bytes before the position the digest covers.
+    pub length: u32,
+    /// The digest.
+    pub hash: u64,
+}
+
+impl WalPoint {
+    /// Whether this point is further on than `other`: on a newer timeline, or at a higher position of the same one.
+    pub fn is_past(&self, other: &WalPoint) -> bool {
+        (self.timeline, self.lsn) > (other.timeline, other.lsn)
+    }
+
+    /// The further of two points.
+    pub fn further(one: Option<WalPoint>, other: Option<WalPoint>) -> Option<WalPoint> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.is_past(&one) { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
+}
+
+/// The furthest point that the data directory of this name is known to have contained (PROTOCOL R13).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct HighWater {
+    /// The data directory.
+    pub data: DataId,
+    /// The point.
+    pub point: WalPoint,
+}
+
+impl HighWater {
+    /// Raises a remembered mark. Another data directory begins a new one.
+    pub fn raise(known: &mut Option<HighWater>, seen: HighWater) {
+        if known.is_none_or(|known| known.data != seen.data || seen.point.is_past(&known.point)) {
+            *known = Some(seen);
+        }
+    }
+
+    /// Whether a server that reports `point` for the data directory `data` reports less than is remembered here.
+    pub fn is_missed(known: Option<HighWater>, data: DataId, point: Option<WalPoint>) -> bool {
+        known.is_some_and(|known| known.data == data && point.is_none_or(|point| known.point.is_past(&point)))
+    }
+}
+
 /// A PostgreSQL timeline.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Timeline(pub u32);
@@ -289,6 +341,10 @@ pub struct Notes {
     /// The view for which `rebuild_action = auto` has ordered a rebuild: once each.
     #[serde(default)]
     pub rebuild_tried: Term,
+    /// The data directory was found to lack WAL that it had contained up to this point (PROTOCOL R13), and was given a new
+    /// name for that; kept until the view changes.
+    #[serde(default)]
+    pub went_back: Option<WalPoint>,
     /// Hooks that are still to be called, or have not ended: they are called again after a restart.
     #[serde(default)]
     pub owed: Owed,

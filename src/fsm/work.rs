@@ -78,6 +78,7 @@ impl Work {
             None => false,
             Some((_, job, _)) => match job {
                 Job::Inspect
+                | Job::CompareWal(_)
                 | Job::Mark(_)
                 | Job::Stop { .. }
                 | Job::Checkpoint
@@ -207,6 +208,7 @@ impl Node {
         }
         match (job, outcome) {
             (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data),
+            (Job::CompareWal(asked), Outcome::Wal(found)) => self.wal_found(asked, found),
             (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address),
             (Job::Rebuild(_), Outcome::Failed(why)) => {
                 self.work.retry_at = self.now.plus(RETRY_MS);
@@ -221,12 +223,14 @@ impl Node {
                 data.standby_signal |= follow.is_some();
                 data.running = true;
                 self.own.started(self.now);
+                self.wal.instance_ended();
                 self.found_data(data);
                 self.own.freed = names.is_none();
                 self.out.push(Action::Look);
             }
             (Job::Stop { .. }, Outcome::Stopped(data)) => {
                 self.own.down();
+                self.wal.instance_ended();
                 match data {
                     Some(data) => self.found_data(data),
                     None => self.own.lost_sight(),
@@ -255,6 +259,7 @@ impl Node {
     fn job_failed(&mut self, job: &Job, why: String) {
         let name = match job {
             Job::Inspect => "reading the data directory",
+            Job::CompareWal(_) => "comparing the WAL",
             Job::Mark(_) => "marking the data directory",
             Job::Start { .. } => "starting the instance",
             Job::Stop { .. } => "stopping the instance",
@@ -277,7 +282,7 @@ impl Node {
             Job::Rebuild(_) | Job::Abandon => self.own.running = Running::Unknown,
             // An emptied directory is one that can be made anew.
             Job::Inspect if self.notes.rebuild.is_some() => self.own.data = None,
-            Job::Inspect | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
+            Job::Inspect | Job::CompareWal(_) | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
             self.work.failure.clone_from(&why);
@@ -303,6 +308,7 @@ impl Node {
         let Some((id, job, since)) = &self.work.job else { return };
         let limit_ms = match job {
             Job::Inspect | Job::Mark(_) => 10_000,
+            Job::CompareWal(_) => 60_000,
             Job::NamesOn(_) | Job::NamesOff => 15_000,
             Job::Start { .. } => 30_000,
             Job::Stop { fast_ms, .. } => fast_ms + 15_000,
@@ -395,10 +401,11 @@ impl Node {
         }
         hand_over.phase = Phase::Offer;
         hand_over.since = now;
+        let lost = self.notes.went_back.map_or(Lsn(0), |had| had.lsn);
         hand_over.checkpoint = match data.filter(|_| hand_over.planned) {
             Some(data) => data.checkpoint,
-            // What was confirmed must be there, up to its last byte.
-            None => Lsn(self.own.confirmed.0.saturating_sub(1)),
+            // What was confirmed must be there, up to its last byte, and so must what this data directory has lost (R13).
+            None => Lsn(self.own.confirmed.max(lost).0.saturating_sub(1)),
         };
     }
 
@@ -542,7 +549,7 @@ impl Node {
     }
 
     /// Whether it is not to be started, even if it were whole.
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         let own = &self.own;
         !self.notes.wanted
             || self.stopping
@@ -597,6 +604,13 @@ impl Node {
     fn start(&mut self, names: Option<String>, follow: Option<String>) {
         if self.now.since(self.own.data_at) > FRESH_LOOK_MS {
             self.run(Job::Inspect);
+            return;
+        }
+        if !self.wal_allows_start(follow.is_some() || self.own.is_standby_dir()) {
+            let refuted = self.is_refuted() && self.standing() == Some(Standing::Outcast);
+            if refuted && !self.work.busy() {
+                self.rebuild_by_itself();
+            }
             return;
         }
         let (now, window) = (self.now, self.left_down_ms());

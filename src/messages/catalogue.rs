@@ -280,6 +280,18 @@ pub static CATALOGUE: &[Entry] = &[
         "It ended with another exit status than 0, was killed at status_change_command_timeout, or could not be run.",
         "The pair goes on as if it had succeeded. It is not called again for this change; mc_ctl status tells of the failure until a later call succeeds, or the controller is started anew.",
         "See what it wrote, in MCA01112 just before. Do by hand what it was to do, or run it again with the same arguments."),
+    e(1053, Error, "the data of server \"{server}\" no longer contains the WAL up to {lsn}: {witness}",
+        "The data directory was restored to an older state, its newest WAL was lost, or its disk has lost what was written.",
+        "The data directory is treated as another one: this server neither keeps nor takes the role of the primary with it. A mirrored primary hands over to its standby if that holds everything; a standby catches up from its primary.",
+        "Find out who has changed the data directory, and check the disk. If failover is disabled, run \"mc_ctl switch\" to make the other server the primary."),
+    e(1054, Error, "server \"{primary}\" does not contain the WAL up to {lsn} that standby \"{server}\" holds",
+        "The primary's data went back to an older state, or the standby has written WAL of its own.",
+        "The standby does not follow this primary, and the pair is not mirrored.",
+        "If the pair was mirrored, the primary hands over by itself, or with \"mc_ctl switch\" if failover is disabled. Otherwise run \"mc_ctl rebuild\" on the standby; it lists what would be lost."),
+    e(1055, Panic, "neither server holds everything: server \"{server}\" lost its WAL up to {lsn}, server \"{other}\" holds {theirs}",
+        "The data directories of both servers were restored to older states, or have lost WAL.",
+        "Nothing is promoted. Nothing is deleted.",
+        "Compare the data of both servers. Run \"mc_ctl start --adopt-data\" on the server whose data is to be kept, then \"mc_ctl rebuild\" on the other one. Transactions after the end of the data that is kept are lost."),
 
     // ------------------------------------------------------------------------------------------------- the daemon
     e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),

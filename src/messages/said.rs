@@ -3,7 +3,7 @@
 use super::Message;
 use crate::config::{Level, Remark};
 use crate::error::Error;
-use crate::fsm::event::{OnSilence, Say};
+use crate::fsm::event::{OnSilence, Say, Witness};
 use crate::fsm::types::{Lsn, Method, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
@@ -369,6 +369,12 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
             m(1029, &[names.id(*server), &theirs.0.to_string(), &mine.0.to_string()])
         }
         Say::DataReplaced { why, .. } => m(1030, &[me, why]),
+        Say::WentBack { witness, had, .. } => m(1053, &[me, &had.lsn.to_string(), witnessed(*witness)]),
+        Say::NotContained { mine } => m(1054, &[peer, &mine.lsn.to_string(), me]),
+        Say::NoneHoldsAll { had, theirs } => {
+            let theirs = theirs.map_or("an unknown position".to_owned(), |point| point.lsn.to_string());
+            m(1055, &[me, &had.lsn.to_string(), peer, &theirs])
+        }
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
@@ -389,6 +395,15 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
         Say::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
         Say::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
+    }
+}
+
+/// How it is known that WAL is missing.
+fn witnessed(witness: Witness) -> &'static str {
+    match witness {
+        Witness::Own => "this controller has noted that position",
+        Witness::Peer => "the other server holds it, or has received that position from this server",
+        Witness::Arbiter => "the arbiter has received that position from this server",
     }
 }
 

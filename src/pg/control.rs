@@ -35,6 +35,30 @@ pub fn inspect(place: &Place) -> Result<DataDir> {
     })
 }
 
+/// Where the WAL is that a recovery would read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Wal {
+    /// The position from which it would read.
+    pub redo: Lsn,
+    /// The timeline of the last checkpoint.
+    pub redo_timeline: Timeline,
+    /// The timeline that the instance has reached.
+    pub timeline: Timeline,
+}
+
+/// Reads where a recovery would begin.
+///
+/// # Errors
+/// The control data cannot be read.
+pub fn wal(place: &Place) -> Result<Wal> {
+    let text = commands::controldata(place).run(LIMIT, None)?;
+    let data = parse(&text).map_err(Error::new)?;
+    let redo = value(&text, "Latest checkpoint's REDO location").unwrap_or_default();
+    let redo = redo.parse::<Lsn>().map_err(Error::new)?;
+    let redo_timeline = data.checkpoint_timeline;
+    Ok(Wal { redo, redo_timeline, timeline: redo_timeline.max(data.min_recovery_timeline) })
+}
+
 /// The cluster state alone.
 pub fn state(place: &Place) -> Result<ControlState> {
     let text = commands::controldata(place).run(LIMIT, None)?;

@@ -13,5 +13,6 @@ pub mod queries;
 pub mod slots;
 pub mod tls;
 pub mod version;
+pub mod wal;
 
 pub use place::{Place, debian_clusters};

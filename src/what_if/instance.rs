@@ -4,10 +4,13 @@
 //! The stories of the tests have one of their own, which their scripts bend, and the simulator a third, with a real log:
 //! what the core is tested against must not change because an estimate here does.
 
-use crate::fsm::event::{ControlState, DataDir, Health, Heartbeat, Instance, Job, Names, Outcome, Role, StandbyRow};
+use crate::fsm::event::{
+    Contains, ControlState, DataDir, Health, Heartbeat, Instance, Job, Names, Outcome, Role, StandbyRow, WalFound,
+    WalReading,
+};
 use crate::fsm::present::OwnPresent;
 use crate::fsm::report::HostRole;
-use crate::fsm::types::{Ledger, LedgerId, Lsn, SystemId, Time, Timeline};
+use crate::fsm::types::{Ledger, LedgerId, Lsn, SystemId, Time, Timeline, WalPoint};
 
 /// How much WAL clients write between two looks, bytes.
 const WRITTEN: u64 = 0x30;
@@ -42,6 +45,8 @@ pub(super) struct Postgres {
     pub broken: bool,
     /// What has failed of its disks; empty for nothing.
     pub disk: String,
+    /// Names its run.
+    pub incarnation: u64,
     /// When it has recovered after its start.
     pub ready_at: Time,
     /// Changes with every message on the WAL connection.
@@ -73,6 +78,7 @@ impl Postgres {
             broken: own.left_down,
             disk: own.disk.clone(),
             contact: 1,
+            incarnation: own.incarnation.max(1),
             ready_at: Time(0),
             dir,
         }
@@ -102,6 +108,7 @@ impl Postgres {
             broken: told.instance == Health::Failed && told.role == Role::None && told.disk.is_empty(),
             disk: told.disk.clone(),
             contact: 1,
+            incarnation: told.wal.incarnation.max(1),
             ready_at: Time(0),
             dir,
         }
@@ -170,6 +177,20 @@ impl Postgres {
         }
     }
 
+    /// Which WAL it has by this reading. `theirs`: how far the other instance's goes.
+    pub fn wal(&self, reading: Instance, theirs: Lsn) -> Option<WalReading> {
+        let (lsn, incarnation, confirmed) = match reading {
+            Instance::Primary { names: Names::Peer, standby, .. } => {
+                (standby.map(|_| theirs.min(self.lsn)), self.incarnation, standby.is_some())
+            }
+            Instance::Primary { flushed, .. } => (Some(flushed), self.incarnation, false),
+            Instance::Standby { received, streaming, .. } => (streaming.then_some(received), 0, false),
+            Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return None,
+        };
+        let point = lsn.map(|lsn| WalPoint { timeline: self.timeline(), lsn, length: 1, hash: 0 });
+        Some(WalReading { incarnation, point, confirmed })
+    }
+
     /// A standby takes what the primary has.
     pub fn receive(&mut self, lsn: Lsn, timeline: Timeline) {
         self.lsn = self.lsn.max(lsn);
@@ -183,7 +204,7 @@ impl Postgres {
             Job::Stop { fast_ms, .. } if self.silent || !self.disk.is_empty() => *fast_ms,
             Job::Stop { .. } => typical::STOP,
             _ if self.hinders(job) => typical::IN_VAIN,
-            Job::Inspect | Job::Mark(_) | Job::Abandon => typical::LOOK,
+            Job::Inspect | Job::CompareWal(_) | Job::Mark(_) | Job::Abandon => typical::LOOK,
             Job::Start { .. } => typical::START,
             Job::NamesOn(_) | Job::NamesOff => typical::RELOAD,
             Job::Promote => typical::PROMOTE,
@@ -215,6 +236,10 @@ impl Postgres {
             }
             _ if self.hinders(job) => return failed("no answer in time"),
             Job::Inspect | Job::Abandon => return Outcome::Data(self.dir),
+            // No data directory loses anything in a prediction.
+            Job::CompareWal(_) => {
+                return Outcome::Wal(WalFound { own: Contains::Yes, peer: Contains::Yes, end: None });
+            }
             Job::Mark(id) => {
                 self.dir.mark = *id;
                 return Outcome::Data(self.dir);
@@ -271,6 +296,7 @@ impl Postgres {
     fn start(&mut self, now: Time, follow: bool) {
         let crashed = matches!(self.dir.state, ControlState::InProduction | ControlState::InArchiveRecovery);
         self.ready_at = now.plus(if crashed { typical::RECOVERY } else { typical::LOOK });
+        self.incarnation = self.incarnation.wrapping_add(1).max(1);
         self.dir.standby_signal |= follow;
         self.dir.running = true;
         self.dir.backup_label = false;

@@ -379,6 +379,9 @@ fn is_told(say: &Say) -> bool {
         | Say::RebuildFailed(_)
         | Say::RebuildAbandoned
         | Say::NotEligible(_)
+        | Say::WentBack { .. }
+        | Say::NotContained { .. }
+        | Say::NoneHoldsAll { .. }
         | Say::LeftDown
         | Say::StartRetried
         | Say::WillNotStart(_)

@@ -4,8 +4,8 @@
 use super::instance::Postgres;
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::{
-    Action, Boot, Disk, Event, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose, Request, Say, Settings,
-    StartedBy, TICK_MS, UserCommand,
+    Action, Boot, Contains, Disk, Event, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose, Request, Say,
+    Settings, StartedBy, TICK_MS, UserCommand,
 };
 use crate::fsm::node::Node;
 use crate::fsm::present::Present;
@@ -237,6 +237,7 @@ impl World {
             address,
             peer_name: self.boots[1 - m].0.clone(),
             start_id,
+            high_water: None,
         };
         self.cores[m] = Core::Node(Box::new(Node::new(self.settings[m].clone())));
         self.watches[m] = false;
@@ -384,7 +385,8 @@ impl World {
                 self.look_is_due[m] = true;
                 self.after(WAY_MS, m, Item::Look(m));
             }
-            Action::Look | Action::Reply(..) => {}
+            Action::CompareWal(point) => self.feed(m, Event::WalCompared(point, Contains::Yes)),
+            Action::Look | Action::NoteHighWater(_) | Action::Reply(..) => {}
             Action::Say(say) => self.said.push(Said { at: self.now, who: Member::ALL[m], say }),
             Action::Exit => self.kill(m),
         }
@@ -469,6 +471,9 @@ impl World {
         if flows && self.hosts[m].is_primary() {
             let (lsn, timeline) = (self.hosts[m].lsn, self.hosts[m].timeline());
             self.hosts[1 - m].receive(lsn, timeline);
+        }
+        if let Some(wal) = self.hosts[m].wal(reading, theirs) {
+            self.feed(m, Event::Wal(wal));
         }
         self.feed(m, Event::Instance(reading));
     }

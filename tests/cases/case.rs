@@ -97,6 +97,7 @@ impl Case {
             address: "one:5432".into(),
             peer_name: "two".into(),
             start_id: 3,
+            high_water: None,
         };
         let mut case = Case {
             node: Node::new(settings),
@@ -131,6 +132,11 @@ impl Case {
                     Action::Store(seq, durable, _) if self.writes => {
                         self.durable = *durable;
                         events.push(Event::Stored(seq));
+                    }
+                    // Nothing has gone back here.
+                    Action::Run(id, Job::CompareWal(_)) => {
+                        let found = WalFound { own: Contains::Yes, peer: Contains::Yes, end: None };
+                        events.push(Event::Done(id, Outcome::Wal(found)));
                     }
                     Action::Run(id, job) => self.jobs.push((id, job)),
                     Action::Call(id, command) => self.calls.push((id, *command)),
@@ -203,6 +209,7 @@ pub fn standby(view: View) -> Heartbeat {
         seq: 0,
         echo: 0,
         start_id: 9,
+        wal: Default::default(),
         system: SystemId(7),
         ledger: Some(ledger(2, PEER_DATA, view)),
         role: Role::Standby,

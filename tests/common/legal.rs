@@ -59,7 +59,15 @@ pub fn server(me: Server, before: Option<&Ledger>, after: &Ledger, others: &Othe
 
 fn enters(me: Server, before: &Ledger, view: &View, others: &Others) -> bool {
     let adopts = rules::learns(before, me, rules::eligible(before, me), view) == Learned::Adopt;
-    let all = rules::Instance { eligible: true, stopped: true, follows: true, offered: true, unpromoted: true };
+    let all = rules::Instance {
+        eligible: true,
+        stopped: true,
+        follows: true,
+        offered: true,
+        unpromoted: true,
+        contained: true,
+        asker_is_behind: false,
+    };
     let consents = rules::server_accepts(before, me, &before.view, view, all);
     let proposed = others.promised[me.other().index()] >= view.term;
     let standby = view.data[me.other().index()];
@@ -98,7 +106,7 @@ pub fn arbiter(before: Option<&Ledger>, after: &Ledger, others: &Others) -> Resu
     }
     let asker = after.view.primary;
     let adopts = told && rules::arbiter_adopts(before, &after.view);
-    let grants = rules::arbiter_accepts(before, asker, &before.view, &after.view, |_| true)
+    let grants = rules::arbiter_accepts(before, asker, &before.view, &after.view, false, |_| true)
         && others.promised[asker.index()] >= after.view.term;
     say(*after == rules::entering(*before, after.view), "the arbiter writes a view together with something else")?;
     say(adopts || grants, "the arbiter writes a view that was neither told nor asked for by the rules")

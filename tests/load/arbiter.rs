@@ -239,7 +239,14 @@ impl Member {
         if asks && shared.ask.load(Ordering::SeqCst) && self.view.mode == Mode::Mirrored {
             let view = View { term: self.view.term.next_for(self.me), mode: Mode::Degraded, ..self.view };
             let known = self.arbiter.map_or((LedgerId(0), Term(0)), |ledger| (ledger.id, ledger.promised));
-            self.send(&Message::Propose { base: self.ledger(), view, received: Lsn(0), known, why: String::new() });
+            self.send(&Message::Propose {
+                base: self.ledger(),
+                view,
+                received: Lsn(0),
+                point: None,
+                known,
+                why: String::new(),
+            });
         }
     }
 

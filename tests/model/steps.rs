@@ -340,6 +340,8 @@ impl Model {
             offered: stopped || self.without == Without::StopFirst,
             unpromoted: matches!(host.run, Run::DownStandby | Run::Standby | Run::Promoting)
                 || self.without == Without::Unpromoted,
+            contained: true,
+            asker_is_behind: false,
         };
         let mut asked = ledger;
         match self.without {
@@ -380,7 +382,7 @@ impl Model {
         }
         let base = if self.without == Without::HandBackToPeer { &asked.view } else { base };
         let (asked, spelt) = self.respell(asked, *view);
-        if rules::arbiter_accepts(&asked, from, base, &spelt, |_| true) {
+        if rules::arbiter_accepts(&asked, from, base, &spelt, false, |_| true) {
             let mut to = *at;
             let entered = rules::entering(ledger, *view);
             let back = entered.view.term < ledger.view.term;

@@ -1,9 +1,9 @@
 //! As much of a PostgreSQL instance as the stories need: a data directory, a role, and where its log ends.
 
 use mirroring_controller::fsm::event::{
-    ControlState, DataDir, Disk, Instance, Job, Names, Outcome, Rebuild, StandbyRow,
+    Contains, ControlState, DataDir, Disk, Instance, Job, Names, Outcome, Rebuild, StandbyRow, WalFound, WalReading,
 };
-use mirroring_controller::fsm::types::{LedgerId, Lsn, Method, SystemId, Timeline};
+use mirroring_controller::fsm::types::{LedgerId, Lsn, Method, SystemId, Timeline, WalPoint};
 
 /// A host's instance.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct Postgres {
     /// It is half overwritten.
     pub torn: bool,
     pub disk: Disk,
+    /// How often it was started.
+    runs: u64,
     /// Changes with every message on the WAL connection.
     contact: u64,
 }
@@ -57,6 +59,7 @@ impl Postgres {
             missing: false,
             torn: false,
             disk: Disk::Good,
+            runs: 0,
             contact: 0,
         }
     }
@@ -114,6 +117,32 @@ impl Postgres {
         }
     }
 
+    /// Which WAL it has by this reading.
+    pub fn wal(&self, reading: Instance, wire: Wire) -> Option<WalReading> {
+        let (lsn, confirmed) = match reading {
+            Instance::Primary { names: Names::Peer, .. } => (wire.streams.then_some(wire.lsn), wire.streams),
+            Instance::Primary { flushed, .. } => (Some(flushed), false),
+            Instance::Standby { received, streaming, .. } => (streaming.then_some(received), false),
+            _ => return None,
+        };
+        let incarnation = if matches!(reading, Instance::Primary { .. }) { self.runs } else { 0 };
+        Some(WalReading { incarnation, point: lsn.map(|lsn| self.point(lsn)), confirmed })
+    }
+
+    /// The point at this position. Histories that part on one timeline are not told apart here.
+    fn point(&self, lsn: Lsn) -> WalPoint {
+        WalPoint { timeline: self.timeline(), lsn, length: 1, hash: 0 }
+    }
+
+    /// Whether its WAL contains a point.
+    pub fn contains(&self, point: Option<WalPoint>) -> Contains {
+        match point {
+            Some(point) if (point.timeline, point.lsn) > (self.timeline(), self.lsn) => Contains::No,
+            Some(_) => Contains::Yes,
+            None => Contains::Unknown,
+        }
+    }
+
     /// A standby takes what the primary has.
     pub fn receive(&mut self, wire: Wire) {
         if wire.streams {
@@ -130,6 +159,10 @@ impl Postgres {
                 return Outcome::Failed("the data directory is empty".to_owned());
             }
             Job::Inspect => return Outcome::Data(self.dir),
+            Job::CompareWal(asked) => {
+                let (own, peer) = (self.contains(asked.own), self.contains(asked.peer));
+                return Outcome::Wal(WalFound { own, peer, end: asked.find_end.then(|| self.point(self.lsn)) });
+            }
             Job::Mark(id) => {
                 self.dir.mark = *id;
                 return Outcome::Data(self.dir);
@@ -214,6 +247,7 @@ impl Postgres {
     fn start(&mut self, follow: bool) {
         self.dir.standby_signal |= follow;
         self.dir.running = true;
+        self.runs += 1;
         self.dir.backup_label = false;
         if self.dir.state == ControlState::InProduction {
             self.checkpoint();

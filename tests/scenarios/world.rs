@@ -5,7 +5,7 @@ use crate::words::{self, NAMES};
 use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
-use mirroring_controller::fsm::types::{Durable, Member, Method, Mode, OldData, Time};
+use mirroring_controller::fsm::types::{Durable, HighWater, Member, Method, Mode, OldData, Time};
 use std::collections::VecDeque;
 use std::fmt::Write;
 
@@ -30,6 +30,8 @@ pub struct Process {
     starts: u64,
     start_id: u64,
     pub disk: Option<Durable>,
+    /// How far its WAL was noted to go.
+    pub high_water: Option<HighWater>,
     /// The disk as it was once, to be put back.
     pub snapshot: Option<Durable>,
     pub writes: VecDeque<(u64, Durable)>,
@@ -145,6 +147,7 @@ impl World {
             address: format!("{}:5432", NAMES[m]),
             peer_name: NAMES[1 - m].to_owned(),
             start_id: self.procs[m].start_id,
+            high_water: self.procs[m].high_water,
         };
         self.procs[m].core = Core::Node(Box::new(Node::new(self.settings[m].clone())));
         self.feed(m, Event::Boot(Box::new(boot)));
@@ -244,6 +247,9 @@ impl World {
                 let last = Wire { lsn: self.hosts[m].lsn, timeline: self.hosts[m].timeline(), ..wire };
                 self.hosts[1 - m].receive(last);
             }
+            if let Some(wal) = self.hosts[m].wal(reading, wire) {
+                self.feed(m, Event::Wal(wal));
+            }
             self.feed(m, Event::Instance(reading));
         }
         if due && self.procs[m].watches {
@@ -336,6 +342,11 @@ impl World {
             }
             Action::WatchPeer(watches) => self.procs[m].watches = watches,
             Action::Look => self.procs[m].look = true,
+            Action::CompareWal(point) => {
+                let found = self.hosts[m].contains(Some(point));
+                self.feed(m, Event::WalCompared(point, found));
+            }
+            Action::NoteHighWater(note) => self.procs[m].high_water = Some(note),
             Action::Reply(_, reply) => self.line(m, &words::reply(&reply)),
             Action::Say(say) => self.line(m, &words::say(&say)),
             Action::Exit => {
@@ -347,7 +358,7 @@ impl World {
 
     /// A job is ordered. Only the durable right to run alone promotes or releases commits (PROTOCOL R5, R6, I3).
     fn order(&mut self, m: usize, id: JobId, job: Job) {
-        if job != Job::Inspect || self.procs[m].hold_jobs {
+        if !matches!(job, Job::Inspect | Job::CompareWal(_)) || self.procs[m].hold_jobs {
             self.line(m, &format!("runs {}", words::job(&job)));
         }
         if matches!(job, Job::Promote | Job::NamesOff | Job::Start { names: None, .. }) {

@@ -55,7 +55,7 @@ impl World {
             if has_all {
                 continue;
             }
-            if self.holds(s) && !host.dir.exchanged {
+            if self.holds(s) && !host.dir.exchanged && !host.dir.went_back {
                 self.violated(format!("I2: {} holds the right, and lacks acknowledged commits", NAMES[s]));
             } else if host.run == Run::Primary && host.effect == Names::Unset && !host.unnamed {
                 self.violated(format!("I2: {} takes commits alone, and lacks acknowledged ones", NAMES[s]));

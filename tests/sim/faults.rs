@@ -4,6 +4,7 @@
 use crate::note;
 use crate::world::*;
 use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::types::*;
 
 /// A fault, or the end of one. Servers and members by number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +39,11 @@ pub enum Fault {
     Backup(usize),
     /// Controller and instance are stopped, the copy is put back, and all is started again.
     Restore(usize),
+    /// Everything on a server is killed, and its data directory is what it was before the last start of its instance; nothing of
+    /// it shows that.
+    GoBack(usize),
+    /// The same, and the newest WAL is gone.
+    LoseWal(usize),
     /// A server's ledger file is gone.
     LoseLedger(usize),
     /// The arbiter, or its ledger, is exchanged.
@@ -149,6 +155,24 @@ impl World {
                 self.hosts[s].backup = Some(copy);
             }
             Fault::Restore(s) => self.restore(s),
+            Fault::GoBack(s) => {
+                let cold = self.hosts[s].cold.clone();
+                let dir = &self.hosts[s].dir;
+                let same = |cold: &Dir| {
+                    (cold.fingerprint, cold.standby_signal, cold.mark)
+                        == (dir.fingerprint, dir.standby_signal, dir.mark)
+                };
+                if let Some(cold) = cold.filter(same) {
+                    self.go_back(s, Dir { names: dir.names, line: dir.line, follows: dir.follows, ..cold });
+                }
+            }
+            Fault::LoseWal(s) => {
+                let mut dir = self.hosts[s].dir.clone();
+                let least = dir.checkpoint.0 + crate::wal::CHECKPOINT;
+                let lost = self.rng.range(1, 2_000);
+                dir.pos = self.wal.at(dir.pos, dir.pos.lsn.saturating_sub(lost).max(least));
+                self.go_back(s, dir);
+            }
             Fault::LoseLedger(s) => self.lose_ledger(s),
             Fault::Exchange(exchange) => self.exchange(exchange),
             Fault::Ledger(m, disk) => self.machines[m].ledger = disk,
@@ -305,6 +329,28 @@ impl World {
         let failover = self.rng.pick(&[None, Some(true)]);
         let by = StartedBy::Operator { instance: true, failover };
         self.after(ms, Ev::StartProcess { m: s, by });
+    }
+
+    /// A data directory goes back, without a trace in it. What the controller has noted of it is further on: a copy that is
+    /// younger than the last note shows only in what the other members remember.
+    fn go_back(&mut self, s: usize, dir: Dir) {
+        let noted = self.procs[s].high_water.zip(self.procs[s].disk);
+        let shows = noted
+            .is_some_and(|(noted, disk)| noted.data == disk.ledger.data.id && !self.wal.holds(dir.pos, &noted.point));
+        let sound = !self.hosts[s].dir.incomplete && !self.hosts[s].dir.missing && !self.hosts[s].dir.hollow;
+        if !self.machines[s].up || !sound || !shows {
+            return;
+        }
+        self.reach(format!("goes back: {}", if dir.standby_signal { "standby" } else { "primary" }));
+        note!(self, "-- {}'s data directory goes back to {}", NAMES[s], Lsn(dir.pos.lsn));
+        self.end_process(s);
+        self.instance_dies(s);
+        let lacks = !self.wal.contains(dir.pos, self.acked);
+        self.hosts[s].dir = Dir { went_back: lacks, ..dir };
+        self.op.restored(s);
+        let ms = self.rng.range(500, 5000);
+        let failover = self.rng.pick(&[None, Some(true)]);
+        self.after(ms, Ev::StartProcess { m: s, by: StartedBy::Operator { instance: true, failover } });
     }
 
     /// Everything works again, but for one member; the operator looks after the other two. They must serve, where the right

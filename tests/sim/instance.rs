@@ -19,6 +19,7 @@ impl World {
         let ms = self.time(150, 3000) + 10;
         let up = self.machines[s].up;
         let host = &mut self.hosts[s];
+        host.cold = Some(host.dir.clone());
         let startable = !host.dir.incomplete && !host.dir.missing && !host.disk_failed;
         if host.run != Run::Down || !up || !startable {
             return;
@@ -381,12 +382,11 @@ impl World {
             && !primary.frozen
             && !primary.frozen_postmaster
             && !self.log_cut[0]
-            && !self.log_cut[1]
-            && self.wal.contains(primary.dir.pos, standby.dir.pos);
-        if !can {
+            && !self.log_cut[1];
+        if !can || !self.history_allows(s) {
             return;
         }
-        let (flushed, life) = (standby.dir.pos.lsn, primary.life);
+        let (flushed, life) = (self.hosts[s].dir.pos.lsn, self.hosts[p].life);
         let id = self.id();
         let catchup_until = self.t + self.time(100, 3000);
         self.sessions[s] = Some(Session {
@@ -401,6 +401,23 @@ impl World {
         });
         note!(self, "{}'s walreceiver connects at {}", NAMES[s], Lsn(flushed));
         self.after(2, Ev::Wal { s, session: id, lsn: flushed });
+    }
+
+    /// PostgreSQL compares timelines and nothing else: a WAL receiver that is ahead on the same timeline begins with the segment,
+    /// overwrites its own, and what it had replayed stays. Such a standby contains nothing for sure.
+    fn history_allows(&mut self, s: usize) -> bool {
+        let (standby, primary) = (self.hosts[s].dir.pos, self.hosts[1 - s].dir.pos);
+        if self.wal.contains(primary, standby) {
+            return true;
+        }
+        let same = self.wal.timeline(standby) == self.wal.own_timeline(primary);
+        if same {
+            self.hosts[s].dir.hollow = true;
+            self.hosts[s].dir.pos = self.wal.at(primary, primary.lsn);
+            self.reach("a standby follows what does not contain it".to_string());
+            note!(self, "{} overwrites its own WAL", NAMES[s]);
+        }
+        same
     }
 
     /// Log sent by the primary arrives at the standby, is flushed, and answered.
@@ -451,8 +468,9 @@ impl World {
         host.dir.pos = at;
         host.dir.min_recovery = timeline;
         host.contacts += 1;
-        if host.dir.exchanged && self.wal.contains(at, self.acked) {
+        if self.wal.contains(at, self.acked) {
             self.hosts[s].dir.exchanged = false;
+            self.hosts[s].dir.went_back = false;
         }
         let caught_up = self.sessions[s].as_ref().is_some_and(|x| !x.streaming && self.t >= x.catchup_until);
         if caught_up && let Some(x) = &mut self.sessions[s] {

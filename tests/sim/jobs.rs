@@ -24,6 +24,7 @@ pub struct Running {
 pub fn name(job: &Job) -> &'static str {
     match job {
         Job::Inspect => "Inspect",
+        Job::CompareWal(_) => "Compare WAL",
         Job::Mark(_) => "Mark",
         Job::Start { names: None, .. } => "Start alone",
         Job::Start { follow: Some(_), .. } => "Start as the other's standby",
@@ -218,6 +219,16 @@ impl World {
                 Some(data) => self.finish(s, Outcome::Data(data)),
                 None => self.fail_job(s, "could not open file \"global/pg_control\""),
             },
+            Job::CompareWal(asked) => {
+                if self.readable(s).is_none() || self.rng.chance(5) {
+                    return self.fail_job(s, "could not read the WAL: Input/output error");
+                }
+                let pos = self.hosts[s].dir.pos;
+                let tells = asked.find_end && !self.hides_wal() && self.rng.chance(950);
+                let end = tells.then(|| self.wal.point(pos, pos.lsn));
+                let (own, peer) = (self.contains(s, asked.own), self.contains(s, asked.peer));
+                self.finish(s, Outcome::Wal(WalFound { own, peer, end }));
+            }
             Job::Mark(id) => {
                 if self.readable(s).is_none() {
                     return self.fail_job(s, "could not write the mark: Input/output error");

@@ -1,6 +1,6 @@
 //! The network between the members, and the probes: what a controller gets to see, late, stale or not at all.
 
-use crate::world::{ARBITER, Ev, Run, World};
+use crate::world::{ARBITER, Broken, Ev, Run, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
 
@@ -80,7 +80,55 @@ impl World {
         let at = (self.t + ms).max(self.procs[m].reading_at);
         self.procs[m].reading_at = at;
         let epoch = self.procs[m].epoch;
+        if let Some(wal) = self.wal_reading(m, seen).filter(|_| !self.hides_wal()) {
+            self.after(at - self.t, Ev::Local { m, epoch, event: Event::Wal(wal) });
+        }
         self.after(at - self.t, Ev::Local { m, epoch, event: Event::Instance(seen) });
+    }
+
+    /// Whether nothing shows what WAL there is.
+    pub fn hides_wal(&self) -> bool {
+        matches!(self.broken, Broken::WalNotCompared | Broken::ExchangedData)
+    }
+
+    /// Which WAL the instance has by this reading.
+    fn wal_reading(&self, s: usize, seen: Instance) -> Option<WalReading> {
+        let host = &self.hosts[s];
+        let at = |lsn: Lsn| Some(self.wal.point(host.dir.pos, lsn.0));
+        match seen {
+            Instance::Primary { names: Names::Peer, standby, flushed, .. } => {
+                let row = standby.filter(|row| row.streaming && row.sync);
+                let point = row.and_then(|row| at(row.flushed.min(flushed)));
+                Some(WalReading { incarnation: host.life.into(), point, confirmed: row.is_some() })
+            }
+            Instance::Primary { flushed, .. } => {
+                Some(WalReading { incarnation: host.life.into(), point: at(flushed), confirmed: false })
+            }
+            Instance::Standby { received, streaming, .. } => {
+                Some(WalReading { incarnation: 0, point: at(received).filter(|_| streaming), confirmed: false })
+            }
+            _ => None,
+        }
+    }
+
+    /// `Action::CompareWal`: the running instance's WAL, as it is when the probe comes to it.
+    pub fn compare_wal(&mut self, m: usize, point: WalPoint) {
+        if !matches!(self.instance(m), Instance::Primary { .. } | Instance::Standby { .. }) {
+            return;
+        }
+        let found = if self.contains(m, Some(point)) == Contains::No { Contains::No } else { Contains::Yes };
+        let ms = self.time(10, 300);
+        let epoch = self.procs[m].epoch;
+        self.after(ms, Ev::Local { m, epoch, event: Event::WalCompared(point, found) });
+    }
+
+    /// Whether a server's data directory contains a point.
+    pub fn contains(&self, s: usize, point: Option<WalPoint>) -> Contains {
+        match point {
+            Some(point) if !self.hides_wal() && !self.wal.holds(self.hosts[s].dir.pos, &point) => Contains::No,
+            Some(_) => Contains::Yes,
+            None => Contains::Unknown,
+        }
     }
 
     fn instance(&mut self, s: usize) -> Instance {

@@ -266,6 +266,7 @@ impl World {
             follows: true,
             names: if source.names == Names::Peer { Names::Other } else { source.names },
             exchanged: false,
+            went_back: false,
             ..source
         };
         self.hosts[s].journal = Journal::None;

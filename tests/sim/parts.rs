@@ -24,6 +24,8 @@ pub struct Process {
     pub start_id: u64,
     /// The ledger file's content.
     pub disk: Option<Durable>,
+    /// How far its WAL was noted to go.
+    pub high_water: Option<HighWater>,
     /// The contents before (for the broken worlds).
     pub past: Vec<Durable>,
     /// The ledger as it was ordered last, durable or not.
@@ -89,6 +91,8 @@ pub struct Dir {
     pub pos: Pos,
     /// Put back from a copy that lacks acknowledged commits, by the operator.
     pub exchanged: bool,
+    /// It went back to an older state, and nothing of it shows that.
+    pub went_back: bool,
     /// A rebuild has begun in it and not ended: `PG_VERSION` keeps everybody from starting it.
     pub incomplete: bool,
     /// It is half overwritten, or deleted: what its position says means nothing.
@@ -164,6 +168,8 @@ pub enum LedgerDisk {
 pub struct Host {
     pub dir: Dir,
     pub backup: Option<Dir>,
+    /// What the data directory was before the last start.
+    pub cold: Option<Dir>,
     /// How far the rebuild came that is not ended.
     pub journal: Journal,
     /// The copy that a base backup has made beside the data directory.

@@ -121,6 +121,14 @@ fn needed(world: &mut World, begin: u64, span: u64) {
             let s = world.rng.index(2);
             world.after(at, Ev::Fault(Fault::Restore(s)));
         }
+        Broken::WalNotCompared => {
+            for _ in 0..4 {
+                let at = begin + world.rng.range(0, span);
+                let s = world.rng.index(2);
+                let fault = if world.rng.chance(500) { Fault::GoBack(s) } else { Fault::LoseWal(s) };
+                world.after(at, Ev::Fault(fault));
+            }
+        }
         Broken::ForgetfulArbiter | Broken::ImpatientArbiter => one_after_the_other(world, at),
         Broken::ArbiterAnswersEarly => {
             for _ in 0..4 {
@@ -177,6 +185,8 @@ fn one(world: &mut World, at: u64) {
             world.after(at + ms, Ev::Fault(Fault::Set(s, what, false)));
             Fault::Set(s, what, true)
         }
+        81 if world.rng.chance(500) => Fault::GoBack(s),
+        82 if world.rng.chance(500) => Fault::LoseWal(s),
         81..83 => Fault::Restore(s),
         83 if world.broken == Broken::No => Fault::LoseLedger(s),
         84..89 if world.arbiter => Fault::Exchange(world.rng.pick(&[

@@ -96,6 +96,10 @@ impl World {
                 }
             }
             Action::Look => self.look(m),
+            Action::CompareWal(point) => self.compare_wal(m, point),
+            // A kill may come before it is written.
+            Action::NoteHighWater(note) if self.rng.chance(900) => self.procs[m].high_water = Some(note),
+            Action::NoteHighWater(_) => {}
             Action::Reply(id, reply) => self.replied(m, id, reply),
             Action::Say(say) => {
                 let text = format!("{say:?}");
@@ -185,6 +189,7 @@ impl World {
                 name: NAMES[m].to_string(),
                 address: format!("{}:5432", NAMES[m]),
                 start_id: process.start_id,
+                high_water: process.high_water.filter(|_| !self.hides_wal()),
                 peer_name: self.hosts[m].dir.line.to_string(),
             };
             self.feed(m, Event::Boot(Box::new(boot)));

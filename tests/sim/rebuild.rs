@@ -277,6 +277,7 @@ impl World {
             names,
             line: NAMES[1 - s],
             exchanged: false,
+            went_back: false,
             incomplete: true,
             torn: false,
             missing: false,

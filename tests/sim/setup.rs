@@ -73,6 +73,7 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
             follows: s != primary,
             pos,
             exchanged: false,
+            went_back: false,
             incomplete: false,
             torn: false,
             missing: false,
@@ -81,6 +82,7 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
         Host {
             dir,
             backup: None,
+            cold: None,
             journal: Journal::None,
             staged: None,
             run: Run::Down,
@@ -112,6 +114,7 @@ pub fn process(rng: &mut Rng) -> Process {
         epoch: 0,
         start_id: 0,
         disk: None,
+        high_water: None,
         past: Vec::new(),
         ordered: None,
         writes: VecDeque::new(),

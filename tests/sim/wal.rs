@@ -1,6 +1,8 @@
 //! Write-ahead log as a tree of branches: every start of a primary begins a branch, so that "this data directory contains
 //! that commit" is answered exactly, whatever the timelines are called.
 
+use mirroring_controller::fsm::types::{Lsn, Timeline, WalPoint};
+
 /// How long a checkpoint record is.
 pub const CHECKPOINT: u64 = 112;
 
@@ -66,6 +68,18 @@ impl Wal {
     /// The place with this position in the history of `pos`.
     pub fn at(&self, pos: Pos, lsn: u64) -> Pos {
         self.normal(Pos { branch: pos.branch, lsn: lsn.min(pos.lsn) })
+    }
+
+    /// The point at this position, as a digest would show it.
+    pub fn point(&self, pos: Pos, lsn: u64) -> WalPoint {
+        let at = self.at(pos, lsn);
+        let timeline = Timeline(self.branches[at.branch].timeline);
+        WalPoint { timeline, lsn: Lsn(at.lsn), length: 1, hash: at.branch as u64 + 1 }
+    }
+
+    /// Whether the history of `pos` contains a point.
+    pub fn holds(&self, pos: Pos, point: &WalPoint) -> bool {
+        point.lsn.0 <= pos.lsn && self.at(pos, point.lsn.0).branch as u64 + 1 == point.hash
     }
 
     /// The timeline of the last record.

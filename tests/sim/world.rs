@@ -38,6 +38,8 @@ pub enum Broken {
     ImpatientArbiter,
     /// A data directory is exchanged for an old one, and nothing shows it.
     ExchangedData,
+    /// No WAL is compared, and no position remembered.
+    WalNotCompared,
     /// Names are in effect, and yet commits are acknowledged without the standby.
     AcksEarly,
     /// A restarted member does not know any more that commits did not wait.

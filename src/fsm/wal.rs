@@ -1,0 +1,480 @@
+//! Positions never go back (PROTOCOL R13): what each server's WAL is known to contain, and what follows if it does not.
+//!
+//! Each server reports the furthest point that its data directory contains. Under `Mirrored` the standby's WAL is a prefix of
+//! the primary's, so a primary that does not contain its standby's point has lost data, as has a server that does not contain
+//! what it has reported itself. PostgreSQL compares neither: a WAL receiver overwrites its own segment from the begin. So the
+//! comparison comes before an instance is started, and once more in each run of the primary's instance.
+
+use super::event::{
+    Action, CompareWal, Contains, Heartbeat, Instance, Job, Role, Say, Verdict, WalFound, WalReading, WalReport,
+};
+use super::facts::Standing;
+use super::known::Running;
+use super::node::Node;
+use super::say::Witness;
+use super::types::{DataId, DataIdentity, HighWater, Lsn, Time, WalPoint};
+
+/// The shortest time between two durable notes of the furthest point, ms.
+const NOTE_MS: u64 = 10_000;
+/// How long after a comparison an instance may be started, ms.
+const FRESH_MS: u64 = 10_000;
+/// How long after an order to compare a running instance the order is repeated, ms.
+const REPEAT_MS: u64 = 1_000;
+
+/// What is known of both servers' WAL.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct WalSide {
+    /// Names the run of the own instance as a primary; 0 if it does not run as one.
+    incarnation: u64,
+    /// The furthest point that the data directory is known to contain.
+    point: Option<WalPoint>,
+    /// A point that it must contain, and how that is known; not compared yet.
+    must: Option<(WalPoint, Witness)>,
+    /// When the directory of an instance that is down was compared last, and the other server's point then.
+    compared: Option<(Time, Option<WalPoint>)>,
+    /// The end of the WAL was looked for since the instance was last seen to run.
+    end_found: bool,
+    /// The comparison with a running instance that is out.
+    comparing: Option<(WalPoint, Time)>,
+    /// As the primary: the verdict on the standby's WAL.
+    verdict: Option<Verdict>,
+    /// As the standby: the run of the primary's instance, and the own point before anything came from it.
+    met: Option<(u64, Option<WalPoint>)>,
+    /// The furthest point that the other server has reported.
+    peer: Option<HighWater>,
+    /// The last durable note, and when it was ordered in the present run of the instance.
+    noted: Option<HighWater>,
+    noted_at: Option<Time>,
+    /// How far the instance had received WAL when it was compared again, since it was less than before.
+    rechecked: Option<Lsn>,
+    /// The standby whose WAL is not contained, as last reported.
+    said_not_contained: Option<WalPoint>,
+    /// The point of the other server, as last reported, with which neither server holds everything.
+    said_none: Option<Option<WalPoint>>,
+}
+
+impl WalSide {
+    /// What was noted durably for this data directory must be in it.
+    pub fn boot(&mut self, noted: Option<HighWater>, data: Option<DataId>) {
+        self.noted = noted;
+        if let Some(noted) = noted.filter(|noted| Some(noted.data) == data) {
+            self.must = Some((noted.point, Witness::Own));
+        }
+    }
+
+    /// The instance does not run any more, or another run of it begins.
+    pub fn instance_ended(&mut self) {
+        self.incarnation = 0;
+        self.comparing = None;
+        self.verdict = None;
+        self.noted_at = None;
+        self.end_found = false;
+        self.rechecked = None;
+        self.compared = None;
+    }
+
+    /// The data directory is another one.
+    pub fn directory_replaced(&mut self) {
+        self.instance_ended();
+        self.point = None;
+        self.must = None;
+        self.met = self.met.map(|(incarnation, _)| (incarnation, None));
+    }
+}
+
+impl Node {
+    // ------------------------------------------------------------------------------------------------------- the own
+
+    /// The instance was looked at.
+    pub(super) fn wal_reading(&mut self, reading: WalReading) {
+        if self.own.running != Running::Up || self.work.starts_or_stops() {
+            return;
+        }
+        if reading.incarnation != self.wal.incarnation {
+            self.wal.incarnation = reading.incarnation;
+            self.wal.verdict = None;
+            self.wal.comparing = None;
+        }
+        let in_role = match self.standing() {
+            _ if reading.incarnation == 0 => self.own.is_standby_dir(),
+            // What the standby has not confirmed may be lost in a switch, and nothing was acknowledged from it.
+            Some(Standing::Primary) => self.eligible() && reading.confirmed,
+            Some(Standing::Alone) => self.eligible(),
+            Some(Standing::Standby | Standing::Outcast) | None => false,
+        };
+        // What must be there is compared first: a directory that was put back goes on from an earlier position.
+        if in_role && self.wal.must.is_none() && self.ledger.is_some() {
+            self.contains(reading.point);
+        }
+    }
+
+    /// A standby reports less than its data directory is known to contain: what lies on its disk decides, since a record that
+    /// was not whole is received again after a restart.
+    pub(super) fn wal_role_reading(&mut self, reading: Instance) {
+        let Instance::Standby { received, timeline, .. } = reading else { return };
+        let less = self.wal.point.filter(|point| point.timeline == timeline && point.lsn > received);
+        if let Some(point) = less.filter(|_| self.wal.rechecked != Some(received) && self.wal.must.is_none()) {
+            self.wal.rechecked = Some(received);
+            self.wal.must = Some((point, Witness::Own));
+        }
+    }
+
+    /// The data directory contains this point.
+    fn contains(&mut self, point: Option<WalPoint>) {
+        self.wal.point = WalPoint::further(self.wal.point, point);
+        if self.own.running != Running::Up
+            && let Some((_, before)) = self.wal.met.as_mut()
+        {
+            *before = self.wal.point;
+        } else if let Some((_, before @ None)) = self.wal.met.as_mut() {
+            *before = self.wal.point;
+        }
+        self.note_high_water();
+    }
+
+    /// Notes the furthest point: with the first advance in each run of the instance, then now and then.
+    fn note_high_water(&mut self) {
+        let (Some(point), Some(ledger)) = (self.wal.point, self.ledger) else { return };
+        let due = self.wal.noted_at.is_none_or(|at| self.now.since(at) >= NOTE_MS);
+        let seen = HighWater { data: ledger.data.id, point };
+        let mut raised = self.wal.noted;
+        HighWater::raise(&mut raised, seen);
+        if due && raised != self.wal.noted && self.wal.must.is_none() {
+            self.wal.noted = raised;
+            self.wal.noted_at = Some(self.now);
+            self.out.push(Action::NoteHighWater(seen));
+        }
+    }
+
+    /// A member knows that the data directory must contain this point.
+    fn must_contain(&mut self, point: WalPoint, witness: Witness) {
+        let known = WalPoint::further(self.wal.point, self.wal.must.map(|(point, _)| point));
+        if known.is_none_or(|known| point.is_past(&known)) {
+            self.wal.must = Some((point, witness));
+        }
+    }
+
+    /// A member has reported what it remembers of this server.
+    pub(super) fn reminded(&mut self, remembered: Option<HighWater>, witness: Witness) {
+        let Some(ledger) = self.ledger else { return };
+        if let Some(remembered) = remembered.filter(|remembered| remembered.data == ledger.data.id) {
+            self.must_contain(remembered.point, witness);
+        }
+    }
+
+    /// Compares what must be there with the running instance. Called once per step.
+    pub(super) fn verify_wal(&mut self) {
+        let runs = self.own.running == Running::Up && self.own.role.is_some() && !self.work.starts_or_stops();
+        if let Some((point, _)) = self.wal.must.filter(|_| runs) {
+            self.compare_running(point);
+        } else if let Some(point) = self.unjudged().filter(|_| runs) {
+            self.compare_running(point);
+        }
+    }
+
+    fn compare_running(&mut self, point: WalPoint) {
+        let out = |(other, at): (WalPoint, Time)| other == point && self.now.since(at) < REPEAT_MS;
+        if !self.wal.comparing.is_some_and(out) {
+            self.wal.comparing = Some((point, self.now));
+            self.out.push(Action::CompareWal(point));
+        }
+    }
+
+    /// The running instance was compared with a point.
+    pub(super) fn wal_compared(&mut self, point: WalPoint, found: Contains) {
+        if self.wal.comparing.is_none_or(|(wanted, _)| wanted != point) || self.own.running != Running::Up {
+            return;
+        }
+        self.wal.comparing = None;
+        if self.wal.must.is_some_and(|(must, _)| must == point) {
+            self.own_compared(found);
+        } else if self.unjudged() == Some(point) && self.wal.incarnation != 0 {
+            self.judge_peer(point, found);
+        }
+    }
+
+    fn own_compared(&mut self, found: Contains) {
+        let Some((must, witness)) = self.wal.must else { return };
+        if found == Contains::No {
+            self.went_back(must, witness);
+        } else {
+            self.wal.must = None;
+            self.contains(Some(must));
+        }
+    }
+
+    /// This data directory lacks what it must contain: it is not the one that any view leans on (PROTOCOL R13 b).
+    fn went_back(&mut self, had: WalPoint, witness: Witness) {
+        let id = DataId(self.random());
+        let Some(ledger) = self.ledger.as_mut() else { return };
+        ledger.data = DataIdentity { id, ..ledger.data };
+        let data = ledger.data;
+        self.notes.handed_over = Lsn(0);
+        self.notes.went_back = Some(had);
+        let incarnation = self.wal.incarnation;
+        self.wal.directory_replaced();
+        self.wal.incarnation = incarnation;
+        self.write("");
+        self.say(Say::WentBack { witness, had, data });
+    }
+
+    // ---------------------------------------------------------------------------------------------------- before a start
+
+    /// Whether the instance may be started as far as its WAL is concerned; orders what is needed to find out.
+    /// `follows`: it comes up as a standby.
+    pub(super) fn wal_allows_start(&mut self, follows: bool) -> bool {
+        if self.ledger.is_none() {
+            return true;
+        }
+        if !follows && self.awaits_first_heartbeat() {
+            return false;
+        }
+        let peer = if follows { None } else { self.mirrored_peer_point() };
+        let fresh = self.wal.compared.filter(|(at, _)| self.now.since(*at) < FRESH_MS);
+        let find_end = follows && !self.wal.end_found;
+        let enough = fresh.is_some_and(|(_, compared)| peer.is_none() || compared == peer);
+        if !enough || find_end || self.wal.must.is_some() {
+            let own = self.wal.must.map(|(point, _)| point).or(self.wal.point);
+            self.run(Job::CompareWal(CompareWal { own, peer, find_end }));
+            return false;
+        }
+        !follows || !self.primary_answers() || self.is_contained()
+    }
+
+    /// A mirrored primary that has just booted hears first what its standby holds, if that one can be reached.
+    fn awaits_first_heartbeat(&self) -> bool {
+        if !self.view().is_some_and(|view| view.is_mirrored(self.me())) {
+            return false;
+        }
+        let waited = self.booted_at.map_or(0, |at| self.now.since(at));
+        match &self.peer.heartbeat {
+            None => waited < self.settings.heartbeat_detection_ms && self.peer.refused == 0,
+            Some(told) => {
+                told.wal.pending && self.peer_talks(self.patience_ms()) && waited < self.settings.startup_wait_ms
+            }
+        }
+    }
+
+    /// The point of the standby on whose data directory the mirrored view leans.
+    fn mirrored_peer_point(&self) -> Option<WalPoint> {
+        let view = self.view().filter(|view| view.is_mirrored(self.me()))?;
+        let told = self.peer.heartbeat.as_ref().filter(|told| told.role != Role::Primary)?;
+        let leans = told.ledger.is_some_and(|ledger| ledger.data.id == view.data[self.other().index()]);
+        told.wal.point.filter(|_| leans)
+    }
+
+    /// The directory of an instance that is down was compared.
+    pub(super) fn wal_found(&mut self, asked: CompareWal, found: WalFound) {
+        if self.own.running != Running::Down {
+            return;
+        }
+        self.wal.compared = Some((self.now, asked.peer));
+        self.wal.end_found |= asked.find_end;
+        self.told.introduce |= asked.find_end;
+        match (self.wal.must, asked.own) {
+            (Some((must, _)), Some(own)) if must == own => self.own_compared(found.own),
+            (None, Some(own)) if found.own == Contains::No => self.went_back(own, Witness::Own),
+            _ => {}
+        }
+        if let (Some(peer), Contains::No) = (asked.peer, found.peer)
+            && self.eligible()
+            && self.mirrored_peer_point() == Some(peer)
+        {
+            self.went_back(peer, Witness::Peer);
+        }
+        if self.own.is_standby_dir() {
+            self.contains(found.end);
+        }
+    }
+
+    // ------------------------------------------------------------------------------------------------------ the primary
+
+    /// The standby's point on which no verdict was given in this run of the instance, or on which one is asked for.
+    fn unjudged(&self) -> Option<WalPoint> {
+        let told = self.peer.heartbeat.as_ref().filter(|told| told.role != Role::Primary)?;
+        let point = told.wal.point?;
+        let judged = self.wal.verdict.is_some_and(|verdict| {
+            verdict.incarnation == self.wal.incarnation && (verdict.point == point || !told.wal.verify)
+        });
+        (self.own.is_primary() && self.wal.incarnation != 0 && !judged).then_some(point)
+    }
+
+    fn judge_peer(&mut self, point: WalPoint, found: Contains) {
+        let contained = found != Contains::No;
+        let leans = self.mirrored_peer_point() == Some(point);
+        self.wal.verdict = Some(Verdict { incarnation: self.wal.incarnation, point, contained });
+        self.told.introduce = true;
+        if !contained && leans && self.eligible() {
+            self.went_back(point, Witness::Peer);
+        }
+    }
+
+    /// Whether the standby's WAL was found in that of the present run of the own instance. A standby of an older version reports
+    /// none.
+    pub(super) fn contains_peer(&self) -> bool {
+        let compares = self.peer.heartbeat.as_ref().is_some_and(|told| told.wal.compares);
+        !compares || self.wal.verdict.is_some_and(|it| it.incarnation == self.wal.incarnation && it.contained)
+    }
+
+    // ------------------------------------------------------------------------------------------------------ the standby
+
+    /// The other server's heartbeat: what it has, and what it remembers.
+    pub(super) fn learn_wal(&mut self, told: &Heartbeat) {
+        if let (Some(ledger), Some(point)) = (told.ledger, told.wal.point) {
+            if self.wal.peer.is_some_and(|known| known.data != ledger.data.id) {
+                self.wal.verdict = None;
+            }
+            HighWater::raise(&mut self.wal.peer, HighWater { data: ledger.data.id, point });
+        }
+        self.reminded(told.wal.remembered, Witness::Peer);
+        let before = self.wal.met.map(|(incarnation, _)| incarnation);
+        if told.role == Role::Primary && told.wal.incarnation != 0 && before != Some(told.wal.incarnation) {
+            self.wal.met = Some((told.wal.incarnation, self.wal.point));
+            self.told.introduce = true;
+            // A WAL receiver that has connected to this run before it was compared may have overwritten what was there.
+            if self.own.running == Running::Up && self.own.is_standby_dir() && self.wal.must.is_none() {
+                self.wal.must = self.wal.point.map(|point| (point, Witness::Own));
+            }
+        }
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.other()))
+            && told.ledger.map(|ledger| ledger.view) == self.view();
+        // What the mirrored primary reports is what its standby has confirmed.
+        if let Some(point) = told.wal.point.filter(|_| mirrored && self.eligible() && !self.streams()) {
+            self.must_contain(point, Witness::Peer);
+        }
+        if self.is_refuted() && self.wal.said_not_contained != self.wal.point {
+            self.wal.said_not_contained = self.wal.point;
+            if let Some(mine) = self.wal.point {
+                self.say(Say::NotContained { mine });
+            }
+        }
+    }
+
+    /// Whether the other server is heard, and runs its instance as a primary.
+    fn primary_answers(&self) -> bool {
+        self.peer_talks(self.patience_ms())
+            && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
+    }
+
+    /// The verdict of the primary's present run on what this server had before anything came from that run; `None` while
+    /// there is none. A primary of an older version gives none, and none is asked of it.
+    fn verdict(&self) -> Option<bool> {
+        let Some(told) = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary) else {
+            return Some(true);
+        };
+        let (incarnation, before) = self.wal.met.filter(|(met, _)| *met == told.wal.incarnation).unwrap_or_default();
+        if told.wal.incarnation == 0 || incarnation == 0 {
+            return Some(true);
+        }
+        let Some(before) = before else { return self.wal.must.is_none().then_some(true) };
+        let verdict = told.wal.verdict.filter(|verdict| verdict.incarnation == incarnation)?;
+        if verdict.contained {
+            (!before.is_past(&verdict.point)).then_some(true)
+        } else {
+            (verdict.point == before).then_some(false)
+        }
+    }
+
+    /// Whether the primary's present run contains this standby's WAL.
+    pub(super) fn is_contained(&self) -> bool {
+        self.verdict() == Some(true)
+    }
+
+    /// Whether the primary's present run does not contain this standby's WAL: it cannot follow that primary.
+    pub(super) fn is_refuted(&self) -> bool {
+        self.verdict() == Some(false)
+    }
+
+    // ---------------------------------------------------------------------------------------------------------- telling
+
+    /// What the heartbeat reports.
+    pub(super) fn wal_report(&self) -> WalReport {
+        let standby = self.own.is_standby_dir() && self.own.running == Running::Down;
+        WalReport {
+            compares: true,
+            incarnation: if self.own_role() == Role::Primary { self.wal.incarnation } else { 0 },
+            point: self.wal.point,
+            pending: standby && !self.is_held() && !self.wal.end_found && self.ledger.is_some(),
+            verdict: self.wal.verdict,
+            verify: self.own_role() != Role::Primary && self.verdict().is_none(),
+            remembered: self.wal.peer,
+        }
+    }
+
+    /// What a proposal says of the proposer's WAL.
+    pub(super) fn wal_point(&self) -> Option<WalPoint> {
+        self.wal.point
+    }
+
+    /// Whether the other server, with this data directory, reports less than it has reported before (R13 a).
+    pub(super) fn peer_is_behind(&self, data: DataId, point: Option<WalPoint>) -> bool {
+        HighWater::is_missed(self.wal.peer, data, point)
+    }
+
+    /// Whether both servers' WAL is known to agree, as far as this one can tell.
+    pub(super) fn wal_agrees(&self) -> bool {
+        match self.standing() {
+            Some(Standing::Primary) => self.contains_peer() && self.wal.must.is_none(),
+            Some(Standing::Standby) => self.is_contained() && self.wal.must.is_none(),
+            Some(Standing::Alone | Standing::Outcast) | None => true,
+        }
+    }
+
+    /// As far as this standby has received WAL, counting what lies on its disk of a record that is not complete.
+    pub(super) fn received_past(&self) -> Lsn {
+        let point = self.wal.point.filter(|point| point.timeline == self.own.timeline());
+        match self.own.role {
+            Some(Instance::Standby { received, .. }) => received.max(point.map_or(Lsn(0), |point| point.lsn)),
+            _ => Lsn(0),
+        }
+    }
+
+    /// A mirrored primary whose data went back, and whose standby does not hold everything either: only an operator can
+    /// choose (PROTOCOL R13 d).
+    pub(super) fn report_none_holds_all(&mut self) {
+        let Some(had) = self.notes.went_back else { return };
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+        let Some(told) = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms())) else { return };
+        if !mirrored || told.wal.pending {
+            return;
+        }
+        let leans = told
+            .ledger
+            .zip(self.view())
+            .is_some_and(|(ledger, view)| ledger.view == view && ledger.data.id == view.data[self.other().index()]);
+        let theirs = told.wal.point;
+        let holds = leans && theirs.is_some_and(|point| !had.is_past(&point));
+        if !holds && self.wal.said_none != Some(theirs) && (theirs.is_some() || !leans) {
+            self.wal.said_none = Some(theirs);
+            self.say(Say::NoneHoldsAll { had, theirs });
+        }
+    }
+
+    /// What an operator can do about WAL that is missing.
+    pub(super) fn advice_on_wal(&self) -> Option<String> {
+        if self.is_refuted() {
+            let what = match self.standing() {
+                Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
+                _ => "run \"mc_ctl rebuild\" on this server",
+            };
+            return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
+        }
+        let had = self.notes.went_back?;
+        let lost = format!("this server's data no longer contains the WAL up to {}", had.lsn);
+        match self.standing()? {
+            Standing::Primary if self.wal.said_none.is_some() => Some(format!(
+                "{lost}, and the other server does not hold it either: compare both, then run \"mc_ctl start --adopt-data\" on \
+                 the server whose data is to be kept"
+            )),
+            Standing::Primary => Some(format!("{lost}; run \"mc_ctl switch\" to make the other server the primary")),
+            Standing::Standby => Some(format!(
+                "{lost}, so that it is not promoted; if the primary is lost, \"mc_ctl start --adopt-data\" runs this data and \
+                 loses what followed its end"
+            )),
+            Standing::Alone => Some(format!(
+                "{lost}; restore the newer data, or run \"mc_ctl start --adopt-data\" and lose what followed its end"
+            )),
+            Standing::Outcast => None,
+        }
+    }
+}
