@@ -34,7 +34,6 @@ const STABLE: Duration = Duration::from_millis(1500);
 
 /// A short soak with a fixed seed.
 #[test]
-#[ignore = "an instance that did not stay up, and a failed automatic rebuild, still need an operator"]
 fn short() {
     soak(&Soak { seed: 1, first: 0, lasts: s(40), fast: true });
 }
