@@ -420,6 +420,60 @@ fn stop_ends_orphans() {
     assert!(process::scan(&db.place.data).unwrap().is_empty());
 }
 
+/// A process that the kernel does not let its own user inspect (here because its program is not readable) may be part of the
+/// instance: nothing is started beside it, it gets no signal, and the lock file stays.
+#[test]
+fn a_process_that_cannot_be_inspected_is_no_proof_of_death() {
+    if !as_postgres("a_process_that_cannot_be_inspected_is_no_proof_of_death") {
+        return;
+    }
+    let mut db = Db::started(None);
+    let program = db.dir.path().join("postgres");
+    common::run(Path::new("/bin/cp"), &["/bin/sleep", program.to_str().unwrap()]);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o111)).unwrap();
+    let mut hidden = Innocent(Command::new(&program).arg("300").spawn().unwrap());
+    let pid = hidden.0.id();
+    assert!(std::fs::read_link(format!("/proc/{pid}/exe")).is_err(), "it cannot be inspected");
+    // While the instance runs and when it has shut down, its own files show the state.
+    assert!(!db.stop(30_000).running);
+    db.start(None);
+    db.ready();
+    let postmaster = db.postmaster();
+    signal(postmaster.pid, "KILL");
+    assert!(postmaster.wait(LONG));
+    let lock = db.place.data.join("postmaster.pid");
+    for job in [Job::Start { names: None, follow: None }, Job::Stop { fast_ms: 0, names: None }] {
+        let why = db.failure(job);
+        assert!(why.contains(&format!("process {pid} cannot be inspected")), "{why}");
+        assert!(why.contains(lock.to_str().unwrap()), "{why}");
+    }
+    assert_eq!(process::remove_stale_locks(&db.place), Ok(Vec::new()));
+    assert!(lock.exists() && hidden.alive());
+    drop(hidden);
+    db.start(None);
+    db.ready();
+}
+
+#[test]
+fn a_standalone_backend_is_no_postmaster() {
+    if !as_postgres("a_standalone_backend_is_no_postmaster") {
+        return;
+    }
+    let mut db = Db::new(0);
+    let mut program = Command::new(db.place.bin_dir.join("postgres"));
+    program.args(["--single", "-D"]).arg(&db.place.data).arg("postgres").stdin(std::process::Stdio::piped());
+    let mut backend = Innocent(program.spawn().unwrap());
+    let end = Instant::now() + LONG;
+    while process::scan(&db.place.data).unwrap().is_empty() {
+        assert!(Instant::now() < end && backend.alive());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert!(process::postmaster(&db.place.data).unwrap().is_none());
+    let Outcome::Data(data) = db.perform(Job::Inspect) else { panic!() };
+    assert!(data.running, "it works on the data directory");
+    assert!(db.failure(Job::NamesOff).contains("not running"));
+}
+
 #[test]
 fn a_hanging_archive_command_does_not_hang_a_stop() {
     if !as_postgres("a_hanging_archive_command_does_not_hang_a_stop") {

@@ -232,8 +232,12 @@ fn wait_for_orphans(place: &Place, cancel: &Cancel) -> Result<()> {
     let gone = || Ok(process::scan(&place.data)?.is_empty().then_some(()));
     match bounded::poll(Duration::from_secs(2), PAUSE, cancel, gone)? {
         Some(()) => Ok(()),
-        None => Err(Error::new("could not start the instance: processes of its last run are left")
-            .hint("Stop the instance first.")),
+        None => {
+            let unknown = process::uninspected(&place.data, &process::scan(&place.data)?);
+            let left = unknown
+                .unwrap_or_else(|| Error::new("processes of its last run are left").hint("Stop the instance first."));
+            Err(Error::new(format!("could not start the instance: {}", left.message)).hint(left.hint))
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod control;
 pub mod files;
 pub mod follow;
 pub mod hba;
+mod membership;
 pub mod place;
 pub mod process;
 pub mod queries;

@@ -1,10 +1,10 @@
-//! The processes of an instance: found by what they are, never by `postmaster.pid` (a stale one may name an innocent
-//! process). A process belongs to a data directory if it is ours, runs a `postgres` executable, and its working
-//! directory is the data directory, which PostgreSQL holds for its whole life. Signals go through pidfds that were opened
-//! before the process was recognised, so a recycled pid is never signalled.
+//! The processes of an instance: found by what they are ([`super::membership`]), never by `postmaster.pid` (a stale one may
+//! name an innocent process). Signals go through pidfds that were opened before the process was recognised, so a recycled
+//! pid is never signalled.
 
 use super::Place;
 use super::bounded::Cancel;
+use super::membership::{Instance, Membership, arguments, directory, is_postmaster, names_one_of};
 use crate::error::{Error, Result};
 use crate::fsm::event::ControlState;
 use rustix::event::{PollFd, PollFlags};
@@ -13,6 +13,9 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+/// The lock file of a data directory.
+const LOCK_FILE: &str = "postmaster.pid";
 
 /// How often a stop looks for what is left.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -48,38 +51,55 @@ pub fn home(data: &Path) -> PathBuf {
 
 /// The data directories of other instances of this user's that run on this host.
 pub fn others(home: &Path) -> Result<Vec<PathBuf>> {
-    let mut found: Vec<PathBuf> =
-        all_pids()?.into_iter().filter(|pid| is_postgres(*pid)).filter_map(directory).collect();
+    let mut found: Vec<PathBuf> = all_pids()?.into_iter().filter_map(directory).collect();
     found.retain(|data| data != home && data.join("PG_VERSION").exists());
     found.sort();
     found.dedup();
     Ok(found)
 }
 
-fn directory(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+/// The numbers of all processes of the instance, the postmaster included. Zombies do not count. `home` is the data
+/// directory by its real path ([`home`]). While the data directory has a lock file, a process that cannot be inspected counts:
+/// it may be the one that holds it.
+pub fn scan(home: &Path) -> Result<Vec<i32>> {
+    let (mut found, unknown) = sort(home)?;
+    if !unknown.is_empty() && !is_missing(&home.join(LOCK_FILE)) {
+        found.extend(unknown);
+    }
+    Ok(found)
 }
 
-/// The numbers of all processes of the instance, the postmaster included. Zombies do not count. `home` is the data
-/// directory by its real path ([`home`]); the disk is not touched.
-pub fn scan(home: &Path) -> Result<Vec<i32>> {
-    Ok(all_pids()?.into_iter().filter(|pid| belongs(*pid, home)).collect())
+/// The processes of the instance, and those that cannot be inspected.
+fn sort(home: &Path) -> Result<(Vec<i32>, Vec<i32>)> {
+    let instance = Instance::of(home);
+    let (mut members, mut unknown) = (Vec::new(), Vec::new());
+    for pid in all_pids()? {
+        match instance.membership(pid) {
+            Membership::Member => members.push(pid),
+            Membership::Unknown => unknown.push(pid),
+            Membership::Foreign => {}
+        }
+    }
+    Ok((members, unknown))
+}
+
+fn is_missing(path: &Path) -> bool {
+    path.symlink_metadata().is_err_and(|cause| cause.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// The postmaster of a data directory, given as for [`scan`].
 pub fn postmaster(home: &Path) -> Result<Option<Process>> {
-    let pids = scan(home)?;
+    let (pids, _) = sort(home)?;
     Ok(pids.iter().filter(|pid| leads(**pid, &pids)).find_map(|pid| open(*pid, home)).map(|mut process| {
         process.postmaster = true;
         process
     }))
 }
 
-/// Whether the process is nobody's child among these and has not taken the title of one.
+/// Whether the process has a postmaster's command line and is not a child of one of these.
 fn leads(pid: i32, pids: &[i32]) -> bool {
-    let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let parent = stat_fields(pid).map(|(_, parent)| parent);
-    !title.is_empty() && !title.starts_with(b"postgres:") && parent.is_some_and(|parent| !pids.contains(&parent))
+    is_postmaster(&arguments(pid)) && parent.is_some_and(|parent| !pids.contains(&parent))
 }
 
 impl Process {
@@ -124,29 +144,6 @@ fn all_pids() -> Result<Vec<i32>> {
     Ok(entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
-/// Whether the process is one of the instance whose data directory is `home`.
-fn belongs(pid: i32, home: &Path) -> bool {
-    is_postgres(pid) && (directory(pid).is_some_and(|cwd| cwd == home) || is_told(pid, home))
-}
-
-/// Whether the process is ours and runs a `postgres` executable.
-fn is_postgres(pid: i32) -> bool {
-    let me = rustix::process::geteuid().as_raw();
-    if std::fs::metadata(format!("/proc/{pid}")).map(|m| m.uid()).ok() != Some(me) {
-        return false;
-    }
-    let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
-    let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    matches!(name.as_str(), "postgres" | "postgres (deleted)")
-}
-
-/// A postmaster that has not yet changed its directory: its `-D` is the data directory.
-fn is_told(pid: i32, home: &Path) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut args = line.split(|b| *b == 0).map(|arg| String::from_utf8_lossy(arg).into_owned());
-    args.any(|arg| arg == "-D") && args.next().is_some_and(|data| Path::new(&data) == home)
-}
-
 /// Whether `pg_ctl` or its shell is still on the way to become the postmaster of this directory.
 pub fn launching(data: &Path) -> Result<bool> {
     let home = data.as_os_str().as_encoded_bytes();
@@ -166,7 +163,7 @@ pub fn checkpointer_state(home: &Path) -> Option<char> {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         title.starts_with(b"postgres:") && String::from_utf8_lossy(&title).contains("checkpointer")
     };
-    let pid = scan(home).ok()?.into_iter().find(is_it)?;
+    let pid = sort(home).ok()?.0.into_iter().find(is_it)?;
     stat_fields(pid).map(|(state, _)| char::from(state))
 }
 
@@ -180,7 +177,8 @@ fn stat_fields(pid: i32) -> Option<(u8, i32)> {
 /// A handle on the process, if it is (still) one of the instance: the handle first, then the look.
 fn open(pid: i32, home: &Path) -> Option<Process> {
     let fd = rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?;
-    belongs(pid, home).then_some(Process { pid, postmaster: false, fd })
+    let is_member = Instance::of(home).membership(pid) == Membership::Member;
+    is_member.then_some(Process { pid, postmaster: false, fd })
 }
 
 // ------------------------------------------------------------------------------------------------------------ stopping
@@ -250,7 +248,7 @@ fn kill_all(place: &Place, cancel: &Cancel) -> Result<()> {
             process.signal(Signal::KILL);
         }
         if Instant::now() >= end {
-            return Err(stuck(&left));
+            return Err(uninspected(&place.data, &left).unwrap_or_else(|| stuck(&left)));
         }
         cancel.sleep(PAUSE)?;
     }
@@ -266,11 +264,25 @@ fn stuck(left: &[i32]) -> Error {
         .hint("They do not react to SIGKILL while they wait for a disk that does not answer.")
 }
 
+/// The error for one of these processes that cannot be inspected; `None` if all can.
+pub fn uninspected(home: &Path, left: &[i32]) -> Option<Error> {
+    let (_, unknown) = sort(home).ok()?;
+    let pid = left.iter().find(|pid| unknown.contains(pid))?;
+    let error = Error::new(format!("process {pid} cannot be inspected and may be part of the instance"));
+    Some(error.hint(format!(
+        "Run, as root: ls -l /proc/{pid}/cwd. If the process uses another data directory, remove \"{}\". \
+         Otherwise, stop the process.",
+        home.join(LOCK_FILE).display()
+    )))
+}
+
 /// Removes lock files of a dead run that would keep PostgreSQL from starting because the process that they name exists
 /// although it is no part of the instance: a recycled number, or a killed postmaster that is not reaped yet. Only where no
-/// process of the instance was found. Returns what was removed, and the process.
+/// process of the instance was found. A socket's lock file is removed only if the same postmaster has written it: another
+/// mount namespace can share the socket's directory and use the same path for its data directory. Returns what was removed,
+/// and the process.
 pub fn remove_stale_locks(place: &Place) -> Result<Vec<(PathBuf, i32)>> {
-    let main = place.data.join("postmaster.pid");
+    let main = place.data.join(LOCK_FILE);
     let text = std::fs::read_to_string(&main).unwrap_or_default();
     let mut files = Vec::new();
     if let (Some(port), Some(dir)) = (text.lines().nth(3), text.lines().nth(4).filter(|dir| dir.starts_with('/'))) {
@@ -280,7 +292,8 @@ pub fn remove_stale_locks(place: &Place) -> Result<Vec<(PathBuf, i32)>> {
     let mut removed = Vec::new();
     for file in files {
         let lock = std::fs::read_to_string(&file).unwrap_or_default();
-        let ours = lock.lines().nth(1).is_some_and(|data| home(Path::new(data)) == place.data);
+        let ours = lock.lines().nth(1).is_some_and(|data| home(Path::new(data)) == place.data)
+            && lock.lines().take(3).eq(text.lines().take(3));
         let Some(pid) = first_number(&lock).filter(|pid| ours && stat_fields(*pid).is_some()) else { continue };
         if !scan(&place.data)?.is_empty() {
             break;
@@ -324,19 +337,18 @@ fn is_leftover(pid: i32, dirs: &[&Path]) -> bool {
     }
     let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
     let name = exe.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let args: Vec<&[u8]> = line.split(|b| *b == 0).collect();
+    let args = arguments(pid);
     let ours = match name.trim_end_matches(" (deleted)") {
         "pg_rewind" | "pg_basebackup" => true,
-        "postgres" => args.contains(&&b"--single"[..]),
+        "postgres" => args.iter().any(|arg| arg == b"--single"),
         _ => false,
     };
-    ours && args.iter().any(|arg| dirs.iter().any(|dir| dir.as_os_str().as_encoded_bytes() == *arg))
+    ours && args.iter().any(|arg| names_one_of(pid, arg, dirs))
 }
 
 /// The process that `postmaster.pid` names. Not to be trusted, only to be compared.
 pub fn pid_in_file(place: &Place) -> Option<i32> {
-    let text = std::fs::read_to_string(place.data.join("postmaster.pid")).ok()?;
+    let text = std::fs::read_to_string(place.data.join(LOCK_FILE)).ok()?;
     first_number(&text)
 }
 

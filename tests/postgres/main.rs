@@ -20,6 +20,7 @@ mod disk_space;
 mod fault;
 mod faults;
 mod force;
+mod foreign;
 mod freeze;
 mod health;
 mod hook_samples;
