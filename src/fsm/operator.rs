@@ -491,8 +491,13 @@ impl Node {
             return;
         }
         match self.own.running {
-            Running::Unknown => self.run(Job::Inspect),
-            Running::Up | Running::Dead => {
+            Running::Unknown if !self.work.unread => {
+                if self.now >= self.work.retry_at() {
+                    self.run(Job::Inspect);
+                }
+            }
+            // The job finds the processes itself, so the data directory need not be readable.
+            Running::Unknown | Running::Up | Running::Dead => {
                 let left = op.until.since(self.now);
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: (left * 2 / 3).max(1_000), names });

@@ -25,6 +25,8 @@ pub(super) struct Work {
     interrupted: bool,
     next_id: u64,
     retry_at: Time,
+    /// The last look into the data directory failed, and no stop has failed since.
+    pub unread: bool,
     failure: String,
     pub proving: Option<DataId>,
     /// The standby of the last attempt: its operator's start, and its data directory.
@@ -41,6 +43,7 @@ impl Work {
             interrupted: false,
             next_id: 0,
             retry_at: Time(0),
+            unread: false,
             failure: String::new(),
             proving: None,
             proof_of: (0, DataId(0)),
@@ -205,6 +208,11 @@ impl Node {
         }
         if !matches!(outcome, Outcome::Failed(_)) {
             self.work.failure.clear();
+        }
+        match &job {
+            Job::Inspect => self.work.unread = matches!(outcome, Outcome::Failed(_)),
+            Job::Stop { .. } => self.work.unread = false,
+            _ => {}
         }
         match (job, outcome) {
             (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data),

@@ -309,6 +309,22 @@ fn a_start_may_leave_the_arbiter_for_later() {
     assert_eq!(site.run("stop -e").code, 0);
 }
 
+/// Without a ledger and with a data directory that cannot be read, a stop ends as soon as it has found no process.
+#[test]
+fn a_stop_without_a_data_directory_succeeds() {
+    for missing in [false, true] {
+        let site = Site::new();
+        let started = site.run("start --mc-only");
+        assert_eq!(started.code, 0, "{started:?}");
+        if missing {
+            fs::remove_dir_all(site.data()).unwrap();
+        }
+        let stopped = site.run("stop -t 60");
+        assert_eq!((stopped.code, stopped.err.as_str()), (0, ""), "{stopped:?}");
+        site.run("status").refused(3, &["is not running"]);
+    }
+}
+
 #[test]
 fn files_that_others_can_read_are_refused() {
     let site = Site::new();

@@ -181,7 +181,7 @@ impl Postgres {
                     self.names = Names::Peer;
                 }
                 self.stop(*fast_ms > 0);
-                return Outcome::Stopped(Some(self.dir));
+                return Outcome::Stopped((!self.missing).then_some(self.dir));
             }
             // It needs the other instance.
             Job::Rebuild(_) => return Outcome::Failed("nothing to copy from".to_owned()),
