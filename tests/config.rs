@@ -394,6 +394,20 @@ fn a_data_directory_that_is_not_there_yet() {
     mc.refuses("", &["no data directory of PostgreSQL", "empty the directory"]);
 }
 
+/// pg_ctl hands these paths to a shell.
+#[test]
+fn paths_that_a_shell_would_change() {
+    let mc = Mc::new();
+    for (c, shown) in [('$', "'$'"), ('`', "'`'"), ('"', "'\"'"), ('\\', "'\\\\'")] {
+        let file = mc.data().join(format!("my{c}.conf"));
+        std::fs::write(&file, "").unwrap();
+        let line = format!("\nconfig_file = '{}'\n", file.display());
+        mc.refuses(&line, &["server1.conf", "line 3: config_file: ", shown, "Move it to a path without $"]);
+    }
+    mc.server("");
+    mc.load();
+}
+
 #[test]
 fn a_failed_data_directory_does_not_stop_clients() {
     let mc = Mc::new();

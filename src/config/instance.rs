@@ -141,6 +141,12 @@ fn data_directory_of(path: &Path) -> Option<PathBuf> {
     })
 }
 
+/// The first character of a path that `pg_ctl` cannot pass to the shell that starts the postmaster: the shell would expand it,
+/// or end the quoted path there (`start_postmaster` in `pg_ctl.c`).
+pub fn not_for_shell(path: &Path) -> Option<char> {
+    path.to_string_lossy().chars().find(|c| "$`\"'\\\n\r".contains(*c))
+}
+
 /// The directory of the version's programs. `set` is `bin_dir` of the file.
 pub fn find_bin_dir(major_version: u32, set: Option<&Path>) -> Result<PathBuf> {
     if let Some(dir) = set {

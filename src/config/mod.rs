@@ -13,6 +13,7 @@ pub mod params;
 mod perms;
 pub mod server_file;
 
+pub use instance::not_for_shell;
 pub use instance::{find_bin_dir, is_vacant, major_version};
 pub use key::{Key, Secret};
 pub use local::{is_local, resolve as which_server};

@@ -7,7 +7,7 @@ use rustix::fs::OFlags;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// No configuration file is larger, in bytes.
 const SIZE_LIMIT: u64 = 1 << 20;
@@ -133,6 +133,12 @@ pub fn check_program(path: &Path) -> Result<()> {
             format!("Run: chmod u+x \"{}\"; it belongs to {}", path.display(), user(meta.uid())),
         );
     }
+    if meta.uid() != me && meta.uid() != 0 {
+        return refused(
+            format!("is owned by {}, and must be owned by {} or root", user(meta.uid()), user(me)),
+            format!("Run, as root: chown root \"{}\"", path.display()),
+        );
+    }
     let mode = meta.mode() & 0o7777;
     if mode & 0o022 != 0 {
         return refused(
@@ -140,7 +146,41 @@ pub fn check_program(path: &Path) -> Result<()> {
             format!("Run: chmod go-w \"{}\"", path.display()),
         );
     }
-    Ok(())
+    let exchangeable = links(path).iter().chain(path.canonicalize().iter()).find_map(|path| exchangeable(path, me));
+    exchangeable.map_or(Ok(()), |(why, hint)| refused(why, hint))
+}
+
+/// The path, and where it leads if it is a symbolic link: each file that is looked up by its name.
+fn links(path: &Path) -> Vec<PathBuf> {
+    let mut found = vec![path.to_owned()];
+    while let Some(target) = found.last().filter(|_| found.len() < 40).and_then(|last| {
+        let parent = last.parent()?;
+        Some(parent.join(std::fs::read_link(last).ok()?))
+    }) {
+        found.push(target);
+    }
+    found
+}
+
+/// Why another user could put another file in this one's place, and the remedy. In a sticky directory each file belongs to its
+/// owner.
+fn exchangeable(path: &Path, me: u32) -> Option<(String, String)> {
+    let trusted = |uid: u32| uid == me || uid == 0;
+    path.ancestors().skip(1).zip(path.ancestors()).find_map(|(dir, file)| {
+        let meta = dir.metadata().ok()?;
+        let (shown, mode) = (dir.display(), meta.mode() & 0o7777);
+        let open = mode & 0o022 != 0;
+        let owner = file.symlink_metadata().map_or(0, |meta| meta.uid());
+        if !trusted(meta.uid()) {
+            let why = format!("lies in directory \"{shown}\", which is owned by {}", user(meta.uid()));
+            Some((why, format!("Move the program, or run, as root: chown root \"{shown}\"")))
+        } else if open && (mode & 0o1000 == 0 || !trusted(owner)) {
+            let why = format!("lies in directory \"{shown}\" with mode {mode:04o}, where other users can replace it");
+            Some((why, format!("Move the program, or run: chmod go-w \"{shown}\"")))
+        } else {
+            None
+        }
+    })
 }
 
 /// The name of an OS user, or the number where it has none in `/etc/passwd`.
@@ -213,6 +253,54 @@ mod tests {
         check(0o755, true);
         check(0o770, false);
         check(0o1777, false);
+    }
+
+    #[test]
+    fn programs_that_others_can_replace() {
+        let dir = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode: u32| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        let parent = dir.path().join("bin");
+        std::fs::create_dir(&parent).unwrap();
+        let program = parent.join("hook");
+        std::fs::write(&program, "#!/bin/sh\n").unwrap();
+        set(&program, 0o755);
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(&program, &link).unwrap();
+        let check = |path: &Path, expected: Option<&str>| match (check_program(path), expected) {
+            (Ok(()), None) => {}
+            (Err(error), Some(part)) => {
+                assert!(error.message.contains(part), "{error}");
+                assert!(!error.hint.is_empty());
+            }
+            (got, _) => panic!("{path:?}: {got:?}"),
+        };
+        for (mode, refused) in
+            [(0o755, None), (0o700, None), (0o775, Some("0775")), (0o757, Some("0757")), (0o1777, None)]
+        {
+            set(&parent, mode);
+            check(&program, refused);
+            // The directory of a link's target counts too.
+            check(&link, refused);
+        }
+        set(&parent, 0o755);
+        set(dir.path(), 0o777);
+        check(&program, Some("can replace it"));
+        set(dir.path(), 0o755);
+        check(&program, None);
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        std::os::unix::fs::chown(&parent, Some(65534), None).unwrap();
+        check(&program, Some("which is owned by"));
+        std::os::unix::fs::chown(&parent, Some(0), None).unwrap();
+        std::os::unix::fs::chown(&program, Some(65534), None).unwrap();
+        check(&program, Some("must be owned by"));
+        // In a sticky directory its owner can replace it.
+        std::os::unix::fs::chown(&program, Some(0), None).unwrap();
+        std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+        set(dir.path(), 0o1777);
+        check(&link, Some("can replace it"));
+        check(&program, None);
     }
 
     #[test]

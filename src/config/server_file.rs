@@ -175,6 +175,9 @@ impl ServerFile {
         let remarks = values.remark_on_effects(heartbeat_error_action, around.arbiter);
         values.remarks.extend(remarks);
         let (major_version, no_data) = if around.instance { values.find_instance(&db_instance)? } else { (0, None) };
+        if around.instance {
+            values.check_paths(around.dir)?;
+        }
         let mut file = values.build(db_instance, major_version, heartbeat_error_action);
         file.no_data = no_data;
         Ok((file, values.remarks))
@@ -285,6 +288,24 @@ impl<'a> Values<'a> {
             })?;
         }
         Ok(())
+    }
+
+    /// The paths that `pg_ctl start` hands to a shell.
+    fn check_paths(&self, management: &Path) -> Result<()> {
+        let what = |path: &str, c| format!("path {path:?} contains {c:?}, which pg_ctl cannot pass to a shell");
+        for name in ["db_instance", "bin_dir", "config_file"] {
+            let path = self.text(name);
+            if let Some(c) = instance::not_for_shell(Path::new(&path)) {
+                let error = in_line(self.path, self.line(name), format!("{name}: {}", what(&path, c)));
+                return Err(error.hint("Move it to a path without $, `, quotes, backslashes and line breaks."));
+            }
+        }
+        let path = management.to_string_lossy();
+        match instance::not_for_shell(management) {
+            Some(c) => Err(Error::new(format!("management directory: {}", what(&path, c)))
+                .hint("Move it to a path without $, `, quotes, backslashes and line breaks.")),
+            None => Ok(()),
+        }
     }
 
     /// What is set and has no effect, or less than may be thought.

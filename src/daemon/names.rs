@@ -21,9 +21,9 @@ pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel
     bounded::call("write synchronous_standby_names", limit, cancel, move || {
         files::edit(&file, |text| match &name {
             // Its turn came only after a later order's may have.
-            _ if cancelled.is_set() => text.to_vec(),
+            _ if cancelled.is_set() => Ok(text.to_vec()),
             Some(value) => conf::set(text, value),
-            None => conf::comment_out(text),
+            None => Ok(conf::comment_out(text)),
         })?;
         Ok(())
     })
@@ -34,7 +34,7 @@ pub fn differs(place: &Place, name: &str, limit: Duration, cancel: &Cancel) -> R
     let (file, value) = (place.config_file.clone(), conf::names_value(name));
     bounded::call("read the configuration file", limit, cancel, move || {
         let text = std::fs::read(&file).map_err(|e| Error::io("read file", &file, e))?;
-        Ok(conf::set(&text, &value) != text)
+        Ok(conf::set(&text, &value)? != text)
     })
 }
 

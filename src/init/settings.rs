@@ -144,7 +144,7 @@ pub fn apply(config: &Config, needs: &[Need]) -> Result<bool> {
                 text = once;
             }
         }
-        text
+        Ok(text)
     })
 }
 

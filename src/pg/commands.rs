@@ -4,6 +4,7 @@
 
 use super::Place;
 use super::bounded::Cancel;
+use crate::config::not_for_shell;
 use crate::error::{Error, Result};
 use crossbeam_channel::RecvTimeoutError;
 use rustix::process::{Pid, Signal};
@@ -58,16 +59,16 @@ pub fn start(place: &Place) -> Result<Program> {
     args.push(place.data.clone().into_os_string());
     args.push("-l".into());
     args.push(place.startup_log.clone().into_os_string());
-    if place.config_elsewhere() {
-        // pg_ctl hands options to a shell.
-        let file = place.config_file.to_string_lossy();
-        if file.contains(['\'', '"', '\\', '$', '`']) {
-            return Err(Error::new(format!(
-                "the path of file \"{file}\" holds a character that pg_ctl cannot pass on"
-            )));
+    // A file that a link or a rebuild has brought in since the configuration was read.
+    for path in [&place.data, &place.bin_dir, &place.config_file, &place.startup_log] {
+        if let Some(c) = not_for_shell(path) {
+            let path = path.display();
+            return Err(Error::new(format!("path \"{path}\" contains {c:?}, which pg_ctl cannot pass to a shell")));
         }
+    }
+    if place.config_elsewhere() {
         args.push("-o".into());
-        args.push(format!("-c config_file='{file}'").into());
+        args.push(format!("-c config_file='{}'", place.config_file.display()).into());
     }
     Ok(Program { c_locale: false, ..program(place, "pg_ctl", args) })
 }

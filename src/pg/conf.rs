@@ -3,6 +3,7 @@
 //! Text is bytes, since a configuration file may be in any encoding. Nothing here reads or writes files, but for
 //! [`elsewhere`], which looks for other places that set the parameter; [`super::files`] writes. Called by the runner.
 
+use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// The parameter whose line is owned by the controller.
@@ -108,8 +109,16 @@ pub fn truth(value: &str) -> Option<bool> {
 }
 
 /// A string in a configuration file's quotes.
-pub fn quote(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+///
+/// # Errors
+/// It contains a line break, which would end the line, or a zero byte.
+pub fn quote(value: &str) -> Result<String> {
+    if value.contains(['\n', '\r', '\0']) {
+        return Err(Error::new(format!(
+            "{value:?} cannot be written to a configuration file: it contains a line break"
+        )));
+    }
+    Ok(format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''")))
 }
 
 /// The value of `synchronous_standby_names` for one standby: the name, in double quotes where PostgreSQL needs them
@@ -140,7 +149,10 @@ pub fn comment_out(text: &[u8]) -> Vec<u8> {
 /// Sets `synchronous_standby_names` to this value (see [`names_value`]): in its last uncommented line (earlier ones are
 /// commented out), else in the line that [`comment_out`] left, else in the commented line of the default file, else in
 /// a new line at the end.
-pub fn set(text: &[u8], value: &str) -> Vec<u8> {
+///
+/// # Errors
+/// The value contains a line break.
+pub fn set(text: &[u8], value: &str) -> Result<Vec<u8>> {
     let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
     let last = |test: &dyn Fn(&[u8]) -> bool| lines.iter().rposition(|line| test(line));
     let is_it = |setting: &Setting| setting.value() == value;
@@ -148,17 +160,17 @@ pub fn set(text: &[u8], value: &str) -> Vec<u8> {
         .or_else(|| last(&|line| commented(line).as_ref().is_some_and(is_it)))
         .or_else(|| last(&|line| commented(line).is_some_and(|s| !s.value().is_empty())))
         .or_else(|| last(&|line| commented(line).is_some()));
-    let quoted = quote(value);
+    let quoted = quote(value)?;
     let Some(target) = target else {
-        return append_line(text, &write_line("", quoted.as_bytes(), b""));
+        return Ok(append_line(text, &write_line("", quoted.as_bytes(), b"")));
     };
-    map_lines(text, |index, line| match active(line) {
+    Ok(map_lines(text, |index, line| match active(line) {
         Some(setting) if index == target && setting.value() == value => None,
         Some(setting) if index == target => Some(write_line("", quoted.as_bytes(), &setting.rest)),
         Some(setting) => Some(write_line("#", &as_quoted(&setting.raw), &setting.rest)),
         None if index == target => commented(line).map(|old| write_line("", quoted.as_bytes(), &old.rest)),
         None => None,
-    })
+    }))
 }
 
 /// Sets any parameter, to a value as it stands in the file (quoted where it must be): in the last uncommented line that sets it,
@@ -367,7 +379,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn check_set(text: &str, value: &str, expected: &str) {
-        assert_eq!(String::from_utf8_lossy(&set(text.as_bytes(), value)), expected);
+        assert_eq!(String::from_utf8_lossy(&set(text.as_bytes(), value).unwrap()), expected);
     }
 
     fn check_out(text: &str, expected: &str) {
@@ -489,21 +501,30 @@ mod tests {
         lines.map(|l| l.strip_suffix(b"\r").unwrap_or(l).to_vec()).filter(|l| !l.is_empty()).collect()
     }
 
+    #[test]
+    fn line_breaks_are_rejected() {
+        for value in ["a\nfsync = off", "a\r", "a\0b"] {
+            assert!(quote(value).unwrap_err().message.contains("line break"));
+            assert!(set(b"a = 1\n", value).is_err());
+        }
+        assert_eq!(quote("it's \\").as_deref(), Ok("'it''s \\\\'"));
+    }
+
     proptest! {
         #[test]
         fn edits_are_in_effect_and_touch_nothing_else(text in any_text(), name in "[a-z\"'\\\\-]{1,6}") {
             let value = names_value(&name);
             let effective = |t: &[u8]| t.split(|b| *b == b'\n').rev().find_map(active).map(|s| s.value());
-            let on = set(text.as_bytes(), &value);
+            let on = set(text.as_bytes(), &value).unwrap();
             prop_assert_eq!(effective(&on), Some(value.clone()));
             prop_assert_eq!(on.split(|b| *b == b'\n').filter(|l| active(l).is_some()).count(), 1);
             prop_assert_eq!(foreign(&on), foreign(text.as_bytes()));
-            prop_assert_eq!(set(&on, &value), on.clone());
+            prop_assert_eq!(set(&on, &value).unwrap(), on.clone());
             let off = comment_out(&on);
             prop_assert_eq!(effective(&off), None);
             prop_assert_eq!(foreign(&off), foreign(text.as_bytes()));
             prop_assert_eq!(comment_out(&off), off.clone());
-            let again = set(&off, &value);
+            let again = set(&off, &value).unwrap();
             prop_assert_eq!(effective(&again), Some(value.clone()));
             prop_assert_eq!(foreign(&again), foreign(text.as_bytes()));
             // Old commented lines with a value of their own are ambiguous, and a line that somebody else wrote and that is right

@@ -33,7 +33,7 @@ fn turn() -> Option<MutexGuard<'static, ()>> {
 
 /// Edits a file in place: reads it, and where `edit` changes it, replaces it by rename. Mode and owner stay, a symbolic
 /// link stays a link. On return the file and its directory entry are durable, changed or not. Returns whether it changed.
-pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Vec<u8>) -> Result<bool> {
+pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<bool> {
     let _one = turn().ok_or_else(|| {
         Error::new(format!("could not edit file \"{}\": an earlier edit hangs", path.display()))
             .hint("The disk does not answer.")
@@ -46,7 +46,7 @@ pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Vec<u8>) -> Result<bool> {
     if text.len() as u64 > MAX_LENGTH {
         return Err(Error::io("edit file", &target, "it is larger than 16 MiB"));
     }
-    let new = edit(&text);
+    let new = edit(&text)?;
     if new == text {
         file.sync_all().map_err(|e| Error::io("fsync file", &target, e))?;
         sync_parent(&target)?;
@@ -180,8 +180,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::{PermissionsExt, symlink};
 
-    fn shout(text: &[u8]) -> Vec<u8> {
-        text.to_ascii_uppercase()
+    fn shout(text: &[u8]) -> Result<Vec<u8>> {
+        Ok(text.to_ascii_uppercase())
     }
 
     /// One test: edits exclude each other in the whole process.

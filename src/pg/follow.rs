@@ -87,16 +87,16 @@ fn present(text: &[u8]) -> Option<String> {
 
 /// The text of `postgresql.auto.conf` with `primary_conninfo` set for `upstream`. Other keys of the present value, there
 /// or else `outside`, are kept (password, passfile, sslmode).
-fn set_conninfo(text: &[u8], outside: Option<&str>, upstream: &Upstream) -> Vec<u8> {
+fn set_conninfo(text: &[u8], outside: Option<&str>, upstream: &Upstream) -> Result<Vec<u8>> {
     let old = present(text).filter(|value| !value.is_empty()).or_else(|| outside.map(str::to_owned));
     let kept = old.as_deref().and_then(parse_conninfo).unwrap_or_default();
     let value = conninfo(kept, upstream);
-    let line = format!("{CONNINFO} = {}", conf::quote(&value));
+    let line = format!("{CONNINFO} = {}", conf::quote(&value)?);
     let is_ours = |line: &[u8]| conf::parse_line(line).is_some_and(|setting| setting.name == CONNINFO);
-    match text.split(|b| *b == b'\n').filter(|line| is_ours(line)).count() {
+    Ok(match text.split(|b| *b == b'\n').filter(|line| is_ours(line)).count() {
         0 => conf::append_line(text, line.as_bytes()),
         _ => conf::map_lines(text, |_, old| is_ours(old).then(|| line.clone().into_bytes())),
-    }
+    })
 }
 
 /// `primary_conninfo` as the files of this instance set it, in keys and values; empty where there is none, or it cannot be
@@ -180,7 +180,7 @@ mod tests {
     }
 
     fn check(text: &str, outside: Option<&str>, expected: &str) {
-        assert_eq!(String::from_utf8_lossy(&set_conninfo(text.as_bytes(), outside, &upstream())), expected);
+        assert_eq!(String::from_utf8_lossy(&set_conninfo(text.as_bytes(), outside, &upstream()).unwrap()), expected);
     }
 
     #[test]
