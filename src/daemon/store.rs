@@ -139,7 +139,9 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
         );
     }
     let (inode, born) = identity(&file, &path)?;
-    if (inode, born) != (stored.inode, stored.born) {
+    // A birth time can appear with a new kernel, so it counts only if both sides have one.
+    let both_born = born.zip(stored.born);
+    if inode != stored.inode || both_born.is_some_and(|(now, then)| now != then) {
         return Err(Error::new(format!(
             "ledger \"{}\" is not the file that was written here: it was copied, or restored from a backup",
             path.display()
@@ -444,6 +446,30 @@ mod tests {
         let sum = checksum(before.as_bytes()).unwrap();
         std::fs::write(&ledger, format!("{head}:{sum}}}\n")).unwrap();
         assert_eq!(load(dir.path()).unwrap().durable, Some(durable(3)));
+    }
+
+    /// Written where the kernel or the file system reported no birth time, which it does now.
+    #[test]
+    fn a_birth_time_that_appears_does_not_disown_the_ledger() {
+        let dir = tempfile::tempdir().unwrap();
+        let ledger = dir.path().join(LEDGER);
+        try_save(dir.path(), &durable(3)).unwrap();
+        let edit = |born: Option<&str>, inode: u64| {
+            let mut stored: Stored = serde_json::from_slice(&std::fs::read(&ledger).unwrap()).unwrap();
+            assert!(stored.born.is_some(), "the file system of {} reports no birth time", dir.path().display());
+            stored.born = born.map(|born| born.parse().unwrap());
+            stored.inode += inode;
+            stored.checksum = 0;
+            stored.checksum = checksum(&serde_json::to_vec(&stored).unwrap()).unwrap();
+            serde_json::to_vec(&stored).unwrap()
+        };
+        let (none, other_inode, other_birth) = (edit(None, 0), edit(None, 1), edit(Some("5"), 0));
+        std::fs::write(&ledger, none).unwrap();
+        assert_eq!(load(dir.path()).unwrap().durable, Some(durable(3)));
+        for text in [other_inode, other_birth] {
+            std::fs::write(&ledger, text).unwrap();
+            assert!(error(dir.path()).contains("copied, or restored"));
+        }
     }
 
     #[test]

@@ -114,6 +114,8 @@ pub struct DataDir {
     pub system: SystemId,
     /// Inode and birth time of `global/pg_control`, folded into one number, never 0.
     pub fingerprint: u64,
+    /// The fingerprint without the birth time: what it is where the kernel or the file system reports none.
+    pub inode_print: u64,
     /// Position of the latest checkpoint record.
     pub checkpoint: Lsn,
     /// Its timeline.
@@ -135,6 +137,11 @@ pub struct DataDir {
 }
 
 impl DataDir {
+    /// Whether its `pg_control` is the file with this fingerprint. One that was made without a birth time says nothing of it.
+    pub fn has_fingerprint(&self, known: u64) -> bool {
+        known == self.fingerprint || known == self.inode_print
+    }
+
     /// The checkpoint by which it is recognised later. While a `backup_label` lies in it, the start goes back to the one that
     /// is named there.
     pub fn noted_checkpoint(&self) -> Lsn {

@@ -394,7 +394,7 @@ impl Node {
         }
         let Some(ledger) = self.ledger else { return };
         let known = ledger.data;
-        let why = if data.fingerprint != known.fingerprint {
+        let why = if !data.has_fingerprint(known.fingerprint) {
             "its pg_control is another file"
         } else if data.backup_label && self.eligible() && !self.notes.labelled {
             "a backup_label lies in it"
@@ -403,6 +403,7 @@ impl Node {
         } else {
             if let Some(ledger) = self.ledger.as_mut() {
                 ledger.data.checkpoint = data.noted_checkpoint();
+                ledger.data.fingerprint = data.fingerprint;
             }
             self.notes.labelled &= data.backup_label;
             return;

@@ -19,13 +19,14 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub fn inspect(place: &Place) -> Result<DataDir> {
     // First: what is read of an instance that does not run must be what it left.
     let running = !process::scan(&place.data)?.is_empty();
-    let fingerprint = fingerprint(&place.data)?;
+    let (fingerprint, inode_print) = fingerprint(&place.data)?;
     let text = commands::controldata(place).run(LIMIT, None)?;
     let exists = |name: &str| place.data.join(name).symlink_metadata().is_ok();
     let control = parse(&text)
         .map_err(|why| Error::new(format!("could not read the control data of \"{}\": {why}", place.data.display())))?;
     Ok(DataDir {
         fingerprint,
+        inode_print,
         standby_signal: exists("standby.signal"),
         backup_label: exists("backup_label"),
         mark: read_mark(&place.data)?,
@@ -76,8 +77,9 @@ pub fn promoted(place: &Place) -> Option<Timeline> {
     files.filter_map(|file| timeline(file.file_name().into_string().ok()?)).max().map(Timeline)
 }
 
-/// Inode and birth time of `global/pg_control`, which PostgreSQL rewrites in place, in one number; never 0.
-fn fingerprint(data: &Path) -> Result<u64> {
+/// Inode and birth time of `global/pg_control`, which PostgreSQL rewrites in place, in one number; and the same without the
+/// birth time. Never 0.
+fn fingerprint(data: &Path) -> Result<(u64, u64)> {
     let missing = |e: rustix::io::Errno| {
         let hint = "Check db_instance, and that the file system is mounted.";
         Error::io("open data directory", data, std::io::Error::from(e)).hint(hint)
@@ -89,12 +91,15 @@ fn fingerprint(data: &Path) -> Result<u64> {
         Error::io("stat file", &path, std::io::Error::from(e))
             .hint("This is not a PostgreSQL data directory, or it is damaged.")
     })?;
-    let mut hash = mix(stat.stx_ino);
-    if StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME) {
-        hash = mix(hash ^ stat.stx_btime.tv_sec as u64);
-        hash = mix(hash ^ u64::from(stat.stx_btime.tv_nsec));
-    }
-    Ok(hash.max(1))
+    let birth = (stat.stx_btime.tv_sec, stat.stx_btime.tv_nsec);
+    let has_birth = StatxFlags::from_bits_retain(stat.stx_mask).contains(StatxFlags::BTIME);
+    Ok((fold(stat.stx_ino, has_birth.then_some(birth)), fold(stat.stx_ino, None)))
+}
+
+fn fold(inode: u64, birth: Option<(i64, u32)>) -> u64 {
+    let hash = mix(inode);
+    let whole = |(seconds, nanoseconds): (i64, u32)| mix(mix(hash ^ seconds as u64) ^ u64::from(nanoseconds));
+    birth.map_or(hash, whole).max(1)
 }
 
 /// The finisher of splitmix64.
@@ -129,6 +134,7 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
     Ok(DataDir {
         system: SystemId(number("Database system identifier")?),
         fingerprint: 0,
+        inode_print: 0,
         checkpoint: value("Latest checkpoint location")?.parse::<Lsn>()?,
         checkpoint_timeline: timeline("Latest checkpoint's TimeLineID")?,
         min_recovery_timeline: timeline("Min recovery ending loc's timeline")?,
@@ -233,6 +239,21 @@ Min recovery ending loc's timeline:   1
         assert!(parse(&TEXT.replace("cluster state", "x")).unwrap_err().contains("Database cluster state"));
         assert!(parse(&TEXT.replace("1/3000060", "zzz")).is_err());
         assert!(parse(&format!("WARNING: Calculated CRC checksum does not match\n{TEXT}")).is_err());
+    }
+
+    #[test]
+    fn a_birth_time_that_appears_is_the_same_file() {
+        let data = |inode, birth| DataDir {
+            fingerprint: fold(inode, birth),
+            inode_print: fold(inode, None),
+            ..parse(TEXT).unwrap()
+        };
+        let (none, some, other) = (fold(7, None), fold(7, Some((1, 2))), fold(7, Some((1, 3))));
+        let now = data(7, Some((1, 2)));
+        assert!(now.has_fingerprint(none) && now.has_fingerprint(some));
+        assert!(!now.has_fingerprint(other) && !data(8, Some((1, 2))).has_fingerprint(none));
+        // What an earlier version has noted stays valid.
+        assert_eq!(some, mix(mix(mix(7) ^ 1) ^ 2));
     }
 
     #[test]

@@ -281,6 +281,7 @@ impl Postgres {
     fn become_copy(&mut self, source: &Postgres) {
         self.dir = DataDir {
             fingerprint: self.dir.fingerprint,
+            inode_print: self.dir.inode_print,
             state: ControlState::InArchiveRecovery,
             min_recovery_timeline: source.timeline(),
             standby_signal: true,
@@ -330,6 +331,7 @@ fn directory(system: SystemId, ledger: Option<&Ledger>, standby: bool) -> DataDi
     DataDir {
         system: ledger.map_or(system, |ledger| ledger.system),
         fingerprint: ledger.map_or(1, |ledger| ledger.data.fingerprint),
+        inode_print: 0,
         checkpoint: ledger.map_or(Lsn(1), |ledger| ledger.data.checkpoint),
         checkpoint_timeline: Timeline(0),
         min_recovery_timeline: Timeline(0),
@@ -345,7 +347,7 @@ fn directory(system: SystemId, ledger: Option<&Ledger>, standby: bool) -> DataDi
 /// What runs is where it was last seen, and no directory is older than its ledger says.
 fn place(dir: &mut DataDir, ledger: Option<&Ledger>, timeline: Timeline) {
     if let Some(ledger) = ledger
-        && ledger.data.fingerprint == dir.fingerprint
+        && dir.has_fingerprint(ledger.data.fingerprint)
     {
         dir.checkpoint = dir.checkpoint.max(ledger.data.checkpoint);
     }

@@ -63,6 +63,7 @@ pub fn data_dir(standby_signal: bool, running: bool) -> DataDir {
     DataDir {
         system: SystemId(7),
         fingerprint: 5,
+        inode_print: 4,
         checkpoint: Lsn(100),
         checkpoint_timeline: Timeline(1),
         min_recovery_timeline: Timeline(if standby_signal { 1 } else { 0 }),

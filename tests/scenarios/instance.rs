@@ -40,6 +40,7 @@ impl Postgres {
         let dir = DataDir {
             system: SystemId(7_000),
             fingerprint,
+            inode_print: 0,
             checkpoint: Lsn(0x0300_0000),
             checkpoint_timeline: Timeline(1),
             min_recovery_timeline: Timeline(u32::from(standby)),
@@ -230,6 +231,7 @@ impl Postgres {
         let copied = self.missing || self.torn || what.order.method == Method::BaseBackup;
         self.dir = DataDir {
             fingerprint: self.dir.fingerprint + if copied { 100 } else { 0 },
+            inode_print: 0,
             state: ControlState::InArchiveRecovery,
             min_recovery_timeline: source.timeline(),
             standby_signal: true,

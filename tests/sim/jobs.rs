@@ -54,6 +54,7 @@ impl World {
         DataDir {
             system: SystemId(7),
             fingerprint: dir.fingerprint,
+            inode_print: 0,
             checkpoint: Lsn(dir.checkpoint.0),
             checkpoint_timeline: Timeline(dir.checkpoint.1),
             min_recovery_timeline: Timeline(dir.min_recovery),
