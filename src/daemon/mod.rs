@@ -57,6 +57,14 @@ pub fn now() -> Time {
     Time(time.tv_sec as u64 * 1000 + time.tv_nsec as u64 / 1_000_000)
 }
 
+/// Excludes this process from core files, and forbids other processes of this user to read its memory, which contains the
+/// key and passwords (`PR_SET_DUMPABLE`, prctl(2)). The programs that it executes are not affected. Called first by every
+/// program that reads the configuration.
+pub fn protect_memory() {
+    // It fails only with a wrong argument.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// What a mutex holds, also where a thread has panicked with it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

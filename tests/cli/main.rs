@@ -309,6 +309,59 @@ fn a_start_may_leave_the_arbiter_for_later() {
     assert_eq!(site.run("stop -e").code, 0);
 }
 
+/// The memory of the controller and its watcher contains the key: no core file is written, and no process of the same user can
+/// read it.
+#[test]
+fn the_memory_of_the_controller_is_protected() {
+    let site = Site::new();
+    let cores = site.root.path().join("cores");
+    fs::create_dir(&cores).unwrap();
+    site.own(&cores, 0o700);
+    let conf = format!("db_instance = '{}'\ncore_file_path = '{}'\n", site.data().display(), cores.display());
+    site.write("nd1.conf", &conf);
+    // A hard limit of 0 is raised by root alone.
+    let unlimited = |program: &mut Command| {
+        let mut command = Command::new("sh");
+        let line = "ulimit -c unlimited 2>/dev/null; exec \"$@\"";
+        command.args(["-c", line, "sh"]).arg(program.get_program()).args(program.get_args()).current_dir(&cores);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").stdin(Stdio::null());
+        command
+    };
+    let started = Ran::of(&mut unlimited(site.command().args(["start", "--mc-only", "-M"]).arg(site.dir())));
+    assert_eq!(started.code, 0, "{started:?}");
+    let mut other = unlimited(site.user.command(Path::new("/bin/sleep")).arg("300")).spawn().unwrap();
+    let pid = |name: &str| {
+        let text = fs::read_to_string(site.dir().join("nd1").join(name)).unwrap();
+        text.split(' ').next().unwrap().to_owned()
+    };
+    let reads = |pid: &str| {
+        let mut cat = site.user.command(Path::new("/bin/cat"));
+        Ran::of(cat.arg(format!("/proc/{pid}/environ"))).code == 0
+    };
+    let signal = |pid: &str| assert!(Command::new("/bin/kill").args(["-ABRT", pid]).status().unwrap().success());
+    let wait = |what: &str, done: &mut dyn FnMut() -> bool| {
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !done() {
+            assert!(std::time::Instant::now() < end, "{what}");
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    };
+    wait("another process of the user can be read", &mut || reads(&other.id().to_string()));
+    let (controller, watcher) = (pid("mc.pid"), pid("watcher.pid"));
+    assert!(!reads(&controller) && !reads(&watcher), "the same user can read their memory");
+    signal(&controller);
+    wait("the controller is started again", &mut || pid("mc.pid") != controller && site.run("status").code != 3);
+    assert!(!reads(&pid("mc.pid")));
+    assert_eq!(fs::read_dir(&cores).unwrap().count(), 0, "a core file was written");
+    // The same signal to another process, where the kernel writes core files to the working directory.
+    signal(&other.id().to_string());
+    other.wait().unwrap();
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap();
+    if is_root() && !pattern.starts_with(['|', '/']) {
+        assert_eq!(fs::read_dir(&cores).unwrap().count(), 1, "this test sees core files");
+    }
+}
+
 /// Without a ledger and with a data directory that cannot be read, a stop ends as soon as it has found no process.
 #[test]
 fn a_stop_without_a_data_directory_succeeds() {
