@@ -360,6 +360,44 @@ fn files_that_are_refused() {
     );
 }
 
+/// `server1.private` is looked at like `mc.key`, and must be the one whose public key `network.conf` lists.
+#[test]
+fn a_member_s_own_key() {
+    let mc = Mc::new();
+    assert!(mc.load().own_key.is_none());
+    let private = format!("{}\n", "5a".repeat(31) + "01");
+    mc.write("server1.private", &private);
+    let own = mc.load().own_key.unwrap().public();
+    for mode in [0o644, 0o640, 0o660] {
+        mc.mode("server1.private", mode);
+        let error = mc.error();
+        assert!(error.contains(&format!("file \"DIR/server1.private\" has mode {mode:04o}")), "{error}");
+        assert!(error.contains("chmod 600 \"DIR/server1.private\""), "{error}");
+    }
+    mc.mode("server1.private", 0o400);
+    mc.load();
+    std::fs::remove_file(mc.dir().join("server1.private")).unwrap();
+    let other = own.to_string().chars().rev().collect::<String>();
+    let network = |own: &str, other: &str| {
+        let lines = format!("server1 127.0.0.1 27540 key={own}\nserver2 203.0.113.77 27540 key={other}\n");
+        mc.write("network.conf", &lines);
+    };
+    network(&own.to_string(), &other);
+    let error = mc.error();
+    assert!(
+        error.contains("could not open file \"DIR/server1.private\"") && error.contains("mc_ctl init -M"),
+        "{error}"
+    );
+    mc.write("server1.private", &private);
+    assert_eq!(mc.load().own_key.map(|key| key.public()), mc.load().own().key);
+    network(&other, &own.to_string());
+    let error = mc.error();
+    assert!(error.contains("line 1: the key of member \"server1\" is not the public key of"), "{error}");
+    assert!(error.contains(&own.to_string()), "{error}");
+    mc.write("server1.private", "0123");
+    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are needed"), "{}", mc.error());
+}
+
 /// A data directory that `mc_ctl rebuild` can make: what it will be is told as far as it can be; who starts the instance
 /// looks at `no_data`.
 #[test]

@@ -7,14 +7,14 @@
 use super::assignments::{self, Assignment};
 use super::network::in_line;
 use super::params::{FACILITIES, Kind, Preset, Row, Value};
-use super::{Key, MemberLine, Network, Remark, check_run_dir, management_directory, perms};
+use super::{Key, MemberLine, Network, PrivateKey, Remark, check_run_dir, management_directory, own_key, perms};
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// The file of the arbiter's own parameters.
-const FILE: &str = "arbitration.conf";
+pub const FILE: &str = "arbitration.conf";
 
 /// Where further clusters lie.
 const CLUSTERS: &str = "clusters";
@@ -74,6 +74,8 @@ pub struct ClusterConfig {
     pub arbiter: MemberLine,
     /// Its `mc.key`.
     pub key: Key,
+    /// The arbiter's private key, of this cluster; there where its `network.conf` lists keys.
+    pub own_key: Option<PrivateKey>,
 }
 
 /// The arbiter's directory as an absolute path, and the directory of its run-time files.
@@ -136,8 +138,23 @@ impl ArbiterConfig {
     }
 }
 
-/// The arbiter's directory where it holds a cluster, and each below `clusters`, by name.
+/// The clusters that can be read; the others are added to `refused`.
 fn clusters(dir: &Path, refused: &mut Vec<(String, Error)>) -> Result<Vec<ClusterConfig>> {
+    let mut found = Vec::new();
+    for name in names(dir)? {
+        match ClusterConfig::load(dir, &name) {
+            Ok(cluster) => found.push(cluster),
+            Err(error) => refused.push((name, error)),
+        }
+    }
+    Ok(found)
+}
+
+/// The arbiter's directory where it holds a cluster, as the empty name, and each below `clusters`, by name.
+///
+/// # Errors
+/// They cannot be read, or others could exchange files in them.
+pub fn names(dir: &Path) -> Result<Vec<String>> {
     let of_its_own = dir.join("network.conf").exists() || dir.join("mc.key").exists();
     let below = dir.join(CLUSTERS);
     let mut names = Vec::new();
@@ -157,18 +174,11 @@ fn clusters(dir: &Path, refused: &mut Vec<(String, Error)>) -> Result<Vec<Cluste
     if of_its_own || names.is_empty() {
         names.insert(0, String::new());
     }
-    let mut found = Vec::new();
-    for name in names {
-        match ClusterConfig::load(dir, &name) {
-            Ok(cluster) => found.push(cluster),
-            Err(error) => refused.push((name, error)),
-        }
-    }
-    Ok(found)
+    Ok(names)
 }
 
 /// The directory of the cluster of this name.
-fn cluster_dir(dir: &Path, name: &str) -> PathBuf {
+pub fn cluster_dir(dir: &Path, name: &str) -> PathBuf {
     if name.is_empty() { dir.to_owned() } else { dir.join(CLUSTERS).join(name) }
 }
 
@@ -193,7 +203,8 @@ impl ClusterConfig {
         })?;
         let path = dir.join("mc.key");
         let key = Key::parse(&path, &perms::read_private(&path, &copy("mc.key"))?)?;
-        Ok(ClusterConfig { name: name.to_owned(), network, arbiter, key })
+        let own_key = own_key(&dir, &arbiter, "mc_arb init")?;
+        Ok(ClusterConfig { name: name.to_owned(), network, arbiter, key, own_key })
     }
 }
 

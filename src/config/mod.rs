@@ -1,4 +1,4 @@
-//! `network.conf`, `ID.conf` and `mc.key`, read and checked into one configuration.
+//! `network.conf`, `ID.conf`, `mc.key` and `ID.private`, read and checked into one configuration.
 //!
 //! Called once by each program at its start. Reads files and asks this machine about its addresses; changes nothing,
 //! logs nothing (what is to be told is returned as [`Remark`]s), and never connects to an instance or a member.
@@ -15,7 +15,7 @@ pub mod server_file;
 
 pub use instance::not_for_shell;
 pub use instance::{find_bin_dir, is_vacant, major_version};
-pub use key::{Key, Secret};
+pub use key::{Key, PrivateKey, PublicKey, Secret};
 pub use local::{is_local, resolve as which_server};
 pub use network::{MemberLine, Network};
 pub use params::Parameter;
@@ -27,6 +27,7 @@ use crate::fsm::event::{Hooks, OnSilence, Settings};
 use crate::fsm::types::Server;
 use server_file::Surroundings;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// How serious a [`Remark`] is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -63,6 +64,8 @@ pub struct Config {
     pub server: ServerFile,
     /// `mc.key`.
     pub key: Key,
+    /// `ID.private`; there where `network.conf` lists keys.
+    pub own_key: Option<PrivateKey>,
     /// What is to be logged at a start.
     pub remarks: Vec<Remark>,
 }
@@ -108,12 +111,13 @@ impl Config {
             path.display()
         );
         let key = Key::parse(&path, &perms::read_private(&path, &missing)?)?;
+        let own_key = own_key(&dir, own, &format!("mc_ctl init -M {}", dir.display()))?;
         let path = dir.join(format!("{}.conf", own.id));
         let text = perms::read_private(&path, &sample("server.conf"))?;
         let around = Surroundings { path: &path, dir: &dir, own, arbiter: network.arbiter.is_some(), instance };
         let (server, mut remarks) = ServerFile::read(&text, &around)?;
         remarks.extend(network_remarks(&network));
-        Ok(Config { id: own.id.clone(), dir, me, network, server, key, remarks })
+        Ok(Config { id: own.id.clone(), dir, me, network, server, key, own_key, remarks })
     }
 
     /// `DIR/ID`: control socket, pid, ledger, history.
@@ -175,6 +179,28 @@ impl Config {
     /// hidden.
     pub fn parameters(&self) -> Vec<Parameter> {
         self.server.parameters.clone()
+    }
+}
+
+/// A member's private key, where there is one; it must be there and be the right one where `network.conf` lists its public
+/// key. `make` is the command that makes it.
+fn own_key(dir: &Path, own: &MemberLine, make: &str) -> Result<Option<PrivateKey>> {
+    let path = dir.join(key::file_name(&own.id));
+    if own.key.is_none() && path.symlink_metadata().is_err() {
+        return Ok(None);
+    }
+    let missing = format!("Make it with \"{make}\", and list the public key that it prints in network.conf.");
+    let text = Zeroizing::new(perms::read_private(&path, &missing)?);
+    let key = PrivateKey::parse(&path, &text)?;
+    let (public, file) = (key.public(), dir.join("network.conf"));
+    match own.key {
+        Some(listed) if listed != public => Err(network::in_line(
+            &file,
+            own.line,
+            format!("the key of member \"{}\" is not the public key of \"{}\"", own.id, path.display()),
+        )
+        .hint(format!("That is {public}. List it in network.conf on all members."))),
+        _ => Ok(Some(key)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `network.conf`: who the members are and where they listen (guide, A.3; later editions add the second host and port,
 //! and the arbiter). Text in, [`Network`] out; reads no file.
 
+use super::key::PublicKey;
 use crate::error::{Error, Result};
 use std::net::IpAddr;
 use std::path::Path;
@@ -23,6 +24,8 @@ pub struct MemberLine {
     pub hosts: Vec<String>,
     /// One or two ports, likewise.
     pub ports: Vec<u16>,
+    /// Its public key, which it must prove on every connection. Listed for all members or for none.
+    pub key: Option<PublicKey>,
     /// Line number in the file, from 1.
     pub line: usize,
 }
@@ -41,7 +44,7 @@ impl MemberLine {
 /// The longest identifier, in bytes: PostgreSQL cuts `application_name` to this length (`NAMEDATALEN` - 1), so a longer one
 /// never matches. The guide (A.3) allows one more.
 const ID_LIMIT: usize = 63;
-const FORMAT: &str = "A line is: identifier host[,host2] port[,port2] [server|arbiter]";
+const FORMAT: &str = "A line is: identifier host[,host2] port[,port2] [server|arbiter] [key=PUBLIC_KEY]";
 
 impl Network {
     /// Parses the text of `network.conf`; `path` is for the errors.
@@ -76,6 +79,13 @@ impl Network {
                 servers.push(member);
             }
         }
+        let lines = || servers.iter().chain(&arbiter);
+        if let (Some(without), Some(with)) =
+            (lines().find(|line| line.key.is_none()), lines().find(|line| line.key.is_some()))
+        {
+            let what = format!("member \"{}\" has no key, and the member of line {} has one", without.id, with.line);
+            return Err(in_line(path, without.line, what).hint("List a key for every member, or for none."));
+        }
         let count = servers.len();
         let servers = servers.try_into().map_err(|_| {
             Error::new(format!("file \"{}\": {count} servers were found where two are needed", path.display()))
@@ -86,6 +96,10 @@ impl Network {
 }
 
 fn parse_line(words: &[&str], line: usize) -> std::result::Result<(MemberLine, bool), String> {
+    let (words, key) = match *words {
+        [ref words @ .., last] if last.starts_with("key=") => (words, Some(parse_key(&last[4..])?)),
+        _ => (words, None),
+    };
     let (id, hosts, ports, kind) = match *words {
         [id, hosts, ports] => (id, hosts, ports, "server"),
         [id, hosts, ports, kind] => (id, hosts, ports, kind),
@@ -99,7 +113,11 @@ fn parse_line(words: &[&str], line: usize) -> std::result::Result<(MemberLine, b
         "arbiter" => true,
         _ => return Err(format!("\"{kind}\" is neither \"server\" nor \"arbiter\"")),
     };
-    Ok((MemberLine { id: id.to_string(), hosts, ports, line }, is_arbiter))
+    Ok((MemberLine { id: id.to_string(), hosts, ports, key, line }, is_arbiter))
+}
+
+fn parse_key(text: &str) -> std::result::Result<PublicKey, String> {
+    PublicKey::parse(text).map_err(|what| format!("key: {what}"))
 }
 
 /// One or two values with a comma between them.
@@ -186,6 +204,9 @@ fn collide(member: &MemberLine, other: &MemberLine) -> Option<String> {
     // PostgreSQL compares the standby's name, which is the identifier, ignoring case.
     if member.id.eq_ignore_ascii_case(&other.id) {
         return Some(format!("the identifier \"{}\" is that of line {} (case is ignored)", member.id, other.line));
+    }
+    if member.key.is_some() && member.key == other.key {
+        return Some(format!("the key is that of line {}", other.line));
     }
     let same_host =
         member.hosts.iter().find(|host| other.hosts.iter().any(|theirs| theirs.eq_ignore_ascii_case(host)))?;
@@ -313,6 +334,23 @@ mod tests {
         check(&long, Err("64 bytes where PostgreSQL keeps 63 of a name; choose a shorter identifier"));
         let long = "x".repeat(63);
         check(&format!("{long} h 1\nb h 2"), Ok(&[&format!("{long} h [1] 1"), "b h [2] 2"]));
+    }
+
+    #[test]
+    fn keys() {
+        let [one, two, three] = ["3", "5", "6"].map(|digit| format!("key={}1{digit}", "0a".repeat(31)));
+        let network = parse(&format!("a h 1 {one}\nb h 2 server {two} # x\nc h 3 arbiter {three}")).unwrap();
+        let lines = network.servers.iter().chain(&network.arbiter);
+        let listed: Vec<_> = lines.map(|line| format!("key={}", line.key.unwrap())).collect();
+        assert_eq!(listed, [one.clone(), two.clone(), three.clone()]);
+        assert!(parse("a h 1\nb h 2").unwrap().servers.iter().all(|line| line.key.is_none()));
+        // A peer without a key would have to be let in without a proof.
+        check(&format!("a h 1 {one}\nb h 2"), Err("line 2: member \"b\" has no key, and the member of line 1 has one"));
+        check(&format!("a h 1 {one}\nb h 2 {two}\nc h 3 arbiter"), Err("line 3: member \"c\" has no key"));
+        check(&format!("a h 1 {one}\nb h 2 {one}"), Err("line 2: the key is that of line 1"));
+        check(&format!("a h 1 {one} server\nb h 2 {two}"), Err("5 words"));
+        check("a h 1 key=\nb h 2", Err("line 1: key: 0 hexadecimal digits"));
+        check("a h 1 key=x\nb h 2", Err("line 1: key: character 1 is not"));
     }
 
     #[test]
