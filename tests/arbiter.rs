@@ -7,6 +7,7 @@
 mod common;
 
 use crossbeam_channel::Receiver;
+use mirroring_controller::config::PrivateKey;
 use mirroring_controller::config::arbiter::ArbiterConfig;
 use mirroring_controller::daemon::Inbox;
 use mirroring_controller::daemon::links::{Bystander, Links, Peer, Settings};
@@ -117,7 +118,7 @@ impl Arb {
     }
 
     fn member(&self, number: usize, server: Server) -> Member {
-        Member::new(number, server, self.port, key(number), system(number))
+        Member::new(number, server, self.port, key(number), system(number), None)
     }
 }
 
@@ -162,7 +163,15 @@ struct Heard {
 }
 
 impl Member {
-    fn new(number: usize, me: Server, port: u16, key: [u8; 32], system: SystemId) -> Member {
+    /// `keys`: its private key, and that of the arbiter.
+    fn new(
+        number: usize,
+        me: Server,
+        port: u16,
+        key: [u8; 32],
+        system: SystemId,
+        keys: Option<[&PrivateKey; 2]>,
+    ) -> Member {
         let own = address(number, 1 + me.index() as u8);
         let id = ["nd1", "nd2"][me.index()].to_owned();
         let settings = Settings {
@@ -176,8 +185,10 @@ impl Member {
                 hosts: vec!["127.0.0.1".to_owned()],
                 from: Some(own.clone()),
                 silence_ms: 10_000,
+                key: keys.map(|keys| keys[1].public()),
             }],
             key,
+            own_key: keys.map(|keys| keys[0].clone()),
             interval_ms: 100,
             timeout_ms: 5000,
         };
@@ -565,8 +576,8 @@ fn a_stranger_and_a_foreign_key_get_no_answer() {
     let mut arb = Arb::new(2);
     arb.start();
     // The key of cluster 2 in the hands of a server with an address of cluster 1, and a key of nobody.
-    let foreign = Member::new(1, Server::First, arb.port, key(2), system(2));
-    let stranger = Member::new(3, Server::First, arb.port, key(3), system(3));
+    let foreign = Member::new(1, Server::First, arb.port, key(2), system(2), None);
+    let stranger = Member::new(3, Server::First, arb.port, key(3), system(3), None);
     let begin = view(1, Server::First, Mode::Degraded, LedgerId(0));
     foreign.tell(begin);
     stranger.tell(begin);
@@ -576,11 +587,85 @@ fn a_stranger_and_a_foreign_key_get_no_answer() {
     until("the stranger is reported", || arb.log().contains("holds no cluster's mc.key"));
     assert!(stranger.arbiter().is_none());
     // Two clusters of one system identifier: the second is not served.
-    let copy = Member::new(1, Server::Second, arb.port, key(1), system(2));
+    let copy = Member::new(1, Server::Second, arb.port, key(1), system(2), None);
     copy.tell(begin);
     until("the copy is refused", || !arb.cluster(1)["problem"].is_null());
     assert!(arb.cluster(1)["problem"].as_str().unwrap().contains("is that of cluster \"c02\""));
     assert!(foreign.arbiter().is_some());
+}
+
+/// `mc_arb init` makes a key for each cluster, once, and what it prints is what is to be listed.
+#[test]
+fn the_arbiter_has_a_key_for_each_cluster() {
+    if !common::as_postgres("the_arbiter_has_a_key_for_each_cluster") {
+        return;
+    }
+    let arb = Arb::new(2);
+    let (code, said) = arb.run(&["init"]);
+    let printed: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("  key=")).collect();
+    assert!(code == 0 && printed.len() == 2, "{said}");
+    for (place, printed) in ["arb.private", "clusters/c02/arb.private"].into_iter().zip(printed) {
+        let path = arb.dir.path().join(place);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!said.contains(text.trim()));
+        assert_eq!(PrivateKey::parse(&path, &text).unwrap().public().to_string(), printed);
+    }
+    assert_eq!(arb.run(&["init"]).1.lines().next(), Some("nothing had to be made"));
+    let open = loading(|dir, _| {
+        private(&dir.join("arb.private"), &"5a01".repeat(16));
+        fs::set_permissions(dir.join("arb.private"), fs::Permissions::from_mode(0o640)).unwrap();
+    });
+    assert!(open.contains("1 clusters") && open.contains("arb.private\" has mode 0640"), "{open}");
+    // A file of its own for the parameters, where there is none.
+    fs::remove_file(arb.dir.path().join("arbitration.conf")).unwrap();
+    assert!(arb.run(&["init"]).1.contains("arbitration.conf"));
+}
+
+#[test]
+fn a_server_proves_its_own_key_to_the_arbiter() {
+    if !common::as_postgres("a_server_proves_its_own_key_to_the_arbiter") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    let [one, two, three] = [1, 2, 3].map(|number| format!("{}0{number}", "5a".repeat(31)));
+    private(&arb.dir.path().join("arb.private"), &three);
+    let [one, two, three] = [one, two, three].map(|text| PrivateKey::parse("k".as_ref(), &text).unwrap());
+    // Listed nowhere yet: a server with a key and a server without one are served alike.
+    let old = arb.dir.path().join("network.conf");
+    let text = fs::read_to_string(&old).unwrap();
+    let begin = view(1, Server::First, Mode::Degraded, LedgerId(0));
+    arb.start();
+    let port = arb.port;
+    // Each with an address of its own: the arbiter looks at keys.
+    let new = |number, keys, server| Member::new(number, server, port, key(1), system(1), keys);
+    let (first, second) = (new(1, Some([&one, &three]), Server::First), new(1, None, Server::Second));
+    for member in [&first, &second] {
+        member.tell(begin);
+        until("both servers are heard", || member.arbiter().is_some());
+    }
+    drop((first, second));
+    arb.stop();
+    let keys = [&one, &two, &three].map(PrivateKey::public);
+    private(&old, &text.lines().zip(keys).map(|(line, key)| format!("{line} key={key}\n")).collect::<String>());
+    arb.start();
+    // Who has only mc.key, and another server's key, is told nothing.
+    let shared = new(2, None, Server::First);
+    shared.tell(begin);
+    until("the caller is reported", || {
+        arb.log().contains("as member \"nd1\" or \"nd2\" was refused: it proves only mc.key")
+    });
+    let other = new(3, Some([&two, &three]), Server::First);
+    other.tell(begin);
+    let right = new(4, Some([&two, &three]), Server::Second);
+    right.tell(begin);
+    until("the server with its key is heard", || right.arbiter().is_some());
+    std::thread::sleep(Duration::from_millis(2 * BEAT_MS));
+    assert!(shared.arbiter().is_none() && other.arbiter().is_none());
+    drop((shared, other));
+    let first = new(5, Some([&one, &three]), Server::First);
+    first.tell(begin);
+    until("the other server is heard", || first.arbiter().is_some());
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Links between members, over real connections on the loopback interface.
 
 use crossbeam_channel::Receiver;
+use mirroring_controller::config::{PrivateKey, PublicKey};
 use mirroring_controller::daemon::Inbox;
 use mirroring_controller::daemon::links::{Bystander, Links, Peer, Settings};
+use mirroring_controller::daemon::noise::{Identity, NotProved, Reader, Refusal};
 use mirroring_controller::fsm::event::{Event, Message, Reply};
 use mirroring_controller::fsm::types::{Member, Server, Time};
 use std::io::{Read, Write};
@@ -35,8 +37,10 @@ fn settings(me: Member, own: u16, other: u16) -> Settings {
             hosts: vec!["127.0.0.1".to_owned()],
             from: None,
             silence_ms: 700,
+            key: None,
         }],
         key: KEY,
+        own_key: None,
         interval_ms: 200,
         timeout_ms: 500,
     }
@@ -300,5 +304,133 @@ fn a_second_address_that_is_not_there_yet_is_waited_for() {
     while TcpStream::connect(("127.0.0.2", second)).is_err() {
         assert!(Instant::now() < deadline, "it does not listen there");
         std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------- members' keys
+
+/// The private key of member `number`.
+fn private(number: u8) -> PrivateKey {
+    PrivateKey::parse("k".as_ref(), &format!("{}{number:02x}", "5a".repeat(31))).unwrap()
+}
+
+/// How far the introduction of the keys has come on a server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keys {
+    None,
+    /// It has its own key, and its `network.conf` lists none.
+    Made,
+    /// Its `network.conf` lists the keys.
+    Listed,
+}
+
+/// The settings of a server whose key is 1 or 2.
+fn with_keys(me: Member, own: u16, other: u16, keys: Keys) -> Settings {
+    let mut settings = settings(me, own, other);
+    let [mine, theirs] = if me == FIRST { [1, 2] } else { [2, 1] };
+    settings.own_key = (keys != Keys::None).then(|| private(mine));
+    settings.peers[0].key = (keys == Keys::Listed).then(|| private(theirs).public());
+    settings
+}
+
+/// The keys are introduced on one server after the other: both directions work in every state of the documented order.
+#[test]
+fn keys_are_introduced_without_a_gap() {
+    for states in [[Keys::Made, Keys::None], [Keys::Made, Keys::Made], [Keys::Listed, Keys::Made], [Keys::Listed; 2]] {
+        let (one, two) = (port(), port());
+        let (first, first_events) = start(with_keys(FIRST, one, two, states[0]));
+        let (second, second_events) = start(with_keys(SECOND, two, one, states[1]));
+        assert!(arrives(&first, SECOND, &second_events, &told(1)), "{states:?}");
+        assert!(arrives(&second, FIRST, &first_events, &told(2)), "{states:?}");
+    }
+}
+
+/// A server whose file lists the keys is not reached by, and does not talk to, one that cannot prove its own.
+#[test]
+fn a_peer_that_must_prove_its_key_and_has_none_is_not_let_in() {
+    let (one, two) = (port(), port());
+    let (first, first_events) = start(with_keys(FIRST, one, two, Keys::Listed));
+    let (second, second_events) = start(with_keys(SECOND, two, one, Keys::None));
+    let end = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < end {
+        first.send(SECOND, &told(1));
+        second.send(FIRST, &told(2));
+        hears_nothing(&first_events, Duration::from_millis(20));
+        hears_nothing(&second_events, Duration::from_millis(20));
+    }
+}
+
+/// A frame with the first message of a handshake, as a caller with these keys makes it.
+fn first_frame(shared: &[u8; 32], own: Option<&PrivateKey>, peer: Option<PublicKey>) -> Vec<u8> {
+    let pattern = if own.is_some() { "IKpsk0" } else { "NNpsk0" };
+    let pattern = format!("Noise_{pattern}_25519_ChaChaPoly_BLAKE2s");
+    let mut builder = snow::Builder::new(pattern.parse().unwrap()).psk(0, shared).unwrap();
+    builder = builder.prologue(b"mirroring controller \x01").unwrap();
+    if let (Some(own), Some(peer)) = (own, &peer) {
+        builder = builder.local_private_key(own.as_bytes()).unwrap().remote_public_key(peer.as_bytes()).unwrap();
+    }
+    let mut message = [0; 128];
+    let length = builder.build_initiator().unwrap().write_message(&[], &mut message).unwrap();
+    [&(length as u16).to_be_bytes(), &message[..length]].concat()
+}
+
+#[test]
+fn a_caller_without_the_listed_key_is_answered_by_the_close_alone() {
+    let (one, own) = (port(), private(1).public());
+    let (_first, events) = start(with_keys(FIRST, one, port(), Keys::Listed));
+    let (other, peer) = (private(3), private(2));
+    let frames = [
+        ("the handshake without member keys", first_frame(&KEY, None, None)),
+        ("another member's key", first_frame(&KEY, Some(&other), Some(own))),
+        ("the peer's key, meant for another member", first_frame(&KEY, Some(&peer), Some(other.public()))),
+        ("the peer's key without mc.key", first_frame(&[8; 32], Some(&peer), Some(own))),
+        ("no key at all", [vec![0, 96], vec![9; 96]].concat()),
+    ];
+    for (what, frame) in frames {
+        let mut stream = TcpStream::connect(("127.0.0.1", one)).unwrap();
+        stream.write_all(&frame).unwrap();
+        assert_eq!(until_closed(&mut stream), b"", "{what}");
+    }
+    // The same with the right keys is answered.
+    let mut stream = TcpStream::connect(("127.0.0.1", one)).unwrap();
+    stream.write_all(&first_frame(&KEY, Some(&peer), Some(own))).unwrap();
+    assert_eq!(until_closed(&mut stream).len(), 2 + 48);
+    hears_nothing(&events, Duration::from_millis(100));
+}
+
+#[test]
+fn what_a_caller_proves_instead_is_known() {
+    let (own, peer, other) = (private(1), private(2), private(3));
+    let refused = |frame: Vec<u8>, listed: &[PublicKey]| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        stream.write_all(&frame).unwrap();
+        let identity = Identity { shared: &KEY, own: Some(&own) };
+        Reader::accept(listener.accept().unwrap().0, identity, listed, LIMIT).err().unwrap()
+    };
+    let listed = [peer.public()];
+    let unkeyed = refused(first_frame(&KEY, None, None), &listed);
+    assert_eq!(unkeyed, Refusal::NotProved(NotProved::SharedKeyAlone));
+    let wrong = refused(first_frame(&KEY, Some(&other), Some(own.public())), &listed);
+    assert_eq!(wrong, Refusal::NotProved(NotProved::OtherKey));
+    // A stranger is no member with another key.
+    let stranger = refused(first_frame(&[8; 32], None, None), &listed);
+    assert!(matches!(&stranger, Refusal::Other(error) if error.message.contains("mc.key")), "{stranger:?}");
+}
+
+/// A dialler that knows the peer's key tries nothing else, whatever answers at the peer's address.
+#[test]
+fn a_dialler_does_not_fall_back() {
+    let (one, two) = (port(), port());
+    let other = TcpListener::bind(("127.0.0.1", two)).unwrap();
+    let (first, _events) = start(with_keys(FIRST, one, two, Keys::Listed));
+    let arbiter = private(3);
+    for _ in 0..4 {
+        let (stream, _) = other.accept().unwrap();
+        first.send(SECOND, &told(1));
+        let mut head = [0; 2];
+        assert_eq!(stream.peek(&mut head).map(|_| head).unwrap(), [0, 96]);
+        let identity = Identity { shared: &KEY, own: Some(&arbiter) };
+        assert!(matches!(Reader::accept(stream, identity, &[], LIMIT), Err(Refusal::Other(_))));
     }
 }

@@ -218,6 +218,7 @@ pub(super) fn link_settings(config: &Config) -> links::Settings {
         hosts: other.hosts.clone(),
         from: None,
         silence_ms: server.heartbeat_interval_ms.saturating_add(server.heartbeat_timeout_ms),
+        key: other.key,
     });
     let arbiter = config.network.arbiter.as_ref().and_then(|line| {
         Some(links::Peer {
@@ -227,6 +228,7 @@ pub(super) fn link_settings(config: &Config) -> links::Settings {
             hosts: line.hosts.clone(),
             from: config.own().hosts.get(1).cloned(),
             silence_ms: server.arbiter_alive_interval_ms.saturating_add(server.arbiter_alive_timeout_ms),
+            key: line.key,
         })
     });
     links::Settings {
@@ -235,6 +237,7 @@ pub(super) fn link_settings(config: &Config) -> links::Settings {
         listen: config.own().addresses(),
         peers: other.into_iter().chain(arbiter).collect(),
         key: *config.key.as_bytes(),
+        own_key: config.own_key.clone(),
         interval_ms: server.heartbeat_interval_ms,
         timeout_ms: server.heartbeat_timeout_ms,
     }

@@ -4,13 +4,15 @@
 //! direction between the two is a TCP connection of its own, and a direction that is cut does not hide behind the other.
 //! The arbiter answers on the connection that the server dials (`daemon::arbiter` is its end), so a server never accepts
 //! one from it. One thread for each peer dials and sends; one for each listening address accepts; one for each accepted
-//! connection receives. Host names are resolved by [`Resolver`], so a dial never waits for a name service once an address is
-//! known. Nothing is decided here: what is heard, and what the other's kernel refuses, goes to the inbox.
+//! connection receives. A member whose key `network.conf` lists must prove it; a member whose `network.conf` does not list
+//! the keys yet, and which has one, answers to either handshake, and proves its own to a peer that has proved one. Host
+//! names are resolved by [`Resolver`], so a dial never waits for a name service once an address is known. Nothing is decided here: what is heard, and what the other's kernel refuses, goes to the inbox.
 
-use super::noise::{Reader, Writer, has_hung_up};
+use super::noise::{Identity, NotProved, Reader, Refusal, Writer, has_hung_up};
 use super::pace::Pace;
 use super::resolver::Resolver;
 use super::{Inbox, listening, lock, now, sockets, spawn};
+use crate::config::{PrivateKey, PublicKey};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
 use crate::fsm::types::{Member, Time};
@@ -61,6 +63,8 @@ pub struct Peer {
     pub from: Option<String>,
     /// How long it may be silent before the connection with it is given up, ms.
     pub silence_ms: u64,
+    /// The key that it must prove.
+    pub key: Option<PublicKey>,
 }
 
 /// What links need to know.
@@ -77,10 +81,18 @@ pub struct Settings {
     pub peers: Vec<Peer>,
     /// The pre-shared key.
     pub key: [u8; 32],
+    /// This member's private key, where it has one.
+    pub own_key: Option<PrivateKey>,
     /// `heartbeat_interval`, ms.
     pub interval_ms: u64,
     /// `heartbeat_timeout`, ms: the limit of a dial and of a write.
     pub timeout_ms: u64,
+}
+
+impl Settings {
+    fn identity(&self) -> Identity<'_> {
+        Identity { shared: &self.key, own: self.own_key.as_ref() }
+    }
 }
 
 /// Who is told of what is none of the decision thread's business. It must not block.
@@ -132,8 +144,11 @@ struct Shared {
     waiting: [AtomicUsize; 2],
     /// The addresses from which members last authenticated themselves.
     proven: Mutex<HashMap<Member, IpAddr>>,
-    /// When strangers were last reported.
-    reported: AtomicU64,
+    /// When strangers were last reported, and callers that do not prove their keys.
+    reported: [AtomicU64; 2],
+    /// The keys that peers without one in `network.conf` have proved, in the order of `settings.peers`. A peer that lists
+    /// this member's key demands a proof, which can be made only to a known key.
+    proved: Vec<Mutex<Option<PublicKey>>>,
     /// When each peer was last heard, in the order of `settings.peers`.
     heard: Vec<AtomicU64>,
     listeners: Mutex<Vec<Arc<TcpListener>>>,
@@ -185,7 +200,7 @@ pub fn reach(settings: &Settings, member: Member, limit: Duration) -> std::resul
         };
         let (host, port) = &peer.address;
         let from = peer.from.as_deref().map(|own| resolved(own, 0)).transpose()?;
-        Ok(dial(&settings, &peer, &resolved(host, *port)?, from.as_deref(), limit).map(drop))
+        Ok(dial(&settings, &peer, &resolved(host, *port)?, from.as_deref(), peer.key, limit).map(drop))
     });
     let unreached = |timed_out, why| Err(Unreached { timed_out, why });
     match dialled {
@@ -207,6 +222,7 @@ impl Links {
         let resolver = Resolver::start(hosts, || ())?;
         let shared = Arc::new(Shared {
             heard: settings.peers.iter().map(|_| AtomicU64::new(0)).collect(),
+            proved: settings.peers.iter().map(|_| Mutex::default()).collect(),
             settings,
             inbox,
             bystander,
@@ -215,7 +231,7 @@ impl Links {
             resolver,
             waiting: Default::default(),
             proven: Mutex::default(),
-            reported: AtomicU64::new(0),
+            reported: Default::default(),
             incoming: Mutex::default(),
             accepted: AtomicU64::new(0),
         });
@@ -234,6 +250,7 @@ impl Links {
                 said_at: 0,
                 heard_on_link: false,
                 last_beat: None,
+                by_proved_key: false,
             };
             spawn("link-out", move || dialler.run())?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
@@ -308,6 +325,8 @@ struct Dialler {
     heard_on_link: bool,
     /// When its last heartbeat came on it, ms.
     last_beat: Option<u64>,
+    /// The next dial is to the key that the peer has proved; by turns, where `network.conf` lists none.
+    by_proved_key: bool,
 }
 
 enum DialError {
@@ -365,6 +384,7 @@ impl Dialler {
                 }
                 Err(DialError::Other(error)) => {
                     self.say_down(&peer, error.to_string());
+                    self.by_proved_key = !self.by_proved_key;
                     // A controller that was just killed in the middle of it is soon there again; a wrong key stays.
                     failures += 1;
                     std::thread::sleep(if failures > SHORT_PAUSES { long_pause } else { pause });
@@ -407,7 +427,9 @@ impl Dialler {
         let (host, port) = &peer.address;
         let to = known(host, *port)?;
         let from = peer.from.as_deref().map(|own| known(own, 0)).transpose()?;
-        match dial(settings, peer, &to.list, from.as_ref().map(|from| &*from.list), limit) {
+        let proved = || lock(&self.shared.proved[self.index]).filter(|_| self.by_proved_key);
+        let key = peer.key.or_else(proved);
+        match dial(settings, peer, &to.list, from.as_ref().map(|from| &*from.list), key, limit) {
             // Another host may have the address by now.
             Err(DialError::Refused) if !to.recent => Err(DialError::Other(Error::new(format!(
                 "{host}:{port} refuses connections at an address that the name service has not confirmed for long"
@@ -480,12 +502,14 @@ impl Dialler {
     }
 }
 
-/// Dials the addresses one after the other; `from`: this host's own addresses, where it is to dial from one of them.
+/// Dials the addresses one after the other; `from`: this host's own addresses, where it is to dial from one of them. `key` is
+/// the one that the peer must prove.
 fn dial(
     settings: &Settings,
     peer: &Peer,
     addresses: &[SocketAddr],
     from: Option<&[SocketAddr]>,
+    key: Option<PublicKey>,
     limit: Duration,
 ) -> std::result::Result<Writer, DialError> {
     let mut failure = None;
@@ -494,7 +518,8 @@ fn dial(
             Ok(stream) => {
                 let hello =
                     Hello { version: wire::MINOR, member: settings.me, id: settings.id.clone(), to: peer.id.clone() };
-                return Writer::dial(stream, &settings.key, &hello, limit).map_err(DialError::Other);
+                return Writer::dial(stream, settings.identity(), key.as_ref(), &hello, limit)
+                    .map_err(DialError::Other);
             }
             // One address that does not refuse is enough not to call the host refusing.
             Err(DialError::Refused) => failure = failure.or(Some(DialError::Refused)),
@@ -575,15 +600,12 @@ fn is_of_member(shared: &Shared, address: IpAddr) -> bool {
 fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr, kind: usize) {
     let _ = stream.set_nodelay(true);
     let _ = stream.set_write_timeout(Some(HANDSHAKE_LIMIT));
-    let known = stream
-        .try_clone()
-        .map_err(|cause| Error::new(format!("could not keep a connection: {cause}")))
-        .and_then(|clone| Ok((clone, Reader::accept(stream, &shared.settings.key, HANDSHAKE_LIMIT)?)))
-        .and_then(|(clone, (reader, hello))| Ok((clone, reader, recognise(shared, &hello)?)));
+    let known = authenticate(shared, stream);
     shared.waiting[kind].fetch_sub(1, Ordering::SeqCst);
     let (clone, mut reader, index) = match known {
         Ok(known) => known,
-        Err(error) => return report_stranger(shared, address, &error),
+        Err(Refusal::Other(error)) => return report_stranger(shared, address, &error),
+        Err(Refusal::NotProved(what)) => return report_not_proved(shared, address, what),
     };
     let peer = &shared.settings.peers[index];
     let member = peer.member;
@@ -607,6 +629,26 @@ fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr, kind: usize)
     if incoming.get(&member).is_some_and(|(current, _)| *current == number) {
         incoming.remove(&member);
     }
+}
+
+/// A handle to close the connection with, the end to receive on, and the peer by its place in `peers`.
+fn authenticate(shared: &Shared, stream: TcpStream) -> std::result::Result<(TcpStream, Reader, usize), Refusal> {
+    let clone = stream.try_clone().map_err(|cause| Error::new(format!("could not keep a connection: {cause}")))?;
+    let listed: Vec<PublicKey> = servers(&shared.settings).filter_map(|peer| peer.key).collect();
+    let (reader, hello) = Reader::accept(stream, shared.settings.identity(), &listed, HANDSHAKE_LIMIT)?;
+    let index = recognise(shared, &hello)?;
+    let listed = shared.settings.peers[index].key;
+    if listed.is_none() {
+        *lock(&shared.proved[index]) = reader.caller();
+    } else if listed != reader.caller() {
+        return Err(Refusal::NotProved(NotProved::OtherKey));
+    }
+    Ok((clone, reader, index))
+}
+
+/// The peers that dial: an arbiter does not.
+fn servers(settings: &Settings) -> impl Iterator<Item = &Peer> {
+    settings.peers.iter().filter(|peer| peer.member != Member::Arbiter)
 }
 
 /// Takes in what a member says: a message is the decision thread's, an aside the bystander's. False once the decision thread
@@ -655,11 +697,29 @@ fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
     if !has_hung_up(error) {
         shared.bystander.pace.refused(address.ip(), &error.message);
     }
-    let (at, last) = (now().0, shared.reported.load(Ordering::SeqCst));
-    if last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS {
-        shared.reported.store(at, Ordering::SeqCst);
+    if is_due(&shared.reported[0]) {
         let why =
             if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) };
         messages::tell(&Tell::LinkRefused { from: address.to_string(), why });
     }
+}
+
+/// A caller that holds `mc.key` and not the key of a server. Reported apart from strangers, which must not hide it.
+fn report_not_proved(shared: &Shared, address: SocketAddr, what: NotProved) {
+    let why = what.text();
+    shared.bystander.pace.refused(address.ip(), why);
+    if is_due(&shared.reported[1]) {
+        let members: Vec<String> = servers(&shared.settings).map(|peer| format!("\"{}\"", peer.id)).collect();
+        messages::tell(&Tell::KeyNotProved { from: address.to_string(), members: members.join(" or "), why });
+    }
+}
+
+/// Whether it is time for a report; the time is noted.
+fn is_due(reported: &AtomicU64) -> bool {
+    let (at, last) = (now().0, reported.load(Ordering::SeqCst));
+    let due = last == 0 || at.saturating_sub(last) >= REPORT_INTERVAL_MS;
+    if due {
+        reported.store(at, Ordering::SeqCst);
+    }
+    due
 }

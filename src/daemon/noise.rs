@@ -1,10 +1,16 @@
-//! One authenticated, encrypted connection: Noise `NNpsk0` over a byte stream, in frames of a 16-bit big-endian length
-//! and that many bytes.
+//! One authenticated, encrypted connection: Noise over a byte stream, in frames of a 16-bit big-endian length and that
+//! many bytes.
 //!
 //! The dialler sends. Between the servers the other end only takes part in the handshake; the arbiter answers on the
-//! connections that it accepts. `psk0` mixes the key in before the first message: whoever does not hold it cannot make a
-//! first message that is answered. Called by `links.rs` and the arbiter.
+//! connections that it accepts. `psk0` mixes `mc.key` in before the first message: a caller that does not hold it cannot
+//! make a first message that is answered.
+//!
+//! There are two handshakes, which the length of the first message distinguishes. `NNpsk0` proves `mc.key` alone. `IKpsk0`
+//! also proves the private key of either end, that of the caller in the first message, so that a caller without it is not
+//! answered either. Where `network.conf` lists a key for the other end, nothing but that key in `IKpsk0` is accepted.
+//! Called by `links.rs` and the arbiter.
 
+use crate::config::{PrivateKey, PublicKey};
 use crate::error::{Error, Result};
 use crate::wire::{Hello, MAJOR};
 use snow::{Builder, HandshakeState, TransportState};
@@ -12,16 +18,27 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-const PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+const SHARED_KEY_PATTERN: &str = "Noise_NNpsk0_25519_ChaChaPoly_BLAKE2s";
+const MEMBER_KEY_PATTERN: &str = "Noise_IKpsk0_25519_ChaChaPoly_BLAKE2s";
 
-/// Length of either handshake message: an ephemeral key and the tag of an empty payload.
-pub const HANDSHAKE_LENGTH: usize = 32 + 16;
-
-/// The longest encrypted [`Hello`].
-pub const HELLO_LENGTH: usize = 1024;
+static PROLOGUE: [u8; 22] = {
+    let mut prologue = *b"mirroring controller \0";
+    prologue[21] = MAJOR;
+    prologue
+};
 
 /// Length of an authentication tag.
 const TAG: usize = 16;
+
+/// Length of an answer, and of the first message of the handshake without member keys: an ephemeral key and the tag of an
+/// empty payload.
+const HANDSHAKE_LENGTH: usize = 32 + TAG;
+
+/// Length of the first message of the handshake with member keys: the caller's encrypted public key besides.
+pub const FIRST_LENGTH: usize = HANDSHAKE_LENGTH + 32 + TAG;
+
+/// The longest encrypted [`Hello`].
+pub const HELLO_LENGTH: usize = 1024;
 
 /// What is said where the other end has closed the connection.
 const CLOSED: &str = "the other end closed the connection";
@@ -29,6 +46,49 @@ const CLOSED: &str = "the other end closed the connection";
 /// Whether the other end has just hung up: who only looks whether a host answers, as an arbiter does, is no stranger.
 pub fn has_hung_up(error: &Error) -> bool {
     error.message.ends_with(CLOSED)
+}
+
+/// What a member authenticates itself with.
+#[derive(Clone, Copy)]
+pub struct Identity<'a> {
+    /// `mc.key`.
+    pub shared: &'a [u8; 32],
+    /// Its private key, where it has one.
+    pub own: Option<&'a PrivateKey>,
+}
+
+/// Why a caller is not let in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// It holds `mc.key`, and does not prove the key that `network.conf` lists for the member.
+    NotProved(NotProved),
+    /// Anything else.
+    Other(Error),
+}
+
+/// What a caller has proved instead of the member's key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotProved {
+    /// `mc.key` alone.
+    SharedKeyAlone,
+    /// Another private key.
+    OtherKey,
+}
+
+impl NotProved {
+    /// For a message.
+    pub fn text(self) -> &'static str {
+        match self {
+            NotProved::SharedKeyAlone => "it proves only mc.key, and network.conf lists a key for that member",
+            NotProved::OtherKey => "it proves another key than network.conf lists for that member",
+        }
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Refusal {
+        Refusal::Other(error)
+    }
 }
 
 /// Bytes asked of a socket at a time.
@@ -49,22 +109,33 @@ pub struct Reader {
 }
 
 impl Writer {
-    /// Shakes hands on a connection just dialled, and says hello.
+    /// Shakes hands on a connection just dialled, and sends the hello. `peer` is the key that the other end must prove.
     ///
     /// # Errors
     /// The other end does not hold the key, is of another major version, or does not answer before `limit`.
-    pub fn dial(mut stream: TcpStream, key: &[u8; 32], hello: &Hello, limit: Duration) -> Result<Writer> {
+    pub fn dial(
+        mut stream: TcpStream,
+        identity: Identity<'_>,
+        peer: Option<&PublicKey>,
+        hello: &Hello,
+        limit: Duration,
+    ) -> Result<Writer> {
         let deadline = Instant::now() + limit;
-        let mut handshake = state(key, true)?;
-        let mut message = [0; HANDSHAKE_LENGTH];
+        let mut handshake = match peer {
+            Some(peer) => keyed(identity, Some(peer))?,
+            None => unkeyed(identity, true)?,
+        };
+        let mut message = [0; FIRST_LENGTH];
         let length = handshake.write_message(&[], &mut message).map_err(noise)?;
         write_frame(&mut stream, &message[..length])?;
         let answer = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline)).map_err(|error| {
-            match error.message.ends_with(CLOSED) {
-                // Who does not hold the key gets no answer, and so no better reason.
-                true => Error::new("the other end closed the connection instead of authenticating itself")
-                    .hint("if this stays so, its mc.key is not the same as this server's: copy one to the other"),
-                false => error,
+            // A caller that does not hold the key gets no answer, and so no better reason.
+            match (error.message.ends_with(CLOSED), peer) {
+                (true, None) => Error::new("the other end closed the connection instead of authenticating itself")
+                    .hint("if this stays so, its mc.key is not the same as this server's (copy one to the other), or its network.conf lists keys and this server's does not"),
+                (true, Some(_)) => Error::new("the other end closed the connection instead of proving its key of network.conf")
+                    .hint("if this stays so, network.conf or mc.key is not the same there, or its private key is another one"),
+                (false, _) => error,
             }
         })?;
         handshake.read_message(&answer, &mut message).map_err(noise)?;
@@ -108,21 +179,29 @@ impl Writer {
 
 impl Reader {
     /// Shakes hands on a connection just accepted, and takes the hello. Sends nothing before the other end has shown
-    /// that it holds the key. Only the hello proves that the other end is alive: a first message may be a recording.
+    /// that it holds the keys: one of `listed`, if there are any. Only the hello proves that the other end is alive: a
+    /// first message may be a recording.
     ///
     /// # Errors
-    /// The other end does not hold the key, is of another major version, or is not done before `limit`.
-    pub fn accept(mut stream: TcpStream, key: &[u8; 32], limit: Duration) -> Result<(Reader, Hello)> {
+    /// The other end does not hold the keys, is of another major version, or is not done before `limit`.
+    pub fn accept(
+        mut stream: TcpStream,
+        identity: Identity<'_>,
+        listed: &[PublicKey],
+        limit: Duration,
+    ) -> std::result::Result<(Reader, Hello), Refusal> {
         let deadline = Instant::now() + limit;
-        let mut handshake = state(key, false)?;
-        let mut message = [0; HANDSHAKE_LENGTH];
-        let first = read_frame(&mut stream, HANDSHAKE_LENGTH, Some(deadline))?;
-        handshake.read_message(&first, &mut message).map_err(noise)?;
-        let length = handshake.write_message(&[], &mut message).map_err(noise)?;
-        write_frame(&mut stream, &message[..length])?;
-        let mut reader = Reader { stream, state: handshake.into_transport_mode().map_err(noise)? };
+        let first = read_frame(&mut stream, FIRST_LENGTH, Some(deadline))?;
+        let (state, answer) = respond(identity, listed, &first)?;
+        write_frame(&mut stream, &answer)?;
+        let mut reader = Reader { stream, state };
         let hello = reader.read(HELLO_LENGTH, Some(deadline))?;
         Ok((reader, Hello::decode(&hello)?))
+    }
+
+    /// The key that the other end has proved.
+    pub fn caller(&self) -> Option<PublicKey> {
+        caller(&self.state)
     }
 
     /// Waits for one message.
@@ -145,16 +224,26 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Takes a dialler's first message. Returns the frame to answer it with; `None` where it was not made with this key.
-    pub fn answer(key: &[u8; 32], first: &[u8]) -> Option<(Transport, Vec<u8>)> {
-        let mut handshake = state(key, false).ok()?;
-        let mut message = [0; HANDSHAKE_LENGTH];
-        handshake.read_message(first, &mut message).ok()?;
-        let length = handshake.write_message(&[], &mut message).ok()?;
-        let mut frame = Vec::with_capacity(2 + length);
-        frame.extend_from_slice(&u16::try_from(length).ok()?.to_be_bytes());
-        frame.extend_from_slice(&message[..length]);
-        Some((Transport { state: handshake.into_transport_mode().ok()? }, frame))
+    /// Takes a dialler's first message, which must prove one of `listed`, if there are any. Returns the frame to answer it
+    /// with.
+    ///
+    /// # Errors
+    /// It was not made with these keys.
+    pub fn answer(
+        identity: Identity<'_>,
+        listed: &[PublicKey],
+        first: &[u8],
+    ) -> std::result::Result<(Transport, Vec<u8>), Refusal> {
+        let (state, answer) = respond(identity, listed, first)?;
+        let mut frame = Vec::with_capacity(2 + answer.len());
+        frame.extend_from_slice(&(answer.len() as u16).to_be_bytes());
+        frame.extend_from_slice(&answer);
+        Ok((Transport { state }, frame))
+    }
+
+    /// The key that the dialler has proved.
+    pub fn caller(&self) -> Option<PublicKey> {
+        caller(&self.state)
     }
 
     /// Encrypts a message and appends its frame.
@@ -245,11 +334,55 @@ impl Frames {
     }
 }
 
-fn state(key: &[u8; 32], initiator: bool) -> Result<HandshakeState> {
-    let prologue = [b"mirroring controller ".as_slice(), &[MAJOR]].concat();
-    let builder = Builder::new(PATTERN.parse().map_err(noise)?);
-    let builder = builder.psk(0, key).and_then(|builder| builder.prologue(&prologue)).map_err(noise)?;
+/// The responder's part of either handshake: the connection's state, and the answer.
+fn respond(
+    identity: Identity<'_>,
+    listed: &[PublicKey],
+    first: &[u8],
+) -> std::result::Result<(TransportState, Vec<u8>), Refusal> {
+    let mut handshake = match (first.len() == FIRST_LENGTH, identity.own) {
+        (true, Some(_)) => keyed(identity, None)?,
+        (true, None) => {
+            return Err(Error::new("could not authenticate: it uses a key of its own, and this member has none").into());
+        }
+        (false, _) => unkeyed(identity, false)?,
+    };
+    let mut message = [0; FIRST_LENGTH];
+    handshake.read_message(first, &mut message).map_err(noise)?;
+    match handshake.get_remote_static().and_then(PublicKey::proved) {
+        _ if listed.is_empty() => (),
+        Some(key) if listed.contains(&key) => (),
+        Some(_) => return Err(Refusal::NotProved(NotProved::OtherKey)),
+        None => return Err(Refusal::NotProved(NotProved::SharedKeyAlone)),
+    }
+    let length = handshake.write_message(&[], &mut message).map_err(noise)?;
+    Ok((handshake.into_transport_mode().map_err(noise)?, message[..length].to_vec()))
+}
+
+fn caller(state: &TransportState) -> Option<PublicKey> {
+    state.get_remote_static().and_then(PublicKey::proved)
+}
+
+/// The handshake without member keys.
+fn unkeyed(identity: Identity<'_>, initiator: bool) -> Result<HandshakeState> {
+    let builder = builder(SHARED_KEY_PATTERN, identity.shared)?;
     if initiator { builder.build_initiator() } else { builder.build_responder() }.map_err(noise)
+}
+
+/// The handshake with member keys; the initiator's with the key that the other end must prove.
+fn keyed(identity: Identity<'_>, peer: Option<&PublicKey>) -> Result<HandshakeState> {
+    let Some(own) = identity.own else { return Err(Error::new("this member has no private key")) };
+    let builder = builder(MEMBER_KEY_PATTERN, identity.shared)?.local_private_key(own.as_bytes()).map_err(noise)?;
+    match peer {
+        Some(peer) => builder.remote_public_key(peer.as_bytes()).and_then(Builder::build_initiator),
+        None => builder.build_responder(),
+    }
+    .map_err(noise)
+}
+
+fn builder<'a>(pattern: &str, shared: &'a [u8; 32]) -> Result<Builder<'a>> {
+    let builder = Builder::new(pattern.parse().map_err(noise)?);
+    builder.psk(0, shared).and_then(|builder| builder.prologue(&PROLOGUE)).map_err(noise)
 }
 
 fn write_frame(stream: &mut TcpStream, frame: &[u8]) -> Result<()> {
@@ -293,7 +426,9 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
 
 fn noise(cause: snow::Error) -> Error {
     match cause {
-        snow::Error::Decrypt => Error::new("could not authenticate: its mc.key is not the same as this server's"),
+        snow::Error::Decrypt => Error::new(
+            "could not authenticate: its mc.key is not the same as this server's, or its network.conf lists another key for this member",
+        ),
         cause => Error::new(format!("could not authenticate: {cause}")),
     }
 }

@@ -386,7 +386,11 @@ pub static CATALOGUE: &[Entry] = &[
         "If this does not end soon after the boot: check the interfaces of this host, and its line in network.conf (for the arbiter also my_address in arbitration.conf)."),
     e(1143, Notice, "listening on {address}",
         "The address of MCA01142 can be listened on now.", "Other members can connect.", NOTHING),
-
+    // ---------------------------------------------------------------------------------------- keys of the members
+    e(1150, Warning, "a connection from \"{from}\" as member {members} was refused: {why}",
+        "The caller holds mc.key and does not prove the key that network.conf lists for the member. It is an impostor that has read mc.key, or the member itself with another network.conf or private key.",
+        "The connection was closed without an answer.",
+        "If the member itself calls: put the same network.conf on all members and restart its controller (mc_ctl stop --mc-only, mc_ctl start --mc-only). If not: find the caller, and make a new mc.key and new keys for all members."),
     // ---------------------------------------------------------------------------------------- files
     e(1170, Notice, "removed replication slot \"{name}\", which this server created while it was the primary; it kept {kept}",
         "The server becomes a standby. On a standby no client advances the slots that it created as the primary, and they would keep WAL until the disk is full.",

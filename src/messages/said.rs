@@ -123,6 +123,15 @@ pub enum Tell {
         /// Host and port.
         at: String,
     },
+    /// A caller holds `mc.key` and does not prove the key that `network.conf` lists.
+    KeyNotProved {
+        /// The address from which the connection came.
+        from: String,
+        /// The ids of the members that may call, in quotation marks.
+        members: String,
+        /// What it proves instead.
+        why: &'static str,
+    },
     /// The instance lets the controller not in; the server's own words.
     Probe(String),
     /// An operator's request has come in.
@@ -445,6 +454,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::NameResolves { host, addresses } => m(1141, &[host, addresses]),
         Tell::NotListening { why } => m(1142, &[&one_line(why)]),
         Tell::Listening { at } => m(1143, &[at]),
+        Tell::KeyNotProved { from, members, why } => m(1150, &[from, members, why]),
         Tell::Probe(text) => m(1110, &[text]),
         Tell::Request { what } => m(1111, &[what]),
         Tell::Output { program, line } => m(1112, &[program, line]),
@@ -588,6 +598,7 @@ mod tests {
             Tell::NameResolves { host: s(), addresses: s() },
             Tell::NotListening { why: error() },
             Tell::Listening { at: s() },
+            Tell::KeyNotProved { from: s(), members: s(), why: "x" },
             Tell::Probe(s()),
             Tell::Request { what: s() },
             Tell::Output { program: s(), line: s() },

@@ -5,7 +5,7 @@
 //! mirrored, from addresses of their own. Then a tenth of the primaries asks for the right to run alone. Fails where the
 //! arbiter takes more than 1 core-second in 10 s, or 64 MiB, or answers wrongly.
 
-use mirroring_controller::daemon::noise::Writer;
+use mirroring_controller::daemon::noise::{Identity, Writer};
 use mirroring_controller::fsm::event::{Heartbeat, Message};
 use mirroring_controller::fsm::types::*;
 use mirroring_controller::wire::{self, Hello};
@@ -205,7 +205,9 @@ impl Member {
             id,
             to: "arb".into(),
         };
-        let link = Writer::dial(stream, &key(self.cluster), &hello, Duration::from_secs(5));
+        let key = key(self.cluster);
+        let identity = Identity { shared: &key, own: None };
+        let link = Writer::dial(stream, identity, None, &hello, Duration::from_secs(5));
         self.link = Some(link.map_err(|cause| failed(&cause))?);
         Ok(())
     }

@@ -4,6 +4,8 @@ use super::control::{ClusterStatus, ServerStatus, ViewStatus};
 use super::ledgers::Found;
 use super::probe;
 use crate::config::arbiter::ClusterConfig;
+use crate::config::{PrivateKey, PublicKey};
+use crate::daemon::noise::Identity;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::watcher::random;
 use crate::error::{Error, Result};
@@ -24,6 +26,10 @@ pub struct Cluster {
     pub names: Names,
     /// Its key.
     pub key: [u8; 32],
+    /// The arbiter's private key, of this cluster.
+    pub own_key: Option<PrivateKey>,
+    /// The keys that its servers must prove, in the order of `network.conf`; none or both.
+    pub listed: Vec<PublicKey>,
     /// Its servers, in the order of `network.conf`.
     pub servers: [Seen; 2],
     /// The core, or why the cluster is not served.
@@ -77,6 +83,8 @@ impl Cluster {
             name: config.name.clone(),
             names: Names { ids, me: Server::First, arbiter: config.arbiter.id.clone() },
             key: *config.key.as_bytes(),
+            own_key: config.own_key.clone(),
+            listed: config.network.servers.iter().filter_map(|server| server.key).collect(),
             servers: [seen(one), seen(two)],
             core: Err(Error::new("")),
             system: None,
@@ -113,6 +121,11 @@ impl Cluster {
         }
         self.system = Some(system);
         Ok(())
+    }
+
+    /// What the arbiter authenticates itself with.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { shared: &self.key, own: self.own_key.as_ref() }
     }
 
     /// How it is called in messages; empty where there is no need to tell it from others.

@@ -2,7 +2,8 @@
 //!
 //! What the bytes mean is the hub's business, which also says which key a first message was made with.
 
-use crate::daemon::noise::{Frames, HANDSHAKE_LENGTH, HELLO_LENGTH, Transport};
+use crate::config::PublicKey;
+use crate::daemon::noise::{FIRST_LENGTH, Frames, HELLO_LENGTH, Transport};
 use crate::error::{Error, Result};
 use crate::fsm::types::{Server, Time};
 use crate::wire::Hello;
@@ -83,7 +84,7 @@ impl Connection {
     /// It is not what is due at this stage, or forged: the connection is of no more use.
     pub fn next(&mut self) -> Result<Option<Said>> {
         let longest = match &self.stage {
-            Stage::First => HANDSHAKE_LENGTH,
+            Stage::First => FIRST_LENGTH,
             Stage::Keyed(..) => HELLO_LENGTH,
             Stage::Member(..) => usize::from(u16::MAX),
         };
@@ -103,6 +104,14 @@ impl Connection {
         self.stage = Stage::Keyed(cluster, Box::new(transport));
         self.unsent.extend_from_slice(answer);
         self.flush()
+    }
+
+    /// The member's key that it has proved.
+    pub fn caller(&self) -> Option<PublicKey> {
+        match &self.stage {
+            Stage::First => None,
+            Stage::Keyed(_, transport) | Stage::Member(_, _, transport) => transport.caller(),
+        }
     }
 
     /// It has said who it is.

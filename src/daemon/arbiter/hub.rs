@@ -111,7 +111,10 @@ pub struct Hub {
     crowded: bool,
     /// Keys that may be tried for unknown callers now.
     keys_left: usize,
+    /// When a stranger was last reported.
     reported: Option<Time>,
+    /// When a caller was that does not prove its key.
+    reported_keys: Option<Time>,
     /// Proposals that wait until everything that has arrived was taken in.
     proposals: Vec<(usize, Server, Message)>,
     control_clients: Arc<AtomicUsize>,
@@ -169,6 +172,7 @@ impl Hub {
             crowded: false,
             keys_left: KEYS_PER_SECOND,
             reported: None,
+            reported_keys: None,
             proposals: Vec::new(),
             control_clients,
             began,

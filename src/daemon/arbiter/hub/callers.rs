@@ -1,8 +1,9 @@
 //! The hub's callers: who dials, whose key and identifier they show, what they say, and when they are sent away.
 
+use super::super::cluster::Cluster;
 use super::super::connection::{Connection, Said, Stage};
-use super::{Hub, SILENCE_LIMIT_MS, Source};
-use crate::daemon::noise::Transport;
+use super::{Hub, KEYS_PER_SECOND, SILENCE_LIMIT_MS, Source};
+use crate::daemon::noise::{FIRST_LENGTH, NotProved, Refusal, Transport};
 use crate::daemon::{inspect, now};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
@@ -21,6 +22,9 @@ const MAX_WAITING_OF_CLUSTER: usize = 4;
 
 /// Strangers are reported at most this often, ms.
 const REPORT_INTERVAL_MS: u64 = 60_000;
+
+/// What it costs to try a key of a handshake with member keys, against one without.
+const EXCHANGE_PRICE: usize = 20;
 
 /// Connections accepted from one listener before others are looked at.
 const ACCEPTS: usize = 64;
@@ -93,15 +97,31 @@ impl Hub {
         let Some(connection) = self.connection(token) else { return Ok(()) };
         let address = connection.from.ip().to_canonical();
         let likely = self.by_address.get(&address).cloned().unwrap_or_default();
-        let answer = |index: &usize| Some((*index, Transport::answer(&self.clusters[*index].key, first)?));
-        let mut found = likely.iter().find_map(answer);
+        let (mut found, mut not_proved) = (None, None);
+        let mut answers = |clusters: &[Cluster], index: usize| {
+            match Transport::answer(clusters[index].identity(), &clusters[index].listed, first) {
+                Ok(answer) => found = Some((index, answer)),
+                Err(Refusal::NotProved(what)) => not_proved = Some((index, what)),
+                Err(Refusal::Other(_)) => (),
+            }
+            found.is_some()
+        };
+        let is_found = likely.iter().any(|index| answers(&self.clusters, *index));
         let others = self.clusters.len() - likely.len();
-        if found.is_none() && others > 0 && self.keys_left >= others {
-            self.keys_left -= others;
-            found = (0..self.clusters.len()).filter(|index| !likely.contains(index)).find_map(|index| answer(&index));
+        // With member keys, a key is tried by an exchange of keys.
+        let price = others * if first.len() == FIRST_LENGTH { EXCHANGE_PRICE } else { 1 };
+        if !is_found && others > 0 && self.keys_left >= price.min(KEYS_PER_SECOND) {
+            self.keys_left = self.keys_left.saturating_sub(price);
+            let _ = (0..self.clusters.len())
+                .filter(|index| !likely.contains(index))
+                .any(|index| answers(&self.clusters, index));
         }
-        let (cluster, (transport, frame)) =
-            found.ok_or_else(|| Error::new("could not authenticate: it holds no cluster's mc.key"))?;
+        let Some((cluster, (transport, frame))) = found else {
+            return Err(match not_proved {
+                Some((cluster, what)) => self.report_not_proved(token, cluster, &Server::BOTH, what),
+                None => Error::new("could not authenticate: it holds no cluster's mc.key"),
+            });
+        };
         let Some(connection) = self.connection(token) else { return Ok(()) };
         connection.keyed(cluster, transport, &frame)?;
         self.wait_for(token);
@@ -110,8 +130,7 @@ impl Hub {
 
     /// Lets a server in that has said who it is. Its newest connection is the one that counts.
     fn greet(&mut self, token: u64, index: usize, hello: &Hello) -> Result<()> {
-        let cluster = &mut self.clusters[index];
-        let names = &cluster.names;
+        let names = &self.clusters[index].names;
         let server = match hello.member {
             Member::Server(server) if hello.id == names.id(server) && hello.to == names.arbiter => server,
             _ => {
@@ -123,6 +142,11 @@ impl Hub {
                 );
             }
         };
+        let listed = self.clusters[index].listed.get(server.index()).copied();
+        if listed.is_some() && listed != self.connection(token).and_then(|connection| connection.caller()) {
+            return Err(self.report_not_proved(token, index, &[server], NotProved::OtherKey));
+        }
+        let cluster = &mut self.clusters[index];
         if let Err(why) = &cluster.core {
             return Err(Error::new(format!("its cluster is not served: {}", why.message)));
         }
@@ -150,6 +174,26 @@ impl Hub {
             Some(_) => drop(self.waiting.remove(&address)),
             None => self.strangers -= 1,
         }
+    }
+
+    /// Reports a caller that holds a cluster's `mc.key` and not the key of one of these servers. Strangers do not hide it.
+    fn report_not_proved(&mut self, token: u64, index: usize, as_one_of: &[Server], what: NotProved) -> Error {
+        let at = now();
+        let from = self.connection(token).map(|connection| connection.from.to_string()).unwrap_or_default();
+        if self.reported_keys.is_none_or(|last| at.since(last) >= REPORT_INTERVAL_MS) {
+            self.reported_keys = Some(at);
+            // The end of the connection is not reported besides.
+            self.reported = Some(at);
+            let cluster = &self.clusters[index];
+            let quoted = |server: &Server| format!("\"{}\"", cluster.names.id(*server));
+            let members = as_one_of.iter().map(quoted).collect::<Vec<_>>().join(" or ");
+            let members = match cluster.name.as_str() {
+                "" => members,
+                name => format!("{members} of cluster \"{name}\""),
+            };
+            messages::tell(&Tell::KeyNotProved { from, members, why: what.text() });
+        }
+        Error::new(what.text())
     }
 
     fn hear(&mut self, index: usize, server: Server, body: &[u8]) -> Result<()> {
