@@ -145,10 +145,10 @@ fn the_first_server() {
     let site = Site::new();
     let ran = site.init(&format!("{} --arbiter arb1=203.0.113.78:27555", first())).done();
     assert!(!ran.err.contains("on this host"), "{}", ran.err);
-    ran.says(&["made \"", "/mc/mc.key\"", "nd1.conf", "network.conf", "mc_ctl rebuild", "touch", "arbitration.conf"]);
+    ran.says(&["made \"", "/mc/mc.key\"", "nd1.conf", "network.conf", "mc_ctl rebuild", "mc_arb init", "key="]);
     let all = site.all();
     let names: Vec<(&str, u32)> = all.iter().map(|(name, mode, ..)| (name.as_str(), *mode)).collect();
-    assert_eq!(names, [("mc.key", 0o600), ("nd1.conf", 0o600), ("network.conf", 0o600)]);
+    assert_eq!(names, [("mc.key", 0o600), ("nd1.conf", 0o600), ("nd1.private", 0o600), ("network.conf", 0o600)]);
     assert_eq!(fs::metadata(site.at("mc")).unwrap().mode() & 0o7777, 0o700);
     let network = site.read("mc/network.conf");
     let lines: Vec<Vec<&str>> =
@@ -185,7 +185,7 @@ fn the_other_server() {
     site.copied();
     let before = site.all();
     site.init("--data data").done().says(&["made \"", "nd2.conf", "server nd2", "mc_ctl rebuild"]);
-    let after: Vec<_> = site.all().into_iter().filter(|(name, ..)| name != "nd2.conf").collect();
+    let after: Vec<_> = site.all().into_iter().filter(|(name, ..)| !name.starts_with("nd2.")).collect();
     assert_eq!(after, before);
     assert!(site.read("mc/nd2.conf").contains("heartbeat_error_action = 'switch'"));
 
@@ -213,7 +213,7 @@ fn both_on_one_host() {
     ran.says(&["nd2.conf", "pg_basebackup", "-p 5432", "port = 5433", "mc_ctl start"]);
     assert_eq!(
         site.all().iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>(),
-        ["mc.key", "nd1.conf", "nd2.conf", "network.conf"]
+        ["mc.key", "nd1.conf", "nd1.private", "nd2.conf", "nd2.private", "network.conf"]
     );
 }
 
@@ -297,12 +297,56 @@ fn an_interrupted_run_is_finished() {
         site.write("mc/.init-new/mc.key", "half");
         site.init(&first()).done();
         let again = site.all();
-        assert_eq!(again.len(), 3, "{left:?}");
+        assert_eq!(again.len(), 4, "{left:?}");
         assert!(
             whole.iter().filter(|file| left.contains(&file.0.as_str())).all(|file| again.contains(file)),
             "{left:?}"
         );
     }
+}
+
+/// The key that a command has printed.
+fn printed_key(ran: &Ran) -> &str {
+    let line = ran.out.lines().find_map(|line| line.strip_prefix("  key="));
+    line.unwrap_or_else(|| panic!("no key in {}", ran.out))
+}
+
+/// The private key is made once and never printed; the public one is printed until `network.conf` lists it.
+#[test]
+fn each_member_has_a_key_of_its_own() {
+    let site = Site::new();
+    let ran = site.init(&first()).done();
+    let (own, private) = (printed_key(&ran).to_owned(), site.read("mc/nd1.private"));
+    assert!(!ran.out.contains(private.trim()) && !ran.err.contains(private.trim()));
+    assert_eq!(printed_key(&site.init("").done()), own);
+    assert_eq!(site.read("mc/nd1.private"), private);
+    // A directory of an earlier version gets its key.
+    fs::remove_file(site.at("mc/nd1.private")).unwrap();
+    let ran = site.init("").done();
+    let (lost, own) = (own, printed_key(&ran).to_owned());
+    ran.says(&["made \"", "nd1.private"]);
+    assert_ne!(lost, own);
+
+    let network = site.read("mc/network.conf");
+    let list = |nd1: &str| {
+        let keys = [nd1, "0900000000000000000000000000000000000000000000000000000000000007"];
+        let lines = network.lines().filter(|line| line.starts_with("nd"));
+        lines.zip(keys).map(|(line, key)| format!("{line} key={key}\n")).collect::<String>()
+    };
+    site.write("mc/network.conf", &list(&own));
+    let ran = site.init("").done();
+    assert!(ran.out.contains("nothing had to be made") && !ran.out.contains("key="), "{}", ran.out);
+    site.write("mc/network.conf", &list(&lost));
+    site.refuses("", &["line 1: the key of member \"nd1\" is not the public key of", &own]);
+    // The key is lost: the next one must be listed, and is there afterwards.
+    fs::remove_file(site.at("mc/nd1.private")).unwrap();
+    let ran = site.init("");
+    assert!(ran.code == 2 && ran.err.contains("lists the public key of another"), "{}", ran.err);
+    let key = ran.err.split("key=").nth(1).and_then(|rest| rest.get(..64)).unwrap().to_owned();
+    site.write("mc/network.conf", &list(&key));
+    site.init("").done();
+    let names: Vec<_> = site.all().into_iter().map(|(name, mode, ..)| (name, mode)).collect();
+    assert!(names.contains(&("nd1.private".to_owned(), 0o600)) && names.len() == 4, "{names:?}");
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(super) fn run(args: &Args) -> Ended {
     }
     print(&here.settings(&needs));
     print(&here.rules(&missing));
+    print(&here.key());
     print(&here.next(&made));
     Ok(0)
 }
@@ -282,6 +283,15 @@ impl Here<'_> {
         text
     }
 
+    /// The public key, where `network.conf` does not list it.
+    fn key(&self) -> String {
+        let config = self.config;
+        match (&config.own_key, config.own().key) {
+            (Some(key), None) => super::unlisted_key(&config.id, &key.public()),
+            _ => String::new(),
+        }
+    }
+
     /// What is to be done now, here and elsewhere.
     fn next(&self, made: &[PathBuf]) -> String {
         let config = self.config;
@@ -346,7 +356,7 @@ impl Here<'_> {
         } else {
             text += &copy(&arbiter.hosts[0], &arbiter.id);
         }
-        let _ = writeln!(text, "  (umask 077; touch {directory}/arbitration.conf)\n  mc_arb start -M {directory}");
+        let _ = writeln!(text, "  mc_arb init -M {directory}\n  mc_arb start -M {directory}");
         text
     }
 

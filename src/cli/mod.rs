@@ -22,7 +22,7 @@ mod what_if;
 
 pub use args::{Cli, command};
 
-use crate::config::{Config, Remark};
+use crate::config::{Config, PublicKey, Remark};
 use crate::error::Error;
 use crate::fsm::event::Request;
 use crate::messages::catalogue;
@@ -176,6 +176,14 @@ fn print(text: &str) {
 fn print_json(value: &impl serde::Serialize) {
     // Strings, numbers, lists and structs of them always have a JSON text.
     print(&(serde_json::to_string_pretty(value).unwrap_or_default() + "\n"));
+}
+
+/// How a member's public key comes into `network.conf`.
+fn unlisted_key(id: &str, key: &PublicKey) -> String {
+    format!(
+        "\nnetwork.conf does not list the public key of {id}. When every member has a key, add each to the end of the member's \
+         line, and put the file on all members (see network.conf(5)):\n  key={key}\n"
+    )
 }
 
 /// Writes to standard error.

@@ -1,14 +1,19 @@
-//! What `mc_ctl init` makes: `network.conf`, `ID.conf` and `mc.key`, from what this host tells of itself.
+//! What `mc_ctl init` makes: `network.conf`, `ID.conf`, `mc.key` and `ID.private`, from what this host tells of itself; and
+//! what `mc_arb init` makes.
 //!
 //! Everything is found and checked before anything is written: the new files are made in a directory beside their place,
 //! loaded there as a start would load them, and then linked to their names one by one, `network.conf` last. A file that is
 //! there is never replaced, so that a run that was killed anywhere, or was one too many, does no harm. What PostgreSQL's own
 //! files still lack is found by [`settings`] and [`rules`]; nothing here changes a database. Called by `cli::init`.
 
+mod arbiter;
 pub mod find;
 pub mod rules;
 pub mod settings;
 
+pub use arbiter::{MemberKey, arbiter};
+
+use crate::config::key::{PrivateKey, PublicKey, file_name};
 use crate::config::{self, Config, Key, MemberLine, Network, Secret};
 use crate::error::{Error, Result};
 use crate::fsm::types::Server;
@@ -16,6 +21,7 @@ use crate::pg::files;
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// The controllers' port where none is given; below the range from which Linux picks ports by itself.
 const PORT: u16 = 27540;
@@ -125,6 +131,22 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
                 )));
         }
         (false, false) => new.insert(0, ("mc.key".to_owned(), new_key()?)),
+    }
+    let private = dir.join(file_name(&own.id));
+    match (private.symlink_metadata().is_ok(), own.key) {
+        (true, _) => (),
+        (false, None) => new.insert(0, (file_name(&own.id), new_key()?)),
+        (false, Some(_)) => {
+            let public = make_key(&private)?;
+            return Err(Error::new(format!(
+                "made \"{}\", and network.conf lists the public key of another",
+                private.display()
+            ))
+            .hint(format!(
+                "List key={public} for \"{}\" in network.conf on all members; then run this once more.",
+                own.id
+            )));
+        }
     }
     stage(dir, local_server, new)
 }
@@ -259,6 +281,24 @@ fn new_key() -> Result<String> {
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
 }
 
+/// Makes a file with a new private key, where there is none, and returns the public one.
+///
+/// # Errors
+/// There is a file meanwhile, or the disk fails.
+fn make_key(path: &Path) -> Result<PublicKey> {
+    let text = Zeroizing::new(new_key()?);
+    let failed = |cause| Error::io("create file", path, cause);
+    let beside = path.with_file_name(".new-key");
+    files::remove(&beside)?;
+    files::replace(&beside, text.as_bytes(), None)?;
+    // A link is made only where nothing is: no key is ever replaced.
+    let linked = std::fs::hard_link(&beside, path).map_err(failed);
+    files::remove(&beside)?;
+    linked?;
+    files::sync_parent(path)?;
+    Ok(PrivateKey::parse(path, &text)?.public())
+}
+
 /// Makes the new files beside their places, with those that are there, and loads them as a start would.
 fn stage(dir: PathBuf, local_server: Option<String>, files: Vec<(String, String)>) -> Result<Draft> {
     let make = |path: &Path| std::fs::DirBuilder::new().mode(0o700).create(path);
@@ -277,7 +317,7 @@ fn stage(dir: PathBuf, local_server: Option<String>, files: Vec<(String, String)
     // What a run that was killed has left.
     files::remove(&stage)?;
     make(&stage).map_err(|cause| Error::io("create directory", &stage, cause))?;
-    for name in ["network.conf".into(), "mc.key".into()].into_iter().chain(draft.own_conf_files()) {
+    for name in ["network.conf".into(), "mc.key".into()].into_iter().chain(draft.members_files()) {
         if let Ok(text) = std::fs::read(draft.dir.join(&name)) {
             files::replace(&stage.join(&name), &text, None)?;
         }
@@ -294,10 +334,13 @@ fn stage(dir: PathBuf, local_server: Option<String>, files: Vec<(String, String)
 }
 
 impl Draft {
-    fn own_conf_files(&self) -> Vec<String> {
+    /// `ID.conf` and `ID.private` of the servers that have them here.
+    fn members_files(&self) -> Vec<String> {
         let names = std::fs::read_dir(&self.dir).into_iter().flatten().flatten();
         let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-        names.filter(|name| name.ends_with(".conf") && name != "network.conf").collect()
+        let is_members =
+            |name: &String| name.ends_with(".conf") && name != "network.conf" || name.ends_with(".private");
+        names.filter(is_members).collect()
     }
 
     /// Puts the new files to their places. Returns their paths, and the whole configuration.

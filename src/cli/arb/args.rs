@@ -22,6 +22,8 @@ pub fn command() -> clap::Command {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
+    /// Make arbitration.conf and the arbiter's keys where they are missing, and show the public keys
+    Init(Common),
     /// Start the arbiter
     Start(Start),
     /// Stop the arbiter

@@ -8,7 +8,7 @@ mod show;
 
 pub use args::{Cli, command};
 
-use super::{Ended, Exit, Failure, completions, parse_and_run, print, say, say_remark};
+use super::{Ended, Exit, Failure, completions, parse_and_run, print, say, say_remark, unlisted_key};
 use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
@@ -42,6 +42,7 @@ fn run(verb: &Verb) -> Ended {
             .hint("Run it as the user who owns the arbiter's directory: su - USER -c 'mc_arb ...'"));
     }
     match verb {
+        Verb::Init(common) => init(common),
         Verb::Start(args) => start(args),
         Verb::Stop(args) => stop(args),
         Verb::Status(args) => status(args),
@@ -63,6 +64,16 @@ impl Common {
     fn run_dir(&self) -> Result<PathBuf, Failure> {
         Ok(directories(&self.directory()?).map_err(Failure::usage)?.1)
     }
+}
+
+fn init(common: &Common) -> Ended {
+    let (made, keys) = crate::init::arbiter(&common.directory()?).map_err(Failure::usage)?;
+    let lines: Vec<String> = made.iter().map(|path| format!("made \"{}\"\n", path.display())).collect();
+    print(&if lines.is_empty() { "nothing had to be made\n".to_owned() } else { lines.concat() });
+    for key in keys.iter().filter(|key| !key.listed) {
+        print(&unlisted_key(&format!("{} ({})", key.id, key.dir.display()), &key.key));
+    }
+    Ok(0)
 }
 
 fn start(args: &Start) -> Ended {
