@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 /// What there can be found here.
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
-    REFUSED_CONFIGURATION, NETWORK_CONF_DIFFERS, KEY_DIFFERS, ERROR_ACTION_DIFFERS, HEARTBEAT_TIMES_DIFFER,
+    REFUSED_CONFIGURATION, NETWORK_CONF_DIFFERS, KEY_DIFFERS, NO_MEMBER_KEYS, ERROR_ACTION_DIFFERS, HEARTBEAT_TIMES_DIFFER,
     RESTART_NEEDED, VERSIONS_DIFFER, CLOCK_OFFSET, NAME_UNRESOLVED, NAME_DIFFERS, SHARED_HOST, INSTANCE_PORT,
     TOOL_MISSING, TOOL_VERSION,
     disk::DISK_UNREAD, disk::DISK_SPACE, disk::BACKUP_ROOM, disk::UNFIT_FILESYSTEM, disk::REBUILD_HINDERED,
@@ -54,6 +54,11 @@ const NETWORK_CONF_DIFFERS: Entry = Entry::error(
 const KEY_DIFFERS: Entry = Entry::error(
     "key-differs",
     "mc.key is not the same on both servers: after the next start of a controller they refuse each other.",
+);
+const NO_MEMBER_KEYS: Entry = Entry::notice(
+    "no-member-keys",
+    "network.conf lists no keys of the members: a program that has read mc.key on any of the hosts, the arbiter's included, \
+     can act as a server.",
 );
 const ERROR_ACTION_DIFFERS: Entry = Entry::error(
     "error-action-differs",
@@ -117,6 +122,8 @@ pub struct Facts {
     pub directory: String,
     /// Digests of what its files say, by name: they tell whether two are the same, and nothing else.
     pub digests: Vec<(String, String)>,
+    /// `network.conf` lists no keys of members: the command that makes and shows this server's.
+    pub no_member_keys: Option<String>,
     /// `heartbeat_error_action`.
     pub on_silence: Option<OnSilence>,
     /// `heartbeat_*`.
@@ -165,6 +172,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         directory: config.dir.display().to_string(),
         digests: digests(config),
+        no_member_keys: config.own().key.is_none().then(|| format!("mc_ctl init -M {}", config.dir.display())),
         on_silence: Some(file.heartbeat_error_action),
         heartbeat: Timing {
             interval_ms: file.heartbeat_interval_ms,
@@ -195,13 +203,19 @@ fn limit(deadline: Instant) -> Duration {
 /// password: what is found besides may be another before and after the first start.
 pub fn digests(config: &Config) -> Vec<(String, String)> {
     let network = &config.network;
-    let lines: Vec<_> = network.servers.iter().chain(&network.arbiter).map(|l| (&l.id, l.addresses())).collect();
+    let members = || network.servers.iter().chain(&network.arbiter);
+    let lines: Vec<_> = members().map(|l| (&l.id, l.addresses())).collect();
+    let keys: Vec<_> = members().filter_map(|l| l.key).collect();
+    // Without keys as in versions that know none.
+    let keys = if keys.is_empty() { String::new() } else { format!("{keys:?}") };
+    let own = config.own_key.as_ref().map(|key| key.public().to_string()).unwrap_or_default();
     let written = config.parameters().into_iter().filter(|p| p.source.starts_with("line "));
     let parameters: Vec<_> = written.map(|p| (p.name, p.value)).collect();
     let of = |name: &str, content: &[u8]| (name.to_owned(), digest(name, content));
     vec![
-        of("network.conf", format!("{lines:?}").as_bytes()),
+        of("network.conf", format!("{lines:?}{keys}").as_bytes()),
         of("mc.key", config.key.as_bytes()),
+        of(&config::key::file_name(&config.id), own.as_bytes()),
         of(&format!("{}.conf", config.id), format!("{parameters:?}").as_bytes()),
     ]
 }
@@ -369,6 +383,10 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
 }
 
 fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
+    if let Some(init) = &seen.own.host.no_member_keys {
+        let mend = format!("{init}, on the other server too, and mc_arb init; then as network.conf(5) describes");
+        found.push(NO_MEMBER_KEYS.found("", "network.conf lists no keys of the members", mend));
+    }
     let Some([own, peer]) = seen.both() else { return };
     let (one, other) = (&own.id, &peer.id);
     let digest = |facts: &Facts, name: &str| facts.digests.iter().find(|(n, _)| n == name).map(|(_, d)| d.clone());
@@ -487,6 +505,13 @@ mod tests {
         let mut older = with("nd2", "a", OnSilence::Switch, 2);
         (older.host.digests, older.host.on_silence) = (Vec::new(), None);
         assert!(found(one, older, None).is_empty());
+    }
+
+    #[test]
+    fn members_without_keys() {
+        let mut one = server("nd1");
+        one.host.no_member_keys = Some("mc_ctl init".to_owned());
+        assert_eq!(found(one, server("nd2"), None), ["no-member-keys"]);
     }
 
     #[test]

@@ -179,8 +179,14 @@ fn a_healthy_pair() {
     let pair = setup().make();
     apart(&pair);
     let before = check(&pair, 0);
-    assert_eq!(before.codes(), [format!("{TRUST} nd1"), "peer-not-seen nd1".into()], "{:#}", before.json);
+    assert_eq!(
+        before.codes(),
+        [format!("{TRUST} nd1"), "no-member-keys ".into(), "peer-not-seen nd1".into()],
+        "{:#}",
+        before.json
+    );
     expect(&pair, 0, "peer-not-seen", "nd1");
+    assert!(expect(&pair, 0, "no-member-keys", "").mend.contains("mc_ctl init -M "));
     pair.bring_up();
     for n in [0, 1] {
         let report = check(&pair, n);
