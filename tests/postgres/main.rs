@@ -27,6 +27,7 @@ mod hook_samples;
 mod hooks;
 mod init;
 mod itself;
+mod keys;
 mod kill;
 mod manual;
 mod matrix;
