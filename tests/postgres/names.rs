@@ -40,7 +40,7 @@ fn a_link_returns(pair: &Pair, service: NameService) {
         let syslog = pair.host(n).syslog.since(at);
         let reports =
             |name: &&str| syslog.iter().filter(|(_, line)| line.contains(&format!("{FAILS} \"{name}\""))).count();
-        let counts: Vec<usize> = NAMES.iter().map(|name| reports(&name)).collect();
+        let counts: Vec<usize> = NAMES.iter().map(reports).collect();
         let arbiter = usize::from(pair.arbiter.is_some());
         assert_eq!(counts, [1, 1, arbiter], "each name is reported once");
     }
