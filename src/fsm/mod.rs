@@ -10,7 +10,7 @@
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
 //!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
 //!   `hooks` (commands of the operator's), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (requests) and `tell`
-//!   (heartbeats, the report).
+//!   (heartbeats, the report). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself; [`present`]: a copy of it to go on from, for `mc_ctl what-if`.
 //!
@@ -27,6 +27,11 @@
 //!   meanwhile, and the operator waits. Where the standby has failed, commits wait already, and whether it will be disconnected
 //!   is not known before somebody has consented: there the command is called with the right to run alone durable, just before
 //!   the names come off, and nothing waits for it. The same on the standby, when it has consented, or learns of it.
+//! - *Positions* (R13). What a member remembers is bound to the data directory's id, not to the view: a directory that keeps its
+//!   id never goes back, under any view. A digest of the last page before a position stands for the WAL up to it, so that every
+//!   comparison is one of contents. The note of the furthest point is a file of its own that nothing waits for: a ledger write
+//!   every 10 s would let a full management disk silence a primary that serves. A primary reports what its standby has
+//!   confirmed, not what it has flushed: a point that it alone had would forbid a safe switch.
 //! - *Not eligible* (section 5, last row). A server that holds the right to run alone, or is the mirrored primary, is not
 //!   started from another data directory, not even as a standby: it would satisfy the synchronous wait of an old primary
 //!   whose commits the directory that the view names must hold. A mirrored primary whose directory was exchanged hands over.
