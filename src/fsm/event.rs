@@ -361,6 +361,12 @@ pub struct Heartbeat {
     pub take_over: bool,
     /// Which WAL it has.
     pub wal: WalReport,
+    /// The primary prepares a planned switch: the standby reports whether its instance answers now.
+    #[serde(default)]
+    pub confirm: bool,
+    /// How long ago the sender's instance has answered, ms.
+    #[serde(default)]
+    pub answered_ms: u64,
     /// With `take_over`: the position that the standby must have received past; 0 if there is none.
     pub shutdown_checkpoint: Lsn,
     /// Commits may not have waited for the standby under this view (see `Notes::unmirrored`).
@@ -406,6 +412,8 @@ impl Heartbeat {
             replayed: Lsn(0),
             take_over: false,
             wal: WalReport::default(),
+            confirm: false,
+            answered_ms: 0,
             shutdown_checkpoint: Lsn(0),
             unmirrored: false,
             failover: Failover::default(),

@@ -4,7 +4,7 @@
 //! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
 //! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
-use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
+use super::event::{Action, Boot, Event, Message, Reply, Say, Settings, StartedBy, TICK_MS};
 use super::known::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
 use super::rules;
@@ -54,6 +54,8 @@ pub struct Node {
     /// Why, as the other server told it.
     pub(super) asked_why: String,
     pub(super) op: Option<Op>,
+    /// What the other server's last requests were answered with.
+    pub(super) answers: Vec<(u64, Reply)>,
     pub(super) stopping: bool,
     pub(super) failover_asked: Option<bool>,
     /// The mirrored view of whose end `pre_detach_command` was told before; 0 for none.
@@ -121,6 +123,7 @@ impl Node {
             asked: None,
             asked_why: String::new(),
             op: None,
+            answers: Vec::new(),
             stopping: false,
             failover_asked: None,
             announced: Term(0),

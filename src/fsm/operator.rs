@@ -29,7 +29,24 @@ pub(super) struct Op {
     limit_ms: u64,
     /// What is answered when this controller ends.
     last: Option<Reply>,
+    /// What was passed on to the other server.
+    passed: Option<Passed>,
 }
+
+/// A request that was passed on to the other server, and is repeated until it is answered.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+struct Passed {
+    /// Names it in the answer; unique, also after a restart.
+    id: u64,
+    request: Request,
+    sent_at: Time,
+}
+
+/// How many answers to the other server's requests are kept for a request that is repeated.
+const ANSWERS: usize = 8;
+
+/// The time after which a request that was passed on is repeated, ms.
+const REPEAT_MS: u64 = 1_000;
 
 impl Op {
     /// Whether it has taken longer than `ms` milliseconds.
@@ -70,7 +87,14 @@ impl Node {
     }
 
     pub(super) fn peer_asks(&mut self, id: u64, request: Request, limit_ms: u64) {
-        self.begin(Asker::Peer(id), request, limit_ms);
+        match self.answers.iter().find(|(known, _)| *known == id) {
+            // The answer was lost: the request is not carried out a second time.
+            Some((_, reply)) => {
+                let reply = reply.clone();
+                self.hold(Action::Send(self.peer_member(), Message::Told { id, reply }));
+            }
+            None => self.begin(Asker::Peer(id), request, limit_ms),
+        }
     }
 
     fn begin(&mut self, asker: Asker, request: Request, limit_ms: u64) {
@@ -100,7 +124,7 @@ impl Node {
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
-        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms, last: None });
+        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms, last: None, passed: None });
     }
 
     fn rebuild_asked(&mut self, asker: Asker, order: RebuildOrder) {
@@ -136,6 +160,7 @@ impl Node {
 
     pub(super) fn operate(&mut self) {
         self.drive_hand_over();
+        self.repeat_passed();
         let Some(op) = self.op.clone() else { return };
         let late = self.now >= op.until;
         match op.request {
@@ -171,7 +196,8 @@ impl Node {
             },
             Stage::Switching if self.switched() => self.end(Reply::Done),
             Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
-                self.end(Reply::Failed("the switch did not succeed; the primary goes on as before".to_owned()));
+                let why = &self.work.hand_over_failure;
+                self.end(Reply::Failed(format!("the switch did not succeed: {why}; the primary serves as before")));
             }
             _ if late => {
                 self.call_off();
@@ -551,15 +577,38 @@ impl Node {
     }
 
     fn ask_peer(&mut self, op: &Op) {
-        let Asker::Here(id) = op.asker else { return };
-        let limit_ms = op.until.since(self.now) * 3 / 4;
-        self.send(self.peer_member(), Message::Ask { id, request: op.request, limit_ms });
+        let (Asker::Here(_), request) = (op.asker, op.request) else { return };
+        let id = self.random();
+        if let Some(op) = self.op.as_mut() {
+            op.passed = Some(Passed { id, request, sent_at: self.now });
+        }
+        self.send_passed();
+    }
+
+    fn send_passed(&mut self) {
+        let Some((passed, until)) = self.op.as_ref().and_then(|op| Some((op.passed.clone()?, op.until))) else {
+            return;
+        };
+        let limit_ms = until.since(self.now) * 3 / 4;
+        self.send(self.peer_member(), Message::Ask { id: passed.id, request: passed.request, limit_ms });
+    }
+
+    /// A message can be lost: the other server recognises the request that it carries out, or has carried out.
+    fn repeat_passed(&mut self) {
+        let now = self.now;
+        let Some(op) = self.op.as_mut().filter(|op| matches!(op.stage, Stage::Passed | Stage::StoppingPeer)) else {
+            return;
+        };
+        if let Some(passed) = op.passed.as_mut().filter(|passed| now.since(passed.sent_at) >= REPEAT_MS) {
+            passed.sent_at = now;
+            self.send_passed();
+        }
     }
 
     /// The other server has answered what was passed on.
     pub(super) fn peer_told(&mut self, id: u64, reply: Reply) {
         let Some(op) = self.op.clone() else { return };
-        if op.asker != Asker::Here(id) {
+        if op.passed.as_ref().is_none_or(|passed| passed.id != id) {
             return;
         }
         match (op.request, op.stage) {
@@ -582,10 +631,16 @@ impl Node {
         }
     }
 
-    fn reply_action(&self, asker: Asker, reply: Reply) -> Action {
+    fn reply_action(&mut self, asker: Asker, reply: Reply) -> Action {
         match asker {
             Asker::Here(id) => Action::Reply(id, reply),
-            Asker::Peer(id) => Action::Send(self.peer_member(), Message::Told { id, reply }),
+            Asker::Peer(id) => {
+                if self.answers.len() >= ANSWERS {
+                    self.answers.remove(0);
+                }
+                self.answers.push((id, reply.clone()));
+                Action::Send(self.peer_member(), Message::Told { id, reply })
+            }
         }
     }
 

@@ -11,6 +11,11 @@ use super::report::Rebuilding;
 use super::rules;
 use super::types::{DataId, Lsn, RebuildOrder, Term, Time, View};
 
+/// How often `rebuild_action = auto` tries in one view.
+const TRIES: u32 = 10;
+/// The pauses after a rebuild that failed: the first, and the longest, ms.
+const PAUSES_MS: (u64, u64) = (10_000, 300_000);
+
 /// How long a standby that was just made may neither move nor stream before that counts as a failure, ms.
 const STANDSTILL_MS: u64 = 60_000;
 
@@ -25,6 +30,10 @@ pub(super) struct Rebuilds {
     waits: Option<Time>,
     /// Why the last one failed.
     failed: Option<String>,
+    /// When it failed.
+    failed_at: Option<Time>,
+    /// Since then the other server could not be copied for a time.
+    source_lost: bool,
 }
 
 impl Node {
@@ -100,7 +109,11 @@ impl Node {
     /// Orders it; what follows waits until that is durable.
     pub(super) fn order_rebuild(&mut self, order: RebuildOrder) {
         self.rebuilds = Rebuilds::default();
-        self.notes.rebuild_tried = self.view().map_or(Term(0), |view| view.term);
+        let term = self.view().map_or(Term(0), |view| view.term);
+        if self.notes.rebuild_tried != term {
+            self.notes.rebuild_tries = 0;
+        }
+        self.notes.rebuild_tried = term;
         self.notes.wanted = true;
         self.own.revive();
         self.start_id = self.random();
@@ -129,14 +142,51 @@ impl Node {
             && self.eligible()
     }
 
-    /// `rebuild_action = auto`: once for each view.
+    /// `rebuild_action = auto`: at once in each view, and again after a failure ([`Node::retries_rebuild`]).
     pub(super) fn rebuild_by_itself(&mut self) -> bool {
         let Some(view) = self.view() else { return false };
-        if !self.settings.rebuild_auto || self.notes.rebuild_tried == view.term || self.rebuild_obstacle().is_some() {
+        let tried = self.notes.rebuild_tried == view.term;
+        if !self.settings.rebuild_auto || tried && !self.retry_is_due() || self.rebuild_obstacle().is_some() {
             return false;
         }
         self.order_rebuild(RebuildOrder::default());
         true
+    }
+
+    /// Whether a rebuild that failed is tried again by itself.
+    pub(super) fn retries_rebuild(&self) -> bool {
+        let unmade = self.own.data.is_none_or(|data| data.incomplete || !data.is_standby());
+        self.settings.rebuild_auto
+            && self.standing() == Some(Standing::Outcast)
+            && self.view().is_some_and(|view| view.term == self.notes.rebuild_tried)
+            && (1..TRIES).contains(&self.notes.rebuild_tries)
+            && self.notes.rebuild.is_none()
+            && unmade
+    }
+
+    /// The pauses grow. Where the last attempt has changed nothing, the other server's return ends the pause.
+    fn retry_is_due(&self) -> bool {
+        let since = self.rebuilds.failed_at.or(self.booted_at).unwrap_or(self.now);
+        let untouched = self.own.data.is_some_and(|data| !data.incomplete);
+        let pause = self.retry_pause_ms();
+        self.retries_rebuild() && (untouched && self.rebuilds.source_lost || self.now.since(since) >= pause)
+    }
+
+    fn retry_pause_ms(&self) -> u64 {
+        let (first, longest) = PAUSES_MS;
+        (first << self.notes.rebuild_tries.saturating_sub(1).min(16)).min(longest)
+    }
+
+    /// Orders the next attempt where one is due.
+    fn retry_rebuild(&mut self) -> bool {
+        if !self.retries_rebuild() || self.work.busy() || !self.settled() || !self.may_rebuild_by_itself() {
+            return false;
+        }
+        if self.source(RebuildOrder::default()).is_err() {
+            self.rebuilds.source_lost = true;
+            return false;
+        }
+        self.rebuild_by_itself()
     }
 
     // ------------------------------------------------------------------------------------------------------- driving
@@ -144,7 +194,7 @@ impl Node {
     /// Drives a rebuild that is ordered. True: nothing else is to be done with the instance.
     pub(super) fn rebuild(&mut self) -> bool {
         self.watch_rebuilt();
-        let Some(order) = self.notes.rebuild else { return false };
+        let Some(order) = self.notes.rebuild else { return self.retry_rebuild() };
         if self.work.busy() || self.now < self.work.retry_at() {
             return true;
         }
@@ -182,6 +232,7 @@ impl Node {
 
     pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String) {
         self.notes.rebuild = None;
+        self.notes.rebuild_tries = 0;
         self.notes.wanted = true;
         if !address.is_empty() {
             self.address = address;
@@ -200,8 +251,14 @@ impl Node {
         if self.stopping {
             return;
         }
+        self.notes.rebuild_tries += 1;
         self.end_rebuild(why.clone());
+        self.rebuilds.failed_at = Some(self.now);
         self.say(Say::RebuildFailed(why));
+        if self.retries_rebuild() {
+            let (attempt, seconds) = (self.notes.rebuild_tries + 1, self.retry_pause_ms() / 1000);
+            self.say(Say::RebuildRetried { attempt, of: TRIES, seconds });
+        }
     }
 
     pub(super) fn rebuild_abandoned(&mut self, data: Option<super::event::DataDir>) {
@@ -273,6 +330,9 @@ impl Node {
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
         let lost = self.standing() == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some();
         let again = match &self.rebuilds.failed {
+            Some(why) if self.retries_rebuild() => {
+                format!("the last rebuild failed ({why}) and is tried again automatically; ")
+            }
             Some(why) => format!("the last rebuild failed ({why}); "),
             None => String::new(),
         };

@@ -94,6 +94,15 @@ pub enum Say {
     RebuildEnded,
     /// The rebuild failed, and why.
     RebuildFailed(String),
+    /// The rebuild that failed is tried again by itself.
+    RebuildRetried {
+        /// The number of the next attempt.
+        attempt: u32,
+        /// How many there are at most.
+        of: u32,
+        /// After how many seconds at the latest.
+        seconds: u64,
+    },
     /// A rebuild that was interrupted could not go on; what could be undone is undone.
     RebuildAbandoned,
     /// This server's data directory is not the one that the view names.

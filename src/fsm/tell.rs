@@ -90,6 +90,11 @@ impl Told {
         self.seq = self.first_seq;
     }
 
+    /// The number of the newest heartbeat.
+    pub fn sent(&self) -> u64 {
+        self.seq
+    }
+
     pub fn is_mine(&self, echo: u64) -> bool {
         echo > self.first_seq && echo <= self.seq
     }
@@ -101,6 +106,9 @@ impl Told {
         }
     }
 }
+
+/// The time between two looks at an instance while a planned switch is prepared, ms.
+const CONFIRM_MS: u64 = 100;
 
 /// How much of a reason is passed on, in characters.
 const REASON: usize = 160;
@@ -142,9 +150,11 @@ impl Node {
         }
         let due = self.told.beat_at.is_none_or(|at| self.now.since(at) >= self.settings.heartbeat_interval_ms);
         let changed = self.told.beat.as_ref() != Some(&beat);
-        if self.awaits_checkpoint() {
+        let confirms = self.confirms_switch();
+        if self.awaits_checkpoint() || confirms && self.now.since(self.own.answered_at) >= CONFIRM_MS {
             self.out.push(Action::Look);
         }
+        let due = due || confirms && self.told.beat_at.is_none_or(|at| self.own.answered_at > at);
         if !due && !changed && !self.told.introduce {
             return;
         }
@@ -174,6 +184,13 @@ impl Node {
             && self.peer_fact() == Peer::Talks
     }
 
+    /// A planned switch is being prepared: this server shows that its instance answers, or has confirmed.
+    fn confirms_switch(&self) -> bool {
+        let asked = self.peer.heartbeat.as_ref().is_some_and(|told| told.confirm);
+        let asks = self.hand_over.as_ref().is_some_and(super::work::HandOver::confirming);
+        asks || asked && self.standing() == Some(Standing::Standby) && self.peer_fact() == Peer::Talks
+    }
+
     fn heartbeat(&self, beat: Beat) -> Heartbeat {
         Heartbeat {
             seq: self.told.seq,
@@ -193,6 +210,8 @@ impl Node {
             },
             wal: self.wal_report(),
             take_over: beat.take_over.is_some(),
+            confirm: self.hand_over.as_ref().is_some_and(super::work::HandOver::confirming),
+            answered_ms: self.now.since(self.own.answered_at),
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
             unmirrored: beat.unmirrored,
             failover: beat.failover,
@@ -468,7 +487,7 @@ impl Node {
         if self.notes.rebuild.is_some() {
             return Progress::Waiting("the rebuild of the data directory to end".to_owned());
         }
-        if self.own.data.is_some_and(|data| data.incomplete) {
+        if self.own.data.is_some_and(|data| data.incomplete) && !self.retries_rebuild() {
             return Progress::Refused("the data directory is incomplete: mc_ctl rebuild makes it anew".to_owned());
         }
         if self.notes.lost_split {
@@ -533,7 +552,8 @@ impl Node {
 
     fn rebuild_is_needed(&self) -> bool {
         let tried = self.view().is_some_and(|view| view.term == self.notes.rebuild_tried);
-        let clean = self.rebuilds.rejoin || self.settings.rebuild_auto && (self.notes.handed_over != Lsn(0) || !tried);
+        let clean = self.rebuilds.rejoin
+            || self.settings.rebuild_auto && (self.notes.handed_over != Lsn(0) || !tried || self.retries_rebuild());
         // A start or stop that is out may not have shown its effect yet.
         self.own.running == Running::Down && !self.work.starts_or_stops() && !self.own.is_standby_dir() && !clean
     }

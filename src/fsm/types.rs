@@ -338,13 +338,16 @@ pub struct Notes {
     /// A rebuild of the data directory is under way, or is to be: it is gone on with after a restart.
     #[serde(default)]
     pub rebuild: Option<RebuildOrder>,
-    /// The view for which `rebuild_action = auto` has ordered a rebuild: once each.
+    /// The view for which `rebuild_action = auto` has ordered a rebuild.
     #[serde(default)]
     pub rebuild_tried: Term,
     /// The data directory was found to lack WAL that it had contained up to this point (PROTOCOL R13), and was given a new
     /// name for that; kept until the view changes.
     #[serde(default)]
     pub went_back: Option<WalPoint>,
+    /// How many rebuilds have failed in that view.
+    #[serde(default)]
+    pub rebuild_tries: u32,
     /// Hooks that are still to be called, or have not ended: they are called again after a restart.
     #[serde(default)]
     pub owed: Owed,

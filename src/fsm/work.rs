@@ -28,6 +28,8 @@ pub(super) struct Work {
     /// The last look into the data directory failed, and no stop has failed since.
     pub unread: bool,
     failure: String,
+    /// Why the last hand-over failed.
+    pub hand_over_failure: String,
     pub proving: Option<DataId>,
     /// The standby of the last attempt: its operator's start, and its data directory.
     pub proof_of: (u64, DataId),
@@ -45,6 +47,7 @@ impl Work {
             retry_at: Time(0),
             unread: false,
             failure: String::new(),
+            hand_over_failure: String::new(),
             proving: None,
             proof_of: (0, DataId(0)),
             proof_wait_ms: 0,
@@ -118,11 +121,17 @@ pub(super) struct HandOver {
     /// The position that the standby must have received past: of a planned one the shutdown checkpoint, else the last position
     /// that the standby has confirmed. 0 where none is known.
     pub checkpoint: Lsn,
+    /// The newest heartbeat that was sent before the confirmation began.
+    sent: u64,
+    /// What the standby must have flushed before the instance is stopped; 0 until it is read.
+    confirms: Lsn,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Phase {
     Checkpoint,
+    /// The standby must show that it answers and has the checkpoint.
+    Confirm,
     Stop,
     Offer,
 }
@@ -130,7 +139,11 @@ enum Phase {
 impl HandOver {
     pub fn new(planned: bool, now: Time, limit_ms: u64) -> HandOver {
         let phase = if planned { Phase::Checkpoint } else { Phase::Stop };
-        HandOver { planned, phase, began: now, since: now, limit_ms, checkpoint: Lsn(0) }
+        HandOver { planned, phase, began: now, since: now, limit_ms, checkpoint: Lsn(0), sent: 0, confirms: Lsn(0) }
+    }
+
+    pub fn confirming(&self) -> bool {
+        self.phase == Phase::Confirm
     }
 
     pub fn offering(&self) -> bool {
@@ -258,7 +271,7 @@ impl Node {
             (Job::NamesOn(_), Outcome::Applied) => self.own.named(),
             (Job::Promote, Outcome::Promoted(timeline)) => self.promoted(timeline),
             (Job::Prove(_), Outcome::Proved(position)) => self.proved(position),
-            (Job::Checkpoint, Outcome::Applied) => self.hand_over_goes_on(Phase::Checkpoint),
+            (Job::Checkpoint, Outcome::Applied) => self.confirm_standby(),
             (job, Outcome::Failed(why)) => self.job_failed(&job, why),
             (job, _) => self.job_failed(&job, "the runner's answer does not fit the job".to_owned()),
         }
@@ -372,6 +385,12 @@ impl Node {
             }
             Phase::Checkpoint if !self.work.busy() => self.run(Job::Checkpoint),
             Phase::Checkpoint => {}
+            Phase::Confirm if self.own.failed.is_some() => self.hand_over_goes_on(Phase::Confirm),
+            Phase::Confirm => match self.unconfirmed(&hand_over) {
+                None => self.hand_over_goes_on(Phase::Confirm),
+                Some(why) if self.now.since(hand_over.since) >= self.confirm_ms() => self.hand_over_failed(why),
+                Some(_) => {}
+            },
             Phase::Stop if self.own.running == Running::Down => self.offer(),
             Phase::Stop if !self.work.busy() && self.now >= self.work.retry_at => {
                 let names = self.names_for_stop();
@@ -393,6 +412,44 @@ impl Node {
             }
             Phase::Offer => {}
         }
+    }
+
+    fn confirm_standby(&mut self) {
+        let (now, sent) = (self.now, self.told.sent());
+        let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.phase == Phase::Checkpoint) else { return };
+        (hand_over.phase, hand_over.since, hand_over.sent) = (Phase::Confirm, now, sent);
+        self.told.introduce = true;
+        self.out.push(Action::Look);
+    }
+
+    /// How long the standby may take to show that it can take over, ms.
+    fn confirm_ms(&self) -> u64 {
+        self.settings.heartbeat_detection_ms.max(self.settings.instance_detection_ms)
+    }
+
+    /// What the standby has not shown yet since the checkpoint before a planned switch ended.
+    fn unconfirmed(&mut self, hand_over: &HandOver) -> Option<&'static str> {
+        let since = hand_over.since;
+        if let Some(Instance::Primary { flushed, .. }) = self.own.role
+            && hand_over.confirms == Lsn(0)
+            && self.own.answered_at > since
+            && let Some(hand_over) = self.hand_over.as_mut()
+        {
+            hand_over.confirms = flushed;
+        }
+        let told = self.peer.heartbeat.as_ref()?;
+        if self.peer.echo <= hand_over.sent || !self.peer.is_of_now(told) {
+            return Some("the standby's controller does not answer");
+        }
+        let since_ms = self.peer.heard_at.map_or(0, |at| at.since(since));
+        if told.answered_ms >= since_ms || told.role != Role::Standby {
+            return Some("the standby's instance does not answer");
+        }
+        let flushed = self.own.standby_row().map_or(Lsn(0), |row| row.flushed).max(told.lsn);
+        if hand_over.confirms == Lsn(0) || flushed < hand_over.confirms {
+            return Some("the standby has not confirmed the WAL up to the checkpoint");
+        }
+        None
     }
 
     fn offer(&mut self) {
@@ -435,6 +492,7 @@ impl Node {
             self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
             self.own.failed = None;
         }
+        self.work.hand_over_failure = why.to_owned();
         self.say(Say::HandOverFailed(why.to_owned()));
     }
 
@@ -554,6 +612,11 @@ impl Node {
     fn leave(&self) -> Leave {
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
         if incomplete || self.is_held() { Leave::Hold } else { Leave::Run }
+    }
+
+    /// Whether the data directory may be copied without an order.
+    pub(super) fn may_rebuild_by_itself(&self) -> bool {
+        !self.is_held()
     }
 
     /// Whether it is not to be started, even if it were whole.
@@ -688,6 +751,9 @@ impl Node {
             return;
         }
         if may && self.rebuild_by_itself() {
+            return;
+        }
+        if self.retries_rebuild() {
             return;
         }
         if self.told.rebuild_needed != self.view() {

@@ -358,6 +358,9 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::RebuildBegun(order) => m(1044, &[me, peer, method(order.method)]),
         Say::RebuildEnded => m(1045, &[me, peer]),
         Say::RebuildFailed(why) => m(1046, &[me, why]),
+        Say::RebuildRetried { attempt, of, seconds } => {
+            m(1181, &[me, &seconds.to_string(), &attempt.to_string(), &of.to_string()])
+        }
         Say::RebuildAbandoned => m(1047, &[me]),
         Say::NotEligible(why) => m(1019, &[me, why]),
         Say::LeftDown => m(1020, &[me]),
@@ -551,6 +554,7 @@ mod tests {
             Say::RebuildAbandoned,
             Say::NotEligible("x"),
             Say::LeftDown,
+            Say::RebuildRetried { attempt: 2, of: 10, seconds: 10 },
             Say::StartRetried,
             Say::WillNotStart(s()),
             Say::CommitsWait,

@@ -377,6 +377,7 @@ fn is_told(say: &Say) -> bool {
         | Say::RebuildBegun(_)
         | Say::RebuildEnded
         | Say::RebuildFailed(_)
+        | Say::RebuildRetried { .. }
         | Say::RebuildAbandoned
         | Say::NotEligible(_)
         | Say::WentBack { .. }

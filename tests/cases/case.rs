@@ -221,6 +221,8 @@ pub fn standby(view: View) -> Heartbeat {
         lsn: Lsn(200),
         replayed: Lsn(200),
         take_over: false,
+        confirm: false,
+        answered_ms: 0,
         shutdown_checkpoint: Lsn(0),
         unmirrored: false,
         failover: Failover { version: 2, enabled: true },
