@@ -51,8 +51,15 @@ fi
 mc() { as "$dir/bin/mc_ctl" "$@" -M "$dir/mc"; }
 
 # ---- an earlier pair of ours
+# Any user may make a directory in /var/tmp. Nothing is run from one that another user made or can write to.
+is_ours() {
+    [ -d "$dir" ] && [ ! -L "$dir" ] || return 1
+    case $(stat -c %U "$dir") in root | "$user" | "$(id -un)") ;; *) return 1 ;; esac
+    case $(stat -c %a "$dir") in *[2367]? | *[2367]) return 1 ;; esac
+}
 remove() {
-    [ -e "$dir" ] || return 0
+    [ -e "$dir" ] || [ -L "$dir" ] || return 0
+    is_ours || fail "$dir belongs to another user, or other users can write to it; use another --dir"
     [ -e "$dir/.quickstart" ] || fail "$dir exists and was not made by this script; use another --dir"
     [ ! -x "$dir/bin/mc_arb" ] || as "$dir/bin/mc_arb" stop -e -M "$dir/arb" >/dev/null 2>&1 || :
     if [ -x "$dir/bin/mc_ctl" ]; then

@@ -362,3 +362,26 @@ fn other_shells_complete() {
         assert_eq!(said(&output), "_mc_ctl\n");
     }
 }
+
+/// Programs in a directory that other users can write to are not run.
+#[test]
+fn quickstart_runs_nothing_from_a_directory_of_another_user() {
+    let parent = tempfile::tempdir().unwrap();
+    let (dir, ran) = (parent.path().join("pair"), parent.path().join("ran"));
+    fs::create_dir_all(dir.join("bin")).unwrap();
+    fs::write(dir.join(".quickstart"), "").unwrap();
+    write_program(&dir.join("bin/mc_arb"), &format!("touch {}", ran.display()));
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    let quickstart = |dir: &Path| {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/quickstart.sh");
+        Command::new("sh").arg(script).arg("--clean").arg("--dir").arg(dir).output().unwrap()
+    };
+    let refused = quickstart(&dir);
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && text.contains("other users can write to it"), "{text}");
+    let link = parent.path().join("link");
+    std::os::unix::fs::symlink(&dir, &link).unwrap();
+    assert!(!quickstart(&link).status.success());
+    assert!(dir.exists() && !ran.exists());
+}
