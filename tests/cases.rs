@@ -8,6 +8,7 @@ mod rebuild;
 
 use case::*;
 use mirroring_controller::fsm::event::*;
+use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
 
 /// PROTOCOL R9, last paragraph: once. A pair that is mirrored again stays so.
@@ -145,6 +146,37 @@ fn two_founders_have_split() {
     case.pass(500, Some(&told), Some(primary(Names::Unset)));
     assert!(case.said.iter().any(|say| matches!(say, Say::Split { stopped: true, .. })), "{:?}", case.said);
     assert!(matches!(case.job(), Some(Job::Stop { .. })), "{:?}", case.job());
+}
+
+/// An operator's start founds a pair only beside a server of the same cluster.
+#[test]
+fn no_pair_is_founded_beside_another_cluster() {
+    let data = DataDir { mark: LedgerId(0), ..data_dir(false, false) };
+    for (system, founds) in [(data.system, true), (SystemId(data.system.0 + 1), false)] {
+        let mut node = Node::new(settings(false, OnSilence::Message));
+        let boot = Boot {
+            by: StartedBy::Operator { instance: true, failover: None },
+            durable: None,
+            data: Some(data),
+            name: "one".into(),
+            address: "one:5432".into(),
+            peer_name: "two".into(),
+            start_id: 3,
+            high_water: None,
+        };
+        let mut actions = node.step(Time(1_000), Event::Boot(Box::new(boot)));
+        for n in 1..200 {
+            let told = Heartbeat { seq: (1 << 20) + n, system, role: Role::Standby, ..Heartbeat::blank() };
+            let heard = Event::Heard(Member::Server(PEER), Message::Heartbeat(Box::new(told)));
+            actions.extend(node.step(Time(1_000 + n * 50), heard));
+        }
+        let founded = actions.iter().any(|action| matches!(action, Action::Store(..)));
+        assert_eq!(founded, founds, "{system:?}");
+        let refused = actions.iter().any(
+            |action| matches!(action, Action::Say(Say::WillNotStart(why)) if why.contains("belongs to another cluster")),
+        );
+        assert_eq!(refused, !founds, "{system:?}");
+    }
 }
 
 /// A half leans on nobody else: not while the view names an arbiter, which another configuration of the standby may ask.

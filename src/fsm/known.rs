@@ -3,7 +3,7 @@
 //! Plain records with the questions that can be answered from one of them alone. [`super::observe`] fills them from events.
 
 use super::event::{ControlState, DataDir, Heartbeat, Instance, StandbyRow};
-use super::types::{DataId, Ledger, LedgerId, Lsn, Term, Time, Timeline, View};
+use super::types::{DataId, Ledger, LedgerId, Lsn, SystemId, Term, Time, Timeline, View};
 
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
@@ -55,6 +55,8 @@ pub(super) struct OwnSide {
     pub isolated: bool,
     /// A promotion was ordered since the last start.
     pub promoting: bool,
+    /// It is down, and `synchronous_standby_names` was set in its file since.
+    pub named_while_down: bool,
     /// `synchronous_standby_names` is commented out in a standby's file.
     pub freed: bool,
     /// The data directory belongs to another cluster.
@@ -101,6 +103,7 @@ impl OwnSide {
             halt: false,
             isolated: false,
             promoting: false,
+            named_while_down: false,
             freed: false,
             alien: false,
             founding: false,
@@ -149,6 +152,7 @@ impl OwnSide {
 
     pub fn started(&mut self, now: Time) {
         self.running = Running::Up;
+        self.named_while_down = false;
         self.role = None;
         self.starting = true;
         self.starting_at = now;
@@ -237,6 +241,8 @@ impl Best {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct PeerSide {
     pub heartbeat: Option<Box<Heartbeat>>,
+    /// The system identifier of its data directory, if that belongs to another cluster.
+    pub foreign: Option<SystemId>,
     pub heard_at: Option<Time>,
     pub two_way_at: Option<Time>,
     pub echo: u64,
@@ -258,6 +264,7 @@ impl PeerSide {
     pub fn new() -> PeerSide {
         PeerSide {
             heartbeat: None,
+            foreign: None,
             heard_at: None,
             two_way_at: None,
             echo: 0,

@@ -98,8 +98,10 @@ impl Node {
         if self.system.0 != 0 && heartbeat.system.0 != 0 && heartbeat.system != self.system {
             let other = self.other();
             self.told.other_system(&mut self.out, other, self.system, heartbeat.system);
+            self.peer.foreign = Some(heartbeat.system);
             return;
         }
+        self.peer.foreign = None;
         let newer = match &self.peer.heartbeat {
             Some(last) if last.seq >> 20 == heartbeat.seq >> 20 => heartbeat.seq > last.seq,
             _ => true,
@@ -372,6 +374,7 @@ impl Node {
         }
         self.own.alien = self.system != data.system;
         if data.running {
+            self.own.named_while_down = false;
             if self.own.running != Running::Up {
                 if self.own.running != Running::Dead {
                     // Somebody else has started it: whatever kept it down before is over.

@@ -543,6 +543,13 @@ impl Node {
                 "the other server holds this cluster's ledger, and this data directory is not a standby's".to_owned(),
             );
         }
+        if let Some(system) = self.peer.foreign {
+            return Progress::Refused(format!(
+                "the other server's data directory belongs to another cluster (system identifier {}, here {}): replace this data \
+                 directory by a copy of the other server's, or correct network.conf",
+                system.0, self.system.0
+            ));
+        }
         Progress::Waiting("a view of the pair".to_owned())
     }
 
