@@ -1,6 +1,7 @@
 //! Proposals, consent and adoption: the rules R1 to R7 of the protocol, and what happens when two have split.
 
-use super::event::{Action, ControlState, Message, Role, Say};
+use super::event::{Action, ControlState, Job, Message, Role, Say};
+use super::facts::Standing;
 use super::known::Running;
 use super::node::{Asked, Node, Proposal};
 use super::rules::{self, Learned};
@@ -112,6 +113,12 @@ impl Node {
         if under_way || !self.consents(&asked) {
             let ledger = self.ledger;
             self.send(self.peer_member(), Message::Answer { ledger });
+            return;
+        }
+        // R6: whoever starts this instance after a hand-back starts it with the names set.
+        if self.standing() == Some(Standing::Alone) && !self.own.named_while_down {
+            self.asked = Some(asked);
+            self.run(Job::Stop { fast_ms: 0, names: Some(self.peer_name.clone()) });
             return;
         }
         if let Some(hand_over) = self.hand_over.as_ref().filter(|hand_over| hand_over.planned) {

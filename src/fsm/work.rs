@@ -194,7 +194,10 @@ impl Node {
         self.work.next_id += 1;
         let id = JobId(self.work.next_id);
         match &job {
-            Job::Start { .. } => self.own.starts.push(self.now),
+            Job::Start { .. } => {
+                self.own.named_while_down = false;
+                self.own.starts.push(self.now);
+            }
             Job::Stop { .. } => {
                 self.work.proving = None;
                 if self.own.failed.is_none() && self.own.running != Running::Dead {
@@ -249,7 +252,8 @@ impl Node {
                 self.own.freed = names.is_none();
                 self.out.push(Action::Look);
             }
-            (Job::Stop { .. }, Outcome::Stopped(data)) => {
+            (Job::Stop { names, .. }, Outcome::Stopped(data)) => {
+                self.own.named_while_down = names.is_some();
                 self.own.down();
                 self.wal.instance_ended();
                 match data {

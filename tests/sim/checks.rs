@@ -78,6 +78,23 @@ impl World {
         }
     }
 
+    /// R6: a right that was given back leaves the names set in the file, whoever starts the instance next.
+    fn hands_back(&self, m: usize, old: &Ledger, new: &View) -> bool {
+        let me = Server::BOTH[m];
+        let gives = old.view.is_alone(me) && new.is_alone(me.other()) && old.data.id == old.view.data[m];
+        gives && !self.forced && !self.hosts[m].disk_failed && self.hosts[m].run == Run::Down
+    }
+
+    /// The view after a hand-back is durable.
+    pub fn check_hand_back(&mut self, m: usize, old: &Ledger, new: &View) {
+        if m != ARBITER && self.hands_back(m, old, new) {
+            self.reach("hand-back".to_string());
+            if self.hosts[m].dir.names == Names::Unset {
+                self.violated(format!("R6: {} gives the right back, and its file has no names", NAMES[m]));
+            }
+        }
+    }
+
     /// A ledger is ordered to be written: a change that the model check knows of, from the one ordered before.
     pub fn check_change(&mut self, m: usize, new: &Ledger) {
         let old = self.procs[m].ordered.replace(*new);

@@ -342,6 +342,7 @@ impl World {
     fn durable_now(&mut self, m: usize, durable: Durable) {
         if let Some(old) = self.procs[m].disk {
             self.check_ledger(m, &old.ledger, &durable.ledger);
+            self.check_hand_back(m, &old.ledger, &durable.ledger.view);
             self.note_role(m, &old.ledger.view, &durable.ledger.view);
         }
         let (term, view) = (durable.ledger.view.term.0, durable.ledger.view);
