@@ -480,3 +480,27 @@ fn a_switch_may_follow_the_proof_at_once() {
     case.step(Event::Tick);
     assert_eq!((case.replies.pop(), case.job()), (None, Some(&Job::Checkpoint)));
 }
+
+/// Advice that names `--force` says what is not known, which depends on who else could let the other server serve.
+#[test]
+fn advice_to_force_names_the_risk() {
+    let risks = [
+        (OnSilence::Disconnect, "the primary may have served alone", "an operator may have promoted the standby"),
+        (OnSilence::Switch, "an operator may have let the primary serve", "the standby may have been promoted"),
+        (OnSilence::Fallback, "the primary may have served alone", "the standby may have been promoted"),
+        (OnSilence::Message, "an operator may have let the primary serve", "an operator may have promoted the standby"),
+    ];
+    for (on_silence, as_standby, as_primary) in risks {
+        for (primary, verb, risk) in [(PEER, "switch", as_standby), (ME, "detach", as_primary)] {
+            let mirrored = View { arbiter: LedgerId(0), ..view(5, primary, Mode::Mirrored) };
+            let mut case = Case::new(settings(false, on_silence), mirrored, Some(data_dir(primary == PEER, true)));
+            case.step(Event::Request { id: 1, request: Request::Failover(false), limit_ms: 1_000 });
+            let told = Heartbeat { on_silence, ..standby(mirrored) };
+            case.pass(500, Some(&told), None);
+            case.pass(30_000, None, None);
+            let advice = case.node.report(Time(case.now)).advice.join("\n");
+            assert!(advice.contains(&format!("mc_ctl {verb} --force")), "{on_silence:?} {verb}: {advice}");
+            assert!(advice.contains(risk) && advice.contains("lost"), "{on_silence:?} {verb}: {advice}");
+        }
+    }
+}

@@ -408,11 +408,11 @@ impl Node {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
         }
         if self.own.isolated {
-            advice.push(
-                "this server is cut off and its instance was stopped; if the other server is surely down and stays so, mc_ctl \
-                 detach --force here lets it run alone"
-                    .to_owned(),
-            );
+            let risk = self.force_risk().unwrap_or_default();
+            advice.push(format!(
+                "this server is cut off and its instance was stopped; if the other server is down and stays down, run \"mc_ctl \
+                 detach --force\" here: {risk}"
+            ));
         } else if self.told.awaits_said {
             advice.push(
                 "the instance crashed, and neither the other server nor the arbiter is heard; it is started when one is. If the \
@@ -420,10 +420,11 @@ impl Node {
                     .to_owned(),
             );
         } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
-            advice.push(
-                "commits wait, since the other server confirms nothing; if it is surely down and stays so: mc_ctl detach --force"
-                    .to_owned(),
-            );
+            let risk = self.force_risk().unwrap_or_default();
+            advice.push(format!(
+                "commits wait for the other server, which does not confirm them; if it is down and stays down, run \"mc_ctl \
+                 detach --force\" here: {risk}"
+            ));
         }
         advice.extend(self.advice_on_silence());
         let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
@@ -456,9 +457,9 @@ impl Node {
 
     /// What an operator can type while a mirrored pair's other server is silent and nobody consents.
     fn advice_on_silence(&self) -> Option<String> {
-        let (who, what) = match self.standing()? {
-            Standing::Standby => ("the primary", "mc_ctl switch --force here"),
-            Standing::Primary => ("the standby", "mc_ctl detach --force here"),
+        let (who, verb) = match self.standing()? {
+            Standing::Standby => ("the primary", "switch"),
+            Standing::Primary => ("the standby", "detach"),
             Standing::Alone | Standing::Outcast => return None,
         };
         let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::Never);
@@ -475,7 +476,40 @@ impl Node {
             None if self.settings.arbiter => "the arbiter has not consented; its log says why".to_owned(),
             None => "nobody is there to ask".to_owned(),
         };
-        Some(format!("{who} is not heard, and nothing is done: {why}; if {who} is surely down and stays so: {what}"))
+        let risk = self.force_risk()?;
+        Some(format!(
+            "{who} does not respond, and nothing is done: {why}; if {who} is down and stays down, run \"mc_ctl {verb} --force\" \
+             here: {risk}"
+        ))
+    }
+
+    /// What is not known when an operator forces a view, and what it can cost. Whether the other server may have served
+    /// meanwhile depends on who else could let it.
+    fn force_risk(&self) -> Option<&'static str> {
+        use super::event::OnSilence::{Arbitration, Command, Disconnect, Fallback, Message, Switch};
+        let risk = match (self.standing()?, self.settings.on_silence) {
+            (Standing::Standby, Disconnect | Fallback | Command) => {
+                "the primary may have served alone since, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Standby, Arbitration) => {
+                "the arbiter may have let the primary serve alone, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Standby, Switch | Message) => {
+                "an operator may have let the primary serve alone, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Primary, Switch | Fallback | Command) => {
+                "the standby may have been promoted, and then both acknowledge commits, and those of one server are lost"
+            }
+            (Standing::Primary, Arbitration) => {
+                "the arbiter may have let the standby take over, and then both acknowledge commits, and those of one server are \
+                 lost"
+            }
+            (Standing::Primary, Disconnect | Message) => {
+                "an operator may have promoted the standby, and then both acknowledge commits, and those of one server are lost"
+            }
+            (Standing::Alone | Standing::Outcast, _) => return None,
+        };
+        Some(risk)
     }
 
     fn progress(&self) -> Progress {
