@@ -43,6 +43,7 @@ mod service;
 mod slots;
 mod soak;
 mod soak_faults;
+mod strangers;
 mod switches;
 mod unmirrored;
 mod what_if;

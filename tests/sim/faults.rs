@@ -35,6 +35,8 @@ pub enum Fault {
     Cut(usize, usize, bool, bool, bool),
     /// A DBA takes the names off a mirrored primary.
     NamesByHand(usize),
+    /// A member's name service is down, or not.
+    NameService(usize, bool),
     /// A copy of the data directory is put aside.
     Backup(usize),
     /// Controller and instance are stopped, the copy is put back, and all is started again.
@@ -145,6 +147,7 @@ impl World {
                 }
             }
             Fault::NamesByHand(s) => self.names_by_hand(s),
+            Fault::NameService(m, down) => self.name_service(m, down),
             // A copy of what cannot be started is no backup.
             Fault::Backup(s) if self.hosts[s].dir.incomplete || self.hosts[s].dir.missing => {}
             Fault::Backup(s) => {
@@ -394,6 +397,7 @@ impl World {
             }
         }
         for m in 0..3 {
+            self.name_service(m, false);
             self.machines[m].ledger = LedgerDisk::Well;
             if missing != Some(m) {
                 self.reboot(m);

@@ -8,7 +8,9 @@ impl World {
     /// Sends a message; what becomes of it is the network's.
     pub fn send(&mut self, from: usize, to: usize, message: Message) {
         let link = self.links[from][to];
-        if link.cut || self.rng.chance(link.loss) {
+        // The arbiter answers on the connection that the server dials.
+        let dials = if from == ARBITER { self.known[to][from] } else { self.known[from][to] };
+        if !dials || link.cut || self.rng.chance(link.loss) {
             return;
         }
         let times = if self.rng.chance(link.repeat) { 2 } else { 1 };
@@ -24,6 +26,15 @@ impl World {
         }
     }
 
+    /// A member's name service ends or returns. The addresses that its process knows keep working; those that it does not
+    /// know resolve when the service returns.
+    pub fn name_service(&mut self, m: usize, down: bool) {
+        self.names_down[m] = down;
+        if !down {
+            self.known[m] = [true; 3];
+        }
+    }
+
     /// The process tries to connect to those it does not talk with: a host's kernel may refuse.
     pub fn knock(&mut self, m: usize, epoch: u32) {
         if !self.alive(m, epoch) {
@@ -33,6 +44,9 @@ impl World {
         self.after(ms, Ev::Knock { m, epoch });
         for to in 0..3 {
             if self.procs[m].paused || to == m || self.runs(to) || self.links[m][to].cut || self.links[to][m].cut {
+                continue;
+            }
+            if !self.known[m][to] {
                 continue;
             }
             let refuses = match to {
@@ -182,7 +196,8 @@ impl World {
         }
         let p = 1 - m;
         let host = &self.hosts[p];
-        let (ms, seen) = if self.log_cut[0] || self.log_cut[1] || !self.machines[p].answers() {
+        let unreachable = self.log_cut[0] || self.log_cut[1] || !self.machines[p].answers();
+        let (ms, seen) = if unreachable || !self.known[m][p] {
             (self.settings[m].heartbeat_timeout_ms, PeerInstance::Silent)
         } else if host.run == Run::Down {
             (self.time(5, 100), PeerInstance::Refused)

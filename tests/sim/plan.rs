@@ -16,6 +16,7 @@ pub fn plan(world: &mut World) {
         world.after(ms, Ev::Fault(Fault::Backup(s)));
     }
     needed(world, begin, span);
+    name_services(world, begin, span);
     rebuilds(world, begin, span);
     names_by_hand(world, begin, span);
     for _ in 0..count {
@@ -30,6 +31,26 @@ pub fn plan(world: &mut World) {
         Fault::Heal
     };
     world.after(heal, Ev::Fault(fault));
+}
+
+/// Name services that are down for a while, of one member or of all. Drawn from a generator of its own, as below.
+fn name_services(world: &mut World, begin: u64, span: u64) {
+    let mut rng = world.rng.aside().aside();
+    if !rng.chance(200) {
+        return;
+    }
+    let one = rng.pick(&[None, Some(0), Some(1), Some(2)]);
+    let at = begin + rng.range(0, span);
+    let ms = rng.range(1_000, 40_000);
+    for m in (0..3).filter(|m| one.is_none_or(|one| one == *m)) {
+        world.after(at, Ev::Fault(Fault::NameService(m, true)));
+        world.after(at + ms, Ev::Fault(Fault::NameService(m, false)));
+        // A process that begins meanwhile knows no address.
+        if rng.chance(500) {
+            let at = at + rng.range(0, ms);
+            world.after(at, Ev::Fault(Fault::KillController(m)));
+        }
+    }
 }
 
 /// Operators who ask for rebuilds, mostly at the wrong moment, and who start instances themselves. Drawn from a generator of

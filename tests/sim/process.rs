@@ -151,6 +151,7 @@ impl World {
         }
         let epoch = self.id();
         let seed = self.rng.next();
+        self.known[m] = [!self.names_down[m]; 3];
         let process = &mut self.procs[m];
         process.epoch = epoch;
         process.writing = false;

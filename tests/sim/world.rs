@@ -141,6 +141,10 @@ pub struct World {
     pub links: [[Link; 3]; 3],
     /// The log network, by direction from the sender.
     pub log_cut: [bool; 2],
+    /// A member's name service does not answer.
+    pub names_down: [bool; 3],
+    /// Whose addresses a member's process knows: those that have resolved since it began.
+    pub known: [[bool; 3]; 3],
     pub acked: Pos,
     pub acks: u64,
     pub acked_at: u64,
@@ -227,6 +231,8 @@ impl World {
             sessions: [None, None],
             links: [[Link::default(); 3]; 3],
             log_cut: [false; 2],
+            names_down: [false; 3],
+            known: [[true; 3]; 3],
             acked: pos,
             acks: 0,
             acked_at: 0,
