@@ -160,21 +160,42 @@ fn many_strangers_do_not_keep_a_member_out_for_long() {
     assert!(arrives(&second, FIRST, &first_events, &told(3)));
 }
 
-/// Connections from this address that say nothing, as many as are let in and more, again and again.
+/// Connections from this address that say nothing. One that is let in stays open until the other end closes it, so that
+/// these take every place that becomes free.
 fn strangers(from: &str, port: u16, stop: &AtomicBool) {
     use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
     let from: std::net::SocketAddr = (from.parse::<std::net::IpAddr>().unwrap(), 0).into();
-    let mut open = std::collections::VecDeque::new();
+    let mut open: Vec<TcpStream> = Vec::new();
     while !stop.load(SeqCst) {
         let stranger = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
         bind(&stranger, &from).unwrap();
-        let _ = connect(&stranger, &std::net::SocketAddr::from(([127, 0, 0, 1], port)));
-        open.push_back(stranger);
-        if open.len() > 100 {
-            open.pop_front();
+        if connect(&stranger, &std::net::SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
+            let stranger = TcpStream::from(stranger);
+            stranger.set_nonblocking(true).unwrap();
+            open.push(stranger);
         }
-        std::thread::sleep(Duration::from_millis(1));
+        open.retain(|stranger| stranger.peek(&mut [0]).is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock));
     }
+}
+
+/// Strangers have taken all their places: a caller from a member's address is let in all the same.
+#[test]
+fn a_member_has_places_of_its_own() {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let one = port();
+    let (_first, _events) = start(settings(FIRST, one, port()));
+    let call = |from: [u8; 4]| {
+        let caller = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        bind(&caller, &std::net::SocketAddr::from((from, 0))).unwrap();
+        connect(&caller, &std::net::SocketAddr::from(([127, 0, 0, 1], one))).unwrap();
+        let caller = TcpStream::from(caller);
+        caller.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+        caller
+    };
+    let is_closed = |mut caller: &TcpStream| matches!(caller.read(&mut [0]), Ok(0));
+    let _strangers: Vec<_> = (0..16).map(|_| call([127, 0, 0, 9])).collect();
+    assert!(is_closed(&call([127, 0, 0, 9])), "there are more places than expected");
+    assert!(!is_closed(&call([127, 0, 0, 1])), "a member's address found no place");
 }
 
 #[test]
@@ -183,7 +204,9 @@ fn strangers_without_end_do_not_keep_a_member_out() {
     let (_first, first_events) = start(settings(FIRST, one, two));
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| strangers("127.0.0.9", one, &stop));
+        for _ in 0..4 {
+            scope.spawn(|| strangers("127.0.0.9", one, &stop));
+        }
         std::thread::sleep(Duration::from_secs(1));
         let (second, _events) = start(settings(SECOND, two, one));
         let arrived = arrives(&second, FIRST, &first_events, &told(3));
