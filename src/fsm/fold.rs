@@ -154,7 +154,7 @@ impl Node {
     }
 
     /// PROTOCOL R9, step 1.
-    fn standby_is_back(&self) -> bool {
+    pub(super) fn standby_is_back(&self) -> bool {
         let (Some(ledger), Some(heartbeat)) = (self.ledger, &self.peer.heartbeat) else { return false };
         let told = heartbeat
             .ledger

@@ -211,8 +211,11 @@ fn wait(child: &mut Child, limit: Duration, cancel: Option<&Cancel>) -> std::res
         let over = Instant::now() >= end;
         let cancelled = cancel.is_some_and(Cancel::is_set);
         if why.is_none() && (over || cancelled) {
-            why =
-                Some(if cancelled { "cancelled by a later order".into() } else { format!("no end within {limit:?}") });
+            why = Some(if cancelled {
+                "the controller cancelled the operation".into()
+            } else {
+                format!("no end within {limit:?}")
+            });
             let _ = rustix::process::kill_process_group(pid, Signal::KILL);
         } else if Instant::now() >= end + KILLED {
             return Err(format!("process {pid:?} cannot be killed"));
@@ -241,7 +244,7 @@ fn wait_reading(
             Err(RecvTimeoutError::Timeout) => {}
         }
         if let Some(status) = child.try_wait().map_err(|e| e.to_string())? {
-            return if killed.is_some() { Err("cancelled by a later order".into()) } else { Ok(status) };
+            return if killed.is_some() { Err("the controller cancelled the operation".into()) } else { Ok(status) };
         }
         match killed {
             None if cancel.is_set() => {
