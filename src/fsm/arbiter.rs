@@ -16,6 +16,9 @@ use std::collections::VecDeque;
 /// How often a server's host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
 
+/// Why a server whose data went back is not given the right to run alone.
+const BEHIND: &str = "it reports less WAL than it has reported before, so that its data went back";
+
 /// How long after a failed write it is tried again, ms.
 const REWRITE_MS: u64 = 1_000;
 
@@ -74,6 +77,8 @@ struct Seen {
     /// The furthest point that its data directory contains, as it last reported it, and the furthest that it ever did.
     point: Option<WalPoint>,
     high_water: Option<HighWater>,
+    /// The data directory that it last reported.
+    data: Option<DataId>,
     /// It is heard, as was last said.
     said_heard: bool,
     /// Why it was last not given what it asked for.
@@ -205,6 +210,7 @@ impl Arbiter {
         seen.failed = told.instance == Health::Failed || !told.disk.is_empty() || told.take_over || lost;
         seen.refused = 0;
         seen.point = told.wal.point;
+        seen.data = told.ledger.map(|ledger| ledger.data.id);
         if let (Some(ledger), Some(point)) = (told.ledger, told.wal.point) {
             HighWater::raise(&mut seen.high_water, HighWater { data: ledger.data.id, point });
         }
@@ -261,6 +267,7 @@ impl Arbiter {
     /// Writes the view that the ledger holds now, and says so.
     fn entered(&mut self, from: Option<View>, to: View, why: String) {
         self.notes.unmirrored = false;
+        self.servers.iter_mut().for_each(|seen| seen.said_why = None);
         self.write(&why);
         self.why.clone_from(&why);
         self.out.push(Action::Say(Say::View { from, to, why }));
@@ -277,7 +284,7 @@ impl Arbiter {
         }
         if self.grants(from, base, view) {
             match self.fence(from, base.view.term) {
-                Clearance::Given => self.grant(from, view, why),
+                Clearance::Given => self.grant(view, why),
                 // The proposal is repeated.
                 Clearance::Awaited => return,
                 Clearance::Denied(_) => self.say_not_granted(from, "the fencing command failed"),
@@ -289,11 +296,10 @@ impl Arbiter {
         if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
     }
 
-    fn grant(&mut self, to: Server, view: View, why: &str) {
+    fn grant(&mut self, view: View, why: &str) {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let was = ledger.view;
         *ledger = rules::entering(*ledger, view);
-        self.servers[to.index()].said_why = None;
         self.entered(Some(was), view, told_by("that server, which asked for it", why));
     }
 
@@ -339,13 +345,29 @@ impl Arbiter {
             return "the primary reported commits that may not have waited for the standby";
         }
         if self.is_behind(asker, ledger.view.data[asker.index()]) {
-            return "it reports less WAL than it has reported before, so that its data went back";
+            return BEHIND;
         }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
             let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
             return if listened { "the primary is heard here" } else { "it has not listened for long enough yet" };
         }
         "the proposal is behind the view"
+    }
+
+    /// Why a server would not be given the right to run alone whatever becomes of the other one, or was not given it when it last
+    /// asked under the present view; for people.
+    pub fn refusal(&self, server: Server) -> Option<&'static str> {
+        let seen = &self.servers[server.index()];
+        let mirrored = self.ledger.map(|ledger| ledger.view).filter(|view| view.mode == Mode::Mirrored);
+        let named = mirrored.map(|view| view.data[server.index()]);
+        match (named, seen.data) {
+            // A server that has just started has not reported its WAL yet.
+            (Some(named), _) if seen.point.is_some() && self.is_behind(server, named) => Some(BEHIND),
+            (Some(named), Some(data)) if named != data => {
+                Some("its data directory is not the one that the view names: it was replaced, or its data went back")
+            }
+            _ => seen.said_why,
+        }
     }
 
     fn say_not_granted(&mut self, server: Server, why: &'static str) {

@@ -196,6 +196,7 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("power", ["on"]) => world.power[m] = true,
         ("names", ["changed"]) => world.hosts[m].names = Names::Unset,
         ("lose-wal", []) => world.hosts[m].lsn.0 -= 0x1000,
+        ("lose-note", []) => world.procs[m].high_water = None,
         ("exchange", []) => world.replace_data(m, false),
         ("empty", []) => {
             world.hosts[m].missing = true;

@@ -38,6 +38,11 @@ fn cluster_text(cluster: &ClusterStatus, heading: bool) -> String {
         let status = if server.online { "online" } else { "offline" };
         out += &format!("{:id$}{:host$}{status}\n", server.id, server.host);
     }
+    for server in &cluster.servers {
+        if let Some(why) = &server.refusal {
+            out += &format!("{} is not given the right to run alone: {why}\n", server.id);
+        }
+    }
     out
 }
 
@@ -65,7 +70,9 @@ fn cluster_json(cluster: &ClusterStatus) -> serde_json::Value {
         .iter()
         .map(|server| {
             let status = if server.online { "online" } else { "offline" };
-            serde_json::json!({ "server_id": server.id, "host": server.host, "status": status })
+            serde_json::json!({
+                "server_id": server.id, "host": server.host, "status": status, "refusal": server.refusal,
+            })
         })
         .collect();
     serde_json::json!({
@@ -84,7 +91,8 @@ mod tests {
     use crate::daemon::arbiter::control::ServerStatus;
 
     fn cluster(name: &str, system: Option<u64>) -> ClusterStatus {
-        let server = |id: &str, host: &str, online| ServerStatus { id: id.into(), host: host.into(), online };
+        let server =
+            |id: &str, host: &str, online| ServerStatus { id: id.into(), host: host.into(), online, refusal: None };
         ClusterStatus {
             name: name.into(),
             system_identifier: system,
@@ -107,6 +115,14 @@ server1    192.0.3.100  online
 server2    192.0.3.110  offline
 ";
         assert_eq!(text(&snapshot(vec![cluster("", None)])), expected);
+    }
+
+    #[test]
+    fn a_refusal_follows_the_table() {
+        let mut refused = cluster("", None);
+        refused.servers[1].refusal = Some("its data went back".into());
+        let text = text(&snapshot(vec![refused]));
+        assert!(text.ends_with("offline\nserver2 is not given the right to run alone: its data went back\n"), "{text}");
     }
 
     #[test]

@@ -107,6 +107,9 @@ pub struct ServerStatus {
     pub host: String,
     /// Its heartbeats arrive.
     pub online: bool,
+    /// Why it is not given the right to run alone, if there is a reason.
+    #[serde(default)]
+    pub refusal: Option<String>,
 }
 
 /// Asks the arbiter whose run-time directory (`DIR/run`) is `run_dir` and waits at most `limit` for the answer.
