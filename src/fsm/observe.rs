@@ -397,11 +397,12 @@ impl Node {
         }
         let Some(ledger) = self.ledger else { return };
         let known = ledger.data;
+        let older = data.checkpoint < known.checkpoint;
         let why = if !data.has_fingerprint(known.fingerprint) {
             "its pg_control is another file"
         } else if data.backup_label && self.eligible() && !self.notes.labelled {
             "a backup_label lies in it"
-        } else if data.checkpoint < known.checkpoint {
+        } else if older {
             "its last checkpoint is older than the one noted"
         } else {
             if let Some(ledger) = self.ledger.as_mut() {
@@ -416,6 +417,10 @@ impl Node {
             fingerprint: data.fingerprint,
             checkpoint: data.noted_checkpoint(),
         };
+        // What a mirrored view leans on is missing here, and must be on the other server (R13).
+        if older && self.eligible() && self.wal.known().is_some() {
+            self.notes.went_back = self.wal.known();
+        }
         if let Some(ledger) = self.ledger.as_mut() {
             ledger.data = named;
         }

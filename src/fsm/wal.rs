@@ -73,6 +73,11 @@ impl WalSide {
         self.compared = None;
     }
 
+    /// The furthest point that the data directory has contained, or must contain.
+    pub fn known(&self) -> Option<WalPoint> {
+        WalPoint::further(self.point, self.must.map(|(point, _)| point))
+    }
+
     /// The data directory is another one.
     pub fn directory_replaced(&mut self) {
         self.instance_ended();
@@ -148,8 +153,7 @@ impl Node {
 
     /// A member knows that the data directory must contain this point.
     fn must_contain(&mut self, point: WalPoint, witness: Witness) {
-        let known = WalPoint::further(self.wal.point, self.wal.must.map(|(point, _)| point));
-        if known.is_none_or(|known| point.is_past(&known)) {
+        if self.wal.known().is_none_or(|known| point.is_past(&known)) {
             self.wal.must = Some((point, witness));
         }
     }
