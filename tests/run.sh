@@ -45,6 +45,8 @@ need systemd-analyze systemd
 need logrotate logrotate
 need shellcheck shellcheck
 need haproxy haproxy
+# restores data in place
+need rsync rsync
 ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || [ -n "${PGBIN:-}" ] || missing="$missing postgresql"
 if [ -n "$missing" ]; then
     say "installing$missing"

@@ -46,4 +46,5 @@ mod soak_faults;
 mod strangers;
 mod switches;
 mod unmirrored;
+mod went_back;
 mod what_if;

@@ -1,0 +1,398 @@
+//! Data that went back to an older state (PROTOCOL R13): a data directory that was restored in place, WAL that was lost. The
+//! server that lacks what it has reported never serves, and its peer never follows it.
+
+use crate::harness::client::{Client, Style};
+use crate::harness::pair::{Pair, Setup, Status};
+use crate::harness::run::must;
+use crate::harness::{need, s, wait_for};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Who restores. All three write into the files that are there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tool {
+    Cp,
+    Rsync,
+    Tar,
+}
+
+/// How both servers end before the restore.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum End {
+    Killed,
+    Stopped,
+}
+
+fn usual() -> Setup {
+    Setup::default().fast_network()
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("ASCII")
+}
+
+/// A copy of the server's data directory. Both servers are stopped for it, and started again.
+fn copy_while_stopped(pair: &Pair, servers: &[usize], failover: &str) {
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    for &server in servers {
+        must("cp", &["-a", pair.data(server), text(&backup(pair, server))]);
+    }
+    pair.start(0, &[failover]);
+    pair.start(1, &[failover]);
+    pair.wait_word(0, if failover == "-f" { "switchable" } else { "failover-disabled" });
+}
+
+fn backup(pair: &Pair, server: usize) -> PathBuf {
+    pair.host(server).dir.join("backup")
+}
+
+/// Puts the copy over the data directory, whose `pg_control` remains the same file.
+fn restore(pair: &Pair, server: usize, tool: Tool) {
+    let (copy, data) = (backup(pair, server), &pair.servers[server].data);
+    let inode = || std::fs::metadata(data.join("global/pg_control")).expect("pg_control").ino();
+    let before = inode();
+    let (from, to) = (text(&copy), text(data));
+    match tool {
+        Tool::Cp => must("cp", &["-a", &format!("{from}/."), to]),
+        Tool::Rsync => {
+            need("rsync", "rsync");
+            must("rsync", &["-a", "--inplace", "--delete", &format!("{from}/"), to])
+        }
+        Tool::Tar => {
+            let pipe = "tar -C \"$0\" -cf - . | tar -C \"$1\" --overwrite -xpf -";
+            must("sh", &["-ec", pipe, from, to])
+        }
+    };
+    assert_eq!(inode(), before, "{tool:?} has made another pg_control");
+}
+
+/// Kills every process of both servers, or stops both.
+fn end_both(pair: &mut Pair, end: End) {
+    if end == End::Stopped {
+        pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+        return;
+    }
+    for server in [0, 1] {
+        pair.host_mut(server).power_off();
+    }
+    for server in [0, 1] {
+        pair.host_mut(server).boot();
+    }
+}
+
+/// Starts both controllers in this order.
+fn start_both(pair: &Pair, first: usize, failover: &str) {
+    for server in [first, 1 - first] {
+        pair.mc(server, &["start", "-W", failover]).expect(0, "mc_ctl start -W");
+    }
+}
+
+/// How often nd2's instance has begun to stream.
+fn streams(pair: &Pair) -> usize {
+    pair.read(1, "log/postgresql.log").matches("started streaming WAL from primary").count()
+}
+
+/// What both servers report now. None may call the pair whole while nd1 is its primary.
+fn look(pair: &Pair) -> [Option<Status>; 2] {
+    let seen = [0, 1].map(|server| pair.status(server));
+    for status in seen.iter().flatten() {
+        let whole = ["switchable", "failover-disabled"].contains(&&*status.word);
+        assert!(
+            !whole || status.rows[0].role != "primary",
+            "nd1, whose data went back, is a mirrored primary: {status:?}"
+        );
+    }
+    seen
+}
+
+/// Waits until nd2 has become the primary, without having streamed from nd1.
+fn wait_takeover(pair: &Pair, streamed: usize) {
+    let primary = |status: &Status| status.word == "switched" && status.rows[1].role == "primary";
+    wait_for("nd2 has taken over", s(60), || {
+        look(pair).iter().all(|status| status.as_ref().is_some_and(primary)).then_some(())
+    });
+    assert_eq!(streams(pair), streamed, "nd2 has streamed from a primary whose data went back");
+    assert!(!pair.instance_runs(0), "nd1 must stay down");
+}
+
+/// Waits until the server has noticed that its data went back: by its WAL, or by an older checkpoint.
+fn wait_noticed(pair: &Pair, server: usize, at: Instant) {
+    let log = &pair.host(server).syslog;
+    let older = "its last checkpoint is older than the one noted (MCA01030)";
+    wait_for("MCA01053 or MCA01030", s(60), || log.find(at, "MCA01053").or_else(|| log.find(at, older)));
+}
+
+/// nd2 serves with every acknowledged row; a rebuild makes nd1 its standby.
+fn recover(pair: &Pair, client: Client) {
+    client.wait_ack_of(&[1], Instant::now(), s(20));
+    pair.rebuild(0, &[]);
+    client.wait_ack_of(&[1], Instant::now(), s(20));
+    client.check(pair, 1, &[0, 1]);
+}
+
+/// Acknowledges rows on nd1 from now on.
+fn write(pair: &Pair) -> Client {
+    let client = pair.client(Style::OneSession);
+    std::thread::sleep(s(2));
+    client.wait_ack(Instant::now(), s(20));
+    client
+}
+
+/// nd1's data directory is restored to an older state. nd2 becomes the primary by itself.
+fn primary_restored(setup: Setup, tool: Tool, end: End, first: usize) {
+    eprintln!("{tool:?}, {end:?}, nd{} starts first", first + 1);
+    let mut pair = setup.up();
+    copy_while_stopped(&pair, &[0], "-f");
+    let client = write(&pair);
+    end_both(&mut pair, end);
+    let streamed = streams(&pair);
+    restore(&pair, 0, tool);
+    let at = Instant::now();
+    start_both(&pair, first, "-f");
+    wait_noticed(&pair, 0, at);
+    wait_takeover(&pair, streamed);
+    recover(&pair, client);
+}
+
+/// `cp -a`, after every process of both servers was killed.
+#[test]
+fn primary_restored_by_cp() {
+    primary_restored(usual().arbiter(), Tool::Cp, End::Killed, 0);
+}
+
+/// `rsync --inplace`, after both were stopped.
+#[test]
+fn primary_restored_by_rsync() {
+    primary_restored(usual().arbiter(), Tool::Rsync, End::Stopped, 1);
+}
+
+/// `tar --overwrite`, after every process of both servers was killed.
+#[test]
+fn primary_restored_by_tar() {
+    primary_restored(usual().arbiter(), Tool::Tar, End::Killed, 1);
+}
+
+/// Every tool, either end, either order of starts.
+#[test]
+#[ignore = "12 pairs: 10 minutes"]
+fn primary_restored_in_every_way() {
+    for tool in [Tool::Cp, Tool::Rsync, Tool::Tar] {
+        for end in [End::Killed, End::Stopped] {
+            for first in [0, 1] {
+                primary_restored(usual().arbiter(), tool, end, first);
+            }
+        }
+    }
+}
+
+/// Without an arbiter.
+#[test]
+fn primary_restored_without_an_arbiter() {
+    let setup = usual().conf("heartbeat_error_action = switch");
+    primary_restored(setup, Tool::Cp, End::Killed, 0);
+}
+
+/// Failover is disabled: the command that the message names makes nd2 the primary.
+#[test]
+fn primary_restored_with_failover_disabled() {
+    let mut pair = usual().arbiter().make();
+    pair.start_arbiter();
+    pair.start(0, &["-F"]);
+    pair.start(1, &["-F"]);
+    pair.wait_word(0, "failover-disabled");
+    pair.wait_arbiter_named();
+    copy_while_stopped(&pair, &[0], "-F");
+    let client = write(&pair);
+    end_both(&mut pair, End::Killed);
+    let streamed = streams(&pair);
+    restore(&pair, 0, Tool::Cp);
+    let at = Instant::now();
+    start_both(&pair, 0, "-F");
+    pair.wait_log(0, at, "MCA01053", s(60));
+    let told = wait_for("the status names the command", s(30), || {
+        look(&pair);
+        let text = pair.mc(0, &["status"]).text();
+        text.contains("run \"mc_ctl switch\"").then_some(text)
+    });
+    std::thread::sleep(s(5));
+    look(&pair);
+    assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "nd2 took over by itself: {told}");
+    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    wait_takeover(&pair, streamed);
+    pair.mc(1, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
+    recover(&pair, client);
+}
+
+/// What becomes of nd1's newest WAL segments.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Loss {
+    Removed,
+    Truncated,
+}
+
+/// The newest WAL of nd1 is lost; its `pg_control` is as it was.
+fn primary_lost_wal(loss: Loss, first: usize) {
+    let mut pair = usual().arbiter().up();
+    let client = write(&pair);
+    pair.sql(0, "CHECKPOINT");
+    for _ in 0..2 {
+        pair.sql(0, "SELECT pg_switch_wal()");
+        client.wait_ack(Instant::now(), s(20));
+    }
+    std::thread::sleep(s(1));
+    let last = pair.sql(0, "SELECT pg_walfile_name(pg_current_wal_lsn())");
+    end_both(&mut pair, End::Killed);
+    let streamed = streams(&pair);
+    for entry in std::fs::read_dir(pair.servers[0].data.join("pg_wal")).expect("pg_wal").flatten() {
+        let name = entry.file_name().into_string().expect("ASCII");
+        match loss {
+            Loss::Removed if name.len() == 24 && name >= last => {
+                std::fs::remove_file(entry.path()).expect("could not remove")
+            }
+            Loss::Truncated if name == last => {
+                let file = std::fs::File::options().write(true).open(entry.path()).expect("could not open");
+                file.set_len(8192).expect("could not truncate");
+            }
+            _ => {}
+        }
+    }
+    let at = Instant::now();
+    start_both(&pair, first, "-f");
+    pair.wait_log(0, at, "MCA01053", s(60));
+    wait_takeover(&pair, streamed);
+    if loss == Loss::Truncated {
+        // pg_waldump, which the rebuild runs, and recovery do not read past the end of a file that is too short.
+        std::fs::remove_file(pair.servers[0].data.join("pg_wal").join(&last)).expect("could not remove");
+    }
+    recover(&pair, client);
+}
+
+/// The last segments are gone.
+#[test]
+fn primary_lost_segments() {
+    primary_lost_wal(Loss::Removed, 0);
+}
+
+/// The last segment is cut off.
+#[test]
+fn primary_lost_part_of_a_segment() {
+    primary_lost_wal(Loss::Truncated, 1);
+}
+
+/// The file that notes how far the server's WAL went.
+fn note(pair: &Pair, server: usize) -> PathBuf {
+    pair.run_dir(server).join("wal_position")
+}
+
+/// nd2's data directory is restored, and the primary's host is down: nd2 is not promoted. `forget`: its own note is lost too, so
+/// that only the arbiter remembers.
+fn standby_restored(forget: bool) {
+    let mut pair = usual().arbiter().up();
+    copy_while_stopped(&pair, &[1], "-f");
+    let client = write(&pair);
+    end_both(&mut pair, End::Killed);
+    pair.net.cut(0);
+    restore(&pair, 1, Tool::Rsync);
+    if forget {
+        std::fs::remove_file(note(&pair, 1)).expect("no position was noted");
+    }
+    let at = Instant::now();
+    pair.mc(1, &["start", "-W", "-f"]).expect(0, "mc_ctl start -W");
+    pair.wait_log(1, at, "MCA01053", s(60));
+    std::thread::sleep(s(8));
+    assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "nd2 was promoted");
+    let told = pair.mc(1, &["status"]).text();
+    assert!(told.contains("no longer contains the WAL up to") && told.contains("--adopt-data"), "{told}");
+    let arbiter = pair.arb(&["status"]).expect(0, "mc_arb status").out;
+    assert!(arbiter.contains("nd2 is not given the right to run alone"), "{arbiter}");
+    pair.net.heal(0);
+    pair.start(0, &["-f"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    client.wait_ack(Instant::now(), s(20));
+    client.check(&pair, 0, &[0]);
+}
+
+/// Its own note shows it.
+#[test]
+fn standby_restored_and_primary_lost() {
+    standby_restored(false);
+}
+
+/// The arbiter remembers.
+#[test]
+fn standby_restored_without_its_note() {
+    standby_restored(true);
+}
+
+/// Both are restored to different older states. An operator chooses, and the commands that the status names bring the pair back.
+#[test]
+fn both_restored() {
+    let mut pair = usual().arbiter().up();
+    copy_while_stopped(&pair, &[0], "-f");
+    pair.sql(0, "SET synchronous_commit = on; INSERT INTO written (id) VALUES (-1)");
+    copy_while_stopped(&pair, &[1], "-f");
+    let client = write(&pair);
+    end_both(&mut pair, End::Killed);
+    drop(client);
+    restore(&pair, 0, Tool::Tar);
+    restore(&pair, 1, Tool::Cp);
+    let at = Instant::now();
+    start_both(&pair, 0, "-f");
+    wait_noticed(&pair, 0, at);
+    wait_noticed(&pair, 1, at);
+    let (_, told) = wait_for("MCA01055", s(60), || pair.host(0).syslog.find(at, "MCA01055"));
+    assert_eq!(told.matches('/').count(), 2, "both positions: {told}");
+    std::thread::sleep(s(8));
+    look(&pair);
+    for server in [0, 1] {
+        assert_ne!(pair.try_sql(server, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "nd{} serves", server + 1);
+    }
+    let shown = pair.mc(0, &["status"]).text();
+    assert!(shown.contains("mc_ctl start --adopt-data"), "{shown}");
+    pair.mc(1, &["start", "--adopt-data", "--yes"]).expect(0, "mc_ctl start --adopt-data");
+    wait_for("nd2 serves", s(30), || {
+        (pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref() == Ok("f")).then_some(())
+    });
+    assert_eq!(pair.sql(1, "SELECT count(*) FROM written WHERE id = -1"), "1", "what nd2 held");
+    pair.rebuild(0, &[]);
+}
+
+/// nd1 was restored and started by hand, and has written past nd2's position. `forget`: nothing remembers what nd1 held, so
+/// that only the contents of both servers' WAL show it.
+fn restored_and_started_by_hand(setup: Setup, first: usize, forget: bool) {
+    let mut pair = setup.up();
+    copy_while_stopped(&pair, &[0], "-f");
+    let client = write(&pair);
+    end_both(&mut pair, End::Stopped);
+    let streamed = streams(&pair);
+    restore(&pair, 0, Tool::Cp);
+    if forget {
+        std::fs::remove_file(note(&pair, 0)).expect("no position was noted");
+    }
+    client.pause();
+    pair.pg_start(0);
+    pair.sql(0, "CREATE TABLE by_hand AS SELECT g, repeat('x', 1000) FROM generate_series(1, 40000) g");
+    // A checkpoint past the one that was noted does not hide it.
+    pair.sql(0, "CHECKPOINT");
+    let at = Instant::now();
+    start_both(&pair, first, "-f");
+    client.resume();
+    pair.wait_log(0, at, "MCA01053", s(60));
+    wait_takeover(&pair, streamed);
+    assert_eq!(pair.sql(1, "SELECT to_regclass('by_hand') IS NULL"), "t");
+    recover(&pair, client);
+}
+
+/// nd1 still has its note.
+#[test]
+fn primary_started_by_hand() {
+    restored_and_started_by_hand(usual().arbiter(), 0, false);
+}
+
+/// Only nd2's WAL shows it.
+#[test]
+fn primary_started_by_hand_without_its_note() {
+    let setup = usual().conf("heartbeat_error_action = switch");
+    restored_and_started_by_hand(setup, 0, true);
+}
