@@ -191,7 +191,7 @@ impl<'a> Follower<'a> {
         }
         hint += &format!(
             "Mend the cause and type \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. What went \
-             before is in \"{}\". Nothing is tried again by itself.",
+             before is in \"{}\". The controller does not try again.",
             log.display()
         );
         let text = format!("the rebuild of server \"{}\" {how}", self.config.id);

@@ -131,7 +131,7 @@ pub enum Rebuilding {
     Copying,
     /// It is made; the instance starts and catches up.
     Starting,
-    /// It has failed, and why. Nothing is tried again by itself.
+    /// It has failed, and why.
     Failed(String),
 }
 
