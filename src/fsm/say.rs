@@ -164,6 +164,8 @@ pub enum Say {
         witness: Witness,
         /// The point that it must contain.
         had: WalPoint,
+        /// How far its WAL goes, at least.
+        has: Lsn,
         /// Its new name.
         data: DataIdentity,
     },

@@ -191,16 +191,16 @@ impl Node {
         }
         self.wal.comparing = None;
         if self.wal.must.is_some_and(|(must, _)| must == point) {
-            self.own_compared(found);
+            self.own_compared(found, None);
         } else if self.unjudged() == Some(point) && self.wal.incarnation != 0 {
             self.judge_peer(point, found);
         }
     }
 
-    fn own_compared(&mut self, found: Contains) {
+    fn own_compared(&mut self, found: Contains, end: Option<WalPoint>) {
         let Some((must, witness)) = self.wal.must else { return };
         if found == Contains::No {
-            self.went_back(must, witness);
+            self.went_back(must, witness, end);
         } else {
             self.wal.must = None;
             self.contains(Some(must));
@@ -208,7 +208,8 @@ impl Node {
     }
 
     /// This data directory lacks what it must contain: it is not the one that any view leans on (PROTOCOL R13 b).
-    fn went_back(&mut self, had: WalPoint, witness: Witness) {
+    fn went_back(&mut self, had: WalPoint, witness: Witness, end: Option<WalPoint>) {
+        let has = end.map_or(self.position(), |end| end.lsn);
         let id = DataId(self.random());
         let Some(ledger) = self.ledger.as_mut() else { return };
         ledger.data = DataIdentity { id, ..ledger.data };
@@ -219,7 +220,7 @@ impl Node {
         self.wal.directory_replaced();
         self.wal.incarnation = incarnation;
         self.write("");
-        self.say(Say::WentBack { witness, had, data });
+        self.say(Say::WentBack { witness, had, has, data });
     }
 
     // ---------------------------------------------------------------------------------------------------- before a start
@@ -276,15 +277,15 @@ impl Node {
         self.wal.end_found |= asked.find_end;
         self.told.introduce |= asked.find_end;
         match (self.wal.must, asked.own) {
-            (Some((must, _)), Some(own)) if must == own => self.own_compared(found.own),
-            (None, Some(own)) if found.own == Contains::No => self.went_back(own, Witness::Own),
+            (Some((must, _)), Some(own)) if must == own => self.own_compared(found.own, found.end),
+            (None, Some(own)) if found.own == Contains::No => self.went_back(own, Witness::Own, found.end),
             _ => {}
         }
         if let (Some(peer), Contains::No) = (asked.peer, found.peer)
             && self.eligible()
             && self.mirrored_peer_point() == Some(peer)
         {
-            self.went_back(peer, Witness::Peer);
+            self.went_back(peer, Witness::Peer, found.end);
         }
         if self.own.is_standby_dir() {
             self.contains(found.end);
@@ -309,7 +310,7 @@ impl Node {
         self.wal.verdict = Some(Verdict { incarnation: self.wal.incarnation, point, contained });
         self.told.introduce = true;
         if !contained && leans && self.eligible() {
-            self.went_back(point, Witness::Peer);
+            self.went_back(point, Witness::Peer, None);
         }
     }
 
@@ -464,7 +465,8 @@ impl Node {
             return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
         }
         let had = self.notes.went_back?;
-        let lost = format!("this server's data no longer contains the WAL up to {}", had.lsn);
+        let has = self.wal.point.map_or(self.position(), |point| point.lsn);
+        let lost = format!("this server's data ends at {has} and no longer contains the WAL up to {}", had.lsn);
         match self.standing()? {
             Standing::Primary if self.wal.said_none.is_some() => Some(format!(
                 "{lost}, and the other server does not hold it either: compare both, then run \"mc_ctl start --adopt-data\" on \

@@ -381,7 +381,9 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
             m(1029, &[names.id(*server), &theirs.0.to_string(), &mine.0.to_string()])
         }
         Say::DataReplaced { why, .. } => m(1030, &[me, why]),
-        Say::WentBack { witness, had, .. } => m(1053, &[me, &had.lsn.to_string(), witnessed(*witness)]),
+        Say::WentBack { witness, had, has, .. } => {
+            m(1053, &[me, &has.to_string(), &had.lsn.to_string(), witnessed(*witness)])
+        }
         Say::NotContained { mine } => m(1054, &[peer, &mine.lsn.to_string(), me]),
         Say::NoneHoldsAll { had, theirs } => {
             let theirs = theirs.map_or("an unknown position".to_owned(), |point| point.lsn.to_string());
