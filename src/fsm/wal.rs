@@ -418,9 +418,11 @@ impl Node {
 
     /// Whether both servers' WAL is known to agree, as far as this one can tell.
     pub(super) fn wal_agrees(&self) -> bool {
+        // What is only compared again, since a member has reported more, does not change what is known.
+        let compared = self.wal.must.is_none() || self.wal.point.is_some();
         match self.standing() {
-            Some(Standing::Primary) => self.contains_peer() && self.wal.must.is_none(),
-            Some(Standing::Standby) => self.is_contained() && self.wal.must.is_none(),
+            Some(Standing::Primary) => self.contains_peer() && compared,
+            Some(Standing::Standby) => self.is_contained() && compared,
             Some(Standing::Alone | Standing::Outcast) | None => true,
         }
     }

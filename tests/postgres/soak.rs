@@ -99,8 +99,7 @@ fn round(pair: &Pair, client: &Client, seed: u64, round: u64) -> Duration {
     let begin = Instant::now();
     bench.run(&plan);
     let healed = Instant::now();
-    let took = await_switchable(pair, client, &mut bench, healed);
-    let primary = settled(pair).expect("it stays switchable");
+    let (took, primary) = await_switchable(pair, client, &mut bench, healed);
     client.pause();
     same_rows(pair, primary);
     let lost = client.missing_on(pair, primary);
@@ -135,16 +134,16 @@ fn settled(pair: &Pair) -> Option<usize> {
 
 /// Waits until the pair is `switchable`, stays so, and acknowledges rows. Meanwhile controllers and an arbiter that are
 /// gone with their watcher are started, as the host's service manager does.
-fn await_switchable(pair: &Pair, client: &Client, bench: &mut Bench, healed: Instant) -> Duration {
+fn await_switchable(pair: &Pair, client: &Client, bench: &mut Bench, healed: Instant) -> (Duration, usize) {
     let mut since: Option<Instant> = None;
     loop {
         bench.start_missing();
         match settled(pair) {
             None => since = None,
-            Some(_) => {
+            Some(primary) => {
                 let first = *since.get_or_insert_with(Instant::now);
                 if first.elapsed() >= STABLE && client.acknowledged_since(first) {
-                    return first - healed;
+                    return (first - healed, primary);
                 }
             }
         }
