@@ -269,6 +269,18 @@ fn seeds_without_arbiter() {
     run_seeds(false, CI_SEEDS_WITHOUT, &MUST_REACH_WITHOUT);
 }
 
+/// The same without an arbiter: a primary that had noted that commits may not have waited, and whose data directory was exchanged.
+const KEPT_WITHOUT: [u64; 1] = [1452];
+
+#[test]
+fn kept_seeds_without_arbiter() {
+    for seed in KEPT_WITHOUT {
+        let case = Case::new(seed, false);
+        let (world, what) = case.run(false);
+        assert!(what.is_none() && world.reached.contains_key("beyond help"), "{}", case.report());
+    }
+}
+
 /// The arbiter is killed at each of its writes, before it is durable and after.
 #[test]
 fn arbiter_killed_at_each_write() {

@@ -181,6 +181,9 @@ pub enum Say {
         /// How far the other server's WAL goes; `None` if that is not known.
         theirs: Option<WalPoint>,
     },
+    /// The data directory of the mirrored primary was exchanged, and commits may not have waited for the standby: an operator
+    /// must decide. PANIC.
+    CannotHandOver,
     /// The standby was detached by an operator, or attached again.
     Detached(bool),
     /// The primary has been cut off and stops its instance (`isolated_primary_action`).

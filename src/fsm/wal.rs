@@ -457,8 +457,31 @@ impl Node {
         }
     }
 
+    /// A mirrored primary that is not started, since its data directory was exchanged, and does not hand over either, since
+    /// commits may not have waited for the standby. The former directory may still exist, so only an operator can choose.
+    pub(super) fn cannot_hand_over(&self) -> bool {
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
+        mirrored && self.notes.unmirrored && self.own.data.is_some() && !self.eligible()
+    }
+
+    pub(super) fn refuse_to_hand_over(&mut self) {
+        const WHY: &str = "its data directory was exchanged, and commits may not have waited";
+        if self.told.refused != Some(WHY) {
+            self.told.refused = Some(WHY);
+            self.say(Say::CannotHandOver);
+        }
+    }
+
     /// What an operator can do about WAL that is missing.
     pub(super) fn advice_on_wal(&self) -> Option<String> {
+        if self.cannot_hand_over() {
+            return Some(
+                "this server's data directory was exchanged, and commits may not have waited for the other server: put the \
+                 former data directory back or keep this one, and run \"mc_ctl start --adopt-data\" here; or run it on the \
+                 other server and lose the commits that it does not hold"
+                    .to_owned(),
+            );
+        }
         if self.is_refuted() {
             let what = match self.standing() {
                 Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",

@@ -549,6 +549,7 @@ impl Node {
             Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
             Todo::Promote => self.promote(),
             Todo::Rejoin => self.rejoin(standing),
+            Todo::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
             Todo::Refuse => self.refuse("this data directory is not the one that the view names"),
         }
     }

@@ -292,6 +292,10 @@ pub static CATALOGUE: &[Entry] = &[
         "The data directories of both servers were restored to older states, or have lost WAL.",
         "Nothing is promoted. Nothing is deleted.",
         "Compare the data of both servers. Run \"mc_ctl start --adopt-data\" on the server whose data is to be kept, then \"mc_ctl rebuild\" on the other one. Transactions after the end of the data that is kept are lost."),
+    e(1056, Panic, "server \"{server}\" is not started and does not hand over: its data directory was exchanged, and commits may not have waited for server \"{other}\"",
+        "synchronous_standby_names was changed on the primary, and later its data directory was restored, renamed or exchanged. Transactions that did not wait may exist only in the former data directory.",
+        "Nothing is promoted. Nothing is deleted.",
+        "Find the former data directory. If it is complete, put it back, else keep the present one, and run \"mc_ctl start --adopt-data\" on this server. Or run it on the other server, whose data may lack transactions that did not wait. Then run \"mc_ctl rebuild\" on the server that was not chosen. Transactions that only that server holds are lost."),
 
     // ------------------------------------------------------------------------------------------------- the daemon
     e(1100, Log, "mirroring controller {version} of server \"{server}\" is started", "mc_ctl start, or the watcher.", "Monitoring begins.", NOTHING),

@@ -389,6 +389,7 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
             let theirs = theirs.map_or("an unknown position".to_owned(), |point| point.lsn.to_string());
             m(1055, &[me, &had.lsn.to_string(), peer, &theirs])
         }
+        Say::CannotHandOver => m(1056, &[me, peer]),
         Say::Detached(true) => m(1031, &[]),
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
@@ -569,6 +570,7 @@ mod tests {
             Say::StoreFailed(s()),
             Say::OtherSystem { server: Server::First, mine: SystemId(1), theirs: SystemId(2) },
             Say::DataReplaced { why: "x", data: DataIdentity::default() },
+            Say::CannotHandOver,
             Say::Detached(true),
             Say::Detached(false),
             Say::Isolated,

@@ -383,6 +383,7 @@ fn is_told(say: &Say) -> bool {
         | Say::WentBack { .. }
         | Say::NotContained { .. }
         | Say::NoneHoldsAll { .. }
+        | Say::CannotHandOver
         | Say::LeftDown
         | Say::StartRetried
         | Say::WillNotStart(_)

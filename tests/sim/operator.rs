@@ -274,6 +274,16 @@ impl World {
         self.start_process(s, StartedBy::Operator { instance: true, failover: None });
     }
 
+    /// Whether commits that did not wait may exist only in a primary's former data directory: the present one is not started,
+    /// and the standby, which may lack them, is not promoted. Which data is kept is an operator's choice (MCA01056).
+    fn cannot_hand_over(&self, s: usize) -> bool {
+        let me = Server::BOTH[s];
+        self.procs[s].disk.is_some_and(|Durable { ledger, notes }| {
+            let named = ledger.view.data[s] == ledger.data.id;
+            ledger.view.is_mirrored(me) && notes.unmirrored && !named && self.hosts[s].run != Run::Primary
+        })
+    }
+
     /// Whether only a step without a safety argument could help: the right lies, or may lie, with a data directory that
     /// was put back.
     fn beyond_help(&mut self) {
@@ -285,6 +295,7 @@ impl World {
                 let waited = self.t > self.calm_since() + 60_000;
                 self.op.beyond_help |= waited;
             }
+            self.op.beyond_help |= self.cannot_hand_over(s) && self.t > self.calm_since() + 60_000;
         }
     }
 }
