@@ -108,10 +108,18 @@ impl Healing {
             Step::Accepts { who, .. } => self.is_left(who) && self.is_left(1 - who),
             Step::ArbiterAccepts(_) => self.hears_arbiter(),
             Step::TakesAlone(who, term) => self.is_left(who) && term == best(who),
-            Step::Acts(x, _) | Step::Promoted(x) | Step::NamesTakeEffect(x) | Step::Looks(x, _) => self.is_left(x),
+            Step::Acts(x, _)
+            | Step::Promoted(x)
+            | Step::NamesTakeEffect(x)
+            | Step::Looks(x, _)
+            | Step::FoundBehind(x) => self.is_left(x),
             Step::Streams(_) => self.left == Left::Servers,
             Step::Mirrors { .. } | Step::Rebuilds(_) | Step::Commits(_) | Step::Acknowledged(_) => false,
-            Step::Stops(_) | Step::DirectoryReplaced(_) | Step::LedgerLost(_) | Step::ArbiterReplaced => false,
+            Step::Stops(_)
+            | Step::DirectoryReplaced(_)
+            | Step::DataGoesBack { .. }
+            | Step::LedgerLost(_)
+            | Step::ArbiterReplaced => false,
         }
     }
 

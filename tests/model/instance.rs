@@ -1,6 +1,6 @@
 //! What happens to instances: what the controllers do to them, what they do themselves, and what befalls them.
 
-use crate::state::{Host, Run, State};
+use crate::state::{Host, NOT_PROPOSED, Run, State};
 use crate::steps::{Model, Step, Taken, Third, Without, server};
 use mirroring_controller::fsm::act::{Todo, act};
 use mirroring_controller::fsm::facts::{Being, Data, Leave, Standing};
@@ -27,12 +27,15 @@ impl Model {
         let data = if self.fit(at, x) { Data::Eligible } else { Data::Foreign };
         let standing = rules::standing(&at.ledger(x).view, server(x));
         let todo = act(standing, data, Leave::Run, Self::being(&host));
+        // R13: a standby is started only if the primary contains its WAL. Where no data goes back, that is checked below.
+        let passes = self.back == 0 || at.is_contained(x);
+        let looked_at = !host.unseen && (host.noted == 0 || self.without == Without::Note);
         let mut to = *at;
         let own = &mut to.hosts[x];
         let mut wrong = None;
         match todo {
             // What is started was looked at before.
-            Todo::StartFree | Todo::StartNamed if !host.unseen => {
+            Todo::StartFree | Todo::StartNamed if looked_at => {
                 own.file = todo == Todo::StartNamed && self.without != Without::NamesFirst;
                 own.run = if host.run == Run::DownPrimary { Run::Primary } else { Run::Standby };
                 own.names = own.file && own.run == Run::Primary;
@@ -45,7 +48,7 @@ impl Model {
                 wrong = (!at.holds(x)).then_some("I3: an instance is promoted without the right");
             }
             Todo::Stop => stop(own),
-            Todo::Rejoin if host.handed && !host.unseen && self.may_follow(at, x) => {
+            Todo::Rejoin if host.handed && looked_at && passes && self.may_follow(at, x) => {
                 own.run = Run::Standby;
                 own.file = true;
                 own.handed = false;
@@ -162,6 +165,10 @@ impl Model {
                 step(Step::Looks(x, run), &|to| rename(&mut to.hosts[x], Host { run, ..own }, self.without));
             }
         }
+        // Its note, the other server or the arbiter shows it that its data went back (R13).
+        if own.noted | own.recalled != 0 && own.term != 0 {
+            step(Step::FoundBehind(x), &|to| rename(&mut to.hosts[x], own, self.without));
+        }
         // A reload is heard of at any time after it, with what the file says then.
         if own.run == Run::Primary && own.file != own.names {
             step(Step::NamesTakeEffect(x), &|to| to.hosts[x].names = own.file);
@@ -174,7 +181,10 @@ impl Model {
         }
         let missing = other.has & !own.has;
         if at.streams(x) && missing != 0 {
-            step(Step::Streams(x), &|to| to.hosts[x].has |= missing & missing.wrapping_neg());
+            step(Step::Streams(x), &|to| hold(&mut to.hosts[x], own.has | missing & missing.wrapping_neg()));
+        }
+        if at.connects(x) && !at.is_contained(x) && self.without == Without::Contents {
+            step(Step::Streams(x), &|to| to.hosts[x].has = other.has);
         }
         if own.run == Run::Primary && at.made < self.commits {
             step(Step::Commits(x), &|to| {
@@ -218,10 +228,46 @@ impl Model {
                 self.push(out, Step::LedgerLost(x), to, None);
             }
         }
+        for x in 0..2 {
+            self.goes_back(at, x, out);
+        }
         if self.third == Third::Replaced && at.arbiter == 1 {
             let to = State { arbiter: 2, arbiter_term: 0, ..*at };
             self.push(out, Step::ArbiterReplaced, to, None);
         }
+    }
+
+    /// A directory loses its newest commits. The note of its server shows it, or the loss is newer than the note: see what
+    /// [`crate`] assumes of that.
+    fn goes_back(&self, at: &State, x: usize, out: &mut Vec<Taken>) {
+        let (own, other) = (at.hosts[x], at.hosts[1 - x]);
+        let stopped = matches!(own.run, Run::DownPrimary | Run::DownStandby);
+        if own.back >= self.back || !stopped || own.unseen || own.term == 0 || other.recalled != 0 {
+            return;
+        }
+        let mut left = own.has;
+        while left != 0 {
+            left &= !(1 << left.ilog2());
+            let lost = own.has & !left & at.acked;
+            let mut to = *at;
+            to.hosts[x] = Host { has: left, back: own.back + 1, noted: own.noted | lost, ..own };
+            self.push(out, Step::DataGoesBack { who: x, noted: true }, to, None);
+            if lost & !other.has == 0 && self.others_recall(at, x) {
+                let mut to = *at;
+                to.hosts[x] = Host { has: left, back: own.back + 1, recalled: own.recalled | lost, ..own };
+                for proposal in to.proposals.iter_mut().filter(|proposal| usize::from(proposal.gains) == x) {
+                    *proposal = NOT_PROPOSED;
+                }
+                self.push(out, Step::DataGoesBack { who: x, noted: false }, to, None);
+            }
+        }
+    }
+
+    /// Whether members know what `x` has reported under its view: they all have that view, and the pair is mirrored.
+    fn others_recall(&self, at: &State, x: usize) -> bool {
+        let term = at.hosts[x].term;
+        let same = at.hosts[1 - x].term == term && at.arbiter_term == term;
+        self.asks_arbiter() && same && at.view(term).mode == Mode::Mirrored
     }
 
     // ------------------------------------------------------------------------------------------------------ invariants
@@ -259,9 +305,14 @@ fn stop(host: &mut Host) {
     host.names = false;
 }
 
+/// What was lost is there again.
+fn hold(host: &mut Host, has: u8) {
+    *host = Host { has, noted: host.noted & !has, recalled: host.recalled & !has, ..*host };
+}
+
 /// The directory gets a new name before anything else is done with it.
 fn rename(host: &mut Host, to: Host, without: Without) {
-    *host = Host { unseen: false, handed: false, ..to };
+    *host = Host { unseen: false, handed: false, noted: 0, recalled: 0, ..to };
     if without != Without::NewName {
         host.data += 1;
     }

@@ -46,6 +46,12 @@ pub struct Host {
     pub exchanged: u8,
     /// The commits in its data directory, a bit each.
     pub has: u8,
+    /// How often its data went back.
+    pub back: u8,
+    /// The acknowledged commits that its data directory has lost, and that its durable note shows to be lost.
+    pub noted: u8,
+    /// Those that are newer than its note: only other members know that it had them.
+    pub recalled: u8,
 }
 
 /// A proposal in the network: `Degraded(gains)` in the term that it is kept under.
@@ -100,6 +106,9 @@ impl State {
             unseen: false,
             exchanged: 0,
             has: 0,
+            back: 0,
+            noted: 0,
+            recalled: 0,
         };
         let founder = Host { term: 1, promised: 1, data: 1, run: Run::DownPrimary, ..host };
         let mut views = [NOT_SEEN; ROOM + 1];
@@ -173,16 +182,26 @@ impl State {
         host.term != 0 && !seen.mirrored && usize::from(seen.primary) == x
     }
 
-    /// Whether its data directory is the one that its view names, and that is known.
+    /// Whether its data directory is the one that its view names, and a look at it shows nothing else.
     pub fn is_fit(&self, x: usize) -> bool {
         let host = &self.hosts[x];
-        host.term != 0 && !host.unseen && rules::eligible(&self.ledger(x), Server::BOTH[x])
+        host.term != 0 && !host.unseen && host.noted == 0 && rules::eligible(&self.ledger(x), Server::BOTH[x])
+    }
+
+    /// Whether the instance of `x` could connect to the other one.
+    pub fn connects(&self, x: usize) -> bool {
+        let (own, other) = (&self.hosts[x], &self.hosts[1 - x]);
+        matches!(own.run, Run::Standby | Run::Promoting) && other.run == Run::Primary
     }
 
     /// Whether the instance of `x` streams from the other one.
     pub fn streams(&self, x: usize) -> bool {
-        let (own, other) = (&self.hosts[x], &self.hosts[1 - x]);
-        matches!(own.run, Run::Standby | Run::Promoting) && other.run == Run::Primary && own.has & !other.has == 0
+        self.connects(x) && self.is_contained(x)
+    }
+
+    /// Whether the other server's data contains that of `x`.
+    pub fn is_contained(&self, x: usize) -> bool {
+        self.hosts[x].has & !self.hosts[1 - x].has == 0
     }
 
     /// Forgets what nothing can depend on any more. A view older than every ledger's is adopted by nobody; one that a later
@@ -215,9 +234,11 @@ impl State {
         term > asked.promised && proposal.base >= asked.term
     }
 
-    /// All of it in five words; equal exactly where the states are.
-    fn words(&self) -> [u64; 5] {
-        let mut words = [0_u64; 5];
+    /// All of it in six words; equal exactly where the states are.
+    fn words(&self) -> [u64; 6] {
+        let mut words = [0_u64; 6];
+        let lost = self.hosts.iter().flat_map(|host| [host.back, host.noted, host.recalled]);
+        words[5] = lost.fold(0, |sum, number| sum << 4 | u64::from(number));
         for (word, host) in words.iter_mut().zip(&self.hosts) {
             let bits = [host.file, host.names, host.handed, host.unseen];
             let flags = bits.iter().fold(0, |sum, bit| sum << 1 | u64::from(*bit));
@@ -272,8 +293,12 @@ impl std::fmt::Display for State {
             let flags =
                 [(host.file, " file"), (host.names, " names"), (host.handed, " handed"), (host.unseen, " unseen")];
             let flags: String = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-            let Host { promised, data, run, has, .. } = host;
-            write!(f, "[{x}: {} promised {promised} data {data} {run:?}{flags} has {has:b}] ", view(host.term))?;
+            let Host { promised, data, run, has, noted, recalled, .. } = host;
+            write!(f, "[{x}: {} promised {promised} data {data} {run:?}{flags} has {has:b}", view(host.term))?;
+            if noted | recalled != 0 {
+                write!(f, " lost {noted:b} (noted) {recalled:b} (recalled)")?;
+            }
+            write!(f, "] ")?;
         }
         if self.arbiter != 0 {
             write!(f, "[arbiter {}: {}] ", self.arbiter, view(self.arbiter_term))?;

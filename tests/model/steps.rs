@@ -21,6 +21,8 @@ pub struct Model {
     pub exchanges: u8,
     /// Whether others are put in its place, so that not only our own rebuild exchanges it.
     pub replaced: bool,
+    /// How often each server's data goes back.
+    pub back: u8,
     /// Whether a server loses its ledger, once.
     pub loses: bool,
     pub third: Third,
@@ -84,6 +86,16 @@ pub enum Without {
     NewName,
     /// R10: a directory is rebuilt because the own ledger, or the arbiter, says that the other server leads.
     OthersWord,
+    /// R13: an instance is started without a look at the durable note.
+    Note,
+    /// R13: a standby connects to a primary that does not contain its WAL, which overwrites it.
+    Contents,
+    /// R13: a standby consents to a primary that does not contain its WAL.
+    Contained,
+    /// R13: a server does not compare what the other one reports with what that one has reported before.
+    PeersMemory,
+    /// R13: the arbiter does not.
+    ArbitersMemory,
 }
 
 /// One step, for traces.
@@ -107,6 +119,8 @@ pub enum Step {
     Acknowledged(u8),
     Stops(usize),
     DirectoryReplaced(usize),
+    DataGoesBack { who: usize, noted: bool },
+    FoundBehind(usize),
     LedgerLost(usize),
     ArbiterReplaced,
 }
@@ -123,7 +137,7 @@ pub fn server(x: usize) -> Server {
 }
 
 impl Model {
-    fn asks_arbiter(&self) -> bool {
+    pub fn asks_arbiter(&self) -> bool {
         matches!(self.third, Third::Arbiter | Third::Replaced)
     }
 
@@ -326,7 +340,7 @@ impl Model {
     }
 
     fn server_accepts(&self, at: &State, x: usize, base: &View, view: &View, out: &mut Vec<Taken>) {
-        let host = at.hosts[x];
+        let (host, other) = (at.hosts[x], at.hosts[1 - x]);
         if host.term == 0 {
             return;
         }
@@ -340,8 +354,11 @@ impl Model {
             offered: stopped || self.without == Without::StopFirst,
             unpromoted: matches!(host.run, Run::DownStandby | Run::Standby | Run::Promoting)
                 || self.without == Without::Unpromoted,
-            contained: true,
-            asker_is_behind: false,
+            contained: other.run != Run::Primary || at.is_contained(x) || self.without == Without::Contained,
+            // A standby may have forgotten what a running primary has reported: it compares its data with the primary's.
+            asker_is_behind: other.recalled != 0
+                && !(rules::standing(&ledger.view, server(x)) == Standing::Standby && other.run == Run::Primary)
+                && self.without != Without::PeersMemory,
         };
         let mut asked = ledger;
         match self.without {
@@ -382,7 +399,8 @@ impl Model {
         }
         let base = if self.without == Without::HandBackToPeer { &asked.view } else { base };
         let (asked, spelt) = self.respell(asked, *view);
-        if rules::arbiter_accepts(&asked, from, base, &spelt, false, |_| true) {
+        let behind = at.hosts[from.index()].recalled != 0 && self.without != Without::ArbitersMemory;
+        if rules::arbiter_accepts(&asked, from, base, &spelt, behind, |_| true) {
             let mut to = *at;
             let entered = rules::entering(ledger, *view);
             let back = entered.view.term < ledger.view.term;
