@@ -335,13 +335,13 @@ impl World {
     }
 
     /// A data directory goes back, without a trace in it. What the controller has noted of it is further on: a copy that is
-    /// younger than the last note shows only in what the other members remember.
+    /// younger than the last note shows only in what the other members remember. Where nothing compares WAL, there is no note.
     fn go_back(&mut self, s: usize, dir: Dir) {
         let noted = self.procs[s].high_water.zip(self.procs[s].disk);
         let shows = noted
             .is_some_and(|(noted, disk)| noted.data == disk.ledger.data.id && !self.wal.holds(dir.pos, &noted.point));
         let sound = !self.hosts[s].dir.incomplete && !self.hosts[s].dir.missing && !self.hosts[s].dir.hollow;
-        if !self.machines[s].up || !sound || !shows {
+        if !self.machines[s].up || !sound || !shows && self.broken != Broken::WalNotCompared {
             return;
         }
         self.reach(format!("goes back: {}", if dir.standby_signal { "standby" } else { "primary" }));
