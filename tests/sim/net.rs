@@ -82,10 +82,15 @@ impl World {
 
     /// `Action::Look`.
     pub fn look(&mut self, m: usize) {
+        // Orders that come while one waits are one.
+        if self.procs[m].look_at > self.t {
+            return;
+        }
         let seen = self.instance(m);
         if seen != Instance::Silent {
-            let ms = self.time(10, 300);
+            let ms = self.time(10, 300) + 1;
             self.seen_instance(m, seen, ms);
+            self.procs[m].look_at = self.procs[m].reading_at;
         }
     }
 

@@ -41,6 +41,8 @@ pub struct Process {
     pub answer_lost: bool,
     /// No answer comes before this time.
     pub answer_at: u64,
+    /// The reading that was ordered last comes at this time.
+    pub look_at: u64,
     /// No reading of the instance comes before this time.
     pub reading_at: u64,
     pub paused: bool,

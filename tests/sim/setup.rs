@@ -125,6 +125,7 @@ pub fn process(rng: &mut Rng) -> Process {
         answered: None,
         answer_lost: false,
         answer_at: 0,
+        look_at: 0,
         reading_at: 0,
         paused: false,
         held: Vec::new(),
