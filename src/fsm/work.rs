@@ -338,9 +338,9 @@ impl Node {
             Job::Start { .. } => 30_000,
             Job::Stop { fast_ms, .. } => fast_ms + 15_000,
             Job::Checkpoint => 120_000,
-            // Each of its two checkpoints has its own limit and may take minutes. Commits wait meanwhile, so that the proof
-            // ends as soon as the standby does not confirm them.
-            Job::Prove(_) if self.standby_is_back() => 1_300_000,
+            // Its two checkpoints may take minutes. Commits wait meanwhile, so that the proof ends as soon as the standby does not
+            // confirm them.
+            Job::Prove(_) if self.standby_is_back() => 600_000,
             Job::Prove(_) => 0,
             Job::Promote => 30_000,
             // It ends by itself: each of its steps has a limit, or shows that it moves.
