@@ -21,6 +21,9 @@ impl Node {
         if !self.settled() || !self.eligible() || !rules::may_propose(&ledger, self.me(), to, in_recovery) {
             return;
         }
+        if self.standing() == Some(Standing::Standby) && self.awaits_what_members_remember() {
+            return;
+        }
         let view = ledger.view;
         let promised = match to {
             Member::Server(_) => self.peer.best.promised,

@@ -166,6 +166,14 @@ impl Node {
         }
     }
 
+    /// A standby that has just booted does not propose before it was compared with what the arbiter remembers of it, if the
+    /// arbiter can be heard: its own note may be older (R13 a).
+    pub(super) fn awaits_what_members_remember(&self) -> bool {
+        let waited = self.booted_at.map_or(0, |at| self.now.since(at)) >= self.settings.heartbeat_detection_ms;
+        let unheard = self.settings.arbiter && self.arbiter.heard_at.is_none() && !waited;
+        unheard || self.wal.must.is_some()
+    }
+
     /// Compares what must be there with the running instance. Called once per step.
     pub(super) fn verify_wal(&mut self) {
         let runs = self.own.running == Running::Up && self.own.role.is_some() && !self.work.starts_or_stops();

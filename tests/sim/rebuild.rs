@@ -87,7 +87,10 @@ impl World {
             let views = (own.view, theirs.view);
             self.violated(format!("R10: {} is rebuilt from {}, and the views are {views:?}", NAMES[s], NAMES[p]));
         }
-        if !self.wal.contains(self.hosts[p].dir.pos, self.acked) && !self.hosts[p].dir.exchanged {
+        if !self.wal.contains(self.hosts[p].dir.pos, self.acked)
+            && !self.hosts[p].dir.exchanged
+            && !self.hosts[p].dir.went_back
+        {
             self.violated(format!("R10: {} is rebuilt from {}, which lacks what was acknowledged", NAMES[s], NAMES[p]));
         }
     }
