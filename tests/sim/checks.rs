@@ -173,8 +173,9 @@ impl World {
             && [0, 1].iter().all(|s| self.can_act(*s) && self.view(*s).is_some_and(|v| v.is_alone(Server::BOTH[*s])))
             && [(0, 1), (1, 0)].iter().all(|(from, to)| self.links[*from][*to].is_well())
             && ![0, 1].iter().any(|s| self.procs[*s].stops());
-        let late = if self.calm() { SPLIT } else { SPLIT_AT_WORST };
         let since = self.split_since;
+        // Messages that were sent before all was well may still be late.
+        let late = if self.calm() && since.is_some_and(|at| at >= self.calm_since()) { SPLIT } else { SPLIT_AT_WORST };
         self.split_since = split.then(|| since.unwrap_or(self.t));
         match since {
             Some(since) if split && self.t > since + self.settings[0].heartbeat_interval_ms * 2 + late => {
