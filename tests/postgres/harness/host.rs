@@ -87,7 +87,7 @@ impl Host {
             .expect("could not run nsenter");
         let unshare = child.id();
         self.init = Some(child);
-        wait_for(&format!("the host boots (see {})", path("boot.log")), Duration::from_secs(10), || {
+        wait_for(&format!("the host boots (see {})", path("boot.log")), Duration::from_secs(30), || {
             Path::new(&ready).exists().then_some(())
         });
         self.init_pid = children(unshare).pop().expect("the host's first process");
@@ -97,7 +97,12 @@ impl Host {
     /// [`super::net::Net::cut`] for one that does not.
     pub fn power_off(&mut self) {
         let Some(mut child) = self.init.take() else { return };
-        signal(self.init_pid, Signal::KILL);
+        if self.init_pid == 0 {
+            // It did not boot in time.
+            let _ = child.kill();
+        } else {
+            signal(self.init_pid, Signal::KILL);
+        }
         let _ = child.wait();
     }
 
