@@ -445,6 +445,7 @@ impl Node {
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
     pub(super) fn adopt_data(&mut self) {
         self.notes.lost_split = false;
+        self.notes.overwritten = false;
         self.notes.detached = 0;
         self.notes.handed_over = Lsn(0);
         self.notes.wanted = true;

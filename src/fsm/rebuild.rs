@@ -9,7 +9,7 @@ use super::known::Running;
 use super::node::Node;
 use super::report::Rebuilding;
 use super::rules;
-use super::types::{DataId, Lsn, RebuildOrder, Term, Time, View};
+use super::types::{DataId, Lsn, Method, RebuildOrder, Term, Time, View};
 
 /// How often `rebuild_action = auto` tries in one view.
 const TRIES: u32 = 10;
@@ -100,7 +100,8 @@ impl Node {
         if !self.settled() || self.hand_over.is_some() {
             return Some(UNDER_WAY.to_owned());
         }
-        if self.own_role() == Role::Standby && self.streams() && self.standing() != Some(Standing::Alone) {
+        let follows = self.own_role() == Role::Standby && self.streams() && !self.notes.overwritten;
+        if follows && self.standing() != Some(Standing::Alone) {
             return Some("this server's instance is a standby and streams from the other one already".to_owned());
         }
         self.source(RebuildOrder::default()).err()
@@ -108,6 +109,9 @@ impl Node {
 
     /// Orders it; what follows waits until that is durable.
     pub(super) fn order_rebuild(&mut self, order: RebuildOrder) {
+        // WAL that was overwritten agrees with the primary's, and the data does not.
+        let method = if self.notes.overwritten { Method::BaseBackup } else { order.method };
+        let order = RebuildOrder { method, ..order };
         self.rebuilds = Rebuilds::default();
         let term = self.view().map_or(Term(0), |view| view.term);
         if self.notes.rebuild_tried != term {
@@ -232,6 +236,7 @@ impl Node {
 
     pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String) {
         self.notes.rebuild = None;
+        self.notes.overwritten = false;
         self.notes.rebuild_tries = 0;
         self.notes.wanted = true;
         if !address.is_empty() {

@@ -345,6 +345,10 @@ pub struct Notes {
     /// name for that; kept until the view changes.
     #[serde(default)]
     pub went_back: Option<WalPoint>,
+    /// A WAL receiver has overwritten the WAL of this standby from a primary that did not contain it: only a base backup makes
+    /// the data directory a copy again.
+    #[serde(default)]
+    pub overwritten: bool,
     /// How many rebuilds have failed in that view.
     #[serde(default)]
     pub rebuild_tries: u32,

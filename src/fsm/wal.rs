@@ -48,7 +48,7 @@ pub(super) struct WalSide {
     /// How far the instance had received WAL when it was compared again, since it was less than before.
     rechecked: Option<Lsn>,
     /// The standby whose WAL is not contained, as last reported.
-    said_not_contained: Option<WalPoint>,
+    said_not_contained: Option<u64>,
     /// The point of the other server, as last reported, with which neither server holds everything.
     said_none: Option<Option<WalPoint>>,
 }
@@ -208,6 +208,8 @@ impl Node {
     fn own_compared(&mut self, found: Contains, end: Option<WalPoint>) {
         let Some((must, witness)) = self.wal.must else { return };
         if found == Contains::No {
+            // A running standby was not restored: something else has written its WAL.
+            self.notes.overwritten |= self.own.running == Running::Up && self.own.is_standby_dir();
             self.went_back(must, witness, end);
         } else {
             self.wal.must = None;
@@ -355,11 +357,13 @@ impl Node {
         if let Some(point) = told.wal.point.filter(|_| mirrored && self.eligible() && !self.streams()) {
             self.must_contain(point, Witness::Peer);
         }
-        if self.is_refuted() && self.wal.said_not_contained != self.wal.point {
-            self.wal.said_not_contained = self.wal.point;
-            if let Some(mine) = self.wal.point {
-                self.say(Say::NotContained { mine });
-            }
+        let Some(mine) = self.wal.point.filter(|_| self.is_refuted()) else { return };
+        if self.wal.said_not_contained.replace(told.wal.incarnation) != Some(told.wal.incarnation) {
+            self.say(Say::NotContained { mine });
+        }
+        if self.streams() && !self.notes.overwritten {
+            self.notes.overwritten = true;
+            self.went_back(mine, Witness::Peer, None);
         }
     }
 
@@ -406,7 +410,8 @@ impl Node {
         WalReport {
             compares: true,
             incarnation: if self.own_role() == Role::Primary { self.wal.incarnation } else { 0 },
-            point: self.wal.point,
+            // Whatever its WAL says, its data is not the primary's.
+            point: self.wal.point.filter(|_| !self.notes.overwritten),
             pending: standby && !self.is_held() && !self.wal.end_found && self.ledger.is_some(),
             verdict: self.wal.verdict,
             verify: self.own_role() != Role::Primary && self.verdict().is_none(),
@@ -482,6 +487,12 @@ impl Node {
 
     /// What an operator can do about WAL that is missing.
     pub(super) fn advice_on_wal(&self) -> Option<String> {
+        if self.notes.overwritten && self.standing() == Some(Standing::Outcast) {
+            return Some(
+                "this standby's WAL was overwritten from a primary that did not contain it: run \"mc_ctl rebuild\" on this server"
+                    .to_owned(),
+            );
+        }
         if self.cannot_hand_over() {
             return Some(
                 "this server's data directory was exchanged, and commits may not have waited for the other server: put the \
