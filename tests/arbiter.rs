@@ -741,7 +741,8 @@ fn a_detection_time_without_bounds_is_no_overflow() {
     let told = Heartbeat { seq: 1, system, ledger: Some(base), detection_ms: u64::MAX, ..Heartbeat::blank() };
     arbiter.step(Time(1100), heard(Message::Heartbeat(Box::new(told))));
     let (known, why) = ((id, Term(3)), String::new());
-    let propose = Message::Propose { base, view: alone(view, Server::First), received: Lsn(0), known, why };
+    let propose =
+        Message::Propose { base, view: alone(view, Server::First), received: Lsn(0), point: None, known, why };
     let actions = arbiter.step(Time(1200), heard(propose));
     assert!(actions.iter().any(|action| matches!(action, Action::Call(..))), "{actions:?}");
 }
