@@ -2,7 +2,6 @@
 
 mod common;
 
-use common::as_postgres;
 use crossbeam_channel::{Receiver, unbounded};
 use mirroring_controller::daemon::runner::{Runner, Setup};
 use mirroring_controller::fsm::event::{ControlState, DataDir, Event, Job, JobId, Outcome};
@@ -14,6 +13,15 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+/// Held by each test, and alone by the one whose process would block the others' instances, which run as the same user.
+static GATE: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+/// Runs the test as the user `postgres`, beside others.
+fn as_postgres(test: &str) -> bool {
+    let _beside = GATE.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    common::as_postgres(test)
+}
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -424,9 +432,11 @@ fn stop_ends_orphans() {
 /// instance: nothing is started beside it, it gets no signal, and the lock file stays.
 #[test]
 fn a_process_that_cannot_be_inspected_is_no_proof_of_death() {
-    if !as_postgres("a_process_that_cannot_be_inspected_is_no_proof_of_death") {
+    let alone = GATE.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !common::as_postgres("a_process_that_cannot_be_inspected_is_no_proof_of_death") {
         return;
     }
+    drop(alone);
     let mut db = Db::started(None);
     let program = db.dir.path().join("postgres");
     common::run(Path::new("/bin/cp"), &["/bin/sleep", program.to_str().unwrap()]);
