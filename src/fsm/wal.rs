@@ -208,8 +208,9 @@ impl Node {
     fn own_compared(&mut self, found: Contains, end: Option<WalPoint>) {
         let Some((must, witness)) = self.wal.must else { return };
         if found == Contains::No {
-            // A running standby was not restored: something else has written its WAL.
-            self.notes.overwritten |= self.own.running == Running::Up && self.own.is_standby_dir();
+            // A running standby that contained the point was not restored: something else has written its WAL.
+            let contained = self.wal.point == Some(must);
+            self.notes.overwritten |= contained && self.own.running == Running::Up && self.own.is_standby_dir();
             self.went_back(must, witness, end);
         } else {
             self.wal.must = None;
