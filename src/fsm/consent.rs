@@ -118,7 +118,7 @@ impl Node {
             self.send(self.peer_member(), Message::Answer { ledger });
             return;
         }
-        // R6: whoever starts this instance after a hand-back starts it with the names set.
+        // R6: any start of this instance after a hand-back finds the names set.
         if self.standing() == Some(Standing::Alone) && !self.own.named_while_down {
             self.asked = Some(asked);
             self.run(Job::Stop { fast_ms: 0, names: Some(self.peer_name.clone()) });

@@ -107,7 +107,7 @@ impl Node {
             Some(Standing::Alone) => self.eligible(),
             Some(Standing::Standby | Standing::Outcast) | None => false,
         };
-        // What must be there is compared first: a directory that was put back goes on from an earlier position.
+        // What must be there is compared first: a restored directory continues from an earlier position.
         if in_role && self.wal.must.is_none() && self.ledger.is_some() {
             self.contains(reading.point);
         }
@@ -151,7 +151,7 @@ impl Node {
         }
     }
 
-    /// A member knows that the data directory must contain this point.
+    /// A member has reported that the data directory must contain this point.
     fn must_contain(&mut self, point: WalPoint, witness: Witness) {
         if self.wal.known().is_none_or(|known| point.is_past(&known)) {
             self.wal.must = Some((point, witness));
@@ -257,7 +257,7 @@ impl Node {
         !follows || !self.primary_answers() || self.is_contained()
     }
 
-    /// A mirrored primary that has just booted hears first what its standby holds, if that one can be reached.
+    /// A mirrored primary that has just booted waits for its standby's first heartbeat, if the standby can be reached.
     fn awaits_first_heartbeat(&self) -> bool {
         if !self.view().is_some_and(|view| view.is_mirrored(self.me())) {
             return false;
@@ -368,7 +368,7 @@ impl Node {
         }
     }
 
-    /// Whether the other server is heard, and runs its instance as a primary.
+    /// Whether the other server responds, and runs its instance as a primary.
     fn primary_answers(&self) -> bool {
         self.peer_talks(self.patience_ms())
             && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
@@ -420,7 +420,7 @@ impl Node {
         }
     }
 
-    /// What a proposal says of the proposer's WAL.
+    /// What a proposal reports about the proposer's WAL.
     pub(super) fn wal_point(&self) -> Option<WalPoint> {
         self.wal.point
     }
