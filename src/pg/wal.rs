@@ -110,7 +110,7 @@ impl Segments {
     }
 }
 
-/// FNV-1a, which never changes: digests are kept on disk and compared between versions. It need not resist an attacker, since the
+/// FNV-1a, which never changes: digests are kept on disk and compared between versions. It need not resist attacks, since the
 /// members trust each other.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
