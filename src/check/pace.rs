@@ -24,8 +24,8 @@ const PEER_UNHEARD: Entry = Entry::error(
 );
 const PEER_REFUSED: Entry = Entry::warning(
     "caller-refused",
-    "Within the last ten minutes somebody dialled this controller's port and was not let in: a member with another \
-     mc.key or network.conf, or a stranger.",
+    "Within the last ten minutes this controller refused a connection to its port. The caller is a member with another \
+     mc.key or network.conf, or it is no member.",
 );
 const ARBITER_UNHEARD: Entry = Entry::warning(
     "arbiter-unheard",
@@ -152,8 +152,9 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         let Some(pace) = &server.pace else { continue };
         if let Some(why) = &pace.refused {
             let mend = format!(
-                "if it is a member: copy network.conf and mc.key of \"{own}\" to it and restart its controller (mc_ctl stop \
-                 --mc-only && mc_ctl start --mc-only); if not, keep it from the port by a firewall"
+                "first check whether the caller is a member: compare the address with network.conf, and ask who administers \
+                 that host; only if it is a member, copy network.conf and mc.key of \"{own}\" to it and restart its \
+                 controller (mc_ctl stop --mc-only && mc_ctl start --mc-only); otherwise block the caller with a firewall"
             );
             found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), mend));
         }
@@ -439,6 +440,10 @@ mod tests {
             &[("peer-unheard", "mc.key")],
         );
         check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("caller-refused", "firewall")]);
+        check(
+            |pace| pace.refused = Some("192.0.2.7: so".to_owned()),
+            &[("caller-refused", "first check whether the caller")],
+        );
         check(|pace| pace.peer.connections = 7, &[("link-unsteady", "network")]);
         assert!(found(silent(""))[0].what.ends_with("nothing heard for 9 s"));
     }

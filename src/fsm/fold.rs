@@ -50,6 +50,11 @@ impl Node {
         self.view().is_some_and(|view| view.is_mirrored(self.me())) && !self.eligible()
     }
 
+    /// Whether the view gives this server a role in which its data directory is not started.
+    pub(super) fn cannot_run(&self) -> bool {
+        matches!(self.standing(), Some(Standing::Primary | Standing::Alone)) && !self.eligible()
+    }
+
     /// Somebody has put a `standby.signal` into the mirrored primary's data directory: it cannot serve, and its standby can.
     pub(super) fn is_demoted_by_hand(&self) -> bool {
         let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));

@@ -302,6 +302,7 @@ impl Node {
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.
             self.own.failed = None;
+            self.told.restart = None;
         }
         if !view.is_alone(self.settings.me) {
             self.notes.promoted = false;

@@ -233,6 +233,7 @@ impl Node {
 
     fn alive_at(&mut self, now: Time) {
         self.own.answered_at = now;
+        self.told.restart = None;
         if self.own.failed == Some(SILENT) {
             self.own.failed = None;
         }

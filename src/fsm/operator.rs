@@ -142,6 +142,7 @@ impl Node {
     fn start_asked(&mut self, failover: Option<bool>) {
         self.notes.wanted = true;
         self.own.revive();
+        self.told.restart = None;
         self.own.founding = self.ledger.is_none();
         self.start_id = self.random();
         if self.own.running == Running::Down {

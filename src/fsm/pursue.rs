@@ -251,7 +251,12 @@ impl Node {
                 let decision = decide(facts);
                 let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
                 self.say(Say::HeartbeatLost {
-                    done: if allowed { done(decision.intent) } else { "nothing, failover is disabled" },
+                    done: match decision.intent {
+                        _ if !allowed => "nothing, failover is disabled",
+                        // It is reported when it is started.
+                        Intent::Restart => "nothing, this server's instance has failed",
+                        intent => done(intent),
+                    },
                 });
             }
             Peer::Talks | Peer::Ill | Peer::Offers | Peer::Stuck => {
@@ -292,8 +297,12 @@ impl Node {
 
     fn said_of_decision(&mut self, decision: Decision, allowed: bool) {
         let Decision { intent, why, .. } = decision;
+        let hands_over = self.now >= self.next_hand_over;
         match (intent, allowed) {
             (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
+            (Intent::Restart, true) => self.told.restart = Some(why),
+            (Intent::HandOver, true) if !hands_over => self.told.restart = Some(why),
+            (Intent::Restart, false) if self.own.left_down || self.cannot_run() => {}
             (_, false) => self.say(Say::WouldHave { what: done(intent), why }),
             (Intent::AskPeer | Intent::AskArbiter | Intent::AskCommand, true) => {}
             (_, true) => self.say(Say::Decided { what: done(intent), why }),

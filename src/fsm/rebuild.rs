@@ -120,6 +120,7 @@ impl Node {
         self.notes.rebuild_tried = term;
         self.notes.wanted = true;
         self.own.revive();
+        self.told.restart = None;
         self.start_id = self.random();
         if order == RebuildOrder::default() && self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast)
         {
@@ -243,6 +244,7 @@ impl Node {
             self.address = address;
         }
         self.own.revive();
+        self.told.restart = None;
         self.own.down();
         self.found_data(data);
         self.rebuilds.made = Some((Lsn(0), self.now));

@@ -17,6 +17,8 @@ pub(super) struct Told {
     beat: Option<Beat>,
     pub introduce: bool,
     pub decision: Option<(Decision, bool)>,
+    /// Why the failed instance is started again, until it is.
+    pub restart: Option<&'static str>,
     pub peer: Option<Peer>,
     pub reason: String,
     pub since: Option<Time>,
@@ -63,6 +65,7 @@ impl Told {
             beat: None,
             introduce: false,
             decision: None,
+            restart: None,
             peer: None,
             reason: String::new(),
             since: None,

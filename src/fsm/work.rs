@@ -703,6 +703,9 @@ impl Node {
             self.say(Say::LeftDown);
             return;
         }
+        if let Some(why) = self.told.restart.take() {
+            self.say(Say::Decided { what: "starting the instance again", why });
+        }
         self.run(Job::Start { names, follow });
     }
 

@@ -242,21 +242,3 @@ fn rolling_update() {
     client.check(&pair, 0, &[0, 1, 0]);
     assert!(gap < Duration::from_secs(4), "longest gap {gap:?}");
 }
-
-/// Planned switches one after the other, as fast as the commands return: each old primary comes back as the standby by
-/// itself, however often it was stopped and started on order.
-#[test]
-fn switches_in_a_row() {
-    let pair = Setup::default().conf(BACK).up();
-    let client = pair.client(Style::OneSession);
-    let mut primaries = vec![0];
-    for round in 0..10 {
-        let primary = (round + 1) % 2;
-        pair.mc(round % 2, &["switch"]).expect(0, "mc_ctl switch");
-        let expected = if primary == 0 { ["primary", "standby"] } else { ["standby", "primary"] };
-        pair.wait_roles(primary, "switchable", expected);
-        primaries.push(primary);
-    }
-    client.wait_ack(Instant::now(), s(20));
-    client.check(&pair, 0, &primaries);
-}
