@@ -490,7 +490,33 @@ fn a_primary_that_lost_its_wal_is_copied() {
     let wal = std::fs::read_dir(pair.a.place.data.join("pg_wal")).unwrap().map(|entry| entry.unwrap().path());
     wal.filter(|path| path.is_file()).for_each(|path| std::fs::remove_file(path).unwrap());
     let why = pair.perform(Method::Rewind).unwrap_err();
-    assert!(why.message.contains("has lost WAL"), "{why}");
+    assert!(why.message.contains("is missing or truncated") && why.message.contains("--method basebackup"), "{why}");
+    let board = pair.perform(Method::Auto).unwrap().read().unwrap();
+    assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
+    pair.is_mirrored();
+}
+
+/// The old primary's newest WAL segment was truncated. What can still be read of it is kept.
+#[test]
+fn a_primary_with_truncated_wal_is_copied() {
+    if !as_postgres("a_primary_with_truncated_wal_is_copied") {
+        return;
+    }
+    let pair = Pair::new(10).diverge(10, "kill");
+    let (wal, size) = (pair.a.place.data.join("pg_wal"), 16 << 20);
+    let names = std::fs::read_dir(&wal).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let begins_as_named = |name: &String| {
+        let number = |at: usize| u64::from_str_radix(&name[at..at + 8], 16).unwrap();
+        let bytes = std::fs::read(wal.join(name)).unwrap();
+        bytes[8..16] == ((number(8) << 32) + number(16) * size).to_ne_bytes()
+    };
+    let newest = wal.join(names.filter(|name| name.len() == 24).filter(begins_as_named).max().unwrap());
+    for left in [8192, 0] {
+        std::fs::File::options().write(true).open(&newest).unwrap().set_len(left).unwrap();
+        let why = pair.perform(Method::Rewind).unwrap_err();
+        let named = format!("WAL file \"{}\" is missing or truncated", newest.display());
+        assert!(why.message.contains(&named) && why.message.contains("--method basebackup"), "{why}");
+    }
     let board = pair.perform(Method::Auto).unwrap().read().unwrap();
     assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
     pair.is_mirrored();

@@ -66,8 +66,9 @@ pub fn choose(method: Method, verdict: &Verdict, means: &Means) -> Choice {
         },
     };
     if method == Method::Rewind && chosen == Chosen::BaseBackup {
-        let obstacle =
-            format!("A rewind was ordered, but {why}. A base backup can be made: mc_ctl rebuild --method basebackup.");
+        let obstacle = format!(
+            "A rewind was ordered, but {why}. To make a base backup, run \"mc_ctl rebuild --method basebackup\"."
+        );
         return Choice { chosen: Chosen::Rewind, why, obstacle: Some(obstacle) };
     }
     Choice { chosen, why, obstacle: None }

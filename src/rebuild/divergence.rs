@@ -148,6 +148,8 @@ pub struct Cluster {
     pub stray: Option<Timeline>,
     /// Its WAL differs from the source's before this position, where by the histories it would be the same.
     pub differs: Option<Lsn>,
+    /// A file of its WAL that is missing or truncated.
+    pub unreadable: Option<String>,
 }
 
 /// What matters of the source.
@@ -207,6 +209,19 @@ pub fn judge(target: &Content, source: Source) -> Verdict {
 
 fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
     let (now, end, insert) = (source.timeline.0, cluster.end, source.insert);
+    if let Some(file) = &cluster.unreadable {
+        let own = match cluster.lineage {
+            Lineage::Ancestor(timeline, at) | Lineage::Fork(timeline, at) | Lineage::Twins(timeline, at) => {
+                Own::From(timeline, at)
+            }
+            Lineage::Same => Own::Unknown,
+            Lineage::Strangers => Own::Nothing,
+        };
+        let why = format!(
+            "WAL file \"{file}\" is missing or truncated, so this server's WAL does not show what its data files contain"
+        );
+        return Verdict::Apart(why, own);
+    }
     if let Some(at) = cluster.differs {
         return Verdict::Apart(
             format!(
@@ -345,7 +360,7 @@ mod tests {
     }
 
     fn cluster(lineage: Lineage, end: u64) -> Cluster {
-        Cluster { standby: false, lineage, end: Lsn(end), beyond: None, stray: None, differs: None }
+        Cluster { standby: false, lineage, end: Lsn(end), beyond: None, stray: None, differs: None, unreadable: None }
     }
 
     /// The words of the verdict, and what only the target has.
@@ -382,6 +397,9 @@ mod tests {
         let stray = Cluster { stray: Some(Timeline(7)), ..standby(ancestor, 40) };
         let differs = Cluster { differs: Some(F), ..standby(ancestor, 40) };
         check(differs, "apart", Own::Unknown, "differs before 0/3000060");
+        let unreadable = |cluster| Cluster { unreadable: Some("/d/pg_wal/3".into()), ..cluster };
+        check(unreadable(cluster(ancestor, 40)), "apart", from, "WAL file \"/d/pg_wal/3\" is missing or truncated");
+        check(unreadable(cluster(Lineage::Same, 40)), "apart", Own::Unknown, "missing or truncated");
         check(stray, "apart", Own::Nothing, "history of timeline 7");
         check(cluster(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
         check(standby(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");

@@ -260,7 +260,7 @@ pub(super) fn segments(wal: &Wal, spans: &[Span]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for span in spans {
         let first = wal.number(span.from);
-        let Some(last) = wal.last_from(span.timeline, first)? else { continue };
+        let Some((last, _)) = wal.last_file(span.timeline, first)? else { continue };
         let last = span.to.map_or(last, |to| last.min(wal.number(Lsn(to.0.saturating_sub(1)))));
         files.extend((first..=last).map(|number| wal.file(span.timeline, number)));
         files.push(wal.dir.join(format!("{:08X}.history", span.timeline.0)));

@@ -2,7 +2,7 @@
 
 use super::divergence::{self, Cluster, Content, History, Lineage, Own};
 use super::source::Source;
-use super::wal::{self, Span, Wal};
+use super::wal::{self, Segment, Span, Wal};
 use super::{Journal, Phase, Setup, same};
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir};
@@ -161,7 +161,7 @@ fn timeline(dir: &DataDir, standby: bool, wal: &Wal, histories: &[Timeline]) -> 
         let descends = history(&wal.dir, *timeline).is_ok_and(|history| {
             history.holds(told)
                 && history.begin() >= dir.checkpoint
-                && wal.is_live(*timeline, wal.number(history.begin())).unwrap_or(false)
+                && wal.state(*timeline, wal.number(history.begin())).is_ok_and(|state| state != Segment::Missing)
         });
         *timeline > told && descends
     };
@@ -216,19 +216,15 @@ pub fn content(
     };
     let lineage = divergence::lineage(&source.history, &history);
     let fork = if let Lineage::Ancestor(_, at) = lineage { at } else { Lsn(0) };
-    if target.lacks_wal(fork)? {
-        return Ok(Content::Damaged(
-            "this server's instance was not shut down cleanly and has lost WAL, so that nothing tells what its files hold"
-                .into(),
-        ));
-    }
+    let unreadable = target.unreadable_wal(fork)?;
     let beyond = match lineage {
+        _ if unreadable.is_some() => None,
         Lineage::Ancestor(timeline, at) => target.wal.first_record(&Span { timeline, from: at, to: None }, cancel)?,
         _ => None,
     };
     // As far as it surely goes; of a standby's on the same timeline, as far as the source has come.
     let common = lineage.common_until().unwrap_or(source.insert).min(target.end());
-    let differs = same::differs(target, source, remote, common, cancel)?;
+    let differs = unreadable.is_none() && same::differs(target, source, remote, common, cancel)?;
     let stray = |timeline: &Timeline| *timeline > target.timeline && !source.history.holds(*timeline);
     Ok(Content::Cluster(Cluster {
         standby: target.standby,
@@ -237,28 +233,37 @@ pub fn content(
         beyond,
         stray: target.histories.iter().copied().find(stray),
         differs: differs.then_some(Lsn(common.0 & !7)),
+        unreadable,
     }))
 }
 
 impl Target {
-    /// Whether WAL is missing that a primary which crashed must have: from where its recovery begins to its checkpoint, and to
-    /// where the other server left its timeline, which has that WAL from here. Its files may hold what only stood there.
-    fn lacks_wal(&self, fork: Lsn) -> Result<bool> {
-        if self.standby || self.dir.backup_label || self.dir.state == ControlState::ShutDown {
-            return Ok(false);
-        }
+    /// The first segment that is missing or truncated although this server has written WAL there: from where its recovery
+    /// begins to a primary's checkpoint, and, if the primary crashed, to where the other server left its timeline, which has
+    /// that WAL from here. Its data files may contain changes whose WAL is lost.
+    fn unreadable_wal(&self, fork: Lsn) -> Result<Option<String>> {
         let timelines: Vec<Timeline> = self.spans(Lsn(0)).into_iter().map(|span| span.timeline).collect();
-        let last = self.dir.checkpoint.0.max(fork.0.saturating_sub(1));
-        for number in self.wal.number(self.redo)..=self.wal.number(Lsn(last)) {
-            let mut live = false;
+        let needed = match self.dir.state {
+            _ if self.standby || self.dir.backup_label => Lsn(0),
+            ControlState::ShutDown => self.dir.checkpoint,
+            _ => self.dir.checkpoint.max(Lsn(fork.0.saturating_sub(1))),
+        };
+        for number in self.wal.number(self.redo).. {
+            let mut states = Vec::new();
             for timeline in &timelines {
-                live = live || self.wal.is_live(*timeline, number)?;
+                states.push(self.wal.state(*timeline, number)?);
             }
-            if !live {
-                return Ok(true);
+            if states.contains(&Segment::Live) {
+                continue;
             }
+            let truncated = states.iter().rposition(|state| *state == Segment::Truncated);
+            if truncated.is_none() && number > self.wal.number(needed) {
+                break;
+            }
+            let newest = truncated.map_or(self.timeline, |index| timelines[index]);
+            return Ok(Some(self.wal.file(newest, number).display().to_string()));
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Its WAL surely goes up to here. At the checkpoint of a primary lies a record; a standby's position is an end.

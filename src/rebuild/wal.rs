@@ -36,6 +36,17 @@ pub struct Span {
     pub to: Option<Lsn>,
 }
 
+/// What a segment's file holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Segment {
+    /// There is no file, or it holds other WAL than its name says.
+    Missing,
+    /// The file does not have the size of a segment.
+    Truncated,
+    /// What its name says.
+    Live,
+}
+
 /// The name of a segment.
 pub fn name(timeline: Timeline, number: u64, size: u64) -> String {
     let per = (1 << 32) / size;
@@ -68,17 +79,31 @@ impl Wal {
     /// # Errors
     /// The file is there and cannot be read.
     pub fn is_live(&self, timeline: Timeline, number: u64) -> Result<bool> {
+        Ok(self.state(timeline, number)? == Segment::Live)
+    }
+
+    /// What the segment's file holds.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
+    pub fn state(&self, timeline: Timeline, number: u64) -> Result<Segment> {
         let path = self.file(timeline, number);
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(Segment::Missing),
             Err(cause) => return Err(Error::io("open file", &path, cause)),
         };
+        // PostgreSQL gives a segment its full size before it gives it its name.
+        let length = file.metadata().map_err(|cause| Error::io("read file", &path, cause))?.len();
+        if length != self.size {
+            return Ok(Segment::Truncated);
+        }
         // XLogLongPageHeaderData: the page's address at 8, the system identifier at 24.
         let mut header = [0; 40];
         let read = (&mut file).take(40).read(&mut header).map_err(|cause| Error::io("read file", &path, cause))?;
         let word = |at: usize| u64::from_ne_bytes(header[at..at + 8].try_into().unwrap_or_default());
-        Ok(read == header.len() && word(8) == number * self.size && word(24) == self.system.0)
+        let live = read == header.len() && word(8) == number * self.size && word(24) == self.system.0;
+        Ok(if live { Segment::Live } else { Segment::Missing })
     }
 
     /// The last segment of the timeline that is there without a gap from this one on; `None` where this one is not.
@@ -94,6 +119,17 @@ impl Wal {
             last = Some(number);
         }
         Ok(last)
+    }
+
+    /// The last file from this segment on, and whether it is truncated: pg_waldump reads what is left of it, and fails.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn last_file(&self, timeline: Timeline, first: u64) -> Result<Option<(u64, bool)>> {
+        let last = self.last_from(timeline, first)?;
+        let next = last.map_or(first, |last| last + 1);
+        let truncated = self.state(timeline, next)? == Segment::Truncated;
+        Ok(if truncated { Some((next, true)) } else { last.map(|last| (last, false)) })
     }
 
     /// The first segment of the timeline that is there without a gap up to this one.
@@ -134,7 +170,7 @@ impl Wal {
 
     fn dump(&self, span: &Span, options: &[&str], cancel: &Cancel, mut record: impl FnMut(&str) -> bool) -> Result<()> {
         let first = self.number(span.from);
-        let Some(last) = self.last_from(span.timeline, first)? else { return Ok(()) };
+        let Some((last, truncated)) = self.last_file(span.timeline, first)? else { return Ok(()) };
         let mut command = program::command(&self.bin_dir.join("pg_waldump"));
         command.args(options).arg("-p").arg(&self.dir).arg("-s").arg(span.from.to_string());
         let last = match span.to {
@@ -150,7 +186,7 @@ impl Wal {
         // It fails wherever the WAL ends within a segment.
         let at_the_end = ["could not find a valid record after", "error in WAL record at"];
         let well = ended.status.is_none_or(|status| status.success());
-        if well || at_the_end.iter().any(|text| ended.said.contains(text)) {
+        if well || truncated || at_the_end.iter().any(|text| ended.said.contains(text)) {
             return Ok(());
         }
         let first = self.file(span.timeline, first);

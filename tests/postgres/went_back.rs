@@ -261,10 +261,12 @@ fn primary_lost_wal(loss: Loss, first: usize) {
     start_both(&pair, first, "-f");
     pair.wait_log(0, at, "MCA01053", s(60));
     wait_takeover(&pair, streamed);
-    if loss == Loss::Truncated {
-        // pg_waldump, which the rebuild runs, and recovery do not read past the end of a file that is too short.
-        std::fs::remove_file(pair.servers[0].data.join("pg_wal").join(&last)).expect("could not remove");
-    }
+    let refused = pair.mc(0, &["rebuild", "--yes", "--method", "rewind"]).expect(1, "mc_ctl rebuild --method rewind");
+    let told = refused.text();
+    assert!(
+        told.contains("is missing or truncated") && told.contains("\"mc_ctl rebuild --method basebackup\""),
+        "{told}"
+    );
     recover(&pair, client);
 }
 
