@@ -157,7 +157,7 @@ mod tests {
         Ledger {
             system: SystemId(u64::MAX),
             id: LedgerId(u64::MAX - 1),
-            data: DataIdentity { id: DataId(7), fingerprint: 8, checkpoint: Lsn(9) },
+            data: DataIdentity { id: DataId(7), fingerprint: 8, inode_print: 0, checkpoint: Lsn(9) },
             view: View {
                 term: Term(term),
                 primary: Server::Second,

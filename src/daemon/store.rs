@@ -139,9 +139,7 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
         );
     }
     let (inode, born) = identity(&file, &path)?;
-    // A birth time can appear with a new kernel, so it counts only if both sides have one.
-    let both_born = born.zip(stored.born);
-    if inode != stored.inode || both_born.is_some_and(|(now, then)| now != then) {
+    if !is_same_file((inode, born), (stored.inode, stored.born)) {
         return Err(Error::new(format!(
             "ledger \"{}\" is not the file that was written here: it was copied, or restored from a backup",
             path.display()
@@ -171,6 +169,11 @@ fn identity(file: &File, path: &Path) -> Result<(u64, Option<i128>)> {
     let mask = StatxFlags::from_bits_retain(stat.stx_mask);
     let born = i128::from(stat.stx_btime.tv_sec) * 1_000_000_000 + i128::from(stat.stx_btime.tv_nsec);
     Ok((stat.stx_ino, mask.contains(StatxFlags::BTIME).then_some(born)))
+}
+
+/// A birth time can appear or disappear with another kernel, so it counts only if both sides have one.
+fn is_same_file((inode, born): (u64, Option<i128>), (known_inode, known_born): (u64, Option<i128>)) -> bool {
+    inode == known_inode && born.zip(known_born).is_none_or(|(now, then)| now == then)
 }
 
 /// FNV-1a over the file with a checksum of 0 and without its line's end: against torn and edited files, not against
@@ -470,6 +473,12 @@ mod tests {
             std::fs::write(&ledger, text).unwrap();
             assert!(error(dir.path()).contains("copied, or restored"));
         }
+    }
+
+    #[test]
+    fn a_birth_time_that_disappears_does_not_disown_the_ledger() {
+        assert!(is_same_file((7, None), (7, Some(1))) && is_same_file((7, Some(1)), (7, None)));
+        assert!(!is_same_file((8, None), (7, Some(1))) && !is_same_file((7, Some(2)), (7, Some(1))));
     }
 
     #[test]

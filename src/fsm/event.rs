@@ -13,7 +13,8 @@
 
 pub use super::say::{Say, Witness};
 use super::types::{
-    Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term, Timeline, View, WalPoint,
+    DataId, DataIdentity, Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term,
+    Timeline, View, WalPoint,
 };
 use serde::{Deserialize, Serialize};
 
@@ -137,9 +138,27 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Whether its `pg_control` is the file with this fingerprint. One that was made without a birth time says nothing of it.
-    pub fn has_fingerprint(&self, known: u64) -> bool {
-        known == self.fingerprint || known == self.inode_print
+    /// Whether its `pg_control` is the file that is known. The birth time counts only if both sides have one: another kernel or
+    /// file system can report one that was missing, or report none any more.
+    pub fn has_fingerprint(&self, known: &DataIdentity) -> bool {
+        let without_birth = !self.has_birth() && known.inode_print == self.inode_print && self.inode_print != 0;
+        known.fingerprint == self.fingerprint || known.fingerprint == self.inode_print || without_birth
+    }
+
+    fn has_birth(&self) -> bool {
+        self.fingerprint != self.inode_print
+    }
+
+    /// What it is recognised by later under this name.
+    pub fn identity(&self, id: DataId) -> DataIdentity {
+        let checkpoint = self.noted_checkpoint();
+        DataIdentity { id, fingerprint: self.fingerprint, inode_print: self.inode_print, checkpoint }
+    }
+
+    /// The same where it has been recognised. A birth time that was known stays known while none is reported.
+    pub fn confirmed_identity(&self, known: &DataIdentity) -> DataIdentity {
+        let fingerprint = if self.has_birth() { self.fingerprint } else { known.fingerprint };
+        DataIdentity { fingerprint, ..self.identity(known.id) }
     }
 
     /// The checkpoint by which it is recognised later. While a `backup_label` lies in it, the start goes back to the one that

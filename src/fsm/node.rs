@@ -484,17 +484,7 @@ impl Node {
         let Some(data) = self.own.data else { return };
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
-        self.ledger = Some(Ledger {
-            system: self.system,
-            id,
-            data: super::types::DataIdentity {
-                id: data_id,
-                fingerprint: data.fingerprint,
-                checkpoint: data.noted_checkpoint(),
-            },
-            view,
-            promised: view.term,
-        });
+        self.ledger = Some(Ledger { system: self.system, id, data: data.identity(data_id), view, promised: view.term });
         self.told.reason = why.to_owned();
         self.told.since = Some(self.now);
         self.set_failover_asked();

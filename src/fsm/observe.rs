@@ -10,7 +10,7 @@ use super::known::{Running, SILENT};
 use super::node::Node;
 use super::say::Witness;
 use super::tell::told_by;
-use super::types::{DataId, DataIdentity, Ledger, Lsn, Member, Time, View};
+use super::types::{DataId, Ledger, Lsn, Member, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
 /// which a primary sends something in any case.
@@ -399,7 +399,7 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         let known = ledger.data;
         let older = data.checkpoint < known.checkpoint;
-        let why = if !data.has_fingerprint(known.fingerprint) {
+        let why = if !data.has_fingerprint(&known) {
             "its pg_control is another file"
         } else if data.backup_label && self.eligible() && !self.notes.labelled {
             "a backup_label lies in it"
@@ -407,17 +407,12 @@ impl Node {
             "its last checkpoint is older than the one noted"
         } else {
             if let Some(ledger) = self.ledger.as_mut() {
-                ledger.data.checkpoint = data.noted_checkpoint();
-                ledger.data.fingerprint = data.fingerprint;
+                ledger.data = data.confirmed_identity(&known);
             }
             self.notes.labelled &= data.backup_label;
             return;
         };
-        let named = DataIdentity {
-            id: DataId(self.random()),
-            fingerprint: data.fingerprint,
-            checkpoint: data.noted_checkpoint(),
-        };
+        let named = data.identity(DataId(self.random()));
         // What a mirrored view leans on is missing here, and must be on the other server (R13).
         if older && self.eligible() && self.wal.known().is_some() {
             self.notes.went_back = self.wal.known();

@@ -251,6 +251,9 @@ pub struct DataIdentity {
     pub id: DataId,
     /// Inode and birth time of `global/pg_control`, folded into one number by whoever reads the directory.
     pub fingerprint: u64,
+    /// The fingerprint without the birth time; 0 in a ledger of an earlier version.
+    #[serde(default)]
+    pub inode_print: u64,
     /// The last checkpoint seen in it. A directory whose checkpoint is older has been put back.
     pub checkpoint: Lsn,
 }

@@ -217,6 +217,7 @@ fn read_mark(data: &Path) -> Result<LedgerId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::types::{DataId, DataIdentity};
 
     const TEXT: &str = "pg_control version number:            1300
 Database system identifier:           7575757575757575757
@@ -242,18 +243,29 @@ Min recovery ending loc's timeline:   1
     }
 
     #[test]
-    fn a_birth_time_that_appears_is_the_same_file() {
+    fn a_birth_time_counts_only_where_both_sides_have_one() {
         let data = |inode, birth| DataDir {
             fingerprint: fold(inode, birth),
             inode_print: fold(inode, None),
             ..parse(TEXT).unwrap()
         };
-        let (none, some, other) = (fold(7, None), fold(7, Some((1, 2))), fold(7, Some((1, 3))));
-        let now = data(7, Some((1, 2)));
-        assert!(now.has_fingerprint(none) && now.has_fingerprint(some));
-        assert!(!now.has_fingerprint(other) && !data(8, Some((1, 2))).has_fingerprint(none));
+        let known = |inode, birth| data(inode, birth).identity(DataId(1));
+        let (none, some, other) = (None, Some((1, 2)), Some((1, 3)));
+        for (then, now, same) in
+            [(none, none, true), (none, some, true), (some, none, true), (some, some, true), (some, other, false)]
+        {
+            assert_eq!(data(7, now).has_fingerprint(&known(7, then)), same, "{then:?} {now:?}");
+            assert!(!data(8, now).has_fingerprint(&known(7, then)), "{then:?} {now:?}");
+        }
+        // It is still compared when it is reported again.
+        let meanwhile = data(7, none).confirmed_identity(&known(7, some));
+        assert!(data(7, some).has_fingerprint(&meanwhile) && !data(7, other).has_fingerprint(&meanwhile));
+        assert_eq!(data(7, some).confirmed_identity(&known(7, none)), known(7, some));
+        // An earlier version has noted no print of the inode alone: the missing birth time cannot be left out.
+        let earlier = DataIdentity { inode_print: 0, ..known(7, some) };
+        assert!(data(7, some).has_fingerprint(&earlier) && !data(7, none).has_fingerprint(&earlier));
         // What an earlier version has noted stays valid.
-        assert_eq!(some, mix(mix(mix(7) ^ 1) ^ 2));
+        assert_eq!(fold(7, some), mix(mix(mix(7) ^ 1) ^ 2));
     }
 
     #[test]

@@ -347,7 +347,7 @@ fn directory(system: SystemId, ledger: Option<&Ledger>, standby: bool) -> DataDi
 /// What runs is where it was last seen, and no directory is older than its ledger says.
 fn place(dir: &mut DataDir, ledger: Option<&Ledger>, timeline: Timeline) {
     if let Some(ledger) = ledger
-        && dir.has_fingerprint(ledger.data.fingerprint)
+        && dir.has_fingerprint(&ledger.data)
     {
         dir.checkpoint = dir.checkpoint.max(ledger.data.checkpoint);
     }

@@ -55,7 +55,7 @@ pub fn view(term: u64, primary: Server, mode: Mode) -> View {
 }
 
 pub fn ledger(id: u64, data: DataId, view: View) -> Ledger {
-    let data = DataIdentity { id: data, fingerprint: 5, checkpoint: Lsn(100) };
+    let data = DataIdentity { id: data, fingerprint: 5, inode_print: 4, checkpoint: Lsn(100) };
     Ledger { system: SystemId(7), id: LedgerId(id), data, view, promised: view.term }
 }
 

@@ -143,7 +143,7 @@ impl State {
         Ledger {
             system: SystemId(1),
             id: LedgerId(0),
-            data: DataIdentity { id: DataId(host.data.into()), fingerprint: 0, checkpoint: Lsn(0) },
+            data: DataIdentity { id: DataId(host.data.into()), checkpoint: Lsn(0), ..DataIdentity::default() },
             view: self.view(host.term),
             promised: Term(host.promised.into()),
         }
