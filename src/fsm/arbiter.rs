@@ -196,6 +196,7 @@ impl Arbiter {
                 let (mine, theirs) = (ledger.system, told.system);
                 self.out.push(Action::Say(Say::OtherSystem { server: from, mine, theirs }));
             }
+            self.reject(from, ledger.system);
             return;
         }
         let seen = &mut self.servers[from.index()];
@@ -203,6 +204,7 @@ impl Arbiter {
             return;
         }
         seen.seq = told.seq;
+        seen.said_system = None;
         seen.heard_at = Some(self.now);
         seen.detection_ms = told.detection_ms;
         // Without a ledger it can consent to nothing and propose nothing.
@@ -356,7 +358,22 @@ impl Arbiter {
 
     /// Why a server would not be given the right to run alone whatever becomes of the other one, or was not given it when it last
     /// asked under the present view; for people.
-    pub fn refusal(&self, server: Server) -> Option<&'static str> {
+    pub fn refusal(&self, server: Server) -> Option<String> {
+        if let (Some(theirs), Some(ledger)) = (self.other_system(server), self.ledger) {
+            let (theirs, mine) = (theirs.0, ledger.system.0);
+            return Some(format!(
+                "it belongs to another cluster: its system identifier is {theirs}, and that of the pair recorded here is {mine}"
+            ));
+        }
+        self.obstacle_by_data(server).map(str::to_owned)
+    }
+
+    /// The system identifier that a server reports, if that is another one than that of the ledger.
+    pub fn other_system(&self, server: Server) -> Option<SystemId> {
+        self.servers[server.index()].said_system
+    }
+
+    fn obstacle_by_data(&self, server: Server) -> Option<&'static str> {
         let seen = &self.servers[server.index()];
         let mirrored = self.ledger.map(|ledger| ledger.view).filter(|view| view.mode == Mode::Mirrored);
         let named = mirrored.map(|view| view.data[server.index()]);
@@ -421,6 +438,14 @@ impl Arbiter {
         let silent = seen.heard_at.is_none_or(|at| self.now.since(at) >= detection_ms);
         let refuses = seen.refused >= REFUSALS && self.now.since(seen.refused_at) < detection_ms;
         listened && (silent || refuses || seen.failed)
+    }
+
+    /// Answers a server of another cluster with the system identifier of the ledger and nothing else, so that the server does not
+    /// found a pair beside the recorded one.
+    fn reject(&mut self, server: Server, system: SystemId) {
+        self.seq += 1;
+        let heartbeat = Heartbeat { seq: self.seq, start_id: self.settings.seed, system, ..Heartbeat::blank() };
+        self.out.push(Action::Send(Member::Server(server), Message::Heartbeat(Box::new(heartbeat))));
     }
 
     /// Answers a heartbeat with the own ledger.

@@ -321,6 +321,8 @@ impl PeerSide {
 /// What is known of the arbiter.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct ArbiterSide {
+    /// The system identifier of the pair that it records, if that is another cluster's.
+    pub foreign: Option<SystemId>,
     pub heard_at: Option<Time>,
     pub best: Best,
     pub refused: u32,
@@ -336,6 +338,7 @@ pub(super) struct ArbiterSide {
 impl ArbiterSide {
     pub fn new() -> ArbiterSide {
         ArbiterSide {
+            foreign: None,
             heard_at: None,
             best: Best::default(),
             refused: 0,

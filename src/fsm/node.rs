@@ -408,8 +408,9 @@ impl Node {
     /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
     fn found_pair(&mut self) {
         let Some(data) = self.own.data else { return };
-        // A pair is never founded beside a server of another cluster: its operator has to rebuild one of the two.
-        let rival = self.peer.foreign.is_some();
+        // A pair is never founded beside a server of another cluster: its operator has to rebuild one of the two. Nor under an
+        // arbiter that records another cluster.
+        let rival = self.peer.foreign.or(self.arbiter.foreign).is_some();
         if !self.own.founding || data.mark != LedgerId(0) || self.own.alien || rival {
             return;
         }

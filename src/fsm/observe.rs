@@ -10,7 +10,7 @@ use super::known::{Running, SILENT};
 use super::node::Node;
 use super::say::Witness;
 use super::tell::told_by;
-use super::types::{DataId, Ledger, Lsn, Member, Time, View};
+use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
 /// which a primary sends something in any case.
@@ -37,7 +37,14 @@ impl Node {
             }
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
+            (Member::Arbiter, Message::Heartbeat(heartbeat)) if self.is_foreign(heartbeat.system) => {
+                let (mine, theirs) = (self.system, heartbeat.system);
+                if self.arbiter.foreign.replace(theirs) != Some(theirs) {
+                    self.say(Say::ArbiterOfOtherSystem { mine, theirs });
+                }
+            }
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
+                self.arbiter.foreign = None;
                 self.arbiter.would_grant = heartbeat.would_grant;
                 self.reminded(heartbeat.wal.remembered, Witness::Arbiter);
                 self.arbiter_ledger(heartbeat.ledger, heartbeat.seq, &heartbeat.why);
@@ -94,8 +101,13 @@ impl Node {
         self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < ms)
     }
 
+    /// Whether a member reports the system identifier of another cluster.
+    fn is_foreign(&self, system: SystemId) -> bool {
+        self.system.0 != 0 && system.0 != 0 && system != self.system
+    }
+
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
-        if self.system.0 != 0 && heartbeat.system.0 != 0 && heartbeat.system != self.system {
+        if self.is_foreign(heartbeat.system) {
             let other = self.other();
             self.told.other_system(&mut self.out, other, self.system, heartbeat.system);
             self.peer.foreign = Some(heartbeat.system);

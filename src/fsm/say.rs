@@ -151,6 +151,13 @@ pub enum Say {
         /// Theirs.
         theirs: SystemId,
     },
+    /// The arbiter records a pair of another cluster.
+    ArbiterOfOtherSystem {
+        /// Ours.
+        mine: SystemId,
+        /// The arbiter's.
+        theirs: SystemId,
+    },
     /// A data directory was recognised as exchanged or put back, and named anew.
     DataReplaced {
         /// What differs.

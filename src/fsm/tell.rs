@@ -448,6 +448,7 @@ impl Node {
             advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());
         }
         advice.extend(self.advice_on_wal());
+        advice.extend(self.advice_on_foreign_arbiter());
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
             advice.push("this data directory is not the one that the view names".to_owned());
         }
@@ -587,7 +588,18 @@ impl Node {
                 system.0, self.system.0
             ));
         }
+        if let Some(why) = self.advice_on_foreign_arbiter() {
+            return Progress::Refused(why);
+        }
         Progress::Waiting("a view of the pair".to_owned())
+    }
+
+    fn advice_on_foreign_arbiter(&self) -> Option<String> {
+        let (theirs, mine) = (self.arbiter.foreign?.0, self.system.0);
+        Some(format!(
+            "the arbiter records a pair of another cluster (system identifier {theirs}, here {mine}): correct network.conf, or, if \
+             that cluster no longer exists, run \"mc_arb forget {theirs}\" on the arbiter"
+        ))
     }
 
     fn free(&self) -> bool {

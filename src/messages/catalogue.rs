@@ -428,6 +428,10 @@ pub static CATALOGUE: &[Entry] = &[
         "The status shows it. Nothing else changes.",
         "Set synchronous_commit to 'on' or 'remote_apply' everywhere, and fsync to 'on'."),
     e(1187, Log, "no setting of server \"{server}\" weakens commits any more", "MCA01186 does not apply any more.", "None.", NOTHING),
+    e(1220, Error, "arbitration server \"{arbiter}\" records another cluster: its system identifier is {theirs}, ours {ours}",
+        "The arbiter has served another pair with this mc.key, or network.conf names the wrong arbiter.",
+        "This server founds no pair. The arbiter gives no right to run alone.",
+        "Check network.conf and db_instance. If the other cluster no longer exists, run \"mc_arb forget\" with its system identifier on the arbiter."),
 ];
 
 #[cfg(test)]

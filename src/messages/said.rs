@@ -380,6 +380,9 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::OtherSystem { server, mine, theirs } => {
             m(1029, &[names.id(*server), &theirs.0.to_string(), &mine.0.to_string()])
         }
+        Say::ArbiterOfOtherSystem { mine, theirs } => {
+            m(1220, &[&names.arbiter, &theirs.0.to_string(), &mine.0.to_string()])
+        }
         Say::DataReplaced { why, .. } => m(1030, &[me, why]),
         Say::WentBack { witness, had, has, .. } => {
             m(1053, &[me, &has.to_string(), &had.lsn.to_string(), witnessed(*witness)])
@@ -569,6 +572,7 @@ mod tests {
             Say::FailoverSet(false),
             Say::StoreFailed(s()),
             Say::OtherSystem { server: Server::First, mine: SystemId(1), theirs: SystemId(2) },
+            Say::ArbiterOfOtherSystem { mine: SystemId(1), theirs: SystemId(2) },
             Say::DataReplaced { why: "x", data: DataIdentity::default() },
             Say::CannotHandOver,
             Say::Detached(true),

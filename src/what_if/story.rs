@@ -409,6 +409,7 @@ fn is_told(say: &Say) -> bool {
         | Say::FailoverSet(_)
         | Say::StoreFailed(_)
         | Say::OtherSystem { .. }
+        | Say::ArbiterOfOtherSystem { .. }
         | Say::DataReplaced { .. }
         | Say::Detached(_)
         | Say::Called(_)

@@ -10,7 +10,8 @@
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
 //! - `hold M stores|jobs`, `release M stores|jobs`, `stored M`, `done M`, `fail M TEXT`: by hand what else comes by itself.
-//! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (by hand), `empty M` (data directories); `lose-ledger M`; `status M`.
+//! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (by hand), `empty M` (data directories);
+//!   `initdb M` (another cluster, no ledger); `lose-ledger M`; `status M`.
 
 use crate::instance::Postgres;
 use crate::words::{self, NAMES};
@@ -18,7 +19,7 @@ use crate::world::World;
 use mirroring_controller::fsm::event::{
     Disk, Event, Hooks, Job, Names, OnInstanceSilence, OnSilence, Outcome, Settings, StartedBy, TICK_MS,
 };
-use mirroring_controller::fsm::types::{Lsn, Member, Server};
+use mirroring_controller::fsm::types::{Lsn, Member, Server, SystemId};
 
 type Done = Result<(), String>;
 
@@ -208,6 +209,11 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
             world.hosts[m].dir.backup_label = true;
         }
         ("rebuild", []) => world.replace_data(m, true),
+        ("initdb", []) => {
+            world.hosts[m] = Postgres::new(world.hosts[m].dir.fingerprint + 10, false);
+            world.hosts[m].dir.system = SystemId(8_000);
+            world.procs[m].disk = None;
+        }
         ("lose-ledger", []) => world.procs[m].disk = None,
         ("snapshot", []) => world.procs[m].snapshot = world.procs[m].disk,
         ("put-back", []) => world.procs[m].disk = world.procs[m].snapshot,

@@ -173,7 +173,7 @@ impl Cluster {
             id: self.names.id(server).to_owned(),
             host: self.servers[server.index()].addresses.last().map(|(host, _)| host.clone()).unwrap_or_default(),
             online: self.is_online(server),
-            refusal: self.core.as_ref().ok().and_then(|core| core.refusal(server)).map(str::to_owned),
+            refusal: self.core.as_ref().ok().and_then(|core| core.refusal(server)),
         };
         ClusterStatus {
             name: self.name.clone(),

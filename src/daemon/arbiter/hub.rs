@@ -467,13 +467,15 @@ impl Hub {
         }
     }
 
-    /// Refused while one of the cluster's servers is connected.
+    /// Refused while one of the cluster's servers is connected. A server of another cluster does not count.
     fn forget(&mut self, system: SystemId, answer: Sender<Answer>) {
         let holder = self.clusters.iter().position(|cluster| cluster.system == Some(system));
         if let Some(index) = holder {
             let cluster = &self.clusters[index];
-            let connected =
-                Server::BOTH.into_iter().find(|server| cluster.servers[server.index()].connection.is_some());
+            let is_other = |server| cluster.core.as_ref().is_ok_and(|core| core.other_system(server).is_some());
+            let connected = Server::BOTH
+                .into_iter()
+                .find(|server| cluster.servers[server.index()].connection.is_some() && !is_other(*server));
             if let Some(server) = connected {
                 let id = cluster.names.id(server);
                 let what = format!("server \"{id}\" of system identifier {} is connected", system.0);

@@ -255,7 +255,12 @@ impl Hub {
             self.give_up(index, error.clone());
             return Err(error);
         }
-        self.take_ledger(index, told, at)?;
+        // Of several ledgers of its name the server's word decides; where it names none, it is a rival of all.
+        let name = &self.clusters[index].name;
+        let recorded = self.found.iter().filter(|(_, found)| found.cluster.as_ref() == Some(name));
+        let recorded = recorded.map(|(system, _)| *system).min();
+        let system = if self.found.contains_key(&told) { told } else { recorded.unwrap_or(told) };
+        self.take_ledger(index, system, at)?;
         match &self.clusters[index].core {
             Ok(_) => Ok(()),
             Err(why) => {
