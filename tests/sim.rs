@@ -27,6 +27,9 @@
 //! killed anywhere, and gone on with. Instances are also started behind the controller's back, by rc scripts and by operators: a
 //! directory whose rebuild has not ended does not start, any other one comes up as what it is.
 //!
+//! After a crash a primary shows rows whose commits still waited. With `isolated_restart = off` none of them is lost where its controller
+//! started it before it heard another member: what such a start shows is compared with the history that the run ends with.
+//!
 //! The tests named `broken_…` show that the simulator can fail: the world breaks one of the promises that the protocol
 //! rests on (never the core), and a seed must be found that violates an invariant. A ledger put back from a backup is
 //! refused by the identity of its file (`store.rs`), so that a world in which it is not noticed is a broken one; it is
@@ -362,7 +365,7 @@ fn found_out(broken: Broken, kept: u64) {
     }
     for seed in std::iter::once(kept).chain(0..BROKEN_SEEDS) {
         if let (_, Some(what)) = case(seed).run(false)
-            && ["I1", "I2", "I3", "I4", "R8"].iter().any(|rule| what.starts_with(rule))
+            && ["I1", "I2", "I3", "I4", "R8", "reads"].iter().any(|rule| what.starts_with(rule))
         {
             println!("{broken:?}: seed {seed}: {what}");
             return;
@@ -414,6 +417,11 @@ fn broken_arbiter_that_answers_before_it_is_stored() {
 #[test]
 fn broken_arbiter_whose_ledger_is_put_back() {
     found_out(Broken::ArbiterPutBack, 0);
+}
+
+#[test]
+fn broken_restart_of_a_primary_that_has_heard_no_member() {
+    found_out(Broken::RestartsUnheard, 550);
 }
 
 #[test]

@@ -244,6 +244,18 @@ impl World {
             && self.sessions[s].as_ref().is_some_and(|x| x.streaming && x.broken_until.is_none())
     }
 
+    /// `isolated_restart = off`: what a primary showed that was started after a crash, while its controller had heard no other
+    /// member, is part of the history that the pair ends with. Data that an operator put back loses more, and is not looked at.
+    fn check_shown(&mut self) {
+        let Some(primary) = [0, 1].into_iter().find(|s| self.hosts[*s].run == Run::Primary) else { return };
+        let last = self.hosts[primary].dir.pos;
+        let lost = self.shown.iter().find(|(_, shown)| !self.wal.contains(last, *shown)).copied();
+        if let Some((s, shown)) = lost.filter(|_| !self.forced && !self.op.was_ever_restored()) {
+            let (who, lsn) = (NAMES[s], Lsn(shown.lsn));
+            self.violated(format!("reads: {who} was restarted unheard and showed rows up to {lsn}, and they are lost"));
+        }
+    }
+
     /// Whether nothing more is looked for; reports what did not come in time (I5).
     pub fn finished(&mut self) -> bool {
         let Some(healed) = self.healed else {
@@ -258,6 +270,7 @@ impl World {
         if acknowledged && self.t > healed + 1000 && self.t - self.acked_at < 1000 && self.mirrored() && self.all_told()
         {
             self.reach(format!("mirrored again after {:>3} s", (self.t - healed) / 20_000 * 20));
+            self.check_shown();
             return true;
         }
         if self.op.gave_up() {

@@ -13,8 +13,8 @@ const WAL_TIMEOUT: u64 = 60_000;
 impl World {
     // --------------------------------------------------------------------------------------------- starting and ending
 
-    /// `pg_ctl start`, once it gets that far.
-    pub fn make_start(&mut self, s: usize, follow: bool) {
+    /// `pg_ctl start`, once it gets that far; `by_hand`: behind the controller's back.
+    pub fn make_start(&mut self, s: usize, follow: bool, by_hand: bool) {
         let epoch = self.id();
         let ms = self.time(150, 3000) + 10;
         let up = self.machines[s].up;
@@ -28,6 +28,7 @@ impl World {
             host.dir.standby_signal = true;
             host.dir.follows = true;
         }
+        host.restarted_unheard = host.unheard && !by_hand;
         host.run = Run::Starting;
         host.epoch = epoch;
         host.life = epoch;
@@ -85,6 +86,7 @@ impl World {
 
     fn become_primary(&mut self, s: usize, timeline: u32) {
         let promoted = self.hosts[s].dir.standby_signal;
+        self.show_recovered(s);
         let mut pos = self.wal.fork(self.hosts[s].dir.pos, timeline);
         if promoted {
             // The end-of-recovery record; the checkpoint comes later.
@@ -107,6 +109,15 @@ impl World {
             Lsn(pos.lsn),
             host.effect
         );
+    }
+
+    /// Crash recovery is over. Clients read all that was written, also rows whose commits still waited for the standby.
+    fn show_recovered(&mut self, s: usize) {
+        if std::mem::take(&mut self.hosts[s].restarted_unheard) {
+            note!(self, "{} shows clients what it has recovered", NAMES[s]);
+            self.reach("reads: restarted unheard".to_string());
+            self.shown.push((s, self.hosts[s].dir.pos));
+        }
     }
 
     /// A fast shutdown is asked for.
@@ -163,6 +174,7 @@ impl World {
         }
         let torn = self.hosts[s].run == Run::Promoting && self.rng.chance(200);
         let host = &mut self.hosts[s];
+        host.unheard = host.dir.state == ControlState::InProduction;
         host.dir.standby_signal &= !torn;
         host.run = Run::Down;
         host.epoch = 0;

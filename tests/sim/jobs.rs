@@ -135,7 +135,7 @@ impl World {
                 let names = names.map_or(Names::Unset, |n| self.names_of(s, &n));
                 self.hosts[s].dir.names = names;
                 if self.rng.chance(500) {
-                    self.make_start(s, follow);
+                    self.make_start(s, follow, false);
                 }
             }
             (Job::Stop { names, .. }, 0) => {
@@ -270,7 +270,7 @@ impl World {
                     return self.fail_job(s, "could not start server");
                 }
                 let before = self.data_dir(s);
-                self.make_start(s, follow);
+                self.make_start(s, follow, false);
                 if let Some(running) = &mut self.procs[s].job {
                     running.before = Some(DataDir { standby_signal: before.standby_signal || follow, ..before });
                 }

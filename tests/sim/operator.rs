@@ -22,6 +22,8 @@ pub struct Operator {
     rebuild_asked: [u64; 2],
     restarting: [bool; 2],
     restored: [bool; 2],
+    /// One was put back in this run.
+    ever_restored: bool,
     beyond_help: bool,
     enabled_at: u64,
     adopted_at: u64,
@@ -48,6 +50,12 @@ impl Operator {
     /// A data directory was put back.
     pub fn restored(&mut self, s: usize) {
         self.restored[s] = true;
+        self.ever_restored = true;
+    }
+
+    /// Whether a data directory was put back in this run.
+    pub fn was_ever_restored(&self) -> bool {
+        self.ever_restored
     }
 
     /// Its controller has made the data directory the other server's copy.

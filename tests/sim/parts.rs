@@ -189,6 +189,10 @@ pub struct Host {
     /// What was acknowledged since without waiting, and whether the controller has noticed.
     pub unmirrored: Option<Pos>,
     pub noticed: bool,
+    /// It ran as a primary and crashed, and its controller has heard no other member since.
+    pub unheard: bool,
+    /// Its controller has started it in that state.
+    pub restarted_unheard: bool,
     pub frozen: bool,
     pub frozen_postmaster: bool,
     pub frozen_receiver: bool,

@@ -35,6 +35,8 @@ impl World {
         }
         if m == ARBITER {
             self.note_beat(&event);
+        } else if matches!(event, Event::Heard(..)) && self.runs(m) {
+            self.hosts[m].unheard = false;
         }
         if !self.runs(m) {
             return;

@@ -369,7 +369,7 @@ impl World {
             self.reach("plain start: refused by the guard".to_string());
             return;
         }
-        self.make_start(s, false);
+        self.make_start(s, false, true);
         let what = if self.hosts[s].dir.standby_signal { "a standby" } else { "a primary" };
         self.reach(format!("plain start: {what}"));
     }

@@ -47,6 +47,8 @@ pub enum Broken {
     /// A rebuild is reported done when little has been copied, and nothing shows it. (A copy that is only older than it should be does
     /// no harm: it streams what it lacks, and is not believed before, by R9.)
     EarlyRebuild,
+    /// A crashed primary is restarted although its controller has heard no other member since.
+    RestartsUnheard,
 }
 
 /// What can come.
@@ -147,6 +149,9 @@ pub struct World {
     pub known: [[bool; 3]; 3],
     pub acked: Pos,
     pub acks: u64,
+    /// By whom rows that were not acknowledged were shown to clients after a crash, and up to where, while its controller had
+    /// heard no other member.
+    pub shown: Vec<(usize, Pos)>,
     pub acked_at: u64,
     pub terms: HashMap<u64, View>,
     pub healed: Option<u64>,
@@ -235,6 +240,7 @@ impl World {
             known: [[true; 3]; 3],
             acked: pos,
             acks: 0,
+            shown: Vec::new(),
             acked_at: 0,
             terms: HashMap::new(),
             healed: None,
