@@ -3,6 +3,8 @@
 //! The members are the controllers' own links with a heartbeat each 0.4 s; what a controller's core would decide is said
 //! by the test. Each cluster has addresses, a key and a system identifier of its own.
 
+#[path = "arbiter/callers.rs"]
+mod callers;
 #[allow(dead_code, reason = "other tests need the rest of it")]
 mod common;
 
@@ -158,8 +160,33 @@ struct Member {
 /// The arbiter's ledgers, as last heard.
 #[derive(Default)]
 struct Heard {
+    system: SystemId,
     beat: Option<Ledger>,
     answer: Option<Option<Ledger>>,
+}
+
+/// What a server's links are set to. `keys`: its private key, and that of the arbiter.
+fn settings(number: usize, me: Server, port: u16, key: [u8; 32], keys: Option<[&PrivateKey; 2]>) -> Settings {
+    let own = address(number, 1 + me.index() as u8);
+    let id = ["nd1", "nd2"][me.index()].to_owned();
+    Settings {
+        me: mirroring_controller::fsm::types::Member::Server(me),
+        id,
+        listen: vec![(own.clone(), port)],
+        peers: vec![Peer {
+            member: mirroring_controller::fsm::types::Member::Arbiter,
+            id: "arb".to_owned(),
+            address: ("127.0.0.1".to_owned(), port),
+            hosts: vec!["127.0.0.1".to_owned()],
+            from: Some(own.clone()),
+            silence_ms: 10_000,
+            key: keys.map(|keys| keys[1].public()),
+        }],
+        key,
+        own_key: keys.map(|keys| keys[0].clone()),
+        interval_ms: 100,
+        timeout_ms: 5000,
+    }
 }
 
 impl Member {
@@ -172,26 +199,8 @@ impl Member {
         system: SystemId,
         keys: Option<[&PrivateKey; 2]>,
     ) -> Member {
-        let own = address(number, 1 + me.index() as u8);
-        let id = ["nd1", "nd2"][me.index()].to_owned();
-        let settings = Settings {
-            me: mirroring_controller::fsm::types::Member::Server(me),
-            id,
-            listen: vec![(own.clone(), port)],
-            peers: vec![Peer {
-                member: mirroring_controller::fsm::types::Member::Arbiter,
-                id: "arb".to_owned(),
-                address: ("127.0.0.1".to_owned(), port),
-                hosts: vec!["127.0.0.1".to_owned()],
-                from: Some(own.clone()),
-                silence_ms: 10_000,
-                key: keys.map(|keys| keys[1].public()),
-            }],
-            key,
-            own_key: keys.map(|keys| keys[0].clone()),
-            interval_ms: 100,
-            timeout_ms: 5000,
-        };
+        let settings = settings(number, me, port, key, keys);
+        let own = settings.listen[0].0.clone();
         let (inbox, events) = Inbox::new();
         let links = Arc::new(Links::start(settings, inbox, Bystander::default()).unwrap());
         let told = Heartbeat {
@@ -234,7 +243,10 @@ impl Member {
                 }
                 let Ok((_, event)) = events.recv_deadline(next) else { continue };
                 match event {
-                    Event::Heard(_, Message::Heartbeat(heartbeat)) => heard.lock().unwrap().beat = heartbeat.ledger,
+                    Event::Heard(_, Message::Heartbeat(heartbeat)) => {
+                        let mut heard = heard.lock().unwrap();
+                        (heard.system, heard.beat) = (heartbeat.system, heartbeat.ledger);
+                    }
                     Event::Heard(_, Message::Answer { ledger }) => heard.lock().unwrap().answer = Some(ledger),
                     _ => (),
                 }
@@ -245,6 +257,11 @@ impl Member {
     fn tell(&self, view: View) {
         let system = self.told.lock().unwrap().system;
         self.told.lock().unwrap().ledger = Some(ledger(system, self.me, view));
+    }
+
+    /// The system identifier that the arbiter reported last.
+    fn system(&self) -> SystemId {
+        self.heard.lock().unwrap().system
     }
 
     /// The arbiter's ledger, as last heard.
