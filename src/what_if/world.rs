@@ -39,7 +39,7 @@ enum Item {
     Tick(usize),
     Probe(usize),
     Look(usize),
-    Arrives { from: usize, to: usize, message: Message },
+    Arrives { from: usize, to: usize, message: Box<Message> },
     Stored { m: usize, seq: u64, durable: Box<Durable> },
     JobEnds { m: usize, id: JobId },
     CommandEnds { m: usize, id: JobId, command: Box<UserCommand> },
@@ -334,7 +334,7 @@ impl World {
                 self.look(m);
             }
             Item::Arrives { from, to, message } if !self.cut[from][to] && self.power[from] => {
-                self.feed(to, Event::Heard(Member::ALL[from], message));
+                self.feed(to, Event::Heard(Member::ALL[from], *message));
             }
             Item::Arrives { .. } => {}
             Item::Stored { m, seq, durable } => {
@@ -366,7 +366,7 @@ impl World {
         match action {
             Action::Send(to, message) => {
                 let to = to.index();
-                self.after(WAY_MS, to, Item::Arrives { from: m, to, message });
+                self.after(WAY_MS, to, Item::Arrives { from: m, to, message: Box::new(message) });
             }
             Action::Store(seq, durable, _) => self.after(STORE_MS, m, Item::Stored { m, seq, durable }),
             Action::Run(id, job) => self.order(m, id, job),
