@@ -457,3 +457,25 @@ fn a_dialler_does_not_fall_back() {
         assert!(matches!(Reader::accept(stream, identity, &[], LIMIT), Err(Refusal::Other(_))));
     }
 }
+
+/// What was handed over before the links end has been sent when they have ended: the process ends then.
+#[test]
+fn the_last_message_is_sent() {
+    for _ in 0..20 {
+        let (one, two) = (port(), port());
+        let other = TcpListener::bind(("127.0.0.1", two)).unwrap();
+        let mut settings = settings(FIRST, one, two);
+        settings.peers[0].silence_ms = 60_000;
+        let (first, _events) = start(settings);
+        let (stream, _) = other.accept().unwrap();
+        let sent = stream.try_clone().unwrap();
+        let (mut reader, _) = Reader::accept(stream, Identity { shared: &KEY, own: None }, &[], LIMIT).unwrap();
+        first.send(SECOND, &told(1));
+        reader.receive().unwrap();
+        sent.set_nonblocking(true).unwrap();
+        first.send(SECOND, &told(2));
+        drop(first);
+        let found = sent.peek(&mut [0; 2]);
+        assert_eq!(found.ok(), Some(2), "nothing was sent");
+    }
+}

@@ -48,6 +48,9 @@ const SHORT_PAUSES: u32 = 20;
 /// Strangers are reported at most this often.
 const REPORT_INTERVAL_MS: u64 = 60_000;
 
+/// How long the end of the links waits until what is queued has been sent.
+const LAST_MESSAGES: Duration = Duration::from_millis(300);
+
 /// Another member, as in `network.conf`.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -132,6 +135,8 @@ impl Voice {
 pub struct Links {
     shared: Arc<Shared>,
     outgoing: Vec<Outgoing>,
+    /// Disconnected when no sending thread runs any more.
+    ended: Receiver<()>,
 }
 
 struct Shared {
@@ -236,6 +241,7 @@ impl Links {
             accepted: AtomicU64::new(0),
         });
         let mut outgoing = Vec::new();
+        let (sends, ended) = crossbeam_channel::bounded::<()>(0);
         for (index, peer) in shared.settings.peers.iter().enumerate() {
             let (queue, queued) = crossbeam_channel::bounded(QUEUE_LENGTH);
             let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
@@ -252,10 +258,14 @@ impl Links {
                 last_beat: None,
                 by_proved_key: false,
             };
-            spawn("link-out", move || dialler.run())?;
+            let sends = sends.clone();
+            spawn("link-out", move || {
+                dialler.run();
+                drop(sends);
+            })?;
             outgoing.push(Outgoing { member: peer.member, queue, wake });
         }
-        let links = Links { shared, outgoing };
+        let links = Links { shared, outgoing, ended };
         let shared = links.shared.clone();
         let take: listening::Take = Arc::new(move |listener| {
             if let Err(error) = serve(&shared, listener) {
@@ -302,6 +312,8 @@ impl Drop for Links {
         for outgoing in &self.outgoing {
             wake(&outgoing.wake);
         }
+        // The process may end as soon as this returns, and the last message may be an answer that the other server waits for.
+        let _ = self.ended.recv_timeout(LAST_MESSAGES);
     }
 }
 
@@ -452,12 +464,14 @@ impl Dialler {
         let mut position = 0..;
         backlog.retain(|queued| position.next() == last || !queued.heartbeat);
         loop {
+            // What was queued before the stop is sent.
+            let stopped = self.stopped();
             for queued in backlog.drain(..).chain(self.queued.try_iter()) {
                 if let Err(error) = writer.send(&queued.body) {
                     return error;
                 }
             }
-            if self.stopped() {
+            if stopped {
                 return Error::new("stopped");
             }
             let heard = self.shared.heard[self.index].load(Ordering::SeqCst).max(opened);
