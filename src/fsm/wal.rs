@@ -242,7 +242,7 @@ impl Node {
         if self.ledger.is_none() {
             return true;
         }
-        if !follows && self.awaits_first_heartbeat() {
+        if !follows && self.awaits_first_heartbeat() || follows && self.awaits_arbiter() {
             return false;
         }
         let peer = if follows { None } else { self.mirrored_peer_point() };
@@ -255,6 +255,14 @@ impl Node {
             return false;
         }
         !follows || !self.primary_answers() || self.is_contained()
+    }
+
+    /// A standby of a mirrored pair that has just booted waits for what the arbiter remembers of it, if the arbiter can be reached:
+    /// where the WAL ends is found only while the instance is down, and a WAL receiver would change it.
+    fn awaits_arbiter(&self) -> bool {
+        let waited = self.booted_at.map_or(0, |at| self.now.since(at)) >= self.settings.heartbeat_detection_ms;
+        let unheard = self.settings.arbiter && self.arbiter.heard_at.is_none() && self.arbiter.refused == 0;
+        self.standing() == Some(Standing::Standby) && unheard && !waited
     }
 
     /// A mirrored primary that has just booted waits for its standby's first heartbeat, if the standby can be reached.

@@ -327,22 +327,50 @@ fn standby_restored_without_its_note() {
     standby_restored(true);
 }
 
+/// A position as a number, by its text.
+fn position(text: &str) -> u64 {
+    let (high, low) = text.split_once('/').expect("a position has a slash");
+    let number = |digits| u64::from_str_radix(digits, 16).expect("hexadecimal");
+    (number(high) << 32) + number(low)
+}
+
+/// How far the server's note says that its WAL goes.
+fn noted(pair: &Pair, server: usize) -> u64 {
+    let text = std::fs::read_to_string(note(pair, server)).expect("no position was noted");
+    let note: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    note["point"]["lsn"].as_u64().unwrap_or_else(|| panic!("{note}"))
+}
+
 /// Both are restored to different older states. An operator chooses, and the commands that the status names bring the pair back.
-#[test]
-fn both_restored() {
+/// `notes_are_old`: nothing was noted since the newer copy was made, so that only the arbiter remembers what was acknowledged.
+fn both_restored(notes_are_old: bool, first: usize) {
     let mut pair = usual().arbiter().up();
     copy_while_stopped(&pair, &[0], "-f");
     pair.sql(0, "SET synchronous_commit = on; INSERT INTO written (id) VALUES (-1)");
     copy_while_stopped(&pair, &[1], "-f");
+    let notes = [0, 1].map(|server| std::fs::read(note(&pair, server)).expect("no position was noted"));
     let client = write(&pair);
-    // Until nd2 notes again how far its WAL goes, which it does every 10 seconds.
-    std::thread::sleep(s(12));
+    if !notes_are_old {
+        // Until nd2 notes again how far its WAL goes, which it does every 10 seconds.
+        std::thread::sleep(s(12));
+    }
+    let acknowledged = position(&pair.sql(0, "SELECT flush_lsn FROM pg_stat_replication"));
+    // A heartbeat later the arbiter has received what nd2 had flushed.
+    std::thread::sleep(s(1));
     end_both(&mut pair, End::Killed);
+    let before = client.count();
     drop(client);
+    if notes_are_old {
+        // As if both had died before the next note, however long it took until here.
+        for server in [0, 1] {
+            std::fs::write(note(&pair, server), &notes[server]).expect("could not write");
+            assert!(noted(&pair, server) < acknowledged, "nd{} has noted what was acknowledged", server + 1);
+        }
+    }
     restore(&pair, 0, Tool::Tar);
     restore(&pair, 1, Tool::Cp);
     let at = Instant::now();
-    start_both(&pair, 0, "-f");
+    start_both(&pair, first, "-f");
     wait_noticed(&pair, 0, at);
     wait_noticed(&pair, 1, at);
     // It is reported again when nd2 has found its own end.
@@ -362,7 +390,27 @@ fn both_restored() {
         (pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref() == Ok("f")).then_some(())
     });
     assert_eq!(pair.sql(1, "SELECT count(*) FROM written WHERE id = -1"), "1", "what nd2 held");
+    let left: usize = pair.sql(1, "SELECT count(*) FROM written WHERE id >= 0").parse().expect("a number");
+    assert!(left < before, "nothing that was acknowledged was lost by the restores: {left} of {before} rows");
     pair.rebuild(0, &[]);
+}
+
+/// Both servers' notes show it.
+#[test]
+fn both_restored_to_different_states() {
+    both_restored(false, 0);
+}
+
+/// Only the arbiter remembers it. The primary starts first.
+#[test]
+fn both_restored_before_the_next_note() {
+    both_restored(true, 0);
+}
+
+/// The same, and the standby starts first.
+#[test]
+fn both_restored_before_the_next_note_standby_first() {
+    both_restored(true, 1);
 }
 
 /// nd1 was restored and started by hand, and has written past nd2's position. `forget`: nothing remembers what nd1 held, so
