@@ -83,3 +83,32 @@ fn a_server_of_another_cluster_is_rejected() {
     until("the rival is served", || rival.arbiter().is_some_and(|ledger| ledger.view == founded));
     assert_eq!(refusal(), "");
 }
+
+/// The arbiter has ledgers of two clusters under the name of one, so that it does not know which one it serves.
+#[test]
+fn a_server_of_a_third_cluster_is_rejected() {
+    if !common::as_postgres("callers::a_server_of_a_third_cluster_is_rejected") {
+        return;
+    }
+    let mut arb = Arb::new(1);
+    let founded = view(1, Server::First, Mode::Degraded, LedgerId(0));
+    let run_dir = arb.dir.path().join("run");
+    for number in [1, 9] {
+        arb.start();
+        let member = Member::new(1, Server::First, arb.port, key(1), system(number), None);
+        member.tell(founded);
+        until("the arbiter has a ledger", || member.arbiter().is_some_and(|ledger| ledger.system == system(number)));
+        drop(member);
+        arb.stop();
+        fs::rename(run_dir.join(system(number).0.to_string()), arb.dir.path().join(number.to_string())).unwrap();
+    }
+    for number in [1, 9] {
+        fs::rename(arb.dir.path().join(number.to_string()), run_dir.join(system(number).0.to_string())).unwrap();
+    }
+    arb.start();
+    let third = Member::new(1, Server::First, arb.port, key(1), system(8), None);
+    third.tell(founded);
+    until("the third one is rejected", || third.system() == system(1));
+    assert_eq!(third.arbiter(), None);
+    assert!(!run_dir.join(system(8).0.to_string()).exists());
+}
