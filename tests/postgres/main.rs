@@ -44,6 +44,7 @@ mod slots;
 mod soak;
 mod soak_faults;
 mod strangers;
+mod switch_paused;
 mod switches;
 mod unmirrored;
 mod went_back;
