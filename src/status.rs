@@ -4,11 +4,13 @@
 //! `cli::status` and by `daemon::health`. The JSON field names are an interface: fields are added,
 //! never renamed.
 
+mod checkpoint;
 pub mod health;
 mod metrics;
 mod rebuild;
 mod snapshot;
 
+pub use checkpoint::Checkpoint;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 
@@ -48,6 +50,8 @@ pub struct Status {
     pub progress_detail: String,
     /// The rebuild of this server that is under way, or the last one where that has failed; `null` else.
     pub rebuild: Option<RebuildStatus>,
+    /// The checkpoint on the answering server that the controller waits for; `null` for none.
+    pub checkpoint: Option<Checkpoint>,
     /// What the health endpoint says of the answering server.
     pub health: HealthStatus,
     /// The answering controller.
@@ -170,6 +174,7 @@ impl Status {
             progress,
             progress_detail,
             rebuild: RebuildStatus::new(snapshot),
+            checkpoint: snapshot.checkpoint.clone(),
             health: HealthStatus::new(snapshot),
             controller: ControllerStatus {
                 pid: snapshot.pid,
@@ -191,6 +196,11 @@ impl Status {
         }
         if let Some(rebuild) = self.rebuild.as_ref().filter(|rebuild| rebuild.failed.is_none()) {
             let _ = writeln!(out, "\nrebuild of {}: {}", self.local_server, rebuild.line());
+        }
+        if let Some(checkpoint) = &self.checkpoint {
+            let Checkpoint { number, count, .. } = checkpoint;
+            let far = checkpoint.far();
+            let _ = writeln!(out, "\nwaiting for checkpoint {number} of {count} on {}: {far}", self.local_server);
         }
         if arbiter {
             match &self.arbiter {
@@ -434,6 +444,7 @@ pub(crate) mod tests {
                 ..Report::blank(primary)
             },
             rebuild: None,
+            checkpoint: None,
         }
     }
 
@@ -575,7 +586,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter commits_waiting controller durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
+        let expected = "advice arbiter checkpoint commits_waiting controller durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
     }

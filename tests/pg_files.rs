@@ -45,7 +45,14 @@ fn setup(place: &Place, target: &Target) -> Setup {
         host: "127.0.0.1".into(),
         run_dir: place.startup_log.parent().unwrap().into(),
     };
-    Setup { place: place.clone(), target: target.clone(), name: "nd2".into(), rebuild }
+    Setup {
+        place: place.clone(),
+        target: target.clone(),
+        name: "nd2".into(),
+        rebuild,
+        checkpoint_patience: std::time::Duration::from_secs(60),
+        checkpoints: Default::default(),
+    }
 }
 
 impl Db {

@@ -6,7 +6,7 @@
 
 use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
-use super::{Inbox, lock, now, spawn};
+use super::{Inbox, checkpoint, lock, now, spawn};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
 use crate::fsm::node::Node;
@@ -212,6 +212,7 @@ pub struct Board {
 struct Shared {
     snapshot: Mutex<Snapshot>,
     rebuilds: rebuild::Board,
+    checkpoints: checkpoint::Board,
     /// When the decision thread last went round, ms.
     alive: AtomicU64,
     /// The changing command that is being executed: its id, and where the answer goes.
@@ -229,10 +230,11 @@ struct Shared {
 }
 
 impl Board {
-    /// A board that shows `first` until something else is published, and how far rebuilds are.
-    pub fn new(first: Snapshot, rebuilds: rebuild::Board, inbox: Inbox) -> Board {
+    /// A board that shows `first` until something else is published, and how far rebuilds and checkpoints are.
+    pub fn new(first: Snapshot, rebuilds: rebuild::Board, checkpoints: checkpoint::Board, inbox: Inbox) -> Board {
         let shared = Shared {
             rebuilds,
+            checkpoints,
             alive: AtomicU64::new(first.alive.0),
             snapshot: Mutex::new(first),
             executing: Mutex::new(None),
@@ -299,6 +301,7 @@ impl Board {
         let mut snapshot = lock(&self.shared.snapshot).clone();
         snapshot.now = now();
         snapshot.rebuild = self.shared.rebuilds.read();
+        snapshot.checkpoint = self.shared.checkpoints.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         if let Some(ms) = snapshot.stuck_ms() {
@@ -515,12 +518,13 @@ mod tests {
             noted: None,
             report,
             rebuild: None,
+            checkpoint: None,
         }
     }
 
     fn serve(run_dir: &Path) -> (Board, Receiver<(Time, Event)>) {
         let (inbox, events) = Inbox::new();
-        let board = Board::new(snapshot(), rebuild::Board::default(), inbox);
+        let board = Board::new(snapshot(), rebuild::Board::default(), Default::default(), inbox);
         Control::bind(run_dir).unwrap().serve(board.clone()).unwrap();
         (board, events)
     }

@@ -108,7 +108,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     startup_log::watch(run_dir.join("startup.log"))?;
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let setup = runner::Setup::new(config, &boot.name);
-    let rebuilds = rebuild::Board::default();
+    let (rebuilds, checkpoints) = (rebuild::Board::default(), setup.checkpoints.clone());
     let job_ended = Arc::new(Mutex::new(Instant::now()));
     let (report, ended) = (inbox.clone(), job_ended.clone());
     let runner = Runner::start(
@@ -140,8 +140,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         noted: noted(&config.run_dir()),
         report: node.report(started),
         rebuild: None,
+        checkpoint: None,
     };
-    let board = Board::new(snapshot, rebuilds, inbox.clone());
+    let board = Board::new(snapshot, rebuilds, checkpoints, inbox.clone());
     board.inspected_by(inspector);
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());

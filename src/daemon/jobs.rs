@@ -2,7 +2,7 @@
 //!
 //! Every step ends within a limit. Polls pause for at most 10 ms, since their pauses are part of every outage.
 
-use super::names;
+use super::{checkpoint, names};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{DataDir, Job, Outcome, Rebuild};
@@ -32,9 +32,6 @@ pub(super) const QUERY: Duration = Duration::from_secs(1);
 /// The pause of polls.
 pub(super) const PAUSE: Duration = Duration::from_millis(5);
 
-/// How long a `CHECKPOINT` may take.
-const CHECKPOINT: Duration = Duration::from_secs(600);
-
 /// How long a promotion may take; it replays all WAL received first.
 const PROMOTE: Duration = Duration::from_secs(600);
 
@@ -55,6 +52,10 @@ pub struct Setup {
     pub name: String,
     /// What a rebuild takes.
     pub rebuild: rebuild::Setup,
+    /// How long a checkpointer may make no progress before its checkpoint is given up.
+    pub checkpoint_patience: Duration,
+    /// Where it is shown how far a checkpoint is.
+    pub checkpoints: checkpoint::Board,
 }
 
 impl Setup {
@@ -63,8 +64,16 @@ impl Setup {
         let server = &config.server;
         let password = server.db_instance_password.as_ref().map(|secret| secret.expose().to_owned());
         let target = Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance);
-        let rebuild = rebuild_setup(config, name);
-        Setup { place: Place::new(config), target, name: name.to_owned(), rebuild }
+        let settings = config.settings(0);
+        let detection_ms = settings.heartbeat_detection_ms.max(settings.instance_detection_ms);
+        Setup {
+            place: Place::new(config),
+            target,
+            name: name.to_owned(),
+            rebuild: rebuild_setup(config, name),
+            checkpoint_patience: checkpoint::patience(detection_ms),
+            checkpoints: checkpoint::Board::default(),
+        }
     }
 }
 
@@ -118,7 +127,7 @@ impl Jobs {
             Job::NamesOff => names::off(&self.setup, cancel).map(|()| Outcome::Applied),
             Job::Promote => promote(&self.setup, cancel).map(Outcome::Promoted),
             Job::Prove(name) => prove(&self.setup, name, cancel).map(Outcome::Proved),
-            Job::Checkpoint => checkpoint(&self.setup, cancel).map(|()| Outcome::Applied),
+            Job::Checkpoint => checkpoint::perform(&self.setup, 1, 1, cancel).map(|()| Outcome::Applied),
             Job::Rebuild(what) => self.rebuild(what, cancel),
             Job::Abandon => {
                 rebuild::abandon(&self.setup.rebuild, cancel)?;
@@ -310,11 +319,6 @@ pub(super) fn in_session<T: Send + 'static>(
     bounded::call(what, limit, cancel, move || work(&mut Session::open(&target, QUERY, what)?, &seen))
 }
 
-fn checkpoint(setup: &Setup, cancel: &Cancel) -> Result<()> {
-    let work = |session: &mut Session, _: &Cancel| Ok(queries::checkpoint(session, CHECKPOINT)?);
-    in_session(setup, "checkpoint", CHECKPOINT + QUERY * 2, cancel, work)
-}
-
 fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
     if let Ok(Some(timeline)) = in_session(setup, "promote", QUERY, cancel, |session, _| primary_timeline(session)) {
         return Ok(timeline);
@@ -391,8 +395,8 @@ fn try_to_prove(setup: &Setup, name: &str, cancel: &Cancel) -> Result<Lsn> {
         return Err(Error::new("max_wal_senders is 0, so that synchronous_standby_names has no effect")
             .hint("Set max_wal_senders to at least 3 and restart the instance."));
     }
-    checkpoint(setup, cancel)?;
-    checkpoint(setup, cancel)?;
+    checkpoint::perform(setup, 1, 2, cancel)?;
+    checkpoint::perform(setup, 2, 2, cancel)?;
     let name = name.to_owned();
     in_session(setup, "confirm the standby", CONFIRM + QUERY * 4, cancel, move |session, cancel| {
         let position = queries::flush_lsn(session, QUERY)?;

@@ -5,6 +5,7 @@
 pub mod arbiter;
 mod boot;
 mod calls;
+pub mod checkpoint;
 pub mod control;
 pub mod db_probe;
 mod decision;

@@ -3,8 +3,9 @@
 use super::jobs::{PAUSE, QUERY, Setup, hang_up, in_session, value_of};
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
+use crate::pg::checkpointer::Signs;
 use crate::pg::connect::{Refusal, Session};
-use crate::pg::{Place, conf, files, process, queries};
+use crate::pg::{Place, conf, files, queries};
 use std::time::Duration;
 
 /// How long the file's edit may take.
@@ -150,14 +151,9 @@ fn in_the_way(setup: &Setup, wanted: &str, value: &str, cancel: &Cancel) -> Erro
 
 /// Why backends still wait although new sessions show no names: only the checkpointer puts the change in effect.
 fn stuck(place: &Place, waiters: u64) -> Error {
-    let state = match process::checkpointer_state(&place.data) {
-        Some('T' | 't') => "is stopped (SIGSTOP)".to_owned(),
-        Some('D') => "waits for a disk (state D)".to_owned(),
-        Some(state) => format!("has not reacted yet (state {state})"),
-        None => "is not running".to_owned(),
-    };
+    let condition = Signs::read(&place.data).condition();
     Error::new(format!(
-        "synchronous_standby_names is empty, but {waiters} commits still wait for the standby: the checkpointer {state}"
+        "synchronous_standby_names is empty, but {waiters} commits still wait for the standby: the checkpointer {condition}"
     ))
     .hint("Only the checkpointer puts the setting in effect; a disk that hangs is a likely cause.")
 }

@@ -390,6 +390,9 @@ pub struct Heartbeat {
     pub shutdown_checkpoint: Lsn,
     /// Commits may not have waited for the standby under this view (see `Notes::unmirrored`).
     pub unmirrored: bool,
+    /// The sender's proof of the standby (R9) is in progress, for longer than a heartbeat may take.
+    #[serde(default)]
+    pub proving: bool,
     /// Automatic switch and disconnection.
     pub failover: Failover,
     /// `heartbeat_error_action`.
@@ -435,6 +438,7 @@ impl Heartbeat {
             answered_ms: 0,
             shutdown_checkpoint: Lsn(0),
             unmirrored: false,
+            proving: false,
             failover: Failover::default(),
             on_silence: OnSilence::Message,
             detection_ms: 0,

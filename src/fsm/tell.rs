@@ -217,6 +217,7 @@ impl Node {
             answered_ms: self.now.since(self.own.answered_at),
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
             unmirrored: beat.unmirrored,
+            proving: self.work.proves_since().is_some_and(|at| self.now.since(at) > self.patience_ms()),
             failover: beat.failover,
             on_silence: self.settings.on_silence,
             detection_ms: self.settings.heartbeat_detection_ms,
@@ -436,6 +437,13 @@ impl Node {
             && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
         {
             advice.push("the other server is not its standby yet: mc_ctl rebuild on it makes it so".to_owned());
+        }
+        if told.is_some_and(|told| told.proving) {
+            advice.push(
+                "the primary makes the checkpoints that must end before the pair is mirrored: mc_ctl status on it shows how far \
+                 they are"
+                    .to_owned(),
+            );
         }
         let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
         if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {

@@ -101,6 +101,11 @@ impl Work {
         self.job.as_ref().filter(|(_, job, _)| *job == Job::Checkpoint).map(|(id, _, _)| *id)
     }
 
+    /// When the proof (R9) that is out began.
+    pub fn proves_since(&self) -> Option<Time> {
+        self.job.as_ref().filter(|(_, job, _)| matches!(job, Job::Prove(_))).map(|(_, _, since)| *since)
+    }
+
     pub fn switches(&self) -> bool {
         matches!(self.job, Some((_, Job::Promote, _)))
     }
@@ -338,9 +343,9 @@ impl Node {
             Job::Start { .. } => 30_000,
             Job::Stop { fast_ms, .. } => fast_ms + 15_000,
             Job::Checkpoint => 120_000,
-            // Its two checkpoints may take minutes. Commits wait meanwhile, so that the proof ends as soon as the standby does not
-            // confirm them.
-            Job::Prove(_) if self.standby_is_back() => 600_000,
+            // Its checkpoints have no limit while the checkpointer makes progress. Commits wait meanwhile, so that the proof ends as
+            // soon as the standby does not confirm them, and as soon as the instance does not answer.
+            Job::Prove(_) if self.standby_is_back() && self.own.failed.is_none() => return,
             Job::Prove(_) => 0,
             Job::Promote => 30_000,
             // It ends by itself: each of its steps has a limit, or shows that it moves.

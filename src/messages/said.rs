@@ -216,6 +216,15 @@ pub enum Tell {
         /// Where it is kept.
         kept: String,
     },
+    /// A checkpoint that the controller waits for is still in progress.
+    CheckpointRuns {
+        /// Which of those that are needed.
+        number: u32,
+        /// How many are needed.
+        count: u32,
+        /// How far it is, in words.
+        far: String,
+    },
     /// A replication slot of the server's time as the primary was removed before its start as a standby.
     SlotRemoved {
         /// Its name.
@@ -480,6 +489,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Full { path, place, why } => m(1121, &[path, place, why]),
         Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
         Tell::Lost { what, kept } => m(1125, &[what, kept]),
+        Tell::CheckpointRuns { number, count, far } => m(1200, &[&number.to_string(), &count.to_string(), far]),
         Tell::SlotRemoved { name, kept } => m(1170, &[name, kept]),
         Tell::ReserveUsed { path } => m(1171, &[path]),
         Tell::ReserveRestored { path } => m(1172, &[path]),
@@ -628,6 +638,7 @@ mod tests {
             Tell::NotFull { path: s(), place: s() },
             Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
             Tell::Lost { what: s(), kept: s() },
+            Tell::CheckpointRuns { number: 1, count: 2, far: s() },
             Tell::SlotRemoved { name: s(), kept: s() },
             Tell::ReserveUsed { path: s() },
             Tell::ReserveRestored { path: s() },

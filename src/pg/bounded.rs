@@ -65,6 +65,30 @@ pub fn call<T: Send + 'static>(
     cancel: &Cancel,
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    answer(what, limit, cancel, &begin(what, work)?)
+}
+
+/// The same without a limit: each `pause`, `look` sees whether to wait any longer, and its error ends the wait.
+pub fn watch<T: Send + 'static>(
+    what: &str,
+    pause: Duration,
+    cancel: &Cancel,
+    mut look: impl FnMut() -> Result<()>,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let told = begin(what, work)?;
+    loop {
+        if let Some(answer) = answer_within(what, pause, cancel, &told) {
+            return answer;
+        }
+        look()?;
+    }
+}
+
+fn begin<T: Send + 'static>(
+    what: &str,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<Receiver<Result<T>>> {
     if OUT.fetch_add(1, Ordering::Relaxed) >= MAX_ABANDONED {
         OUT.fetch_sub(1, Ordering::Relaxed);
         return Err(Error::new(format!("could not {what}: too many earlier calls hang")));
@@ -78,16 +102,22 @@ pub fn call<T: Send + 'static>(
         OUT.fetch_sub(1, Ordering::Relaxed);
         return Err(Error::new(format!("could not {what}: could not start a thread: {e}")));
     }
-    answer(what, limit, cancel, &told)
+    Ok(told)
 }
 
 /// Waits for an answer, the limit, or the flag.
 pub fn answer<T>(what: &str, limit: Duration, cancel: &Cancel, told: &Receiver<Result<T>>) -> Result<T> {
+    let late = || Err(Error::new(format!("could not {what}: no answer within {} ms", limit.as_millis())));
+    answer_within(what, limit, cancel, told).unwrap_or_else(late)
+}
+
+/// The answer, or that the flag is set; `None` if there is neither within the limit.
+fn answer_within<T>(what: &str, limit: Duration, cancel: &Cancel, told: &Receiver<Result<T>>) -> Option<Result<T>> {
     let ended = || Error::new(format!("could not {what}: the thread ended"));
     select! {
-        recv(told) -> got => got.unwrap_or_else(|_| Err(ended())),
-        recv(cancel.0) -> _ => Err(cancelled()),
-        default(limit) => Err(Error::new(format!("could not {what}: no answer within {} ms", limit.as_millis()))),
+        recv(told) -> got => Some(got.unwrap_or_else(|_| Err(ended()))),
+        recv(cancel.0) -> _ => Some(Err(cancelled())),
+        default(limit) => None,
     }
 }
 
@@ -133,5 +163,24 @@ mod tests {
         assert!(waits.join().unwrap().unwrap_err().message.contains("cancelled"));
         assert!(cancel.is_set() && cancel.sleep(long).is_err());
         assert_eq!(Cancel::never().check(), Ok(()));
+    }
+
+    #[test]
+    fn watched_calls_end_by_the_watch_alone() {
+        let pause = Duration::from_millis(1);
+        let slow = || {
+            std::thread::sleep(Duration::from_millis(50));
+            Ok(7)
+        };
+        assert_eq!(watch("add", pause, &Cancel::never(), || Ok(()), slow), Ok(7));
+        let mut looks = 0;
+        let look = || {
+            looks += 1;
+            if looks < 3 { Ok(()) } else { Err(Error::new("stuck")) }
+        };
+        assert_eq!(watch("add", pause, &Cancel::never(), look, slow), Err(Error::new("stuck")));
+        let (canceller, cancel) = Cancel::new();
+        drop(canceller);
+        assert!(watch("add", pause, &cancel, || Ok(()), slow).unwrap_err().message.contains("cancelled"));
     }
 }

@@ -27,6 +27,9 @@ pub const APPLICATION_NAME: &str = "mirroring_controller";
 
 const CONNECT: &str = "could not connect to instance";
 
+/// How often it is asked whether the answer of a query without a limit is still wanted.
+const WANTED: Duration = Duration::from_millis(200);
+
 /// Whom to connect as, and where the instance lives.
 #[derive(Clone)]
 pub struct Target {
@@ -235,23 +238,52 @@ impl Session {
     /// [`Refusal::Silent`] where no answer came within `limit`; the session is closed then. [`Refusal::Closed`] for
     /// missing rights, [`Refusal::Other`] for any other error, with the server's text.
     pub fn query(&mut self, sql: &str, limit: Duration) -> Result<Vec<Row>, Refusal> {
-        let Some(live) = &self.live else {
-            return Err(Refusal::Other(format!("could not query instance for {}: the session is closed", self.what)));
-        };
+        let Some(live) = &self.live else { return Err(self.closed()) };
         let answer = live.runtime.block_on(async { tokio::time::timeout(limit, live.client.simple_query(sql)).await });
+        self.answered(answer.ok())
+    }
+
+    /// The same with no other limit than that `wanted` holds, which is asked a few times a second.
+    ///
+    /// # Errors
+    ///
+    /// See [`Session::query`].
+    pub fn query_while(&mut self, sql: &str, wanted: impl Fn() -> bool) -> Result<Vec<Row>, Refusal> {
+        let Some(live) = &self.live else { return Err(self.closed()) };
+        let answer = live.runtime.block_on(async {
+            let mut query = std::pin::pin!(live.client.simple_query(sql));
+            while wanted() {
+                if let Ok(answer) = tokio::time::timeout(WANTED, &mut query).await {
+                    return Some(answer);
+                }
+            }
+            None
+        });
+        self.answered(answer)
+    }
+
+    /// The rows of an answer; `None` is none in time.
+    fn answered(
+        &mut self,
+        answer: Option<Result<Vec<SimpleQueryMessage>, tokio_postgres::Error>>,
+    ) -> Result<Vec<Row>, Refusal> {
         match answer {
-            Err(_) => {
+            None => {
                 self.close();
                 Err(Refusal::Silent)
             }
-            Ok(Err(error)) => {
-                if live.client.is_closed() || error.as_db_error().is_none() {
+            Some(Err(error)) => {
+                if self.is_closed() || error.as_db_error().is_none() {
                     self.close();
                 }
                 Err(classify(&error, &format!("could not query instance for {}", self.what)))
             }
-            Ok(Ok(messages)) => Ok(rows(messages)),
+            Some(Ok(messages)) => Ok(rows(messages)),
         }
+    }
+
+    fn closed(&self) -> Refusal {
+        Refusal::Other(format!("could not query instance for {}: the session is closed", self.what))
     }
 
     /// Whether the session has been closed, by us or by the server.

@@ -1,5 +1,6 @@
 //! PostgreSQL: its files, programs, processes and sessions. No decisions.
 pub mod bounded;
+pub mod checkpointer;
 pub mod commands;
 pub mod conf;
 pub mod connect;

@@ -157,14 +157,13 @@ pub fn launching(data: &Path) -> Result<bool> {
     }))
 }
 
-/// The checkpointer's state letter in `/proc`, such as `S`, `T` (stopped), `D` (waits for a disk).
-pub fn checkpointer_state(home: &Path) -> Option<char> {
+/// The checkpointer of the instance.
+pub fn checkpointer(home: &Path) -> Option<i32> {
     let is_it = |pid: &i32| {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         title.starts_with(b"postgres:") && String::from_utf8_lossy(&title).contains("checkpointer")
     };
-    let pid = sort(home).ok()?.0.into_iter().find(is_it)?;
-    stat_fields(pid).map(|(state, _)| char::from(state))
+    sort(home).ok()?.0.into_iter().find(is_it)
 }
 
 /// State letter and parent of a process.

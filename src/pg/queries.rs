@@ -212,6 +212,22 @@ pub fn checkpoint(session: &mut Session, limit: Duration) -> Result<(), Refusal>
     session.query("CHECKPOINT", limit).map(drop)
 }
 
+/// `CHECKPOINT`, which may take as long as `wanted` holds; `limit` is for the other statements. The backend ends soon after the
+/// session (from version 14 on), although the checkpointer does not answer it.
+pub fn checkpoint_while(session: &mut Session, limit: Duration, wanted: impl Fn() -> bool) -> Result<(), Refusal> {
+    let watch_client =
+        "SELECT set_config(name, '5s', false) FROM pg_settings WHERE name = 'client_connection_check_interval'";
+    session.query("SET statement_timeout = 0", limit)?;
+    session.query(watch_client, limit)?;
+    session.query_while("CHECKPOINT", wanted).map(drop)
+}
+
+/// The wait event of the checkpointer; `None` if it waits for nothing.
+pub fn checkpointer_waits_for(session: &mut Session, limit: Duration) -> Result<Option<String>, Refusal> {
+    let sql = "SELECT wait_event_type || ': ' || wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    Ok(session.query(sql, limit)?.into_iter().flatten().next().flatten())
+}
+
 /// The tablespaces that have a directory of their own: OID and name.
 pub fn tablespaces(session: &mut Session, limit: Duration) -> Result<BTreeMap<String, String>, Refusal> {
     // 16384: FirstNormalObjectId.

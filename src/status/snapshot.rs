@@ -3,6 +3,7 @@
 //!
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
+use super::Checkpoint;
 use crate::fsm::report::Report;
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
@@ -43,6 +44,9 @@ pub struct Snapshot {
     /// How far the last rebuild since the controller's start is, or was when it ended.
     #[serde(default)]
     pub rebuild: Option<rebuild::Progress>,
+    /// How far the checkpoint is that the controller waits for.
+    #[serde(default)]
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A line of `network.conf`.

@@ -225,6 +225,7 @@ pub fn standby(view: View) -> Heartbeat {
         answered_ms: 0,
         shutdown_checkpoint: Lsn(0),
         unmirrored: false,
+        proving: false,
         failover: Failover { version: 2, enabled: true },
         on_silence: OnSilence::Message,
         detection_ms: 1200,

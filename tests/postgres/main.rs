@@ -41,6 +41,7 @@ mod rebuild_kills;
 mod rng;
 mod service;
 mod slots;
+mod slow_checkpoints;
 mod soak;
 mod soak_faults;
 mod strangers;

@@ -115,7 +115,7 @@ impl World {
             if fail {
                 self.write_names(s, Names::Unset, true);
             }
-            self.answer(s, id, Outcome::Failed("cancelled by a nudge".to_string()));
+            self.answer_of(s, id, Outcome::Failed("cancelled by a nudge".to_string()), fail);
         } else if let Some((last, outcome)) = self.procs[s].answered.clone()
             && last == id
         {
@@ -163,7 +163,7 @@ impl World {
         self.answer_of(s, id, outcome, false);
     }
 
-    /// That of a rebuild is never asked for again, and so never lost.
+    /// That of a rebuild or of a proof, which have no limit, need not be asked for again, and so is never lost.
     fn answer_of(&mut self, s: usize, id: JobId, outcome: Outcome, nudged_never: bool) {
         let again = self.procs[s].answered.as_ref().is_some_and(|(last, _)| *last == id);
         self.procs[s].answered = Some((id, outcome.clone()));
@@ -186,7 +186,7 @@ impl World {
 
     pub fn finish(&mut self, s: usize, outcome: Outcome) {
         if let Some(running) = self.procs[s].job.take() {
-            self.answer_of(s, running.id, outcome, matches!(running.job, Job::Rebuild(_)));
+            self.answer_of(s, running.id, outcome, matches!(running.job, Job::Rebuild(_) | Job::Prove(_)));
         }
     }
 
