@@ -263,8 +263,10 @@ impl Node {
                 }
                 return;
             }
-            // Nothing can be looked at on its disk, but it runs, as what it has lost the right to be.
-            Running::Unknown if self.unreadable() && self.is_usurper(reading) => self.own.running = Running::Up,
+            // Nothing is known of its data directory, but it runs, as what it has lost the right to be.
+            Running::Unknown if self.lacks_data_directory() && self.is_usurper(reading) => {
+                self.own.running = Running::Up;
+            }
             Running::Unknown => return,
             Running::Up => {}
         }
@@ -307,7 +309,7 @@ impl Node {
         let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
         let settled = self.told.mirrored_at.is_none_or(|at| self.now.since(at) >= grace);
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && names != Names::Peer && settled && self.own.is_primary() && !self.notes.unmirrored {
+        if mirrored && names != Names::Peer && settled && !self.notes.unmirrored {
             self.say(Say::NamesChanged);
             self.note_unmirrored();
         }
@@ -432,6 +434,8 @@ impl Node {
         if let Some(ledger) = self.ledger.as_mut() {
             ledger.data = named;
         }
+        // A base backup that was made by hand. A plain copy may be one of the data whose WAL was overwritten.
+        self.notes.overwritten &= data.has_fingerprint(known.fingerprint) || !data.backup_label;
         self.notes.handed_over = Lsn(0);
         self.notes.labelled = false;
         self.wal.directory_replaced();
@@ -471,6 +475,11 @@ impl Node {
     pub(super) fn unreadable(&self) -> bool {
         let since_boot = self.booted_at.map_or(0, |at| self.now.since(at));
         self.own.data.is_none() && since_boot >= self.settings.disk_detection_ms * 2
+    }
+
+    /// Whether the data directory cannot be read, or was not whole when an interrupted rebuild was resumed.
+    fn lacks_data_directory(&self) -> bool {
+        self.unreadable() || self.own.data.is_none() && self.notes.rebuild.is_some()
     }
 
     pub(super) fn own_health(&self) -> Health {

@@ -164,6 +164,29 @@ fn it_is_gone_on_with_after_a_restart() {
     assert!(!case.jobs.iter().any(|(_, job)| matches!(job, Job::Start { .. } | Job::Rebuild(_))), "{:?}", case.jobs);
 }
 
+/// The old primary is started by hand in the middle of a rebuild, before the controller has seen its data directory: it is
+/// stopped at once.
+#[test]
+fn a_primary_that_runs_during_a_rebuild_is_stopped() {
+    let mut durable = outcast(false).durable;
+    durable.notes.rebuild = Some(RebuildOrder::default());
+    let mut case = Case::booted(settings(false, OnSilence::Message), durable, None);
+    case.pass(500, None, Some(primary(Names::Peer)));
+    assert!(matches!(case.job(), Some(Job::Stop { .. })), "{:?}", case.jobs);
+}
+
+/// A base backup that was made by hand ends what is known of overwritten WAL. A plain copy may be one of the overwritten data.
+#[test]
+fn a_base_backup_by_hand_ends_the_note_of_overwritten_wal() {
+    for (backup_label, remains) in [(true, false), (false, true)] {
+        let mut durable = outcast(false).durable;
+        durable.notes.overwritten = true;
+        let replaced = DataDir { fingerprint: 8, backup_label, ..data_dir(true, false) };
+        let case = Case::booted(settings(false, OnSilence::Message), durable, Some(replaced));
+        assert_eq!(case.durable.notes.overwritten, remains);
+    }
+}
+
 /// With rebuild_action = auto what was interrupted, and left incomplete, is begun again when it can be.
 #[test]
 fn what_was_abandoned_is_begun_again_by_itself() {

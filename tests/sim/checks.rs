@@ -171,7 +171,7 @@ impl World {
         }
         let split = self.hosts.iter().all(|host| host.run == Run::Primary)
             && [0, 1].iter().all(|s| self.can_act(*s) && self.view(*s).is_some_and(|v| v.is_alone(Server::BOTH[*s])))
-            && [(0, 1), (1, 0)].iter().all(|(from, to)| self.links[*from][*to].is_well())
+            && [(0, 1), (1, 0)].iter().all(|(from, to)| self.links[*from][*to].is_well() && self.known[*from][*to])
             && ![0, 1].iter().any(|s| self.procs[*s].stops());
         let since = self.split_since;
         // Messages that were sent before all was well may still be late.

@@ -42,7 +42,11 @@ impl Operator {
             self.left_down[m] = true;
         }
         let loser = matches!(say, Say::Split { stopped: true, .. });
-        if m < 2 && (loser || matches!(say, Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_))) {
+        let needs = matches!(
+            say,
+            Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_) | Say::NotContained { .. }
+        );
+        if m < 2 && (loser || needs) {
             self.needs_rebuild[m] = true;
         }
     }
