@@ -133,6 +133,8 @@ pub struct DataDir {
     pub mark: LedgerId,
     /// A rebuild has begun and not ended: nothing can be started from it (its `PG_VERSION` says so).
     pub incomplete: bool,
+    /// Its configuration files set no `synchronous_standby_names`: commits of an instance started from it wait for no standby.
+    pub unnamed: bool,
     /// The postmaster, or one of its processes, runs.
     pub running: bool,
 }

@@ -306,10 +306,17 @@ impl Node {
         self.own.row_flushed = standby.map_or(Lsn(0), |row| row.flushed);
         self.own.confirmed = self.own.confirmed.max(self.own.row_flushed);
         self.own.flushed = flushed;
+        if names != Names::Peer {
+            self.found_names_changed();
+        }
+    }
+
+    /// The names are not the other server's name: if this is the mirrored primary, they were changed by hand.
+    fn found_names_changed(&mut self) {
         let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
         let settled = self.told.mirrored_at.is_none_or(|at| self.now.since(at) >= grace);
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && names != Names::Peer && settled && !self.notes.unmirrored {
+        if mirrored && settled && !self.notes.unmirrored {
             self.say(Say::NamesChanged);
             self.note_unmirrored();
         }
@@ -424,6 +431,9 @@ impl Node {
                 ledger.data = data.confirmed_identity(&known);
             }
             self.notes.labelled &= data.backup_label;
+            if data.unnamed && self.eligible() {
+                self.found_names_changed();
+            }
             return;
         };
         let named = data.identity(DataId(self.random()));

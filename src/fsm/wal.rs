@@ -512,6 +512,10 @@ impl Node {
         }
         if self.is_refuted() {
             let what = match self.standing() {
+                Some(Standing::Standby) if !self.eligible() => {
+                    "run \"mc_ctl detach --force\" on the primary to keep its data, or \"mc_ctl start --adopt-data\" on this server \
+                     to keep this data; what only the other one holds is lost"
+                }
                 Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
                 _ => "run \"mc_ctl rebuild\" on this server",
             };

@@ -2,7 +2,7 @@
 //! files, and the mark that names the ledger. Reads may hang on a dying disk; the runner makes them on threads that it
 //! can abandon.
 
-use super::{Place, commands, files, process};
+use super::{Place, commands, conf, files, process};
 use crate::error::{Error, Result};
 use crate::fsm::event::{ControlState, DataDir};
 use crate::fsm::types::{LedgerId, Lsn, SystemId, Timeline};
@@ -31,9 +31,16 @@ pub fn inspect(place: &Place) -> Result<DataDir> {
         backup_label: exists("backup_label"),
         mark: read_mark(&place.data)?,
         incomplete: is_incomplete(&place.data)?,
+        unnamed: is_unnamed(place),
         running,
         ..control
     })
+}
+
+/// Whether the configuration can be read, and sets no `synchronous_standby_names`.
+fn is_unnamed(place: &Place) -> bool {
+    let names = || conf::effective("synchronous_standby_names", &place.config_file, &place.data);
+    std::fs::File::open(&place.config_file).is_ok() && names().is_none_or(|names| names.trim().is_empty())
 }
 
 /// Where the WAL is that a recovery would read.
@@ -143,6 +150,7 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
         backup_label: false,
         mark: LedgerId(0),
         incomplete: false,
+        unnamed: false,
         running: false,
     })
 }

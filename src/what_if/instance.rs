@@ -340,6 +340,7 @@ fn directory(system: SystemId, ledger: Option<&Ledger>, standby: bool) -> DataDi
         backup_label: false,
         mark: ledger.map_or(LedgerId(0), |ledger| ledger.id),
         incomplete: false,
+        unnamed: false,
         running: false,
     }
 }

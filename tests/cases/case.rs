@@ -72,6 +72,7 @@ pub fn data_dir(standby_signal: bool, running: bool) -> DataDir {
         backup_label: false,
         mark: LedgerId(1),
         incomplete: false,
+        unnamed: false,
         running,
     }
 }

@@ -49,6 +49,7 @@ impl Postgres {
             backup_label: false,
             mark: LedgerId(0),
             incomplete: false,
+            unnamed: true,
             running: false,
         };
         Postgres {
@@ -172,14 +173,14 @@ impl Postgres {
                 return Outcome::Failed("could not start server".to_owned());
             }
             Job::Start { names, follow } => {
-                self.names = named(names);
+                self.set_names(named(names));
                 let before = self.dir;
                 self.start(follow.is_some());
                 return Outcome::Started(before);
             }
             Job::Stop { fast_ms, names } => {
                 if names.is_some() {
-                    self.names = Names::Peer;
+                    self.set_names(Names::Peer);
                 }
                 self.stop(*fast_ms > 0);
                 return Outcome::Stopped((!self.missing).then_some(self.dir));
@@ -191,8 +192,8 @@ impl Postgres {
                 return Outcome::Data(self.dir);
             }
             _ if !self.dir.running => return Outcome::Failed("the instance does not run".to_owned()),
-            Job::NamesOn(_) => self.names = Names::Peer,
-            Job::NamesOff => self.names = Names::Unset,
+            Job::NamesOn(_) => self.set_names(Names::Peer),
+            Job::NamesOff => self.set_names(Names::Unset),
             Job::Checkpoint => self.checkpoint(),
             Job::Promote => {
                 self.dir.standby_signal = false;
@@ -203,7 +204,7 @@ impl Postgres {
                 return Outcome::Promoted(self.timeline());
             }
             Job::Prove(_) => {
-                self.names = Names::Peer;
+                self.set_names(Names::Peer);
                 if !wire.streams {
                     return Outcome::Failed("the standby does not stream".to_owned());
                 }
@@ -240,10 +241,15 @@ impl Postgres {
             ..source.dir
         };
         self.lsn = source.lsn;
-        self.names = Names::Peer;
+        self.set_names(Names::Peer);
         self.missing = false;
         self.torn = false;
         Outcome::Rebuilt { data: self.dir, address: String::new() }
+    }
+
+    pub fn set_names(&mut self, names: Names) {
+        self.names = names;
+        self.dir.unnamed = names == Names::Unset;
     }
 
     fn start(&mut self, follow: bool) {

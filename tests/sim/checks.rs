@@ -294,6 +294,17 @@ impl World {
         self.untold == [None; 2]
     }
 
+    /// The standby of a mirrored view, with a data directory that the view does not name, is no prefix of the primary.
+    fn holds_what_the_primary_lacks(&self) -> bool {
+        let views = [0, 1].map(|s| self.view(s));
+        let Some(view) = views[0].filter(|view| views[1] == Some(*view) && view.mode == Mode::Mirrored) else {
+            return false;
+        };
+        let (p, s) = (view.primary.index(), view.primary.other().index());
+        let named = self.procs[s].disk.is_some_and(|disk| disk.ledger.data.id == view.data[s]);
+        !named && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos)
+    }
+
     /// Two members talk, and the third is gone: they serve, unless the right lies, or may lie, with who is gone.
     fn two_serve(&mut self) {
         let Some(two) = self.two else { return };
@@ -320,7 +331,10 @@ impl World {
     /// Why the right is neither with the two that are left nor theirs to take, if so.
     fn two_cannot_serve(&self, missing: usize) -> Option<&'static str> {
         if missing == ARBITER {
-            return self.op.gave_up().then_some("only what risks commits could help");
+            let contested = self.forced && self.holds_what_the_primary_lacks();
+            let contested =
+                contested.then_some("the standby's exchanged data holds WAL that the primary lacks (MCA01054)");
+            return contested.or(self.op.gave_up().then_some("only what risks commits could help"));
         }
         let s = 1 - missing;
         let (me, gone) = (Server::BOTH[s], Server::BOTH[missing]);

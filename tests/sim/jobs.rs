@@ -63,6 +63,7 @@ impl World {
             backup_label: dir.backup_label,
             mark: dir.mark,
             incomplete: dir.incomplete,
+            unnamed: dir.names == Names::Unset,
             running: host.run != Run::Down,
         }
     }

@@ -33,11 +33,14 @@ const END: u8 = 7;
 impl World {
     // ------------------------------------------------------------------------------------------------- what is checked
 
-    /// Since when each server, running as a primary, holds the right.
+    /// When each server ran as a primary last, and when it held the right last: its controller notices a death late.
     pub fn note_leaders(&mut self) {
         for s in [0, 1] {
-            if self.hosts[s].run == Run::Primary && self.holds(s) {
-                self.led_at[s] = self.t;
+            if self.hosts[s].run == Run::Primary {
+                self.ran_at[s] = self.t;
+            }
+            if self.holds(s) {
+                self.held_at[s] = self.t;
             }
             if self.procs[s].paused || self.hosts[s].frozen {
                 self.paused_at[s] = self.t;
@@ -58,9 +61,10 @@ impl World {
                 if what.source != address || what.names != NAMES[p] || what.system != SystemId(7) {
                     self.violated(format!("contract: {} orders {what:?}", NAMES[s]));
                 }
+                let known = [self.ran_at[p], self.held_at[p]].iter().all(|at| *at != 0 && self.t <= at + KNOWN);
                 let paused = [0, 1].into_iter().any(|m| self.t < self.paused_at[m] + KNOWN);
                 // What has become of its instance is not known where the answer of a job is lost.
-                if !paused && !self.procs[p].answer_lost && (self.led_at[p] == 0 || self.t > self.led_at[p] + KNOWN) {
+                if !paused && !self.procs[p].answer_lost && !known {
                     self.violated(format!(
                         "R10: {} is rebuilt, and {} is no primary with the right",
                         NAMES[s], NAMES[p]

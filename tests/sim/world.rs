@@ -179,8 +179,9 @@ pub struct World {
     pub outvoted_since: [Option<u64>; 2],
     /// By server: since when it has the role of the primary, and no post_switch_command has been told of that to its end.
     pub untold: [Option<u64>; 2],
-    /// By server: when it last ran as a primary with the right, and when it last stood still.
-    pub led_at: [u64; 2],
+    /// By server: when it last ran as a primary, when it last held the right, and when it last stood still.
+    pub ran_at: [u64; 2],
+    pub held_at: [u64; 2],
     pub paused_at: [u64; 2],
     /// By server: an rc script starts its instance when the host is started.
     pub rc: [bool; 2],
@@ -259,7 +260,8 @@ impl World {
             beats: [Beat::default(); 2],
             split_since: None,
             outvoted_since: [None; 2],
-            led_at: [0; 2],
+            ran_at: [0; 2],
+            held_at: [0; 2],
             untold: [None; 2],
             paused_at: [0; 2],
             rc: [false; 2],
