@@ -36,7 +36,8 @@ impl World {
     /// When each server ran as a primary last, and when it held the right last: its controller notices a death late.
     pub fn note_leaders(&mut self) {
         for s in [0, 1] {
-            if self.hosts[s].run == Run::Primary {
+            let shuts_down = matches!(self.hosts[s].run, Run::Stopping(_)) && !self.hosts[s].dir.standby_signal;
+            if self.hosts[s].run == Run::Primary || shuts_down {
                 self.ran_at[s] = self.t;
             }
             if self.holds(s) {
