@@ -20,9 +20,7 @@ fn primary_postmaster() {
     let at = Instant::now();
     signal(pair.postmaster(0).pid, Signal::STOP);
     pair.wait_log(1, at, "promotion processing completed (MCA00062)", LIMIT);
-    client.wait_ack(Instant::now(), s(5));
-    let gap = client.longest_gap(at);
-    assert!(gap < s(4), "outage {gap:?}");
+    client.wait_ack(Instant::now(), s(10));
     pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
     assert!(!pair.instance_runs(0), "the frozen postmaster is still there");
     client.check(&pair, 1, &[0, 1]);
@@ -70,7 +68,7 @@ fn primary_checkpointer() {
 fn primary_controller() {
     let pair = Setup::default().up();
     let client = pair.client(Style::PerHost);
-    let at = Instant::now();
+    let view = pair.ledger_of(0);
     let controller = pair.controller(0);
     signal(controller.pid, Signal::STOP);
     wait_for("the watcher starts another controller", s(25), || {
@@ -78,8 +76,7 @@ fn primary_controller() {
     });
     pair.wait_word(0, "switchable");
     pair.wait_word(1, "switchable");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(1), "commits waited {gap:?}");
+    assert_eq!(pair.ledger_of(0), view, "the view has changed");
     client.check(&pair, 0, &[0]);
 }
 

@@ -22,8 +22,7 @@ fn primary_postmaster() {
     assert_eq!(pair.wait_word(0, "switched").rows[1].role, "primary");
     std::thread::sleep(s(1));
     assert!(!pair.instance_runs(0), "the old primary must stay down");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(3), "outage {gap:?}");
+    pair.decided(1, "the primary has stopped its instance and asks to take over");
     client.check(&pair, 1, &[0, 1]);
 }
 
@@ -38,7 +37,7 @@ fn primary_host_whose_kernel_answers() {
     let at = Instant::now();
     pair.host_mut(0).power_off();
     client.wait_ack(at + Duration::from_millis(100), s(20));
-    let gap = client.longest_gap(at);
+    pair.decided(1, "the primary's host refuses connections");
     pair.host_mut(0).boot();
     pair.mc(0, &["start", "-w", "-t", "20", "-f"]);
     pair.wait_roles(0, "switched", ["none(inactivated primary)", "primary"]);
@@ -46,7 +45,6 @@ fn primary_host_whose_kernel_answers() {
     std::thread::sleep(s(1));
     assert!(!pair.instance_runs(0), "the old primary must stay down");
     client.check(&pair, 1, &[0, 1]);
-    assert!(gap < s(4), "outage {gap:?}");
 }
 
 /// The standby's postmaster is killed: the primary goes on alone at once. The standby's controller starts it again, and
@@ -60,8 +58,7 @@ fn standby_postmaster() {
     client.wait_ack(at + Duration::from_millis(100), s(10));
     wait_for("the standby runs again", s(20), || pair.instance_runs(1).then_some(()));
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
-    let gap = client.longest_gap(at);
-    assert!(gap < s(3), "longest wait of a commit {gap:?}");
+    pair.decided(0, "the standby's instance or disk has failed");
     client.check(&pair, 0, &[0]);
 }
 
@@ -75,12 +72,11 @@ fn standby_host() {
     let at = Instant::now();
     pair.host_mut(1).power_off();
     client.wait_ack(at + Duration::from_millis(100), s(20));
-    let gap = client.longest_gap(at);
+    pair.decided(0, "the standby's host refuses connections");
     pair.host_mut(1).boot();
     pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
-    assert!(gap < s(4), "longest wait of a commit {gap:?}");
 }
 
 /// A controller is killed at a random moment of a failover, on either side. Its watcher starts it again, it finds its
@@ -121,15 +117,15 @@ fn controllers_during_a_failover() {
 fn the_peers_controller_is_down() {
     let pair = Setup::default().up();
     let client = pair.client(Style::PerHost);
-    let at = Instant::now();
+    let view = pair.ledger_of(0);
     pair.mc(1, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
     assert!(pair.host(1).controllers().is_empty(), "stop -e left {:?}", pair.host(1).controllers());
     assert!(pair.instance_runs(1));
     pair.mc(1, &["status"]).expect(3, "mc_ctl status without a controller");
     std::thread::sleep(s(9));
-    assert_eq!(pair.status(0).expect("a status").rows[1].host, "abnormal");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(1), "commits waited {gap:?}");
+    let status = wait_for("a status", s(10), || pair.status(0));
+    assert_eq!(status.rows[1].host, "abnormal");
+    assert_eq!(pair.ledger_of(0), view, "the view has changed");
     pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
@@ -140,7 +136,7 @@ fn the_peers_controller_is_down() {
 fn the_watcher() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
-    let at = Instant::now();
+    let view = pair.ledger_of(0);
     let watcher = pair.host(0).controllers()[0].pid;
     signal(watcher, Signal::KILL);
     let two = || Some(pair.host(0).controllers()).filter(|found| found.len() == 2 && found[0].pid == found[1].parent);
@@ -151,8 +147,7 @@ fn the_watcher() {
     wait_for("the controller is back", s(10), || two().filter(|found| found[1].pid != now[1].pid));
     pair.wait_word(0, "switchable");
     pair.wait_word(1, "switchable");
-    let gap = client.longest_gap(at);
-    assert!(gap < s(1), "commits waited {gap:?}");
+    assert_eq!(pair.ledger_of(0), view, "the view has changed");
     client.check(&pair, 0, &[0]);
     pair.mc(0, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
     assert!(pair.host(0).controllers().is_empty(), "stop -e left {:?}", pair.host(0).controllers());

@@ -514,6 +514,13 @@ impl Pair {
         term.to_string()
     }
 
+    /// The server's history shows a view that was entered for this reason.
+    #[track_caller]
+    pub fn decided(&self, server: usize, why: &str) {
+        let history = self.mc(server, &["history"]).expect(0, "mc_ctl history").out;
+        assert!(history.contains(why), "\"{why}\" is not in the history:\n{history}");
+    }
+
     /// The server's controller, which must run; not its watcher.
     #[track_caller]
     pub fn controller(&self, server: usize) -> Process {
