@@ -55,6 +55,7 @@ impl Node {
                 why,
             });
         }
+        self.proposed_last = Some((proposed, why));
         self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
         self.write("");
         self.send_proposal(to, proposed);
@@ -179,8 +180,8 @@ impl Node {
 
     /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
     pub(super) fn answered_why(&self, view: &View, who: &str) -> String {
-        match self.proposal.as_ref().filter(|proposal| proposal.view == *view) {
-            Some(proposal) => format!("{}, and {who} consented", proposal.why),
+        match self.proposed_last.filter(|(proposed, _)| proposed == view) {
+            Some((_, why)) => format!("{why}, and {who} consented"),
             None if view.is_alone(self.me()) => format!("{who} consented"),
             None => told_by(who, ""),
         }

@@ -48,6 +48,8 @@ pub struct Node {
     pub(super) hand_over: Option<HandOver>,
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
+    /// The view that was proposed last, and why. The answer may come when the proposal is withdrawn already.
+    pub(super) proposed_last: Option<(View, &'static str)>,
     /// Since when the other server is asked for the right, out of the view of this term.
     pub(super) asking: Option<(Term, Time)>,
     pub(super) asked: Option<Asked>,
@@ -119,6 +121,7 @@ impl Node {
             hand_over: None,
             next_hand_over: Time(0),
             proposal: None,
+            proposed_last: None,
             asking: None,
             asked: None,
             asked_why: String::new(),
@@ -446,7 +449,7 @@ impl Node {
 
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
     pub(super) fn adopt_data(&mut self) {
-        self.notes.lost_split = false;
+        let lost_split = std::mem::take(&mut self.notes.lost_split);
         self.notes.overwritten = false;
         self.notes.detached = 0;
         self.notes.handed_over = Lsn(0);
@@ -466,6 +469,10 @@ impl Node {
             arbiter: self.view().map_or(LedgerId(0), |view| view.arbiter),
             forced: true,
         };
+        if lost_split {
+            // Its view does not change hands, and the other server has served meanwhile.
+            self.owe_adoption(term);
+        }
         // Whatever it has contained under its old name, the operator takes it as it is.
         let id = DataId(self.random());
         view.data[self.me().index()] = id;

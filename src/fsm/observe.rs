@@ -255,6 +255,10 @@ impl Node {
     }
 
     fn role_reading(&mut self, reading: Instance) {
+        // This is true of the last run of the instance, even if it has ended.
+        if matches!(reading, Instance::Primary { names: Names::Unset | Names::Other, .. }) {
+            self.found_names_changed();
+        }
         match self.own.running {
             // It was started behind the controller's back, or this reading is older than the stop: look.
             Running::Down | Running::Dead => {
@@ -293,7 +297,7 @@ impl Node {
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.
     fn track_flow(&mut self, reading: Instance) {
-        let Instance::Primary { flushed, names, standby, .. } = reading else { return };
+        let Instance::Primary { flushed, standby, .. } = reading else { return };
         if let Some(row) = standby
             && row.streaming
             && (row.flushed >= self.own.flushed || row.flushed > self.own.row_flushed)
@@ -306,9 +310,6 @@ impl Node {
         self.own.row_flushed = standby.map_or(Lsn(0), |row| row.flushed);
         self.own.confirmed = self.own.confirmed.max(self.own.row_flushed);
         self.own.flushed = flushed;
-        if names != Names::Peer {
-            self.found_names_changed();
-        }
     }
 
     /// The names are not the other server's name: if this is the mirrored primary, they were changed by hand.
@@ -326,6 +327,9 @@ impl Node {
     fn note_unmirrored(&mut self) {
         self.notes.unmirrored = true;
         self.write("");
+        if self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.planned) {
+            self.hand_over_failed("commits may not have waited for the standby");
+        }
     }
 
     /// Another sign of the other's life: something has arrived on the WAL connection since the last look.

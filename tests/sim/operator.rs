@@ -303,7 +303,8 @@ impl World {
         let views = [self.view_of(0), self.view_of(1)];
         for s in [0, 1] {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
-            let other_can = views[s].is_some_and(|v| v.mode == Mode::Mirrored) && !self.op.restored[1 - s];
+            let named = |v: &View| self.procs[1 - s].disk.is_some_and(|d| d.ledger.data.id == v.data[1 - s]);
+            let other_can = views[s].is_some_and(|v| v.mode == Mode::Mirrored && named(&v)) && !self.op.restored[1 - s];
             if self.op.restored[s] && may_hold && !other_can && self.hosts[s].run != Run::Primary {
                 let waited = self.t > self.calm_since() + 60_000;
                 self.op.beyond_help |= waited;
