@@ -449,7 +449,7 @@ impl Node {
             ledger.data = named;
         }
         // A base backup that was made by hand. A plain copy may be one of the data whose WAL was overwritten.
-        self.notes.overwritten &= data.has_fingerprint(known.fingerprint) || !data.backup_label;
+        self.notes.overwritten &= data.has_fingerprint(&known) || !data.backup_label;
         self.notes.handed_over = Lsn(0);
         self.notes.labelled = false;
         self.wal.directory_replaced();
