@@ -154,9 +154,13 @@ impl World {
     /// split (PROTOCOL sections 5 and 6).
     fn check_primaries(&mut self) {
         for s in [0, 1] {
+            // A newer view, with the right for this server, may wait for its write.
+            let another = |view: View| view.primary != Server::BOTH[s];
+            let knows = self.procs[s].ordered.is_none_or(|ordered| another(ordered.view));
+            let disk = self.procs[s].disk;
             let outvoted = self.hosts[s].run == Run::Primary
                 && self.can_act(s)
-                && self.procs[s].disk.is_some_and(|d| d.ledger.view.primary != Server::BOTH[s] || d.notes.lost_split);
+                && disk.is_some_and(|d| knows && another(d.ledger.view) || d.notes.lost_split);
             let since = self.outvoted_since[s];
             self.outvoted_since[s] = outvoted.then(|| since.unwrap_or(self.t));
             match since {
