@@ -18,21 +18,40 @@ fn insert(pair: &Pair) {
     }
 }
 
+/// What becomes of the primary's controller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Controller {
+    Stays,
+    /// Its watcher starts another one.
+    Killed,
+    /// It has ended before the names are changed, and is started after the instance has died.
+    Ended,
+}
+
 /// The link is cut, and a DBA takes `synchronous_standby_names` off with ALTER SYSTEM, so that commits do not wait. The
-/// instance dies, and the link returns. `restarts`: the controller is killed too, and started again.
-fn names_off_during_a_cut(restarts: bool) {
+/// instance dies, and the link returns.
+fn names_off_during_a_cut(controller: Controller) {
     let pair = Setup::default().up();
     let at = Instant::now();
+    if controller == Controller::Ended {
+        pair.mc(0, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
+    }
     pair.net.cut_between(0, 1);
     pair.sql(0, "ALTER SYSTEM SET synchronous_standby_names = ''");
     pair.sql(0, "SELECT pg_reload_conf()");
-    pair.wait_log(0, at, "MCA01023", s(20));
+    if controller != Controller::Ended {
+        pair.wait_log(0, at, "MCA01023", s(20));
+    }
     insert(&pair);
-    if restarts {
+    if controller == Controller::Killed {
         signal(pair.controller(0).pid, Signal::KILL);
     }
     pair.kill_postmaster(0);
     pair.net.heal_between(0, 1);
+    if controller == Controller::Ended {
+        pair.mc(0, &["start", "-f"]).expect(0, "mc_ctl start");
+        pair.wait_log(0, at, "MCA01023", s(20));
+    }
     wait_for("nd1 serves alone, or nd2 took over", s(60), || {
         let count = |server| pair.try_sql(server, "SELECT count(*) FROM kept WHERE NOT pg_is_in_recovery()").ok();
         let serves = |server| {
@@ -112,11 +131,17 @@ fn weak_settings_are_reported() {
 /// See [`names_off_during_a_cut`].
 #[test]
 fn names_changed_during_a_cut() {
-    names_off_during_a_cut(false);
+    names_off_during_a_cut(Controller::Stays);
 }
 
 /// The same: the knowledge survives the controller.
 #[test]
 fn names_changed_and_the_controller_killed() {
-    names_off_during_a_cut(true);
+    names_off_during_a_cut(Controller::Killed);
+}
+
+/// The same where no controller has seen the change: the configuration files show it.
+#[test]
+fn names_changed_without_a_controller() {
+    names_off_during_a_cut(Controller::Ended);
 }
