@@ -1,7 +1,7 @@
 //! Requests to the controller of this host, and what their answers come to.
 
 use super::args::{Change, Common};
-use super::{Ended, Exit, Failure, print};
+use super::{Ended, Exit, Failure, print, say};
 use crate::config::Config;
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::fsm::event::{Reply, Request};
@@ -91,12 +91,17 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         confirm(&risk(&config, verb, args.no_fencing))?;
     }
     request(&config, what, limit(&config, args.seconds))?;
-    let primary = snapshot(&config).ok().and_then(|s| {
-        let view = s.report.view?;
-        Some(s.servers[view.primary.index()].id.clone())
+    let servers = snapshot(&config).ok().and_then(|s| {
+        let primary = s.report.view?.primary;
+        Some([primary, primary.other()].map(|server| s.servers[server.index()].id.clone()))
     });
-    match primary {
-        Some(id) => print(&format!("{done}; server \"{id}\" is the primary\n")),
+    match servers {
+        Some([primary, standby]) => {
+            print(&format!("{done}; server \"{primary}\" is the primary\n"));
+            if verb == "detach" {
+                say(&format!("HINT: To attach the standby again, run \"mc_ctl start\" on server \"{standby}\".\n"));
+            }
+        }
         None => print(&format!("{done}\n")),
     }
     Ok(0)

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Progress};
+use crate::fsm::types::Mode;
 use crate::messages::{self, Facility, Output};
 use crate::status::Snapshot;
 use std::hash::{BuildHasher, Hasher};
@@ -146,7 +147,10 @@ fn start_in_running_controller(
     let own = &snapshot.report.servers[config.me.index()];
     let up = matches!(own.role, HostRole::Primary | HostRole::Standby)
         && own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|p| p == "postmaster"));
-    if up || args.mc_only || args.foreground {
+    // The start of a standby that is not mirrored attaches it again after a detach.
+    let detached = own.role == HostRole::Standby
+        && snapshot.report.view.is_some_and(|view| view.mode == Mode::Degraded && view.primary != config.me);
+    if up && !detached || args.mc_only || args.foreground {
         return Err(Failure::new(Exit::Refused, format!("the controller of server \"{}\" is already running", config.id))
             .hint("\"mc_ctl status\" shows its state; \"mc_ctl enable-failover\" and \"disable-failover\" change the setting."));
     }

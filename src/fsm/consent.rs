@@ -55,7 +55,7 @@ impl Node {
                 why,
             });
         }
-        self.proposed_last = Some((proposed, why));
+        self.proposed_last = Some((proposed, self.with_peer_failure(why)));
         self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
         self.write("");
         self.send_proposal(to, proposed);
@@ -69,7 +69,7 @@ impl Node {
             Member::Server(_) => self.peer.best,
             Member::Arbiter => self.arbiter.best,
         };
-        let why = self.proposal.as_ref().map_or("", |proposal| proposal.why).to_owned();
+        let why = self.proposed_last.as_ref().map_or_else(String::new, |(_, why)| why.clone());
         let known = (best.id, best.promised);
         let point = self.wal_point();
         self.hold(Action::Send(to, Message::Propose { base, view, received, point, known, why }));
@@ -180,7 +180,7 @@ impl Node {
 
     /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
     pub(super) fn answered_why(&self, view: &View, who: &str) -> String {
-        match self.proposed_last.filter(|(proposed, _)| proposed == view) {
+        match self.proposed_last.as_ref().filter(|(proposed, _)| proposed == view) {
             Some((_, why)) => format!("{why}, and {who} consented"),
             None if view.is_alone(self.me()) => format!("{who} consented"),
             None => told_by(who, ""),

@@ -370,6 +370,9 @@ pub struct Heartbeat {
     pub instance: Health,
     /// What has failed of its disks; empty for nothing.
     pub disk: String,
+    /// How its instance, data directory or disk has failed, for people; empty if nothing has failed.
+    #[serde(default)]
+    pub failure: String,
     /// Its WAL receiver streams.
     pub streaming: bool,
     /// Timeline of its instance.
@@ -430,6 +433,7 @@ impl Heartbeat {
             role: Role::None,
             instance: Health::Unknown,
             disk: String::new(),
+            failure: String::new(),
             streaming: false,
             timeline: Timeline(0),
             lsn: Lsn(0),

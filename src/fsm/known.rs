@@ -70,7 +70,7 @@ pub(super) struct OwnSide {
     pub starting_at: Time,
     /// When it first answered in a role after a start.
     pub serving_at: Time,
-    /// Last time that the standby had flushed all that this server had.
+    /// Last time that the standby had all that the primary had flushed, as far as this server knew.
     pub caught_up_at: Time,
     pub flushed: Lsn,
     pub row_flushed: Lsn,

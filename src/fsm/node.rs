@@ -49,7 +49,7 @@ pub struct Node {
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
     /// The view that was proposed last, and why. The answer may come when the proposal is withdrawn already.
-    pub(super) proposed_last: Option<(View, &'static str)>,
+    pub(super) proposed_last: Option<(View, String)>,
     /// Since when the other server is asked for the right, out of the view of this term.
     pub(super) asking: Option<(Term, Time)>,
     pub(super) asked: Option<Asked>,

@@ -297,6 +297,11 @@ impl Node {
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.
     fn track_flow(&mut self, reading: Instance) {
+        if let Instance::Standby { received, .. } = reading
+            && self.primary_flushed().is_some_and(|flushed| received >= flushed)
+        {
+            self.own.caught_up_at = self.now;
+        }
         let Instance::Primary { flushed, standby, .. } = reading else { return };
         if let Some(row) = standby
             && row.streaming

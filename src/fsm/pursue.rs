@@ -26,6 +26,7 @@ impl Node {
         self.said_of_arbiter();
         self.isolate(facts);
         self.said_of_waiting_for_a_member();
+        self.said_of_asking_later();
         if self.stopping || self.hand_over.is_some() || self.op_leads() {
             return;
         }
@@ -282,6 +283,13 @@ impl Node {
             self.told.awaits_said = true;
             self.say(Say::AwaitsMember);
         }
+    }
+
+    /// A standby that is alone after its start reports once when it asks the arbiter.
+    fn said_of_asking_later(&mut self) {
+        let Some(seconds) = self.asks_arbiter_in().filter(|_| !self.told.asks_later_said) else { return };
+        self.told.asks_later_said = true;
+        self.say(Say::AsksArbiterLater { seconds });
     }
 
     /// The arbiter's silence disturbs nothing, but an operator should know that nobody would be asked.

@@ -154,9 +154,9 @@ pub struct Report {
     pub failover: bool,
     /// The arbiter is heard; `None` without one.
     pub arbiter: Option<bool>,
-    /// WAL that the standby has not flushed yet, bytes, as the primary sees it.
+    /// WAL that the standby has not flushed yet, bytes; `None` where that is not known.
     pub lag_bytes: Option<u64>,
-    /// For how long it has not caught up, ms; as the primary sees it.
+    /// For how long it has not caught up, ms; `None` where that is not known.
     pub lag_ms: Option<u64>,
     /// Commits wait for the standby.
     pub waiting: bool,

@@ -197,6 +197,11 @@ pub enum Say {
     Isolated,
     /// The instance of the mirrored primary crashed, and is not started before a member is heard (`isolated_restart`).
     AwaitsMember,
+    /// The standby has not heard the primary since its start, and asks the arbiter unless it does.
+    AsksArbiterLater {
+        /// In how many seconds.
+        seconds: u64,
+    },
     /// What makes commits less durable has changed; empty where nothing does.
     Weakened(Vec<String>),
     /// A command of the operator's is called, before something is done.

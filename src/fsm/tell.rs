@@ -1,9 +1,9 @@
 //! What a node tells of itself: heartbeats to the members, the report to operators.
 
-use super::decide::Decision;
+use super::decide::{Decision, Intent, decide};
 use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
-use super::facts::{Peer, Standing};
-use super::known::Running;
+use super::facts::{Facts, Peer, Standing};
+use super::known::{Running, SILENT};
 use super::node::Node;
 use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
@@ -37,6 +37,8 @@ pub(super) struct Told {
     /// Since when a crashed primary is held back (`isolated_restart`).
     pub awaits_since: Option<Time>,
     pub awaits_said: bool,
+    /// That the arbiter will be asked has been reported.
+    pub asks_later_said: bool,
     pub waits_since: Option<Time>,
     pub waits_said: Option<Time>,
     pub failover_set: bool,
@@ -80,6 +82,7 @@ impl Told {
             proposing: None,
             awaits_since: None,
             awaits_said: false,
+            asks_later_said: false,
             waits_since: None,
             waits_said: None,
             failover_set: false,
@@ -204,6 +207,7 @@ impl Node {
             role: beat.role,
             instance: beat.instance,
             disk: beat.disk,
+            failure: self.own_failure().unwrap_or_default(),
             streaming: beat.streaming,
             timeline: self.own.timeline(),
             lsn: self.position(),
@@ -228,6 +232,47 @@ impl Node {
             client_address: String::new(),
             would_grant: false,
             why: passed_on(&self.told.reason),
+        }
+    }
+
+    /// How this server's instance, data directory or disk has failed. The cases are those of [`super::facts::Own::Failed`].
+    fn own_failure(&self) -> Option<String> {
+        let name = &self.name;
+        let clean = self.own.data.is_some_and(|data| !data.running) && !self.own.crashed;
+        let failure = if self.own.failed == Some(SILENT) {
+            format!("the instance of {name} did not answer")
+        } else if self.own.failed.is_some() && clean {
+            format!("the instance of {name} was shut down by another program")
+        } else if self.own.failed.is_some() {
+            format!("the postmaster of {name} ended unexpectedly")
+        } else if self.own.left_down {
+            format!("the instance of {name} did not stay up")
+        } else if !self.own.disk_bad.is_empty() {
+            format!("a disk of {name} failed: {}", self.own.disk_bad)
+        } else if self.unreadable() {
+            format!("the data directory of {name} cannot be read")
+        } else if self.exchanged_under_mirror() {
+            format!("the data directory of {name} was replaced")
+        } else if self.is_demoted_by_hand() {
+            format!("{name} has a standby.signal though it is the primary")
+        } else {
+            return None;
+        };
+        Some(failure)
+    }
+
+    /// The reason, with what the other server reports as its cause.
+    pub(super) fn with_peer_failure(&self, why: &str) -> String {
+        let failed = matches!(self.peer_fact(), Peer::Ill | Peer::Offers);
+        match self
+            .peer
+            .heartbeat
+            .as_ref()
+            .map(|told| passed_on(&told.failure))
+            .filter(|failure| failed && !failure.is_empty())
+        {
+            Some(failure) => format!("{why} ({failure})"),
+            None => why.to_owned(),
         }
     }
 
@@ -259,7 +304,10 @@ impl Node {
                 .arbiter
                 .then(|| self.arbiter.heard_at.is_some_and(|at| now.since(at) < self.settings.heartbeat_detection_ms)),
             lag_bytes: self.lag_bytes(),
-            lag_ms: self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
+            lag_ms: match self.own.role {
+                Some(Instance::Standby { .. }) => self.lag_bytes().map(|_| now.since(self.own.caught_up_at)),
+                _ => self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
+            },
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
             weakened: self.own.weakened.clone(),
             peer_lives: self.peer_lives(),
@@ -270,15 +318,21 @@ impl Node {
         }
     }
 
+    /// A standby that does not stream, or does not receive the primary's heartbeats, does not know how far it is behind.
     fn lag_bytes(&self) -> Option<u64> {
         match self.own.role? {
             Instance::Primary { flushed, standby, .. } => Some(flushed.0.saturating_sub(standby?.flushed.0)),
-            Instance::Standby { received, .. } => {
-                let told = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary)?;
-                Some(told.lsn.0.saturating_sub(received.0))
+            Instance::Standby { received, streaming: true, .. } => {
+                Some(self.primary_flushed()?.0.saturating_sub(received.0))
             }
             _ => None,
         }
+    }
+
+    /// How far the primary has flushed its WAL, as its last heartbeat reports it; `None` if that heartbeat is overdue.
+    pub(super) fn primary_flushed(&self) -> Option<Lsn> {
+        let told = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary)?;
+        self.peer_talks(self.patience_ms()).then_some(told.lsn)
     }
 
     fn my_row(&self) -> ServerReport {
@@ -412,25 +466,19 @@ impl Node {
             advice.push("the instance answers but does not let the controller in: see the log".to_owned());
         }
         if self.own.isolated {
-            let risk = self.force_risk().unwrap_or_default();
-            advice.push(format!(
-                "this server is cut off and its instance was stopped; if the other server is down and stays down, run \"mc_ctl \
-                 detach --force\" here: {risk}"
-            ));
+            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
+            advice.push(format!("this server is cut off and its instance was stopped; {force}"));
         } else if self.told.awaits_said {
-            advice.push(
-                "the instance crashed, and neither the other server nor the arbiter is heard; it is started when one is. If the \
-                 other server is down and stays down, run \"mc_ctl detach --force\" here: commits are lost if that server serves"
-                    .to_owned(),
-            );
-        } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
-            let risk = self.force_risk().unwrap_or_default();
+            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
             advice.push(format!(
-                "commits wait for the other server, which does not confirm them; if it is down and stays down, run \"mc_ctl \
-                 detach --force\" here: {risk}"
+                "the instance crashed, and no other member is heard; the instance is started when one is heard; {force}"
             ));
+        } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
+            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
+            advice.push(format!("commits wait for the other server, which does not confirm them; {force}"));
         }
         advice.extend(self.advice_on_silence());
+        advice.extend(self.advice_on_first_heartbeat());
         let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
         if standing == Some(Standing::Alone)
             && self.notes.promoted
@@ -453,7 +501,7 @@ impl Node {
             );
         }
         if self.detached() {
-            advice.push("the standby was detached: mc_ctl start on it attaches it again".to_owned());
+            advice.push("the standby was detached: run \"mc_ctl start\" on it to attach it again".to_owned());
         }
         advice.extend(self.advice_on_wal());
         advice.extend(self.advice_on_foreign_arbiter());
@@ -488,10 +536,40 @@ impl Node {
             None if self.settings.arbiter => "the arbiter has not consented; its log says why".to_owned(),
             None => "nobody is there to ask".to_owned(),
         };
+        let force = self.advice_on_force(who, verb)?;
+        Some(format!("{who} does not respond, and nothing is done: {why}; {force}"))
+    }
+
+    /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that is not heard may have let the other server
+    /// serve, which only the arbiter and that server know.
+    fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
         let risk = self.force_risk()?;
+        Some(if self.settings.arbiter && self.arbiter.lost {
+            format!(
+                "run \"mc_ctl status\" on the other server or \"mc_arb status\" on the arbiter's host: if the other server serves \
+                 alone, repair the network and do not use force; run \"mc_ctl {verb} --force\" here only if {who} is down, \
+                 stays down and has not served alone: {risk}"
+            )
+        } else {
+            format!("if {who} is down and stays down, run \"mc_ctl {verb} --force\" here: {risk}")
+        })
+    }
+
+    /// In how many seconds a standby that has not heard the primary since its start asks the arbiter.
+    pub(super) fn asks_arbiter_in(&self) -> Option<u64> {
+        let facts = self.facts().filter(|facts| facts.peer == Peer::Young && facts.standing == Standing::Standby)?;
+        let waited = self.now.since(self.booted_at?);
+        let asks = decide(Facts { peer: Peer::Never, ..facts }).intent == Intent::AskArbiter;
+        let late = waited >= self.patience_ms() && self.peer.up_at().is_none() && !self.wal_flows();
+        let left = self.settings.startup_wait_ms.max(self.settings.heartbeat_detection_ms).saturating_sub(waited);
+        (asks && late && self.notes.failover.enabled).then(|| left.div_ceil(1000))
+    }
+
+    fn advice_on_first_heartbeat(&self) -> Option<String> {
+        let seconds = self.asks_arbiter_in()?;
         Some(format!(
-            "{who} does not respond, and nothing is done: {why}; if {who} is down and stays down, run \"mc_ctl {verb} --force\" \
-             here: {risk}"
+            "the primary has not responded since this server's start; if it does not respond, this server asks the arbiter for the \
+             right to run in {seconds} s (startup_wait)"
         ))
     }
 

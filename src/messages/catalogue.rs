@@ -185,7 +185,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1022, Warning, "commits on server \"{server}\" wait for server \"{standby}\", which does not confirm them; if that server is down and stays down, and was not promoted, run \"mc_ctl detach --force\"",
         "The other server is silent or does not flush, and this one may not go on alone without its consent.",
         "Commits wait; reads work. Repeated each minute.",
-        "Repair the other server or the network. It is not known here whether the other server was promoted. If it was, \"mc_ctl detach --force\" makes both servers acknowledge commits, and those of one of them are lost. Use it only if the other server is down, stays down, and has not served alone; \"mc_ctl status\" names the risk."),
+        "Repair the other server or the network. It is not known here whether the other server was promoted. If it was, \"mc_ctl detach --force\" makes both servers acknowledge commits, and those of one of them are lost. Use it only if the other server is down, stays down, and has not served alone: run \"mc_ctl status\" on it, or \"mc_arb status\" on the arbiter, first."),
     e(1023, Warning, "synchronous_standby_names on server \"{server}\" was changed by somebody else; it is set back",
         "The setting was edited, or overridden in postgresql.auto.conf, an include or on the command line.",
         "It is set back; until the pair is proved mirrored again, no switch is possible.",
@@ -213,7 +213,7 @@ pub static CATALOGUE: &[Entry] = &[
         "It gets a new name. As long as the view does not name it, it is not promoted.",
         "Nothing after a rebuild. After a restore of the only copy: mc_ctl(8), --adopt-data."),
     e(1031, Log, "the standby is detached by an operator; it stays so until its controller is started anew",
-        "mc_ctl detach, or mc_ctl stop on the standby.", "The primary goes on alone.", "mc_ctl stop and start on the standby attach it again."),
+        "mc_ctl detach, or mc_ctl stop on the standby.", "The primary goes on alone.", "Run \"mc_ctl start\" on the standby to attach it again."),
     e(1032, Log, "the standby is attached again", "The detached standby's controller was started anew.", "The pair becomes mirrored when the standby streams.", NOTHING),
     e(1033, Warning, "server \"{server}\" has heard neither the other server nor the arbiter for long: its instance is stopped",
         "isolated_primary_action = 'stop'; the other server may have been promoted.",
@@ -422,7 +422,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1185, Warning, "the instance of server \"{server}\" crashed, and no other member is heard: it is not started",
         "isolated_restart = 'off', and neither the other server nor the arbiter was heard since the crash. Commits that waited would become visible, and would be lost if the standby has taken over.",
         "The controller starts the instance, or lets the standby take over, when it hears one of them.",
-        "Repair the network. If the other server is down and stays down, run \"mc_ctl detach --force\" on this server; commits are lost if the other server serves."),
+        "Repair the network. \"mc_ctl status\" on the other server and \"mc_arb status\" on the arbiter show whether the other server serves. Only if it is down, stays down and has not served alone, run \"mc_ctl detach --force\" on this server. If the other server serves, both servers acknowledge commits, and those of one server are lost."),
     e(1186, Warning, "commits on server \"{server}\" can be lost: {found}",
         "A setting lets commits return before they are safe on both servers, or before they are safe on disk.",
         "The status shows it. Nothing else changes.",
@@ -436,6 +436,10 @@ pub static CATALOGUE: &[Entry] = &[
         "The arbiter has served another pair with this mc.key, or network.conf names the wrong arbiter.",
         "This server founds no pair. The arbiter gives no right to run alone.",
         "Check network.conf and db_instance. If the other cluster no longer exists, run \"mc_arb forget\" with its system identifier on the arbiter."),
+    e(1250, Log, "server \"{other}\" has not responded since the start of server \"{server}\", which asks the arbiter for the right to run in {seconds} s",
+        "Both servers were down, for example after a power failure, and only the standby has started.",
+        "If the primary does not respond by then (startup_wait), the standby asks the arbiter, and is promoted if the arbiter consents.",
+        "Start the other server if it is to remain the primary. Otherwise none."),
 ];
 
 #[cfg(test)]

@@ -392,6 +392,7 @@ fn is_told(say: &Say) -> bool {
         | Say::SplitElsewhere { .. }
         | Say::Isolated
         | Say::AwaitsMember
+        | Say::AsksArbiterLater { .. }
         | Say::Weakened(_)
         | Say::Calling(_)
         | Say::CallFailed { .. }

@@ -217,6 +217,7 @@ pub fn standby(view: View) -> Heartbeat {
         role: Role::Standby,
         instance: Health::Well,
         disk: String::new(),
+        failure: String::new(),
         streaming: true,
         timeline: Timeline(1),
         lsn: Lsn(200),

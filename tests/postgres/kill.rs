@@ -22,7 +22,12 @@ fn primary_postmaster() {
     assert_eq!(pair.wait_word(0, "switched").rows[1].role, "primary");
     std::thread::sleep(s(1));
     assert!(!pair.instance_runs(0), "the old primary must stay down");
-    pair.decided(1, "the primary has stopped its instance and asks to take over");
+    for server in [0, 1] {
+        pair.decided(
+            server,
+            "the primary has stopped its instance and asks to take over (the postmaster of nd1 ended unexpectedly)",
+        );
+    }
     client.check(&pair, 1, &[0, 1]);
 }
 
@@ -58,7 +63,7 @@ fn standby_postmaster() {
     client.wait_ack(at + Duration::from_millis(100), s(10));
     wait_for("the standby runs again", s(20), || pair.instance_runs(1).then_some(()));
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
-    pair.decided(0, "the standby's instance or disk has failed");
+    pair.decided(0, "the standby's instance or disk has failed (the postmaster of nd2 ended unexpectedly)");
     client.check(&pair, 0, &[0]);
 }
 
@@ -128,6 +133,24 @@ fn the_peers_controller_is_down() {
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
+    client.check(&pair, 0, &[0]);
+}
+
+/// The command that attaches a detached standby again works as `mc_ctl detach` and the status print it.
+#[test]
+fn detached_standby_is_attached_as_printed() {
+    let pair = Setup::default().up();
+    let client = pair.client(Style::PerHost);
+    let detached = pair.mc(0, &["detach"]).expect(0, "mc_ctl detach").text();
+    assert!(detached.contains("run \"mc_ctl start\" on server \"nd2\""), "{detached}");
+    pair.wait_word(0, "not-switchable");
+    let advice = pair.json(0).expect("a status")["advice"].to_string();
+    assert!(advice.contains("run \\\"mc_ctl start\\\" on it to attach it again"), "{advice}");
+    let started = pair.mc(1, &["start"]).expect(0, "mc_ctl start on the detached standby").text();
+    assert!(started.contains("mirrored"), "{started}");
+    pair.wait_word(0, "switchable");
+    let again = pair.mc(1, &["start"]).expect(4, "mc_ctl start on a standby that is attached").text();
+    assert!(again.contains("already running"), "{again}");
     client.check(&pair, 0, &[0]);
 }
 

@@ -11,7 +11,8 @@
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
 //! - `hold M stores|jobs`, `release M stores|jobs`, `stored M`, `done M`, `fail M TEXT`: by hand what else comes by itself.
 //! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (by hand), `empty M` (data directories);
-//!   `initdb M` (another cluster, no ledger); `lose-ledger M`; `status M`.
+//!   `initdb M` (another cluster, no ledger); `lose-ledger M`; `status M`; `advice M`
+//!   (the hints of `mc_ctl status`); `lag M`.
 
 use crate::instance::Postgres;
 use crate::words::{self, NAMES};
@@ -131,6 +132,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         ["tick", ms] => ms.parse().map_err(|_| format!("not a time: {ms}")).map(|ms| tick(world, ms)),
         ["until", name, text @ ..] => who(name).and_then(|m| until(world, m, &text.join(" "))),
         ["status", name] => who(name).map(|m| world.status(m)),
+        ["advice", name] => who(name).map(|m| world.advice(m)),
+        ["lag", name] => who(name).map(|m| world.lag(m)),
         ["start", "arb"] => {
             world.start_arbiter();
             Ok(())

@@ -124,6 +124,17 @@ impl World {
         self.line(m, &text);
     }
 
+    pub fn advice(&mut self, m: usize) {
+        for advice in self.node(m).map_or_else(Vec::new, |node| node.report(self.now).advice) {
+            self.line(m, &format!("advises: {advice}"));
+        }
+    }
+
+    pub fn lag(&mut self, m: usize) {
+        let Some(report) = self.node(m).map(|node| node.report(self.now)) else { return };
+        self.line(m, &format!("lag: {:?} bytes, {:?} ms", report.lag_bytes, report.lag_ms));
+    }
+
     // ----------------------------------------------------------------------------------------------------- processes
 
     /// A random number as far as the core can tell, but the same in each telling.
