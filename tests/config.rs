@@ -1,7 +1,7 @@
 //! The management directory as a whole: what loads, what is refused and how that is said, the samples and the manual.
 
 use mirroring_controller::config::params::{Kind, Preset, TABLE};
-use mirroring_controller::config::{Config, Level};
+use mirroring_controller::config::{Config, InEffect, Level, Network, Parameter};
 use mirroring_controller::fsm::event::{Hooks, OnInstanceSilence, OnSilence};
 use mirroring_controller::fsm::types::Server;
 use std::fs::Permissions;
@@ -455,6 +455,32 @@ fn a_failed_data_directory_does_not_stop_clients() {
     assert!(error.contains("does not exist") && error.contains("mc_ctl rebuild"), "{error}");
     let config = Config::load_for_client(&mc.dir(), None).unwrap();
     assert_eq!((config.id.as_str(), config.server.major_version), ("server1", 0));
+}
+
+/// What a controller reports to commands that cannot read the files is the configuration that it uses, without passwords.
+#[test]
+fn the_configuration_in_effect() {
+    let mc = Mc::new();
+    mc.server(
+        "heartbeat_timeout = '1500ms'\nremote_call_timeout = 5s\nsyslog_ident = \"m'c\\\\\"\n\
+         db_instance_password = 'very-secret'\nhealth_check_address = '[::1]:8008'\n",
+    );
+    let config = mc.load();
+    let in_effect = InEffect::of(&config);
+    assert!(!format!("{in_effect:?}").contains("very-secret"));
+    let read = in_effect.for_client(&mc.dir()).unwrap();
+    let lines = |config: &Config| {
+        let set = |p: &Parameter| p.source.starts_with("line ") && p.name != "db_instance_password";
+        config.parameters().into_iter().filter(set).map(|p| (p.name, p.value)).collect::<Vec<_>>()
+    };
+    assert_eq!(lines(&read), lines(&config));
+    assert_eq!(read.server.syslog_ident, "m'c\\");
+    assert_eq!((read.id, read.me, read.network.to_string()), (config.id, config.me, config.network.to_string()));
+    for text in ["a h,g 1,2\nb 192.0.2.1 3\nc ::1 4 arbiter", "a h 1\nb i 2"] {
+        let network = Network::parse(Path::new("x"), text).unwrap();
+        let again = Network::parse(Path::new("x"), &network.to_string()).unwrap();
+        assert_eq!(again, network);
+    }
 }
 
 #[test]

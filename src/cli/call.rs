@@ -2,11 +2,12 @@
 
 use super::args::{Change, Common};
 use super::{Ended, Exit, Failure, print, say};
-use crate::config::Config;
+use crate::config::{Config, InEffect};
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::fsm::event::{Reply, Request};
 use crate::status::Snapshot;
 use crate::what_if::{Fault, Prediction};
+use std::path::Path;
 use std::time::Duration;
 
 /// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.
@@ -157,21 +158,34 @@ pub(super) fn failover(common: &Common, on: bool) -> Ended {
     Ok(0)
 }
 
+/// The configuration that the controller of this server uses; `None` if the controller is of a version that does not report
+/// it.
+pub(super) fn configuration(id: &str, run_dir: &Path) -> Result<Option<InEffect>, Failure> {
+    match ask_at(id, run_dir, &Call::Configuration, PATIENT_LIMIT)? {
+        Answer::Configuration(configuration) => Ok(Some(*configuration)),
+        _ => Ok(None),
+    }
+}
+
 fn ask(config: &Config, what: &Call, limit: Duration) -> Result<Answer, Failure> {
-    match call(&config.run_dir(), what, limit) {
+    ask_at(&config.id, &config.run_dir(), what, limit)
+}
+
+fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answer, Failure> {
+    match call(run_dir, what, limit) {
         Ok(Answer::Busy(text)) => Err(Failure::new(Exit::Refused, text)),
         Ok(answer) => Ok(answer),
-        Err(CallError::NotRunning) => Err(not_running(config)),
+        Err(CallError::NotRunning) => Err(not_running(id)),
         Err(CallError::TimedOut) => {
-            Err(Failure::new(Exit::TimedOut, format!("the controller of server \"{}\" does not answer", config.id))
+            Err(Failure::new(Exit::TimedOut, format!("the controller of server \"{id}\" does not answer"))
                 .hint("Its log, and syslog, may say why; \"mc_ctl stop -e\" ends it and leaves the instance alone."))
         }
         Err(CallError::Failed(error)) => Err(Failure::failed(error)),
     }
 }
 
-fn not_running(config: &Config) -> Failure {
-    Failure::new(Exit::NotRunning, format!("the controller of server \"{}\" is not running", config.id))
+fn not_running(id: &str) -> Failure {
+    Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))
         .hint("\"mc_ctl start\" starts it.")
 }
 

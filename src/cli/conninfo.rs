@@ -62,7 +62,8 @@ fn places(config: &Config) -> [(String, u16); 2] {
     if let [Some(one), Some(two)] = told.each_ref().map(|told| split(told)) {
         return [one, two];
     }
-    let own_port = port(config);
+    let own_port = told[config.me.index()].rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let own_port = own_port.unwrap_or_else(|| port(config));
     [(0, config.me.index() == 0), (1, config.me.index() == 1)].map(|(server, own)| {
         if let Some(place) = told.get(server).and_then(|told| split(told)) {
             return place;

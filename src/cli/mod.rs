@@ -15,6 +15,7 @@ mod history;
 mod init;
 pub mod mc_std;
 mod rebuild;
+mod running;
 mod start;
 mod status;
 mod stop;
@@ -158,9 +159,25 @@ impl Common {
         Config::load(&self.directory()?, self.local_server.as_deref()).map_err(Failure::usage)
     }
 
-    /// As much of it as talking to the controller takes.
-    fn client_config(&self) -> Result<Config, Failure> {
+    /// As much of it as talking to the controller takes, from the files; for commands that may start a controller.
+    fn file_config(&self) -> Result<Config, Failure> {
         Config::load_for_client(&self.directory()?, self.local_server.as_deref()).map_err(Failure::usage)
+    }
+
+    /// The same, for commands that only talk to the controller: if the files contain a mistake, from a controller that runs.
+    fn client_config(&self) -> Result<Config, Failure> {
+        let directory = self.directory()?;
+        Config::load_for_client(&directory, self.local_server.as_deref())
+            .or_else(|mistake| running::configuration(&directory, self.local_server.as_deref(), mistake))
+    }
+
+    /// The identifier and the directory of run-time files of this server, for a command that does not talk to the controller.
+    fn controller(&self) -> Result<(String, PathBuf), Failure> {
+        let directory = self.directory()?;
+        match Config::load_for_client(&directory, self.local_server.as_deref()) {
+            Ok(config) => Ok((config.id.clone(), config.run_dir())),
+            Err(mistake) => running::controller(&directory, self.local_server.as_deref(), mistake),
+        }
     }
 }
 

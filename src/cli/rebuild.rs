@@ -80,7 +80,7 @@ fn request(config: &Config, order: RebuildOrder, limit: Duration) -> Result<(), 
 
 /// The configuration, with a controller that runs: where there is none, it is started.
 fn controlled(args: &Args) -> Result<Config, Failure> {
-    let config = args.common.client_config()?;
+    let config = args.common.file_config()?;
     if call::is_running(&config)? {
         return Ok(config);
     }

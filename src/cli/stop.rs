@@ -11,17 +11,11 @@ use std::time::{Duration, Instant};
 const GONE: Duration = Duration::from_secs(5);
 
 pub(super) fn run(args: &Stop) -> Ended {
+    if args.emergency {
+        return emergency(args);
+    }
     let config = args.common.client_config()?;
     let id = &config.id;
-    if args.emergency {
-        return match watcher::kill(&config.run_dir()).map_err(Failure::failed)? {
-            true => {
-                print(&format!("the controller of server \"{id}\" is ended; its instance is left as it is\n"));
-                Ok(0)
-            }
-            false => Err(Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))),
-        };
-    }
     let request = Request::Stop { instance: !args.mc_only, all: args.all };
     call::request(&config, request, call::limit(&config, args.seconds))?;
     wait_until_gone(&config);
@@ -31,6 +25,18 @@ pub(super) fn run(args: &Stop) -> Ended {
         (false, false) => format!("server \"{id}\" is stopped\n"),
     });
     Ok(0)
+}
+
+/// Ends the controller, which may be unable to answer.
+fn emergency(args: &Stop) -> Ended {
+    let (id, run_dir) = args.common.controller()?;
+    match watcher::kill(&run_dir).map_err(Failure::failed)? {
+        true => {
+            print(&format!("the controller of server \"{id}\" is ended; its instance is left as it is\n"));
+            Ok(0)
+        }
+        false => Err(Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))),
+    }
 }
 
 /// So that a start right after the stop finds nobody there.

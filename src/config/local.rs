@@ -72,7 +72,7 @@ pub fn resolve_for_client(dir: &Path, path: &Path, network: &Network, local_serv
     resolve(path, network, local_server)
 }
 
-fn named(path: &Path, network: &Network, id: &str) -> Result<Server> {
+pub(super) fn named(path: &Path, network: &Network, id: &str) -> Result<Server> {
     Server::BOTH.into_iter().find(|server| network.servers[server.index()].id == id).ok_or_else(|| {
         Error::new(format!("server \"{id}\" is not in file \"{}\"", path.display()))
             .hint(format!("--local-server takes \"{}\" or \"{}\".", network.servers[0].id, network.servers[1].id))

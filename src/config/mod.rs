@@ -5,6 +5,7 @@
 
 pub mod arbiter;
 mod assignments;
+mod in_effect;
 mod instance;
 pub mod key;
 mod local;
@@ -13,6 +14,7 @@ pub mod params;
 mod perms;
 pub mod server_file;
 
+pub use in_effect::InEffect;
 pub use instance::not_for_shell;
 pub use instance::{find_bin_dir, is_vacant, major_version};
 pub use key::{Key, PrivateKey, PublicKey, Secret};
@@ -224,6 +226,11 @@ pub fn management_directory(dir: &Path) -> Result<PathBuf> {
     let meta = absolute.metadata().map_err(|cause| Error::io("read the attributes of", &absolute, cause))?;
     perms::check_directory(&absolute, &meta)?;
     Ok(absolute)
+}
+
+/// Whether a directory of run-time files may be used: it belongs to the user who runs this, and no other user can write to it.
+pub fn is_own_directory(path: &Path) -> bool {
+    path.metadata().is_ok_and(|meta| perms::check_directory(path, &meta).is_ok())
 }
 
 /// The directory of run-time files is made at the first start.

@@ -3,6 +3,7 @@
 
 use super::key::PublicKey;
 use crate::error::{Error, Result};
+use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -92,6 +93,22 @@ impl Network {
                 .hint(FORMAT)
         })?;
         Ok(Network { servers, arbiter })
+    }
+}
+
+/// As a file that [`Network::parse`] reads.
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let servers = self.servers.iter().map(|line| (line, "server"));
+        for (line, kind) in servers.chain(self.arbiter.iter().map(|line| (line, "arbiter"))) {
+            let ports: Vec<String> = line.ports.iter().map(u16::to_string).collect();
+            write!(f, "{} {} {} {kind}", line.id, line.hosts.join(","), ports.join(","))?;
+            match &line.key {
+                Some(key) => writeln!(f, " key={key}")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
     }
 }
 

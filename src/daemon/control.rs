@@ -7,6 +7,7 @@
 use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
 use super::{Inbox, checkpoint, lock, now, spawn};
+use crate::config::InEffect;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
 use crate::fsm::node::Node;
@@ -58,6 +59,8 @@ pub enum Call {
     Ping,
     /// What it knows.
     Status,
+    /// The configuration that it uses.
+    Configuration,
     /// What it has measured, and what the other members are like (`mc_ctl check`).
     Check {
         /// How long the asker waits for the answer, ms.
@@ -91,6 +94,8 @@ pub enum Answer {
     },
     /// To [`Call::Status`].
     Status(Box<Snapshot>),
+    /// To [`Call::Configuration`].
+    Configuration(Box<InEffect>),
     /// To [`Call::Check`].
     Checked(Box<Checked>),
     /// To [`Call::Request`].
@@ -220,6 +225,7 @@ struct Shared {
     next: AtomicU64,
     clients: AtomicUsize,
     inspector: OnceLock<Inspector>,
+    configuration: OnceLock<InEffect>,
     inbox: Inbox,
     /// Somebody waits for a copy of the core's state.
     wanted: AtomicBool,
@@ -241,6 +247,7 @@ impl Board {
             next: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             inspector: OnceLock::new(),
+            configuration: OnceLock::new(),
             inbox,
             wanted: AtomicBool::new(false),
             copies: Mutex::new(None),
@@ -252,6 +259,11 @@ impl Board {
     /// From now on [`Call::Check`] is answered.
     pub fn inspected_by(&self, inspector: Inspector) {
         let _ = self.shared.inspector.set(inspector);
+    }
+
+    /// From now on [`Call::Configuration`] is answered.
+    pub fn configured(&self, configuration: InEffect) {
+        let _ = self.shared.configuration.set(configuration);
     }
 
     /// The decision thread goes round.
@@ -319,6 +331,10 @@ impl Board {
                 Answer::Pong { pid: snapshot.pid, start_id: snapshot.start_id }
             }
             Call::Status => Answer::Status(Box::new(self.snapshot())),
+            Call::Configuration => match self.shared.configuration.get() {
+                Some(configuration) => Answer::Configuration(Box::new(configuration.clone())),
+                None => Answer::Busy("it is still starting".to_owned()),
+            },
             Call::Check { limit_ms } => {
                 let limit = Duration::from_millis(limit_ms);
                 let asked = self.shared.inspector.get().map(|inspector| inspector.ask(limit));

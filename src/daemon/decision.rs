@@ -14,7 +14,7 @@ use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
 use super::{Inbox, boot, db_probe, disk_probe, high_water, now, peer_probe, pidfile, spawn, startup_log};
-use crate::config::{Config, MemberLine};
+use crate::config::{Config, InEffect, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
@@ -144,6 +144,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     };
     let board = Board::new(snapshot, rebuilds, checkpoints, inbox.clone());
     board.inspected_by(inspector);
+    board.configured(InEffect::of(config));
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {

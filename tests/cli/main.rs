@@ -472,3 +472,22 @@ fn two_identifiers_on_this_host_need_local_server() {
     site.run("status --local-server nd2").refused(3, &["server \"nd2\" is not running"]);
     site.run("status --local-server nd3").refused(2, &["\"nd3\""]);
 }
+
+/// With a mistake in the files, only the option tells which of two servers is meant.
+#[test]
+fn a_mistake_beside_two_servers_needs_local_server() {
+    let site = Site::new();
+    site.write("network.conf", "nd1 127.0.0.1 27607\nnd2 203.0.113.77 27607\n");
+    let started = site.run("start --mc-only");
+    assert_eq!(started.code, 0, "{started:?}");
+    site.write("network.conf", "nd1 127.0.0.1 27607\n");
+    let stopped = site.run("stop --mc-only -t 60 --local-server nd2");
+    stopped.refused(2, &["network.conf"]);
+    fs::create_dir(site.dir().join("nd2")).unwrap();
+    fs::write(site.dir().join("nd2/lock"), "").unwrap();
+    site.own(&site.dir().join("nd2"), 0o700);
+    site.run("status").refused(2, &["network.conf", "--local-server nd1 or --local-server nd2"]);
+    let shown = site.run("status --local-server nd1");
+    assert!(shown.code == 0 && shown.err.contains("WARNING: "), "{shown:?}");
+    assert_eq!(site.run("stop -e --local-server nd1").code, 0);
+}

@@ -14,6 +14,7 @@ mod check_host;
 mod check_pair;
 mod check_running;
 mod commands;
+mod config_mistakes;
 mod cut;
 mod debian;
 mod disk_space;

@@ -1,0 +1,63 @@
+//! The running controller of a management directory whose files contain a mistake.
+//!
+//! A mistake in `network.conf` or `ID.conf` must not disable the commands that only talk to a running controller. They find
+//! it by its directory of run-time files, use the configuration that it reports, and report the mistake as a warning.
+
+use super::{Failure, call, say};
+use crate::config::{self, Config};
+use crate::daemon::{store, watcher};
+use crate::error::Error;
+use std::path::{Path, PathBuf};
+
+/// The configuration that the running controller uses. `mistake` is what is wrong with the files.
+pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistake: Error) -> Result<Config, Failure> {
+    let (id, run_dir) = find(directory, local_server, &mistake)?;
+    let configuration = match call::configuration(&id, &run_dir) {
+        Ok(None) => return Err(Failure::usage(mistake)),
+        Ok(Some(in_effect)) => in_effect.for_client(directory).map_err(|_| Failure::usage(mistake.clone())),
+        Err(failure) => Err(failure),
+    };
+    warn(&id, &mistake);
+    configuration
+}
+
+/// The identifier and the directory of run-time files of the server whose controller runs.
+pub(super) fn controller(
+    directory: &Path,
+    local_server: Option<&str>,
+    mistake: Error,
+) -> Result<(String, PathBuf), Failure> {
+    find(directory, local_server, &mistake).inspect(|(id, _)| warn(id, &mistake))
+}
+
+/// The server that `local_server` names, or the only one that ever ran here. The mistake is the failure if its controller
+/// does not run.
+fn find(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Result<(String, PathBuf), Failure> {
+    let failure = || Failure::usage(mistake.clone());
+    let directory = config::management_directory(directory).map_err(|_| failure())?;
+    let names = directory.read_dir().map_err(|_| failure())?.flatten();
+    let mut servers: Vec<(String, PathBuf)> = names
+        .filter_map(|name| Some((name.file_name().into_string().ok()?, name.path())))
+        .filter(|(_, run_dir)| run_dir.join(store::CONTROLLER_LOCK).is_file() && config::is_own_directory(run_dir))
+        .filter(|(id, _)| local_server.is_none_or(|wanted| wanted == id))
+        .collect();
+    servers.sort();
+    match servers.as_slice() {
+        [(_, run_dir)] if watcher::is_there(run_dir) => Ok(servers.remove(0)),
+        [_, _, ..] if servers.iter().any(|(_, run_dir)| watcher::is_there(run_dir)) => {
+            let options: Vec<String> = servers.iter().map(|(id, _)| format!("--local-server {id}")).collect();
+            let also = format!("To send a command to a running controller, add {}.", options.join(" or "));
+            Err(failure().hint([&*mistake.hint, &*also].join(" ").trim_start()))
+        }
+        _ => Err(failure()),
+    }
+}
+
+fn warn(id: &str, mistake: &Error) {
+    let hint = if mistake.hint.is_empty() { "Correct the file." } else { &mistake.hint };
+    say(&format!(
+        "mc_ctl: WARNING: {}\nDETAIL: The controller of server \"{id}\" runs and uses the configuration that it read before; so \
+         does this command. No controller can be started until the mistake is corrected.\nHINT: {hint}\n",
+        mistake.message
+    ));
+}
