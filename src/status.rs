@@ -9,10 +9,12 @@ pub mod health;
 mod metrics;
 mod rebuild;
 mod snapshot;
+mod space;
 
 pub use checkpoint::Checkpoint;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
+pub use space::{Level, Space};
 
 use crate::fsm::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
@@ -52,6 +54,8 @@ pub struct Status {
     pub rebuild: Option<RebuildStatus>,
     /// The checkpoint on the answering server that the controller waits for; `null` for none.
     pub checkpoint: Option<Checkpoint>,
+    /// The space of the directories that the answering server writes to.
+    pub disk_space: Vec<Space>,
     /// What the health endpoint says of the answering server.
     pub health: HealthStatus,
     /// The answering controller.
@@ -71,8 +75,10 @@ pub struct ServerStatus {
     pub host_status: &'static str,
     /// `normal`, `abnormal(...)` joined by `,`, or `unknown`.
     pub db_proc_status: String,
-    /// `normal`, `abnormal(...)`, `unknown`.
+    /// `normal`, `full`, `abnormal(...)`, `unknown`.
     pub disk_status: String,
+    /// Which of its directories are full, joined by `, `; empty for none.
+    pub full_directories: String,
     /// Primary: flushed. Standby: received. As `high/low`.
     pub lsn: Option<String>,
     /// Standby: replayed.
@@ -175,6 +181,7 @@ impl Status {
             progress_detail,
             rebuild: RebuildStatus::new(snapshot),
             checkpoint: snapshot.checkpoint.clone(),
+            disk_space: snapshot.space.clone(),
             health: HealthStatus::new(snapshot),
             controller: ControllerStatus {
                 pid: snapshot.pid,
@@ -223,8 +230,12 @@ impl Status {
     /// One line in the form of monitoring plugins, and the exit code that belongs to it.
     pub fn check(&self) -> (String, u8) {
         let arbiter_lost = self.arbiter.as_ref().is_some_and(|a| a.status != "online");
+        let full = self.servers.iter().filter(|server| !server.full_directories.is_empty());
+        let nearly = self.disk_space.iter().filter(|space| space.state == Level::NearlyFull);
+        let warned = arbiter_lost || !self.durability_warnings.is_empty() || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
-            Word::Switchable if !arbiter_lost && self.durability_warnings.is_empty() => ("OK", 0),
+            _ if full.clone().count() > 0 => ("CRITICAL", 2),
+            Word::Switchable if !warned => ("OK", 0),
             Word::Switchable | Word::Switching | Word::FailoverDisabled => ("WARNING", 1),
             Word::Switched | Word::NotSwitchable | Word::SplitBrain => ("CRITICAL", 2),
             Word::Unknown => ("UNKNOWN", 3),
@@ -238,6 +249,17 @@ impl Status {
         }
         for warning in &self.durability_warnings {
             let _ = write!(line, ", {warning}");
+        }
+        for server in full {
+            let _ = write!(line, ", {} disk full ({})", server.server_id, server.full_directories);
+        }
+        for space in nearly {
+            let free = crate::rebuild::human(space.free_bytes);
+            let _ = write!(line, ", {} disk nearly full ({}: {free} free", self.local_server, space.directory);
+            if let Some(seconds) = space.seconds_left {
+                let _ = write!(line, ", {:.1} hours left", seconds as f64 / 3600.0);
+            }
+            line.push(')');
         }
         if self.commits_waiting {
             line.push_str(", commits wait");
@@ -266,7 +288,16 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
     let lost = lost.map(|arbiter| {
         format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
     });
-    snapshot.report.advice.iter().cloned().chain(lost).collect()
+    let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
+        let wal = if space.directory == "tran_log" { "; never delete files in pg_wal" } else { "" };
+        format!("{}{wal}", space.sentence())
+    });
+    let peer = snapshot.report.me.other().index();
+    let full = Some(&snapshot.report.servers[peer].full).filter(|full| !full.is_empty()).map(|full| {
+        let id = &snapshot.servers[peer].id;
+        format!("the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it to see what uses the space")
+    });
+    snapshot.report.advice.iter().cloned().chain(lost).chain(scarce).chain(full).collect()
 }
 
 impl HealthStatus {
@@ -322,9 +353,11 @@ impl ServerStatus {
             },
             disk_status: match report.disk.as_deref() {
                 None => "unknown".into(),
+                Some("") if !report.full.is_empty() => "full".into(),
                 Some("") => "normal".into(),
                 Some(what) => format!("abnormal({what})"),
             },
+            full_directories: report.full.clone(),
             lsn: report.lsn.map(|lsn| lsn.to_string()),
             replayed_lsn: report.replayed.map(|lsn| lsn.to_string()),
             timeline: report.timeline.map(|t| t.0),
@@ -350,7 +383,7 @@ fn table<const N: usize>(out: &mut String, header: &[&str; N], rows: &[[&str; N]
 
 fn row<const N: usize>(out: &mut String, cells: &[&str; N], widths: &[usize], colour: Colour) {
     for (i, cell) in cells.iter().enumerate() {
-        let bad = cell.starts_with("abnormal") || cell.starts_with("none(") || *cell == "offline";
+        let bad = cell.starts_with("abnormal") || cell.starts_with("none(") || *cell == "offline" || *cell == "full";
         let (on, off) = match colour {
             Colour::Always if bad => ("\x1b[31m", "\x1b[0m"),
             Colour::Always if *cell == "unknown" => ("\x1b[33m", "\x1b[0m"),
@@ -402,6 +435,7 @@ pub(crate) mod tests {
             host: HostStatus::Normal,
             processes: Some(vec![]),
             disk: Some(String::new()),
+            full: String::new(),
             lsn: Some(Lsn(lsn)),
             replayed: None,
             timeline: Some(Timeline(1)),
@@ -445,6 +479,7 @@ pub(crate) mod tests {
             },
             rebuild: None,
             checkpoint: None,
+            space: Vec::new(),
         }
     }
 
@@ -572,6 +607,31 @@ arb         arbiter.example  offline
     }
 
     #[test]
+    fn a_full_disk_is_critical_and_little_space_a_warning() {
+        use super::space::tests::space;
+        let mut s = snapshot();
+        s.space = vec![space("data", 50 << 20, Level::Normal), space("tran_log", 3 << 20, Level::NearlyFull)];
+        s.space[1].seconds_left = Some(1800);
+        let (line, code) = Status::new(&s).check();
+        assert!(line.contains(", nd1 disk nearly full (tran_log: 3.0 MB free, 0.5 hours left)"), "{line}");
+        assert_eq!((code, Status::new(&s).servers[0].disk_status.as_str()), (1, "normal"));
+        let advice = Status::new(&s).advice.join("\n");
+        assert!(advice.contains("is nearly full") && advice.contains("never delete files in pg_wal"), "{advice}");
+        (s.space[0].state, s.report.servers[0].full) = (Level::Full, "data".into());
+        let (line, code) = Status::new(&s).check();
+        assert!(code == 2 && line.starts_with("MIRRORING CRITICAL - switchable"), "{line}");
+        assert!(line.contains(", nd1 disk full (data), "), "{line}");
+        assert!(Status::new(&s).text(false, Colour::Never).contains("normal          full\n"));
+        // The other server's row shows it too, and a failed disk comes first.
+        s.report.me = Server::Second;
+        s.space.clear();
+        assert_eq!((Status::new(&s).check().1, Status::new(&s).servers[0].disk_status.as_str()), (2, "full"));
+        assert!(Status::new(&s).advice.join("\n").contains("the disk of server \"nd1\" is full (data)"));
+        s.report.servers[0].disk = Some("data".into());
+        assert_eq!(Status::new(&s).servers[0].disk_status, "abnormal(data)");
+    }
+
+    #[test]
     fn json_names_are_stable() {
         let json: serde_json::Value = serde_json::from_str(&Status::new(&snapshot()).json()).unwrap();
         assert_eq!(json["mirroring_status"], "switchable");
@@ -586,7 +646,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter checkpoint commits_waiting controller durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
+        let expected = "advice arbiter checkpoint commits_waiting controller disk_space durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
                         mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
     }

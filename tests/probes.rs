@@ -567,7 +567,11 @@ struct Mount(PathBuf);
 
 impl Mount {
     fn tmpfs(path: &Path) -> Mount {
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=64k", "none"]).arg(path));
+        Mount::sized(path, "64k")
+    }
+
+    fn sized(path: &Path, size: &str) -> Mount {
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(path));
         Mount(path.to_owned())
     }
 
@@ -586,13 +590,14 @@ impl Drop for Mount {
 fn disks() -> (TempDir, disk_probe::Settings) {
     let dir = tempfile::Builder::new().prefix("probes-").tempdir().unwrap();
     let data = dir.path().join("data");
-    for name in ["data/pg_wal", "data/pg_tblspc", "space"] {
+    let management = dir.path().join("management");
+    for name in ["data/pg_wal", "data/pg_tblspc", "space", "management"] {
         fs::create_dir_all(dir.path().join(name)).unwrap();
     }
     std::os::unix::fs::symlink(dir.path().join("space"), data.join("pg_tblspc/16384")).unwrap();
     let journal = dir.path().join("rebuild.json");
     let interval = Duration::from_millis(20);
-    (dir, disk_probe::Settings { data, journal, interval, timeout: SHORT, pace: Arc::default() })
+    (dir, disk_probe::Settings { data, management, journal, interval, timeout: SHORT, pace: Arc::default() })
 }
 
 fn look_at(settings: disk_probe::Settings) -> (crossbeam_channel::Sender<()>, Receiver<disk_probe::Round>) {
@@ -692,6 +697,32 @@ fn read_only_is_a_failure_and_full_is_not() {
     while rounds.try_recv().is_ok() {}
     for _ in 0..10 {
         assert_eq!(rounds.recv_timeout(LIMIT).unwrap().fold(true), Disk::Good);
+    }
+}
+
+/// Each directory that is full is reported, with what is free, until it has space again.
+#[test]
+fn full_directories_are_reported() {
+    assert!(geteuid().is_root(), "this test mounts a tmpfs: run it as root");
+    let (_dir, settings) = disks();
+    let places = [settings.data.join("pg_tblspc/16384"), settings.management.clone()];
+    let _mounts = places.clone().map(|place| Mount::sized(&place, "64m"));
+    let (_probe, rounds) = look_at(settings);
+    let full = |expected: &str| until(|| rounds.recv_timeout(LIMIT).unwrap(), |round| round.full() == expected);
+    let free = |round: disk_probe::Round, directory: &str| {
+        let space = round.space.into_iter().find(|space| space.directory == directory).expect("a directory");
+        assert!(places.iter().any(|place| place.canonicalize().unwrap().display().to_string() == space.mount_point));
+        space.free_bytes
+    };
+    assert_eq!(free(full(""), "management"), 64 << 20);
+    for (place, name) in places.iter().zip(["tablespace 16384", "management"]) {
+        let filler = place.join("filler");
+        assert!(fs::write(&filler, vec![0; 65 << 20]).is_err());
+        let round = full(name);
+        assert_eq!(round.clone().fold(true), Disk::Good, "a full disk is no failure");
+        assert!(free(round, name) < 1 << 20);
+        fs::remove_file(&filler).unwrap();
+        assert_eq!(free(full(""), name), 64 << 20);
     }
 }
 

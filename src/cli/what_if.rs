@@ -81,7 +81,16 @@ fn parse(words: &[String]) -> Result<(Vec<Fault>, bool), String> {
 /// The status as it would be shown then.
 fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
     let (report, now) = (of.report.clone(), of.now);
-    Status::new(&Snapshot { report, now, alive: now, noted: None, rebuild: None, checkpoint: None, ..snapshot.clone() })
+    Status::new(&Snapshot {
+        report,
+        now,
+        alive: now,
+        noted: None,
+        rebuild: None,
+        checkpoint: None,
+        space: Vec::new(),
+        ..snapshot.clone()
+    })
 }
 
 fn name(member: Option<Member>, snapshot: &Snapshot) -> &str {

@@ -6,7 +6,7 @@
 
 use super::inspect::{Checked, Inspector};
 use super::store::wall_ms;
-use super::{Inbox, checkpoint, lock, now, spawn};
+use super::{Inbox, checkpoint, disk_space, lock, now, spawn};
 use crate::config::InEffect;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
@@ -218,6 +218,7 @@ struct Shared {
     snapshot: Mutex<Snapshot>,
     rebuilds: rebuild::Board,
     checkpoints: checkpoint::Board,
+    space: disk_space::Board,
     /// When the decision thread last went round, ms.
     alive: AtomicU64,
     /// The changing command that is being executed: its id, and where the answer goes.
@@ -236,11 +237,18 @@ struct Shared {
 }
 
 impl Board {
-    /// A board that shows `first` until something else is published, and how far rebuilds and checkpoints are.
-    pub fn new(first: Snapshot, rebuilds: rebuild::Board, checkpoints: checkpoint::Board, inbox: Inbox) -> Board {
+    /// A board that shows `first` until something else is published, how far rebuilds and checkpoints are, and disk space.
+    pub fn new(
+        first: Snapshot,
+        rebuilds: rebuild::Board,
+        checkpoints: checkpoint::Board,
+        space: disk_space::Board,
+        inbox: Inbox,
+    ) -> Board {
         let shared = Shared {
             rebuilds,
             checkpoints,
+            space,
             alive: AtomicU64::new(first.alive.0),
             snapshot: Mutex::new(first),
             executing: Mutex::new(None),
@@ -314,6 +322,7 @@ impl Board {
         snapshot.now = now();
         snapshot.rebuild = self.shared.rebuilds.read();
         snapshot.checkpoint = self.shared.checkpoints.read();
+        snapshot.space = self.shared.space.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         if let Some(ms) = snapshot.stuck_ms() {
@@ -535,12 +544,13 @@ mod tests {
             report,
             rebuild: None,
             checkpoint: None,
+            space: Vec::new(),
         }
     }
 
     fn serve(run_dir: &Path) -> (Board, Receiver<(Time, Event)>) {
         let (inbox, events) = Inbox::new();
-        let board = Board::new(snapshot(), rebuild::Board::default(), Default::default(), inbox);
+        let board = Board::new(snapshot(), rebuild::Board::default(), Default::default(), Default::default(), inbox);
         Control::bind(run_dir).unwrap().serve(board.clone()).unwrap();
         (board, events)
     }

@@ -13,7 +13,7 @@ use super::resolver::Resolver;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
-use super::{Inbox, boot, db_probe, disk_probe, high_water, now, peer_probe, pidfile, spawn, startup_log};
+use super::{Inbox, boot, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile, spawn, startup_log};
 use crate::config::{Config, InEffect, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
@@ -120,7 +120,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
             report.put(event);
         }),
     )?;
-    let probes = start_probes(config, &peer_name, &inbox, job_ended, &pace, links.resolver())?;
+    let space = disk_space::Board::default();
+    let watched = Watched { space: space.clone(), job_ended };
+    let probes = start_probes(config, &peer_name, &inbox, watched, &pace, links.resolver())?;
 
     let started = now();
     let mut node = Node::new(config.settings(random()?));
@@ -141,8 +143,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         report: node.report(started),
         rebuild: None,
         checkpoint: None,
+        space: Vec::new(),
     };
-    let board = Board::new(snapshot, rebuilds, checkpoints, inbox.clone());
+    let board = Board::new(snapshot, rebuilds, checkpoints, space, inbox.clone());
     board.inspected_by(inspector);
     board.configured(InEffect::of(config));
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
@@ -252,11 +255,17 @@ struct Probes {
     _disk: Sender<()>,
 }
 
+/// What the probes share with others.
+struct Watched {
+    space: disk_space::Board,
+    job_ended: Arc<Mutex<Instant>>,
+}
+
 fn start_probes(
     config: &Config,
     peer_name: &str,
     inbox: &Inbox,
-    job_ended: Arc<Mutex<Instant>>,
+    Watched { space, job_ended }: Watched,
     pace: &Arc<Pace>,
     resolver: Resolver,
 ) -> Result<Probes> {
@@ -274,6 +283,7 @@ fn start_probes(
     let names = settings.tablespaces.clone();
     let disk = disk_probe::Settings {
         data: server.db_instance.clone(),
+        management: config.run_dir(),
         journal: rebuild::Journal::path(&config.run_dir()),
         interval: Duration::from_millis(server.disk_check_interval_ms),
         timeout: Duration::from_millis(server.disk_check_timeout_ms),
@@ -282,7 +292,7 @@ fn start_probes(
     let interval = Duration::from_millis(server.heartbeat_interval_ms);
     let timeout = Duration::from_millis(server.heartbeat_timeout_ms);
     let report = inbox.clone();
-    let disk_report = disk_reporter(server.tablespace_error_is_failure, names, inbox);
+    let disk_report = disk_reporter(server.tablespace_error_is_failure, names, space, inbox);
     Ok(Probes {
         instance: db_probe::spawn(settings, reporter(inbox, job_ended)).map_err(failed)?,
         peer: peer_probe::spawn(resolver, interval, timeout, move |event| _ = report.offer(event)).map_err(failed)?,
@@ -294,12 +304,18 @@ fn start_probes(
 fn disk_reporter(
     tablespaces: bool,
     names: db_probe::Tablespaces,
+    space: disk_space::Board,
     inbox: &Inbox,
 ) -> impl Fn(disk_probe::Round) + Send + 'static {
     let inbox = inbox.clone();
+    let full = std::cell::RefCell::new(String::new());
     let told = std::cell::RefCell::new(Disk::Good);
     move |round| {
         let round = round.named(&names.lock().unwrap_or_else(PoisonError::into_inner));
+        space.write(round.space.clone());
+        if full.replace(round.full()) != round.full() {
+            inbox.put(Event::DiskFull(round.full()));
+        }
         if !tablespaces && *told.borrow() != round.tablespaces {
             if let Disk::Failed(which) = &round.tablespaces {
                 messages::tell(&Tell::Warning(Error::new(format!("the disk of {which} has failed"))));

@@ -1,5 +1,5 @@
 //! Looks at the own disks: writes, syncs and reads back a small file in the data directory, in `pg_wal` and in each
-//! tablespace.
+//! tablespace. Measures the free space there and in the management directory.
 //!
 //! It reports and decides nothing. An `fsync` on a dying disk may never return, so each place has a worker thread of its
 //! own that may hang; a place whose worker hangs gets no second one, so there are never more threads than places. The
@@ -7,15 +7,18 @@
 //!
 //! What counts as a failure: an error of input or output, a filesystem that has become read-only, a place that is gone or
 //! closed to us, and silence past `disk_check_timeout`. What does not: a full disk or quota, which PostgreSQL itself
-//! handles (it refuses writes, or stops when `pg_wal` is full) and which a switch would soon meet on the standby as well;
-//! and a shortage of memory or of file descriptors, which is no disk's.
+//! handles (it refuses writes, or stops when `pg_wal` is full) and which a switch would soon meet on the standby as well, so
+//! that it is reported for people only ([`Round::space`]); whatever befalls the management directory, which the ledger's
+//! writer reports; and a shortage of memory or of file descriptors, which is no disk's.
 //!
 //! A data directory that is missing or empty because it has not been made yet, or is being made anew by a rebuild, is not
 //! looked at: nothing may be put into it. One that was there and is gone is a failure.
 
+use super::disk_space::Gauge;
 use super::pace::Pace;
 use crate::fsm::event::Disk;
 use crate::messages::{self, Tell};
+use crate::status::{Level, Space};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
@@ -33,6 +36,8 @@ use std::time::{Duration, Instant};
 pub struct Settings {
     /// Data directory.
     pub data: PathBuf,
+    /// The controller's own directory, `DIR/ID`.
+    pub management: PathBuf,
     /// The file that is there while a rebuild of the data directory is under way.
     pub journal: PathBuf,
     /// `disk_check_interval`.
@@ -51,6 +56,8 @@ pub struct Round {
     /// The tablespaces: [`Disk::Failed`] with `tablespace OID`, the first one that failed. Apart, because
     /// `tablespace_directory_error_action = message` makes a message of it and no failure.
     pub tablespaces: Disk,
+    /// The space of each directory.
+    pub space: Vec<Space>,
 }
 
 impl Round {
@@ -61,7 +68,18 @@ impl Round {
         {
             *which = format!("{TABLESPACE}{name}");
         }
+        for space in &mut self.space {
+            if let Some(name) = space.directory.strip_prefix(TABLESPACE).and_then(|oid| names.get(oid)) {
+                space.directory = format!("{TABLESPACE}{name}");
+            }
+        }
         self
+    }
+
+    /// The directories that are full, in one line; empty for none.
+    pub fn full(&self) -> String {
+        let full = self.space.iter().filter(|space| space.state == Level::Full);
+        full.map(|space| space.directory.as_str()).collect::<Vec<_>>().join(", ")
     }
 
     /// One word on all disks; with `tablespaces` false (`tablespace_directory_error_action = message`) those count not.
@@ -94,6 +112,7 @@ enum Place {
     Data,
     TranLog,
     Tablespace(String),
+    Management,
 }
 
 impl Place {
@@ -102,6 +121,7 @@ impl Place {
             Place::Data => "data".into(),
             Place::TranLog => "tran_log".into(),
             Place::Tablespace(oid) => format!("{TABLESPACE}{oid}"),
+            Place::Management => "management".into(),
         }
     }
 }
@@ -110,6 +130,7 @@ impl Place {
 struct Answer {
     place: Place,
     result: io::Result<()>,
+    space: Option<Space>,
     places: Option<BTreeMap<Place, PathBuf>>,
 }
 
@@ -120,8 +141,9 @@ struct Worker {
     /// It hung in an earlier round already, and is not waited for again.
     late: bool,
     failed: Option<String>,
-    /// What is told, but is no failure of the disk: it is full, or this process has no room.
-    full: Option<String>,
+    /// What is no failure of the disk: this process cannot open more files.
+    hindered: Option<String>,
+    space: Option<Space>,
 }
 
 struct Probe {
@@ -130,19 +152,22 @@ struct Probe {
     workers: BTreeMap<Place, Worker>,
     answers: (Sender<Answer>, Receiver<Answer>),
     told: BTreeMap<Place, String>,
-    told_full: BTreeMap<Place, String>,
+    told_hindered: BTreeMap<Place, String>,
+    told_space: BTreeMap<Place, Level>,
 }
 
 impl Probe {
     fn new(settings: Settings) -> Probe {
-        let places = BTreeMap::from([(Place::Data, settings.data.clone())]);
+        let places =
+            BTreeMap::from([(Place::Data, settings.data.clone()), (Place::Management, settings.management.clone())]);
         Probe {
             settings,
             places,
             workers: BTreeMap::new(),
             answers: unbounded(),
             told: BTreeMap::new(),
-            told_full: BTreeMap::new(),
+            told_hindered: BTreeMap::new(),
+            told_space: BTreeMap::new(),
         }
     }
 
@@ -178,14 +203,16 @@ impl Probe {
             })
             .collect();
         self.tell(&failed);
-        self.tell_full();
+        self.tell_hindered();
+        self.tell_space();
         let first = |wanted: fn(&Place) -> bool| {
             let found = failed.iter().find(|(place, _)| wanted(place));
             found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.name()))
         };
         Round {
-            instance: first(|place| !matches!(place, Place::Tablespace(_))),
+            instance: first(|place| matches!(place, Place::Data | Place::TranLog)),
             tablespaces: first(|place| matches!(place, Place::Tablespace(_))),
+            space: self.workers.values().filter_map(|worker| worker.space.clone()).collect(),
         }
     }
 
@@ -197,7 +224,7 @@ impl Probe {
                     Ok(orders) => {
                         self.workers.insert(
                             place.clone(),
-                            Worker { orders, busy: false, late: false, failed: None, full: None },
+                            Worker { orders, busy: false, late: false, failed: None, hindered: None, space: None },
                         );
                     }
                     Err(error) => {
@@ -234,11 +261,14 @@ impl Probe {
         if let Some(worker) = self.workers.get_mut(&answer.place) {
             (worker.busy, worker.late) = (false, false);
             let error = answer.result.err();
-            worker.full = error.as_ref().filter(|error| !counts(error)).map(ToString::to_string);
+            let hindered = error.as_ref().filter(|error| !counts(error) && !is_full(error));
+            worker.hindered = hindered.map(ToString::to_string);
+            worker.space = answer.space;
             worker.failed = error.filter(counts).map(|error| error.to_string());
         }
         if let Some(places) = answer.places {
             self.places = places;
+            self.places.insert(Place::Management, self.settings.management.clone());
         }
     }
 
@@ -253,17 +283,30 @@ impl Probe {
         self.told = now;
     }
 
-    /// The same for places that are full.
-    fn tell_full(&mut self) {
-        let full = |(place, worker): (&Place, &Worker)| Some((place.clone(), worker.full.clone()?));
-        let now: BTreeMap<Place, String> = self.workers.iter().filter_map(full).collect();
-        for (place, why) in now.iter().filter(|(place, _)| !self.told_full.contains_key(place)) {
-            messages::tell(&Tell::Full { path: self.path(place), place: place.name(), why: why.clone() });
+    /// The same for places that could not be looked at for a reason that is not the disk's.
+    fn tell_hindered(&mut self) {
+        let hindered = |(place, worker): (&Place, &Worker)| Some((place.clone(), worker.hindered.clone()?));
+        let now: BTreeMap<Place, String> = self.workers.iter().filter_map(hindered).collect();
+        for (place, why) in now.iter().filter(|(place, _)| !self.told_hindered.contains_key(place)) {
+            messages::tell(&Tell::NotChecked { path: self.path(place), place: place.name(), why: why.clone() });
         }
-        for place in self.told_full.keys().filter(|place| !now.contains_key(place)) {
-            messages::tell(&Tell::NotFull { path: self.path(place), place: place.name() });
+        self.told_hindered = now;
+    }
+
+    /// The same for the free space. A place whose space is not known keeps what was said last.
+    fn tell_space(&mut self) {
+        for (place, worker) in &self.workers {
+            let Some(space) = &worker.space else { continue };
+            let before = self.told_space.insert(place.clone(), space.state).unwrap_or_default();
+            let (path, directory) = (space.path.clone(), place.name());
+            match (before, space.state) {
+                (before, now) if before == now => {}
+                (_, Level::Full) => messages::tell(&Tell::Full { what: space.sentence() }),
+                (Level::Full, _) => messages::tell(&Tell::NotFull { path, place: directory }),
+                (_, Level::NearlyFull) => messages::tell(&Tell::NearlyFull { what: space.sentence() }),
+                (_, Level::Normal) => messages::tell(&Tell::EnoughSpace { path, place: directory }),
+            }
         }
-        self.told_full = now;
     }
 
     fn path(&self, place: &Place) -> String {
@@ -273,8 +316,16 @@ impl Probe {
 
 /// Whether an error is a failure of a disk.
 fn counts(error: &io::Error) -> bool {
-    let harmless = [Errno::NOSPC, Errno::DQUOT, Errno::MFILE, Errno::NFILE, Errno::NOMEM];
-    !harmless.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    !is_full(error) && !is_one_of(error, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM])
+}
+
+/// Whether an error says that no space is left, or none of the user's quota.
+fn is_full(error: &io::Error) -> bool {
+    is_one_of(error, &[Errno::NOSPC, Errno::DQUOT])
+}
+
+fn is_one_of(error: &io::Error, list: &[Errno]) -> bool {
+    list.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
 /// Starts the worker of a place. It ends when its channel closes.
@@ -283,6 +334,7 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
     let Settings { data, journal, pace, .. } = settings.clone();
     let file = file_name(&data);
     let mut seen = false;
+    let mut gauge = Gauge::new(place.name(), data.clone());
     std::thread::Builder::new().name("disk worker".into()).spawn(move || {
         while let Ok(directory) = inbox.recv() {
             let there = place != Place::Data || !is_bare(&data);
@@ -293,17 +345,19 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
             let looked_at = !remade && (there || !excused());
             let began = Instant::now();
             let result = match looked_at {
+                true if place == Place::Management => try_write(&directory.join(&file)),
                 true => check(&directory.join(&file)).or_else(|error| match error.kind() {
                     io::ErrorKind::NotFound if excused() => Ok(()),
                     _ => Err(error),
                 }),
                 false => Ok(()),
             };
-            if looked_at {
+            if looked_at && place != Place::Management {
                 pace.disk.add(began.elapsed());
             }
             let places = (place == Place::Data).then(|| places(&data, looked_at));
-            if answers.send(Answer { place: place.clone(), result, places }).is_err() {
+            let space = gauge.look(&directory, result.as_ref().is_err_and(is_full));
+            if answers.send(Answer { place: place.clone(), result, space, places }).is_err() {
                 return;
             }
         }
@@ -357,8 +411,16 @@ fn check(path: &Path) -> io::Result<()> {
     result.and(removed)
 }
 
-fn write_and_read(path: &Path) -> io::Result<()> {
-    let written = [b'm'; 512];
+/// Whether there is space for a small file. Nothing is synced: the ledger's disk has enough to do.
+fn try_write(path: &Path) -> io::Result<()> {
+    let result = write(path).map(drop);
+    let removed = fs::remove_file(path);
+    result.and(removed)
+}
+
+const WRITTEN: [u8; 512] = [b'm'; 512];
+
+fn write(path: &Path) -> io::Result<File> {
     let mut file: File = OpenOptions::new()
         .read(true)
         .write(true)
@@ -367,14 +429,19 @@ fn write_and_read(path: &Path) -> io::Result<()> {
         .mode(0o600)
         .custom_flags(OFlags::NOFOLLOW.bits() as i32)
         .open(path)?;
-    file.write_all(&written)?;
+    file.write_all(&WRITTEN)?;
+    Ok(file)
+}
+
+fn write_and_read(path: &Path) -> io::Result<()> {
+    let mut file = write(path)?;
     file.sync_all()?;
     // What is in memory is forgotten, so that the disk itself must answer. A filesystem that cannot do it is no failure.
     let _ = fadvise(&file, 0, None, Advice::DontNeed);
     file.rewind()?;
     let mut read = [0; 512];
     file.read_exact(&mut read)?;
-    if read != written {
+    if read != WRITTEN {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "what was read is not what was written"));
     }
     Ok(())

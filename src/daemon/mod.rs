@@ -10,6 +10,7 @@ pub mod control;
 pub mod db_probe;
 mod decision;
 pub mod disk_probe;
+pub mod disk_space;
 mod health;
 mod high_water;
 mod http;

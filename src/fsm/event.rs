@@ -373,6 +373,9 @@ pub struct Heartbeat {
     /// How its instance, data directory or disk has failed, for people; empty if nothing has failed.
     #[serde(default)]
     pub failure: String,
+    /// Which of its directories have no free space; empty for none. For people: no decision depends on it.
+    #[serde(default)]
+    pub full: String,
     /// Its WAL receiver streams.
     pub streaming: bool,
     /// Timeline of its instance.
@@ -434,6 +437,7 @@ impl Heartbeat {
             instance: Health::Unknown,
             disk: String::new(),
             failure: String::new(),
+            full: String::new(),
             streaming: false,
             timeline: Timeline(0),
             lsn: Lsn(0),
@@ -826,6 +830,8 @@ pub enum Event {
     Weakened(Vec<String>),
     /// The disks were looked at.
     Disk(Disk),
+    /// These directories have no free space, from now on; empty for none. Not a failure: no decision depends on it.
+    DiskFull(String),
     /// The write with this number, and all before it, are durable.
     Stored(u64),
     /// The write failed; whether it will be found after a restart is not known.

@@ -43,6 +43,7 @@ pub(super) struct OwnSide {
     pub closed: bool,
     pub disk_good_at: Time,
     pub disk_bad: String,
+    pub disk_full: String,
     /// What makes commits less durable.
     pub weakened: Vec<String>,
     /// The starts that no order ended, since it last stayed up.
@@ -96,6 +97,7 @@ impl OwnSide {
             closed: false,
             disk_good_at: Time(0),
             disk_bad: String::new(),
+            disk_full: String::new(),
             weakened: Vec::new(),
             starts: Vec::new(),
             left_down: false,

@@ -150,6 +150,7 @@ impl Node {
             Event::Died => self.died(),
             Event::Weakened(found) => self.weakened(found),
             Event::Disk(disk) => self.disk(disk),
+            Event::DiskFull(full) => self.own.disk_full = full,
             Event::Stored(seq) => self.stored(seq),
             Event::StoreFailed(seq, why) => self.store_failed(seq, why),
             Event::Done(id, outcome) => self.done(id, outcome),

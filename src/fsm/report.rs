@@ -81,6 +81,9 @@ pub struct ServerReport {
     pub processes: Option<Vec<String>>,
     /// `None`: unknown. Else what has failed (`data`, `tran_log`, `tablespace NAME`); empty: normal.
     pub disk: Option<String>,
+    /// Which of its directories have no free space; empty for none.
+    #[serde(default)]
+    pub full: String,
     /// Primary: flushed. Standby: received.
     pub lsn: Option<Lsn>,
     /// Standby: replayed.
@@ -98,6 +101,7 @@ impl ServerReport {
             host: HostStatus::Unknown,
             processes: None,
             disk: None,
+            full: String::new(),
             lsn: None,
             replayed: None,
             timeline: None,

@@ -208,6 +208,7 @@ impl Node {
             instance: beat.instance,
             disk: beat.disk,
             failure: self.own_failure().unwrap_or_default(),
+            full: self.own.disk_full.clone(),
             streaming: beat.streaming,
             timeline: self.own.timeline(),
             lsn: self.position(),
@@ -354,6 +355,7 @@ impl Node {
             host: HostStatus::Normal,
             processes: if self.own_health() == Health::Unknown { None } else { Some(bad) },
             disk: Some(self.own.disk_bad.clone()),
+            full: self.own.disk_full.clone(),
             lsn: Some(self.position()),
             replayed: match self.own.role {
                 Some(Instance::Standby { replayed, .. }) => Some(replayed),
@@ -401,6 +403,7 @@ impl Node {
             host: HostStatus::Normal,
             processes: if told.instance == Health::Unknown { None } else { Some(bad) },
             disk: Some(told.disk.clone()),
+            full: told.full.clone(),
             lsn: Some(told.lsn),
             replayed: (told.role == Role::Standby).then_some(told.replayed),
             timeline: Some(told.timeline),

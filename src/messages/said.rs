@@ -189,8 +189,25 @@ pub enum Tell {
     Panic(String),
     /// The log file could not take this many lines.
     MessagesLost(u64),
-    /// There is no room to write a small file, or none in this process; no failure of the disk.
+    /// A directory has no free space; no failure of the disk.
     Full {
+        /// Its state in a sentence.
+        what: String,
+    },
+    /// A directory has little free space.
+    NearlyFull {
+        /// Its state in a sentence.
+        what: String,
+    },
+    /// A directory was nearly full and has enough free space.
+    EnoughSpace {
+        /// The directory.
+        path: String,
+        /// As in the status.
+        place: String,
+    },
+    /// This process could not open a file to check a disk; no failure of the disk.
+    NotChecked {
         /// The directory.
         path: String,
         /// As in the status: `data`, `tran_log`, `tablespace NAME`.
@@ -487,7 +504,10 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Fatal(error) => m(1118, &[&one_line(error)]),
         Tell::Panic(text) => m(1119, &[text]),
         Tell::MessagesLost(lines) => m(1120, &[&lines.to_string()]),
-        Tell::Full { path, place, why } => m(1121, &[path, place, why]),
+        Tell::NotChecked { path, place, why } => m(1121, &[path, place, why]),
+        Tell::Full { what } => m(1240, &[what]),
+        Tell::NearlyFull { what } => m(1241, &[what]),
+        Tell::EnoughSpace { path, place } => m(1242, &[path, place]),
         Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
         Tell::Lost { what, kept } => m(1125, &[what, kept]),
         Tell::CheckpointRuns { number, count, far } => m(1200, &[&number.to_string(), &count.to_string(), far]),
@@ -636,7 +656,10 @@ mod tests {
             Tell::Fatal(error()),
             Tell::Panic(s()),
             Tell::MessagesLost(1),
-            Tell::Full { path: s(), place: s(), why: s() },
+            Tell::NotChecked { path: s(), place: s(), why: s() },
+            Tell::Full { what: s() },
+            Tell::NearlyFull { what: s() },
+            Tell::EnoughSpace { path: s(), place: s() },
             Tell::NotFull { path: s(), place: s() },
             Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
             Tell::Lost { what: s(), kept: s() },

@@ -77,6 +77,20 @@ pub fn remove_leftovers(place: &Place, end: Lsn, mut report: impl FnMut(Result<R
     Ok(())
 }
 
+/// The slots that keep WAL, whatever their kind, and the oldest WAL that each keeps; the oldest first. A file that cannot be
+/// read is left out.
+pub fn restart_positions(data: &Path) -> Vec<(String, Lsn)> {
+    let entries = std::fs::read_dir(data.join("pg_replslot")).into_iter().flatten().flatten();
+    let of = |entry: std::fs::DirEntry| {
+        let bytes = std::fs::read(entry.path().join("state")).ok()?;
+        check(&bytes).ok()?;
+        Some((entry.file_name().to_string_lossy().into_owned(), restart_lsn(&bytes)?))
+    };
+    let mut found: Vec<_> = entries.filter_map(of).collect();
+    found.sort_by_key(|(_, from)| *from);
+    found
+}
+
 /// As PostgreSQL does: after the rename the slot is gone, and what is left is removed now or at the next start.
 fn remove(slot: &Path) -> Result<()> {
     let mut name = slot.as_os_str().to_owned();
@@ -95,11 +109,14 @@ fn read(state: &Path, major: u32) -> Result<Slot> {
     })
 }
 
-fn parse(bytes: &[u8], major: u32) -> std::result::Result<Slot, &'static str> {
-    let number = |at: usize| {
-        let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
-        four.map(u32::from_ne_bytes).ok_or("it is too short")
-    };
+fn number(bytes: &[u8], at: usize) -> std::result::Result<u32, &'static str> {
+    let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+    four.map(u32::from_ne_bytes).ok_or("it is too short")
+}
+
+/// Whether the file is complete and its format is known; its version and the length of its data.
+fn check(bytes: &[u8]) -> std::result::Result<(u32, u32), &'static str> {
+    let number = |at| number(bytes, at);
     let (magic, checksum, version, length) = (number(0)?, number(4)?, number(8)?, number(12)?);
     if magic != MAGIC || !VERSIONS.contains(&version) {
         return Err("its format is not known");
@@ -111,7 +128,17 @@ fn parse(bytes: &[u8], major: u32) -> std::result::Result<Slot, &'static str> {
     if crc32c(&bytes[8..end]) != checksum {
         return Err("its checksum is wrong");
     }
-    if number(DATA + PERSISTENCY)? != 0 {
+    Ok((version, length))
+}
+
+fn restart_lsn(bytes: &[u8]) -> Option<Lsn> {
+    let lsn = bytes[DATA + RESTART_LSN..][..8].try_into().map(u64::from_ne_bytes).unwrap_or_default();
+    (lsn != 0).then_some(Lsn(lsn))
+}
+
+fn parse(bytes: &[u8], major: u32) -> std::result::Result<Slot, &'static str> {
+    let (version, length) = check(bytes)?;
+    if number(bytes, DATA + PERSISTENCY)? != 0 {
         return Ok(Slot::Stays);
     }
     if major >= 17 {
@@ -122,8 +149,7 @@ fn parse(bytes: &[u8], major: u32) -> std::result::Result<Slot, &'static str> {
             return Ok(Slot::Stays);
         }
     }
-    let lsn = bytes[DATA + RESTART_LSN..][..8].try_into().map(u64::from_ne_bytes).unwrap_or_default();
-    Ok(Slot::Leftover((lsn != 0).then_some(Lsn(lsn))))
+    Ok(Slot::Leftover(restart_lsn(bytes)))
 }
 
 /// CRC-32C, as PostgreSQL computes it over its files.

@@ -123,6 +123,12 @@ pub fn mounted_in(dir: &Path) -> Option<PathBuf> {
     mount_points().into_iter().find(|point| point != dir && point.starts_with(dir))
 }
 
+/// Where the file system is mounted that contains this path.
+pub fn mount_point(path: &Path) -> PathBuf {
+    let points = mount_points().into_iter().filter(|point| path.starts_with(point));
+    points.max_by_key(|point| point.components().count()).unwrap_or_else(|| PathBuf::from("/"))
+}
+
 fn mount_points() -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let unescape = |word: &str| word.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\");

@@ -38,7 +38,7 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
     let leads = view.primary == report.me;
     match question {
         Question::Primary if leads => {
-            is_primary(own, view, report.peer_lives).map_err(no)?;
+            is_primary(own, view, report.peer_lives).and_then(|()| takes_writes(snapshot)).map_err(no)?;
             Ok(format!("{id} is the primary"))
         }
         Question::Standby if !leads => {
@@ -48,17 +48,20 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
         Question::Primary => Err(no("is not the primary".into())),
         Question::Standby => Err(no("is not a standby".into())),
         Question::Healthy if leads => {
-            is_primary(own, view, report.peer_lives).and_then(|()| has_disks(own)).map_err(no)?;
+            is_primary(own, view, report.peer_lives)
+                .and_then(|()| has_disks(own))
+                .and_then(|()| has_space(own))
+                .map_err(no)?;
             Ok(format!("{id} is well, the primary"))
         }
         Question::Healthy => {
-            is_standby(own, report.peer_lives).map_err(no)?;
+            is_standby(own, report.peer_lives).and_then(|()| has_space(own)).map_err(no)?;
             Ok(format!("{id} is well, a standby"))
         }
     }
 }
 
-/// The view names it. Its disks do not matter: as long as it serves, there is nowhere else to go.
+/// The view names it. A failed disk does not matter: as long as it serves, there is nowhere else to go.
 fn is_primary(own: &ServerReport, view: &View, peer_lives: bool) -> Result<(), String> {
     runs(own, HostRole::Primary)?;
     match view.mode {
@@ -100,6 +103,20 @@ fn has_disks(own: &ServerReport) -> Result<(), String> {
         Some("") => Ok(()),
         Some(what) => Err(format!("has a failed disk: {what}")),
         None => Err("does not know of its disks yet".into()),
+    }
+}
+
+/// Nothing on the own server is full.
+fn has_space(own: &ServerReport) -> Result<(), String> {
+    if own.full.is_empty() { Ok(()) } else { Err(format!("has a full disk: {}", own.full)) }
+}
+
+/// Writes do not fail for lack of space.
+fn takes_writes(snapshot: &Snapshot) -> Result<(), String> {
+    let lsn = snapshot.report.servers[snapshot.report.me.index()].lsn;
+    match snapshot.space.iter().find(|space| space.prevents_writes(lsn)) {
+        Some(space) => Err(format!("is the primary, but writes fail for lack of space: {}", space.sentence())),
+        None => Ok(()),
     }
 }
 
@@ -170,6 +187,28 @@ mod tests {
     fn a_failed_disk_is_not_healthy() {
         check(|s| s.report.servers[0].disk = Some("data".into()), "p");
         check(|s| (standby(s), s.report.servers[1].disk = Some("data".into())).1, "");
+    }
+
+    #[test]
+    fn a_full_disk_is_not_healthy_and_takes_no_writes() {
+        use super::super::Level;
+        use super::super::space::tests::space;
+        let full = |s: &mut Snapshot, directory: &str| {
+            let me = s.report.me.index();
+            s.report.servers[me].full = directory.into();
+            s.space = vec![space(directory, 0, Level::Full)];
+        };
+        check(|s| full(s, "data"), "");
+        check(|s| full(s, "management"), "p");
+        check(|s| (standby(s), full(s, "data")).1, "s");
+        check(|s| s.space = vec![space("data", 0, Level::NearlyFull)], "ph");
+        // Segment files are left, into which WAL can be written.
+        let wal = |s: &mut Snapshot, end: u64| {
+            full(s, "tran_log");
+            s.space[0].wal_end = Some(crate::fsm::types::Lsn(end));
+        };
+        check(|s| wal(s, 0x1_0200_0000), "p");
+        check(|s| wal(s, 0x1_0100_0000), "");
     }
 
     #[test]

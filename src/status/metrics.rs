@@ -1,6 +1,6 @@
 //! The status as metrics in Prometheus' text exposition format. Names are an interface: metrics are added, never renamed.
 
-use super::{Status, WORDS};
+use super::{Level, Space, Status, WORDS};
 use crate::fsm::report::Word;
 use std::fmt::{Display, Write};
 
@@ -41,6 +41,7 @@ impl Status {
         let mut to = Metrics(String::new());
         self.put_pair(&mut to);
         self.put_servers(&mut to);
+        self.put_space(&mut to);
         self.put_rebuild(&mut to);
         let controller = &self.controller;
         to.put("build_info", "The version of the controller.", &[(label("version", &controller.version), 1.0)]);
@@ -90,6 +91,27 @@ impl Status {
         to.put("server_disk_normal", "The server's disks are well.", &each(|s| s.disk_status == "normal"));
     }
 
+    fn put_space(&self, to: &mut Metrics) {
+        let full =
+            self.servers.each_ref().map(|s| (label("server_id", &s.server_id), number(!s.full_directories.is_empty())));
+        to.put("server_disk_full", "A disk of the server is full.", &full);
+        if self.disk_space.is_empty() {
+            return;
+        }
+        let each = |value: fn(&Space) -> f64| {
+            self.disk_space.iter().map(|s| (label("directory", &s.directory), value(s))).collect::<Vec<_>>()
+        };
+        to.put("disk_free_bytes", "Bytes that can still be written to the directory.", &each(|s| s.free_bytes as f64));
+        to.put("disk_size_bytes", "The size of its file system, bytes.", &each(|s| s.size_bytes as f64));
+        to.put(
+            "disk_full",
+            "The directory has no space for the next write.",
+            &each(|s| number(s.state == Level::Full)),
+        );
+        let nearly = each(|s| number(s.state == Level::NearlyFull));
+        to.put("disk_nearly_full", "The directory has little space left.", &nearly);
+    }
+
     fn put_rebuild(&self, to: &mut Metrics) {
         let failed = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.failed.is_some());
         to.flag("rebuild_running", "A rebuild of this server is under way.", self.rebuild.is_some() && !failed);
@@ -137,6 +159,26 @@ mod tests {
                 "mirroring_view_mirrored 1",
                 "mirroring_lag_bytes 256",
                 "mirroring_lag_seconds 1.5",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_full_disk() {
+        let mut s = snapshot();
+        s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
+        s.report.servers[0].full = "data".into();
+        check(
+            &s,
+            &[
+                "mirroring_server_disk_normal{server_id=\"nd1\"} 0",
+                "mirroring_server_disk_full{server_id=\"nd1\"} 1",
+                "mirroring_server_disk_full{server_id=\"nd2\"} 0",
+                "mirroring_disk_free_bytes{directory=\"data\"} 4096",
+                "mirroring_disk_size_bytes{directory=\"data\"} 104857600",
+                "mirroring_disk_full{directory=\"data\"} 1",
+                "mirroring_disk_nearly_full{directory=\"data\"} 0",
+                "mirroring_health{path=\"primary\"} 0",
             ],
         );
     }

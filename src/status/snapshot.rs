@@ -3,7 +3,7 @@
 //!
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
-use super::Checkpoint;
+use super::{Checkpoint, Space};
 use crate::fsm::report::Report;
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
@@ -47,6 +47,9 @@ pub struct Snapshot {
     /// How far the checkpoint is that the controller waits for.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
+    /// The disk space of this server's directories.
+    #[serde(default)]
+    pub space: Vec<Space>,
 }
 
 /// A line of `network.conf`.

@@ -218,6 +218,7 @@ pub fn standby(view: View) -> Heartbeat {
         instance: Health::Well,
         disk: String::new(),
         failure: String::new(),
+        full: String::new(),
         streaming: true,
         timeline: Timeline(1),
         lsn: Lsn(200),

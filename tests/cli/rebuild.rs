@@ -108,12 +108,13 @@ impl Told {
             report: report.clone(),
             rebuild: None,
             checkpoint: None,
+            space: Vec::new(),
         };
         let run_dir = site.dir().join("nd1");
         fs::create_dir(&run_dir).unwrap();
         let (inbox, events) = Inbox::new();
         let rebuilds = rebuild::Board::default();
-        let board = control::Board::new(snapshot, rebuilds.clone(), Default::default(), inbox);
+        let board = control::Board::new(snapshot, rebuilds.clone(), Default::default(), Default::default(), inbox);
         let socket = control::Control::bind(&run_dir).unwrap().serve(board.clone()).unwrap();
         site.own(&run_dir, 0o700);
         site.own(&socket, 0o600);

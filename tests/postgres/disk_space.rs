@@ -1,7 +1,10 @@
-//! What the controller and the instance write into the management directory is bounded.
+//! What the controller and the instance write into the management directory is bounded. A full disk is reported, on each
+//! directory, on both servers: in the status, by `--check`, in the metrics, by the health endpoint and in the log.
 
-use crate::harness::pair::Setup;
+use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
+use crate::health::{ADDRESS, codes};
+use std::time::Instant;
 
 /// With `logging_collector = off`, `startup.log` receives PostgreSQL's whole log. The controller keeps it, and the older file
 /// beside it, below 10 MiB each; the log continues in it.
@@ -25,4 +28,183 @@ fn startup_log_is_bounded() {
         String::from_utf8_lossy(&log("startup.log")?).contains("1 one more xxx").then_some(())
     });
     assert_eq!(pair.status(0).expect("a status").word, "switchable");
+}
+
+/// Puts a directory on a file system of its own.
+fn mount(pair: &Pair, server: usize, dir: &str, mib: u32) {
+    let options = format!("size={mib}m,mode=700,uid=postgres,gid=postgres");
+    let script = "cp -a $1 $1.kept && mount -t tmpfs -o $2 none $1 && cp -a $1.kept/. $1/ && rm -r $1.kept";
+    pair.as_root(server, &["sh", "-c", script, "sh", dir, &options]);
+}
+
+fn fill(pair: &Pair, server: usize, dir: &str) {
+    pair.as_root(server, &["sh", "-c", &format!("dd if=/dev/zero of={dir}/filler bs=4k 2>/dev/null; true")]);
+}
+
+/// Fills it but for this many bytes.
+fn fill_up_to(pair: &Pair, server: usize, dir: &str, left: u64) {
+    let script = "fallocate -l $(($(stat -f -c '%a * %S' $1) - $2)) $1/filler";
+    pair.as_root(server, &["sh", "-c", script, "sh", dir, &left.to_string()]);
+}
+
+fn empty(pair: &Pair, server: usize, dir: &str) {
+    pair.as_root(server, &["rm", &format!("{dir}/filler")]);
+}
+
+fn json(pair: &Pair, server: usize) -> serde_json::Value {
+    serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).expect("a status")
+}
+
+/// Waits until the status of a server shows this disk status of the servers, and prints how long it took.
+#[track_caller]
+fn wait_disks(pair: &Pair, server: usize, expected: [&str; 2], full: [&str; 2]) {
+    let begin = Instant::now();
+    wait_for("the disk status changes", s(20), || {
+        let status = json(pair, server);
+        let row = |n: usize| &status["servers"][n];
+        (0..2).all(|n| row(n)["disk_status"] == expected[n] && row(n)["full_directories"] == full[n]).then_some(())
+    });
+    println!("server {server} shows {expected:?} {full:?} after {:?}", begin.elapsed());
+}
+
+/// The exit status of `--check`, and that its line contains this.
+#[track_caller]
+fn expect_check(pair: &Pair, server: usize, code: i32, text: &str) {
+    let answer = pair.mc(server, &["status", "--check"]);
+    assert!(answer.code == code && answer.out.contains(text), "{}", answer.text());
+}
+
+fn metrics(pair: &Pair, server: usize) -> String {
+    pair.mc(server, &["status", "--format", "prometheus"]).out
+}
+
+/// Without space for the heap, inserts fail while the pair is switchable: the endpoint sends no clients there any more.
+#[test]
+fn data_of_the_primary() {
+    let pair = Setup { small_disk_mib: Some(160), ..Setup::default() }.conf(ADDRESS).make();
+    mount(&pair, 0, &format!("{}/pg_wal", pair.data(0)), 160);
+    pair.bring_up();
+    let view = pair.ledger_of(0);
+    pair.sql(0, "CREATE TABLE t AS SELECT repeat('x', 1000) AS x FROM generate_series(1, 1000)");
+    wait_for("the primary serves", s(20), || (codes(&pair, 0) == [200, 503, 200]).then_some(()));
+    expect_check(&pair, 0, 0, "OK");
+    let at = Instant::now();
+    fill(&pair, 0, pair.data(0));
+    wait_disks(&pair, 0, ["full", "normal"], ["data", ""]);
+    let refused = pair.try_sql(0, "INSERT INTO t SELECT repeat('y', 1000) FROM generate_series(1, 100000)");
+    assert!(refused.is_err_and(|why| why.contains("No space left")), "the disk is not full");
+    expect_check(&pair, 0, 2, "CRITICAL - switchable, nd1 primary, nd2 standby, nd1 disk full (data)");
+    assert_eq!(codes(&pair, 0), [503; 3]);
+    assert!(metrics(&pair, 0).contains("mirroring_disk_full{directory=\"data\"} 1\n"));
+    let said = pair.mc(0, &["status"]).err;
+    assert!(said.contains("(data) is full") && said.contains("/disk\" of"), "{said}");
+    // The other server shows it as well.
+    wait_disks(&pair, 1, ["full", "normal"], ["data", ""]);
+    expect_check(&pair, 1, 2, "nd1 disk full (data)");
+    pair.wait_log(0, at, "MCA01240", s(10));
+    empty(&pair, 0, pair.data(0));
+    wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
+    pair.wait_log(0, at, "MCA01122", s(10));
+    wait_for("it serves again", s(20), || (codes(&pair, 0) == [200, 503, 200]).then_some(()));
+    pair.sql(0, "INSERT INTO t VALUES ('z')");
+    assert_eq!(pair.ledger_of(0), view, "the view has changed");
+    assert_eq!(pair.status(0).expect("a status").word, "switchable");
+}
+
+/// PostgreSQL writes into the segment files that exist. The endpoint answers that this is the primary until it uses the last.
+#[test]
+fn wal_of_the_primary() {
+    let pair = Setup::default().conf(ADDRESS).pg("min_wal_size = 80MB").make();
+    let wal = format!("{}/pg_wal", pair.data(0));
+    mount(&pair, 0, &wal, 200);
+    pair.bring_up();
+    pair.sql(0, "SELECT pg_create_physical_replication_slot('forgotten', true)");
+    pair.sql(0, "CREATE TABLE t (x int)");
+    let at = Instant::now();
+    fill(&pair, 0, &wal);
+    wait_disks(&pair, 0, ["full", "normal"], ["tran_log", ""]);
+    expect_check(&pair, 0, 2, "nd1 disk full (tran_log)");
+    assert!(metrics(&pair, 0).contains("mirroring_disk_full{directory=\"tran_log\"} 1\n"));
+    let said = pair.mc(0, &["status"]).err;
+    for what in ["(tran_log) is full", "replication slot \"forgotten\" keeps WAL", "never delete files in pg_wal"] {
+        assert!(said.contains(what), "{said}");
+    }
+    pair.wait_log(0, at, "MCA01240", s(10));
+    let number = |text: &serde_json::Value| -> u64 {
+        let (high, low) = text.as_str().expect("a position").split_once('/').expect("a position");
+        (u64::from_str_radix(high, 16).unwrap() << 32) + u64::from_str_radix(low, 16).unwrap()
+    };
+    loop {
+        let status = json(&pair, 0);
+        let spaces = status["disk_space"].as_array().expect("a list");
+        let space = spaces.iter().find(|space| space["directory"] == "tran_log").expect("pg_wal");
+        let (end, lsn) = (space["wal_end"].as_u64().expect("an end"), number(&status["servers"][0]["lsn"]));
+        if end.saturating_sub(lsn) <= 16 << 20 {
+            break;
+        }
+        assert_eq!(codes(&pair, 0)[0], 200, "{end} {lsn}");
+        pair.sql(0, "INSERT INTO t VALUES (1)");
+        pair.sql(0, "SELECT pg_switch_wal()");
+        pair.sql(0, "INSERT INTO t VALUES (1)");
+        wait_for("it is reported", s(20), || (number(&json(&pair, 0)["servers"][0]["lsn"]) > lsn).then_some(()));
+    }
+    wait_for("the endpoint sends nobody there", s(20), || (codes(&pair, 0) == [503; 3]).then_some(()));
+    empty(&pair, 0, &wal);
+    wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
+    wait_for("it serves again", s(20), || (codes(&pair, 0) == [200, 503, 200]).then_some(()));
+    pair.wait_log(0, at, "MCA01122", s(10));
+    pair.sql(0, "INSERT INTO t VALUES (1)");
+    assert_eq!(pair.status(0).expect("a status").word, "switchable");
+}
+
+#[test]
+fn data_of_the_standby() {
+    let pair = Setup::default().conf(ADDRESS).make();
+    let disk = pair.host(1).dir.join("disk").display().to_string();
+    mount(&pair, 1, &disk, 300);
+    pair.bring_up();
+    let at = Instant::now();
+    fill(&pair, 1, &disk);
+    for server in [0, 1] {
+        wait_disks(&pair, server, ["normal", "full"], ["", "data, tran_log"]);
+        expect_check(&pair, server, 2, "nd2 disk full (data, tran_log)");
+    }
+    assert!(metrics(&pair, 0).contains("mirroring_server_disk_full{server_id=\"nd2\"} 1\n"));
+    assert!(pair.mc(0, &["status"]).err.contains("the disk of server \"nd2\" is full"));
+    assert_eq!(codes(&pair, 0), [200, 503, 200], "the primary takes writes");
+    assert_eq!(codes(&pair, 1)[2], 503);
+    pair.wait_log(1, at, "MCA01240", s(10));
+    empty(&pair, 1, &disk);
+    for server in [0, 1] {
+        wait_disks(&pair, server, ["normal"; 2], [""; 2]);
+    }
+    wait_for("the standby is healthy", s(20), || (codes(&pair, 1) == [503, 200, 200]).then_some(()));
+}
+
+/// First a warning, then the alarm. Clients do not write there.
+#[test]
+fn management_directory() {
+    let pair = Setup::default().conf(ADDRESS).make();
+    let dir = pair.servers[0].management.display().to_string();
+    mount(&pair, 0, &dir, 64);
+    pair.bring_up();
+    let at = Instant::now();
+    fill_up_to(&pair, 0, &dir, 2 << 20);
+    wait_for("a warning", s(20), || (pair.mc(0, &["status", "--check"]).code == 1).then_some(()));
+    expect_check(&pair, 0, 1, "nd1 disk nearly full (management: ");
+    assert!(metrics(&pair, 0).contains("mirroring_disk_nearly_full{directory=\"management\"} 1\n"));
+    pair.wait_log(0, at, "MCA01241", s(10));
+    wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
+    empty(&pair, 0, &dir);
+    pair.wait_log(0, at, "MCA01242", s(10));
+    let at = Instant::now();
+    fill(&pair, 0, &dir);
+    wait_disks(&pair, 0, ["full", "normal"], ["management", ""]);
+    expect_check(&pair, 0, 2, "nd1 disk full (management)");
+    assert_eq!(codes(&pair, 0), [200, 503, 503]);
+    pair.wait_log(0, at, "MCA01240", s(10));
+    empty(&pair, 0, &dir);
+    wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
+    expect_check(&pair, 0, 0, "OK");
+    assert_eq!(codes(&pair, 0), [200, 503, 200]);
 }

@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Of both servers, on all their addresses of both families.
-const ADDRESS: &str = "health_check_address = '[::]:8008'";
+pub const ADDRESS: &str = "health_check_address = '[::]:8008'";
 const PORT: u16 = 8008;
 
 /// Answers of `/primary`, `/standby`, `/healthy`; 0 for none.
@@ -57,7 +57,7 @@ fn ask(pair: &Pair, server: usize, method: &str, path: &str) -> Told {
 }
 
 /// As a load balancer asks, from its own place.
-fn codes(pair: &Pair, server: usize) -> [u16; 3] {
+pub fn codes(pair: &Pair, server: usize) -> [u16; 3] {
     ["/primary", "/standby", "/healthy"].map(|path| {
         let request = format!("GET {path} HTTP/1.0\r\n\r\n");
         send(&endpoint(pair, server), request.as_bytes(), s(3)).map_or(0, |told| told.status)

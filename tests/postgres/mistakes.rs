@@ -196,7 +196,7 @@ fn full_disk() {
     let at = Instant::now();
     let fill = format!("dd if=/dev/zero of={}/filler bs=4k 2>/dev/null; true", pair.data(0));
     pair.as_root(0, &["sh", "-c", &fill]);
-    pair.wait_log(0, at, "No space left", s(10));
+    pair.wait_log(0, at, "MCA01240", s(10));
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     let died = Instant::now();
     while pair.host(1).syslog.find(at, "MCA00062").is_none() {

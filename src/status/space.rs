@@ -1,0 +1,120 @@
+//! Free space of the directories that the instance and the controller write to, as `mc_ctl status` shows it.
+
+use crate::fsm::types::Lsn;
+use crate::rebuild::human;
+use serde::{Deserialize, Serialize};
+
+/// How much space is left.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Enough.
+    #[default]
+    Normal,
+    /// Less than the limit, or full soon at the present rate.
+    NearlyFull,
+    /// Not enough for the next write.
+    Full,
+}
+
+/// The space for one directory.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Space {
+    /// `data`, `tran_log`, `tablespace NAME`, `management`.
+    pub directory: String,
+    /// Its path.
+    pub path: String,
+    /// Where its file system is mounted.
+    pub mount_point: String,
+    /// Size of the file system, bytes.
+    pub size_bytes: u64,
+    /// What an unprivileged user can still write, bytes.
+    pub free_bytes: u64,
+    /// How much that is.
+    pub state: Level,
+    /// When it is full at the rate of the last minutes; `null` if free space does not shrink, or the rate is not known yet.
+    pub seconds_left: Option<u64>,
+    /// What the largest consumers are; empty while there is enough space.
+    pub consumers: String,
+    /// `tran_log`: the end of the last WAL segment file that exists; `null` if not known.
+    pub wal_end: Option<Lsn>,
+    /// What the next write needs, bytes: a WAL segment for `tran_log`.
+    pub needed_bytes: u64,
+}
+
+impl Space {
+    /// The state in a sentence: the file system, what is free, and what uses it.
+    pub fn sentence(&self) -> String {
+        let state = match self.state {
+            Level::Normal => "has free space",
+            Level::NearlyFull => "is nearly full",
+            Level::Full => "is full",
+        };
+        let Space { directory, path, mount_point, .. } = self;
+        let mut text = format!(
+            "the file system \"{mount_point}\" of \"{path}\" ({directory}) {state}: {} of {} are free",
+            human(self.free_bytes),
+            human(self.size_bytes)
+        );
+        if let Some(seconds) = self.seconds_left.filter(|_| self.state == Level::NearlyFull) {
+            text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0);
+        }
+        if !self.consumers.is_empty() {
+            text += &format!("; {}", self.consumers);
+        }
+        text
+    }
+
+    /// Whether writes of a primary fail now, whose WAL ends at `at`. A full `pg_wal` does not prevent writes as long as it
+    /// contains segment files beyond the present one.
+    pub fn prevents_writes(&self, at: Option<Lsn>) -> bool {
+        let segment_left = match (self.wal_end, at) {
+            (Some(end), Some(at)) => end.0.saturating_sub(at.0) > self.needed_bytes,
+            _ => false,
+        };
+        self.state == Level::Full && self.directory != "management" && !(self.directory == "tran_log" && segment_left)
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A directory with `free` of 100 MB.
+    pub fn space(directory: &str, free: u64, state: Level) -> Space {
+        Space {
+            directory: directory.into(),
+            path: format!("/srv/{directory}"),
+            mount_point: "/srv".into(),
+            size_bytes: 100 << 20,
+            free_bytes: free,
+            state,
+            needed_bytes: if directory == "tran_log" { 16 << 20 } else { 1 << 20 },
+            ..Space::default()
+        }
+    }
+
+    #[test]
+    fn a_sentence_names_the_file_system_and_its_consumers() {
+        let mut nearly = space("data", 3 << 20, Level::NearlyFull);
+        nearly.seconds_left = Some(5400);
+        let text = "the file system \"/srv\" of \"/srv/data\" (data) is nearly full: 3.0 MB of 100 MB are free";
+        assert_eq!(nearly.sentence(), format!("{text}, 1.5 hours at the present rate"));
+        let full = Space { consumers: "pg_wal has 3 segments (48 MB)".into(), ..space("data", 0, Level::Full) };
+        let text = "the file system \"/srv\" of \"/srv/data\" (data) is full: 0 bytes of 100 MB are free";
+        assert_eq!(full.sentence(), format!("{text}; pg_wal has 3 segments (48 MB)"));
+    }
+
+    #[test]
+    fn writes_fail_if_no_space_is_left() {
+        assert!(space("data", 0, Level::Full).prevents_writes(None));
+        assert!(space("tablespace 1", 0, Level::Full).prevents_writes(None));
+        assert!(!space("data", 0, Level::NearlyFull).prevents_writes(None));
+        assert!(!space("management", 0, Level::Full).prevents_writes(None));
+        let mut wal = space("tran_log", 0, Level::Full);
+        assert!(wal.prevents_writes(Some(Lsn(5))));
+        wal.wal_end = Some(Lsn(0x300_0000));
+        assert!(!wal.prevents_writes(Some(Lsn(0x1ff_ffff))), "a segment beyond the present one exists");
+        assert!(wal.prevents_writes(Some(Lsn(0x200_0000))), "the present segment is the last one");
+    }
+}
