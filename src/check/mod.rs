@@ -101,18 +101,73 @@ impl Finding {
         self
     }
 
-    /// One line: `ERROR wal-level nd1: wal_level is "minimal" (/data/postgresql.conf:12) -> set it to "replica"`.
-    pub fn text(&self) -> String {
+    /// `ERROR wal-level nd1: wal_level is "minimal" (/data/postgresql.conf:12) -> set it to "replica"`, in lines of at most this
+    /// many characters unless a word is longer. What is to be done begins a line of its own if one line is too short for both.
+    pub fn text(&self, columns: usize) -> String {
         let member = if self.member.is_empty() { String::new() } else { format!(" {}", self.member) };
         let place = match (&self.file, self.line) {
             (Some(file), Some(line)) => format!(" ({file}:{line})"),
             (Some(file), None) => format!(" ({file})"),
             _ => String::new(),
         };
-        let mend = if self.mend.is_empty() { String::new() } else { format!(" -> {}", self.mend) };
-        let text = format!("{} {}{member}: {}{place}{mend}", self.severity.word(), self.code, self.what);
-        text.replace(|c: char| c.is_control(), " ")
+        let printable = |text: String| text.replace(|c: char| c.is_control(), " ");
+        let what = printable(format!("{} {}{member}: {}{place}", self.severity.word(), self.code, self.what));
+        let mend = printable(format!("-> {}", self.mend));
+        let mut text = String::new();
+        if self.mend.is_empty() {
+            wrap(&what, columns, &mut text);
+        } else if what.chars().count() + 1 + mend.chars().count() <= columns {
+            text = format!("{what} {mend}");
+        } else {
+            wrap(&what, columns, &mut text);
+            text.push_str(INDENT);
+            wrap(&mend, columns, &mut text);
+        }
+        text
     }
+}
+
+/// What a line begins with that continues a finding.
+const INDENT: &str = "\n    ";
+
+/// Adds the words, in lines of at most `columns` characters.
+fn wrap(text: &str, columns: usize, out: &mut String) {
+    let mut used = out.chars().rev().take_while(|char| *char != '\n').count();
+    for (i, word) in text.split(' ').enumerate() {
+        let length = word.chars().count();
+        if i > 0 && used + 1 + length > columns {
+            out.push_str(INDENT);
+            used = INDENT.len() - 1;
+        } else if i > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += length;
+    }
+}
+
+/// The findings as they are listed: a notice that is of both servers is listed once, under the name of both.
+pub fn listed(findings: &[Finding]) -> Vec<Finding> {
+    let mut listed: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let same = |of: &&mut Finding| {
+            let same =
+                (of.code, &of.what, &of.mend, of.line) == (finding.code, &finding.what, &finding.mend, finding.line);
+            same && of.severity == Severity::Notice && of.file.is_some() == finding.file.is_some()
+        };
+        match listed.iter_mut().find(same) {
+            Some(of) => {
+                of.member = format!("{}, {}", of.member, finding.member);
+                of.file = of.file.take().zip(finding.file.as_ref()).map(|(of, file)| match of == *file {
+                    true => of,
+                    false => format!("{of}, {file}"),
+                });
+            }
+            None => listed.push(finding.clone()),
+        }
+    }
+    listed
 }
 
 impl Severity {

@@ -27,6 +27,9 @@ pub(super) struct Args {
     seconds: u64,
 }
 
+/// How long a line of a finding may be.
+const COLUMNS: usize = 120;
+
 /// The outcome as monitoring systems count it (CONTRACT section 3).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -132,11 +135,11 @@ impl Report {
         Report { outcome: Outcome::Critical, findings, unknown: None, ..Report::unknown("") }
     }
 
-    /// A line a finding, the worst first, then how quickly answers came, and the summary in the last line.
+    /// The findings, the worst first, then how quickly answers came, and the summary in the last line.
     fn text(&self, parameters: bool, colour: Colour) -> String {
         let mut text = String::new();
-        for finding in &self.findings {
-            let line = finding.text();
+        for finding in &check::listed(&self.findings) {
+            let line = finding.text(COLUMNS);
             let word = finding.severity.word();
             let (begin, end) = match (colour, finding.severity) {
                 (Colour::Never, _) | (_, Severity::Notice) => ("", ""),
@@ -184,6 +187,23 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_notice_of_both_servers_is_listed_once_and_lines_fit() {
+        let entry = |severity| check::Entry { code: "x", severity, about: "" };
+        let of = |severity, id: &str| {
+            entry(severity).found(id, "word ".repeat(30).trim(), "do this").at(format!("/{id}.conf"), 0)
+        };
+        let both = |severity| vec![of(severity, "nd1"), of(severity, "nd2")];
+        let text = |findings| Report { findings, unknown: None, ..Report::unknown("") }.text(false, Colour::Never);
+        let notices = text(both(Severity::Notice));
+        let word = |count: usize| "word ".repeat(count).trim_end().to_owned();
+        let head = format!("NOTICE x nd1, nd2: {}", word(20));
+        let expected = format!("{head}\n    {} (/nd1.conf, /nd2.conf)\n    -> do this\n", word(10));
+        assert_eq!(notices.split_once("CHECK").unwrap().0, expected);
+        assert!(notices.lines().all(|line| line.chars().count() <= COLUMNS), "{notices}");
+        assert_eq!(text(both(Severity::Warning)).matches("WARNING x nd").count(), 2);
+    }
 
     #[test]
     fn the_worst_finding_decides() {

@@ -20,6 +20,9 @@ pub(super) fn run(args: &Args) -> Ended {
         if std::io::stdout().is_terminal() {
             print("\x1b[H\x1b[2J");
         }
+        if matches!(args.format, Format::Text) {
+            print(&format!("{}\n", crate::messages::utc(std::time::SystemTime::now())));
+        }
         if let Err(failure) = show(args, &config) {
             // It may be started meanwhile.
             say(&format!("mc_ctl: {}\n", failure.error));

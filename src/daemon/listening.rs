@@ -91,7 +91,9 @@ fn attempt(
 fn unbound(address: SocketAddr, cause: &std::io::Error) -> Error {
     let hint = match cause.kind() {
         ErrorKind::AddrInUse => {
-            "Another program, or another controller, listens there. Choose another port in network.conf on all members."
+            "Another program listens there; \"ss -ltnp\" shows its process. A process mc_ctl is a controller: if it is of this server, \
+             its directory was deleted while it ran, and it must be ended before the next start. Otherwise choose another port in \
+             network.conf on all members."
         }
         ErrorKind::AddrNotAvailable => {
             "The host on this member's line of network.conf must be an address of this host."

@@ -482,6 +482,13 @@ impl Node {
         }
         advice.extend(self.advice_on_silence());
         advice.extend(self.advice_on_first_heartbeat());
+        if self.peer_fact() == Peer::Alive {
+            advice.push(
+                "the other server's controller does not respond, but its instance runs, and nothing is switched: run \"mc_ctl \
+                 start\" on that server, or repair the network between the controllers"
+                    .to_owned(),
+            );
+        }
         let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
         if standing == Some(Standing::Alone)
             && self.notes.promoted
@@ -506,7 +513,7 @@ impl Node {
         if self.detached() {
             advice.push("the standby was detached: run \"mc_ctl start\" on it to attach it again".to_owned());
         }
-        advice.extend(self.advice_on_wal());
+        advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));
         advice.extend(self.advice_on_foreign_arbiter());
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
             advice.push("this data directory is not the one that the view names".to_owned());
@@ -516,6 +523,17 @@ impl Node {
             advice.push(format!("{name} has failed ({why}): do by hand what it was to do"));
         }
         advice
+    }
+
+    /// The primary runs and is heard, and its standby receives no WAL. Only PostgreSQL's log has the error of the WAL receiver.
+    fn advice_on_wal_receiver(&self) -> Option<String> {
+        let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
+        let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
+        (primary && follows && self.peer_talks(self.patience_ms())).then(|| {
+            "this standby receives no WAL from the primary: PostgreSQL's log on this server has the error of the WAL receiver; \
+             the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo"
+                .to_owned()
+        })
     }
 
     /// What an operator can type while a mirrored pair's other server is silent and nobody consents.

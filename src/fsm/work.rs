@@ -258,6 +258,8 @@ impl Node {
                 self.out.push(Action::Look);
             }
             (Job::Stop { names, .. }, Outcome::Stopped(data)) => {
+                // An instance that runs after this was started by another program, and its stop is reported again.
+                self.told.inactivated = false;
                 self.own.named_while_down = names.is_some();
                 self.own.down();
                 self.wal.instance_ended();

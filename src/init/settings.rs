@@ -8,7 +8,7 @@ pub use crate::pg::conf::{PORT, port};
 use crate::pg::version::Major;
 use crate::pg::{Place, commands, conf, control, files};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long `pg_controldata` may take.
@@ -49,11 +49,11 @@ enum Must {
 }
 
 /// Parameter, PostgreSQL's default, what it must be, what else is written, whether a change takes a restart, and why.
-type Row = (&'static str, &'static str, Must, &'static str, bool, &'static str);
+type Row<'a> = (&'static str, &'static str, Must, &'a str, bool, &'static str);
 
-/// `keep` is the version's parameter that keeps WAL, with a value of about 1 GB.
+/// `keep` is the version's parameter that keeps WAL, with its value ([`wal_kept`]).
 #[rustfmt::skip]
-fn table(keep: (&'static str, &'static str), major: u32) -> Vec<Row> {
+fn table<'a>(keep: (&'static str, &'a str), major: u32) -> Vec<Row<'a>> {
     let mut rows = vec![
         //                     default      must be                                  else            restart why
         ("listen_addresses",   "localhost", Must::Listen,                            "'*'",          true,  "the other server and the clients connect by it"),
@@ -78,7 +78,7 @@ pub fn needs(config: &Config) -> Vec<Need> {
         return Vec::new();
     }
     let (keep, megabytes) = Major(place.major).wal_keep_setting();
-    let keep = (keep, if megabytes { "'1GB'" } else { "64" });
+    let keep = (keep, &*wal_kept(&place.data, megabytes));
     let own: Vec<IpAddr> = [&config.server.replication_address, &config.server.client_address]
         .into_iter()
         .flat_map(|host| find::addresses(host).unwrap_or_default())
@@ -114,6 +114,21 @@ pub fn needs(config: &Config) -> Vec<Need> {
         });
     }
     needs
+}
+
+/// How much WAL to keep for a standby that is away: 1 GB, but at most a tenth of the filesystem of `pg_wal`.
+fn wal_kept(data: &Path, megabytes: bool) -> String {
+    let size = rustix::fs::statvfs(data.join("pg_wal")).map_or(u64::MAX, |fs| fs.f_blocks.saturating_mul(fs.f_frsize));
+    kept(size, megabytes)
+}
+
+/// The value for a filesystem of this many bytes; a WAL segment has 16 MB.
+fn kept(bytes: u64, megabytes: bool) -> String {
+    match ((bytes / 10) >> 20).clamp(64, 1024) / 16 {
+        segments if !megabytes => segments.to_string(),
+        64 => "'1GB'".to_owned(),
+        segments => format!("'{}MB'", segments * 16),
+    }
 }
 
 /// Puts them into `postgresql.conf`, whose mode, owner and other lines stay. Those that an `ALTER SYSTEM` beats are left out.
@@ -182,6 +197,14 @@ mod tests {
             assert_eq!(is_on(value), on, "{value}");
         }
         assert_eq!([number("128MB"), number("10"), number("x")], [Some(128), Some(10), None]);
+    }
+
+    #[test]
+    fn kept_wal_fits_the_disk() {
+        for (gigabytes, megabytes, segments) in [(1, "'96MB'", "6"), (5, "'512MB'", "32"), (100, "'1GB'", "64")] {
+            assert_eq!([kept(gigabytes << 30, true), kept(gigabytes << 30, false)], [megabytes, segments]);
+        }
+        assert_eq!([kept(0, true), kept(u64::MAX, true)], ["'64MB'", "'1GB'"]);
     }
 
     #[test]
