@@ -14,7 +14,7 @@
 //! A data directory that is missing or empty because it has not been made yet, or is being made anew by a rebuild, is not
 //! looked at: nothing may be put into it. One that was there and is gone is a failure.
 
-use super::disk_space::Gauge;
+use super::disk_space::{self, Gauge};
 use super::pace::Pace;
 use crate::fsm::event::Disk;
 use crate::messages::{self, Tell};
@@ -296,15 +296,9 @@ impl Probe {
     /// The same for the free space. A place whose space is not known keeps what was said last.
     fn tell_space(&mut self) {
         for (place, worker) in &self.workers {
-            let Some(space) = &worker.space else { continue };
-            let before = self.told_space.insert(place.clone(), space.state).unwrap_or_default();
-            let (path, directory) = (space.path.clone(), place.name());
-            match (before, space.state) {
-                (before, now) if before == now => {}
-                (_, Level::Full) => messages::tell(&Tell::Full { what: space.sentence() }),
-                (Level::Full, _) => messages::tell(&Tell::NotFull { path, place: directory }),
-                (_, Level::NearlyFull) => messages::tell(&Tell::NearlyFull { what: space.sentence() }),
-                (_, Level::Normal) => messages::tell(&Tell::EnoughSpace { path, place: directory }),
+            if let Some(space) = &worker.space {
+                let before = self.told_space.insert(place.clone(), space.state).unwrap_or_default();
+                disk_space::tell(before, space);
             }
         }
     }
@@ -320,7 +314,7 @@ fn counts(error: &io::Error) -> bool {
 }
 
 /// Whether an error says that no space is left, or none of the user's quota.
-fn is_full(error: &io::Error) -> bool {
+pub(super) fn is_full(error: &io::Error) -> bool {
     is_one_of(error, &[Errno::NOSPC, Errno::DQUOT])
 }
 
@@ -382,7 +376,7 @@ fn is_bare(data: &Path) -> bool {
 const PREFIX: &str = "pgsql_tmp_mirroring_controller_";
 
 /// The rest keeps two instances apart that have tablespaces in one directory.
-fn file_name(data: &Path) -> String {
+pub(super) fn file_name(data: &Path) -> String {
     let mut hasher = DefaultHasher::new();
     data.hash(&mut hasher);
     format!("{PREFIX}{:x}", hasher.finish())
@@ -412,7 +406,7 @@ fn check(path: &Path) -> io::Result<()> {
 }
 
 /// Whether there is space for a small file. Nothing is synced: the ledger's disk has enough to do.
-fn try_write(path: &Path) -> io::Result<()> {
+pub(super) fn try_write(path: &Path) -> io::Result<()> {
     let result = write(path).map(drop);
     let removed = fs::remove_file(path);
     result.and(removed)

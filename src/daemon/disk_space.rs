@@ -7,7 +7,10 @@
 //! and less than 10 GiB are free, if less than twice what the next write needs is free, or if at most twice as much as that is
 //! free and the file system will be full within an hour at the rate of the last minutes.
 
+use super::{disk_probe, spawn};
+use crate::error::Result;
 use crate::fsm::types::Lsn;
+use crate::messages::{self, Tell};
 use crate::pg::{conf, slots};
 use crate::rebuild::{human, mount_point};
 use crate::status::{Level, Space};
@@ -35,6 +38,9 @@ const RATE_STEP: Duration = Duration::from_secs(5);
 /// Full within this time at the present rate: nearly full.
 const SOON_SECONDS: u64 = 3600;
 
+/// The time between two looks at the directory of an arbiter.
+const INTERVAL: Duration = Duration::from_secs(1);
+
 /// The time between two looks at the consumers.
 const CONSUMERS: Duration = Duration::from_secs(10);
 
@@ -51,6 +57,40 @@ impl Board {
     /// Replaces it.
     pub fn write(&self, found: Vec<Space>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
+    }
+}
+
+/// Measures the directory of an arbiter on a thread of its own, as long as the process lives.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn watch(directory: PathBuf, board: Board) -> Result<()> {
+    spawn("disk", move || {
+        let mut gauge = Gauge::new("management".into(), PathBuf::new());
+        let file = directory.join(disk_probe::file_name(&directory));
+        let mut before = Level::Normal;
+        loop {
+            let refused = disk_probe::try_write(&file).as_ref().is_err_and(disk_probe::is_full);
+            let found = gauge.look(&directory, refused);
+            if let Some(space) = &found {
+                tell(std::mem::replace(&mut before, space.state), space);
+            }
+            board.write(found.into_iter().collect());
+            std::thread::sleep(INTERVAL);
+        }
+    })?;
+    Ok(())
+}
+
+/// Logs that a directory has become full, or nearly full, or that it has free space again.
+pub fn tell(before: Level, space: &Space) {
+    let (path, place) = (space.path.clone(), space.directory.clone());
+    match (before, space.state) {
+        (before, now) if before == now => {}
+        (_, Level::Full) => messages::tell(&Tell::Full { what: space.sentence() }),
+        (Level::Full, _) => messages::tell(&Tell::NotFull { path, place }),
+        (_, Level::NearlyFull) => messages::tell(&Tell::NearlyFull { what: space.sentence() }),
+        (_, Level::Normal) => messages::tell(&Tell::EnoughSpace { path, place }),
     }
 }
 
@@ -194,6 +234,10 @@ fn consumers(path: &Path, data: &Path, directory: &str) -> String {
     if directory == "management" {
         let used = used(path, 3);
         found.push((used, format!("the management directory uses {}", human(used))));
+    }
+    // The arbiter has no instance.
+    if data.as_os_str().is_empty() {
+        return found.into_iter().map(|(_, text)| text).collect();
     }
     let wal = data.join("pg_wal");
     if here(&wal) {

@@ -2,6 +2,7 @@
 //! directory, on both servers: in the status, by `--check`, in the metrics, by the health endpoint and in the log.
 
 use crate::harness::pair::{Pair, Setup};
+use crate::harness::run::run;
 use crate::harness::{s, wait_for};
 use crate::health::{ADDRESS, codes};
 use std::time::Instant;
@@ -179,6 +180,39 @@ fn data_of_the_standby() {
         wait_disks(&pair, server, ["normal"; 2], [""; 2]);
     }
     wait_for("the standby is healthy", s(20), || (codes(&pair, 1) == [503, 200, 200]).then_some(()));
+}
+
+/// The arbiter reports its own disk.
+#[test]
+fn directory_of_the_arbiter() {
+    let pair = Setup::default().arbiter().make();
+    let dir = pair.arbiter_dir().display().to_string();
+    let root = |script: &str| {
+        let mut command = pair.third().command("sh");
+        command.args(["-c", script, "sh", &dir]);
+        run(command, s(60)).expect(0, script);
+    };
+    root(
+        "cp -a $1 $1.kept && mount -t tmpfs -o size=64m,mode=700,uid=postgres,gid=postgres none $1 && cp -a $1.kept/. $1/",
+    );
+    pair.bring_up();
+    let state = || -> Option<String> {
+        let status: serde_json::Value = serde_json::from_str(&pair.arb(&["status", "--format", "json"]).out).ok()?;
+        Some(status["disk_space"][0]["state"].as_str()?.to_owned())
+    };
+    let wait = |expected: &str| {
+        wait_for(expected, s(20), || (state()? == expected).then_some(()));
+        pair.arb(&["status"]).out
+    };
+    assert!(!wait("normal").contains("file system"));
+    let at = Instant::now();
+    root("dd if=/dev/zero of=$1/filler bs=4k 2>/dev/null; true");
+    let shown = wait("full");
+    assert!(shown.contains("(management) is full: ") && shown.contains("nd1"), "{shown}");
+    wait_for("it is logged", s(20), || pair.third().syslog.find(at, "MCA01240"));
+    root("rm $1/filler");
+    wait("normal");
+    wait_for("it is logged", s(20), || pair.third().syslog.find(at, "MCA01122"));
 }
 
 /// First a warning, then the alarm. Clients do not write there.

@@ -1,6 +1,7 @@
 //! What `mc_arb status` prints: a snapshot as a table, or as JSON.
 
 use crate::daemon::arbiter::control::{ClusterStatus, Snapshot};
+use crate::status::Level;
 
 /// `server_id  host  status`; with several clusters a table for each below a heading.
 pub(super) fn text(snapshot: &Snapshot) -> String {
@@ -11,6 +12,8 @@ pub(super) fn text(snapshot: &Snapshot) -> String {
         let others: Vec<String> = snapshot.others.iter().map(u64::to_string).collect();
         parts.push(format!("ledgers of no cluster: {}\n", others.join(", ")));
     }
+    let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal);
+    parts.extend(scarce.map(|space| format!("{}\n", space.sentence())));
     parts.join("\n")
 }
 
@@ -59,6 +62,7 @@ pub(super) fn json(snapshot: &Snapshot) -> String {
         "pid": snapshot.pid,
         "uptime_ms": snapshot.uptime_ms,
         "clusters": clusters,
+        "disk_space": snapshot.space,
         "ledgers_of_no_cluster": snapshot.others.iter().map(u64::to_string).collect::<Vec<_>>(),
     });
     format!("{value:#}\n")
@@ -103,7 +107,15 @@ mod tests {
     }
 
     fn snapshot(clusters: Vec<ClusterStatus>) -> Snapshot {
-        Snapshot { pid: 1, version: "0".into(), uptime_ms: 5, clusters, refused: Vec::new(), others: Vec::new() }
+        Snapshot {
+            pid: 1,
+            version: "0".into(),
+            uptime_ms: 5,
+            clusters,
+            refused: Vec::new(),
+            others: Vec::new(),
+            space: Vec::new(),
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{News, Notifier};
 use crate::daemon::control::{CallError, Control, converse, exchange, line};
 use crate::daemon::spawn;
 use crate::error::Result;
+use crate::status::Space;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -64,6 +65,9 @@ pub struct Snapshot {
     pub refused: Vec<(String, String)>,
     /// System identifiers of ledgers that belong to none of them.
     pub others: Vec<u64>,
+    /// The space of its directory.
+    #[serde(default)]
+    pub space: Vec<Space>,
 }
 
 /// What the arbiter knows of a cluster.

@@ -16,7 +16,7 @@ use super::{News, Notifier};
 use crate::config::arbiter::ArbiterConfig;
 use crate::daemon::resolver::Resolver;
 use crate::daemon::watcher::Alive;
-use crate::daemon::{listening, now, sockets};
+use crate::daemon::{disk_space, listening, now, sockets};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Event, Message, Say, TICK_MS};
 use crate::fsm::types::{Member, Server, SystemId, Time};
@@ -94,6 +94,7 @@ pub struct Hub {
     by_address: HashMap<IpAddr, Vec<usize>>,
     resolver: Resolver,
     ledgers: Ledgers,
+    space: disk_space::Board,
     /// Ledgers found at the start that no cluster has taken yet.
     found: HashMap<SystemId, Found>,
     fencing: Option<Fencing>,
@@ -150,11 +151,14 @@ impl Hub {
         let own = notifier.clone();
         let resolver = Resolver::start(hosts, move || own.tell(News::Resolved))?;
         let failed = |cause| Error::new(format!("could not make an epoll descriptor: {cause}"));
+        let space = disk_space::Board::default();
+        disk_space::watch(run_dir.clone(), space.clone())?;
         let mut hub = Hub {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed)?,
             sources: Slots::new(),
             resolver,
             ledgers: Ledgers::start(&run_dir, &found, &notifier)?,
+            space: space.clone(),
             notifier,
             news,
             probes: clusters.iter().map(|_| Default::default()).collect(),
@@ -530,6 +534,7 @@ impl Hub {
             clusters: self.clusters.iter().map(Cluster::status).collect(),
             refused: self.refused.clone(),
             others,
+            space: self.space.read(),
         }
     }
 
