@@ -38,6 +38,8 @@ pub(super) enum Verb {
     DisableFailover(Common),
     /// Make this server, which has lost its role or has no data, the standby of the other one
     Rebuild(Rebuild),
+    /// Let the running controller read ID.conf and network.conf again
+    Reload(Common),
     /// Show every change of who serves: when and why
     History(History),
     /// Explain a message: its cause, what was done, what to do

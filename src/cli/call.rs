@@ -4,6 +4,8 @@ use super::args::{Change, Common};
 use super::{Ended, Exit, Failure, print, say};
 use crate::config::{Config, InEffect};
 use crate::daemon::control::{Answer, Call, CallError, call};
+use crate::daemon::reload::{self, Reloaded};
+use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
 use crate::status::Snapshot;
 use crate::what_if::{Fault, Prediction};
@@ -164,6 +166,15 @@ pub(super) fn configuration(id: &str, run_dir: &Path) -> Result<Option<InEffect>
     match ask_at(id, run_dir, &Call::Configuration, PATIENT_LIMIT)? {
         Answer::Configuration(configuration) => Ok(Some(*configuration)),
         _ => Ok(None),
+    }
+}
+
+/// Has the controller read its files again.
+pub(super) fn reload(id: &str, run_dir: &Path) -> Result<Reloaded, Failure> {
+    match ask_at(id, run_dir, &Call::Reload, reload::LIMIT + GRACE)? {
+        Answer::Reloaded(reloaded) => Ok(reloaded),
+        Answer::NotReloaded { message, hint } => Err(Failure::usage(Error { message, hint })),
+        other => Err(unexpected(&other)),
     }
 }
 

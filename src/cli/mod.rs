@@ -15,6 +15,7 @@ mod history;
 mod init;
 pub mod mc_std;
 mod rebuild;
+mod reload;
 mod running;
 mod start;
 mod status;
@@ -126,6 +127,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::EnableFailover(common) => call::failover(common, true),
         Verb::DisableFailover(common) => call::failover(common, false),
         Verb::Rebuild(args) => rebuild::run(args),
+        Verb::Reload(common) => reload::run(common),
         Verb::History(args) => history::run(args),
         Verb::Explain { .. } | Verb::Completions(_) => Ok(0),
         Verb::Init(args) => init::run(args),

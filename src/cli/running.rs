@@ -32,7 +32,11 @@ pub(super) fn controller(
 
 /// The server that `local_server` names, or the only one that ever ran here. The mistake is the failure if its controller
 /// does not run.
-fn find(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Result<(String, PathBuf), Failure> {
+pub(super) fn find(
+    directory: &Path,
+    local_server: Option<&str>,
+    mistake: &Error,
+) -> Result<(String, PathBuf), Failure> {
     let failure = || Failure::usage(mistake.clone());
     let directory = config::management_directory(directory).map_err(|_| failure())?;
     let names = directory.read_dir().map_err(|_| failure())?.flatten();

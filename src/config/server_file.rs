@@ -153,6 +153,17 @@ pub(super) struct Surroundings<'a> {
 }
 
 impl ServerFile {
+    /// Every parameter, in the order of the manual. Passwords are hidden.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Shows a parameter as `other` does, whose value was taken over.
+    pub fn show_as(&mut self, other: &ServerFile, name: &str) {
+        let pairs = self.parameters.iter_mut().zip(&other.parameters);
+        pairs.filter(|(own, _)| own.name == name).for_each(|(own, theirs)| own.clone_from(theirs));
+    }
+
     /// Reads and checks the text of `ID.conf`.
     pub(super) fn read(text: &str, around: &Surroundings<'_>) -> Result<(ServerFile, Vec<Remark>)> {
         let mut values = Values::read(around.path, text)?;

@@ -2,13 +2,13 @@
 //! the runner does: `fencing_command` and `arbitration_command`, and the hooks beside them. Decides nothing; what a command
 //! ended with goes to the inbox. `user_command.rs` runs the program.
 
-use super::{Inbox, spawn, user_command};
+use super::{Inbox, lock, spawn, user_command};
 use crate::config::Config;
 use crate::fsm::event::{Aim, Event, Hook, JobId, Purpose, UserCommand};
 use crate::pg::bounded::{Cancel, Canceller};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// The last argument of every command: which of two centres this is. There is one (later editions know another).
@@ -17,13 +17,36 @@ const CENTRE: &str = "primarycenter";
 /// A program and its time limit.
 type Program = Option<(PathBuf, Duration)>;
 
-/// What is called, and what runs now. Dropping it ends what runs.
-pub struct Calls {
+/// The programs of the configuration.
+#[derive(Clone, Default)]
+pub struct Programs {
     fencing: Program,
     arbitration: Program,
     post_switch: Program,
     pre_detach: Program,
     post_attach: Program,
+}
+
+impl Programs {
+    /// As the configuration says.
+    pub fn of(config: &Config) -> Programs {
+        let server = &config.server;
+        let program = |path: &Option<PathBuf>, ms| path.clone().map(|path| (path, Duration::from_millis(ms)));
+        let hook_ms = server.status_change_command_timeout_ms;
+        Programs {
+            fencing: program(&server.fencing_command, server.fencing_command_timeout_ms),
+            arbitration: program(&server.arbitration_command, server.arbitration_command_timeout_ms),
+            post_switch: program(&server.post_switch_command, hook_ms),
+            pre_detach: program(&server.pre_detach_command, hook_ms),
+            post_attach: program(&server.post_attach_command, hook_ms),
+        }
+    }
+}
+
+/// What is called, and what runs now. Dropping it ends what runs.
+pub struct Calls {
+    /// A reload replaces them.
+    programs: Arc<Mutex<Programs>>,
     /// The servers' ids, in the order of `network.conf`.
     ids: [String; 2],
     /// This server's id.
@@ -39,34 +62,33 @@ pub struct Calls {
 impl Calls {
     /// As the configuration says.
     pub fn new(config: &Config, inbox: Inbox) -> Calls {
-        let server = &config.server;
-        let program = |path: &Option<PathBuf>, ms| path.clone().map(|path| (path, Duration::from_millis(ms)));
-        let hook_ms = server.status_change_command_timeout_ms;
         Calls {
-            fencing: program(&server.fencing_command, server.fencing_command_timeout_ms),
-            arbitration: program(&server.arbitration_command, server.arbitration_command_timeout_ms),
-            post_switch: program(&server.post_switch_command, hook_ms),
-            pre_detach: program(&server.pre_detach_command, hook_ms),
-            post_attach: program(&server.post_attach_command, hook_ms),
+            programs: Arc::new(Mutex::new(Programs::of(config))),
             ids: config.network.servers.clone().map(|line| line.id),
             caller: config.id.clone(),
-            data: server.db_instance.clone(),
+            data: config.server.db_instance.clone(),
             inbox,
             running: [None, None],
             out: Arc::default(),
         }
     }
 
+    /// The programs, to be replaced by a reload.
+    pub fn programs(&self) -> Arc<Mutex<Programs>> {
+        self.programs.clone()
+    }
+
     /// Calls a command; what comes of it is told by [`Event::CommandDone`], within its time limit.
     pub fn call(&mut self, id: JobId, command: &UserCommand) {
+        let programs = lock(&self.programs).clone();
         let (lane, program) = match command.purpose {
-            Purpose::Fencing => (0, &self.fencing),
-            Purpose::Arbitration => (0, &self.arbitration),
-            Purpose::Hook(Hook::PostSwitch) => (1, &self.post_switch),
-            Purpose::Hook(Hook::PreDetach) => (1, &self.pre_detach),
-            Purpose::Hook(Hook::PostAttach) => (1, &self.post_attach),
+            Purpose::Fencing => (0, programs.fencing),
+            Purpose::Arbitration => (0, programs.arbitration),
+            Purpose::Hook(Hook::PostSwitch) => (1, programs.post_switch),
+            Purpose::Hook(Hook::PreDetach) => (1, programs.pre_detach),
+            Purpose::Hook(Hook::PostAttach) => (1, programs.post_attach),
         };
-        let Some((path, limit)) = program.clone() else {
+        let Some((path, limit)) = program else {
             self.inbox.put(Event::CommandDone(id, Err(format!("{} is not set", command.purpose.parameter()))));
             return;
         };
@@ -156,11 +178,13 @@ mod tests {
         let program = Some((script(dir.path(), text), Duration::from_secs(20)));
         let (inbox, events) = Inbox::new();
         let mut calls = Calls {
-            fencing: program.clone(),
-            arbitration: program.clone().filter(|_| by_operator),
-            post_switch: program.clone(),
-            pre_detach: program.clone(),
-            post_attach: program,
+            programs: Arc::new(Mutex::new(Programs {
+                fencing: program.clone(),
+                arbitration: program.clone().filter(|_| by_operator),
+                post_switch: program.clone(),
+                pre_detach: program.clone(),
+                post_attach: program,
+            })),
             ids: ["nd1".into(), "nd2".into()],
             caller: "nd2".into(),
             data: "/data/pg".into(),

@@ -5,6 +5,7 @@
 //! delays it. This module decides nothing.
 
 use super::inspect::{Checked, Inspector};
+use super::reload::{Reloaded, Reloader};
 use super::store::wall_ms;
 use super::{Inbox, checkpoint, disk_space, lock, now, spawn};
 use crate::config::InEffect;
@@ -61,6 +62,8 @@ pub enum Call {
     Status,
     /// The configuration that it uses.
     Configuration,
+    /// Reads the files again.
+    Reload,
     /// What it has measured, and what the other members are like (`mc_ctl check`).
     Check {
         /// How long the asker waits for the answer, ms.
@@ -96,6 +99,15 @@ pub enum Answer {
     Status(Box<Snapshot>),
     /// To [`Call::Configuration`].
     Configuration(Box<InEffect>),
+    /// To [`Call::Reload`].
+    Reloaded(Reloaded),
+    /// To [`Call::Reload`]: nothing has changed, because of this.
+    NotReloaded {
+        /// As in [`Error`].
+        message: String,
+        /// As in [`Error`].
+        hint: String,
+    },
     /// To [`Call::Check`].
     Checked(Box<Checked>),
     /// To [`Call::Request`].
@@ -226,7 +238,7 @@ struct Shared {
     next: AtomicU64,
     clients: AtomicUsize,
     inspector: OnceLock<Inspector>,
-    configuration: OnceLock<InEffect>,
+    reloader: OnceLock<Arc<Reloader>>,
     inbox: Inbox,
     /// Somebody waits for a copy of the core's state.
     wanted: AtomicBool,
@@ -255,7 +267,7 @@ impl Board {
             next: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             inspector: OnceLock::new(),
-            configuration: OnceLock::new(),
+            reloader: OnceLock::new(),
             inbox,
             wanted: AtomicBool::new(false),
             copies: Mutex::new(None),
@@ -269,9 +281,9 @@ impl Board {
         let _ = self.shared.inspector.set(inspector);
     }
 
-    /// From now on [`Call::Configuration`] is answered.
-    pub fn configured(&self, configuration: InEffect) {
-        let _ = self.shared.configuration.set(configuration);
+    /// From now on [`Call::Configuration`] and [`Call::Reload`] are answered.
+    pub fn reloaded_by(&self, reloader: Arc<Reloader>) {
+        let _ = self.shared.reloader.set(reloader);
     }
 
     /// The decision thread goes round.
@@ -340,10 +352,11 @@ impl Board {
                 Answer::Pong { pid: snapshot.pid, start_id: snapshot.start_id }
             }
             Call::Status => Answer::Status(Box::new(self.snapshot())),
-            Call::Configuration => match self.shared.configuration.get() {
-                Some(configuration) => Answer::Configuration(Box::new(configuration.clone())),
-                None => Answer::Busy("it is still starting".to_owned()),
-            },
+            Call::Configuration => self.by_reloader(|by| Answer::Configuration(Box::new(by.in_effect()))),
+            Call::Reload => self.by_reloader(|by| match by.reload() {
+                Ok(reloaded) => Answer::Reloaded(reloaded),
+                Err(Error { message, hint }) => Answer::NotReloaded { message, hint },
+            }),
             Call::Check { limit_ms } => {
                 let limit = Duration::from_millis(limit_ms);
                 let asked = self.shared.inspector.get().map(|inspector| inspector.ask(limit));
@@ -352,6 +365,13 @@ impl Board {
             }
             Call::Request { request, limit_ms } => self.execute(request, limit_ms),
             Call::WhatIf { faults, each } => self.foretell(&faults, each),
+        }
+    }
+
+    fn by_reloader(&self, answer: impl Fn(&Reloader) -> Answer) -> Answer {
+        match self.shared.reloader.get() {
+            Some(reloader) => answer(reloader),
+            None => Answer::Busy("the controller is still starting".to_owned()),
         }
     }
 

@@ -51,12 +51,14 @@ pub struct Settings {
 }
 
 /// What the probe is told.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Look now, through a fresh session.
     Kick,
     /// The other server's `application_name` has become known, or changed.
     PeerName(String),
+    /// Connect as this user from now on. The old session serves until a new one is open.
+    Target(Target),
     /// Look now, and compare the instance's WAL with this point.
     Compare(WalPoint),
 }
@@ -183,6 +185,10 @@ impl Probe {
                 self.backoff = EAGER;
             }
             Command::PeerName(name) => self.settings.peer = name,
+            Command::Target(target) => {
+                self.settings.target = target;
+                self.fresh_due = Instant::now();
+            }
             Command::Compare(point) if self.compare.contains(&point) => {}
             Command::Compare(point) => self.compare.push(point),
         }

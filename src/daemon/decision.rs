@@ -9,18 +9,18 @@ use super::health::Health;
 use super::inspect::Inspector;
 use super::links::{self, Bystander, Links};
 use super::pace::Pace;
+use super::reload::{self, Reloader};
 use super::resolver::Resolver;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
 use super::{Inbox, boot, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile, spawn, startup_log};
-use crate::config::{Config, InEffect, MemberLine};
+use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
-use crate::pg::connect::Target;
 use crate::rebuild;
 use crate::status::{self, Change, MemberName, Snapshot};
 use crossbeam_channel::{Receiver, Sender};
@@ -146,8 +146,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         space: Vec::new(),
     };
     let board = Board::new(snapshot, rebuilds, checkpoints, space, inbox.clone());
-    board.inspected_by(inspector);
-    board.configured(InEffect::of(config));
+    board.inspected_by(inspector.clone());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
@@ -172,7 +171,10 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         published: started,
         ended: false,
     };
-    take_signals(alive.is_foreground().then_some(config.server.remote_call_timeout_ms.unwrap_or(u64::MAX)), inbox)?;
+    let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
+    let reloader = Arc::new(Reloader::new(config, probe, runner, calls, inspector));
+    board.reloaded_by(reloader.clone());
+    take_signals(alive.is_foreground(), reloader, inbox)?;
     for action in first {
         decision.perform(action);
     }
@@ -271,9 +273,8 @@ fn start_probes(
 ) -> Result<Probes> {
     let server = &config.server;
     let failed = |cause| Error::new(format!("could not start a probe: {cause}"));
-    let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
     let settings = db_probe::Settings {
-        target: Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance),
+        target: reload::target(config),
         interval: Duration::from_millis(server.db_instance_check_interval_ms),
         timeout: Duration::from_millis(server.db_instance_check_timeout_ms),
         peer: peer_name.to_owned(),
@@ -348,23 +349,31 @@ fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
 
 /// SIGTERM and SIGINT ask for what a service manager, or a hand on the terminal, means: with `--foreground` the end of
 /// controller and instance, else that of the controller alone. The second one, or a controller that does not end by
-/// itself, is ended at once. SIGHUP is ignored. `foreground`: the time limit of that stop, ms.
-fn take_signals(foreground: Option<u64>, inbox: Inbox) -> Result<()> {
+/// itself, is ended at once. SIGHUP has the configuration read again.
+fn take_signals(foreground: bool, reloader: Arc<Reloader>, inbox: Inbox) -> Result<()> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
     spawn("signals", move || {
         let mut asked = false;
-        for signal in signals.forever().filter(|signal| *signal != SIGHUP) {
+        for signal in signals.forever() {
+            if signal == SIGHUP {
+                let reloader = reloader.clone();
+                let _ = spawn("reload", move || drop(reloader.reload()));
+                continue;
+            }
             if asked {
                 messages::flush(END_LIMIT);
-                std::process::exit(if foreground.is_some() { 128 + signal } else { 0 });
+                std::process::exit(if foreground { 128 + signal } else { 0 });
             }
             asked = true;
-            let request = Request::Stop { instance: foreground.is_some(), all: false };
-            let limit_ms = foreground.unwrap_or(SIGNALLED_LIMIT.as_millis() as u64);
+            let request = Request::Stop { instance: foreground, all: false };
+            let limit_ms = match foreground {
+                true => reloader.remote_call_timeout_ms(),
+                false => SIGNALLED_LIMIT.as_millis() as u64,
+            };
             inbox.put(Event::Request { id: SIGNALLED, request, limit_ms });
-            if foreground.is_none() {
+            if !foreground {
                 let _ = spawn("signals-limit", || {
                     std::thread::sleep(SIGNALLED_LIMIT);
                     std::process::exit(0);

@@ -104,6 +104,8 @@ pub struct Inspector(Arc<Shared>);
 
 struct Shared {
     config: Config,
+    /// Digests of the files that are in effect.
+    digests: Mutex<Vec<(String, String)>>,
     pace: Arc<Pace>,
     voice: OnceLock<Voice>,
     /// Held by who asks.
@@ -132,12 +134,18 @@ impl Inspector {
     pub fn new(config: &Config, pace: Arc<Pace>) -> Inspector {
         Inspector(Arc::new(Shared {
             config: config.clone(),
+            digests: Mutex::new(check::host::digests(config)),
             pace,
             voice: OnceLock::new(),
             turn: Mutex::default(),
             asking: Mutex::default(),
             answering: Mutex::default(),
         }))
+    }
+
+    /// From now on this configuration is in effect.
+    pub fn uses(&self, config: &Config) {
+        *lock(&self.0.digests) = check::host::digests(config);
     }
 
     /// From now on it can ask and answer.
@@ -164,7 +172,7 @@ impl Inspector {
                 server.db_instance_check_retry,
             ),
             disk_check: timing(server.disk_check_interval_ms, server.disk_check_timeout_ms, server.disk_check_retry),
-            started_with: check::host::digests(&self.0.config),
+            started_with: lock(&self.0.digests).clone(),
             ..self.0.pace.read(network.arbiter.is_some())
         }
     }

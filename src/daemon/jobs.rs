@@ -2,7 +2,7 @@
 //!
 //! Every step ends within a limit. Polls pause for at most 10 ms, since their pauses are part of every outage.
 
-use super::{checkpoint, names};
+use super::{checkpoint, names, reload};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{DataDir, Job, Outcome, Rebuild};
@@ -61,14 +61,11 @@ pub struct Setup {
 impl Setup {
     /// From the configuration; `name` is this server's `application_name`.
     pub fn new(config: &Config, name: &str) -> Setup {
-        let server = &config.server;
-        let password = server.db_instance_password.as_ref().map(|secret| secret.expose().to_owned());
-        let target = Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance);
         let settings = config.settings(0);
         let detection_ms = settings.heartbeat_detection_ms.max(settings.instance_detection_ms);
         Setup {
             place: Place::new(config),
-            target,
+            target: reload::target(config),
             name: name.to_owned(),
             rebuild: rebuild_setup(config, name),
             checkpoint_patience: checkpoint::patience(detection_ms),
@@ -102,6 +99,14 @@ impl Jobs {
     /// For this instance. Rebuilds tell on the board how far they are.
     pub fn new(setup: Setup, board: rebuild::Board) -> Jobs {
         Jobs { setup, board }
+    }
+
+    /// Connects as this configuration says from now on.
+    pub fn connect_by(&mut self, config: &Config) {
+        self.setup.target = reload::target(config);
+        let rebuild::Setup { user, password, dbname, .. } = rebuild_setup(config, &self.setup.name);
+        let setup = &mut self.setup.rebuild;
+        (setup.user, setup.password, setup.dbname) = (user, password, dbname);
     }
 
     /// Does one job. An error is its [`Outcome::Failed`].

@@ -25,6 +25,7 @@ mod notify;
 pub mod pace;
 pub mod peer_probe;
 mod pidfile;
+pub mod reload;
 mod reserve;
 pub mod resolver;
 pub mod runner;

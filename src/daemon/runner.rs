@@ -7,6 +7,7 @@
 
 use super::jobs::Jobs;
 pub use super::jobs::Setup;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Job, JobId, Outcome};
 use crate::pg::bounded::{Cancel, Canceller};
@@ -16,6 +17,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 enum Order {
     Run(JobId, Job, Cancel),
     AnswerAgain(JobId),
+    /// The instance is connected to by this configuration from now on.
+    Connect(Box<Config>),
 }
 
 /// The handle of the decision thread. When it is dropped, the running job is cancelled and the thread ends.
@@ -45,6 +48,12 @@ impl Runner {
         let _ = self.orders.send(Order::Run(id, job, cancel));
     }
 
+    /// How a reload tells the thread as whom to connect: from the next job on.
+    pub fn connections(&self) -> impl Fn(&Config) + Send + Sync + 'static {
+        let orders = self.orders.clone();
+        move |config| _ = orders.send(Order::Connect(Box::new(config.clone())))
+    }
+
     /// Asks for the answer to a job again; if it still runs, it is cancelled first (but for a stop, which ends by itself).
     pub fn nudge(&mut self, id: JobId) {
         if self.current.as_ref().is_some_and(|(current, stops, _)| *current == id && !stops) {
@@ -64,6 +73,7 @@ fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
                 last = Some((id, outcome.clone()));
                 report(Event::Done(id, outcome));
             }
+            Order::Connect(config) => jobs.connect_by(&config),
             Order::AnswerAgain(id) => {
                 let known = last.clone().filter(|(last_id, _)| *last_id == id);
                 let unknown = || (id, Outcome::Failed("the order did not reach the runner".into()));

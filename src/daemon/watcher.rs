@@ -210,6 +210,9 @@ pub fn is_there(run_dir: &Path) -> bool {
 
 /// The controller's life: [`Program::control`], telling the watcher when it is ready and that it is alive.
 fn control(program: &'static Program, launch: Launch, output: &mut File) -> Result<u8> {
+    // Without effect until the decision thread takes signals; the default would end this process.
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default())
+        .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
     let output =
         output.try_clone().map_err(|cause| Error::new(format!("could not keep the watcher's pipe: {cause}")))?;
     let next = Launch { by: StartedBy::Watcher, ..launch.clone() };
@@ -412,7 +415,8 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// SIGTERM and SIGINT end the controller in an orderly way, which leaves the instance alone, and then the watcher.
+    /// SIGTERM and SIGINT end the controller in an orderly way, which leaves the instance alone, and then the watcher. SIGHUP
+    /// has the controller read its configuration again.
     fn pass_signals_on(&self) -> Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
@@ -420,12 +424,10 @@ impl Watcher {
         let (child, ending) = (self.child.clone(), self.ending.clone());
         super::spawn("signals", move || {
             for signal in signals.forever() {
-                if signal == SIGHUP {
-                    continue;
-                }
-                ending.store(true, Ordering::SeqCst);
+                let signal = if signal == SIGHUP { Signal::HUP } else { Signal::TERM };
+                ending.fetch_or(signal == Signal::TERM, Ordering::SeqCst);
                 if let Some(pid) = pid(child.load(Ordering::SeqCst)) {
-                    let _ = rustix::process::kill_process(pid, Signal::TERM);
+                    let _ = rustix::process::kill_process(pid, signal);
                 }
             }
         })?;

@@ -146,6 +146,21 @@ pub enum Tell {
         /// One line of it.
         line: String,
     },
+    /// The configuration was read again.
+    Reloaded {
+        /// The parameters with a new value.
+        changed: String,
+    },
+    /// The files contain a change that a reload cannot make.
+    NeedsRestart {
+        /// What has changed.
+        what: String,
+    },
+    /// A reload has failed.
+    NotReloaded {
+        /// Why.
+        why: Error,
+    },
     /// `accept_startup_race = on` on a version of PostgreSQL named in PROTOCOL section 7.
     StartupRace {
         /// PostgreSQL's version.
@@ -494,6 +509,9 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Probe(text) => m(1110, &[text]),
         Tell::Request { what } => m(1111, &[what]),
         Tell::Output { program, line } => m(1112, &[program, line]),
+        Tell::Reloaded { changed } => m(1230, &[changed]),
+        Tell::NeedsRestart { what } => m(1231, &[what]),
+        Tell::NotReloaded { why } => m(1232, &[&why.to_string()]),
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
         Tell::NoBirthTime { path } => m(1115, &[path]),
@@ -646,6 +664,9 @@ mod tests {
             Tell::Probe(s()),
             Tell::Request { what: s() },
             Tell::Output { program: s(), line: s() },
+            Tell::Reloaded { changed: s() },
+            Tell::NeedsRestart { what: s() },
+            Tell::NotReloaded { why: error() },
             Tell::StartupRace { version: s() },
             Tell::SameFilesystem { directory: s(), data: s() },
             Tell::NoBirthTime { path: s() },

@@ -37,6 +37,7 @@ mod names;
 mod orders;
 mod rebuild;
 mod rebuild_kills;
+mod reload;
 #[allow(dead_code, reason = "the simulator uses the rest")]
 #[path = "../sim/rng.rs"]
 mod rng;
