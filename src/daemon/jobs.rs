@@ -200,17 +200,22 @@ impl Jobs {
 
     fn stop(&mut self, fast_ms: u64, names: Option<&str>, cancel: &Cancel) -> Result<Option<DataDir>> {
         process::stop(&self.setup.place, Duration::from_millis(fast_ms), cancel)?;
-        if let Some(name) = names
-            && let Err(error) = names::write(&self.setup, Some(name), FILES_AFTER_STOP, cancel)
-        {
-            cancel.check()?;
-            if names::differs(&self.setup.place, name, FILES_AFTER_STOP, cancel) == Ok(true) {
-                return Err(error);
+        let mut unnamed = false;
+        if let Some(name) = names {
+            match names::write(&self.setup, Some(name), FILES_AFTER_STOP, cancel) {
+                Ok(before) => unnamed = before,
+                Err(error) => {
+                    cancel.check()?;
+                    if names::differs(&self.setup.place, name, FILES_AFTER_STOP, cancel) == Ok(true) {
+                        return Err(error);
+                    }
+                }
             }
         }
         let data = self.inspect(FILES_AFTER_STOP, cancel);
         cancel.check()?;
-        Ok(data.ok())
+        // Of the run that has ended.
+        Ok(data.ok().map(|data| DataDir { unnamed: data.unnamed || unnamed, ..data }))
     }
 }
 

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::checkpointer::Signs;
 use crate::pg::connect::{Refusal, Session};
-use crate::pg::{Place, conf, files, queries};
+use crate::pg::{Place, conf, control, files, queries};
 use std::time::Duration;
 
 /// How long the file's edit may take.
@@ -14,19 +14,21 @@ const FILES: Duration = Duration::from_secs(20);
 /// How long a reload may take to show in a new session, and to free those who wait.
 const EFFECT: Duration = Duration::from_millis(1000);
 
-/// Writes the line, durably: set to exactly this name, or commented out.
-pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel) -> Result<()> {
-    let file = setup.place.config_file.clone();
+/// Writes the line, durably: set to exactly this name, or commented out. Returns whether the names were empty before, by all
+/// configuration files.
+pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel) -> Result<bool> {
+    let place = setup.place.clone();
     let name = name.map(conf::names_value);
     let cancelled = cancel.clone();
     bounded::call("write synchronous_standby_names", limit, cancel, move || {
-        files::edit(&file, |text| match &name {
+        let unnamed = control::is_unnamed(&place);
+        files::edit(&place.config_file, |text| match &name {
             // Its turn came only after a later order's may have.
             _ if cancelled.is_set() => Ok(text.to_vec()),
             Some(value) => conf::set(text, value),
             None => Ok(conf::comment_out(text)),
         })?;
-        Ok(())
+        Ok(unnamed)
     })
 }
 

@@ -256,7 +256,8 @@ impl Node {
 
     fn role_reading(&mut self, reading: Instance) {
         // This is true of the last run of the instance, even if it has ended.
-        if matches!(reading, Instance::Primary { names: Names::Unset | Names::Other, .. }) {
+        if !self.looks_may_be_older() && matches!(reading, Instance::Primary { names: Names::Unset | Names::Other, .. })
+        {
             self.found_names_changed();
         }
         match self.own.running {
@@ -317,12 +318,16 @@ impl Node {
         self.own.flushed = flushed;
     }
 
+    /// Whether a look at the instance may be older than the mirrored view, so that it does not show its names yet.
+    pub(super) fn looks_may_be_older(&self) -> bool {
+        let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
+        self.told.mirrored_at.is_some_and(|at| self.now.since(at) < grace)
+    }
+
     /// The names are not the other server's name: if this is the mirrored primary, they were changed by hand.
     fn found_names_changed(&mut self) {
-        let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
-        let settled = self.told.mirrored_at.is_none_or(|at| self.now.since(at) >= grace);
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && settled && !self.notes.unmirrored {
+        if mirrored && !self.notes.unmirrored {
             self.say(Say::NamesChanged);
             self.note_unmirrored();
         }

@@ -122,8 +122,8 @@ impl Node {
         self.own.revive();
         self.told.restart = None;
         self.start_id = self.random();
-        if order == RebuildOrder::default() && self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast)
-        {
+        let rejoins = self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast) && !self.is_refuted();
+        if order == RebuildOrder::default() && rejoins {
             self.rebuilds.rejoin = true;
         } else {
             self.notes.rebuild = Some(order);

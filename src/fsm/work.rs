@@ -553,6 +553,8 @@ impl Node {
             Todo::StartFree => self.start(None, None),
             Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
             Todo::Free => self.run(Job::NamesOff),
+            // A change by hand is noted before it is undone.
+            Todo::Name if standing == Standing::Primary && self.looks_may_be_older() => {}
             Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
             Todo::Promote => self.promote(),
             Todo::Rejoin => self.rejoin(standing),
@@ -696,7 +698,12 @@ impl Node {
         if !self.wal_allows_start(follow.is_some() || self.own.is_standby_dir()) {
             let refuted = self.is_refuted() && self.standing() == Some(Standing::Outcast);
             if refuted && !self.work.busy() {
-                self.rebuild_by_itself();
+                // Starting it as it is was asked for as a rebuild.
+                if std::mem::take(&mut self.rebuilds.rejoin) {
+                    self.order_rebuild(RebuildOrder::default());
+                } else {
+                    self.rebuild_by_itself();
+                }
             }
             return;
         }

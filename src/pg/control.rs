@@ -38,7 +38,7 @@ pub fn inspect(place: &Place) -> Result<DataDir> {
 }
 
 /// Whether the configuration can be read, and sets no `synchronous_standby_names`.
-fn is_unnamed(place: &Place) -> bool {
+pub fn is_unnamed(place: &Place) -> bool {
     let names = || conf::effective("synchronous_standby_names", &place.config_file, &place.data);
     std::fs::File::open(&place.config_file).is_ok() && names().is_none_or(|names| names.trim().is_empty())
 }

@@ -15,6 +15,8 @@ pub struct Running {
     pub deadline: u64,
     /// Position read in the proof, the time at which a fast shutdown becomes an immediate one, or the source's postmaster.
     pub mark: u64,
+    /// The names were not set when a stop began.
+    pub unnamed: bool,
     /// How a rebuild goes, once that is known.
     pub way: Option<crate::rebuild::Way>,
     before: Option<DataDir>,
@@ -96,7 +98,8 @@ impl World {
             _ => self.rng.range(5_000, 30_000),
         };
         let deadline = self.t + limit;
-        self.procs[s].job = Some(Running { id, job, key, stage: 0, deadline, mark: 0, way: None, before: None });
+        self.procs[s].job =
+            Some(Running { id, job, key, stage: 0, deadline, mark: 0, way: None, before: None, unnamed: false });
         let ms = self.time(10, 1000);
         self.after(ms, Ev::Job { s, key });
     }
@@ -291,6 +294,7 @@ impl World {
     fn stop_steps(&mut self, s: usize, stage: u8, mark: u64, fast_ms: u64, names: Option<String>) {
         match stage {
             0 => {
+                let unnamed = self.hosts[s].dir.names == Names::Unset;
                 if let Some(name) = names
                     && !self.hosts[s].disk_failed
                 {
@@ -301,13 +305,13 @@ impl World {
                 }
                 if let Some(running) = &mut self.procs[s].job {
                     running.mark = self.t + fast_ms;
+                    running.unnamed = unnamed;
                 }
                 self.go_on(s, 1, 10, 40);
             }
             1 => {
                 if self.hosts[s].run == Run::Down {
-                    let data = self.readable(s);
-                    self.finish(s, Outcome::Stopped(data));
+                    self.finish_stop(s);
                 } else if self.t >= mark {
                     self.go_on(s, 2, 40, 1000);
                 } else {
@@ -319,10 +323,15 @@ impl World {
                     return self.fail_job(s, "process 4711 does not end (state D)");
                 }
                 self.instance_dies(s);
-                let data = self.readable(s);
-                self.finish(s, Outcome::Stopped(data));
+                self.finish_stop(s);
             }
         }
+    }
+
+    fn finish_stop(&mut self, s: usize) {
+        let unnamed = self.procs[s].job.as_ref().is_some_and(|running| running.unnamed);
+        let data = self.readable(s).map(|data| DataDir { unnamed: data.unnamed || unnamed, ..data });
+        self.finish(s, Outcome::Stopped(data));
     }
 
     fn names_steps(&mut self, s: usize, stage: u8, late: bool, names: Names) {

@@ -106,9 +106,6 @@ impl World {
             Action::Say(say) => {
                 let text = format!("{say:?}");
                 self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
-                if matches!(say, Say::NamesChanged) {
-                    self.hosts[m].noticed = true;
-                }
                 self.op.told(m, &say);
             }
             Action::Exit => {
@@ -221,9 +218,6 @@ impl World {
             self.abandon_job(m);
         }
         self.abandon_script(m);
-        if m != ARBITER && !self.procs[m].writes.is_empty() {
-            self.hosts[m].noticed = false;
-        }
         if let Some((_, durable)) = self.procs[m].writes.pop_front()
             && !self.answers_early(m)
             && self.rng.chance(500)
