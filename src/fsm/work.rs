@@ -554,7 +554,7 @@ impl Node {
             Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
             Todo::Free => self.run(Job::NamesOff),
             // A change by hand is noted before it is undone.
-            Todo::Name if standing == Standing::Primary && self.looks_may_be_older() => {}
+            Todo::Name if standing == Standing::Primary && !self.notes.unmirrored => {}
             Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
             Todo::Promote => self.promote(),
             Todo::Rejoin => self.rejoin(standing),

@@ -299,7 +299,7 @@ impl World {
     }
 
     /// The standby of a mirrored view, with a data directory that the view does not name, is no prefix of the primary.
-    fn holds_what_the_primary_lacks(&self) -> bool {
+    pub fn holds_what_the_primary_lacks(&self) -> bool {
         let views = [0, 1].map(|s| self.view(s));
         let Some(view) = views[0].filter(|view| views[1] == Some(*view) && view.mode == Mode::Mirrored) else {
             return false;

@@ -156,6 +156,7 @@ impl World {
     fn adopt(&mut self) {
         let known = |s: usize| self.procs[s].disk.is_some();
         let serves = [0, 1].into_iter().any(|s| self.hosts[s].run == Run::Primary && known(s));
+        let serves = serves && !self.holds_what_the_primary_lacks();
         if !self.forced || serves || self.t < self.calm_since().max(self.op.adopted_at) + 40_000 {
             return;
         }
