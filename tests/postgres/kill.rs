@@ -130,6 +130,8 @@ fn the_peers_controller_is_down() {
     std::thread::sleep(s(9));
     let status = wait_for("a status", s(10), || pair.status(0));
     assert_eq!(status.rows[1].host, "abnormal");
+    let advice = pair.json(0).expect("a status")["advice"].to_string();
+    assert!(advice.contains("controller does not respond, but its instance runs"), "{advice}");
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
@@ -152,6 +154,36 @@ fn detached_standby_is_attached_as_printed() {
     let again = pair.mc(1, &["start"]).expect(4, "mc_ctl start on a standby that is attached").text();
     assert!(again.contains("already running"), "{again}");
     client.check(&pair, 0, &[0]);
+}
+
+/// The run-time directory of a running controller is deleted: a start names the controller that holds the port.
+#[test]
+fn run_time_directory_is_deleted() {
+    let pair = Setup::default().up();
+    let directory = pair.servers[0].management.join(pair.servers[0].id);
+    std::fs::remove_dir_all(&directory).expect("could not remove the run-time directory");
+    let refused = pair.mc(0, &["start", "-t", "10"]).expect(1, "mc_ctl start beside a running controller").text();
+    assert!(refused.contains("ss -ltnp") && refused.contains("its directory was deleted"), "{refused}");
+    assert!(pair.instance_runs(0));
+}
+
+/// Another program starts the instance of a server that has lost its role: each time the controller stops it and logs that.
+#[test]
+fn inactivated_instance_is_started_by_hand() {
+    let pair = Setup::default().up();
+    pair.kill_postmaster(0);
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
+    wait_for("the old primary is down", s(10), || (!pair.instance_runs(0)).then_some(()));
+    for _ in 0..2 {
+        let at = Instant::now();
+        // Not with -w: the controller may stop it before it is up.
+        let log = pair.host(0).dir.join("run/log");
+        let words = ["-D", pair.data(0), "-W", "-l", log.to_str().expect("ASCII"), "start"];
+        pair.host(0).pg("pg_ctl", &words).expect(0, "pg_ctl start");
+        pair.wait_log(0, at, "MCA01017", s(20));
+        wait_for("the old primary is stopped again", s(20), || (!pair.instance_runs(0)).then_some(()));
+        pair.wait_log(0, at, "MCA01018", s(20));
+    }
 }
 
 /// A watcher that is killed has a successor, which starts a controller that dies as the first one did; no client notices.
