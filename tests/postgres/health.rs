@@ -311,7 +311,8 @@ fn a_port_in_use() {
     for text in ["nd1.conf\", line 2: health_check_address: could not listen on [::]:8008", "HINT"] {
         assert!(answer.err.contains(text), "{}", answer.text());
     }
-    assert!(!pair.instance_runs(0) && pair.host(0).controllers().is_empty());
+    assert!(!pair.instance_runs(0));
+    wait_for("the controller ends", s(10), || pair.host(0).controllers().is_empty().then_some(()));
     drop(taken);
     pair.bring_up();
     wait_codes(&pair, 0, PRIMARY);

@@ -40,7 +40,8 @@ fn stop_on_the_standby() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    assert!(!pair.instance_runs(1) && pair.host(1).controllers().is_empty());
+    assert!(!pair.instance_runs(1));
+    wait_for("the controller ends", s(10), || pair.host(1).controllers().is_empty().then_some(()));
     client.wait_ack(Instant::now(), s(5));
     pair.start(1, &["-f"]);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);

@@ -124,14 +124,14 @@ impl World {
         }
     }
 
-    /// A primary whose commits did not wait leaves its view: it gives no right to a standby that lacks them.
+    /// A primary that has seen that commits did not wait leaves its view: it gives no right to a standby that lacks them.
     fn check_unmirrored(&mut self, p: usize, new: &View) {
         let s = 1 - p;
         let consents =
             new.is_alone(Server::BOTH[s]) && !self.forced && ![s, ARBITER].iter().any(|m| self.view(*m) == Some(*new));
         let host = &mut self.hosts[p];
-        let unmirrored = host.unmirrored.take();
-        let Some(unmirrored) = unmirrored.filter(|_| consents) else { return };
+        let (unmirrored, noticed) = (host.unmirrored.take(), std::mem::take(&mut host.noticed));
+        let Some(unmirrored) = unmirrored.filter(|_| consents && noticed) else { return };
         let kept = self.wal.contains(self.hosts[p].dir.pos, unmirrored);
         if kept && !self.wal.contains(self.hosts[s].dir.pos, unmirrored) {
             self.violated(format!(

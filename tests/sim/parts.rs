@@ -186,8 +186,9 @@ pub struct Host {
     pub released: u64,
     /// A DBA has taken the names off.
     pub unnamed: bool,
-    /// What was acknowledged since without waiting.
+    /// What was acknowledged since without waiting, and whether the controller has seen the change.
     pub unmirrored: Option<Pos>,
+    pub noticed: bool,
     /// It ran as a primary and crashed, and its controller has heard no other member since.
     pub unheard: bool,
     /// Its controller has started it in that state.

@@ -106,6 +106,9 @@ impl World {
             Action::Say(say) => {
                 let text = format!("{say:?}");
                 self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
+                if matches!(say, Say::NamesChanged) {
+                    self.hosts[m].noticed = true;
+                }
                 self.op.told(m, &say);
             }
             Action::Exit => {
@@ -218,6 +221,10 @@ impl World {
             self.abandon_job(m);
         }
         self.abandon_script(m);
+        if m != ARBITER && !self.procs[m].writes.is_empty() {
+            // The files show it to the next controller.
+            self.hosts[m].noticed = self.hosts[m].dir.names == Names::Unset && self.hosts[m].noticed;
+        }
         if let Some((_, durable)) = self.procs[m].writes.pop_front()
             && !self.answers_early(m)
             && self.rng.chance(500)

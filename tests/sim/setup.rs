@@ -94,6 +94,7 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
             released: 0,
             unnamed: false,
             unmirrored: None,
+            noticed: false,
             unheard: false,
             restarted_unheard: false,
             frozen: false,
