@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, model check,
 # command line, and two real PostgreSQL servers and an arbiter on three hosts made of namespaces. Needs root (or sudo) for
-# the last. About 25 minutes on two cores.
+# the last. About 30 minutes on two cores.
 #
 #   sh tests/run.sh              all
 #   sh tests/run.sh quick        all but the real servers
