@@ -331,8 +331,6 @@ impl World {
     fn finish_stop(&mut self, s: usize) {
         let unnamed = self.procs[s].job.as_ref().is_some_and(|running| running.unnamed);
         let data = self.readable(s).map(|data| DataDir { unnamed: data.unnamed || unnamed, ..data });
-        // What the files show is seen, whether or not it is acted upon.
-        self.hosts[s].noticed |= data.is_some_and(|data| data.unnamed);
         self.finish(s, Outcome::Stopped(data));
     }
 

@@ -42,6 +42,9 @@ impl World {
             return;
         }
         self.trace_event(m, &event);
+        if let Event::Done(_, Outcome::Stopped(Some(data))) = &event {
+            self.hosts[m].noticed |= data.unnamed;
+        }
         let now = self.procs[m].clock.now(self.t);
         let actions = match &mut self.procs[m].core {
             Core::None => return,
