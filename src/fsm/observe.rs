@@ -255,6 +255,8 @@ impl Node {
     }
 
     fn role_reading(&mut self, reading: Instance) {
+        // It has run since it was last seen down: the next crash is another one.
+        self.own.crashed &= !matches!(reading, Instance::Primary { .. });
         // This is true of the last run of the instance, even if it has ended.
         if !self.looks_may_be_older() && matches!(reading, Instance::Primary { names: Names::Unset | Names::Other, .. })
         {
