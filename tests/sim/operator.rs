@@ -244,8 +244,10 @@ impl World {
         let since = self.calm_since().max(self.op.rebuild_asked[s]);
         if self.t > since + patience && notes.is_none_or(|notes| notes.rebuild.is_none()) {
             self.check_by_itself(s);
+            let again = self.op.rebuild_asked[s] > self.calm_since();
             self.op.rebuild_asked[s] = self.t;
             let order = random_order(&mut self.rng);
+            let order = if again { RebuildOrder::default() } else { order };
             note!(self, "-- the operator asks {} for a rebuild: {order:?}", NAMES[s]);
             self.ask(s, Request::Rebuild(order));
         }
