@@ -401,6 +401,9 @@ pub struct Heartbeat {
     /// The sender's proof of the standby (R9) is in progress, for longer than a heartbeat may take.
     #[serde(default)]
     pub proving: bool,
+    /// A rebuild of the data directory is ordered: whatever it holds now is given up.
+    #[serde(default)]
+    pub rebuilds: bool,
     /// Automatic switch and disconnection.
     pub failover: Failover,
     /// `heartbeat_error_action`.
@@ -449,6 +452,7 @@ impl Heartbeat {
             shutdown_checkpoint: Lsn(0),
             unmirrored: false,
             proving: false,
+            rebuilds: false,
             failover: Failover::default(),
             on_silence: OnSilence::Message,
             detection_ms: 0,

@@ -166,7 +166,9 @@ impl Node {
             self.work.proof_wait_ms = 0;
             self.work.next_proof = self.now;
         }
-        if !self.settled() || self.work.busy() || self.now < self.work.next_proof {
+        // A view must not lean on a directory that is about to be replaced.
+        let rebuilds = told.is_some_and(|told| told.rebuilds);
+        if !self.settled() || self.work.busy() || self.now < self.work.next_proof || rebuilds {
             return;
         }
         self.work.proving = Some(data);

@@ -222,6 +222,7 @@ impl Node {
             answered_ms: self.now.since(self.own.answered_at),
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
             unmirrored: beat.unmirrored,
+            rebuilds: self.confirmed.is_some_and(|durable| durable.notes.rebuild.is_some()),
             proving: self.work.proves_since().is_some_and(|at| self.now.since(at) > self.patience_ms()),
             failover: beat.failover,
             on_silence: self.settings.on_silence,

@@ -229,6 +229,7 @@ pub fn standby(view: View) -> Heartbeat {
         shutdown_checkpoint: Lsn(0),
         unmirrored: false,
         proving: false,
+        rebuilds: false,
         failover: Failover { version: 2, enabled: true },
         on_silence: OnSilence::Message,
         detection_ms: 1200,

@@ -187,6 +187,19 @@ fn a_base_backup_by_hand_ends_the_note_of_overwritten_wal() {
     }
 }
 
+/// A mirrored view must not lean on a data directory that is about to be replaced.
+#[test]
+fn a_standby_that_is_to_be_rebuilt_is_not_proven() {
+    for rebuilds in [true, false] {
+        let mine = view(5, ME, Mode::Degraded);
+        let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, true)));
+        let told = Heartbeat { rebuilds, ..standby(mine) };
+        case.pass(2_000, Some(&told), Some(primary(Names::Unset)));
+        let proves = case.jobs.iter().any(|(_, job)| matches!(job, Job::Prove(_)));
+        assert_eq!(proves, !rebuilds, "{:?}", case.jobs);
+    }
+}
+
 /// With rebuild_action = auto what was interrupted, and left incomplete, is begun again when it can be.
 #[test]
 fn what_was_abandoned_is_begun_again_by_itself() {
