@@ -47,7 +47,7 @@ pub(super) struct WalSide {
     noted_at: Option<Time>,
     /// How far the instance had received WAL when it was compared again, since it was less than before.
     rechecked: Option<Lsn>,
-    /// The standby whose WAL is not contained, as last reported.
+    /// The run of the primary's instance for which [`Say::NotContained`] was last reported.
     said_not_contained: Option<u64>,
     /// The point of the other server, as last reported, with which neither server holds everything.
     said_none: Option<Option<WalPoint>>,
@@ -169,9 +169,7 @@ impl Node {
     /// A standby that has just booted does not propose before it was compared with what the arbiter remembers of it, if the
     /// arbiter can be heard: its own note may be older (R13 a).
     pub(super) fn awaits_what_members_remember(&self) -> bool {
-        let waited = self.booted_at.map_or(0, |at| self.now.since(at)) >= self.settings.heartbeat_detection_ms;
-        let unheard = self.settings.arbiter && self.arbiter.heard_at.is_none() && !waited;
-        unheard || self.wal.must.is_some()
+        self.lacks_arbiter_heartbeat() || self.wal.must.is_some()
     }
 
     /// Compares what must be there with the running instance. Called once per step.
@@ -260,9 +258,14 @@ impl Node {
     /// A standby of a mirrored pair that has just booted waits for what the arbiter remembers of it, if the arbiter can be reached:
     /// where the WAL ends is found only while the instance is down, and a WAL receiver would change it.
     fn awaits_arbiter(&self) -> bool {
+        let refused = self.arbiter.refused != 0;
+        self.standing() == Some(Standing::Standby) && !refused && self.lacks_arbiter_heartbeat()
+    }
+
+    /// Whether this server has booted within the detection time, and has not received a heartbeat of the arbiter yet.
+    fn lacks_arbiter_heartbeat(&self) -> bool {
         let waited = self.booted_at.map_or(0, |at| self.now.since(at)) >= self.settings.heartbeat_detection_ms;
-        let unheard = self.settings.arbiter && self.arbiter.heard_at.is_none() && self.arbiter.refused == 0;
-        self.standing() == Some(Standing::Standby) && unheard && !waited
+        self.settings.arbiter && self.arbiter.heard_at.is_none() && !waited
     }
 
     /// A mirrored primary that has just booted waits for its standby's first heartbeat, if the standby can be reached.
