@@ -66,14 +66,14 @@ impl Postgres {
         dir.running = own.runs;
         dir.standby_signal = standby;
         place(&mut dir, ledger, timeline);
-        let names = match own.role {
-            Some(Instance::Primary { names, .. }) => names,
-            _ if own.freed => Names::Unset,
-            _ => Names::Peer,
-        };
-        dir.unnamed = names == Names::Unset;
+        // The files were read at the start, and a prediction contains no change by hand.
+        dir.unnamed = false;
         Postgres {
-            names,
+            names: match own.role {
+                Some(Instance::Primary { names, .. }) => names,
+                _ if own.freed => Names::Unset,
+                _ => Names::Peer,
+            },
             lsn: at,
             silent: own.silent,
             closed: own.closed,
@@ -102,10 +102,8 @@ impl Postgres {
         dir.running = told.role != Role::None || matches!(told.instance, Health::Well | Health::Starting);
         place(&mut dir, ledger, told.timeline);
         let alone = ledger.is_some_and(|ledger| ledger.view.mode == crate::fsm::types::Mode::Degraded);
-        let names = if told.role == Role::Primary && alone { Names::Unset } else { Names::Peer };
-        dir.unnamed = names == Names::Unset;
         Postgres {
-            names,
+            names: if told.role == Role::Primary && alone { Names::Unset } else { Names::Peer },
             lsn: told.lsn,
             silent: false,
             closed,
@@ -116,11 +114,6 @@ impl Postgres {
             ready_at: Time(0),
             dir,
         }
-    }
-
-    fn set_names(&mut self, names: Names) {
-        self.names = names;
-        self.dir.unnamed = names == Names::Unset;
     }
 
     pub fn is_primary(&self) -> bool {
@@ -239,7 +232,7 @@ impl Postgres {
                     return Outcome::Stopped(None);
                 }
                 if names.is_some() {
-                    self.set_names(Names::Peer);
+                    self.names = Names::Peer;
                 }
                 return Outcome::Stopped(Some(self.dir));
             }
@@ -255,7 +248,7 @@ impl Postgres {
             }
             Job::Start { .. } if self.broken || self.dir.incomplete => return failed("it does not start"),
             Job::Start { names, follow } => {
-                self.set_names(if names.is_some() { Names::Peer } else { Names::Unset });
+                self.names = if names.is_some() { Names::Peer } else { Names::Unset };
                 let before = self.dir;
                 self.start(now, follow.is_some());
                 return Outcome::Started(before);
@@ -268,8 +261,8 @@ impl Postgres {
                 return Outcome::Rebuilt { data: self.dir, address: String::new() };
             }
             _ if !self.dir.running => return failed("the instance does not run"),
-            Job::NamesOn(_) => self.set_names(Names::Peer),
-            Job::NamesOff => self.set_names(Names::Unset),
+            Job::NamesOn(_) => self.names = Names::Peer,
+            Job::NamesOff => self.names = Names::Unset,
             Job::Checkpoint => self.checkpoint(),
             Job::Promote => {
                 self.dir.standby_signal = false;
@@ -280,7 +273,7 @@ impl Postgres {
                 return Outcome::Promoted(self.timeline());
             }
             Job::Prove(_) => {
-                self.set_names(Names::Peer);
+                self.names = Names::Peer;
                 return if flows { Outcome::Proved(self.lsn) } else { failed("the standby does not stream") };
             }
         }
@@ -299,7 +292,7 @@ impl Postgres {
             ..source.dir
         };
         self.lsn = source.lsn;
-        self.set_names(Names::Peer);
+        self.names = Names::Peer;
         self.broken = false;
     }
 
