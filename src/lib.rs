@@ -28,6 +28,7 @@
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
+//! - [`shared`]: a value that one thread publishes and others read.
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
 //! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
 //! - [`check`]: the doctor: what a server is like, and what is wrong with that.
@@ -56,6 +57,7 @@ pub mod init;
 pub mod messages;
 pub mod pg;
 pub mod rebuild;
+pub mod shared;
 pub mod status;
 pub mod what_if;
 pub mod wire;

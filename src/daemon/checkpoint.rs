@@ -8,8 +8,8 @@ use crate::pg::bounded::{self, Cancel};
 use crate::pg::checkpointer::Signs;
 use crate::pg::connect::Session;
 use crate::pg::queries;
+use crate::shared::Shared;
 use crate::status::Checkpoint;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The time between two looks at the checkpointer.
@@ -26,20 +26,8 @@ pub fn patience(detection_ms: u64) -> Duration {
     Duration::from_millis(detection_ms.saturating_mul(DETECTION_TIMES).max(LEAST_MS))
 }
 
-/// Where the progress of a checkpoint is written for `mc_ctl status`; holds nothing while there is none.
-#[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Option<Checkpoint>>>);
-
-impl Board {
-    /// What was last written.
-    pub fn read(&self) -> Option<Checkpoint> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn write(&self, checkpoint: Option<Checkpoint>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = checkpoint;
-    }
-}
+/// The progress of a checkpoint, for `mc_ctl status`; `None` while there is none.
+pub type Board = Shared<Option<Checkpoint>>;
 
 /// Makes one of `count` checkpoints.
 pub fn perform(setup: &Setup, number: u32, count: u32, cancel: &Cancel) -> Result<()> {

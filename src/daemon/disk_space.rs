@@ -13,12 +13,12 @@ use crate::fsm::types::Lsn;
 use crate::messages::{self, Tell};
 use crate::pg::{conf, slots};
 use crate::rebuild::{human, mount_point};
+use crate::shared::Shared;
 use crate::status::{Level, Space};
 use std::collections::VecDeque;
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// What a write to a directory other than `pg_wal` needs, bytes: PostgreSQL extends a file by up to 512 kB at once.
@@ -45,20 +45,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const CONSUMERS: Duration = Duration::from_secs(10);
 
 /// What the disk probe has found last, for `mc_ctl status`.
-#[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Vec<Space>>>);
-
-impl Board {
-    /// What was last written.
-    pub fn read(&self) -> Vec<Space> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces it.
-    pub fn write(&self, found: Vec<Space>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = found;
-    }
-}
+pub type Board = Shared<Vec<Space>>;
 
 /// Measures the directory of an arbiter on a thread of its own, as long as the process lives.
 ///

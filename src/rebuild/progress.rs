@@ -2,12 +2,12 @@
 
 use super::Chosen;
 use super::journal::{now_ms, stamp};
+use crate::shared::Shared;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// From how many bytes on the log is begun anew.
@@ -32,21 +32,8 @@ pub struct Progress {
     pub lost: Option<super::Lost>,
 }
 
-/// Where it is written. Holds nothing before the first rebuild.
-#[derive(Clone, Debug, Default)]
-pub struct Board(Arc<Mutex<Option<Progress>>>);
-
-impl Board {
-    /// What was last written.
-    pub fn read(&self) -> Option<Progress> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Writes it.
-    pub fn write(&self, progress: Option<Progress>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = progress;
-    }
-}
+/// The progress of a rebuild, for `mc_ctl status`; `None` before the first one.
+pub type Board = Shared<Option<Progress>>;
 
 /// Tells what a rebuild does: on the board, and line by line in `DIR/ID/rebuild.log`.
 pub(super) struct Teller<'a> {
@@ -80,8 +67,7 @@ impl Teller<'_> {
 
     /// Changes what is on the board.
     pub fn update(&self, change: impl FnOnce(&mut Progress)) {
-        let mut written = self.board.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(written.get_or_insert_default());
+        self.board.update(|written| change(written.get_or_insert_default()));
     }
 
     /// Takes a line that a program wrote, which began then; whether it is progress, that is on the board alone.
