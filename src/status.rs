@@ -14,7 +14,7 @@ mod space;
 pub use checkpoint::Checkpoint;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
-pub use space::{Level, Space};
+pub use space::{Directory, Level, Space, TABLESPACE};
 
 use crate::fsm::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
@@ -289,7 +289,7 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
         format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
     });
     let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
-        let wal = if space.directory == "tran_log" { "; never delete files in pg_wal" } else { "" };
+        let wal = if space.directory == Directory::TranLog { "; never delete files in pg_wal" } else { "" };
         format!("{}{wal}", space.sentence())
     });
     let peer = snapshot.report.me.other().index();

@@ -710,7 +710,8 @@ fn full_directories_are_reported() {
     let (_probe, rounds) = look_at(settings);
     let full = |expected: &str| until(|| rounds.recv_timeout(LIMIT).unwrap(), |round| round.full() == expected);
     let free = |round: disk_probe::Round, directory: &str| {
-        let space = round.space.into_iter().find(|space| space.directory == directory).expect("a directory");
+        let space =
+            round.space.into_iter().find(|space| space.directory.to_string() == directory).expect("a directory");
         assert!(places.iter().any(|place| place.canonicalize().unwrap().display().to_string() == space.mount_point));
         space.free_bytes
     };

@@ -18,7 +18,7 @@ use super::disk_space::{self, Gauge};
 use super::pace::Pace;
 use crate::fsm::event::Disk;
 use crate::messages::{self, Tell};
-use crate::status::{Level, Space};
+use crate::status::{Directory, Level, Space, TABLESPACE};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use rustix::fs::{Advice, OFlags, fadvise};
 use rustix::io::Errno;
@@ -69,8 +69,10 @@ impl Round {
             *which = format!("{TABLESPACE}{name}");
         }
         for space in &mut self.space {
-            if let Some(name) = space.directory.strip_prefix(TABLESPACE).and_then(|oid| names.get(oid)) {
-                space.directory = format!("{TABLESPACE}{name}");
+            if let Directory::Tablespace(of) = &mut space.directory
+                && let Some(name) = names.get(of)
+            {
+                name.clone_into(of);
             }
         }
         self
@@ -79,7 +81,7 @@ impl Round {
     /// The directories that are full, in one line; empty for none.
     pub fn full(&self) -> String {
         let full = self.space.iter().filter(|space| space.state == Level::Full);
-        full.map(|space| space.directory.as_str()).collect::<Vec<_>>().join(", ")
+        full.map(|space| space.directory.to_string()).collect::<Vec<_>>().join(", ")
     }
 
     /// One word on all disks; with `tablespaces` false (`tablespace_directory_error_action = message`) those count not.
@@ -104,34 +106,12 @@ pub fn spawn(settings: Settings, report: impl Fn(Round) + Send + 'static) -> io:
     Ok(handle)
 }
 
-const TABLESPACE: &str = "tablespace ";
-
-/// A place, in the order in which failures are named.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-enum Place {
-    Data,
-    TranLog,
-    Tablespace(String),
-    Management,
-}
-
-impl Place {
-    fn name(&self) -> String {
-        match self {
-            Place::Data => "data".into(),
-            Place::TranLog => "tran_log".into(),
-            Place::Tablespace(oid) => format!("{TABLESPACE}{oid}"),
-            Place::Management => "management".into(),
-        }
-    }
-}
-
 /// A worker's answer: for which place, what came of it, and from the data directory's worker the list of places.
 struct Answer {
-    place: Place,
+    place: Directory,
     result: io::Result<()>,
     space: Option<Space>,
-    places: Option<BTreeMap<Place, PathBuf>>,
+    places: Option<BTreeMap<Directory, PathBuf>>,
 }
 
 struct Worker {
@@ -148,18 +128,20 @@ struct Worker {
 
 struct Probe {
     settings: Settings,
-    places: BTreeMap<Place, PathBuf>,
-    workers: BTreeMap<Place, Worker>,
+    places: BTreeMap<Directory, PathBuf>,
+    workers: BTreeMap<Directory, Worker>,
     answers: (Sender<Answer>, Receiver<Answer>),
-    told: BTreeMap<Place, String>,
-    told_hindered: BTreeMap<Place, String>,
-    told_space: BTreeMap<Place, Level>,
+    told: BTreeMap<Directory, String>,
+    told_hindered: BTreeMap<Directory, String>,
+    told_space: BTreeMap<Directory, Level>,
 }
 
 impl Probe {
     fn new(settings: Settings) -> Probe {
-        let places =
-            BTreeMap::from([(Place::Data, settings.data.clone()), (Place::Management, settings.management.clone())]);
+        let places = BTreeMap::from([
+            (Directory::Data, settings.data.clone()),
+            (Directory::Management, settings.management.clone()),
+        ]);
         Probe {
             settings,
             places,
@@ -193,7 +175,7 @@ impl Probe {
             self.collect(end);
         }
         self.workers.retain(|place, worker| worker.busy || self.places.contains_key(place));
-        let failed: Vec<(Place, String)> = self
+        let failed: Vec<(Directory, String)> = self
             .workers
             .iter()
             .filter_map(|(place, worker)| {
@@ -205,13 +187,13 @@ impl Probe {
         self.tell(&failed);
         self.tell_hindered();
         self.tell_space();
-        let first = |wanted: fn(&Place) -> bool| {
+        let first = |wanted: fn(&Directory) -> bool| {
             let found = failed.iter().find(|(place, _)| wanted(place));
-            found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.name()))
+            found.map_or(Disk::Good, |(place, _)| Disk::Failed(place.to_string()))
         };
         Round {
-            instance: first(|place| matches!(place, Place::Data | Place::TranLog)),
-            tablespaces: first(|place| matches!(place, Place::Tablespace(_))),
+            instance: first(|place| matches!(place, Directory::Data | Directory::TranLog)),
+            tablespaces: first(|place| matches!(place, Directory::Tablespace(_))),
             space: self.workers.values().filter_map(|worker| worker.space.clone()).collect(),
         }
     }
@@ -268,16 +250,16 @@ impl Probe {
         }
         if let Some(places) = answer.places {
             self.places = places;
-            self.places.insert(Place::Management, self.settings.management.clone());
+            self.places.insert(Directory::Management, self.settings.management.clone());
         }
     }
 
     /// Logs what has changed.
-    fn tell(&mut self, failed: &[(Place, String)]) {
-        let now: BTreeMap<Place, String> = failed.iter().cloned().collect();
+    fn tell(&mut self, failed: &[(Directory, String)]) {
+        let now: BTreeMap<Directory, String> = failed.iter().cloned().collect();
         for (place, why) in now.iter().filter(|(place, why)| self.told.get(place) != Some(why)) {
             let path = self.path(place);
-            let what = format!("could not write, sync and read back a file in \"{path}\" ({}): {why}", place.name());
+            let what = format!("could not write, sync and read back a file in \"{path}\" ({}): {why}", place);
             messages::tell(&Tell::Probe(what));
         }
         self.told = now;
@@ -285,10 +267,10 @@ impl Probe {
 
     /// The same for places that could not be looked at for a reason that is not the disk's.
     fn tell_hindered(&mut self) {
-        let hindered = |(place, worker): (&Place, &Worker)| Some((place.clone(), worker.hindered.clone()?));
-        let now: BTreeMap<Place, String> = self.workers.iter().filter_map(hindered).collect();
+        let hindered = |(place, worker): (&Directory, &Worker)| Some((place.clone(), worker.hindered.clone()?));
+        let now: BTreeMap<Directory, String> = self.workers.iter().filter_map(hindered).collect();
         for (place, why) in now.iter().filter(|(place, _)| !self.told_hindered.contains_key(place)) {
-            messages::tell(&Tell::NotChecked { path: self.path(place), place: place.name(), why: why.clone() });
+            messages::tell(&Tell::NotChecked { path: self.path(place), place: place.to_string(), why: why.clone() });
         }
         self.told_hindered = now;
     }
@@ -303,7 +285,7 @@ impl Probe {
         }
     }
 
-    fn path(&self, place: &Place) -> String {
+    fn path(&self, place: &Directory) -> String {
         self.places.get(place).unwrap_or(&self.settings.data).display().to_string()
     }
 }
@@ -323,15 +305,15 @@ fn is_one_of(error: &io::Error, list: &[Errno]) -> bool {
 }
 
 /// Starts the worker of a place. It ends when its channel closes.
-fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
+fn hire(place: Directory, settings: &Settings, answers: Sender<Answer>) -> io::Result<Sender<PathBuf>> {
     let (orders, inbox) = unbounded::<PathBuf>();
     let Settings { data, journal, pace, .. } = settings.clone();
     let file = file_name(&data);
     let mut seen = false;
-    let mut gauge = Gauge::new(place.name(), data.clone());
+    let mut gauge = Gauge::new(place.clone(), Some(data.clone()));
     std::thread::Builder::new().name("disk worker".into()).spawn(move || {
         while let Ok(directory) = inbox.recv() {
-            let there = place != Place::Data || !is_bare(&data);
+            let there = place != Directory::Data || !is_bare(&data);
             seen |= there;
             // While it is made anew, parts of it may be missing too, and pg_rewind fails on a file that vanishes.
             let remade = journal.exists();
@@ -339,17 +321,17 @@ fn hire(place: Place, settings: &Settings, answers: Sender<Answer>) -> io::Resul
             let looked_at = !remade && (there || !excused());
             let began = Instant::now();
             let result = match looked_at {
-                true if place == Place::Management => try_write(&directory.join(&file)),
+                true if place == Directory::Management => try_write(&directory.join(&file)),
                 true => check(&directory.join(&file)).or_else(|error| match error.kind() {
                     io::ErrorKind::NotFound if excused() => Ok(()),
                     _ => Err(error),
                 }),
                 false => Ok(()),
             };
-            if looked_at && place != Place::Management {
+            if looked_at && place != Directory::Management {
                 pace.disk.add(began.elapsed());
             }
-            let places = (place == Place::Data).then(|| places(&data, looked_at));
+            let places = (place == Directory::Data).then(|| places(&data, looked_at));
             let space = gauge.look(&directory, result.as_ref().is_err_and(is_full));
             if answers.send(Answer { place: place.clone(), result, space, places }).is_err() {
                 return;
@@ -383,16 +365,16 @@ pub(super) fn file_name(data: &Path) -> String {
 }
 
 /// Where PostgreSQL writes; the data directory alone where there is no other place yet.
-fn places(data: &Path, whole: bool) -> BTreeMap<Place, PathBuf> {
-    let mut places = BTreeMap::from([(Place::Data, data.to_owned())]);
+fn places(data: &Path, whole: bool) -> BTreeMap<Directory, PathBuf> {
+    let mut places = BTreeMap::from([(Directory::Data, data.to_owned())]);
     if !whole {
         return places;
     }
-    places.insert(Place::TranLog, data.join("pg_wal"));
+    places.insert(Directory::TranLog, data.join("pg_wal"));
     for entry in fs::read_dir(data.join("pg_tblspc")).into_iter().flatten().flatten() {
         let oid = entry.file_name().to_string_lossy().into_owned();
         if oid.bytes().all(|byte| byte.is_ascii_digit()) {
-            places.insert(Place::Tablespace(oid), entry.path());
+            places.insert(Directory::Tablespace(oid), entry.path());
         }
     }
     places

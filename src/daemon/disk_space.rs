@@ -14,7 +14,7 @@ use crate::messages::{self, Tell};
 use crate::pg::{conf, slots};
 use crate::rebuild::{human, mount_point};
 use crate::shared::Shared;
-use crate::status::{Level, Space};
+use crate::status::{Directory, Level, Space};
 use std::collections::VecDeque;
 use std::fs::{self, DirEntry};
 use std::os::unix::fs::MetadataExt;
@@ -53,7 +53,7 @@ pub type Board = Shared<Vec<Space>>;
 /// The thread cannot be started.
 pub fn watch(directory: PathBuf, board: Board) -> Result<()> {
     spawn("disk", move || {
-        let mut gauge = Gauge::new("management".into(), PathBuf::new());
+        let mut gauge = Gauge::new(Directory::Management, None);
         let file = directory.join(disk_probe::file_name(&directory));
         let mut before = Level::Normal;
         loop {
@@ -71,7 +71,7 @@ pub fn watch(directory: PathBuf, board: Board) -> Result<()> {
 
 /// Logs that a directory has become full, or nearly full, or that it has free space again.
 pub fn tell(before: Level, space: &Space) {
-    let (path, place) = (space.path.clone(), space.directory.clone());
+    let (path, place) = (space.path.clone(), space.directory.to_string());
     match (before, space.state) {
         (before, now) if before == now => {}
         (_, Level::Full) => messages::tell(&Tell::Full { what: space.sentence() }),
@@ -83,8 +83,8 @@ pub fn tell(before: Level, space: &Space) {
 
 /// Measures one directory.
 pub struct Gauge {
-    directory: String,
-    data: PathBuf,
+    directory: Directory,
+    data: Option<PathBuf>,
     /// When, and how much was free.
     samples: VecDeque<(Instant, u64)>,
     level: Level,
@@ -94,8 +94,8 @@ pub struct Gauge {
 }
 
 impl Gauge {
-    /// Of `directory`, as the status names it, of the instance in `data`.
-    pub fn new(directory: String, data: PathBuf) -> Gauge {
+    /// Of `directory`, of the instance in `data`; an arbiter has none.
+    pub fn new(directory: Directory, data: Option<PathBuf>) -> Gauge {
         Gauge { directory, data, samples: VecDeque::new(), level: Level::Normal, consumers: None, segment: None }
     }
 
@@ -109,7 +109,7 @@ impl Gauge {
         if size == 0 {
             return None;
         }
-        let is_wal = self.directory == "tran_log";
+        let is_wal = self.directory == Directory::TranLog;
         if is_wal && self.segment.is_none() {
             self.segment = segments(&path).first().map(|(_, entry)| entry.metadata().map_or(SEGMENT, |m| m.len()));
         }
@@ -156,7 +156,7 @@ impl Gauge {
             return String::new();
         }
         if self.consumers.as_ref().is_none_or(|(at, _)| at.elapsed() >= CONSUMERS) {
-            self.consumers = Some((Instant::now(), consumers(path, &self.data, &self.directory)));
+            self.consumers = Some((Instant::now(), consumers(path, self.data.as_deref(), &self.directory)));
         }
         self.consumers.as_ref().map(|(_, found)| found.clone()).unwrap_or_default()
     }
@@ -214,18 +214,23 @@ fn used(directory: &Path, depth: u32) -> u64 {
     entries(directory).map(of).fold(0, u64::saturating_add)
 }
 
-fn consumers(path: &Path, data: &Path, directory: &str) -> String {
+fn consumers(path: &Path, data: Option<&Path>, directory: &Directory) -> String {
     let device = |path: &Path| fs::metadata(path).ok().map(|found| found.dev());
     let here = |other: &Path| device(other).is_some() && device(other) == device(path);
     let mut found: Vec<(u64, String)> = Vec::new();
-    if directory == "management" {
+    if *directory == Directory::Management {
         let used = used(path, 3);
         found.push((used, format!("the management directory uses {}", human(used))));
     }
-    // The arbiter has no instance.
-    if data.as_os_str().is_empty() {
-        return found.into_iter().map(|(_, text)| text).collect();
+    if let Some(data) = data {
+        of_instance(data, here, &mut found);
     }
+    found.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+    found.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
+}
+
+/// What an instance uses of the file system that `here` recognises.
+fn of_instance(data: &Path, here: impl Fn(&Path) -> bool, found: &mut Vec<(u64, String)>) {
     let wal = data.join("pg_wal");
     if here(&wal) {
         found.push(of_wal(&wal, data));
@@ -240,8 +245,6 @@ fn consumers(path: &Path, data: &Path, directory: &str) -> String {
             found.push((bytes, format!("{what}: {}", human(bytes))));
         }
     }
-    found.sort_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
-    found.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("; ")
 }
 
 /// `pg_wal`, and what keeps it from being smaller.
@@ -295,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_rate_is_measured_over_minutes() {
-        let mut gauge = Gauge::new("data".into(), PathBuf::new());
+        let mut gauge = Gauge::new(Directory::Data, None);
         let began = Instant::now();
         let at = |seconds| began + Duration::from_secs(seconds);
         assert_eq!(gauge.seconds_left(at(0), 1000, 1000), None);

@@ -3,6 +3,7 @@
 use crate::fsm::types::Lsn;
 use crate::rebuild::human;
 use serde::{Deserialize, Serialize};
+use std::fmt::{self, Display, Formatter};
 
 /// How much space is left.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -17,11 +18,60 @@ pub enum Level {
     Full,
 }
 
+/// A directory that the instance or the controller writes to, in the order in which failures are named.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Default, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Directory {
+    /// The data directory.
+    #[default]
+    Data,
+    /// `pg_wal`.
+    TranLog,
+    /// A tablespace: its name, or its OID if the name is not known.
+    Tablespace(String),
+    /// `DIR/ID`, or an arbiter's directory.
+    Management,
+}
+
+/// What the name of a tablespace follows.
+pub const TABLESPACE: &str = "tablespace ";
+
+impl Display for Directory {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Directory::Data => f.write_str("data"),
+            Directory::TranLog => f.write_str("tran_log"),
+            Directory::Tablespace(name) => write!(f, "{TABLESPACE}{name}"),
+            Directory::Management => f.write_str("management"),
+        }
+    }
+}
+
+impl From<Directory> for String {
+    fn from(directory: Directory) -> String {
+        directory.to_string()
+    }
+}
+
+impl TryFrom<String> for Directory {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Directory, String> {
+        match (text.as_str(), text.strip_prefix(TABLESPACE)) {
+            ("data", _) => Ok(Directory::Data),
+            ("tran_log", _) => Ok(Directory::TranLog),
+            ("management", _) => Ok(Directory::Management),
+            (_, Some(name)) => Ok(Directory::Tablespace(name.to_owned())),
+            _ => Err(format!("no directory is called \"{text}\"")),
+        }
+    }
+}
+
 /// The space for one directory.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Space {
     /// `data`, `tran_log`, `tablespace NAME`, `management`.
-    pub directory: String,
+    pub directory: Directory,
     /// Its path.
     pub path: String,
     /// Where its file system is mounted.
@@ -72,7 +122,7 @@ impl Space {
             (Some(end), Some(at)) => end.0.saturating_sub(at.0) > self.needed_bytes,
             _ => false,
         };
-        self.state == Level::Full && self.directory != "management" && !(self.directory == "tran_log" && segment_left)
+        self.state == Level::Full && self.directory != Directory::Management && !segment_left
     }
 }
 
@@ -83,7 +133,7 @@ pub(super) mod tests {
     /// A directory with `free` of 100 MB.
     pub fn space(directory: &str, free: u64, state: Level) -> Space {
         Space {
-            directory: directory.into(),
+            directory: directory.to_owned().try_into().expect("a name of a directory"),
             path: format!("/srv/{directory}"),
             mount_point: "/srv".into(),
             size_bytes: 100 << 20,
@@ -92,6 +142,14 @@ pub(super) mod tests {
             needed_bytes: if directory == "tran_log" { 16 << 20 } else { 1 << 20 },
             ..Space::default()
         }
+    }
+
+    #[test]
+    fn the_name_of_a_directory_is_read_back() {
+        for name in ["data", "tran_log", "tablespace of tran_log", "management"] {
+            assert_eq!(Directory::try_from(name.to_owned()).unwrap().to_string(), name);
+        }
+        assert!(Directory::try_from("else".to_owned()).is_err());
     }
 
     #[test]
