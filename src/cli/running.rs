@@ -9,7 +9,7 @@ use crate::daemon::{store, watcher};
 use crate::error::Error;
 use std::path::{Path, PathBuf};
 
-/// The configuration that the running controller uses. `mistake` is what is wrong with the files.
+/// The configuration that the running controller uses. `mistake` is the error in the files.
 pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistake: Error) -> Result<Config, Failure> {
     let (id, run_dir) = find(directory, local_server, &mistake)?;
     let configuration = match call::configuration(&id, &run_dir) {

@@ -43,7 +43,7 @@ impl Programs {
     }
 }
 
-/// What is called, and what runs now. Dropping it ends what runs.
+/// The programs, and the calls that are in progress. Dropping it ends them.
 pub struct Calls {
     /// A reload replaces them.
     programs: Arc<Mutex<Programs>>,

@@ -121,7 +121,7 @@ struct Worker {
     /// It hung in an earlier round already, and is not waited for again.
     late: bool,
     failed: Option<String>,
-    /// What is no failure of the disk: this process cannot open more files.
+    /// An error that is not a failure of the disk: this process cannot open more files.
     hindered: Option<String>,
     space: Option<Space>,
 }
@@ -295,7 +295,7 @@ fn counts(error: &io::Error) -> bool {
     !is_full(error) && !is_one_of(error, &[Errno::MFILE, Errno::NFILE, Errno::NOMEM])
 }
 
-/// Whether an error says that no space is left, or none of the user's quota.
+/// Whether an error reports that no space is left, or that the user's quota is used up.
 pub(super) fn is_full(error: &io::Error) -> bool {
     is_one_of(error, &[Errno::NOSPC, Errno::DQUOT])
 }

@@ -21,7 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// What a write to a directory other than `pg_wal` needs, bytes: PostgreSQL extends a file by up to 512 kB at once.
+/// The space that a write to a directory other than `pg_wal` needs, bytes: PostgreSQL extends a file by up to 512 kB at once.
 const NEEDED: u64 = 1 << 20;
 
 /// The size of a WAL segment unless `pg_wal` shows another one, bytes.
@@ -132,7 +132,7 @@ impl Gauge {
         })
     }
 
-    /// Until what is `left` is used, at the rate of the last minutes.
+    /// How many seconds until `left` bytes are used, at the rate of the last minutes.
     fn seconds_left(&mut self, now: Instant, left: u64, free: u64) -> Option<u64> {
         if self.samples.back().is_none_or(|(at, _)| now.duration_since(*at) >= RATE_STEP) {
             self.samples.push_back((now, free));
@@ -162,7 +162,7 @@ impl Gauge {
     }
 }
 
-/// What is known of a file system.
+/// The measurements of a file system.
 #[derive(Clone, Copy)]
 struct Measured {
     size: u64,

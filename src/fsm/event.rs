@@ -401,7 +401,7 @@ pub struct Heartbeat {
     /// The sender's proof of the standby (R9) is in progress, for longer than a heartbeat may take.
     #[serde(default)]
     pub proving: bool,
-    /// A rebuild of the data directory is ordered: whatever it holds now is given up.
+    /// A rebuild of the data directory is ordered, which replaces its contents.
     #[serde(default)]
     pub rebuilds: bool,
     /// Automatic switch and disconnection.

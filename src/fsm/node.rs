@@ -48,7 +48,7 @@ pub struct Node {
     pub(super) hand_over: Option<HandOver>,
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
-    /// The view that was proposed last, and why. The answer may come when the proposal is withdrawn already.
+    /// The view that was proposed last, and why. The answer may arrive after the proposal was withdrawn.
     pub(super) proposed_last: Option<(View, String)>,
     /// Since when the other server is asked for the right, out of the view of this term.
     pub(super) asking: Option<(Term, Time)>,
@@ -471,7 +471,7 @@ impl Node {
             forced: true,
         };
         if lost_split {
-            // Its view does not change hands, and the other server has served meanwhile.
+            // The primary of its view does not change, but the other server has served in between.
             self.owe_adoption(term);
         }
         // Whatever it has contained under its old name, the operator takes it as it is.

@@ -257,7 +257,7 @@ impl Node {
     fn role_reading(&mut self, reading: Instance) {
         // It has run since it was last seen down: the next crash is another one.
         self.own.crashed &= !matches!(reading, Instance::Primary { .. });
-        // This is true of the last run of the instance, even if it has ended.
+        // The names were changed in that run of the instance, even if the run has ended.
         if !self.looks_may_be_older() && matches!(reading, Instance::Primary { names: Names::Unset | Names::Other, .. })
         {
             self.found_names_changed();
@@ -270,7 +270,7 @@ impl Node {
                 }
                 return;
             }
-            // Nothing is known of its data directory, but it runs, as what it has lost the right to be.
+            // The data directory cannot be read, but the instance runs as a primary without the right to.
             Running::Unknown if self.lacks_data_directory() && self.is_usurper(reading) => {
                 self.own.running = Running::Up;
             }
@@ -326,7 +326,7 @@ impl Node {
         self.told.mirrored_at.is_some_and(|at| self.now.since(at) < grace)
     }
 
-    /// The names are not the other server's name: if this is the mirrored primary, they were changed by hand.
+    /// The names are not the peer's name. On the mirrored primary, a person or a program other than the controller has changed them.
     fn found_names_changed(&mut self) {
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
         if mirrored && !self.notes.unmirrored {
@@ -460,7 +460,7 @@ impl Node {
         if let Some(ledger) = self.ledger.as_mut() {
             ledger.data = named;
         }
-        // A base backup that was made by hand. A plain copy may be one of the data whose WAL was overwritten.
+        // Only a new base backup ends this. A plain copy may be a copy of the directory whose WAL was overwritten.
         self.notes.overwritten &= data.has_fingerprint(&known) || !data.backup_label;
         self.notes.handed_over = Lsn(0);
         self.notes.labelled = false;

@@ -287,7 +287,7 @@ impl Node {
         }
     }
 
-    /// A standby that is alone after its start reports once when it asks the arbiter.
+    /// A standby without a primary after its start reports once in how many seconds it asks the arbiter.
     fn said_of_asking_later(&mut self) {
         let Some(seconds) = self.asks_arbiter_in().filter(|_| !self.told.asks_later_said) else { return };
         self.told.asks_later_said = true;

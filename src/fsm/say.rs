@@ -197,7 +197,7 @@ pub enum Say {
     Isolated,
     /// The instance of the mirrored primary crashed, and is not started before a member is heard (`isolated_restart`).
     AwaitsMember,
-    /// The standby has not heard the primary since its start, and asks the arbiter unless it does.
+    /// The standby has received nothing from the primary since its start, and asks the arbiter if that continues.
     AsksArbiterLater {
         /// In how many seconds.
         seconds: u64,

@@ -17,7 +17,7 @@ pub(super) struct Told {
     beat: Option<Beat>,
     pub introduce: bool,
     pub decision: Option<(Decision, bool)>,
-    /// Why the failed instance is started again, until it is.
+    /// The reason to report when the failed instance is started again.
     pub restart: Option<&'static str>,
     pub peer: Option<Peer>,
     pub reason: String,
@@ -37,7 +37,7 @@ pub(super) struct Told {
     /// Since when a crashed primary is held back (`isolated_restart`).
     pub awaits_since: Option<Time>,
     pub awaits_said: bool,
-    /// That the arbiter will be asked has been reported.
+    /// Whether this server has reported that it will ask the arbiter.
     pub asks_later_said: bool,
     pub waits_since: Option<Time>,
     pub waits_said: Option<Time>,
@@ -266,15 +266,10 @@ impl Node {
     /// The reason, with what the other server reports as its cause.
     pub(super) fn with_peer_failure(&self, why: &str) -> String {
         let failed = matches!(self.peer_fact(), Peer::Ill | Peer::Offers);
-        match self
-            .peer
-            .heartbeat
-            .as_ref()
-            .map(|told| passed_on(&told.failure))
-            .filter(|failure| failed && !failure.is_empty())
-        {
+        let failure = self.peer.heartbeat.as_ref().filter(|_| failed).map(|told| passed_on(&told.failure));
+        match failure.as_deref() {
+            None | Some("") => why.to_owned(),
             Some(failure) => format!("{why} ({failure})"),
-            None => why.to_owned(),
         }
     }
 
@@ -526,7 +521,7 @@ impl Node {
         advice
     }
 
-    /// The primary runs and is heard, and its standby receives no WAL. Only PostgreSQL's log has the error of the WAL receiver.
+    /// The primary runs and its heartbeats arrive, but this standby receives no WAL. Only PostgreSQL's log has the error of the WAL receiver.
     fn advice_on_wal_receiver(&self) -> Option<String> {
         let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
@@ -562,8 +557,8 @@ impl Node {
         Some(format!("{who} does not respond, and nothing is done: {why}; {force}"))
     }
 
-    /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that is not heard may have let the other server
-    /// serve, which only the arbiter and that server know.
+    /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that does not respond may have given the right to
+    /// the other server, and only these two have a record of it.
     fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
         let risk = self.force_risk()?;
         Some(if self.settings.arbiter && self.arbiter.lost {
@@ -577,7 +572,7 @@ impl Node {
         })
     }
 
-    /// In how many seconds a standby that has not heard the primary since its start asks the arbiter.
+    /// In how many seconds a standby that has received nothing from the primary since its start asks the arbiter.
     pub(super) fn asks_arbiter_in(&self) -> Option<u64> {
         let facts = self.facts().filter(|facts| facts.peer == Peer::Young && facts.standing == Standing::Standby)?;
         let waited = self.now.since(self.booted_at?);

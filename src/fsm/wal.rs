@@ -422,7 +422,7 @@ impl Node {
         WalReport {
             compares: true,
             incarnation: if self.own_role() == Role::Primary { self.wal.incarnation } else { 0 },
-            // Whatever its WAL says, its data is not the primary's.
+            // Its WAL agrees with the primary's, but its data files do not.
             point: self.wal.point.filter(|_| !self.notes.overwritten),
             pending: standby && !self.is_held() && !self.wal.end_found && self.ledger.is_some(),
             verdict: self.wal.verdict,

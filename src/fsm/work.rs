@@ -553,7 +553,7 @@ impl Node {
             Todo::StartFree => self.start(None, None),
             Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
             Todo::Free => self.run(Job::NamesOff),
-            // A change by hand is noted before it is undone.
+            // The controller notes a change by hand before it reverts the change.
             Todo::Name if standing == Standing::Primary && !self.notes.unmirrored => {}
             Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
             Todo::Promote => self.promote(),
@@ -698,7 +698,7 @@ impl Node {
         if !self.wal_allows_start(follow.is_some() || self.own.is_standby_dir()) {
             let refuted = self.is_refuted() && self.standing() == Some(Standing::Outcast);
             if refuted && !self.work.busy() {
-                // Starting it as it is was asked for as a rebuild.
+                // The rebuild was to start the directory as it is, which the WAL does not permit.
                 if std::mem::take(&mut self.rebuilds.rejoin) {
                     self.order_rebuild(RebuildOrder::default());
                 } else {

@@ -39,11 +39,11 @@ pub struct Span {
 /// What a segment's file holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Segment {
-    /// There is no file, or it holds other WAL than its name says.
+    /// There is no file, or it contains other WAL than its name gives.
     Missing,
     /// The file does not have the size of a segment.
     Truncated,
-    /// What its name says.
+    /// The WAL that its name gives.
     Live,
 }
 
