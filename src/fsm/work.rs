@@ -25,6 +25,8 @@ pub(super) struct Work {
     interrupted: bool,
     next_id: u64,
     retry_at: Time,
+    /// Whether the failure that set `retry_at` was that of a stop.
+    stop_failed: bool,
     /// The last look into the data directory failed, and no stop has failed since.
     pub unread: bool,
     failure: String,
@@ -45,6 +47,7 @@ impl Work {
             interrupted: false,
             next_id: 0,
             retry_at: Time(0),
+            stop_failed: false,
             unread: false,
             failure: String::new(),
             hand_over_failure: String::new(),
@@ -78,6 +81,16 @@ impl Work {
         self.retry_at
     }
 
+    /// Whether a stop may begin now. A stop waits after the failure of a stop, not after that of another job.
+    pub fn may_stop(&self, now: Time) -> bool {
+        !self.stop_failed || now >= self.retry_at
+    }
+
+    fn retry_later(&mut self, now: Time, stop_failed: bool) {
+        self.retry_at = now.plus(RETRY_MS);
+        self.stop_failed = stop_failed;
+    }
+
     /// Whether a job is out after which a standby might acknowledge something.
     pub fn frees(&self) -> bool {
         match &self.job {
@@ -108,6 +121,14 @@ impl Work {
 
     pub fn switches(&self) -> bool {
         matches!(self.job, Some((_, Job::Promote, _)))
+    }
+
+    /// The start that is under way, and whether the instance will follow the other server.
+    fn starting(&self) -> Option<bool> {
+        match &self.job {
+            Some((_, Job::Start { follow, .. }, _)) => Some(follow.is_some()),
+            _ => None,
+        }
     }
 
     fn stops(&self) -> bool {
@@ -240,7 +261,7 @@ impl Node {
             (Job::CompareWal(asked), Outcome::Wal(found)) => self.wal_found(asked, found),
             (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address),
             (Job::Rebuild(_), Outcome::Failed(why)) => {
-                self.work.retry_at = self.now.plus(RETRY_MS);
+                self.work.retry_later(self.now, false);
                 self.rebuild_failed(why);
             }
             (Job::Abandon, Outcome::Data(data)) => self.rebuild_abandoned(Some(data)),
@@ -260,7 +281,7 @@ impl Node {
             (Job::Stop { names, .. }, Outcome::Stopped(data)) => {
                 // An instance that runs after this was started by another program, and its stop is reported again.
                 self.told.inactivated = false;
-                self.own.named_while_down = names.is_some();
+                self.own.named_while_down = names.is_some() && data.is_some();
                 self.own.down();
                 self.wal.instance_ended();
                 match data {
@@ -303,7 +324,7 @@ impl Node {
             Job::Rebuild(_) => "the rebuild",
             Job::Abandon => "undoing the rebuild",
         };
-        self.work.retry_at = self.now.plus(RETRY_MS);
+        self.work.retry_later(self.now, matches!(job, Job::Stop { .. }));
         match job {
             Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
             Job::Prove(_) => self.proof_failed(),
@@ -407,7 +428,7 @@ impl Node {
                 Some(_) => {}
             },
             Phase::Stop if self.own.running == Running::Down => self.offer(),
-            Phase::Stop if !self.work.busy() && self.now >= self.work.retry_at => {
+            Phase::Stop if !self.work.busy() && self.work.may_stop(self.now) => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: hand_over.fast_ms(), names });
             }
@@ -526,7 +547,7 @@ impl Node {
             self.stop_at_once();
             return;
         }
-        if todo == Todo::Clear && !self.work.stops() && self.now >= self.work.retry_at {
+        if todo == Todo::Clear && !self.work.stops() && self.work.may_stop(self.now) {
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 0, names });
             return;
@@ -603,7 +624,7 @@ impl Node {
     fn stop_at_once(&mut self) {
         // A stop that was begun with more patience, for a planned switch, is cut short.
         let patient = matches!(self.work.job, Some((_, Job::Stop { fast_ms, .. }, _)) if fast_ms > FAST_STOP_MS);
-        if self.work.stops() && !patient || self.now < self.work.retry_at {
+        if self.work.stops() && !patient || !self.work.may_stop(self.now) {
             return;
         }
         let clean = self.handed_over_cleanly();
@@ -662,6 +683,12 @@ impl Node {
     }
 
     fn being(&self) -> Being {
+        // An instance may serve clients before the job that starts it has ended.
+        if self.own.running == Running::Down
+            && let Some(follows) = self.work.starting()
+        {
+            return if follows || self.own.is_standby_dir() { Being::StartingStandby } else { Being::StartingPrimary };
+        }
         match (self.own.running, self.own.role) {
             (Running::Unknown, _) => Being::Unknown,
             (Running::Dead, _) => Being::Dead,
