@@ -179,11 +179,14 @@ impl Postgres {
                 return Outcome::Started(before);
             }
             Job::Stop { fast_ms, names } => {
+                self.stop(*fast_ms > 0);
+                if self.missing || self.disk != Disk::Good {
+                    return Outcome::Stopped(None);
+                }
                 if names.is_some() {
                     self.set_names(Names::Peer);
                 }
-                self.stop(*fast_ms > 0);
-                return Outcome::Stopped((!self.missing).then_some(self.dir));
+                return Outcome::Stopped(Some(self.dir));
             }
             // It needs the other instance.
             Job::Rebuild(_) => return Outcome::Failed("nothing to copy from".to_owned()),

@@ -15,8 +15,6 @@ pub struct Running {
     pub deadline: u64,
     /// Position read in the proof, the time at which a fast shutdown becomes an immediate one, or the source's postmaster.
     pub mark: u64,
-    /// The names were not set when a stop began.
-    pub unnamed: bool,
     /// How a rebuild goes, once that is known.
     pub way: Option<crate::rebuild::Way>,
     before: Option<DataDir>,
@@ -98,8 +96,7 @@ impl World {
             _ => self.rng.range(5_000, 30_000),
         };
         let deadline = self.t + limit;
-        self.procs[s].job =
-            Some(Running { id, job, key, stage: 0, deadline, mark: 0, way: None, before: None, unnamed: false });
+        self.procs[s].job = Some(Running { id, job, key, stage: 0, deadline, mark: 0, way: None, before: None });
         let ms = self.time(10, 1000);
         self.after(ms, Ev::Job { s, key });
     }
@@ -294,24 +291,17 @@ impl World {
     fn stop_steps(&mut self, s: usize, stage: u8, mark: u64, fast_ms: u64, names: Option<String>) {
         match stage {
             0 => {
-                let unnamed = self.hosts[s].dir.names == Names::Unset;
-                if let Some(name) = names
-                    && !self.hosts[s].disk_failed
-                {
-                    self.hosts[s].dir.names = self.names_of(s, &name);
-                }
                 if fast_ms > 0 {
                     self.fast_shutdown(s);
                 }
                 if let Some(running) = &mut self.procs[s].job {
                     running.mark = self.t + fast_ms;
-                    running.unnamed = unnamed;
                 }
                 self.go_on(s, 1, 10, 40);
             }
             1 => {
                 if self.hosts[s].run == Run::Down {
-                    self.finish_stop(s);
+                    self.finish_stop(s, names);
                 } else if self.t >= mark {
                     self.go_on(s, 2, 40, 1000);
                 } else {
@@ -323,14 +313,20 @@ impl World {
                     return self.fail_job(s, "process 4711 does not end (state D)");
                 }
                 self.instance_dies(s);
-                self.finish_stop(s);
+                self.finish_stop(s, names);
             }
         }
     }
 
-    fn finish_stop(&mut self, s: usize) {
-        let unnamed = self.procs[s].job.as_ref().is_some_and(|running| running.unnamed);
+    /// The instance is down, so the names are written and the directory is read.
+    fn finish_stop(&mut self, s: usize, names: Option<String>) {
+        let unnamed = names.is_some() && self.hosts[s].dir.names == Names::Unset;
         let data = self.readable(s).map(|data| DataDir { unnamed: data.unnamed || unnamed, ..data });
+        if let Some(name) = names
+            && data.is_some()
+        {
+            self.hosts[s].dir.names = self.names_of(s, &name);
+        }
         self.finish(s, Outcome::Stopped(data));
     }
 
