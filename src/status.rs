@@ -5,6 +5,7 @@
 //! never renamed.
 
 mod checkpoint;
+mod connection;
 pub mod health;
 mod metrics;
 mod rebuild;
@@ -12,6 +13,7 @@ mod snapshot;
 mod space;
 
 pub use checkpoint::Checkpoint;
+pub use connection::{ConnectionFailure, Purpose};
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 pub use space::{Directory, Level, Space, TABLESPACE};
@@ -44,6 +46,8 @@ pub struct Status {
     pub commits_waiting: bool,
     /// What makes commits less durable on the answering server, a sentence each; empty for nothing.
     pub durability_warnings: Vec<String>,
+    /// Connections that the answering server needs and that fail; empty for none.
+    pub connection_failures: Vec<ConnectionFailure>,
     /// What an operator should know or do.
     pub advice: Vec<String>,
     /// How far this server's start has come: `waiting`, `running`, `settled`, `refused`.
@@ -176,6 +180,7 @@ impl Status {
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
             durability_warnings: report.weakened.clone(),
+            connection_failures: snapshot.connections.clone(),
             advice: advice(snapshot),
             progress,
             progress_detail,
@@ -200,6 +205,9 @@ impl Status {
         table(&mut out, &header, &rows, colour);
         if !self.durability_warnings.is_empty() {
             let _ = writeln!(out, "\ncommits can be lost: {}", self.durability_warnings.join("; "));
+        }
+        for failure in &self.connection_failures {
+            let _ = writeln!(out, "\nWARNING: {}", failure.sentence());
         }
         if let Some(rebuild) = self.rebuild.as_ref().filter(|rebuild| rebuild.failed.is_none()) {
             let _ = writeln!(out, "\nrebuild of {}: {}", self.local_server, rebuild.line());
@@ -232,7 +240,10 @@ impl Status {
         let arbiter_lost = self.arbiter.as_ref().is_some_and(|a| a.status != "online");
         let full = self.servers.iter().filter(|server| !server.full_directories.is_empty());
         let nearly = self.disk_space.iter().filter(|space| space.state == Level::NearlyFull);
-        let warned = arbiter_lost || !self.durability_warnings.is_empty() || nearly.clone().count() > 0;
+        let warned = arbiter_lost
+            || !self.durability_warnings.is_empty()
+            || !self.connection_failures.is_empty()
+            || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
             _ if full.clone().count() > 0 => ("CRITICAL", 2),
             Word::Switchable if !warned => ("OK", 0),
@@ -249,6 +260,9 @@ impl Status {
         }
         for warning in &self.durability_warnings {
             let _ = write!(line, ", {warning}");
+        }
+        for failure in &self.connection_failures {
+            let _ = write!(line, ", {}", failure.sentence());
         }
         for server in full {
             let _ = write!(line, ", {} disk full ({})", server.server_id, server.full_directories);
@@ -297,7 +311,10 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
         let id = &snapshot.servers[peer].id;
         format!("the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it to see what uses the space")
     });
-    snapshot.report.advice.iter().cloned().chain(lost).chain(scarce).chain(full).collect()
+    let mut connections: Vec<_> =
+        snapshot.connections.iter().map(|failure| failure.purpose.hint().to_owned()).collect();
+    connections.dedup();
+    snapshot.report.advice.iter().cloned().chain(lost).chain(connections).chain(scarce).chain(full).collect()
 }
 
 impl HealthStatus {
@@ -480,6 +497,7 @@ pub(crate) mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            connections: Vec::new(),
         }
     }
 
@@ -646,9 +664,26 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter checkpoint commits_waiting controller disk_space durability_warnings failover_enabled health lag_bytes lag_seconds local_server \
-                        mirroring_status progress progress_detail rebuild servers view";
+        let expected = "advice arbiter checkpoint commits_waiting connection_failures controller disk_space \
+                        durability_warnings failover_enabled health lag_bytes lag_seconds local_server mirroring_status \
+                        progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
+    }
+
+    #[test]
+    fn a_connection_that_fails_is_a_warning() {
+        let mut s = snapshot();
+        assert_eq!(Status::new(&s).check().1, 0);
+        let error = "password authentication failed for user \"mc\"".to_owned();
+        s.connections = vec![ConnectionFailure { purpose: Purpose::Replication, error }];
+        let status = Status::new(&s);
+        let text = "this standby cannot connect to the primary: password authentication failed for user \"mc\"";
+        assert!(status.text(false, Colour::Never).contains(&format!("\nWARNING: {text}\n")));
+        let (line, code) = status.check();
+        assert!(code == 1 && line.starts_with("MIRRORING WARNING - switchable") && line.contains(text), "{line}");
+        assert_eq!(status.advice, [Purpose::Replication.hint()]);
+        s.report.rebuilding = crate::fsm::report::Rebuilding::Starting;
+        assert_eq!(Status::new(&s).rebuild.map(|rebuild| rebuild.step).as_deref(), Some(text));
     }
 
     /// A controller that was started anew has not seen the view begin; its history has.

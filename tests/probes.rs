@@ -148,6 +148,7 @@ impl Server {
             peer: "nd2".into(),
             tablespaces: db_probe::Tablespaces::default(),
             pace: Arc::default(),
+            connections: Default::default(),
         };
         // Settings and WAL are of no interest here: these servers run without fsync.
         let report = move |event, _| {
@@ -236,7 +237,7 @@ fn who_is_not_let_in_is_told_so() {
     let hba = "local all app peer\nlocal all all trust\nhost all app all scram-sha-256\nhost all all all trust\n";
     fs::write(server.data().join("pg_hba.conf"), hba).unwrap();
     server.reload();
-    until(|| refusal(&target("app", Some("wrong!"), "postgres")), |seen| matches!(seen, Refusal::Closed(_)));
+    until(|| refusal(&target("app", Some("wrong!"), "postgres")), |seen| matches!(seen, Refusal::Password(_)));
     closed(&target("app", Some("wrong!"), "postgres"), "authentication failed");
     closed(&target("app", None, "postgres"), "");
     let right = target("app", Some("right"), "postgres");

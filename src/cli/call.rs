@@ -3,6 +3,7 @@
 use super::args::{Change, Common};
 use super::{Ended, Exit, Failure, print, say};
 use crate::config::{Config, InEffect};
+use crate::daemon::connection_probe;
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::daemon::reload::{self, Reloaded};
 use crate::error::Error;
@@ -171,7 +172,7 @@ pub(super) fn configuration(id: &str, run_dir: &Path) -> Result<Option<InEffect>
 
 /// Has the controller read its files again.
 pub(super) fn reload(id: &str, run_dir: &Path) -> Result<Reloaded, Failure> {
-    match ask_at(id, run_dir, &Call::Reload, reload::LIMIT + GRACE)? {
+    match ask_at(id, run_dir, &Call::Reload, reload::LIMIT + connection_probe::LIMIT + GRACE)? {
         Answer::Reloaded(reloaded) => Ok(reloaded),
         Answer::NotReloaded { message, hint } => Err(Failure::usage(Error { message, hint })),
         other => Err(unexpected(&other)),

@@ -17,6 +17,12 @@ pub(super) fn run(common: &Common) -> Ended {
         [] => print("configuration files reloaded; no parameter has a new value\n"),
         changed => print(&format!("configuration files reloaded; new: {}\n", changed.join(", "))),
     }
+    if reloaded.password_written {
+        print("password written to primary_conninfo; instance reloaded\n");
+    }
+    for what in &reloaded.failures {
+        say(&format!("mc_ctl: WARNING: {what}\n"));
+    }
     for what in &reloaded.at_restart {
         say(&format!("mc_ctl: WARNING: {what} cannot be changed without restarting the controller\n"));
     }

@@ -89,6 +89,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
+        connections: Vec::new(),
         ..snapshot.clone()
     })
 }

@@ -7,7 +7,7 @@
 use super::inspect::{Checked, Inspector};
 use super::reload::{Reloaded, Reloader};
 use super::store::wall_ms;
-use super::{Inbox, checkpoint, disk_space, lock, now, spawn};
+use super::{Inbox, checkpoint, connections, disk_space, lock, now, spawn};
 use crate::config::InEffect;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
@@ -231,6 +231,7 @@ struct Shared {
     rebuilds: rebuild::Board,
     checkpoints: checkpoint::Board,
     space: disk_space::Board,
+    connections: connections::Board,
     /// When the decision thread last went round, ms.
     alive: AtomicU64,
     /// The changing command that is being executed: its id, and where the answer goes.
@@ -249,18 +250,20 @@ struct Shared {
 }
 
 impl Board {
-    /// A board that shows `first` until something else is published, how far rebuilds and checkpoints are, and disk space.
+    /// A board that shows `first` until something else is published, how far rebuilds and checkpoints are, disk space, and
+    /// connections that fail.
     pub fn new(
         first: Snapshot,
         rebuilds: rebuild::Board,
         checkpoints: checkpoint::Board,
-        space: disk_space::Board,
+        (space, connections): (disk_space::Board, connections::Board),
         inbox: Inbox,
     ) -> Board {
         let shared = Shared {
             rebuilds,
             checkpoints,
             space,
+            connections,
             alive: AtomicU64::new(first.alive.0),
             snapshot: Mutex::new(first),
             executing: Mutex::new(None),
@@ -335,6 +338,7 @@ impl Board {
         snapshot.rebuild = self.shared.rebuilds.read();
         snapshot.checkpoint = self.shared.checkpoints.read();
         snapshot.space = self.shared.space.read();
+        snapshot.connections = self.shared.connections.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         if let Some(ms) = snapshot.stuck_ms() {
@@ -565,6 +569,7 @@ mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            connections: Vec::new(),
         }
     }
 

@@ -9,6 +9,7 @@
 //! (retry + 1)th of the detection time (each new one may be a line in the server's log), and while the instance is
 //! starting or stopping its `postmaster.pid` is read instead of asking it.
 
+use super::connections;
 use super::pace::Pace;
 use crate::error::Error;
 use crate::fsm::event::{Contains, Event, Instance, Names, WalReading};
@@ -18,6 +19,7 @@ use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::process::{self, Process};
 use crate::pg::queries;
 use crate::pg::wal::{self, Segments};
+use crate::status::Purpose;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -48,6 +50,8 @@ pub struct Settings {
     pub tablespaces: Tablespaces,
     /// Where it is noted how long answers took.
     pub pace: Arc<Pace>,
+    /// Where it is noted that new sessions are rejected.
+    pub connections: connections::Board,
 }
 
 /// What the probe is told.
@@ -251,7 +255,9 @@ impl Probe {
                 match refusal {
                     Refusal::Starting => (Instance::Starting, Next::Backoff),
                     // The postmaster lives and says that it is ready: its sockets were removed, or nobody may reach them.
-                    Refusal::NotRunning | Refusal::Closed(_) => (Instance::Closed, Next::Regular),
+                    Refusal::NotRunning | Refusal::Closed(_) | Refusal::Password(_) => {
+                        (Instance::Closed, Next::Regular)
+                    }
                     Refusal::Silent | Refusal::Other(_) => (Instance::Silent, Next::Regular),
                 }
             }
@@ -276,7 +282,9 @@ impl Probe {
         if fresh {
             match self.open() {
                 // The old one still serves where there is no room for another.
-                Err(refusal @ (Refusal::Closed(_) | Refusal::NotRunning)) if self.session.is_some() => {
+                Err(refusal)
+                    if self.session.is_some() && (refusal.is_rejection() || refusal == Refusal::NotRunning) =>
+                {
                     self.refused = format!("the instance lets no new session in, the old one still answers: {refusal}");
                 }
                 Err(refusal) => return Err(refusal),
@@ -308,8 +316,14 @@ impl Probe {
     }
 
     fn open(&mut self) -> Result<(), Refusal> {
-        let Settings { target, interval, timeout, .. } = &self.settings;
-        match Session::open(target, *timeout, "the instance probe") {
+        let Settings { target, interval, timeout, connections, .. } = &self.settings;
+        let opened = Session::open(target, *timeout, "the instance probe");
+        let rejected = match &opened {
+            Err(Refusal::Closed(why) | Refusal::Password(why)) => Some(why.clone()),
+            _ => None,
+        };
+        connections::note(connections, Purpose::OwnInstance, rejected);
+        match opened {
             Ok(mut session) => {
                 if let Ok(names) = queries::tablespaces(&mut session, *timeout) {
                     *self.settings.tablespaces.lock().unwrap_or_else(PoisonError::into_inner) = names;
@@ -322,7 +336,7 @@ impl Probe {
             Err(refusal) => {
                 // A server that lets nobody in is not asked more often for it; one that is silent is.
                 self.fresh_due = Instant::now();
-                if matches!(refusal, Refusal::Closed(_) | Refusal::NotRunning) {
+                if refusal.is_rejection() || refusal == Refusal::NotRunning {
                     self.fresh_due += *interval + *timeout;
                 }
                 Err(refusal)

@@ -14,7 +14,10 @@ use super::resolver::Resolver;
 use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
-use super::{Inbox, boot, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile, spawn, startup_log};
+use super::{
+    Inbox, boot, connection_probe, connections, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile,
+};
+use super::{spawn, startup_log};
 use crate::config::{Config, MemberLine};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
@@ -107,7 +110,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let peer_name = boot.peer_name.clone();
     startup_log::watch(run_dir.join("startup.log"))?;
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
-    let setup = runner::Setup::new(config, &boot.name);
+    let own_name = boot.name.clone();
+    let setup = runner::Setup::new(config, &own_name);
     let (rebuilds, checkpoints) = (rebuild::Board::default(), setup.checkpoints.clone());
     let job_ended = Arc::new(Mutex::new(Instant::now()));
     let (report, ended) = (inbox.clone(), job_ended.clone());
@@ -121,7 +125,8 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         }),
     )?;
     let space = disk_space::Board::default();
-    let watched = Watched { space: space.clone(), job_ended };
+    let connections = connections::Board::default();
+    let watched = Watched { space: space.clone(), connections: connections.clone(), job_ended };
     let probes = start_probes(config, &peer_name, &inbox, watched, &pace, links.resolver())?;
 
     let started = now();
@@ -144,8 +149,11 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
+        connections: Vec::new(),
     };
-    let board = Board::new(snapshot, rebuilds, checkpoints, space, inbox.clone());
+    let board = Board::new(snapshot, rebuilds, checkpoints, (space, connections.clone()), inbox.clone());
+    let writer = runner.password_writer();
+    let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
     board.inspected_by(inspector.clone());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
@@ -157,6 +165,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         runner,
         calls: Calls::new(config, inbox.clone()),
         probes,
+        connections: connections.clone(),
         board: board.clone(),
         names,
         peer,
@@ -172,7 +181,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         ended: false,
     };
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
-    let reloader = Arc::new(Reloader::new(config, probe, runner, calls, inspector));
+    let reloader = Arc::new(Reloader::new(config, probe, runner, calls, inspector, connections));
     board.reloaded_by(reloader.clone());
     take_signals(alive.is_foreground(), reloader, inbox)?;
     for action in first {
@@ -260,6 +269,7 @@ struct Probes {
 /// What the probes share with others.
 struct Watched {
     space: disk_space::Board,
+    connections: connections::Board,
     job_ended: Arc<Mutex<Instant>>,
 }
 
@@ -267,7 +277,7 @@ fn start_probes(
     config: &Config,
     peer_name: &str,
     inbox: &Inbox,
-    Watched { space, job_ended }: Watched,
+    Watched { space, connections, job_ended }: Watched,
     pace: &Arc<Pace>,
     resolver: Resolver,
 ) -> Result<Probes> {
@@ -280,6 +290,7 @@ fn start_probes(
         peer: peer_name.to_owned(),
         tablespaces: db_probe::Tablespaces::default(),
         pace: pace.clone(),
+        connections,
     };
     let names = settings.tablespaces.clone();
     let disk = disk_probe::Settings {
@@ -394,6 +405,7 @@ struct Decision {
     runner: Runner,
     calls: Calls,
     probes: Probes,
+    connections: connection_probe::Handle,
     board: Board,
     names: Names,
     /// The other server.
@@ -477,6 +489,7 @@ impl Decision {
                 if heartbeat.address != self.peer_address {
                     self.peer_address.clone_from(&heartbeat.address);
                     let _ = self.probes.peer.send(peer_probe::Command::Address(heartbeat.address.clone()));
+                    self.connections.address(&heartbeat.address);
                 }
             }
             Event::Done(..) => self.look(),

@@ -9,7 +9,7 @@ use crate::fsm::event::{DataDir, Job, Outcome, Rebuild};
 use crate::fsm::types::{Lsn, Timeline};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
-use crate::pg::connect::{Refusal, Session, Target};
+use crate::pg::connect::{Session, Target};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, commands, conf, control, process, queries, slots, wal};
 use crate::rebuild;
@@ -22,6 +22,9 @@ const FILES: Duration = Duration::from_secs(20);
 
 /// The same after the instance was stopped: there the answer matters more than what it says of the disk.
 const FILES_AFTER_STOP: Duration = Duration::from_secs(3);
+
+/// How long the password may take to be written.
+const PASSWORD: Duration = Duration::from_secs(1);
 
 /// How long the WAL since the last checkpoint may take to be read.
 const WAL: Duration = Duration::from_secs(60);
@@ -107,6 +110,25 @@ impl Jobs {
         let rebuild::Setup { user, password, dbname, .. } = rebuild_setup(config, &self.setup.name);
         let setup = &mut self.setup.rebuild;
         (setup.user, setup.password, setup.dbname) = (user, password, dbname);
+    }
+
+    /// Writes the present password to `primary_conninfo` of a standby, and reloads the instance. Returns whether the file has
+    /// changed. It must not keep an order to stop waiting.
+    ///
+    /// # Errors
+    /// The file cannot be changed.
+    pub fn write_password(&self) -> Result<bool> {
+        let rebuild::Setup { place, user, password, .. } = self.setup.rebuild.clone();
+        let Some(password) = password else { return Ok(false) };
+        let (_canceller, cancel) = Cancel::new();
+        let cancelled = cancel.clone();
+        let work = move || follow::renew_password(&place, &user, &password, || !cancelled.is_set());
+        let changed = bounded::call("write the password to primary_conninfo", PASSWORD, &cancel, work)?;
+        let place = &self.setup.place;
+        if changed && process::postmaster(&place.data)?.is_some() {
+            hang_up(place)?;
+        }
+        Ok(changed)
     }
 
     /// Does one job. An error is its [`Outcome::Failed`].
@@ -356,7 +378,7 @@ fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
             Some(open) => open,
             None => match Session::open(&target, QUERY, "promote") {
                 Ok(open) => open,
-                Err(Refusal::Closed(_)) => {
+                Err(refusal) if refusal.is_rejection() => {
                     // Each try is a line in the server's log.
                     std::thread::sleep(PAUSE * 10);
                     return Ok(control::promoted(&place));

@@ -6,6 +6,8 @@ pub mod arbiter;
 mod boot;
 mod calls;
 pub mod checkpoint;
+pub mod connection_probe;
+pub mod connections;
 pub mod control;
 pub mod db_probe;
 mod decision;

@@ -4,7 +4,7 @@ use super::jobs::{PAUSE, QUERY, Setup, hang_up, in_session, value_of};
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::checkpointer::Signs;
-use crate::pg::connect::{Refusal, Session};
+use crate::pg::connect::Session;
 use crate::pg::{Place, conf, control, files, queries};
 use std::time::Duration;
 
@@ -94,7 +94,7 @@ fn apply(setup: &Setup, name: Option<&str>, cancel: &Cancel) -> Result<()> {
 fn is_closed_standby(setup: &Setup, cancel: &Cancel) -> bool {
     let Setup { place, target, .. } = setup.clone();
     let look = move || {
-        let closed = matches!(Session::open(&target, QUERY, "a look"), Err(Refusal::Closed(_)));
+        let closed = Session::open(&target, QUERY, "a look").is_err_and(|refusal| refusal.is_rejection());
         let overridden = |found: &conf::Elsewhere| found.wins && !found.value.trim().is_empty();
         let elsewhere = conf::elsewhere(conf::NAMES, &place.config_file, &place.data);
         Ok(closed && place.data.join("standby.signal").exists() && !elsewhere.iter().any(overridden))

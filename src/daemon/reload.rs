@@ -7,12 +7,13 @@
 use super::calls::{Calls, Programs};
 use super::inspect::Inspector;
 use super::runner::Runner;
-use super::{db_probe, lock};
+use super::{connection_probe, db_probe, lock};
 use crate::config::{Config, InEffect, Parameter};
 use crate::error::{Error, Result};
 use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::Target;
+use crate::status::ConnectionFailure;
 use crossbeam_channel::Sender;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +46,12 @@ pub struct Reloaded {
     pub changed: Vec<String>,
     /// What has changed in the files and takes effect at the next start.
     pub at_restart: Vec<String>,
+    /// The password was written to `primary_conninfo` of this standby.
+    #[serde(default)]
+    pub password_written: bool,
+    /// What does not work with the configuration in effect, a sentence each.
+    #[serde(default)]
+    pub failures: Vec<String>,
 }
 
 /// How the threads that use the configuration get a new one.
@@ -55,6 +62,7 @@ pub struct Reloader {
     connect: Box<dyn Fn(&Config) + Send + Sync>,
     programs: Arc<Mutex<Programs>>,
     inspector: Inspector,
+    connections: connection_probe::Handle,
     /// What commands are sent that cannot read the files.
     in_effect: Mutex<InEffect>,
     remote_call_ms: AtomicU64,
@@ -72,6 +80,7 @@ impl Reloader {
         runner: &Runner,
         calls: &Calls,
         inspector: Inspector,
+        connections: connection_probe::Handle,
     ) -> Reloader {
         Reloader {
             config: Mutex::new(config.clone()),
@@ -79,6 +88,7 @@ impl Reloader {
             connect: Box::new(runner.connections()),
             programs: calls.programs(),
             inspector,
+            connections,
             in_effect: Mutex::new(InEffect::of(config)),
             remote_call_ms: AtomicU64::new(remote_call_ms(config)),
         }
@@ -96,7 +106,7 @@ impl Reloader {
     pub fn reload(&self) -> Result<Reloaded> {
         let reloaded = self.read_and_apply();
         match &reloaded {
-            Ok(Reloaded { changed, at_restart }) => {
+            Ok(Reloaded { changed, at_restart, .. }) => {
                 messages::tell(&Tell::Reloaded { changed: list(changed) });
                 at_restart.iter().for_each(|what| messages::tell(&Tell::NeedsRestart { what: what.clone() }));
             }
@@ -114,10 +124,18 @@ impl Reloader {
         let (dir, id) = (config.dir.clone(), config.id.clone());
         let read = move || Config::load(&dir, Some(&id));
         let new = bounded::call("read the configuration", LIMIT, &Cancel::never(), read)?;
-        let reloaded = compare(&config, &new);
+        let mut reloaded = compare(&config, &new);
         if !reloaded.changed.is_empty() {
             take_over(&mut config, &new, &reloaded.changed);
             self.apply(&config, &reloaded.changed);
+        }
+        // Also if nothing has changed: a password file or a certificate may have.
+        match self.connections.check() {
+            Some(checked) => {
+                reloaded.password_written = checked.written;
+                reloaded.failures = checked.failures.iter().map(ConnectionFailure::sentence).collect();
+            }
+            None => reloaded.failures.push("the connections to the instances could not be checked in time".to_owned()),
         }
         Ok(reloaded)
     }
@@ -127,6 +145,7 @@ impl Reloader {
         if changed.iter().any(|name| name.starts_with("db_instance_") || name == "target_db") {
             let _ = self.probe.send(db_probe::Command::Target(target(config)));
             (self.connect)(config);
+            self.connections.uses(config);
         }
         self.inspector.uses(config);
         *lock(&self.in_effect) = InEffect::of(config);

@@ -13,10 +13,16 @@ use crate::fsm::event::{Event, Job, JobId, Outcome};
 use crate::pg::bounded::{Cancel, Canceller};
 use crate::rebuild;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use std::time::Duration;
+
+/// How long the password may take to be written.
+const WRITE: Duration = Duration::from_secs(3);
 
 enum Order {
     Run(JobId, Job, Cancel),
     AnswerAgain(JobId),
+    /// The present password is written to `primary_conninfo` of a standby.
+    WritePassword(Sender<Result<bool>>),
     /// The instance is connected to by this configuration from now on.
     Connect(Box<Config>),
 }
@@ -54,12 +60,34 @@ impl Runner {
         move |config| _ = orders.send(Order::Connect(Box::new(config.clone())))
     }
 
+    /// How the probe of connections has the password written.
+    pub fn password_writer(&self) -> PasswordWriter {
+        PasswordWriter(self.orders.clone())
+    }
+
     /// Asks for the answer to a job again; if it still runs, it is cancelled first (but for a stop, which ends by itself).
     pub fn nudge(&mut self, id: JobId) {
         if self.current.as_ref().is_some_and(|(current, stops, _)| *current == id && !stops) {
             self.current = None;
         }
         let _ = self.orders.send(Order::AnswerAgain(id));
+    }
+}
+
+/// Has the runner write the password between two jobs: a rebuild or a start changes the same file.
+pub struct PasswordWriter(Sender<Order>);
+
+impl PasswordWriter {
+    /// Returns whether the file has changed.
+    ///
+    /// # Errors
+    /// It cannot be changed, or the runner is busy.
+    pub fn write(&self) -> Result<bool> {
+        let (sender, answer) = crossbeam_channel::bounded(1);
+        let _ = self.0.send(Order::WritePassword(sender));
+        answer
+            .recv_timeout(WRITE)
+            .unwrap_or_else(|_| Err(Error::new("the controller is busy with another operation on the instance")))
     }
 }
 
@@ -74,6 +102,7 @@ fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
                 report(Event::Done(id, outcome));
             }
             Order::Connect(config) => jobs.connect_by(&config),
+            Order::WritePassword(answer) => _ = answer.send(jobs.write_password()),
             Order::AnswerAgain(id) => {
                 let known = last.clone().filter(|(last_id, _)| *last_id == id);
                 let unknown = || (id, Outcome::Failed("the order did not reach the runner".into()));

@@ -161,6 +161,18 @@ pub enum Tell {
         /// Why.
         why: Error,
     },
+    /// A connection that this server needs fails.
+    ConnectionFails {
+        /// Which one, and why.
+        failure: String,
+    },
+    /// It works again.
+    ConnectionWorks {
+        /// In a sentence.
+        what: &'static str,
+    },
+    /// The present password was written to `primary_conninfo`.
+    PasswordWritten,
     /// `accept_startup_race = on` on a version of PostgreSQL named in PROTOCOL section 7.
     StartupRace {
         /// PostgreSQL's version.
@@ -512,6 +524,9 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Reloaded { changed } => m(1230, &[changed]),
         Tell::NeedsRestart { what } => m(1231, &[what]),
         Tell::NotReloaded { why } => m(1232, &[&why.to_string()]),
+        Tell::ConnectionFails { failure } => m(1233, &[failure]),
+        Tell::ConnectionWorks { what } => m(1234, &[what]),
+        Tell::PasswordWritten => m(1235, &[]),
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
         Tell::NoBirthTime { path } => m(1115, &[path]),
@@ -667,6 +682,9 @@ mod tests {
             Tell::Reloaded { changed: s() },
             Tell::NeedsRestart { what: s() },
             Tell::NotReloaded { why: error() },
+            Tell::ConnectionFails { failure: s() },
+            Tell::ConnectionWorks { what: "works" },
+            Tell::PasswordWritten,
             Tell::StartupRace { version: s() },
             Tell::SameFilesystem { directory: s(), data: s() },
             Tell::NoBirthTime { path: s() },

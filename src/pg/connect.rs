@@ -96,10 +96,19 @@ pub enum Refusal {
     /// It answers, but lets us not in: too many clients, authentication, a missing role or database, missing rights. Not
     /// a failure of the instance.
     Closed(String),
+    /// The same because the password is wrong.
+    Password(String),
     /// No answer within the time limit.
     Silent,
     /// Anything else: the session was lost, the server reports an internal or an I/O error.
     Other(String),
+}
+
+impl Refusal {
+    /// The instance answers, but rejects this session.
+    pub fn is_rejection(&self) -> bool {
+        matches!(self, Refusal::Closed(_) | Refusal::Password(_))
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -107,7 +116,9 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::NotRunning => f.write_str("the instance is not running"),
             Refusal::Starting => f.write_str("the instance is starting up or shutting down"),
-            Refusal::Closed(why) => write!(f, "the instance does not let the controller in: {why}"),
+            Refusal::Closed(why) | Refusal::Password(why) => {
+                write!(f, "the instance does not let the controller in: {why}")
+            }
             Refusal::Silent => f.write_str("the instance does not answer within the time limit"),
             Refusal::Other(why) => f.write_str(why),
         }
@@ -117,7 +128,7 @@ impl fmt::Display for Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let hint = match &refusal {
-            Refusal::Closed(_) => {
+            Refusal::Closed(_) | Refusal::Password(_) => {
                 "Check db_instance_username, db_instance_password and target_db, pg_hba.conf, and max_connections."
             }
             _ => "",
@@ -172,9 +183,9 @@ impl Session {
             match answer {
                 Ok(live) => return Ok(Session { live: Some(live), what: what.to_owned() }),
                 Err(Refusal::NotRunning) => {}
-                Err(closed @ Refusal::Closed(_)) if !elsewhere => return Err(closed),
-                Err(closed @ Refusal::Closed(_)) if refusal == Refusal::NotRunning => refusal = closed,
-                Err(Refusal::Closed(_)) => {}
+                Err(rejected) if rejected.is_rejection() && !elsewhere => return Err(rejected),
+                Err(rejected) if rejected.is_rejection() && refusal == Refusal::NotRunning => refusal = rejected,
+                Err(rejected) if rejected.is_rejection() => {}
                 Err(other) if refusal == Refusal::NotRunning => return Err(other),
                 Err(_) => {}
             }
@@ -537,7 +548,9 @@ fn classify_state(state: &SqlState, text: String) -> Refusal {
         // too_many_connections, invalid_catalog_name (no such database), insufficient_privilege,
         // object_not_in_prerequisite_state (a database that takes no connections), undefined_object
         "53300" | "3D000" | "42501" | "55000" | "42704" => Refusal::Closed(text),
-        // invalid_authorization_specification and invalid_password: pg_hba.conf, role, password, LOGIN
+        // invalid_password
+        "28P01" => Refusal::Password(text),
+        // invalid_authorization_specification: pg_hba.conf, role, LOGIN
         _ if code.starts_with("28") => Refusal::Closed(text),
         // query_canceled: the statement_timeout; lock_not_available
         "57014" | "55P03" => Refusal::Silent,
@@ -574,7 +587,8 @@ mod tests {
         let check = |code: &str, expected: Refusal| {
             assert_eq!(classify_state(&SqlState::from_code(code), "text".into()), expected, "{code}");
         };
-        for code in ["28P01", "28000", "53300", "3D000", "42501"] {
+        check("28P01", Refusal::Password("text".into()));
+        for code in ["28000", "53300", "3D000", "42501"] {
             check(code, Refusal::Closed("text".into()));
         }
         check("57P03", Refusal::Starting);

@@ -2,8 +2,10 @@
 //! `pg_basebackup -R` writes it. Text to text but for [`follow`], which writes. Called by the runner.
 
 use super::conf::{self, Elsewhere};
-use super::{Place, files};
+use super::{Place, commands, files};
 use crate::error::{Error, Result};
+use std::ffi::OsString;
+use std::time::Duration;
 
 const CONNINFO: &str = "primary_conninfo";
 
@@ -18,7 +20,7 @@ pub struct Upstream {
     pub user: String,
     /// This server's name in the primary's `synchronous_standby_names`.
     pub application_name: String,
-    /// The user's password; only used where `primary_conninfo` gives this user no other way.
+    /// The user's password. It replaces the one in `primary_conninfo`, unless that names another user or only a password file.
     pub password: Option<String>,
 }
 
@@ -90,8 +92,12 @@ fn present(text: &[u8]) -> Option<String> {
 fn set_conninfo(text: &[u8], outside: Option<&str>, upstream: &Upstream) -> Result<Vec<u8>> {
     let old = present(text).filter(|value| !value.is_empty()).or_else(|| outside.map(str::to_owned));
     let kept = old.as_deref().and_then(parse_conninfo).unwrap_or_default();
-    let value = conninfo(kept, upstream);
-    let line = format!("{CONNINFO} = {}", conf::quote(&value)?);
+    replace_conninfo(text, &conninfo(kept, upstream))
+}
+
+/// The text of `postgresql.auto.conf` with this `primary_conninfo`.
+fn replace_conninfo(text: &[u8], value: &str) -> Result<Vec<u8>> {
+    let line = format!("{CONNINFO} = {}", conf::quote(value)?);
     let is_ours = |line: &[u8]| conf::parse_line(line).is_some_and(|setting| setting.name == CONNINFO);
     Ok(match text.split(|b| *b == b'\n').filter(|line| is_ours(line)).count() {
         0 => conf::append_line(text, line.as_bytes()),
@@ -106,6 +112,81 @@ pub fn present_keys(place: &Place) -> Vec<(String, String)> {
     value.as_deref().and_then(parse_conninfo).unwrap_or_default()
 }
 
+/// `primary_conninfo` with the user's present password; `None` if it does not change: it has that password, names another
+/// user, or takes the password from a file alone.
+pub fn with_password(keys: &[(String, String)], user: &str, password: &str) -> Option<Vec<(String, String)>> {
+    let last = |name: &str| keys.iter().rfind(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let changes = last("user") == Some(user) && last("password") != Some(password) && takes_password(keys);
+    changes.then(|| {
+        let mut keys = keys.to_vec();
+        set_password(&mut keys, password);
+        keys
+    })
+}
+
+/// Replaces the password in `primary_conninfo` of a standby by the user's present one (see [`with_password`]). Other keys stay
+/// as they are. Returns whether the file has changed. `wanted` is asked once more before the change.
+///
+/// # Errors
+/// The file cannot be read or written.
+pub fn renew_password(place: &Place, user: &str, password: &str, wanted: impl Fn() -> bool) -> Result<bool> {
+    if !place.data.join("standby.signal").exists() {
+        return Ok(false);
+    }
+    files::edit(&place.data.join("postgresql.auto.conf"), |text| {
+        match with_password(&present_keys(place), user, password).filter(|_| wanted()) {
+            Some(keys) => replace_conninfo(text, &to_conninfo(&keys)),
+            None => Ok(text.to_vec()),
+        }
+    })
+}
+
+/// The keys of `primary_conninfo` that name a file; relative to the data directory, in which the WAL receiver runs.
+const FILES: [&str; 6] = ["passfile", "sslcert", "sslkey", "sslrootcert", "sslcrl", "sslcrldir"];
+
+/// Connects once by these keys of `primary_conninfo`, as the WAL receiver does: with the same libpq, for replication. No
+/// standby is named, so that the connection is none of a standby for the primary.
+///
+/// # Errors
+/// What libpq or the primary reports; no password is in it.
+pub fn try_replication(place: &Place, keys: &[(String, String)], limit: Duration) -> std::result::Result<(), String> {
+    let password = keys.iter().rfind(|(key, _)| key == "password").map(|(_, value)| value.clone());
+    let replaced = ["password", "dbname", "replication", "application_name", "connect_timeout"];
+    let mut keys: Vec<_> = keys.iter().filter(|(key, _)| !replaced.contains(&key.as_str())).cloned().collect();
+    for (key, value) in &mut keys {
+        let relative = FILES.contains(&key.as_str()) && !value.is_empty() && value != "system";
+        if relative && let Some(path) = place.data.join(&*value).to_str() {
+            *value = path.to_owned();
+        }
+    }
+    let seconds = limit.as_secs().saturating_sub(1).max(2).to_string();
+    for (key, value) in [
+        // As the WAL receiver, for password files.
+        ("dbname", "replication"),
+        ("replication", "true"),
+        ("application_name", super::connect::APPLICATION_NAME),
+        ("connect_timeout", &seconds),
+    ] {
+        keys.push((key.to_owned(), value.to_owned()));
+    }
+    let args = ["-X", "-w", "-A", "-t", "-q", "-c", "IDENTIFY_SYSTEM", "-d", &to_conninfo(&keys)].map(OsString::from);
+    commands::program(place, "psql", args).password(password.as_deref()).run(limit, None).map(drop).map_err(|error| {
+        let text = error.message.split_once("psql: error: ").map_or(&*error.message, |(_, said)| said);
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    })
+}
+
+/// Whether the password belongs into the string: not if it comes from a file alone.
+fn takes_password(keys: &[(String, String)]) -> bool {
+    let has = |name: &str| keys.iter().any(|(key, _)| key == name);
+    has("password") || !has("passfile")
+}
+
+fn set_password(keys: &mut Vec<(String, String)>, password: &str) {
+    keys.retain(|(key, _)| key != "password");
+    keys.push(("password".into(), password.to_owned()));
+}
+
 /// Keys and values as a connection string.
 pub fn to_conninfo(keys: &[(String, String)]) -> String {
     keys.iter().map(|(key, value)| format!("{key}={}", conninfo_value(value))).collect::<Vec<_>>().join(" ")
@@ -118,9 +199,8 @@ fn conninfo(mut keys: Vec<(String, String)>, upstream: &Upstream) -> String {
     let ours = ["host", "hostaddr", "port", "application_name"];
     keys.retain(|(key, _)| !ours.contains(&key.as_str()));
     let same_user = keys.iter().rfind(|(key, _)| key == "user").is_some_and(|(_, user)| *user == upstream.user);
-    let has_password = keys.iter().any(|(key, _)| ["password", "passfile"].contains(&key.as_str()));
-    if let Some(password) = upstream.password.as_ref().filter(|_| same_user && !has_password) {
-        keys.push(("password".into(), password.clone()));
+    if let Some(password) = upstream.password.as_ref().filter(|_| same_user && takes_password(&keys)) {
+        set_password(&mut keys, password);
     }
     keys.push(("host".into(), upstream.host.clone()));
     keys.push(("port".into(), upstream.port.to_string()));
@@ -198,6 +278,32 @@ mod tests {
             &format!("a = 'b'\nprimary_conninfo = 'user=o passfile=/p {tail}\n"),
         );
         check("primary_conninfo = 'postgresql://x/y'\n", None, &format!("primary_conninfo = 'user=postgres {tail}\n"));
+    }
+
+    #[test]
+    fn the_present_password_replaces_the_old_one() {
+        let check = |text: &str, expected: &str| {
+            let keys = parse_conninfo(text).unwrap();
+            let changed = with_password(&keys, "rep", "new 1").map(|keys| to_conninfo(&keys));
+            assert_eq!(changed.as_deref().unwrap_or("unchanged"), expected, "{text}");
+            let upstream = Upstream { user: "rep".into(), password: Some("new 1".into()), ..upstream() };
+            let written = parse_conninfo(&conninfo(keys.clone(), &upstream)).unwrap();
+            let password = |keys: &[(String, String)]| {
+                keys.iter().filter(|(key, _)| key == "password").map(|(_, value)| value.clone()).collect::<Vec<_>>()
+            };
+            if expected != "unchanged" {
+                assert_eq!(password(&written), ["new 1"], "{text}");
+            } else {
+                assert_eq!(password(&written), password(&keys), "{text}");
+            }
+        };
+        check("user=rep password=old host=a", "user=rep host=a password='new 1'");
+        check("user=rep password=x password=old", "user=rep password='new 1'");
+        check("user=rep host=a", "user=rep host=a password='new 1'");
+        check("user=rep passfile=/p password=old", "user=rep passfile=/p password='new 1'");
+        check("user=rep passfile=/p", "unchanged");
+        check("user=other password=old", "unchanged");
+        check("user=rep password='new 1'", "unchanged");
     }
 
     #[test]

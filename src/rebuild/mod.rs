@@ -35,6 +35,7 @@ pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress};
 pub use room::{human, is_mount_point, mount_point, mounted_in, used};
+pub use source::remote;
 
 use crate::pg::Place;
 use std::path::PathBuf;

@@ -58,6 +58,8 @@ impl Status {
         to.flag("commits_waiting", "Commits wait for the standby.", self.commits_waiting);
         let weakened = self.durability_warnings.len() as f64;
         to.one("durability_warnings", "Settings of this server that let acknowledged commits be lost.", weakened);
+        let failing = self.connection_failures.len() as f64;
+        to.one("connection_failures", "Connections that this server needs later and that fail now.", failing);
         if let Some(view) = &self.view {
             to.one("view_term", "Counts the changes of view.", view.term as f64);
             to.flag("view_mirrored", "The view: 1 while mirrored, 0 while degraded.", view.mode == "mirrored");

@@ -1,6 +1,6 @@
 //! A rebuild of this server's data directory, as `mc_ctl status` shows it and `mc_ctl rebuild` follows it.
 
-use super::Snapshot;
+use super::{Purpose, Snapshot};
 use crate::fsm::report::Rebuilding;
 use crate::rebuild::{Chosen, Progress};
 use indicatif::HumanBytes;
@@ -32,6 +32,7 @@ impl RebuildStatus {
     /// `None` where none is under way and none has failed.
     pub fn new(snapshot: &Snapshot) -> Option<RebuildStatus> {
         let progress = snapshot.rebuild.as_ref();
+        let failing = snapshot.connections.iter().find(|failure| failure.purpose == Purpose::Replication);
         let lag = snapshot.report.lag_bytes.filter(|bytes| *bytes > 0);
         let (step, copies, failed) = match &snapshot.report.rebuilding {
             Rebuilding::Idle => return None,
@@ -41,9 +42,10 @@ impl RebuildStatus {
                 (if step.is_empty() { "finding out how" } else { step }.to_owned(), true, None)
             }
             Rebuilding::Starting => (
-                match lag {
-                    Some(bytes) => format!("the standby starts and catches up, {} behind", HumanBytes(bytes)),
-                    None => "the standby starts and catches up".to_owned(),
+                match (failing, lag) {
+                    (Some(failure), _) => failure.sentence(),
+                    (None, Some(bytes)) => format!("the standby starts and catches up, {} behind", HumanBytes(bytes)),
+                    (None, None) => "the standby starts and catches up".to_owned(),
                 },
                 false,
                 None,

@@ -3,7 +3,7 @@
 //!
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
-use super::{Checkpoint, Space};
+use super::{Checkpoint, ConnectionFailure, Space};
 use crate::fsm::report::Report;
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
@@ -50,6 +50,9 @@ pub struct Snapshot {
     /// The disk space of this server's directories.
     #[serde(default)]
     pub space: Vec<Space>,
+    /// Connections that this server needs and that fail.
+    #[serde(default)]
+    pub connections: Vec<ConnectionFailure>,
 }
 
 /// A line of `network.conf`.

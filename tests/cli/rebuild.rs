@@ -109,6 +109,7 @@ impl Told {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            connections: Vec::new(),
         };
         let run_dir = site.dir().join("nd1");
         fs::create_dir(&run_dir).unwrap();

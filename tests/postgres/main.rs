@@ -35,6 +35,7 @@ mod matrix;
 mod mistakes;
 mod names;
 mod orders;
+mod password;
 mod rebuild;
 mod rebuild_kills;
 mod reload;

@@ -31,7 +31,7 @@ pub(super) fn ask(config: &Config, facts: &mut Facts, deadline: Instant) {
         Ok(session) => session,
         Err(Refusal::NotRunning) => return,
         Err(Refusal::Silent) => return facts.silent = true,
-        Err(Refusal::Closed(why)) => return facts.refused = Some(why),
+        Err(Refusal::Closed(why) | Refusal::Password(why)) => return facts.refused = Some(why),
         Err(other) => return facts.unread.push(other.to_string()),
     };
     let mut asker = Asker { session: &mut session, deadline, unread: &mut facts.unread };
@@ -77,7 +77,7 @@ pub(super) fn try_rebuild(config: &Config, facts: &mut Facts, limit: Duration) {
     };
     match Session::open_remote(&remote, limit, limit, "a check") {
         Ok(_) => facts.trial = Some(String::new()),
-        Err(Refusal::Closed(why)) => facts.trial = Some(why),
+        Err(Refusal::Closed(why) | Refusal::Password(why)) => facts.trial = Some(why),
         // That it is down or cannot be reached now is not what is asked here.
         Err(_) => {}
     }

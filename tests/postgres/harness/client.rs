@@ -184,6 +184,11 @@ impl Client {
         self.shared.acks.lock().expect("not poisoned").len()
     }
 
+    /// The error of the last commit or connection that failed; empty for none.
+    pub fn last_error(&self) -> String {
+        self.shared.last_error.lock().expect("not poisoned").clone()
+    }
+
     /// Whether a row that was begun after `since` is acknowledged.
     pub fn acknowledged_since(&self, since: Instant) -> bool {
         let acks = self.shared.acks.lock().expect("not poisoned");
