@@ -72,6 +72,7 @@ impl Db {
             config_file: data.join("postgresql.conf"),
             bin_dir: common::bin_dir(),
             major: common::major(),
+            log_file: dir.path().join("startup.log"),
             startup_log: dir.path().join("startup.log"),
             data,
         };

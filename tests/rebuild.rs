@@ -167,6 +167,7 @@ fn setup(data: &Path, run_dir: &Path) -> Setup {
         config_file: data.join("postgresql.conf"),
         bin_dir: common::bin_dir(),
         major: common::major(),
+        log_file: run_dir.join("log"),
         startup_log: run_dir.join("log"),
         data,
     };

@@ -84,6 +84,7 @@ impl Db {
             config_file: data.join("postgresql.conf"),
             bin_dir: common::bin_dir(),
             major: common::major(),
+            log_file: run_dir.join("startup.log"),
             startup_log: run_dir.join("startup.log"),
             data,
         };

@@ -199,9 +199,9 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
 
 /// What the controller advises, and where more is told.
 fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
-    let [log, startup] = ["log", "startup.log"].map(|name| config.run_dir().join(name));
+    let (log, server) = (config.run_dir().join("log"), &config.server.log_file);
     let mut hints = snapshot.report.advice.clone();
-    hints.push(format!("{more} \"{}\", PostgreSQL's in \"{}\" or its own log.", log.display(), startup.display()));
+    hints.push(format!("{more} \"{}\", PostgreSQL's in \"{}\" or its own log.", log.display(), server.display()));
     hints.join("\nHINT: ")
 }
 

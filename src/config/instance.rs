@@ -125,6 +125,20 @@ pub fn find_config_file(data: &Path, major_version: u32, etc: &Path) -> Result<P
     })
 }
 
+/// Where Debian's `pg_ctlcluster` has the log of the cluster to which this `postgresql.conf` (below `etc`) belongs: the target
+/// of the link `log` beside it, else a file in `logs`. `None` if it is no cluster of Debian's, or that directory is missing.
+pub fn find_log_file(config_file: &Path, etc: &Path, logs: &Path) -> Option<PathBuf> {
+    let cluster = config_file.parent()?;
+    let version = cluster.parent().filter(|version| version.parent() == Some(etc))?;
+    let by_name = || {
+        let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+        Some(logs.join(format!("postgresql-{}-{}.log", name(version)?, name(cluster)?)))
+    };
+    let linked = std::fs::read_link(cluster.join("log")).ok().filter(|target| target.is_absolute());
+    let found = linked.or_else(by_name)?;
+    (found.parent().is_some_and(Path::is_dir) && not_for_shell(&found).is_none()).then_some(found)
+}
+
 fn canonical(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
 }
@@ -279,6 +293,21 @@ mod tests {
         std::fs::write(data.join("postgresql.conf"), "").unwrap();
         assert_eq!(find_config_file(&data, 15, &etc).unwrap(), conf);
         assert_eq!(find_config_file(&data, 16, &etc).unwrap(), data.join("postgresql.conf"));
+    }
+
+    #[test]
+    fn log_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let (etc, logs) = (dir.path().join("etc"), dir.path().join("log"));
+        let cluster = etc.join("15/main");
+        std::fs::create_dir_all(&cluster).unwrap();
+        let find = |conf: &Path| find_log_file(conf, &etc, &logs);
+        assert_eq!(find(&cluster.join("postgresql.conf")), None, "its directory is missing");
+        std::fs::create_dir(&logs).unwrap();
+        assert_eq!(find(&cluster.join("postgresql.conf")), Some(logs.join("postgresql-15-main.log")));
+        assert_eq!(find(&dir.path().join("data/postgresql.conf")), None);
+        std::os::unix::fs::symlink(logs.join("other"), cluster.join("log")).unwrap();
+        assert_eq!(find(&cluster.join("postgresql.conf")), Some(logs.join("other")));
     }
 
     #[test]

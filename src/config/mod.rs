@@ -22,7 +22,7 @@ pub use local::{is_local, resolve as which_server};
 pub use network::{MemberLine, Network};
 pub use params::Parameter;
 pub use perms::{read_private, running_user};
-pub use server_file::{ListenAddress, ServerFile};
+pub use server_file::{ListenAddress, STARTUP_LOG, ServerFile};
 
 use crate::error::{Error, Result};
 use crate::fsm::event::{Hooks, OnSilence, Settings};

@@ -92,6 +92,7 @@ pub const TABLE: &[Row] = &[
     row("target_db",                             Text(63),                                 Is("postgres")),
     row("config_file",                           Path,                                     Elsewhere),
     row("bin_dir",                               Path,                                     Elsewhere),
+    row("log_file",                              Path,                                     Elsewhere),
     row("client_address",                        Host,                                     Elsewhere),
     row("replication_address",                   Host,                                     Elsewhere),
     row("heartbeat_interval",                    Ms(1),                                    Is("800")),

@@ -11,6 +11,9 @@ use crate::fsm::event::{OnInstanceSilence, OnSilence};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+/// The file in `DIR/ID` that receives PostgreSQL's log if there is no other place for it.
+pub const STARTUP_LOG: &str = "startup.log";
+
 /// `ID.conf`, checked, with defaults in place of what it does not set.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ServerFile {
@@ -28,6 +31,8 @@ pub struct ServerFile {
     /// The directory of `postgres` and `pg_ctl`, of the data directory's version. Empty after
     /// [`super::Config::load_for_client`] unless set.
     pub bin_dir: PathBuf,
+    /// PostgreSQL's log if `logging_collector` is off. Empty after [`super::Config::load_for_client`] unless set.
+    pub log_file: PathBuf,
     /// Of `PG_VERSION`: 12 or later. 0 after [`super::Config::load_for_client`].
     pub major_version: u32,
     /// The data directory is missing or empty, so that there is nothing to start; why, and what to do. `config_file`,
@@ -187,6 +192,7 @@ impl ServerFile {
         values.remarks.extend(remarks);
         let (major_version, no_data) = if around.instance { values.find_instance(&db_instance)? } else { (0, None) };
         if around.instance {
+            values.find_log_file(around);
             values.check_paths(around.dir)?;
         }
         let mut file = values.build(db_instance, major_version, heartbeat_error_action);
@@ -304,7 +310,7 @@ impl<'a> Values<'a> {
     /// The paths that `pg_ctl start` hands to a shell.
     fn check_paths(&self, management: &Path) -> Result<()> {
         let what = |path: &str, c| format!("path {path:?} contains {c:?}, which pg_ctl cannot pass to a shell");
-        for name in ["db_instance", "bin_dir", "config_file"] {
+        for name in ["db_instance", "bin_dir", "config_file", "log_file"] {
             let path = self.text(name);
             if let Some(c) = instance::not_for_shell(Path::new(&path)) {
                 let error = in_line(self.path, self.line(name), format!("{name}: {}", what(&path, c)));
@@ -415,6 +421,21 @@ impl<'a> Values<'a> {
         Ok((major_version, no_data))
     }
 
+    /// Debian's place for the log, or the run-time directory.
+    fn find_log_file(&mut self, around: &Surroundings<'_>) {
+        if self.has("log_file") {
+            return;
+        }
+        let config_file = PathBuf::from(self.text("config_file"));
+        match instance::find_log_file(&config_file, Path::new("/etc/postgresql"), Path::new("/var/log/postgresql")) {
+            Some(found) => self.fill("log_file", found.display().to_string(), "found"),
+            None => {
+                let own = around.dir.join(&around.own.id).join(STARTUP_LOG);
+                self.fill("log_file", own.display().to_string(), "default");
+            }
+        }
+    }
+
     fn build(&self, db_instance: PathBuf, major_version: u32, heartbeat_error_action: OnSilence) -> ServerFile {
         let limit = |name| Some(self.ms(name)).filter(|ms| *ms > 0);
         let path = |name| normal(&self.optional(name).unwrap_or_default());
@@ -426,6 +447,7 @@ impl<'a> Values<'a> {
             target_db: self.text("target_db"),
             config_file: path("config_file"),
             bin_dir: path("bin_dir"),
+            log_file: path("log_file"),
             major_version,
             no_data: None,
             heartbeat_interval_ms: self.ms("heartbeat_interval"),

@@ -18,7 +18,7 @@ use super::{
     Inbox, boot, connection_probe, connections, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile,
 };
 use super::{spawn, startup_log};
-use crate::config::{Config, MemberLine};
+use crate::config::{Config, MemberLine, STARTUP_LOG};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
@@ -108,7 +108,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let health = health.map(|at| Health::bind(at, by_operator, &links.resolver())).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
-    startup_log::watch(run_dir.join("startup.log"))?;
+    startup_log::watch(run_dir.join(STARTUP_LOG))?;
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let own_name = boot.name.clone();
     let setup = runner::Setup::new(config, &own_name);

@@ -15,6 +15,7 @@ use crate::pg::{Place, commands, conf, control, process, queries, slots, wal};
 use crate::rebuild;
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long file operations may take before the disk counts as hanging.
@@ -22,6 +23,9 @@ const FILES: Duration = Duration::from_secs(20);
 
 /// The same after the instance was stopped: there the answer matters more than what it says of the disk.
 const FILES_AFTER_STOP: Duration = Duration::from_secs(3);
+
+/// How long PostgreSQL's log file may take to be opened.
+const LOG: Duration = Duration::from_secs(1);
 
 /// How long the password may take to be written.
 const PASSWORD: Duration = Duration::from_secs(1);
@@ -287,13 +291,14 @@ fn wait_for_orphans(place: &Place, cancel: &Cancel) -> Result<()> {
 
 /// `pg_ctl start`, until the postmaster has written its status.
 fn launch(place: &Place, cancel: &Cancel) -> Result<()> {
-    let before = std::fs::metadata(&place.startup_log).map_or(0, |log| log.len());
-    let started = commands::start(place)?.run(Duration::from_secs(10), Some(cancel));
+    let log = &log_file(place, cancel);
+    let before = std::fs::metadata(log).map_or(0, |log| log.len());
+    let started = commands::start(place, log)?.run(Duration::from_secs(10), Some(cancel));
     let failed = |why: &str| {
-        let said = tail(place, before);
+        let said = tail(log, before);
         let said = if said.is_empty() { String::new() } else { format!(":\n{said}") };
         Error::new(format!("could not start the instance: {why}{said}"))
-            .hint(format!("See \"{}\" and the server log.", place.startup_log.display()))
+            .hint(format!("See \"{}\" and the server log.", log.display()))
     };
     let postmaster = find_postmaster(place)?;
     cancel.check()?;
@@ -307,6 +312,20 @@ fn launch(place: &Place, cancel: &Cancel) -> Result<()> {
         cancel.check()?;
     }
     if postmaster.alive() { Ok(()) } else { Err(failed("the postmaster ended at once")) }
+}
+
+/// The file for PostgreSQL's log, or the one in the run-time directory if that cannot be opened: the log does not keep an
+/// instance from being started.
+fn log_file(place: &Place, cancel: &Cancel) -> PathBuf {
+    let of = place.clone();
+    match bounded::call("open PostgreSQL's log file", LOG, cancel, move || of.open_log()) {
+        Ok(()) => place.log_file.clone(),
+        Err(_) if place.log_file == place.startup_log => place.startup_log.clone(),
+        Err(why) => {
+            messages::tell(&Tell::NoLogFile { why, instead: place.startup_log.display().to_string() });
+            place.startup_log.clone()
+        }
+    }
 }
 
 /// The postmaster that is on its way. Not cancelled: what was launched is either found, or gone.
@@ -331,8 +350,8 @@ fn has_status(place: &Place, pid: i32) -> bool {
 }
 
 /// The end of what the start wrote to its log.
-fn tail(place: &Place, before: u64) -> String {
-    let Ok(mut log) = std::fs::File::open(&place.startup_log) else { return String::new() };
+fn tail(log: &Path, before: u64) -> String {
+    let Ok(mut log) = std::fs::File::open(log) else { return String::new() };
     let length = log.metadata().map_or(0, |log| log.len());
     let mut bytes = Vec::new();
     let from = before.max(length.saturating_sub(2000)).min(length);

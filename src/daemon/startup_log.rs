@@ -1,4 +1,5 @@
-//! Bounds the file to which `pg_ctl start` sends the standard error of the instance.
+//! Bounds the file in the run-time directory to which `pg_ctl start` sends the standard error of the instance, unless there is
+//! another place for it (`log_file`), which logrotate(8) bounds.
 //!
 //! With `logging_collector = off`, the default, that is PostgreSQL's whole log for as long as the instance lives. The file
 //! cannot be exchanged, since the instance holds it open. But `pg_ctl` opens it for appending, so it can be emptied: what is

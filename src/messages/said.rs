@@ -171,6 +171,13 @@ pub enum Tell {
         /// In a sentence.
         what: &'static str,
     },
+    /// The file for PostgreSQL's log cannot be opened.
+    NoLogFile {
+        /// Why.
+        why: Error,
+        /// The file that is used in its place.
+        instead: String,
+    },
     /// The present password was written to `primary_conninfo`.
     PasswordWritten,
     /// `accept_startup_race = on` on a version of PostgreSQL named in PROTOCOL section 7.
@@ -526,6 +533,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::NotReloaded { why } => m(1232, &[&why.to_string()]),
         Tell::ConnectionFails { failure } => m(1233, &[failure]),
         Tell::ConnectionWorks { what } => m(1234, &[what]),
+        Tell::NoLogFile { why, instead } => m(1236, &[&why.message, instead]),
         Tell::PasswordWritten => m(1235, &[]),
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
@@ -685,6 +693,7 @@ mod tests {
             Tell::ConnectionFails { failure: s() },
             Tell::ConnectionWorks { what: "works" },
             Tell::PasswordWritten,
+            Tell::NoLogFile { why: error(), instead: s() },
             Tell::StartupRace { version: s() },
             Tell::SameFilesystem { directory: s(), data: s() },
             Tell::NoBirthTime { path: s() },

@@ -52,15 +52,15 @@ pub fn controldata(place: &Place) -> Program {
     program(place, "pg_controldata", ["-D".into(), place.data.clone().into_os_string()])
 }
 
-/// `pg_ctl start`, without waiting. The postmaster gets a session of its own from pg_ctl, and the environment of the
+/// `pg_ctl start`, without waiting, which opens `log` for appending. The postmaster gets a session of its own from pg_ctl, and the environment of the
 /// controller but for passwords and for a name that its WAL receiver would take.
-pub fn start(place: &Place) -> Result<Program> {
+pub fn start(place: &Place, log: &Path) -> Result<Program> {
     let mut args: Vec<OsString> = vec!["start".into(), "-W".into(), "-s".into(), "-D".into()];
     args.push(place.data.clone().into_os_string());
     args.push("-l".into());
-    args.push(place.startup_log.clone().into_os_string());
+    args.push(log.as_os_str().to_owned());
     // A file that a link or a rebuild has brought in since the configuration was read.
-    for path in [&place.data, &place.bin_dir, &place.config_file, &place.startup_log] {
+    for path in [&*place.data, &place.bin_dir, &place.config_file, log] {
         if let Some(c) = not_for_shell(path) {
             let path = path.display();
             return Err(Error::new(format!("path \"{path}\" contains {c:?}, which pg_ctl cannot pass to a shell")));

@@ -3,7 +3,10 @@
 
 use super::files::entries;
 use super::{conf, process};
-use crate::config::Config;
+use crate::config::{Config, STARTUP_LOG};
+use crate::error::{Error, Result};
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The paths of one instance.
@@ -17,7 +20,10 @@ pub struct Place {
     pub bin_dir: PathBuf,
     /// Major version, 12 or later.
     pub major: u32,
-    /// What the postmaster writes before its own logging works.
+    /// What the postmaster writes to its standard error: its log if `logging_collector` is off, else what comes before that
+    /// works.
+    pub log_file: PathBuf,
+    /// The same if that file cannot be opened.
     pub startup_log: PathBuf,
 }
 
@@ -39,8 +45,21 @@ impl Place {
             config_file: config.server.config_file.clone(),
             bin_dir: config.server.bin_dir.clone(),
             major: config.server.major_version,
-            startup_log: config.run_dir().join("startup.log"),
+            log_file: config.server.log_file.clone(),
+            startup_log: config.run_dir().join(STARTUP_LOG),
         }
+    }
+
+    /// Opens the file for the log as the shell of `pg_ctl` does. A new one can be read by the group, as Debian's can.
+    ///
+    /// # Errors
+    /// It cannot be opened for appending, or is no file.
+    pub fn open_log(&self) -> Result<()> {
+        let failed = |cause| Error::io("open PostgreSQL's log file", &self.log_file, cause);
+        let mut options = OpenOptions::new();
+        let opened = options.append(true).create(true).mode(0o640).open(&self.log_file).map_err(failed)?;
+        let is_file = opened.metadata().map_err(failed)?.is_file();
+        if is_file { Ok(()) } else { Err(Error::io("open PostgreSQL's log file", &self.log_file, "it is no file")) }
     }
 
     /// Whether `postgresql.conf` is not where the postmaster looks for it by itself.

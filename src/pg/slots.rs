@@ -223,6 +223,7 @@ mod tests {
             config_file: PathBuf::new(),
             bin_dir: PathBuf::new(),
             major: 17,
+            log_file: PathBuf::new(),
             startup_log: PathBuf::new(),
         };
         let (mut removed, mut failed) = (Vec::new(), Vec::new());

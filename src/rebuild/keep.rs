@@ -214,6 +214,7 @@ mod tests {
             config_file: data.join("postgresql.conf"),
             bin_dir: "/".into(),
             major: 15,
+            log_file: "/".into(),
             startup_log: "/".into(),
         }
     }

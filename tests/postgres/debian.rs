@@ -2,8 +2,10 @@
 //! /etc/postgresql, the data below /var/lib/postgresql. Each host has these directories of its own, so that the machine's are
 //! left alone.
 
+use crate::check::expect;
 use crate::harness::bin_dir;
 use crate::harness::pair::{Pair, Setup, write_private};
+use crate::harness::{s, wait_for};
 use std::path::Path;
 
 const DIRECTORIES: &str = r#"
@@ -110,6 +112,51 @@ fn clusters_of_debian() {
     assert_eq!((listed(&pair, 0), listed(&pair, 1)), ("down,recovery".into(), "online".into()));
     pair.start(0, &["-f"]);
     check(&pair, 0, version);
+}
+
+/// Lines that the server's log has, of which the last one is written now.
+#[track_caller]
+fn logged(pair: &Pair, server: usize, file: &str, mark: &str) -> String {
+    pair.sql(server, &format!("DO $$ BEGIN RAISE LOG 'mark {mark}'; END $$"));
+    let path = pair.host(server).path(Path::new(file));
+    let text = wait_for(&format!("\"{mark}\" in {file}"), s(20), || {
+        let text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.contains(&format!("mark {mark}")).then_some(text)
+    });
+    text
+}
+
+/// The log of a cluster stays where `pg_ctlcluster` had it, and `logrotate` rotates it there as Debian's package does.
+#[test]
+fn the_log_stays_in_its_place() {
+    let Some(version) = version_of_debian() else { return };
+    let version = version.as_str();
+    let mut pair = Setup::default().make();
+    [0, 1].into_iter().for_each(|n| create_cluster(&mut pair, n, version));
+    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
+    let log = format!("/var/log/postgresql/postgresql-{version}-main.log");
+    pair.as_root(0, &["sed", "-i", "s/^disabled/manual/", &format!("/etc/postgresql/{version}/main/start.conf")]);
+    pair.as_root(0, &["pg_ctlcluster", version, "main", "start"]);
+    let before = logged(&pair, 0, &log, "of pg_ctlcluster");
+    pair.as_root(0, &["pg_ctlcluster", version, "main", "stop", "-m", "fast"]);
+    pair.start(0, &["-f"]);
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "the first mc_ctl rebuild");
+    [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", ["primary", "standby"]));
+    for n in [0, 1] {
+        let text = logged(&pair, n, &log, "of the controller");
+        assert!(n == 1 || text.starts_with(&before), "the log was replaced");
+        assert!(!pair.run_dir(n).join("startup.log").exists(), "there is a log in the management directory");
+        let found = expect(&pair, n, "server-log", pair.servers[n].id);
+        assert!(found.severity == "notice" && found.what.contains(&format!("log is \"{log}\"")), "{found:?}");
+        let conf = pair.host(n).dir.join("rotate");
+        let lines = "/var/log/postgresql/*.log {\n  su root root\n  rotate 2\n  copytruncate\n}\n";
+        std::fs::write(&conf, lines).expect("could not write");
+        pair.as_root(n, &["logrotate", "-f", "-s", "/run/state", conf.to_str().expect("ASCII")]);
+        let text = logged(&pair, n, &log, "after the rotation");
+        assert!(!text.contains("of the controller") && !text.contains('\0'), "not rotated:\n{text}");
+        let old = std::fs::read_to_string(pair.host(n).path(Path::new(&format!("{log}.1")))).expect("an older log");
+        assert!(old.contains("of the controller"), "{old}");
+    }
 }
 
 /// A primary with its `postgresql.conf` in the data directory, and a standby whose own is below /etc: each keeps to its own,

@@ -11,6 +11,7 @@ mod arbiter;
 mod check;
 mod check_files;
 mod check_host;
+mod check_log;
 mod check_pair;
 mod check_running;
 mod commands;

@@ -112,6 +112,20 @@ pub struct Files {
     pub upstream_addresses: Vec<String>,
     /// `primary_conninfo`, where it is set and can be read.
     pub upstream: Option<Upstream>,
+    /// PostgreSQL's log.
+    pub log: Log,
+}
+
+/// What the postmaster writes to its standard error.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Log {
+    /// The file that the next start opens for it.
+    pub file: String,
+    /// Why that cannot be written.
+    pub unwritable: Option<String>,
+    /// What the postmaster has opened, as the kernel names it; empty if it does not run.
+    pub opened: String,
 }
 
 /// `pg_control`.

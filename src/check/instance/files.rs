@@ -1,7 +1,7 @@
 //! What lies on the disk: configuration files, `pg_hba.conf`, control data, and what the programs tell. Works before the first
 //! start; changes nothing. May hang on a dying disk, so it is called on a thread that can be abandoned.
 
-use super::facts::{Control, Files, NamesLine, Place, Problem, Setting, Upstream};
+use super::facts::{Control, Files, Log, NamesLine, Place, Problem, Setting, Upstream};
 use super::hba;
 use crate::check::host;
 use crate::config::Config;
@@ -42,6 +42,7 @@ pub(super) const WANTED: &[(&str, &str, Unit)] = &[
     ("full_page_writes",               "on",        Truth),
     ("hot_standby",                    "on",        Truth),
     ("listen_addresses",               "localhost", Plain),
+    ("logging_collector",              "off",       Truth),
     ("max_connections",                "100",       Plain),
     ("max_locks_per_transaction",      "64",        Plain),
     ("max_prepared_transactions",      "0",         Plain),
@@ -129,6 +130,7 @@ pub(super) fn read(config: &Config) -> Files {
     if file.no_data.is_some() {
         return found;
     }
+    found.log = log(&place);
     found.standby = place.data.join("standby.signal").exists();
     found.control = control(&place).ok();
     found.unwritable = unwritable(&place.config_file);
@@ -141,6 +143,24 @@ pub(super) fn read(config: &Config) -> Files {
     found.hba = hba::read(&hba_file);
     found.hba_file = hba_file.display().to_string();
     found
+}
+
+/// Where PostgreSQL's log goes, and whether it can be written there. Opens nothing, since nothing must be changed.
+fn log(place: &pg::Place) -> Log {
+    let file = &place.log_file;
+    let target = if file.exists() { Some(file.as_path()) } else { file.parent() };
+    let unwritable = match target {
+        Some(target) if file.exists() && !file.is_file() => Some(format!("\"{}\" is no file", target.display())),
+        Some(target) => rustix::fs::access(target, rustix::fs::Access::WRITE_OK).err().map(|cause| cause.to_string()),
+        None => None,
+    };
+    let postmaster = process::postmaster(&place.data).ok().flatten();
+    let opened = postmaster.and_then(|it| std::fs::read_link(format!("/proc/{}/fd/2", it.pid)).ok());
+    Log {
+        file: file.display().to_string(),
+        unwritable,
+        opened: opened.map(|path| path.display().to_string()).unwrap_or_default(),
+    }
 }
 
 fn read_some(path: &Path) -> String {

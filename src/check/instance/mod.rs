@@ -8,6 +8,7 @@ mod data;
 mod facts;
 mod files;
 mod hba;
+mod log;
 mod replication;
 mod session;
 mod settings;
@@ -40,6 +41,8 @@ pub const CATALOGUE: &[Entry] = &[
     data::SYSTEM_IDENTIFIERS,
     data::UNLOGGED_TABLES,
     data::INVALID_INDEX,
+    log::SERVER_LOG,
+    log::SERVER_LOG_UNWRITABLE,
     access::SESSION_REFUSED,
     access::INSTANCE_SILENT,
     access::NOT_SUPERUSER,
@@ -115,6 +118,7 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
             continue;
         }
         data::examine(server, found);
+        log::examine(server, found);
         if server.instance.own.no_data.is_some() {
             continue;
         }
