@@ -169,11 +169,14 @@ fn the_first_server() {
     assert_eq!(site.all(), all);
 }
 
+/// What `ID.conf` has where there is no arbiter.
+const SAFE_HALF: &str = "\nheartbeat_error_action = 'switch'\nisolated_primary_action = 'stop'\n";
+
 #[test]
 fn without_an_arbiter_the_safe_half() {
     let site = Site::new();
     site.init(&first()).done();
-    assert!(site.read("mc/nd1.conf").contains("\nheartbeat_error_action = 'switch'\n"));
+    assert!(site.read("mc/nd1.conf").contains(SAFE_HALF));
     let other = Site::new();
     other.init(&first()).done();
     assert_ne!(site.read("mc/mc.key"), other.read("mc/mc.key"));
@@ -187,7 +190,7 @@ fn the_other_server() {
     site.init("--data data").done().says(&["made \"", "nd2.conf", "server nd2", "mc_ctl rebuild"]);
     let after: Vec<_> = site.all().into_iter().filter(|(name, ..)| !name.starts_with("nd2.")).collect();
     assert_eq!(after, before);
-    assert!(site.read("mc/nd2.conf").contains("heartbeat_error_action = 'switch'"));
+    assert!(site.read("mc/nd2.conf").contains(SAFE_HALF));
 
     let site = Site::new();
     site.copied();
@@ -469,10 +472,24 @@ fn connections_from_the_files() {
     assert!(conninfo("--local-server nd2 --format uri").out.starts_with(both));
     let ran = conninfo("--local-server nd1 --format jdbc --dbname shop --user web --read-only");
     let jdbc = "jdbc:postgresql://127.0.0.1:5432,127.0.0.1:5433/shop?user=web&targetServerType=preferSecondary";
-    assert!(ran.out.starts_with(jdbc) && ran.err.is_empty(), "{}{}", ran.out, ran.err);
+    assert!(ran.out.starts_with(jdbc) && ran.out.ends_with("&connectTimeout=2&socketTimeout=4&tcpKeepAlive=true\n"));
+    assert!(
+        ran.err.contains("NOTICE: socketTimeout also ends each statement that takes longer than 4 s"),
+        "{}",
+        ran.err
+    );
     let told: serde_json::Value = serde_json::from_str(&conninfo("--local-server nd1 --format json").out).unwrap();
     assert_eq!(told["servers"][1], serde_json::json!({ "id": "nd2", "host": "127.0.0.1", "port": 5433 }));
-    assert_eq!(conninfo("--local-server nd1").out.lines().count(), 8);
+    assert_eq!(told["limits"], serde_json::json!({ "connect_seconds": 2, "silence_seconds": 4 }));
+    let text = conninfo("--local-server nd1").out;
+    assert!(text.contains("a client leaves a server that is silent for 4 s, and tries each server for 2 s"), "{text}");
+    assert!(text.contains("isolated_primary_action = 'stop'") && text.contains("stops after 10.8 s"), "{text}");
+    site.write("mc/nd1.conf", &site.read("mc/nd1.conf").replace("'stop'", "'wait'"));
+    let text = conninfo("--local-server nd1").out;
+    assert!(
+        text.contains("does not look for the new primary; \"stop\" on both servers ends this after 10.8 s"),
+        "{text}"
+    );
 
     let site = Site::new();
     site.init(&first()).done();

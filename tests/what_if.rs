@@ -138,7 +138,7 @@ fn told(prediction: &Prediction) -> String {
 }
 
 /// The rows of the README's table, and a primary that keeps failover off.
-const POLICIES: [(&str, Pair); 7] = [
+const POLICIES: [(&str, Pair); 8] = [
     ("arbitration", ARBITRATION),
     ("arbitration, the arbiter lost", Pair { arbiter: Some(false), ..ARBITRATION }),
     ("switch", Pair { on_silence: OnSilence::Switch, arbiter: None, ..ARBITRATION }),
@@ -148,6 +148,15 @@ const POLICIES: [(&str, Pair); 7] = [
     (
         "switch, failover disabled",
         Pair { on_silence: OnSilence::Switch, arbiter: None, failover: false, ..ARBITRATION },
+    ),
+    (
+        "switch, an isolated primary stops",
+        Pair {
+            on_silence: OnSilence::Switch,
+            arbiter: None,
+            set: |settings| settings.isolated_primary_stops = true,
+            ..ARBITRATION
+        },
     ),
 ];
 
@@ -200,11 +209,12 @@ fn the_table_of_guarantees() {
         ("| **with an arbiter:**", POLICIES[0].1),
         ("| *the same while the arbiter is lost too*", POLICIES[1].1),
         ("| **without:** `switch`", POLICIES[2].1),
+        ("| *the same with `isolated_primary_action", POLICIES[7].1),
         ("| `disconnect`", POLICIES[3].1),
         ("| `message`", POLICIES[4].1),
         ("| `fallback`", POLICIES[5].1),
     ];
-    let columns = [Fault::PrimaryHost, Fault::StandbyHost, Fault::Link, Fault::PrimaryIsolated];
+    let columns = [Fault::PrimaryHost, Fault::StandbyHost, Fault::Link, Fault::PrimaryIsolated, Fault::StandbyIsolated];
     for (begins, pair) in rows {
         let cells = row(begins);
         for asked in [pair, pair.at(PEER)] {
@@ -214,14 +224,14 @@ fn the_table_of_guarantees() {
                 let expected = match cell.as_str() {
                     "the standby takes over" => Verdict::TakesOver,
                     "the primary goes on" => Verdict::GoesOn,
-                    "the primary goes on, unreachable" => Verdict::CutOff,
+                    "the primary goes on, unreachable" | "the standby takes over, unreachable" => Verdict::CutOff,
                     "commits wait for an operator" => Verdict::CommitsWait,
                     "an operator must act" => Verdict::NoService,
                     "both go on" => Verdict::BothGoOn,
                     other => panic!("{begins}: {other}"),
                 };
                 assert_eq!(prediction.verdict, expected, "{begins} {fault:?}:\n{}", told(&prediction));
-                let lost = cells[4].contains("never");
+                let lost = cells[5].contains("never");
                 assert_eq!(lost, !prediction.without_consent, "{begins} {fault:?}:\n{}", told(&prediction));
             }
         }

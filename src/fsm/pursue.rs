@@ -220,7 +220,8 @@ impl Node {
     fn isolate(&mut self, facts: Facts) {
         let limit = self.settings.heartbeat_detection_ms * 2;
         let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
-        let alone = since(self.peer.heard_at) >= limit && since(self.arbiter.heard_at) >= limit;
+        let silent = since(self.peer.heard_at) >= limit && since(self.arbiter.heard_at) >= limit;
+        let alone = silent && !self.standby_follows();
         if self.own.isolated {
             let heard = self.peer.heard_at.is_some() || self.arbiter.heard_at.is_some();
             self.own.isolated = (alone || !heard) && facts.standing == Standing::Primary;
@@ -235,6 +236,13 @@ impl Node {
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 2000, names });
         }
+    }
+
+    /// Whether the standby's instance follows this primary although its controller is silent: the standby was not promoted, so
+    /// no client reads old rows here. A promotion would close the connection, and what shows life proves that this server would
+    /// receive that.
+    fn standby_follows(&self) -> bool {
+        self.own.is_followed() && self.peer.shows_life(self.now, self.settings.heartbeat_detection_ms)
     }
 
     // -------------------------------------------------------------------------------------------------------- telling

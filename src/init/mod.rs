@@ -257,8 +257,10 @@ fn own_file(
         let _ = writeln!(text, "db_instance_password = {}", quoted(password.expose()));
     }
     if !arbiter {
-        text += "# Without an arbiter: when the other server is silent, only the standby acts, so that never both serve.\n\
-                 heartbeat_error_action = 'switch'\n";
+        text += "# Without an arbiter: when the other server is silent, only the standby acts, so that never both serve. The old\n\
+                 # primary stops, so that clients which still reach it connect to the new one.\n\
+                 heartbeat_error_action = 'switch'\n\
+                 isolated_primary_action = 'stop'\n";
     }
     Ok(Some(text))
 }

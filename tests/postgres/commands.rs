@@ -2,9 +2,11 @@
 //! with real scripts; and a primary that stops itself where it is cut off (`isolated_primary_action`).
 
 use crate::harness::client::Style;
+use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::script::Script;
 use crate::harness::{s, wait_for};
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 fn fast() -> Setup {
@@ -227,6 +229,23 @@ fn isolated_primary_starts_again() {
     pair.net.heal(0);
     client.wait_ack_of(&[0], Instant::now(), s(20));
     pair.net.heal(1);
+    pair.wait_word(0, "switchable");
+    client.check(&pair, 0, &[0]);
+}
+
+/// Only the controller and the watcher of the standby have ended. Its instance follows the primary, which is not cut off, and
+/// goes on.
+#[test]
+fn primary_that_is_followed_does_not_stop() {
+    let setup = Setup::default().fast_network().conf("isolated_primary_action = stop");
+    let pair = setup.conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::PerHost);
+    for process in pair.host(1).controllers() {
+        signal(process.pid, Signal::KILL);
+    }
+    std::thread::sleep(s(15));
+    client.wait_ack(Instant::now(), s(5));
+    pair.start(1, &["-f"]);
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
 }

@@ -98,10 +98,11 @@ impl Story<'_> {
         let until =
             if fault == Fault::Back { "until an operator acts" } else { "until it is mended, or an operator acts" };
         match (apart, waiting) {
-            (Some(m), _) => (
-                Verdict::CutOff,
-                format!("{} goes on, but it is cut off: only clients beside it are served, {until}{safe}", id(m)),
-            ),
+            (Some(m), _) => {
+                let does = if m == self.primary { "goes on" } else { "takes over" };
+                let what = "but it is cut off: only clients beside it are served";
+                (Verdict::CutOff, format!("{} {does}, {what}, {until}{safe}", id(m)))
+            }
             (None, Some(m)) => (Verdict::CommitsWait, format!("{} runs, and commits on it wait {until}", id(m))),
             (None, None) => (Verdict::NoService, format!("no server takes commits {until}")),
         }
