@@ -35,7 +35,7 @@ where_is() {
 
 file=/etc/pgbouncer/primary.ini
 console='host=/run/postgresql port=6432 user=pgbouncer dbname=pgbouncer'
-mc=/mc                                  # the management directory
+mc=/srv/mc                              # the management directory
 mc_ctl=/usr/local/bin/mc_ctl
 PATH=/usr/local/bin:/usr/bin:/bin
 

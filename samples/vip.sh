@@ -36,7 +36,7 @@ set -eu
 address=192.0.2.50/32
 device=eth0
 root='sudo -n'
-mc=/mc                                  # the management directory
+mc=/srv/mc                              # the management directory
 mc_ctl=/usr/local/bin/mc_ctl
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 

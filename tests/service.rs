@@ -300,7 +300,7 @@ fn the_tmpfiles_are_made() {
         command.arg("--create").arg(root).arg(sample("mirroring-controller.tmpfiles"));
     });
     assert!(output.status.success() && said(&output).is_empty(), "{}", said(&output));
-    for (directory, mode) in [("mc", 0o700), ("arb", 0o700), ("var/lib/prometheus/node-exporter", 0o775)] {
+    for (directory, mode) in [("srv/mc", 0o700), ("var/lib/prometheus/node-exporter", 0o775)] {
         let found = fs::metadata(root.path().join(directory)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{directory}");
     }

@@ -203,8 +203,8 @@ fn an_arbiter_under_a_service_manager() {
 /// The sample with this host's program, user and directory put in, as an administrator does.
 fn adapted(pair: &Pair, server: Option<usize>) -> PathBuf {
     let (name, directory, place, program) = match server {
-        Some(n) => ("mirroring-controller.rc", "MCCONTROLDIR=/mc", pair.servers[n].management.clone(), program()),
-        None => ("mirroring-arbiter.rc", "ARBCONTROLDIR=/arb", pair.arbiter_dir(), arbiter::program()),
+        Some(n) => ("mirroring-controller.rc", "MCCONTROLDIR=/srv/mc", pair.servers[n].management.clone(), program()),
+        None => ("mirroring-arbiter.rc", "ARBCONTROLDIR=/srv/mc", pair.arbiter_dir(), arbiter::program()),
     };
     let base = program.file_name().and_then(|n| n.to_str()).expect("a name");
     let variable = directory.split('=').next().expect("a name");
@@ -298,7 +298,8 @@ fn mc_std_starts_and_stops_a_server() {
         run(command, Duration::from_secs(120)).expect(expected, &format!("mc_std {what}"))
     };
     let unit = sample("mcoi.service");
-    let options = unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/mc_std start /usr/local /mc "));
+    let options =
+        unit.lines().find_map(|l| l.strip_prefix("ExecStart=/usr/local/bin/mc_std start /usr/local /srv/mc "));
     let options: Vec<&str> = options.expect("options").split(' ').collect();
     std(0, "stop", &[], 3);
     std(0, "start", &options, 0);
