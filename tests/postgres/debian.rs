@@ -30,7 +30,7 @@ max_connections = 40
 ";
 
 /// Gives a server the cluster VERSION/main for its instance; nothing is started.
-fn create_cluster(pair: &mut Pair, n: usize, version: &str) {
+pub fn create_cluster(pair: &mut Pair, n: usize, version: &str) {
     let dir = pair.host(n).dir.to_str().expect("ASCII").to_owned();
     pair.as_root(n, &["sh", "-c", DIRECTORIES, "sh", &dir]);
     let create = ["pg_createcluster", "-p", "5432", "--start-conf=disabled", version, "main", "--", "-A", "trust"];
@@ -45,7 +45,7 @@ fn create_cluster(pair: &mut Pair, n: usize, version: &str) {
 }
 
 /// The version whose clusters Debian's programs make, where the servers are of Debian's packages.
-fn version_of_debian() -> Option<String> {
+pub fn version_of_debian() -> Option<String> {
     let Ok(bin) = bin_dir().strip_prefix("/usr/lib/postgresql") else {
         println!("LEFT OUT: {} is not of Debian's packages", bin_dir().display());
         return None;
@@ -58,7 +58,7 @@ fn version_of_debian() -> Option<String> {
 }
 
 /// What `pg_lsclusters` says of the cluster's state.
-fn listed(pair: &Pair, server: usize) -> String {
+pub fn listed(pair: &Pair, server: usize) -> String {
     let answer = crate::harness::run::run(pair.host(server).command("pg_lsclusters"), crate::harness::s(20));
     answer.expect(0, "pg_lsclusters").out.split_whitespace().nth(12).unwrap_or_default().to_owned()
 }

@@ -14,6 +14,7 @@ mod check_host;
 mod check_log;
 mod check_pair;
 mod check_running;
+mod clients;
 mod commands;
 mod config_mistakes;
 mod cut;
@@ -40,6 +41,7 @@ mod password;
 mod rebuild;
 mod rebuild_kills;
 mod reload;
+mod removal;
 #[allow(dead_code, reason = "the simulator uses the rest")]
 #[path = "../sim/rng.rs"]
 mod rng;

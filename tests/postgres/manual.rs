@@ -121,24 +121,6 @@ fn no_arbiter_any_more() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// One server alone, without a controller.
-#[test]
-#[ignore = "of the manual: run it where the procedure changes"]
-fn a_single_server_again() {
-    let pair = with_arbiter().up();
-    let client = pair.client(Style::PerHost);
-    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
-    let mark = format!("{}/mirroring_controller.mark", pair.data(0));
-    pair.as_root(0, &["rm", &mark]);
-    let conf = pair.read(0, "postgresql.conf");
-    assert!(conf.contains("\n#synchronous_standby_names = 'nd2'"), "{conf}");
-    pair.host(0).pg("pg_ctl", &["-D", pair.data(0), "-m", "fast", "stop"]).expect(0, "pg_ctl stop");
-    pair.pg_start(0);
-    client.wait_ack(Instant::now(), s(10));
-    client.check(&pair, 0, &[0]);
-}
-
 /// A server's host is replaced by a new one with the same identifier, which has nothing but the three files.
 #[test]
 #[ignore = "of the manual: run it where the procedure changes"]
