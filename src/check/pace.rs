@@ -19,8 +19,8 @@ const MANY_CONNECTIONS: u32 = 6;
 
 const PEER_UNHEARD: Entry = Entry::error(
     "peer-unheard",
-    "This server's controller does not hear the other server's. The pair is not mirrored by it, and no failover is \
-     safe to happen by consent.",
+    "The controllers of the two servers do not receive each other's heartbeats, in one direction or in both. A link counts as \
+     up only while both directions work.",
 );
 const PEER_REFUSED: Entry = Entry::warning(
     "caller-refused",
@@ -175,6 +175,17 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
         let own = &seen.own.id;
         let what = format!("its controller does not hear that of \"{own}\": {}", theirs.peer.silence());
         found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(own, &theirs.peer)));
+    } else if !pace.peer.unreached.is_empty() {
+        let what = format!(
+            "the controller here receives heartbeats from that of \"{peer}\" but cannot connect to it: {}",
+            pace.peer.unreached
+        );
+        let mend = format!(
+            "compare host and port of \"{peer}\" in network.conf on both servers and on the arbiter; correct the file that \
+             differs, and restart its controller (mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if they are the same, \
+             open that port on the way from here to \"{peer}\""
+        );
+        found.push(PEER_UNHEARD.found(peer, what, mend));
     }
 }
 

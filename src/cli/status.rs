@@ -4,6 +4,7 @@ use super::args::{Format, Status as Args};
 use super::{Ended, Exit, Failure, call, coloured, print, say};
 use crate::config::Config;
 use crate::status::Status;
+use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ pub(super) fn run(args: &Args) -> Ended {
     }
     let config = args.common.client_config()?;
     let Some(seconds) = args.watch else {
-        show(args, &config)?;
+        show(args, &config, &mut None)?;
         return Ok(0);
     };
+    let mut marks = Some(Marks::default());
     loop {
         if std::io::stdout().is_terminal() {
             print("\x1b[H\x1b[2J");
@@ -23,7 +25,7 @@ pub(super) fn run(args: &Args) -> Ended {
         if matches!(args.format, Format::Text) {
             print(&format!("{}\n", crate::messages::utc(std::time::SystemTime::now())));
         }
-        if let Err(failure) = show(args, &config) {
+        if let Err(failure) = show(args, &config, &mut marks) {
             // It may be started meanwhile.
             say(&format!("mc_ctl: {}\n", failure.error));
         }
@@ -31,11 +33,35 @@ pub(super) fn run(args: &Args) -> Ended {
     }
 }
 
-fn show(args: &Args, config: &Config) -> Result<(), Failure> {
+/// The lines of the last display, each with the time since when it is shown; `None` for those of the first display.
+#[derive(Default)]
+struct Marks(HashMap<String, Option<String>>);
+
+impl Marks {
+    /// The text with a mark at the end of each line that has changed since the first display.
+    fn mark(&mut self, text: &str, time: &str) -> String {
+        let since = |line: &str| match self.0.get(line) {
+            Some(since) => since.clone(),
+            None => (!self.0.is_empty()).then(|| time.to_owned()),
+        };
+        let lines: Vec<(&str, Option<String>)> = text.lines().map(|line| (line, since(line))).collect();
+        self.0 = lines.iter().map(|(line, since)| ((*line).to_owned(), since.clone())).collect();
+        let marked = |(line, since): (&str, Option<String>)| match since {
+            Some(since) => format!("{line}  * since {since}\n"),
+            None => format!("{line}\n"),
+        };
+        lines.into_iter().map(marked).collect()
+    }
+}
+
+fn show(args: &Args, config: &Config, marks: &mut Option<Marks>) -> Result<(), Failure> {
     let status = Status::new(&*call::status(config)?);
     match args.format {
         Format::Text => {
-            print(&status.text(args.arbiter, coloured()));
+            let text = status.text(args.arbiter, coloured());
+            let utc = crate::messages::utc(std::time::SystemTime::now());
+            let time = utc.split(['T', '.']).nth(1).unwrap_or_default();
+            print(&marks.as_mut().map_or(text.clone(), |marks| marks.mark(&text, time)));
             for advice in &status.advice {
                 say(&format!("HINT: {advice}\n"));
             }
@@ -64,5 +90,24 @@ fn check(args: &Args) -> u8 {
             print(&format!("MIRRORING UNKNOWN - {text}\n"));
             Exit::NotRunning as u8
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changed_lines_are_marked() {
+        let mut marks = Marks::default();
+        assert_eq!(marks.mark("switchable\nnd1  primary\n", "10:00:00"), "switchable\nnd1  primary\n");
+        let switched = "switched\nnd1  primary\n";
+        let marked = "switched  * since 10:00:05\nnd1  primary\n";
+        assert_eq!(marks.mark(switched, "10:00:05"), marked);
+        assert_eq!(marks.mark(switched, "10:00:10"), marked);
+        assert_eq!(
+            marks.mark("switchable\nnd1  primary\n", "10:00:15"),
+            "switchable  * since 10:00:15\nnd1  primary\n"
+        );
     }
 }

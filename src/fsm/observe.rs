@@ -321,7 +321,7 @@ impl Node {
     }
 
     /// Whether a look at the instance may be older than the mirrored view, so that it does not show its names yet.
-    fn looks_may_be_older(&self) -> bool {
+    pub(super) fn looks_may_be_older(&self) -> bool {
         let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
         self.told.mirrored_at.is_some_and(|at| self.now.since(at) < grace)
     }

@@ -509,6 +509,7 @@ impl Node {
         if self.detached() {
             advice.push("the standby was detached: run \"mc_ctl start\" on it to attach it again".to_owned());
         }
+        advice.extend(self.advice_on_names());
         advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));
         advice.extend(self.advice_on_foreign_arbiter());
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
@@ -519,6 +520,18 @@ impl Node {
             advice.push(format!("{name} has failed ({why}): do by hand what it was to do"));
         }
         advice
+    }
+
+    /// The primary shows other names than the controller has written: another line, `ALTER SYSTEM` or the command line wins.
+    fn advice_on_names(&self) -> Option<String> {
+        let Some(Instance::Primary { names, .. }) = self.own.role else { return None };
+        let mirrored = self.standing() == Some(Standing::Primary) && !self.looks_may_be_older();
+        (names == Names::Other || names == Names::Unset && mirrored).then(|| {
+            "synchronous_standby_names is not what the controller has written: run \"mc_ctl check\", which names the place; if \
+             that is postgresql.auto.conf, run \"psql -c 'ALTER SYSTEM RESET synchronous_standby_names' -c 'SELECT \
+             pg_reload_conf()'\"; if it is the command line, let mc_ctl alone start the instance"
+                .to_owned()
+        })
     }
 
     /// The primary runs and its heartbeats arrive, but this standby receives no WAL. Only PostgreSQL's log has the error of the WAL receiver.

@@ -349,3 +349,18 @@ fn names_and_tools(pair: &Pair) {
     expect(pair, 0, "name-differs", "", &["192.0.2.100 on \"nd1\"", "192.0.2.111 on \"nd2\""]);
     expect(pair, 0, "shared-host", "", &["\"nd2\" and \"arb\"", "192.0.2.110"]);
 }
+
+/// A wrong port for the other server in `network.conf` of one server: its controller cannot connect, and the check reports that
+/// on both servers.
+#[test]
+fn a_wrong_port_on_one_side() {
+    let pair = Setup::default().up();
+    expect_none(&pair, 0, &["peer-unheard"]);
+    let path = pair.servers[0].management.join("network.conf");
+    let network = std::fs::read_to_string(&path).expect("network.conf");
+    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
+    write_private(&path, &network.replace("nd2 192.0.2.110 27540", "nd2 192.0.2.110 27549"));
+    pair.mc(0, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
+    expect(&pair, 0, "peer-unheard", "nd2", &["receives heartbeats", "cannot connect", "27549", "network.conf"]);
+    expect(&pair, 1, "peer-unheard", "nd1", &["does not hear"]);
+}

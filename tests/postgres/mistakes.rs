@@ -162,9 +162,17 @@ fn names_set_by_alter_system() {
     pair.sql(0, "ALTER SYSTEM SET synchronous_standby_names = 'somebody'");
     pair.sql(0, "SELECT pg_reload_conf()");
     pair.wait_log(0, at, "postgresql.auto.conf", s(15));
+    let advises = |yes: bool| {
+        wait_for("the status names the command, while it is needed", s(15), || {
+            let advice = pair.json(0)?["advice"].to_string();
+            (advice.contains("ALTER SYSTEM RESET synchronous_standby_names") == yes).then_some(())
+        });
+    };
+    advises(true);
     pair.sql(0, "ALTER SYSTEM RESET synchronous_standby_names");
     pair.sql(0, "SELECT pg_reload_conf()");
     pair.wait_word(0, "switchable");
+    advises(false);
 }
 
 /// A ledger put back from a copy could promise again what was given away since: it is refused.
