@@ -150,12 +150,12 @@ impl Limits {
     fn text(self, detection_ms: u64) -> String {
         format!(
             "time limits, for a detection time of {} s (libpq 12 or later):\n  a client leaves a server that is silent for {} s, \
-             and tries each server for {} s\n  JDBC: {}; {}\n",
+             and tries each server for {} s\n  JDBC: {}\n  {}\n",
             seconds(detection_ms),
             self.leave_s,
             self.connect_s,
             self.statements(),
-            STATEMENTS_HINT.trim_end_matches('.').replacen("Where", "where", 1)
+            STATEMENTS_HINT.trim_end_matches('.').replacen("Where", "JDBC: where", 1)
         )
     }
 

@@ -50,6 +50,25 @@ fn primary_host_with_switch() {
     assert!(gap < LIMIT, "outage {gap:?}");
 }
 
+/// `switch`, and the standby is cut off from all: it is promoted where no client reaches it, and commits wait at the primary.
+/// When the network is back, the clients connect to the new primary, and nothing is lost.
+#[test]
+fn standby_with_switch() {
+    let pair = Setup::default().fast_network().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::PerHost);
+    pair.net.cut(1);
+    wait_for("the standby is promoted", s(30), || {
+        (pair.sql_beside(1, "SELECT pg_is_in_recovery()").ok()? == "f").then_some(())
+    });
+    let promoted = Instant::now();
+    std::thread::sleep(s(3));
+    assert!(!client.acknowledged_since(promoted), "a client was served");
+    pair.net.heal(1);
+    client.wait_ack_of(&[1], promoted, s(30));
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
+    client.check(&pair, 1, &[0, 1]);
+}
+
 /// The safe half `disconnect`: on silence the primary goes on alone, and the standby is never promoted; when the link is
 /// back the pair is mirrored again by itself.
 #[test]
