@@ -224,7 +224,7 @@ fn who_is_not_let_in_is_told_so() {
         Target::new(user, password.map(str::to_owned), dbname, server.data())
     };
     let closed = |target: &Target, word: &str| match refusal(target) {
-        Refusal::Closed(why) => {
+        Refusal::Closed(why) | Refusal::Password(why) => {
             assert!(why.contains(word), "{why}");
             assert!(!why.contains("wrong!"), "a password in {why}");
         }
