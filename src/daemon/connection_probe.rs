@@ -24,11 +24,11 @@ use crate::status::{ConnectionFailure, Purpose};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::time::{Duration, Instant};
 
-/// The time between two checks; that of a standby which does not stream; that after a wrong password, since each attempt is a
-/// line in the server's log, and external authentication may count them.
+/// The time between two checks; that of a standby which does not stream; that after a session was rejected, since each attempt
+/// is a line in the server's log, and external authentication may count wrong passwords.
 const INTERVAL: Duration = Duration::from_secs(10);
 const NOT_STREAMING: Duration = Duration::from_secs(5);
-const REJECTED: Duration = Duration::from_secs(30);
+const REJECTED: Duration = Duration::from_secs(60);
 
 /// How long a session may take to be opened, and psql to connect.
 const SESSION: Duration = Duration::from_secs(3);
@@ -174,13 +174,12 @@ impl Probe {
         }
         let setup = rebuild_setup(&self.config, &self.name);
         let Ok(remote) = rebuild::remote(&setup, &self.address) else { return };
-        let wrong = match Session::open_remote(&remote, SESSION, SESSION, "a check of the password") {
-            Err(Refusal::Password(why)) => Some(why),
-            _ => None,
+        let (wrong, wait) = match Session::open_remote(&remote, SESSION, SESSION, "a check of the password") {
+            Err(Refusal::Password(why)) => (Some(why), REJECTED),
+            Err(Refusal::Closed(_)) => (None, REJECTED),
+            _ => (None, Duration::ZERO),
         };
-        if wrong.is_some() {
-            self.session_due = Instant::now() + REJECTED;
-        }
+        self.session_due = Instant::now() + wait;
         self.report(Purpose::OtherInstance, wrong);
     }
 

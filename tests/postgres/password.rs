@@ -57,7 +57,7 @@ fn wait_warning(pair: &Pair, server: usize, text: &str) {
 #[track_caller]
 fn wait_ok(pair: &Pair) {
     for n in [0, 1] {
-        wait_for("status --check is OK", s(60), || (pair.mc(n, &["status", "--check"]).code == 0).then_some(()));
+        wait_for("status --check is OK", s(120), || (pair.mc(n, &["status", "--check"]).code == 0).then_some(()));
     }
 }
 
