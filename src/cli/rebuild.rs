@@ -92,8 +92,7 @@ fn controlled(args: &Args) -> Result<Config, Failure> {
         config.id
     ));
     config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
-    let by = StartedBy::Operator { instance: false, failover: None };
-    watcher::start_detached(&config, by, START).map_err(Failure::failed)?;
+    watcher::start_detached(&config, StartedBy::Rebuild, START).map_err(Failure::failed)?;
     Ok(config)
 }
 

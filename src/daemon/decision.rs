@@ -104,7 +104,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let links = Links::start(link_settings(config), inbox.clone(), bystander)?;
     inspector.speak(links.voice());
     let health = config.server.health_check_address.clone();
-    let by_operator = matches!(by, StartedBy::Operator { .. });
+    let by_operator = by != StartedBy::Watcher;
     let health = health.map(|at| Health::bind(at, by_operator, &links.resolver())).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
@@ -204,7 +204,7 @@ fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {
         messages::tell(&Tell::NoBirthTime { path: config.run_dir().join("ledger").display().to_string() });
     }
     let was_on = loaded.durable.is_some_and(|durable| durable.notes.failover.enabled);
-    if matches!(by, StartedBy::Operator { failover: None, .. }) && !was_on {
+    if by.ordered().is_some_and(|(_, failover)| failover.is_none()) && !was_on {
         messages::tell(&Tell::FailoverOff);
     }
 }

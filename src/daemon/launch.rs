@@ -53,7 +53,7 @@ impl FirstLine {
     }
 }
 
-/// What the hidden arguments say: `--watcher|--controller DIR ID START_ID instance|mc-only|again on|off|keep FOUND`.
+/// What the hidden arguments say: `--watcher|--controller DIR ID START_ID instance|mc-only|rebuild|again on|off|keep FOUND`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Launch {
     pub dir: PathBuf,
@@ -69,6 +69,7 @@ impl Launch {
         let (how, failover) = match self.by {
             StartedBy::Operator { instance: true, failover } => ("instance", failover),
             StartedBy::Operator { instance: false, failover } => ("mc-only", failover),
+            StartedBy::Rebuild => ("rebuild", None),
             StartedBy::Watcher => ("again", None),
         };
         let failover = match failover {
@@ -93,6 +94,7 @@ impl Launch {
         let by = match how.to_str()? {
             "instance" => StartedBy::Operator { instance: true, failover },
             "mc-only" => StartedBy::Operator { instance: false, failover },
+            "rebuild" => StartedBy::Rebuild,
             "again" => StartedBy::Watcher,
             _ => return None,
         };
@@ -121,6 +123,7 @@ mod tests {
             StartedBy::Operator { instance: true, failover: Some(true) },
             StartedBy::Operator { instance: false, failover: Some(false) },
             StartedBy::Operator { instance: true, failover: None },
+            StartedBy::Rebuild,
             StartedBy::Watcher,
         ] {
             let found = Found { config_file: "/etc/pg/\"x\".conf".into(), bin_dir: "/b".into(), major_version: 15 };

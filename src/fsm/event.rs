@@ -782,8 +782,21 @@ pub enum StartedBy {
         /// `-f`, `-F` or neither.
         failover: Option<bool>,
     },
+    /// `mc_ctl rebuild`: this controller founds no pair, and its data directory is only what the rebuild replaces.
+    Rebuild,
     /// The watcher, after a crash or a hang of the controller.
     Watcher,
+}
+
+impl StartedBy {
+    /// Whether an operator's command asks for the instance too, and its setting of failover; `None` for the watcher.
+    pub fn ordered(self) -> Option<(bool, Option<bool>)> {
+        match self {
+            StartedBy::Operator { instance, failover } => Some((instance, failover)),
+            StartedBy::Rebuild => Some((false, None)),
+            StartedBy::Watcher => None,
+        }
+    }
 }
 
 /// The first event.

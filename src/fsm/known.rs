@@ -64,6 +64,8 @@ pub(super) struct OwnSide {
     pub alien: bool,
     /// An operator's start asked for a first ledger.
     pub founding: bool,
+    /// The controller was started for a rebuild.
+    pub for_rebuild: bool,
     pub data_id: Option<DataId>,
     /// Last time that the standby flushed what it had to, or, on a standby, that WAL streamed.
     pub flow_at: Time,
@@ -109,6 +111,7 @@ impl OwnSide {
             freed: false,
             alien: false,
             founding: false,
+            for_rebuild: false,
             data_id: None,
             flow_at: Time(0),
             starting_at: Time(0),
@@ -245,6 +248,8 @@ pub(super) struct PeerSide {
     pub heartbeat: Option<Box<Heartbeat>>,
     /// The system identifier of its data directory, if that belongs to another cluster.
     pub foreign: Option<SystemId>,
+    /// The system identifier of its ledger.
+    pub recorded: Option<SystemId>,
     pub heard_at: Option<Time>,
     pub two_way_at: Option<Time>,
     pub echo: u64,
@@ -267,6 +272,7 @@ impl PeerSide {
         PeerSide {
             heartbeat: None,
             foreign: None,
+            recorded: None,
             heard_at: None,
             two_way_at: None,
             echo: 0,

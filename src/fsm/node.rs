@@ -194,8 +194,9 @@ impl Node {
             self.forgive();
             self.system = durable.ledger.system;
         }
-        if let StartedBy::Operator { instance, failover } = boot.by {
-            self.own.founding = true;
+        self.own.for_rebuild = boot.by == StartedBy::Rebuild;
+        if let Some((instance, failover)) = boot.by.ordered() {
+            self.own.founding = !self.own.for_rebuild;
             self.failover_asked = failover;
             // Off unless asked for; but where the other server's controller runs, its setting is the pair's.
             if failover.is_none() {

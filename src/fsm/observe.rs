@@ -101,19 +101,39 @@ impl Node {
         self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < ms)
     }
 
+    /// Without a ledger, a server belongs to the cluster of its data directory. Where the other server holds the ledger of another
+    /// cluster, and where a rebuild is to replace the directory, it belongs to none, as with an empty directory.
+    pub(super) fn choose_system(&mut self) {
+        let Some(data) = self.own.data else { return };
+        if self.ledger.is_none() {
+            let replaced = match self.peer.recorded {
+                Some(system) => system != data.system,
+                None => self.own.for_rebuild,
+            };
+            self.system = if replaced { SystemId(0) } else { data.system };
+        }
+        self.own.alien = self.system != data.system;
+    }
+
     /// Whether a member reports the system identifier of another cluster.
     fn is_foreign(&self, system: SystemId) -> bool {
         self.system.0 != 0 && system.0 != 0 && system != self.system
     }
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
-        if self.is_foreign(heartbeat.system) {
+        let theirs = heartbeat.system;
+        self.peer.recorded = heartbeat.ledger.map(|_| theirs).filter(|system| system.0 != 0);
+        self.choose_system();
+        let mine = self.own.data.filter(|_| self.ledger.is_none()).map_or(self.system, |data| data.system);
+        let foreign = mine.0 != 0 && theirs.0 != 0 && mine != theirs;
+        self.peer.foreign = foreign.then_some(theirs);
+        if foreign && !self.own.for_rebuild {
             let other = self.other();
-            self.told.other_system(&mut self.out, other, self.system, heartbeat.system);
-            self.peer.foreign = Some(heartbeat.system);
+            self.told.other_system(&mut self.out, other, mine, theirs);
+        }
+        if self.is_foreign(theirs) {
             return;
         }
-        self.peer.foreign = None;
         let newer = match &self.peer.heartbeat {
             Some(last) if last.seq >> 20 == heartbeat.seq >> 20 => heartbeat.seq > last.seq,
             _ => true,
@@ -407,10 +427,7 @@ impl Node {
         self.own.data = Some(data);
         self.own.data_at = self.now;
         self.own.note_crash(&data);
-        if self.ledger.is_none() {
-            self.system = data.system;
-        }
-        self.own.alien = self.system != data.system;
+        self.choose_system();
         if data.running {
             self.own.named_while_down = false;
             if self.own.running != Running::Up {

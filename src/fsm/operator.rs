@@ -121,6 +121,9 @@ impl Node {
             self.rebuild_asked(asker, order);
             return;
         }
+        if request == Request::AdoptData {
+            self.claim_data();
+        }
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
@@ -144,6 +147,7 @@ impl Node {
         self.own.revive();
         self.told.restart = None;
         self.own.founding = self.ledger.is_none();
+        self.claim_data();
         self.start_id = self.random();
         if self.own.running == Running::Down {
             self.own.running = Running::Unknown;
@@ -152,6 +156,12 @@ impl Node {
             self.set_failover(enabled);
         }
         self.write("");
+    }
+
+    /// An operator wants the data directory as it is, not replaced by a rebuild.
+    fn claim_data(&mut self) {
+        self.own.for_rebuild = false;
+        self.choose_system();
     }
 
     /// Whether a command under way leads, and the decision table has to wait.
@@ -407,7 +417,7 @@ impl Node {
     fn adopt_obstacle(&self) -> Option<String> {
         let Some(data) = self.own.data else { return Some("the data directory cannot be read".to_owned()) };
         if data.system != self.system {
-            return Some("the data directory belongs to another cluster than the ledger".to_owned());
+            return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());
         }
         if data.incomplete || self.notes.rebuild.is_some() {
             return Some("a rebuild of the data directory has begun and not ended".to_owned());

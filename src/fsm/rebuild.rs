@@ -45,6 +45,14 @@ impl Node {
     }
 
     fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
+        if let (Some(theirs), Some(own)) = (self.peer.foreign, self.ledger) {
+            return Err(format!(
+                "the ledger of this server is that of another cluster (system identifier {}) than the other server's ({}); if the \
+                 data of this server is not needed, run \"mc_ctl stop\" here, move the directory that has this server's identifier \
+                 out of the management directory, and run \"mc_ctl rebuild\" again",
+                own.system.0, theirs.0
+            ));
+        }
         let lost_role = match self.standing() {
             Some(Standing::Alone) => self.notes.lost_split || !self.eligible(),
             Some(Standing::Outcast) | None => true,

@@ -680,6 +680,20 @@ impl Node {
     }
 
     pub(super) fn progress_without_ledger(&self) -> Progress {
+        if let (Some(system), Some(data)) = (self.peer.foreign, self.own.data) {
+            let way_out = match self.peer.recorded {
+                Some(_) => "run \"mc_ctl rebuild\" here, which keeps the present data directory beside the copy",
+                None => {
+                    "stop the controller of the server that is to be the standby, start the primary, and run \"mc_ctl rebuild\" on \
+                     the standby"
+                }
+            };
+            return Progress::Refused(format!(
+                "the other server's data directory belongs to another cluster (system identifier {}, here {}): {way_out}; or correct \
+                 network.conf",
+                system.0, data.system.0
+            ));
+        }
         if self.own_role() == Role::Standby {
             return Progress::Running(
                 "running as a standby that the primary's controller does not know yet".to_owned(),
@@ -696,13 +710,6 @@ impl Node {
             return Progress::Refused(
                 "the other server holds this cluster's ledger, and this data directory is not a standby's".to_owned(),
             );
-        }
-        if let Some(system) = self.peer.foreign {
-            return Progress::Refused(format!(
-                "the other server's data directory belongs to another cluster (system identifier {}, here {}): replace this data \
-                 directory by a copy of the other server's, or correct network.conf",
-                system.0, self.system.0
-            ));
         }
         if let Some(why) = self.advice_on_foreign_arbiter() {
             return Progress::Refused(why);

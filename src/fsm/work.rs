@@ -599,7 +599,8 @@ impl Node {
             Running::Unknown => self.run(Job::Inspect),
             Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
             Running::Down if may_start && !self.own.left_down => self.start(Some(self.peer_name.clone()), None),
-            Running::Up if !self.own.is_standby_dir() && self.another_leads() => self.stop_at_once(),
+            // An instance of another cluster is nothing that this pair may stop.
+            Running::Up if !self.own.is_standby_dir() && !self.own.alien && self.another_leads() => self.stop_at_once(),
             Running::Down | Running::Up => {}
         }
         if self.own.failed.is_some() && self.own.running == Running::Down {
@@ -607,6 +608,7 @@ impl Node {
         }
         if let super::report::Progress::Refused(why) = self.progress_without_ledger()
             && !self.told.will_not_start
+            && !self.own.for_rebuild
         {
             self.told.will_not_start = true;
             self.say(Say::WillNotStart(why));

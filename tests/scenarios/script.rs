@@ -3,7 +3,7 @@
 //! - `pair [WORD…]`: first of all. `mirrored`: the pair is led to `Mirrored(nd1)` without a word. `arbiter`; `manual`
 //!   (failover off); `auto` (`rebuild_action`); `halt` (`shutdown_detached_synchronous_standby`); `isolated`
 //!   (`isolated_primary_action = stop`); `switch`, `disconnect`, `fallback` (`heartbeat_error_action`), or `nd2=switch`.
-//! - `start M [-f] [--mc-only]`, `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
+//! - `start M [-f] [--mc-only]`, `start M --for-rebuild` (as `mc_ctl rebuild` does), `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
 //! - `crash M`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
 //!   not start), `mend M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
 //! - `tick MS`; `until M TEXT`: until that member has said it, a minute at most.
@@ -141,7 +141,8 @@ fn process(world: &mut World, words: &[&str]) -> Option<Done> {
         ["start", name, rest @ ..] => who(name).map(|m| {
             let failover = rest.contains(&"-f").then_some(true);
             let instance = !rest.contains(&"--mc-only");
-            world.start(m, StartedBy::Operator { instance, failover });
+            let by = StartedBy::Operator { instance, failover };
+            world.start(m, if rest.contains(&"--for-rebuild") { StartedBy::Rebuild } else { by });
         }),
         ["restart", name] => who(name).map(|m| world.start(m, StartedBy::Watcher)),
         ["kill", name] => who(name).map(|m| world.kill(m)),

@@ -98,7 +98,8 @@ pub(super) fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
     let systems = [one, two].map(|s| s.instance.files.control.as_ref().map_or(0, |control| control.system));
     if systems[0] != systems[1] && !systems.contains(&0) {
         let what = format!("the system identifiers differ: {}", both(systems.map(|s| s.to_string())));
-        let mend = "mc_ctl rebuild on the server that is not the primary, with its data directory emptied";
+        let mend =
+            "mc_ctl rebuild on the server that is not the primary; it keeps the old data directory beside the copy";
         found.push(SYSTEM_IDENTIFIERS.found("", what, mend));
     }
 }
