@@ -393,7 +393,8 @@ impl<'a> Values<'a> {
             Err(error) => return Err(error),
         };
         match self.optional("config_file") {
-            Some(path) if no_data.is_some() && Path::new(&path).starts_with(data) => {}
+            // The rebuild makes it.
+            Some(path) if no_data.is_some() && !Path::new(&path).exists() => {}
             Some(path) if !Path::new(&path).is_file() => {
                 let what = format!("config_file: \"{path}\" does not exist or is not a file");
                 return Err(in_line(self.path, self.line("config_file"), what)

@@ -1,6 +1,7 @@
 //! The parts of a plan that are told once the way is chosen: bytes, room, steps, and what stands in the way.
 
 use super::choice::{Means, Trial};
+use super::config_copy::ConfigCopy;
 use super::divergence::Content;
 use super::room::{self, Need};
 use super::source::{self, Source};
@@ -46,6 +47,8 @@ pub struct Draft<'a> {
     pub journal: Option<&'a Journal>,
     /// The way.
     pub chosen: Chosen,
+    /// The configuration that is to be made.
+    pub configuration: Option<&'a ConfigCopy>,
     /// Bytes of WAL that would be kept.
     pub kept: u64,
 }
@@ -185,6 +188,7 @@ impl Draft<'_> {
         }
         if self.chosen == Chosen::BaseBackup && !matches!(self.found, Found::Foreign(_)) {
             found.extend(self.against_backup());
+            found.extend(self.configuration.into_iter().flat_map(|copy| copy.obstacles(self.setup)));
         }
         found
     }
@@ -299,7 +303,7 @@ impl Draft<'_> {
     fn backup_steps(&self) -> Vec<String> {
         let data = self.data().display();
         let size = room::human(self.bytes(&Trial::Later).unwrap_or(0));
-        let mut steps = Vec::new();
+        let mut steps: Vec<String> = self.configuration.iter().map(|copy| copy.step(self.setup)).collect();
         if self.deletes() {
             steps.push(format!("Delete the old data directory \"{data}\" first, as ordered (--old-data delete)."));
         }

@@ -8,6 +8,7 @@
 
 mod backup;
 mod choice;
+mod config_copy;
 mod divergence;
 mod draft;
 mod journal;

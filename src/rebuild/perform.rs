@@ -30,7 +30,7 @@ use super::primary::Primary;
 use super::progress::Teller;
 use super::rewind::Failed;
 use super::slot::Slot;
-use super::{Board, Chosen, Plan, Setup, backup, keep, lost, plan, rewind, shared, swap};
+use super::{Board, Chosen, Plan, Setup, backup, config_copy, keep, lost, plan, rewind, shared, swap};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Method, OldData, RebuildOrder};
@@ -293,6 +293,11 @@ impl Work<'_> {
         let Work { setup, what, cancel, .. } = *self;
         let Setup { place, run_dir, .. } = setup;
         let ruined = self.is_ruined()?;
+        if !config_copy::is_inside(setup)
+            && let Some(copy) = config_copy::missing(setup, &primary.remote, cancel)?
+        {
+            copy.make(setup, &primary.remote, &place.data, cancel)?;
+        }
         let journal = backup::prepare(setup, (what.order.old_data, ruined), primary, cancel)?;
         if !ruined && journal.existed {
             self.salvage(plan)?;
@@ -335,7 +340,11 @@ impl Work<'_> {
             swap::empty(&place.data, &journal.moves, place.major)?;
         }
         tell.step("copying the data directory (pg_basebackup)");
+        let configuration = config_copy::missing(setup, &primary.remote, cancel)?;
         backup::run(setup, &journal, primary, tell, cancel)?;
+        if let Some(copy) = configuration {
+            copy.make(setup, &primary.remote, &journal.staging, cancel)?;
+        }
         // The primary may have dropped a tablespace meanwhile.
         journal.moves.retain(|change| change.staged.exists());
         journal.phase = Phase::Swapping;

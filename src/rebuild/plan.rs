@@ -6,7 +6,7 @@ use super::draft::Draft;
 use super::room;
 use super::source::{self, Source};
 use super::target::{self, Found, Target};
-use super::{Journal, Lost, Phase, Setup, keep, lost, program};
+use super::{Journal, Lost, Phase, Setup, config_copy, keep, lost, program};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Lsn, Method};
@@ -112,6 +112,10 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
         let files = lost::segments(&target.wal, &spans)?;
         kept = files.iter().filter_map(|file| file.metadata().ok()).map(|meta| meta.len()).sum();
     }
+    let configuration = match choice.chosen {
+        Chosen::BaseBackup => config_copy::missing(setup, &remote, cancel)?,
+        Chosen::Follow | Chosen::Rewind => None,
+    };
     let draft = Draft {
         setup,
         what,
@@ -120,6 +124,7 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
         content: &content,
         journal: journal.as_ref(),
         chosen: choice.chosen,
+        configuration: configuration.as_ref(),
         kept,
     };
     let (room, mut obstacles) = draft.room(&means.trial, cancel)?;

@@ -187,3 +187,52 @@ fn one_cluster_of_debian() {
         check(roles);
     }
 }
+
+/// A primary of Debian's, and a standby's host without any configuration. The rebuild makes it from the primary's: where
+/// `config_file` says, or in the data directory. Where it cannot, that is reported before anything is copied.
+#[test]
+fn configuration_from_the_primary() {
+    let Some(version) = version_of_debian() else { return };
+    for beside in [false, true] {
+        let mut pair = Setup::default().make();
+        create_cluster(&mut pair, 0, &version);
+        pair.as_root(
+            0,
+            &["sh", "-c", &format!("echo 'work_mem = 7MB' >/etc/postgresql/{version}/main/conf.d/more.conf")],
+        );
+        let data = pair.data(1).to_owned();
+        pair.as_root(1, &["find", &data, "-mindepth", "1", "-delete"]);
+        let etc = pair.host(1).dir.join("etc").to_str().expect("ASCII").to_owned();
+        let own =
+            "mount -t tmpfs -o mode=755 none /run; install -d -o postgres -g postgres /run/postgresql; mkdir -m 755 $1";
+        pair.as_root(1, &["sh", "-c", own, "sh", &etc]);
+        let dir = if beside { format!("{etc}/one/main") } else { data.clone() };
+        if beside {
+            let text = format!("db_instance = '{data}'\nconfig_file = '{dir}/postgresql.conf'\n");
+            write_private(&pair.conf(1), &text);
+        }
+        pair.start(0, &["-f"]);
+        if beside {
+            let refused = pair.mc(1, &["rebuild", "--yes"]);
+            assert!(refused.code != 0 && refused.text().contains("cannot be written"), "{}", refused.text());
+            let left = pair.host(1).path(Path::new(&data)).read_dir().expect("the data directory").count();
+            assert_eq!(left, 0, "something was copied");
+            pair.as_root(1, &["chown", "postgres:", &etc]);
+        }
+        let plan = pair.mc(1, &["rebuild", "--dry-run"]).expect(0, "mc_ctl rebuild --dry-run").out;
+        assert!(plan.contains(&format!("Make this server's configuration \"{dir}/postgresql.conf\"")), "{plan}");
+        pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
+        [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", ["primary", "standby"]));
+        for (setting, value) in [
+            ("config_file", format!("{dir}/postgresql.conf")),
+            ("hba_file", format!("{dir}/pg_hba.conf")),
+            ("ident_file", format!("{dir}/pg_ident.conf")),
+            ("data_directory", data.clone()),
+            ("work_mem", "7MB".into()),
+        ] {
+            assert_eq!(pair.sql(1, &format!("SHOW {setting}")), value, "{setting}");
+        }
+        pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+        pair.mc(0, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild after a switch");
+    }
+}
