@@ -199,6 +199,62 @@ fn the_other_server() {
     assert!(!site.at("coming").exists());
 }
 
+/// The block that a run has printed.
+fn block(ran: &Ran) -> String {
+    let (_, rest) = ran.out.split_once("-----BEGIN").unwrap_or_else(|| panic!("no block in {}", ran.out));
+    let (body, _) = rest.rsplit_once("\n-----END").unwrap();
+    format!("-----BEGIN{body}\n-----END MIRRORING CONTROLLER CLUSTER-----\n")
+}
+
+#[test]
+fn a_member_joins_by_the_block() {
+    let one = Site::new();
+    one.write("password", "sesame\n");
+    let printed = one.init(&format!("{} --password-file password --rebuild-action auto", first())).done();
+    let next = format!("  mc_ctl init -M {} --join - --password-file - --apply\n", one.at("mc").display());
+    let printed = printed.says(&[&next, "They contain the pair's key"]);
+    let private = one.read("mc/nd1.private");
+    assert!(!printed.out.contains("sesame") && !printed.out.contains(private.trim()), "{}", printed.out);
+    let block = block(&printed);
+    assert!(!one.init("").done().out.contains("BEGIN"));
+    assert!(one.init("--show-join").done().out.contains(&block));
+
+    let two = Site::new();
+    let join = "--join - --password-file - --data data";
+    let broken = block.replacen("27540", "27541", 1);
+    for (input, part) in [(broken.as_str(), "its checksum does not match"), ("", "its first line was not found")] {
+        let ran = two.give(join, input);
+        assert!(ran.code == 2 && ran.err.contains(part) && !two.at("mc").exists(), "{}", ran.err);
+    }
+    let ran = two.give(join, &format!("{block}\nse'same\n")).done();
+    assert!(!ran.out.contains("BEGIN") && !ran.out.contains("se'same"), "{}", ran.out);
+    for name in ["mc/network.conf", "mc/mc.key"] {
+        assert_eq!(one.read(name), two.read(name));
+    }
+    let conf = two.read("mc/nd1.conf");
+    for line in ["db_instance_password = \"se'same\"", "rebuild_action = 'auto'"] {
+        assert!(conf.lines().any(|have| have == line), "{line} is missing in {conf}");
+    }
+    // Once more with the same block: nothing changes. With another pair's: it is refused.
+    let all = two.all();
+    two.give("--join -", &block).done().says(&["nothing had to be made"]);
+    let other = Site::new();
+    let other = self::block(&other.init(&first()).done());
+    let ran = two.give("--join -", &other);
+    assert!(ran.code == 2 && ran.err.contains("mc.key\" exists and differs from the block"), "{}", ran.err);
+    assert_eq!(two.all(), all);
+}
+
+#[test]
+fn what_a_rebuild_does_is_offered() {
+    for (option, line) in [("", "#rebuild_action = 'auto'"), (" --rebuild-action auto", "rebuild_action = 'auto'")] {
+        let site = Site::new();
+        site.init(&format!("{}{option}", first())).done();
+        let conf = site.read("mc/nd1.conf");
+        assert!(conf.lines().any(|have| have == line) && conf.contains("without asking"), "{conf}");
+    }
+}
+
 #[test]
 fn both_on_one_host() {
     let site = Site::new();
@@ -278,7 +334,7 @@ fn files_that_are_there_stay() {
     site.refuses("", &["is not a hexadecimal digit"]);
     // Beside a network.conf that came from elsewhere, a new key would be another one.
     fs::remove_file(site.at("mc/mc.key")).unwrap();
-    site.refuses("", &["and no \"", "Copy mc.key from the other server"]);
+    site.refuses("", &["and no \"", "copy mc.key, which is the same on all members"]);
     symlink("nowhere", site.at("mc/mc.key")).unwrap();
     site.refuses("", &["could not open file"]);
 }
@@ -409,6 +465,7 @@ fn settings_are_written_only_when_asked() {
         "hot_standby is off, set by ALTER SYSTEM",
     ]);
     assert_eq!(site.read("real.conf"), text);
+    assert!(!site.read("data/pg_hba.conf").contains("replication"));
     let said =
         site.init("--apply").done().says(&["written into", "wal_log_hints = on", "ALTER SYSTEM SET hot_standby"]);
     assert!(!said.out.contains("--apply writes it"), "{}", said.out);
@@ -424,7 +481,17 @@ fn settings_are_written_only_when_asked() {
     let done = site.read("real.conf");
     assert!(!site.init("--apply").done().out.contains("written into"));
     assert_eq!(site.read("real.conf"), done);
-    assert_eq!(site.read("data/pg_hba.conf"), "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n");
+    let rules = "local all all peer\nhost all all 127.0.0.1/32 scram-sha-256\n\
+                 # for Mirroring Controller: mc_ctl init --apply\n\
+                 host replication postgres 127.0.0.1/32 scram-sha-256\n\
+                 host replication postgres 203.0.113.77/32 scram-sha-256\n\
+                 host postgres postgres 203.0.113.77/32 scram-sha-256\n";
+    assert_eq!(site.read("data/pg_hba.conf"), rules);
+    // Lines that belong above another one are left to the operator.
+    let rejects = "local all all peer\nhost all all 0.0.0.0/0 reject\n";
+    site.write("data/pg_hba.conf", rejects);
+    site.init("--apply").done().says(&["above line 2, which keeps the other server out"]);
+    assert_eq!(site.read("data/pg_hba.conf"), rejects);
 }
 
 #[test]

@@ -261,6 +261,11 @@ fn tool(place: &Place, name: &str, deadline: Instant) -> Result<u32, String> {
     number.map(|number| number / 10000).ok_or_else(|| format!("it says \"{}\" of its version", output.trim()))
 }
 
+/// What else than the controller starts the instance when the host boots.
+pub fn autostarts(config: &Config) -> Vec<Autostart> {
+    services::collect(&config.dir, &config.server.db_instance, &Place::new(config)).autostarts
+}
+
 /// What is wrong on both servers.
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     for server in seen.servers() {

@@ -48,7 +48,7 @@ pub(super) enum Verb {
         message: String,
     },
     /// Make the files of the management directory, and show what is still missing
-    Init(super::init::Args),
+    Init(Box<super::init::Args>),
     /// Look for everything that would keep the pair from working: on both servers and the arbiter
     Check(super::check::Args),
     /// Tell what the pair would do if something failed now; changes nothing

@@ -4,10 +4,11 @@
 //! that calls this never hangs at a prompt. It is never printed.
 
 use super::{Ended, Failure, print, say, say_remark};
+use crate::check::host::autostarts;
 use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
-use crate::init::{Member, Wanted, find, prepare, rules, settings};
+use crate::init::{Join, Member, Wanted, find, prepare, rules, settings};
 use clap::Args as Arguments;
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
@@ -36,12 +37,23 @@ pub(super) struct Args {
     /// Read the database user's password from this file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Write the settings that are missing into postgresql.conf
+    /// Write what is missing into postgresql.conf and pg_hba.conf
     #[arg(long)]
     apply: bool,
+    /// Join the pair of the first server: read the block that init printed there from this file, or from standard input (-)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["peer", "arbiter", "own", "show_join"])]
+    join: Option<PathBuf>,
+    /// Print the block for the other members again; it contains the pair's key
+    #[arg(long)]
+    show_join: bool,
+    /// What a server does that has lost its role: wait for mc_ctl rebuild, or become the standby by itself [default: manual; with
+    /// --join, as on the first server]
+    #[arg(long, value_name = "manual|auto", value_parser = ["manual", "auto"])]
+    rebuild_action: Option<String>,
 }
 
 pub(super) fn run(args: &Args) -> Ended {
+    let join = args.join.as_deref().map(read_join).transpose().map_err(Failure::usage)?;
     let password = args.password_file.as_deref().map(read_password).transpose().map_err(Failure::usage)?;
     let wanted = Wanted {
         dir: args.common.directory()?,
@@ -51,6 +63,8 @@ pub(super) fn run(args: &Args) -> Ended {
         local_server: args.common.local_server.clone(),
         data: args.data.clone(),
         password,
+        join,
+        rebuild_auto: args.rebuild_action.as_ref().map(|action| action == "auto"),
     };
     let draft = prepare(&wanted).map_err(Failure::usage)?;
     let (made, config) = draft.place().map_err(Failure::failed)?;
@@ -58,14 +72,15 @@ pub(super) fn run(args: &Args) -> Ended {
     print(&if names.is_empty() { "nothing had to be made\n".to_owned() } else { names.concat() });
     config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
     warn_of_the_disk(&config);
-    let here = Here::new(&config);
-    if here.one_host && is_first(&made) {
+    let first = args.join.is_none() && made.iter().any(|path| path.ends_with("network.conf"));
+    let here = Here { first, ..Here::new(&config) };
+    if here.one_host && first {
         let text = "both servers of network.conf are on this host, whose death takes both";
         let hint =
             "To try it out, it will do. Else remove the files that were made, and give the other host with --peer.";
         say_remark("mc_ctl", &Remark::warning(text, hint));
     }
-    let missing = rules::missing(&config);
+    let mut missing = rules::missing(&config);
     for why in &missing.unresolved {
         let text = format!("{}; what pg_hba.conf lacks for that server is not shown", why.message);
         let hint = "Correct the name in network.conf, or make it known to this host; then run this once more.";
@@ -78,12 +93,32 @@ pub(super) fn run(args: &Args) -> Ended {
         let (beaten, written): (Vec<_>, Vec<_>) = needs.into_iter().partition(|need| need.beaten_by.is_some());
         print(&here.written(&written));
         needs = beaten;
+        if rules::apply(&missing).map_err(Failure::failed)? {
+            print(&here.let_in(&missing));
+            missing = rules::missing(&config);
+        }
     }
     print(&here.settings(&needs));
     print(&here.rules(&missing));
     print(&here.key());
+    print(&here.autostart());
+    if first || args.show_join {
+        print(&here.elsewhere().map_err(Failure::failed)?);
+    }
     print(&here.next(&made));
     Ok(0)
+}
+
+/// The block for `--join`, of a file or of standard input.
+pub(super) fn read_join(path: &Path) -> Result<Join, Error> {
+    if path != Path::new("-") {
+        let file = std::fs::File::open(path).map_err(|cause| Error::io("open file", path, cause))?;
+        return Join::read(&mut std::io::BufReader::new(file));
+    }
+    if std::io::stdin().is_terminal() {
+        say("Paste the block that \"mc_ctl init\" printed on the first server:\n");
+    }
+    Join::read(&mut std::io::stdin().lock())
 }
 
 /// The first line of a file, or of standard input.
@@ -94,10 +129,14 @@ fn read_password(path: &Path) -> Result<Secret, Error> {
             say("Password of the database user: ");
             Silence::new()
         });
-        std::io::stdin()
-            .lock()
-            .read_line(&mut line)
-            .map_err(|cause| Error::io("read", Path::new("standard input"), cause))?;
+        let mut input = std::io::stdin().lock();
+        // Empty lines may follow a block that was pasted.
+        while line.trim().is_empty() {
+            line.clear();
+            if input.read_line(&mut line).map_err(|cause| Error::io("read", Path::new("standard input"), cause))? == 0 {
+                break;
+            }
+        }
         if silent.is_some() {
             say("\n");
         }
@@ -147,11 +186,6 @@ fn warn_of_the_disk(config: &Config) {
     }
 }
 
-/// Whether this is the first server: `network.conf` was made now.
-fn is_first(made: &[PathBuf]) -> bool {
-    made.iter().any(|path| path.ends_with("network.conf"))
-}
-
 /// This server, and what is told of it.
 struct Here<'a> {
     config: &'a Config,
@@ -161,6 +195,8 @@ struct Here<'a> {
     controller: bool,
     /// The other server is on this host too.
     one_host: bool,
+    /// This is the first server: `network.conf` was made now.
+    first: bool,
     user: String,
 }
 
@@ -171,6 +207,7 @@ impl Here<'_> {
             instance: find::is_running(config),
             controller: call(&config.run_dir(), &Call::Ping, PING_LIMIT).is_ok(),
             one_host: find::is_one_host(&config.own().hosts, &config.peer().hosts),
+            first: false,
             user: running_user().unwrap_or_else(|_| "USER".into()),
         }
     }
@@ -233,6 +270,26 @@ impl Here<'_> {
                 need.value,
                 need.why
             );
+        }
+        text
+    }
+
+    /// The lines that were written into `pg_hba.conf`.
+    fn let_in(&self, missing: &rules::Missing) -> String {
+        let mut text = format!("\nwritten into {}:\n", missing.file.display());
+        missing.lines.iter().for_each(|line| _ = writeln!(text, "  {line}"));
+        let (bin, data) = (self.config.server.bin_dir.display(), self.config.server.db_instance.display());
+        if self.instance {
+            let _ = writeln!(text, "It takes effect with: {bin}/pg_ctl reload -D {data}");
+        }
+        text
+    }
+
+    /// What else starts the instance when the host boots.
+    fn autostart(&self) -> String {
+        let mut text = String::new();
+        for start in autostarts(self.config) {
+            let _ = writeln!(text, "\n{}; only the controller may start the instance:\n  {}", start.what, start.mend);
         }
         text
     }
@@ -301,12 +358,18 @@ impl Here<'_> {
                 self.options(&config.id)
             );
         }
-        let first = is_first(made);
-        let mut text = if first { self.elsewhere() } else { String::new() };
+        let (first, mut text) = (self.first, String::new());
         let (primary, standby) = if first { (config.own(), config.peer()) } else { (config.peer(), config.own()) };
         let (on_primary, on_standby) = if first { ("here", &*standby.id) } else { (&*primary.id, "here") };
         text += "\nwhen nothing is missing any more:\n";
-        let _ = writeln!(text, "  mc_ctl start {}  # {on_primary}, the first primary", self.options(&primary.id));
+        let _ = writeln!(text, "  mc_ctl start {} -f  # {on_primary}, the first primary", self.options(&primary.id));
+        if config.server.db_instance_password.is_some() {
+            let user = &config.server.db_instance_username;
+            let _ = writeln!(
+                text,
+                "  psql -d postgres -c '\\password {user}'  # {on_primary}, the password given to init, unless the user has it"
+            );
+        }
         match (self.one_host, first) {
             (false, _) => {
                 let _ = writeln!(
@@ -323,40 +386,57 @@ impl Here<'_> {
             }
         }
         let options = self.options(&config.id);
-        let _ = writeln!(text, "  mc_ctl check {options}\n  mc_ctl enable-failover {options}");
+        let _ = writeln!(text, "  mc_ctl check {options}");
         text
     }
 
-    /// What the other members need.
-    fn elsewhere(&self) -> String {
+    /// What the other members need: the commands, and the block that they read.
+    fn elsewhere(&self) -> Result<String, Error> {
         let config = self.config;
         let (own, peer, dir) = (config.own(), config.peer(), config.dir.display());
-        let (user, mut text) = (&self.user, String::new());
-        let from = format!("{user}@{}:{dir}", bracketed(&own.hosts[0]));
-        let copy = |host: &str, id: &str| {
-            format!(
-                "\non {host} ({id}), as {user}:\n  mkdir -m 700 {dir}\n  scp -p {from}/network.conf {from}/mc.key {dir}/\n"
-            )
-        };
+        let mut text = String::new();
+        let mut needs_block = !self.one_host;
         if self.one_host {
-            let _ =
-                writeln!(text, "\nthe other server of this host:\n  mc_ctl init {} --data DIR", self.options(&peer.id));
+            let options = self.options(&peer.id);
+            let _ = writeln!(text, "\nthe other server of this host:\n  mc_ctl init {options} --data DIR");
         } else {
-            text += &copy(&peer.hosts[0], &peer.id);
-            let _ = writeln!(text, "  mc_ctl init -M {dir} --data {}", config.server.db_instance.display());
+            text += &self.on(&peer.hosts[0], &peer.id);
+            let password = if config.server.db_instance_password.is_some() { " --password-file -" } else { "" };
+            let _ = writeln!(text, "  mc_ctl init -M {dir} --join -{password} --apply");
         }
-        let Some(arbiter) = &config.network.arbiter else { return text };
-        let mut directory = dir.to_string();
-        if own.hosts.iter().any(|host| arbiter.hosts.contains(host)) {
-            directory = format!("{directory}.{}", arbiter.id);
-            let _ = writeln!(
+        if let Some(arbiter) = &config.network.arbiter {
+            if own.hosts.iter().any(|host| arbiter.hosts.contains(host)) {
+                let directory = format!("{dir}.{}", arbiter.id);
+                let _ = writeln!(
+                    text,
+                    "\nthe arbiter, on this host too:\n  mkdir -m 700 {directory}\n  cp -p {dir}/network.conf {dir}/mc.key {directory}/\n  \
+                     mc_arb init -M {directory}\n  mc_arb start -M {directory}"
+                );
+            } else {
+                needs_block = true;
+                text += &self.on(&arbiter.hosts[0], &arbiter.id);
+                let _ = writeln!(text, "  mc_arb init -M {dir} --join -\n  mc_arb start -M {dir}");
+            }
+        }
+        if needs_block {
+            let _ = write!(
                 text,
-                "\nthe arbiter, on this host too:\n  mkdir -m 700 {directory}\n  cp -p {dir}/network.conf {dir}/mc.key {directory}/"
+                "\nthe lines that --join - reads, to be pasted there. They contain the pair's key: whoever has it can act as a \
+                 member.\n\n{}",
+                Join::of(config)?.text()
             );
-        } else {
-            text += &copy(&arbiter.hosts[0], &arbiter.id);
         }
-        let _ = writeln!(text, "  mc_arb init -M {directory}\n  mc_arb start -M {directory}");
+        Ok(text)
+    }
+
+    /// The head of what another host needs, and what root makes there.
+    fn on(&self, host: &str, id: &str) -> String {
+        let (user, dir) = (&self.user, &self.config.dir);
+        let mut text = format!("\non {host} ({id}), as {user}:\n");
+        // Where this user could not make it here, it is root who makes it there too.
+        if dir.parent().is_none_or(|parent| !find::is_writable(parent)) {
+            let _ = writeln!(text, "  # as root: install -d -m 700 -o {user} {}", dir.display());
+        }
         text
     }
 
@@ -380,9 +460,4 @@ impl Here<'_> {
 fn line(need: &settings::Need) -> String {
     let set = format!("{} = {}", need.name, need.value);
     format!("  {set:32} # is {}; {}\n", need.found, need.why)
-}
-
-/// An address as scp wants it.
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }

@@ -16,7 +16,7 @@ pub mod server_file;
 
 pub use in_effect::InEffect;
 pub use instance::not_for_shell;
-pub use instance::{find_bin_dir, is_vacant, major_version};
+pub use instance::{coming_version, find_bin_dir, find_config_file, is_vacant, major_version};
 pub use key::{Key, PrivateKey, PublicKey, Secret};
 pub use local::{is_local, resolve as which_server};
 pub use network::{MemberLine, Network};

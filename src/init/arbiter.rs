@@ -1,6 +1,6 @@
 //! What `mc_arb init` makes: `arbitration.conf`, and a private key for each cluster that has none.
 
-use super::make_key;
+use super::{Join, is_same, make_dir, make_key};
 use crate::config::arbiter::{FILE, cluster_dir, directories, names};
 use crate::config::key::{PrivateKey, PublicKey, file_name};
 use crate::config::{Network, read_private};
@@ -22,18 +22,45 @@ pub struct MemberKey {
     pub listed: bool,
 }
 
+/// Puts the files of a cluster into its directory. A file that is there must be the same.
+fn add_cluster(dir: &Path, join: &Join, made: &mut Vec<PathBuf>) -> Result<()> {
+    dir.parent().map_or(Ok(false), make_dir)?;
+    make_dir(dir)?;
+    for (name, text) in [("mc.key", join.key.expose()), ("network.conf", &join.network)] {
+        let path = dir.join(name);
+        if path.symlink_metadata().is_ok() {
+            is_same(&path, &read_private(&path, "")?, text).map_err(|error| {
+                error.hint(
+                    "The files of a further pair belong into a directory of their own: give it a name with --cluster.",
+                )
+            })?;
+        } else {
+            files::replace(&path, format!("{}\n", text.trim_end()).as_bytes(), None)?;
+            made.push(path);
+        }
+    }
+    Ok(())
+}
+
 /// Makes what an arbiter's directory lacks beside the files that are copied to it. Returns the files that were made, and the
-/// keys of all clusters. No file that is there is changed.
+/// keys of all clusters. No file that is there is changed. `join`: a cluster that is added, by this name.
 ///
 /// # Errors
 /// There is no cluster, a file is not as it must be, or the disk fails. What was made stays; the next run makes the rest.
-pub fn arbiter(dir: &Path) -> Result<(Vec<PathBuf>, Vec<MemberKey>)> {
+pub fn arbiter(dir: &Path, join: Option<(&Join, &str)>) -> Result<(Vec<PathBuf>, Vec<MemberKey>)> {
+    if join.is_some() {
+        make_dir(dir)?;
+    }
     let (dir, _) = directories(dir)?;
     let (mut made, mut keys) = (Vec::new(), Vec::new());
+    if let Some((join, name)) = join {
+        add_cluster(&cluster_dir(&dir, name), join, &mut made)?;
+    }
     for name in names(&dir)? {
         let dir = cluster_dir(&dir, &name);
         let path = dir.join("network.conf");
-        let copy = "Copy network.conf and mc.key from one of the cluster's servers: they are the same on all members.";
+        let copy = "Give the block that \"mc_ctl init\" printed on the first server with --join; or copy network.conf and mc.key, \
+                    which are the same on all members.";
         let network = Network::parse(&path, &read_private(&path, copy)?)?;
         let line = network.arbiter.ok_or_else(|| {
             Error::new(format!("file \"{}\" has no arbiter", path.display()))

@@ -60,11 +60,11 @@ pub fn own_address(peer: &str) -> Result<String> {
 
 /// The data directory: the given one, that of `PGDATA`, of the one instance that runs as this user, of Debian's layout, or at
 /// one of the usual places. `taken` is that of the other server on this host. Where there may be none yet (`joins`), one that
-/// is missing or empty will do.
+/// is missing or empty will do. `told` is that of the first server, which is taken where none is found, and of several.
 ///
 /// # Errors
 /// None is found, or more than one.
-pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool) -> Result<PathBuf> {
+pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, told: Option<&Path>) -> Result<PathBuf> {
     let environment = std::env::var_os("PGDATA").filter(|data| !data.is_empty()).map(PathBuf::from);
     if let Some(data) = given.or(environment.as_deref().filter(|data| Some(*data) != taken)) {
         let data = std::path::absolute(data).map_err(|cause| Error::io("find directory", data, cause))?;
@@ -91,12 +91,18 @@ pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool) -
                     _ => Err(why),
                 });
             }
+            several if told.is_some_and(|told| several.iter().any(|data| data == told)) => {
+                return Ok(told.unwrap_or(Path::new("")).to_owned());
+            }
             several => {
                 let several: Vec<String> = several.iter().map(|data| format!("\"{}\"", data.display())).collect();
                 return Err(Error::new(format!("there are several data directories: {}", several.join(", ")))
                     .hint("Say which one with --data DIR."));
             }
         }
+    }
+    if let Some(told) = told.filter(|told| config::is_vacant(told) || !told.parent().is_some_and(Path::exists)) {
+        return Ok(told.to_owned());
     }
     let hint = match joins {
         true => "Say with --data DIR where it is, or where \"mc_ctl rebuild\" shall make it.",
@@ -128,6 +134,11 @@ fn usual() -> Vec<PathBuf> {
 /// Whether the instance runs.
 pub fn is_running(config: &Config) -> bool {
     process::postmaster(&process::home(&config.server.db_instance)).is_ok_and(|process| process.is_some())
+}
+
+/// Whether this user can make files in a directory.
+pub fn is_writable(dir: &Path) -> bool {
+    rustix::fs::access(dir, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK).is_ok()
 }
 
 /// Whether the management directory and the data directory are on one file system.
@@ -168,7 +179,7 @@ mod tests {
         std::fs::create_dir(at("foreign")).unwrap();
         std::fs::write(at("foreign/x"), "").unwrap();
         let check = |name: &str, joins: bool, expected: Option<&str>| match (
-            data_directory(Some(&at(name)), None, joins),
+            data_directory(Some(&at(name)), None, joins, None),
             expected,
         ) {
             (Ok(data), None) => assert_eq!(data, at(name)),
@@ -181,5 +192,7 @@ mod tests {
         check("none", false, Some("does not exist"));
         check("none/below", true, Some("does not exist"));
         check("foreign", true, Some("has no file PG_VERSION"));
+        // What was typed counts more than what the first server has.
+        assert_eq!(data_directory(Some(&at("full")), None, true, Some(&at("none"))).unwrap(), at("full"));
     }
 }

@@ -8,10 +8,13 @@
 
 mod arbiter;
 pub mod find;
+mod join;
+mod own_file;
 pub mod rules;
 pub mod settings;
 
 pub use arbiter::{MemberKey, arbiter};
+pub use join::Join;
 
 use crate::config::key::{PrivateKey, PublicKey, file_name};
 use crate::config::{self, Config, Key, MemberLine, Network, Secret};
@@ -77,6 +80,10 @@ pub struct Wanted {
     pub data: Option<PathBuf>,
     /// For `ID.conf`.
     pub password: Option<Secret>,
+    /// What the first server has printed for the other members.
+    pub join: Option<Join>,
+    /// `rebuild_action = 'auto'`; `None` where neither was asked for.
+    pub rebuild_auto: Option<bool>,
 }
 
 /// New files, made and checked but not yet at their places. Dropped, they are removed.
@@ -88,6 +95,8 @@ pub struct Draft {
     files: Vec<(String, String)>,
     /// The management directory was made for them.
     made_dir: bool,
+    /// Directories that were made for the data directory, the outermost first.
+    parents: Vec<PathBuf>,
 }
 
 /// Finds out what is needed, and makes the new files beside their places.
@@ -98,13 +107,20 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
     let dir = std::path::absolute(&wanted.dir).map_err(|cause| Error::io("find directory", &wanted.dir, cause))?;
     let path = dir.join("network.conf");
     let mut new = Vec::new();
-    let (network, local_server, joins) = match path.symlink_metadata().is_ok() {
-        true => {
-            let network = Network::parse(&path, &config::read_private(&path, "")?)?;
+    let (network, local_server, joins) = match (path.symlink_metadata().is_ok(), &wanted.join) {
+        (true, join) => {
+            let text = config::read_private(&path, "")?;
+            let network = Network::parse(&path, &text)?;
             agree(&path, &network, wanted)?;
+            join.as_ref().map_or(Ok(()), |join| is_same(&path, &text, &join.network))?;
             (network, wanted.local_server.clone(), true)
         }
-        false => {
+        (false, Some(join)) => {
+            let network = Network::parse(&path, &join.network)?;
+            new.push(("network.conf".to_owned(), join.network.clone()));
+            (network, wanted.local_server.clone(), true)
+        }
+        (false, None) => {
             let (text, own, one_host) = network_conf(wanted)?;
             let network = Network::parse(&path, &text)?;
             new.push(("network.conf".to_owned(), text));
@@ -116,22 +132,10 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
         false => Server::First,
     };
     let (own, peer) = (&network.servers[me.index()], &network.servers[me.other().index()]);
-    own_file(&dir, own, peer, wanted, joins, network.arbiter.is_some())?
-        .into_iter()
-        .for_each(|text| new.insert(0, (format!("{}.conf", own.id), text)));
-    let key = dir.join("mc.key");
-    match (key.symlink_metadata().is_ok(), joins) {
-        (true, _) => _ = Key::parse(&key, &config::read_private(&key, "")?)?,
-        (false, true) => {
-            return Err(Error::new(format!("there is a file \"{}\", and no \"{}\"", path.display(), key.display()))
-                .hint(format!(
-                    "Copy mc.key from the other server, as network.conf was: it is the same on all members. Where there is none \
-                     yet, make it: (umask 077; openssl rand -hex 32 >\"{}\")",
-                    key.display()
-                )));
-        }
-        (false, false) => new.insert(0, ("mc.key".to_owned(), new_key()?)),
-    }
+    let of_its_own = own_file::own_file(&dir, own, peer, wanted, joins, network.arbiter.is_some())?;
+    let parent = of_its_own.as_ref().and_then(|file| file.parent.clone());
+    new.splice(..0, of_its_own.map(|file| (format!("{}.conf", own.id), file.text)));
+    new.splice(..0, shared_key(&path, wanted.join.as_ref(), joins)?.map(|text| ("mc.key".to_owned(), text)));
     let private = dir.join(file_name(&own.id));
     match (private.symlink_metadata().is_ok(), own.key) {
         (true, _) => (),
@@ -148,15 +152,46 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
             )));
         }
     }
-    stage(dir, local_server, new)
+    stage(dir, local_server, new, parent)
+}
+
+/// The text of `mc.key`; `None` where it is there.
+fn shared_key(network: &Path, join: Option<&Join>, joins: bool) -> Result<Option<String>> {
+    let key = network.with_file_name("mc.key");
+    match (key.symlink_metadata().is_ok(), join) {
+        (true, join) => {
+            let text = config::read_private(&key, "")?;
+            Key::parse(&key, &text)?;
+            join.map_or(Ok(()), |join| is_same(&key, &text, join.key.expose()))?;
+            Ok(None)
+        }
+        (false, Some(join)) => Ok(Some(format!("{}\n", join.key.expose()))),
+        (false, None) if joins => {
+            Err(Error::new(format!("there is a file \"{}\", and no \"{}\"", network.display(), key.display())).hint(format!(
+                "Give the block that \"mc_ctl init --show-join\" prints on the first server with --join; or copy mc.key, which is \
+                 the same on all members. Where there is none yet, make it: (umask 077; openssl rand -hex 32 >\"{}\")",
+                key.display()
+            )))
+        }
+        (false, None) => new_key().map(Some),
+    }
+}
+
+/// A file that is there must be what the block contains. The error quotes neither.
+fn is_same(path: &Path, has: &str, block: &str) -> Result<()> {
+    if has.lines().map(str::trim).eq(block.lines().map(str::trim)) {
+        return Ok(());
+    }
+    Err(Error::new(format!("file \"{}\" exists and differs from the block for --join", path.display()))
+        .hint("Remove the file if it is of another pair, or leave --join out. Nothing was changed."))
 }
 
 /// `network.conf`, this server's identifier, and whether both servers are this host.
 fn network_conf(wanted: &Wanted) -> Result<(String, String, bool)> {
     let Some(peer) = &wanted.peer else {
         return Err(Error::new("which host the other server is cannot be found out").hint(
-            "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other one, copy network.conf and \
-             mc.key to DIR first.",
+            "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other one: mc_ctl init -M DIR --join -, \
+             with the block that it prints.",
         ));
     };
     let host = match &wanted.own {
@@ -217,62 +252,6 @@ fn agree(path: &Path, network: &Network, wanted: &Wanted) -> Result<()> {
     Ok(())
 }
 
-/// The text of `ID.conf`; `None` where it is there.
-fn own_file(
-    dir: &Path,
-    own: &MemberLine,
-    peer: &MemberLine,
-    wanted: &Wanted,
-    joins: bool,
-    arbiter: bool,
-) -> Result<Option<String>> {
-    let path = dir.join(format!("{}.conf", own.id));
-    if path.symlink_metadata().is_ok() {
-        let has = config::db_instance(&path)?;
-        let given = wanted.data.as_deref().map(std::path::absolute).transpose().unwrap_or_default();
-        if let Some(given) = given.filter(|given| has.as_ref() != Some(given)) {
-            let has = has.map_or("nothing".into(), |has| format!("\"{}\"", has.display()));
-            return Err(Error::new(format!(
-                "file \"{}\" is there already, and its db_instance is {has}, not \"{}\"",
-                path.display(),
-                given.display()
-            ))
-            .hint("Leave --data out, or correct the file. Nothing was changed."));
-        }
-        if wanted.password.is_some() {
-            return Err(Error::new(format!("file \"{}\" is there already, and is not changed", path.display()))
-                .hint("Write the password into it: db_instance_password = 'PASSWORD'."));
-        }
-        return Ok(None);
-    }
-    let others = dir.join(format!("{}.conf", peer.id));
-    let taken = if others.exists() { config::db_instance(&others)? } else { None };
-    let data = find::data_directory(wanted.data.as_deref(), taken.as_deref(), joins)?;
-    let mut text = "# Every parameter is in mc_server.conf(5).\n".to_owned();
-    let _ = writeln!(text, "db_instance = {}", quoted(&data.display().to_string()));
-    if let Some(dir) = find::programs_of_running(&data) {
-        let _ = writeln!(text, "bin_dir = {}", quoted(&dir.display().to_string()));
-    }
-    if let Some(password) = &wanted.password {
-        let _ = writeln!(text, "db_instance_password = {}", quoted(password.expose()));
-    }
-    if !arbiter {
-        text += "# Without an arbiter: when the other server is silent, only the standby acts, so that never both serve. The old\n\
-                 # primary stops, so that clients which still reach it connect to the new one.\n\
-                 heartbeat_error_action = 'switch'\n\
-                 isolated_primary_action = 'stop'\n";
-    }
-    Ok(Some(text))
-}
-
-/// A value in the quotes of `ID.conf`.
-fn quoted(value: &str) -> String {
-    match value.contains('\'') {
-        false => format!("'{value}'"),
-        true => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
-    }
-}
-
 /// 64 hexadecimal digits of the kernel's randomness.
 fn new_key() -> Result<String> {
     let mut bytes = [0; 32];
@@ -301,19 +280,37 @@ fn make_key(path: &Path) -> Result<PublicKey> {
     Ok(PrivateKey::parse(path, &text)?.public())
 }
 
+/// Makes a directory for this user alone, where it is missing.
+///
+/// # Errors
+/// It cannot be made.
+fn make_dir(dir: &Path) -> Result<bool> {
+    match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+        Ok(()) => Ok(true),
+        Err(_) if dir.is_dir() => Ok(false),
+        Err(cause) => Err(Error::io("create directory", dir, cause).hint(install_hint(dir))),
+    }
+}
+
+/// How root makes a directory for this user.
+fn install_hint(dir: &Path) -> String {
+    let user = config::running_user().unwrap_or_else(|_| "USER".into());
+    format!("Run, as root: install -d -m 700 -o {user} \"{}\"", dir.display())
+}
+
 /// Makes the new files beside their places, with those that are there, and loads them as a start would.
-fn stage(dir: PathBuf, local_server: Option<String>, files: Vec<(String, String)>) -> Result<Draft> {
+fn stage(
+    dir: PathBuf,
+    local_server: Option<String>,
+    files: Vec<(String, String)>,
+    parent: Option<PathBuf>,
+) -> Result<Draft> {
     let make = |path: &Path| std::fs::DirBuilder::new().mode(0o700).create(path);
-    let made_dir = match make(&dir) {
-        Ok(()) => true,
-        Err(_) if dir.is_dir() => false,
-        Err(cause) => {
-            let user = config::running_user().unwrap_or_else(|_| "USER".into());
-            return Err(Error::io("create directory", &dir, cause)
-                .hint(format!("Run, as root: install -d -m 700 -o {user} \"{}\"", dir.display())));
-        }
-    };
-    let draft = Draft { dir, local_server, files, made_dir };
+    let made_dir = make_dir(&dir)?;
+    let mut draft = Draft { dir, local_server, files, made_dir, parents: Vec::new() };
+    if let Some(parent) = parent {
+        draft.make_parents(&parent)?;
+    }
     config::management_directory(&draft.dir)?;
     let stage = draft.dir.join(STAGE);
     // What a run that was killed has left.
@@ -345,6 +342,17 @@ impl Draft {
         names.filter(is_members).collect()
     }
 
+    /// Makes the directory in which the data directory will be.
+    fn make_parents(&mut self, parent: &Path) -> Result<()> {
+        let missing: Vec<&Path> = parent.ancestors().take_while(|dir| !dir.exists()).collect();
+        for dir in missing.into_iter().rev() {
+            std::fs::create_dir(dir)
+                .map_err(|cause| Error::io("create directory", dir, cause).hint(install_hint(parent)))?;
+            self.parents.push(dir.to_owned());
+        }
+        Ok(())
+    }
+
     /// Puts the new files to their places. Returns their paths, and the whole configuration.
     ///
     /// # Errors
@@ -360,6 +368,7 @@ impl Draft {
             made.push(to);
         }
         files::sync_parent(&self.dir)?;
+        made.append(&mut self.parents);
         let config = Config::load(&self.dir, self.local_server.as_deref())?;
         Ok((made, config))
     }
@@ -372,6 +381,7 @@ impl Drop for Draft {
         if self.made_dir {
             let _ = std::fs::remove_dir(&self.dir);
         }
+        self.parents.iter().rev().for_each(|dir| _ = std::fs::remove_dir(dir));
     }
 }
 
@@ -401,12 +411,6 @@ mod tests {
         check("192.0.2.1:x", Err("from 1 to 65535"));
         check("", Err("neither a host name"));
         check("0.0.0.0", Err("not the address of one host"));
-    }
-
-    #[test]
-    fn quotes() {
-        assert_eq!(quoted("a\\b"), "'a\\b'");
-        assert_eq!(quoted("it's \"a\\b\""), "\"it's \\\"a\\\\b\\\"\"");
     }
 
     #[test]

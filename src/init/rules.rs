@@ -1,12 +1,12 @@
 //! What `pg_hba.conf` must let in: from either server the replication, and the controller, which asks the primary during a
-//! rebuild by a session of its own. Only reads: who may connect is the operator's decision, so the lines are printed, and
-//! added by hand.
+//! rebuild by a session of its own. Who may connect is the operator's decision: the lines are printed, and added only where
+//! `--apply` asks for it.
 
 use super::find;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::pg::hba::{self, Database, Rule, Way};
-use crate::pg::{conf, process};
+use crate::pg::{conf, files, process};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -87,6 +87,21 @@ fn both(config: &Config) -> (Vec<IpAddr>, Vec<Error>) {
         }
     }
     (found, unresolved)
+}
+
+/// Adds the lines to the end of the file, whose mode, owner and other lines stay, unless they belong above one that is there.
+/// Returns whether they were added.
+///
+/// # Errors
+/// The file cannot be read or replaced.
+pub fn apply(missing: &Missing) -> Result<bool> {
+    if missing.lines.is_empty() || missing.above.is_some() {
+        return Ok(false);
+    }
+    files::edit(&missing.file, |text| {
+        let lines = std::iter::once(super::settings::HEAD).chain(missing.lines.iter().map(String::as_str));
+        Ok(lines.fold(text.to_vec(), |text, line| conf::append_line(&text, line.as_bytes())))
+    })
 }
 
 /// Lines as a command that adds them to the end of a file.

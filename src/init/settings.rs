@@ -15,7 +15,7 @@ use std::time::Duration;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// What precedes lines that are added.
-const HEAD: &str = "# for Mirroring Controller: mc_ctl init --apply";
+pub(super) const HEAD: &str = "# for Mirroring Controller: mc_ctl init --apply";
 
 /// A setting that is not as it must be.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -23,7 +23,7 @@ pub fn command() -> clap::Command {
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
     /// Make arbitration.conf and the arbiter's keys where they are missing, and show the public keys
-    Init(Common),
+    Init(Init),
     /// Start the arbiter
     Start(Start),
     /// Stop the arbiter
@@ -41,6 +41,18 @@ pub(super) struct Common {
     /// The arbiter's directory [default: $ARBCONTROLDIR]
     #[arg(short = 'M', value_name = "DIR")]
     pub directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Init {
+    #[command(flatten)]
+    pub common: Common,
+    /// Serve a pair: read the block that "mc_ctl init" printed on its first server from this file, or from standard input (-)
+    #[arg(long, value_name = "FILE")]
+    pub join: Option<PathBuf>,
+    /// Put its files into DIR/clusters/NAME, where DIR serves several pairs
+    #[arg(long, value_name = "NAME", requires = "join")]
+    pub cluster: Option<String>,
 }
 
 #[derive(Args, Debug)]

@@ -8,13 +8,14 @@ mod show;
 
 pub use args::{Cli, command};
 
+use super::init::read_join;
 use super::{Ended, Exit, Failure, completions, parse_and_run, print, say, say_remark, unlisted_key};
 use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
 use crate::daemon::control::CallError;
 use crate::daemon::watcher::{self, Alive};
-use args::{Common, Forget, Start, Status, Stop, Verb};
+use args::{Common, Forget, Init, Start, Status, Stop, Verb};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ fn run(verb: &Verb) -> Ended {
             .hint("Run it as the user who owns the arbiter's directory: su - USER -c 'mc_arb ...'"));
     }
     match verb {
-        Verb::Init(common) => init(common),
+        Verb::Init(args) => init(args),
         Verb::Start(args) => start(args),
         Verb::Stop(args) => stop(args),
         Verb::Status(args) => status(args),
@@ -66,8 +67,10 @@ impl Common {
     }
 }
 
-fn init(common: &Common) -> Ended {
-    let (made, keys) = crate::init::arbiter(&common.directory()?).map_err(Failure::usage)?;
+fn init(args: &Init) -> Ended {
+    let join = args.join.as_deref().map(read_join).transpose().map_err(Failure::usage)?;
+    let join = join.as_ref().map(|join| (join, args.cluster.as_deref().unwrap_or_default()));
+    let (made, keys) = crate::init::arbiter(&args.common.directory()?, join).map_err(Failure::usage)?;
     let lines: Vec<String> = made.iter().map(|path| format!("made \"{}\"\n", path.display())).collect();
     print(&if lines.is_empty() { "nothing had to be made\n".to_owned() } else { lines.concat() });
     for key in keys.iter().filter(|key| !key.listed) {
