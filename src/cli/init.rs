@@ -400,7 +400,7 @@ impl Here<'_> {
             let options = self.options(&peer.id);
             let _ = writeln!(text, "\nthe other server of this host:\n  mc_ctl init {options} --data DIR");
         } else {
-            text += &self.on(&peer.hosts[0], &peer.id);
+            text += &self.on(&peer.hosts[0], &peer.id, find::unit(&config.server.db_instance));
             let password = if config.server.db_instance_password.is_some() { " --password-file -" } else { "" };
             let _ = writeln!(text, "  mc_ctl init -M {dir} --join -{password} --apply");
         }
@@ -414,25 +414,28 @@ impl Here<'_> {
                 );
             } else {
                 needs_block = true;
-                text += &self.on(&arbiter.hosts[0], &arbiter.id);
+                text += &self.on(&arbiter.hosts[0], &arbiter.id, None);
                 let _ = writeln!(text, "  mc_arb init -M {dir} --join -\n  mc_arb start -M {dir}");
             }
         }
         if needs_block {
             let _ = write!(
                 text,
-                "\nthe lines that --join - reads, to be pasted there. They contain the pair's key: whoever has it can act as a \
-                 member.\n\n{}",
+                "\nthe lines that --join - reads, to be pasted there. They contain the pair's key: treat them like a \
+                 password.\n\n{}",
                 Join::of(config)?.text()
             );
         }
         Ok(text)
     }
 
-    /// The head of what another host needs, and what root makes there.
-    fn on(&self, host: &str, id: &str) -> String {
+    /// The head of what another host needs, and what root does there: `unit` must not start the instance.
+    fn on(&self, host: &str, id: &str, unit: Option<String>) -> String {
         let (user, dir) = (&self.user, &self.config.dir);
         let mut text = format!("\non {host} ({id}), as {user}:\n");
+        if let Some(unit) = unit {
+            let _ = writeln!(text, "  # as root: systemctl disable --now {unit}");
+        }
         // Where this user could not make it here, it is root who makes it there too.
         if dir.parent().is_none_or(|parent| !find::is_writable(parent)) {
             let _ = writeln!(text, "  # as root: install -d -m 700 -o {user} {}", dir.display());

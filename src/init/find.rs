@@ -131,6 +131,18 @@ fn usual() -> Vec<PathBuf> {
     found
 }
 
+/// The unit by which a distribution's packages start the instance of this data directory.
+pub fn unit(data: &Path) -> Option<String> {
+    if debian_clusters().any(|(_, its)| its == data) {
+        return Some("postgresql".into());
+    }
+    let below = data.to_str()?.strip_prefix("/var/lib/pgsql/")?;
+    match below.strip_suffix("/data") {
+        Some(version) => Some(format!("postgresql-{version}")),
+        None => (below == "data").then(|| "postgresql".into()),
+    }
+}
+
 /// Whether the instance runs.
 pub fn is_running(config: &Config) -> bool {
     process::postmaster(&process::home(&config.server.db_instance)).is_ok_and(|process| process.is_some())
@@ -168,6 +180,14 @@ mod tests {
         assert_eq!(own_address("127.0.0.1").unwrap(), "127.0.0.1");
         assert_eq!(own_address("localhost").unwrap(), "localhost");
         assert!(own_address("no-such-host.invalid").unwrap_err().message.contains("no-such-host.invalid"));
+    }
+
+    #[test]
+    fn units_of_red_hat() {
+        let unit_of = |data: &str| unit(Path::new(data));
+        assert_eq!(unit_of("/var/lib/pgsql/15/data").as_deref(), Some("postgresql-15"));
+        assert_eq!(unit_of("/var/lib/pgsql/data").as_deref(), Some("postgresql"));
+        assert_eq!(unit_of("/srv/pgsql/data"), None);
     }
 
     #[test]
