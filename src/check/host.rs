@@ -26,7 +26,8 @@ use std::time::{Duration, Instant};
 /// What there can be found here.
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
-    REFUSED_CONFIGURATION, NETWORK_CONF_DIFFERS, KEY_DIFFERS, NO_MEMBER_KEYS, ERROR_ACTION_DIFFERS, HEARTBEAT_TIMES_DIFFER,
+    REFUSED_CONFIGURATION, NETWORK_CONF_DIFFERS, KEY_DIFFERS, NO_MEMBER_KEYS, ISOLATED_PRIMARY_WAITS,
+    ERROR_ACTION_DIFFERS, HEARTBEAT_TIMES_DIFFER,
     RESTART_NEEDED, VERSIONS_DIFFER, CLOCK_OFFSET, NAME_UNRESOLVED, NAME_DIFFERS, SHARED_HOST, INSTANCE_PORT,
     TOOL_MISSING, TOOL_VERSION,
     disk::DISK_UNREAD, disk::DISK_SPACE, disk::BACKUP_ROOM, disk::UNFIT_FILESYSTEM, disk::REBUILD_HINDERED,
@@ -59,6 +60,11 @@ const NO_MEMBER_KEYS: Entry = Entry::notice(
     "no-member-keys",
     "network.conf lists no keys of the members: a program that has read mc.key on any of the hosts, the arbiter's included, \
      can act as a server.",
+);
+const ISOLATED_PRIMARY_WAITS: Entry = Entry::notice(
+    "isolated-primary-waits",
+    "heartbeat_error_action is 'switch' and isolated_primary_action is 'wait': if only the link between the servers fails, the old \
+     primary accepts connections as before, and clients that reach it do not connect to the new primary.",
 );
 const ERROR_ACTION_DIFFERS: Entry = Entry::error(
     "error-action-differs",
@@ -126,6 +132,8 @@ pub struct Facts {
     pub no_member_keys: Option<String>,
     /// `heartbeat_error_action`.
     pub on_silence: Option<OnSilence>,
+    /// `heartbeat_error_action = switch` with `isolated_primary_action = wait`.
+    pub isolated_waits: bool,
     /// `heartbeat_*`.
     pub heartbeat: Timing,
     /// The members of `network.conf`, with the addresses of their hosts.
@@ -174,6 +182,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
         digests: digests(config),
         no_member_keys: config.own().key.is_none().then(|| format!("mc_ctl init -M {}", config.dir.display())),
         on_silence: Some(file.heartbeat_error_action),
+        isolated_waits: file.heartbeat_error_action == OnSilence::Switch && !file.isolated_primary_stops,
         heartbeat: Timing {
             interval_ms: file.heartbeat_interval_ms,
             timeout_ms: file.heartbeat_timeout_ms,
@@ -392,6 +401,11 @@ fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
         let mend = format!("{init}, on the other server too, and mc_arb init; then as network.conf(5) describes");
         found.push(NO_MEMBER_KEYS.found("", "network.conf lists no keys of the members", mend));
     }
+    for server in seen.servers().filter(|server| server.host.isolated_waits) {
+        let what = "isolated_primary_action is 'wait' together with heartbeat_error_action = 'switch'";
+        let mend = format!("set isolated_primary_action = 'stop' in {}.conf, and restart that controller", server.id);
+        found.push(ISOLATED_PRIMARY_WAITS.found(&server.id, what, mend));
+    }
     let Some([own, peer]) = seen.both() else { return };
     let (one, other) = (&own.id, &peer.id);
     let digest = |facts: &Facts, name: &str| facts.digests.iter().find(|(n, _)| n == name).map(|(_, d)| d.clone());
@@ -517,6 +531,13 @@ mod tests {
         let mut one = server("nd1");
         one.host.no_member_keys = Some("mc_ctl init".to_owned());
         assert_eq!(found(one, server("nd2"), None), ["no-member-keys"]);
+    }
+
+    #[test]
+    fn an_isolated_primary_that_waits() {
+        let mut one = server("nd1");
+        one.host.isolated_waits = true;
+        assert_eq!(found(one, server("nd2"), None), ["isolated-primary-waits"]);
     }
 
     #[test]

@@ -259,6 +259,9 @@ pub(super) struct PeerSide {
     pub instance_refused: u32,
     pub answered_at: Option<Time>,
     pub wal_at: Option<Time>,
+    /// The last sign of life while its instance followed this primary. Its end of the connection closes when it is promoted, and
+    /// what arrived then shows that this server would have noticed that.
+    pub followed_at: Option<Time>,
     pub contact: u64,
     /// When something arrived on the WAL connection that had not before.
     pub contact_at: Time,
@@ -282,6 +285,7 @@ impl PeerSide {
             instance_refused: 0,
             answered_at: None,
             wal_at: None,
+            followed_at: None,
             contact: 0,
             contact_at: Time(0),
             watching: false,

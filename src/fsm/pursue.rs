@@ -220,8 +220,11 @@ impl Node {
     fn isolate(&mut self, facts: Facts) {
         let limit = self.settings.heartbeat_detection_ms * 2;
         let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
-        let silent = since(self.peer.heard_at) >= limit && since(self.arbiter.heard_at) >= limit;
-        let alone = silent && !self.standby_follows();
+        if self.own.is_followed() {
+            self.peer.followed_at = self.peer.answered_at.max(self.peer.wal_at);
+        }
+        let peer_at = self.peer.heard_at.max(self.peer.followed_at);
+        let alone = since(peer_at) >= limit && since(self.arbiter.heard_at) >= limit;
         if self.own.isolated {
             let heard = self.peer.heard_at.is_some() || self.arbiter.heard_at.is_some();
             self.own.isolated = (alone || !heard) && facts.standing == Standing::Primary;
@@ -236,13 +239,6 @@ impl Node {
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 2000, names });
         }
-    }
-
-    /// Whether the standby's instance follows this primary although its controller is silent: the standby was not promoted, so
-    /// no client reads old rows here. A promotion would close the connection, and what shows life proves that this server would
-    /// receive that.
-    fn standby_follows(&self) -> bool {
-        self.own.is_followed() && self.peer.shows_life(self.now, self.settings.heartbeat_detection_ms)
     }
 
     // -------------------------------------------------------------------------------------------------------- telling
