@@ -312,10 +312,10 @@ impl World {
                 let waited = self.t > self.calm_since() + 60_000;
                 self.op.beyond_help |= waited;
             }
-            // It serves without its ledger, and the standby follows it: an operator decides by --adopt-data.
+            // The ledger of the primary is lost: an operator decides by --adopt-data.
             let lost = self.procs[s].disk.is_none() && self.hosts[s].dir.mark != LedgerId(0);
-            let followed = views[1 - s].is_some_and(|view| view.is_mirrored(Server::BOTH[s]));
-            self.op.beyond_help |= lost && followed && self.t > self.calm_since() + 600_000;
+            let primary = views[1 - s].is_some_and(|view| view.primary == Server::BOTH[s]);
+            self.op.beyond_help |= lost && primary && self.t > self.calm_since() + 600_000;
             self.op.beyond_help |= self.cannot_hand_over(s) && self.t > self.calm_since() + 60_000;
         }
     }
