@@ -79,6 +79,8 @@ pub(super) struct OwnSide {
     pub row_flushed: Lsn,
     /// It is down and its data directory shows that it was not shut down cleanly.
     pub crashed: bool,
+    /// A start was ordered since it was last found down, so it may have served clients since.
+    pub start_ordered: bool,
     /// No member was heard since that was found.
     pub unheard: bool,
     /// The last position that the standby has confirmed under the present view; 0 where none is known.
@@ -120,6 +122,7 @@ impl OwnSide {
             flushed: Lsn(0),
             row_flushed: Lsn(0),
             crashed: false,
+            start_ordered: false,
             unheard: false,
             confirmed: Lsn(0),
         }
@@ -142,7 +145,8 @@ impl OwnSide {
     pub fn note_crash(&mut self, data: &DataDir) {
         let clean = matches!(data.state, ControlState::ShutDown | ControlState::ShutDownInRecovery);
         let crashed = !data.running && !clean;
-        self.unheard = crashed && (self.unheard || !self.crashed);
+        let ordered = !data.running && std::mem::take(&mut self.start_ordered);
+        self.unheard = crashed && (self.unheard || !self.crashed || ordered);
         self.crashed = crashed;
     }
 

@@ -164,7 +164,9 @@ impl World {
         let leads = |s: usize| self.view_of(s).is_some_and(|v| v.is_alone(Server::BOTH[s]));
         let runs = |s: usize| self.hosts[s].run == Run::Primary;
         let order = if (runs(1), leads(1)) > (runs(0), leads(0)) { [1, 0] } else { [0, 1] };
-        if let Some(s) = order.into_iter().find(|s| self.runs(*s) && !self.is_missing(*s)) {
+        // A directory whose rebuild has begun and not ended is refused.
+        let whole = |s: usize| !self.hosts[s].dir.incomplete && !self.hosts[s].dir.missing;
+        if let Some(s) = order.into_iter().find(|s| self.runs(*s) && !self.is_missing(*s) && whole(*s)) {
             self.ask(s, Request::AdoptData);
         }
     }
