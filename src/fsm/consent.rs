@@ -222,8 +222,9 @@ impl Node {
             return;
         }
         let theirs = (heartbeat.timeline, heartbeat.lsn);
-        let they_lost = heartbeat.role != Role::Primary && self.notes.promoted && !heartbeat.promoted;
-        let lost = match (self.notes.promoted, heartbeat.promoted) {
+        let promoted = self.was_promoted();
+        let they_lost = heartbeat.role != Role::Primary && promoted && !heartbeat.promoted;
+        let lost = match (promoted, heartbeat.promoted) {
             (true, false) => false,
             (false, true) => true,
             (true, true) | (false, false) => ledger.view.term < told.view.term,
@@ -237,6 +238,11 @@ impl Node {
             self.write("");
         }
         self.renew_after_split(told, they_lost);
+    }
+
+    /// Whether this server was promoted under the present right to run alone, and its data directory can still be started.
+    pub(super) fn was_promoted(&self) -> bool {
+        self.notes.promoted && !self.own.data.is_some_and(|data| data.incomplete)
     }
 
     /// The one that goes on renews its view above the other's term, so that the other, once it is rebuilt and so no

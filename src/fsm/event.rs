@@ -410,7 +410,7 @@ pub struct Heartbeat {
     pub on_silence: OnSilence,
     /// The sender's heartbeat detection time, ms.
     pub detection_ms: u64,
-    /// It was promoted under the present right to run alone.
+    /// It was promoted under the present right to run alone, and its data directory can still be started.
     pub promoted: bool,
     /// The arbiter's ledger, as it has heard it: its id, and the highest term promised. Zeroes where it has heard none.
     #[serde(rename = "arbiter_heard")]

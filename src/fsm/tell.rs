@@ -227,7 +227,7 @@ impl Node {
             failover: beat.failover,
             on_silence: self.settings.on_silence,
             detection_ms: self.settings.heartbeat_detection_ms,
-            promoted: self.notes.promoted,
+            promoted: self.was_promoted(),
             arbiter: (self.arbiter.best.id, self.arbiter.best.promised),
             name: self.name.clone(),
             address: self.address.clone(),
