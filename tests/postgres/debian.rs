@@ -159,6 +159,32 @@ fn the_log_stays_in_its_place() {
     }
 }
 
+/// The second server has the cluster that Debian's package creates, and an operator starts it beside the pair: it is neither
+/// founded as a rival nor stopped, each message names the rebuild, and the rebuild keeps the old directory.
+#[test]
+fn a_cluster_on_both_servers() {
+    let Some(version) = version_of_debian() else { return };
+    let mut pair = Setup::default().make();
+    [0, 1].into_iter().for_each(|n| create_cluster(&mut pair, n, &version));
+    pair.start(0, &["-f"]);
+    pair.as_root(1, &["sh", "-c", &format!("echo manual >/etc/postgresql/{version}/main/start.conf")]);
+    pair.as_root(1, &["pg_ctlcluster", &version, "main", "start"]);
+    let refused = pair.mc(1, &["start", "-f"]);
+    let advice = "run \"mc_ctl rebuild\" here, which keeps the present data directory";
+    assert!(refused.code != 0 && refused.text().contains(advice), "{}", refused.text());
+    assert_eq!(listed(&pair, 1), "online", "the cluster was stopped");
+    let found = pair.mc(1, &["check", "-t", "60"]).out;
+    let (_, found) = found.split_once("ERROR system-identifiers").unwrap_or_else(|| panic!("no finding in {found}"));
+    assert!(
+        found.split_whitespace().collect::<Vec<_>>().join(" ").contains("it keeps the old data directory"),
+        "{found}"
+    );
+    let rebuilt = pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild").text();
+    let data = pair.data(1);
+    assert!(rebuilt.contains(&format!("\"{data}.old-")), "the old directory is not named: {rebuilt}");
+    check(&pair, 1, &version);
+}
+
 /// A primary with its `postgresql.conf` in the data directory, and a standby whose own is below /etc: each keeps to its own,
 /// though the base backup brings the standby the primary's as well.
 #[test]
