@@ -190,7 +190,13 @@ impl Node {
 
     /// The other server talks and has lost its ledger: only the arbiter can consent (PROTOCOL R8).
     pub(super) fn peer_cannot_consent(&self) -> bool {
-        self.settings.arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none())
+        self.may_ask_arbiter() && self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none())
+    }
+
+    /// With `heartbeat_error_action = command` the arbiter is not asked: the other server may ask its command, and not the
+    /// arbiter, at the same time.
+    pub(super) fn may_ask_arbiter(&self) -> bool {
+        self.settings.arbiter && self.settings.on_silence != OnSilence::Command
     }
 
     fn arbiter_unnamed(&self) -> bool {

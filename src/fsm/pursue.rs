@@ -2,7 +2,7 @@
 
 use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
-use super::event::{Aim, Health, Job, OnSilence, Purpose, Say, UserCommand};
+use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing};
 use super::node::{Node, Proposal};
 use super::rules;
@@ -75,8 +75,7 @@ impl Node {
     }
 
     /// Proposes to the other server. One that talks and does not consent within the detection time is held up by something:
-    /// the arbiter is asked then, by turns, for a primary that could serve. With `heartbeat_error_action = command` it is not:
-    /// the other server may ask its command, and not the arbiter, at the same time.
+    /// the arbiter is asked then, by turns, for a primary that could serve.
     fn ask_peer_for_the_right(&mut self, why: &'static str) {
         let detection = self.settings.heartbeat_detection_ms.max(1);
         let term = self.view().map(|view| view.term);
@@ -86,8 +85,7 @@ impl Node {
         };
         self.asking = term.map(|term| (term, since));
         let in_vain = self.now.since(since) / detection % 2 == 1;
-        let by_command = self.settings.on_silence == OnSilence::Command;
-        if in_vain && self.settings.arbiter && !by_command && self.standing() == Some(Standing::Primary) {
+        if in_vain && self.may_ask_arbiter() && self.standing() == Some(Standing::Primary) {
             self.ask_arbiter(false, why);
         } else {
             self.propose(self.peer_member(), why);
