@@ -38,6 +38,9 @@
 //! - *The exception of R7* holds only while the server is eligible, so that the loser of a split can be rebuilt.
 //! - *`start --adopt-data` without a ledger* begins at a random term above 2^40: above every term that a lost ledger can
 //!   have known, and not that of another lost one.
+//! - *A data directory of another cluster* (section 2). Without a ledger, a server belongs to no cluster while its peer holds the
+//!   ledger of another one, and when it was started for a rebuild. It founds no pair, does not stop what runs there, and is
+//!   rebuilt as if its directory were empty.
 //! - *A write that hangs*. A member whose ledger has not become durable for its detection time sends nothing: it could
 //!   neither consent nor act, and silence lets the others do what silence allows.
 //! - *A rebuild* (R10) is ordered durably, with a new name for the data directory, before anything is touched, and gone on with

@@ -48,8 +48,8 @@ impl Node {
         if let (Some(theirs), Some(own)) = (self.peer.foreign, self.ledger) {
             return Err(format!(
                 "the ledger of this server is that of another cluster (system identifier {}) than the other server's ({}); if the \
-                 data of this server is not needed, run \"mc_ctl stop\" here, move the directory that has this server's identifier \
-                 out of the management directory, and run \"mc_ctl rebuild\" again",
+                 data of this server is not needed, run \"mc_ctl stop\" here, rename the directory of this server in the management \
+                 directory, and run \"mc_ctl rebuild\" again",
                 own.system.0, theirs.0
             ));
         }
