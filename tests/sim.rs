@@ -257,10 +257,14 @@ const KEPT: [u64; 9] = [
     103_330,
 ];
 
+/// Those that were found with hooks.
+const KEPT_WITH_HOOKS: [u64; 6] = [60_059_840, 100_019_538, 120_014_161, 120_038_889, 130_011_285, 140_018_714];
+
 #[test]
 fn kept_seeds() {
-    for seed in KEPT {
-        let case = Case { hooks: false, ..Case::new(seed, true) };
+    let kept = KEPT.map(|seed| (seed, false)).into_iter().chain(KEPT_WITH_HOOKS.map(|seed| (seed, true)));
+    for (seed, hooks) in kept {
+        let case = Case { hooks, ..Case::new(seed, true) };
         if case.run(false).1.is_some() {
             panic!("{}", case.report());
         }

@@ -144,7 +144,8 @@ impl Node {
         let seen = HighWater { data: ledger.data.id, point };
         let mut raised = self.wal.noted;
         HighWater::raise(&mut raised, seen);
-        if due && raised != self.wal.noted && self.wal.must.is_none() {
+        // The note of a data directory that was renamed is replaced once the new name is durable.
+        if due && self.settled() && raised != self.wal.noted && self.wal.must.is_none() {
             self.wal.noted = raised;
             self.wal.noted_at = Some(self.now);
             self.out.push(Action::NoteHighWater(seen));
