@@ -37,6 +37,7 @@ need unshare util-linux
 # for the samples of hooks
 need arping iputils-arping
 need curl curl
+need pg_createcluster postgresql-common
 need logger bsdutils
 need pgbouncer pgbouncer
 need sudo sudo
