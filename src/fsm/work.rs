@@ -640,11 +640,14 @@ impl Node {
         self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
     }
 
-    /// The name to leave in the file of an instance that is stopped: none only where it may run alone. Whoever starts it by hand
-    /// starts it with that.
+    /// The name to leave in the file of an instance that is stopped, so that an operator who starts it by hand starts it with
+    /// that. None where it may run alone, and where its cluster is known to be another one than the pair's: the configuration of
+    /// that cluster is not changed.
     pub(super) fn names_for_stop(&self) -> Option<String> {
         let alone = self.view().is_some_and(|view| view.is_alone(self.me()));
-        if alone && self.eligible() && !self.notes.lost_split { None } else { Some(self.peer_name.clone()) }
+        let another_cluster = self.ledger.is_none() && self.own.alien && self.peer.recorded.is_some();
+        let unnamed = another_cluster || alone && self.eligible() && !self.notes.lost_split;
+        (!unnamed).then(|| self.peer_name.clone())
     }
 
     fn data_fact(&self) -> Data {

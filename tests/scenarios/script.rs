@@ -199,6 +199,7 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
             world.hosts.iter_mut().skip(m).take(1).for_each(Postgres::crash);
         }
         ("power", ["on"]) => world.power[m] = true,
+        ("names", []) => world.names(m),
         ("names", ["changed"]) => world.hosts[m].set_names(Names::Unset),
         ("lose-wal", []) => world.hosts[m].lsn.0 -= 0x1000,
         ("lose-note", []) => world.procs[m].high_water = None,

@@ -130,6 +130,11 @@ impl World {
         }
     }
 
+    pub fn names(&mut self, m: usize) {
+        let names = self.hosts[m].names;
+        self.line(m, &format!("file sets names: {names:?}"));
+    }
+
     pub fn lag(&mut self, m: usize) {
         let Some(report) = self.node(m).map(|node| node.report(self.now)) else { return };
         self.line(m, &format!("lag: {:?} bytes, {:?} ms", report.lag_bytes, report.lag_ms));
