@@ -63,7 +63,7 @@ pub fn own_address(peer: &str) -> Result<String> {
 /// is missing or empty will do. `told` is that of the first server, which is taken where none is found, and of several.
 ///
 /// # Errors
-/// None is found, or more than one.
+/// None is found, or more than one, or one at another path than `told`.
 pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, told: Option<&Path>) -> Result<PathBuf> {
     let environment = std::env::var_os("PGDATA").filter(|data| !data.is_empty()).map(PathBuf::from);
     if let Some(data) = given.or(environment.as_deref().filter(|data| Some(*data) != taken)) {
@@ -80,25 +80,9 @@ pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, t
     let usual: Vec<PathBuf> = usual().into_iter().filter(free).collect();
     let there = usual.iter().filter(|data| is_ours(data) && data.join("PG_VERSION").exists()).cloned().collect();
     let vacant = usual.iter().filter(|data| joins && config::is_vacant(data)).cloned().collect();
-    for mut found in [running, there, vacant] {
-        found.sort_by_key(|data| process::home(data));
-        found.dedup_by_key(|data| process::home(data));
-        match found.as_slice() {
-            [] => {}
-            [data] => {
-                return config::major_version(data).map(|_| data.clone()).or_else(|why| match joins {
-                    true if config::is_vacant(data) => Ok(data.clone()),
-                    _ => Err(why),
-                });
-            }
-            several if told.is_some_and(|told| several.iter().any(|data| data == told)) => {
-                return Ok(told.unwrap_or(Path::new("")).to_owned());
-            }
-            several => {
-                let several: Vec<String> = several.iter().map(|data| format!("\"{}\"", data.display())).collect();
-                return Err(Error::new(format!("there are several data directories: {}", several.join(", ")))
-                    .hint("Say which one with --data DIR."));
-            }
+    for found in [running, there, vacant] {
+        if let Some(data) = choose(found, joins, told)? {
+            return Ok(data);
         }
     }
     if let Some(told) = told.filter(|told| config::is_vacant(told) || !told.parent().is_some_and(Path::exists)) {
@@ -112,6 +96,30 @@ pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, t
         }
     };
     Err(Error::new("no data directory of this user's was found").hint(hint))
+}
+
+/// One of the directories that were found. A single one at another path than the first server's may be that of an unrelated
+/// cluster, which a rebuild would put aside: it is not taken.
+fn choose(mut found: Vec<PathBuf>, joins: bool, told: Option<&Path>) -> Result<Option<PathBuf>> {
+    found.sort_by_key(|data| process::home(data));
+    found.dedup_by_key(|data| process::home(data));
+    match (found.as_slice(), told) {
+        ([], _) => Ok(None),
+        ([data], Some(told)) if process::home(data) != process::home(told) => Err(Error::new(format!(
+            "found data directory \"{}\" here, but that of the first server is \"{}\"",
+            data.display(),
+            told.display()
+        ))
+        .hint("Say with --data DIR which one is this server's.")),
+        ([data], _) if joins && config::is_vacant(data) => Ok(Some(data.clone())),
+        ([data], _) => config::major_version(data).map(|_| Some(data.clone())),
+        (several, Some(told)) if several.iter().any(|data| data == told) => Ok(Some(told.to_owned())),
+        (several, _) => {
+            let several: Vec<String> = several.iter().map(|data| format!("\"{}\"", data.display())).collect();
+            Err(Error::new(format!("there are several data directories: {}", several.join(", ")))
+                .hint("Say which one with --data DIR."))
+        }
+    }
 }
 
 fn is_ours(data: &Path) -> bool {
@@ -188,6 +196,25 @@ mod tests {
         assert_eq!(unit_of("/var/lib/pgsql/15/data").as_deref(), Some("postgresql-15"));
         assert_eq!(unit_of("/var/lib/pgsql/data").as_deref(), Some("postgresql"));
         assert_eq!(unit_of("/srv/pgsql/data"), None);
+    }
+
+    #[test]
+    fn another_path_than_the_first_servers() {
+        let dir = tempfile::tempdir().unwrap();
+        let [found, told, link] = ["found", "told", "link"].map(|name| dir.path().join(name));
+        std::fs::create_dir(&found).unwrap();
+        std::fs::write(found.join("PG_VERSION"), "15\n").unwrap();
+        std::os::unix::fs::symlink(&found, &link).unwrap();
+        let chosen = |told: Option<&Path>| choose(vec![found.clone()], true, told);
+        for same in [None, Some(found.as_path()), Some(link.as_path())] {
+            assert_eq!(chosen(same).unwrap().as_ref(), Some(&found));
+        }
+        let error = chosen(Some(&told)).unwrap_err().to_string();
+        for part in [format!("\"{}\"", found.display()), format!("\"{}\"", told.display()), "--data DIR".into()] {
+            assert!(error.contains(&part), "\"{part}\" is missing in {error}");
+        }
+        let several = choose(vec![found.clone(), told.clone()], true, Some(&told));
+        assert_eq!(several.unwrap(), Some(told));
     }
 
     #[test]
