@@ -563,7 +563,7 @@ arb         arbiter.example  offline
             done: 1 << 20,
             total: 4 << 20,
             elapsed_ms: 2_000,
-            lost: None,
+            ..crate::rebuild::Progress::default()
         });
         let line = "rebuild of nd1: pg_rewind copies: 1.00 MiB of 4.00 MiB (25 %), 512.00 KiB/s, 6 s left";
         assert!(text(&s).ends_with(&format!("\n\n{line}\n")), "{}", text(&s));

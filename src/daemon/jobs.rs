@@ -252,6 +252,10 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
     if let Some(lost) = &progress.lost {
         messages::tell(&Tell::Lost { what: lost.in_words(), kept: lost.kept.display().to_string() });
     }
+    for file in &progress.kept_configuration {
+        let what = format!("kept configuration file \"{}\", which may differ from the primary's", file.display());
+        messages::tell(&Tell::Warning(Error::new(what)));
+    }
     if let Some(chosen) = progress.chosen.filter(|_| made) {
         let (done, seconds) = (progress.done, progress.elapsed_ms / 1000);
         messages::tell(&Tell::Rebuilt { how: chosen.program(), why: progress.why.clone(), bytes: done, seconds });

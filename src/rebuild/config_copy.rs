@@ -90,13 +90,28 @@ impl ConfigCopy {
         found
     }
 
+    /// The files of this server that are there already, and stay as they are. Within the data directory there are none: all files
+    /// of the copy are the primary's.
+    pub fn kept(&self, setup: &Setup) -> Vec<PathBuf> {
+        let (from, to) = (self.config_file.parent(), setup.place.config_file.parent());
+        let (Some(from), Some(to), false) = (from, to, is_inside(setup)) else { return Vec::new() };
+        let included = self.included.iter().filter_map(|file| file.strip_prefix(from).ok());
+        let names = included.chain([Path::new("pg_hba.conf"), Path::new("pg_ident.conf")]);
+        names.map(|name| to.join(name)).filter(|file| file.symlink_metadata().is_ok()).collect()
+    }
+
     /// The step of the plan.
     pub fn step(&self, setup: &Setup) -> String {
-        format!(
+        let mut step = format!(
             "Make this server's configuration \"{}\", which is missing, from the primary's \"{}\".",
             setup.place.config_file.display(),
             self.config_file.display()
-        )
+        );
+        let kept: Vec<String> = self.kept(setup).iter().map(|file| format!("\"{}\"", file.display())).collect();
+        if !kept.is_empty() {
+            step += &format!(" What exists is kept: {}.", kept.join(", "));
+        }
+        step
     }
 
     /// Makes it, `postgresql.conf` last. `root` stands for the data directory while that is made.
@@ -112,19 +127,24 @@ impl ConfigCopy {
         };
         let (from, to) = (self.config_file.parent().unwrap_or(Path::new("/")), made.parent().unwrap_or(Path::new("/")));
         let fetch = |file: &Path| read(remote, file, cancel);
+        let kept = self.kept(setup);
+        let copy = |file: &Path, target: &Path| match kept.iter().any(|kept| kept == target) {
+            true => Ok(()),
+            false => files::replace(target, fetch(file)?.as_bytes(), None),
+        };
         make_dirs(to)?;
         for file in &self.included {
             let Ok(name) = file.strip_prefix(from) else { continue };
             let target = to.join(name);
             target.parent().map_or(Ok(()), make_dirs)?;
-            files::replace(&target, fetch(file)?.as_bytes(), None)?;
+            copy(file, &target)?;
         }
         let mut text = fetch(&self.config_file)?.into_bytes();
         let beside = place.config_file.parent().unwrap_or(Path::new("/"));
         for (setting, file, name) in
             [("hba_file", &self.hba_file, "pg_hba.conf"), ("ident_file", &self.ident_file, "pg_ident.conf")]
         {
-            files::replace(&to.join(name), fetch(file)?.as_bytes(), None)?;
+            copy(file, &to.join(name))?;
             text = conf::assign(&text, setting, &conf::quote(&beside.join(name).display().to_string())?, false);
         }
         text = conf::assign(&text, "data_directory", &conf::quote(&place.data.display().to_string())?, false);
@@ -151,4 +171,54 @@ fn read(remote: &Remote, file: &Path, cancel: &Cancel) -> Result<String> {
     let rows = source::ask(remote, LIMIT, cancel, move |session| session.query(&sql, LIMIT))?;
     let text = rows.into_iter().flatten().flatten().next();
     text.ok_or_else(|| Error::new(format!("could not read the primary's file \"{}\"", file.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::place::Place;
+
+    #[test]
+    fn existing_files_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let etc = dir.path().join("etc");
+        std::fs::create_dir_all(etc.join("conf.d")).unwrap();
+        let setup = |config_file: PathBuf| Setup {
+            place: Place {
+                data: dir.path().join("data"),
+                config_file,
+                bin_dir: PathBuf::new(),
+                major: 15,
+                log_file: PathBuf::new(),
+                startup_log: PathBuf::new(),
+            },
+            user: String::new(),
+            password: None,
+            dbname: String::new(),
+            name: String::new(),
+            host: String::new(),
+            run_dir: PathBuf::new(),
+        };
+        let outside = setup(etc.join("postgresql.conf"));
+        let at = |name: &str| Path::new("/etc/postgresql/15/main").join(name);
+        let copy = ConfigCopy {
+            config_file: at("postgresql.conf"),
+            hba_file: at("pg_hba.conf"),
+            ident_file: at("pg_ident.conf"),
+            included: vec![at("conf.d/one.conf"), at("conf.d/two.conf")],
+            elsewhere: Vec::new(),
+        };
+        assert_eq!(copy.kept(&outside), Vec::<PathBuf>::new());
+        assert!(!copy.step(&outside).contains("kept"));
+        let there = [etc.join("conf.d/two.conf"), etc.join("pg_hba.conf")];
+        there.iter().for_each(|file| std::fs::write(file, "# the operator's\n").unwrap());
+        assert_eq!(copy.kept(&outside), there);
+        there.iter().for_each(|file| assert!(copy.step(&outside).contains(&format!("\"{}\"", file.display()))));
+
+        // The copy of a data directory brings the primary's files, which do not stay.
+        let inside = setup(dir.path().join("data/postgresql.conf"));
+        std::fs::create_dir(&inside.place.data).unwrap();
+        std::fs::write(inside.place.data.join("pg_hba.conf"), "").unwrap();
+        assert_eq!(copy.kept(&inside), Vec::<PathBuf>::new());
+    }
 }

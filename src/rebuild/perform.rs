@@ -296,7 +296,9 @@ impl Work<'_> {
         if !config_copy::is_inside(setup)
             && let Some(copy) = config_copy::missing(setup, &primary.remote, cancel)?
         {
+            let kept = copy.kept(setup);
             copy.make(setup, &primary.remote, &place.data, cancel)?;
+            self.tell.update(|progress| progress.kept_configuration = kept);
         }
         let journal = backup::prepare(setup, (what.order.old_data, ruined), primary, cancel)?;
         if !ruined && journal.existed {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// From how many bytes on the log is begun anew.
@@ -30,6 +30,9 @@ pub struct Progress {
     pub elapsed_ms: u64,
     /// What only this server had, once it is kept.
     pub lost: Option<super::Lost>,
+    /// Files of this server's configuration that are kept, where `postgresql.conf` was missing and is made.
+    #[serde(skip)]
+    pub kept_configuration: Vec<PathBuf>,
 }
 
 /// The progress of a rebuild, for `mc_ctl status`; `None` before the first one.

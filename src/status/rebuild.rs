@@ -2,7 +2,7 @@
 
 use super::{Purpose, Snapshot};
 use crate::fsm::report::Rebuilding;
-use crate::rebuild::{Chosen, Progress};
+use crate::rebuild::Chosen;
 use indicatif::HumanBytes;
 use serde::Serialize;
 
@@ -52,16 +52,7 @@ impl RebuildStatus {
             ),
             Rebuilding::Failed(why) => ("failed".to_owned(), false, Some(why.clone())),
         };
-        let blank = Progress {
-            chosen: None,
-            why: String::new(),
-            step: String::new(),
-            done: 0,
-            total: 0,
-            elapsed_ms: 0,
-            lost: None,
-        };
-        let progress = progress.cloned().unwrap_or(blank);
+        let progress = progress.cloned().unwrap_or_default();
         Some(RebuildStatus {
             step,
             method: progress.chosen.map(Chosen::word),

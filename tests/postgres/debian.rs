@@ -214,8 +214,17 @@ fn one_cluster_of_debian() {
     }
 }
 
-/// A primary of Debian's, and a standby's host without any configuration. The rebuild makes it from the primary's: where
-/// `config_file` says, or in the data directory. Where it cannot, that is reported before anything is copied.
+const OPERATORS_FILES: &str = r#"
+set -e
+mkdir -p "$2/conf.d"
+echo 'work_mem = 9MB' >"$2/conf.d/more.conf"
+printf '%s\n' '# of the operator' 'local all,replication all trust' 'host all,replication all all trust' >"$2/pg_hba.conf"
+chown -R postgres: "$1"
+"#;
+
+/// A primary of Debian's, and a standby's host without `postgresql.conf`. The rebuild makes it from the primary's: where
+/// `config_file` says, or in the data directory. Files that exist there are kept. Where it cannot, that is reported before
+/// anything is copied.
 #[test]
 fn configuration_from_the_primary() {
     let Some(version) = version_of_debian() else { return };
@@ -243,10 +252,12 @@ fn configuration_from_the_primary() {
             assert!(refused.code != 0 && refused.text().contains("cannot be written"), "{}", refused.text());
             let left = pair.host(1).path(Path::new(&data)).read_dir().expect("the data directory").count();
             assert_eq!(left, 0, "something was copied");
-            pair.as_root(1, &["chown", "postgres:", &etc]);
+            pair.as_root(1, &["sh", "-c", OPERATORS_FILES, "sh", &etc, &dir]);
         }
         let plan = pair.mc(1, &["rebuild", "--dry-run"]).expect(0, "mc_ctl rebuild --dry-run").out;
         assert!(plan.contains(&format!("Make this server's configuration \"{dir}/postgresql.conf\"")), "{plan}");
+        let kept = format!(" What exists is kept: \"{dir}/conf.d/more.conf\", \"{dir}/pg_hba.conf\".");
+        assert_eq!(plan.contains(&kept), beside, "{plan}");
         pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
         [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", ["primary", "standby"]));
         for (setting, value) in [
@@ -254,10 +265,12 @@ fn configuration_from_the_primary() {
             ("hba_file", format!("{dir}/pg_hba.conf")),
             ("ident_file", format!("{dir}/pg_ident.conf")),
             ("data_directory", data.clone()),
-            ("work_mem", "7MB".into()),
+            ("work_mem", if beside { "9MB" } else { "7MB" }.into()),
         ] {
             assert_eq!(pair.sql(1, &format!("SHOW {setting}")), value, "{setting}");
         }
+        let hba = std::fs::read_to_string(pair.host(1).path(Path::new(&dir)).join("pg_hba.conf")).expect("pg_hba.conf");
+        assert_eq!(hba.contains("# of the operator"), beside, "{hba}");
         pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
         pair.mc(0, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild after a switch");
     }
