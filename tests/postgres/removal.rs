@@ -49,6 +49,12 @@ impl Places<'_> {
         let line = line.replace("/data/15/postgresql.conf", &format!("{}/postgresql.conf", self.conf));
         let line = line.replace("/etc/postgresql/15/main", &self.conf).replace("/srv/mc", path(&management));
         let line = if *host < 2 { line.replace("/data/15", pair.data(*host)) } else { line };
+        let line = match version_of(&self.conf) {
+            Some(version) => line
+                .replace("postgresql/15/main", &format!("postgresql/{version}/main"))
+                .replace("pg_dropcluster 15 ", &format!("pg_dropcluster {version} ")),
+            None => line,
+        };
         let mut command = if *as_root { machine.command("sh") } else { machine.admin("sh") };
         let programs = [program(), arbiter::program()].map(|program| path(program.parent().expect("a directory")));
         let (own, bin) = (path(&machine.dir), path(bin_dir()));
@@ -61,6 +67,11 @@ impl Places<'_> {
         eprintln!("{}{} {line}\n{}", machine.name, if *as_root { '#' } else { '$' }, answer.text());
         answer
     }
+}
+
+/// The version of a cluster of Debian's, by the directory of its configuration files.
+fn version_of(conf: &str) -> Option<&str> {
+    conf.strip_prefix("/etc/postgresql/")?.strip_suffix("/main")
 }
 
 fn path(path: &Path) -> &str {
@@ -94,14 +105,12 @@ fn each_was_the_standby(pair: &Pair) {
 fn remove(places: &Places, on_debian: bool, own_role: bool) {
     let pair = places.pair;
     let blocks = blocks();
-    let [procedure, debian, role] = blocks.as_slice() else { panic!("three literal blocks: {blocks:?}") };
-    assert!(procedure.len() <= 8, "{procedure:?}");
+    let [plain, debian, role] = blocks.as_slice() else { panic!("three literal blocks: {blocks:?}") };
+    let procedure = if on_debian { debian } else { plain };
+    assert!(procedure.len() <= 9, "{procedure:?}");
     let client = pair.client(Style::PerHost);
     for line in procedure {
         let starts = line.0 == 0 && line.2.contains("systemctl enable");
-        if starts && on_debian {
-            debian.iter().for_each(|line| drop(places.run(line).expect(0, &line.2)));
-        }
         places.run(line).expect(0, &line.2);
         if starts && own_role {
             role.iter().for_each(|line| drop(places.run(line).expect(0, &line.2)));
