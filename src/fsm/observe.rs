@@ -232,7 +232,7 @@ impl Node {
                 }
             }
             Instance::Starting => {
-                if self.own.running == Running::Down {
+                if self.own.running == Running::Down && !self.work.starts_or_stops() {
                     self.own.running = Running::Unknown;
                 }
                 if (self.own.starting && !self.recovers_for_long()) || self.own.promoting {

@@ -3,7 +3,7 @@
 use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
-use super::facts::{Facts, Peer, Standing};
+use super::facts::{Facts, Peer, Standing, Stream};
 use super::node::{Node, Proposal};
 use super::rules;
 use super::types::{LedgerId, Lsn, Member};
@@ -11,6 +11,8 @@ use super::work::HandOver;
 
 /// The longest wait between two attempts to prove a standby (R9), ms.
 const LONGEST_PROOF_WAIT_MS: u64 = 300_000;
+/// How long an idle standby is taken to follow without a reply, ms: twice the default of wal_receiver_status_interval.
+const REPLIES_MS: u64 = 20_000;
 
 impl Node {
     pub(super) fn pursue(&mut self) {
@@ -218,7 +220,9 @@ impl Node {
     fn isolate(&mut self, facts: Facts) {
         let limit = self.settings.heartbeat_detection_ms * 2;
         let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
-        if self.own.is_followed() {
+        // A standby that was promoted can leave its row in pg_stat_replication behind.
+        let replies = self.peer.wal_at.is_some_and(|at| self.now.since(at) < REPLIES_MS);
+        if self.own.is_followed() && replies && facts.stream == Stream::Flows {
             self.peer.followed_at = self.peer.answered_at.max(self.peer.wal_at);
         }
         let peer_at = self.peer.heard_at.max(self.peer.followed_at);
