@@ -126,8 +126,13 @@ impl Calls {
         }
     }
 
-    /// A hook has ended; `None` where it was no hook.
-    pub fn hook_done(&mut self, id: JobId, result: &Result<(), String>, out: &mut Vec<Action>) -> Option<(Hook, Term)> {
+    /// A hook has ended: its view's term, and whether it was called off before its end. `None` where it was no hook.
+    pub fn hook_done(
+        &mut self,
+        id: JobId,
+        result: &Result<(), String>,
+        out: &mut Vec<Action>,
+    ) -> Option<(Hook, Term, bool)> {
         let Called { hook, command, called_off, .. } = self.hook.take_if(|called| called.id == id)?;
         let term = command.term;
         match result {
@@ -142,7 +147,7 @@ impl Calls {
                 out.push(Action::Say(Say::HookFailed { command: Box::new(command), why: why.clone() }));
             }
         }
-        Some((hook, term))
+        Some((hook, term, called_off && result.is_err()))
     }
 
     /// How the last hook ended that did not succeed.

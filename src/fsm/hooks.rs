@@ -131,10 +131,15 @@ impl Node {
 
     /// A command has ended; where it was a hook, that is noted.
     pub(super) fn command_done(&mut self, id: JobId, result: Result<(), String>) {
-        let Some((hook, term)) = self.calls.hook_done(id, &result, &mut self.out) else {
+        let Some((hook, term, called_off)) = self.calls.hook_done(id, &result, &mut self.out) else {
             self.calls.done(self.now, id, result, &mut self.out);
             return;
         };
+        // The loser of a split may become the primary under the same view after all.
+        let primary = self.view().is_some_and(|view| view.primary == self.me());
+        if hook == Hook::PostSwitch && called_off && primary {
+            return;
+        }
         let owed = &mut self.notes.owed;
         let entry = match hook {
             Hook::PostSwitch => &mut owed.switched,

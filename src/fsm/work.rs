@@ -640,14 +640,21 @@ impl Node {
         self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
     }
 
-    /// The name to leave in the file of an instance that is stopped, so that an operator who starts it by hand starts it with
-    /// that. None where it may run alone, and where its cluster is known to be another one than the pair's: the configuration of
-    /// that cluster is not changed.
+    /// The name to write to the file of an instance that is stopped, so that an operator who starts it by hand starts it with
+    /// that. None leaves the file as it is:
+    /// - where the instance may run alone;
+    /// - where its cluster is known to be another one than the pair's;
+    /// - where the file of a mirrored primary is to have the name already. If somebody has removed it there, the stop finds
+    ///   that, and the file is the only record until the note of it is durable.
     pub(super) fn names_for_stop(&self) -> Option<String> {
-        let alone = self.view().is_some_and(|view| view.is_alone(self.me()));
-        let another_cluster = self.ledger.is_none() && self.own.alien && self.peer.recorded.is_some();
-        let unnamed = another_cluster || alone && self.eligible() && !self.notes.lost_split;
-        (!unnamed).then(|| self.peer_name.clone())
+        let Some(view) = self.view() else {
+            let another_cluster = self.own.alien && self.peer.recorded.is_some();
+            return (!another_cluster).then(|| self.peer_name.clone());
+        };
+        let alone = view.is_alone(self.me()) && !self.notes.lost_split;
+        let unnoted = view.is_mirrored(self.me()) && !(self.notes.unmirrored && self.settled());
+        let unchanged = self.eligible() && (alone || unnoted);
+        (!unchanged).then(|| self.peer_name.clone())
     }
 
     fn data_fact(&self) -> Data {

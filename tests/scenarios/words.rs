@@ -63,15 +63,16 @@ fn call(command: &UserCommand) -> String {
 
 /// What is ordered of the runner.
 pub fn job(job: &Job) -> String {
-    let named = |names: &Option<String>| names.as_ref().map_or("off".to_owned(), |name| name.clone());
+    let named = |names: &Option<String>| names.clone().unwrap_or("off".to_owned());
+    let left = |names: &Option<String>| names.clone().unwrap_or("unchanged".to_owned());
     match job {
         Job::Mark(_) => "Mark".to_owned(),
         Job::Start { names, follow: None } => format!("Start with names {}", named(names)),
         Job::Start { names, follow: Some(address) } => {
             format!("Start with names {} as a standby of {address}", named(names))
         }
-        Job::Stop { fast_ms: 0, names } => format!("Stop immediate, names {}", named(names)),
-        Job::Stop { fast_ms, names } => format!("Stop fast within {fast_ms} ms, names {}", named(names)),
+        Job::Stop { fast_ms: 0, names } => format!("Stop immediate, names {}", left(names)),
+        Job::Stop { fast_ms, names } => format!("Stop fast within {fast_ms} ms, names {}", left(names)),
         Job::Rebuild(what) => format!("Rebuild from {}, {}, names {}", what.source, order(what.order), what.names),
         other => format!("{other:?}"),
     }
