@@ -209,8 +209,18 @@ impl Rule {
 
     /// As it may stand in the file.
     pub(super) fn text(&self) -> String {
-        let words = [&self.kind, &self.databases.join(","), &self.users.join(","), &self.address, &self.method];
+        let address = written(&self.address);
+        let words = [&self.kind, &self.databases.join(","), &self.users.join(","), &address, &self.method];
         words.into_iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// An address as the file accepts it: a netmask such as 255.255.255.0, which the instance reports, stands in a field of its
+/// own.
+fn written(address: &str) -> String {
+    match address.split_once('/') {
+        Some((net, mask)) if mask.parse::<IpAddr>().is_ok() => format!("{net} {mask}"),
+        _ => address.to_owned(),
     }
 }
 
@@ -282,6 +292,24 @@ mod tests {
             Met::Unclear => Some(0),
         };
         assert_eq!(met, line, "{text}");
+    }
+
+    #[test]
+    fn a_rule_that_is_shown_can_be_written_into_the_file() {
+        for address in ["192.0.2.7/255.255.255.255", "192.0.2.0/24", "2001:db8::/ffff:ffff::", "nd2", "samenet", "all"]
+        {
+            let rule = Rule { address: address.to_owned(), ..rules("host postgres app all md5").remove(0) };
+            let again = rules(&rule.text());
+            assert_eq!(again.len(), 1, "{}", rule.text());
+            assert_eq!(
+                (&*again[0].error, &*again[0].address, &*again[0].method),
+                ("", address, "md5"),
+                "{}",
+                rule.text()
+            );
+        }
+        let rule = Rule { address: "192.0.2.7/255.255.255.255".to_owned(), ..rules("host a b all md5").remove(0) };
+        assert_eq!(rule.text(), "host a b 192.0.2.7 255.255.255.255 md5");
     }
 
     #[test]
