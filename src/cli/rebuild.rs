@@ -116,7 +116,7 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
         let patience = introduction.saturating_sub(old).max(SECOND_LOOK.min(introduction));
         if begin.elapsed() >= patience {
             let text = format!("server \"{}\" cannot be rebuilt now: {why}", config.id);
-            return Err(Failure::new(Exit::Refused, text).hint(hint(config, &snapshot.report)));
+            return Err(Failure::new(Exit::Refused, text).hint(hint(&config.peer().id, &snapshot.report)));
         }
         if !said && begin.elapsed() > Duration::from_secs(1) {
             said = true;
@@ -126,9 +126,12 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
     }
 }
 
-fn hint(config: &Config, report: &Report) -> String {
-    let other = &config.peer().id;
+fn hint(other: &str, report: &Report) -> String {
     match report.servers[report.me.index()].role {
+        HostRole::Primary if !report.peer_lives => format!(
+            "Server \"{other}\" is not heard and may have taken over. Repair the network between the servers first, then run \
+             this command again."
+        ),
         HostRole::Primary => {
             "It is typed on the server that is to become the standby; to let that one be this server, \"mc_ctl switch\" \
              comes first."
@@ -237,6 +240,16 @@ mod tests {
             doubt: Default::default(),
             kept: "/mc/nd1/lost/x".into(),
         }
+    }
+
+    #[test]
+    fn a_primary_that_is_cut_off_is_not_sent_to_switch() {
+        let mut report = Report::blank(crate::fsm::types::Server::First);
+        report.servers[0].role = HostRole::Primary;
+        let hinted = hint("nd2", &report);
+        assert!(hinted.starts_with("Server \"nd2\" is not heard") && !hinted.contains("switch"), "{hinted}");
+        report.peer_lives = true;
+        assert!(hint("nd2", &report).contains("mc_ctl switch"));
     }
 
     #[test]
