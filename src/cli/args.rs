@@ -57,6 +57,12 @@ pub(super) enum Verb {
     Conninfo(super::conninfo::Args),
     #[command(hide = true)]
     Completions(super::completions::Args),
+    /// Not a command: without it, "detach" would be proposed
+    #[command(hide = true)]
+    Attach {
+        #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -109,6 +109,10 @@ fn run(verb: &Verb) -> Ended {
     match verb {
         Verb::Explain { message } => return explain(message),
         Verb::Completions(args) => return completions::run("mc_ctl", &command(), args),
+        Verb::Attach { .. } => {
+            return Err(Failure::new(Exit::Usage, "there is no command \"attach\"")
+                .hint("A detached standby is attached by \"mc_ctl start\" on the standby."));
+        }
         _ => (),
     }
     // A check that cannot ask says UNKNOWN, and for monitoring systems 2 is CRITICAL.
@@ -129,7 +133,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::Rebuild(args) => rebuild::run(args),
         Verb::Reload(common) => reload::run(common),
         Verb::History(args) => history::run(args),
-        Verb::Explain { .. } | Verb::Completions(_) => Ok(0),
+        Verb::Explain { .. } | Verb::Completions(_) | Verb::Attach { .. } => Ok(0),
         Verb::Init(args) => init::run(args),
         Verb::Check(args) => check::run(args),
         Verb::WhatIf(args) => what_if::run(args),

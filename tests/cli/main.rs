@@ -227,6 +227,17 @@ fn a_controller_that_does_not_run_is_3() {
     assert_eq!(site.run("history --format json").out, "[]\n");
 }
 
+/// Clap would propose "detach", which is the opposite.
+#[test]
+fn attach_names_the_command_that_attaches() {
+    let site = Site::new();
+    for args in ["attach", "attach -M /tmp --yes"] {
+        let ran = site.run(args);
+        ran.refused(2, &["HINT: A detached standby is attached by \"mc_ctl start\" on the standby."]);
+        assert!(!ran.err.contains("detach\""), "{}", ran.err);
+    }
+}
+
 /// Force says what it may cost, and whether the other server is fenced; without a terminal it wants --yes.
 #[test]
 fn force_is_confirmed() {
