@@ -299,8 +299,11 @@ impl Status {
 /// The core's advice, and what its silence about the arbiter means for an operator who did not ask for that.
 fn advice(snapshot: &Snapshot) -> Vec<String> {
     let lost = snapshot.arbiter.as_ref().filter(|_| snapshot.report.arbiter == Some(false));
-    let lost = lost.map(|arbiter| {
-        format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
+    let lost = lost.map(|arbiter| match snapshot.report.view {
+        None => format!("arbiter \"{}\" is not heard: it serves this server after the first rebuild", arbiter.id),
+        Some(_) => {
+            format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
+        }
     });
     let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
         let wal = if space.directory == Directory::TranLog { "; never delete files in pg_wal" } else { "" };
@@ -312,7 +315,7 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
         format!("the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it to see what uses the space")
     });
     let mut connections: Vec<_> =
-        snapshot.connections.iter().map(|failure| failure.purpose.hint().to_owned()).collect();
+        snapshot.connections.iter().filter_map(ConnectionFailure::hint).map(str::to_owned).collect();
     connections.dedup();
     snapshot.report.advice.iter().cloned().chain(lost).chain(connections).chain(scarce).chain(full).collect()
 }
@@ -591,7 +594,10 @@ arb         arbiter.example  offline
     #[test]
     fn a_lost_arbiter_is_told_to_who_did_not_ask() {
         let mut s = failed();
-        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not heard")));
+        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not heard: until")));
+        let new = Report { view: None, ..s.report.clone() };
+        let new = Status::new(&Snapshot { report: new, ..s.clone() }).advice;
+        assert!(new.iter().any(|advice| advice.ends_with("it serves this server after the first rebuild")), "{new:?}");
         s.report.arbiter = Some(true);
         assert!(!Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter")));
     }
@@ -682,6 +688,11 @@ arb         arbiter.example  offline
         let (line, code) = status.check();
         assert!(code == 1 && line.starts_with("MIRRORING WARNING - switchable") && line.contains(text), "{line}");
         assert_eq!(status.advice, [Purpose::Replication.hint()]);
+        for error in ["timeout expired", "connection to server at \"nd1\", port 5432 failed: Connection refused"] {
+            let mut s = s.clone();
+            s.connections[0].error = error.to_owned();
+            assert_eq!(Status::new(&s).advice, [""; 0]);
+        }
         s.report.rebuilding = crate::fsm::report::Rebuilding::Starting;
         assert_eq!(Status::new(&s).rebuild.map(|rebuild| rebuild.step).as_deref(), Some(text));
     }

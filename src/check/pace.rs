@@ -200,7 +200,9 @@ fn mend_of_silence(id: &str, heard: &Heard) -> String {
         return "copy network.conf from the one to the other and restart the controller that gets it".to_owned();
     }
     if why.contains("refuses") {
-        return format!("on \"{id}\": mc_ctl start");
+        return format!(
+            "on \"{id}\": mc_ctl start; if \"{id}\" is not set up yet: mc_ctl init --join there, then mc_ctl rebuild"
+        );
     }
     format!(
         "on \"{id}\": mc_ctl status; if its controller runs, open the port of its line in network.conf on the way there"
@@ -222,6 +224,10 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
                 "copy mc.key to the arbiter's directory, and there: mc_arb stop; mc_arb start"
             }
             why if why.contains("refuses") => "on its host: mc_arb start",
+            why if why.contains("hangs up") => {
+                "on its host: mc_arb status; if this server has not been the standby yet, run mc_ctl rebuild on it: the \
+                 arbiter serves it after the rebuild"
+            }
             _ => "on its host: mc_arb status; if it serves this pair, open its port on the way there",
         };
         found.push(ARBITER_UNHEARD.found(id, what, mend));
@@ -450,6 +456,7 @@ mod tests {
             silent("the other end closed the connection instead of authenticating itself"),
             &[("peer-unheard", "mc.key")],
         );
+        check(silent("h:1 refuses connections"), &[("peer-unheard", "mc_ctl init --join there, then mc_ctl rebuild")]);
         check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("caller-refused", "firewall")]);
         check(
             |pace| pace.refused = Some("192.0.2.7: so".to_owned()),
@@ -457,6 +464,18 @@ mod tests {
         );
         check(|pace| pace.peer.connections = 7, &[("link-unsteady", "network")]);
         assert!(found(silent(""))[0].what.ends_with("nothing heard for 9 s"));
+    }
+
+    #[test]
+    fn an_arbiter_that_hangs_up_serves_a_new_standby_after_the_rebuild() {
+        let mut own = server("nd2");
+        let unreached = "it hangs up without an answer; so".to_owned();
+        own.pace.as_mut().unwrap().arbiter = Some(Heard { unreached, ..Heard::default() });
+        let arbiter = Some(super::super::Arbiter { id: "arb".to_owned(), version: Ok(String::new()) });
+        let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };
+        let mut found = Vec::new();
+        examine(&seen, &mut found);
+        assert!(found[0].code == "arbiter-unheard" && found[0].mend.contains("after the rebuild"), "{found:?}");
     }
 
     #[test]

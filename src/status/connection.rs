@@ -24,6 +24,12 @@ pub struct ConnectionFailure {
 }
 
 impl ConnectionFailure {
+    /// How to repair it; `None` where the network or the server is at fault, not what the two authenticate with.
+    pub fn hint(&self) -> Option<&'static str> {
+        let words = ["authentication", "password", "certificate", "pg_hba.conf", "SSL error", "support SSL", "role \""];
+        words.iter().any(|word| self.error.contains(word)).then(|| self.purpose.hint())
+    }
+
     /// In a sentence.
     pub fn sentence(&self) -> String {
         format!("{}: {}", self.purpose.what_fails(), self.error)
