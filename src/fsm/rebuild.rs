@@ -329,13 +329,19 @@ impl Node {
                 Ok(_) => Rebuilding::Waiting("the instance to be stopped".to_owned()),
             };
         }
-        if let Some(why) = &self.rebuilds.failed {
-            return Rebuilding::Failed(why.clone());
+        if let Some(why) = self.failed_rebuild() {
+            return Rebuilding::Failed(why.to_owned());
         }
         match self.rebuilds.rejoin || self.rebuilds.made.is_some() {
             true => Rebuilding::Starting,
             false => Rebuilding::Idle,
         }
+    }
+
+    /// Why the last rebuild failed, unless this server is a standby of a mirrored pair by now.
+    fn failed_rebuild(&self) -> Option<&str> {
+        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me().other())) && self.streams();
+        self.rebuilds.failed.as_deref().filter(|_| !mirrored)
     }
 
     pub(super) fn advice_on_rebuild(&self) -> Option<String> {
@@ -344,7 +350,9 @@ impl Node {
         }
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
         let lost = self.standing() == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some();
-        let again = match &self.rebuilds.failed {
+        // The hint of the failure is a line of its own and does not fit into a sentence.
+        let failed = self.failed_rebuild().map(|why| why.split("\nHINT:").next().unwrap_or(why));
+        let again = match failed {
             Some(why) if self.retries_rebuild() => {
                 format!("the last rebuild failed ({why}) and is tried again automatically; ")
             }

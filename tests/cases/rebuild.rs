@@ -136,6 +136,39 @@ fn by_itself_once() {
     assert!(rebuild(&mut case, Some(&told)).is_some());
 }
 
+/// The pair can become mirrored without another rebuild: a standby is started by hand.
+#[test]
+fn a_failed_rebuild_is_forgotten_when_the_pair_is_mirrored() {
+    let told = promoted(theirs());
+    let mut case = outcast(false);
+    case.pass(500, Some(&told), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    rebuild(&mut case, Some(&told)).expect("it is ordered");
+    case.done(Outcome::Failed("no room\nHINT: make some".into()));
+    let advice = |case: &Case| case.node.report(Time(case.now)).advice.join("\n");
+    assert!(advice(&case).contains("the last rebuild failed (no room);"), "{}", advice(&case));
+
+    let mirrored = View { data: [case.durable.ledger.data.id, PEER_DATA], ..view(7, PEER, Mode::Mirrored) };
+    let reading = |contact| Instance::Standby {
+        timeline: Timeline(2),
+        received: Lsn(200),
+        replayed: Lsn(200),
+        streaming: true,
+        contact,
+    };
+    let told = Heartbeat { ledger: Some(ledger(2, PEER_DATA, mirrored)), ..told };
+    for contact in 1..20 {
+        case.pass(100, Some(&told), Some(reading(contact)));
+        if let Some((_, Job::Inspect)) = case.jobs.get(case.ended) {
+            case.done(Outcome::Data(data_dir(true, true)));
+        }
+    }
+    assert!(case.view().is_mirrored(PEER), "{:?}", case.view());
+    let report = case.node.report(Time(case.now));
+    assert_eq!(report.rebuilding, Rebuilding::Idle, "{:?}", case.jobs);
+    assert!(!advice(&case).contains("rebuild"), "{}", advice(&case));
+}
+
 /// A controller that comes back goes on, but only while the other server still allows it; else what can be undone is undone.
 #[test]
 fn it_is_gone_on_with_after_a_restart() {
