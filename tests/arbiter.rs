@@ -594,6 +594,8 @@ fn a_stranger_and_a_foreign_key_get_no_answer() {
     arb.start();
     // The key of cluster 2 in the hands of a server with an address of cluster 1, and a key of nobody.
     let foreign = Member::new(1, Server::First, arb.port, key(2), system(2), None);
+    // Who only looks whether the port is open is not reported, and does not delay the report of a stranger.
+    drop(std::net::TcpStream::connect(("127.0.0.1", arb.port)).unwrap());
     let stranger = Member::new(3, Server::First, arb.port, key(3), system(3), None);
     let begin = view(1, Server::First, Mode::Degraded, LedgerId(0));
     foreign.tell(begin);

@@ -378,7 +378,8 @@ impl Dialler {
                         (true, _) => (),
                         (false, false) => self.say_down(&peer, why.message),
                         (false, true) => {
-                            let hint = "\"mc_arb status\" on its host says whether this pair is served";
+                            let hint = "\"mc_arb status\" on its host says whether this pair is served; a new standby is served \
+                                        after its rebuild";
                             log::debug!("{}", why.message);
                             self.say_down(&peer, format!("it hangs up without an answer; {hint}"));
                             failures += 1;
@@ -708,9 +709,11 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
 }
 
 fn report_stranger(shared: &Shared, address: SocketAddr, error: &Error) {
-    if !has_hung_up(error) {
-        shared.bystander.pace.refused(address.ip(), &error.message);
+    if has_hung_up(error) {
+        log::debug!("connection from {address}: {}", error.message);
+        return;
     }
+    shared.bystander.pace.refused(address.ip(), &error.message);
     if is_due(&shared.reported[0]) {
         let why =
             if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) };

@@ -41,7 +41,7 @@ pub const FIRST_LENGTH: usize = HANDSHAKE_LENGTH + 32 + TAG;
 pub const HELLO_LENGTH: usize = 1024;
 
 /// What is said where the other end has closed the connection.
-const CLOSED: &str = "the other end closed the connection";
+pub const CLOSED: &str = "the other end closed the connection";
 
 /// Whether the other end has just hung up: who only looks whether a host answers, as an arbiter does, is no stranger.
 pub fn has_hung_up(error: &Error) -> bool {

@@ -3,7 +3,7 @@
 //! What the bytes mean is the hub's business, which also says which key a first message was made with.
 
 use crate::config::PublicKey;
-use crate::daemon::noise::{FIRST_LENGTH, Frames, HELLO_LENGTH, Transport};
+use crate::daemon::noise::{CLOSED, FIRST_LENGTH, Frames, HELLO_LENGTH, Transport};
 use crate::error::{Error, Result};
 use crate::fsm::types::{Server, Time};
 use crate::wire::Hello;
@@ -73,7 +73,7 @@ impl Connection {
         match self.frames.fill(&mut self.stream) {
             Ok(_) => Ok(()),
             Err(cause) if matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
-            Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => Err(Error::new("the other end closed it")),
+            Err(cause) if cause.kind() == ErrorKind::UnexpectedEof => Err(Error::new(CLOSED)),
             Err(cause) => Err(Error::new(cause.to_string())),
         }
     }

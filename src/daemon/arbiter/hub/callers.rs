@@ -3,7 +3,7 @@
 use super::super::cluster::Cluster;
 use super::super::connection::{Connection, Said, Stage};
 use super::{Hub, KEYS_PER_SECOND, SILENCE_LIMIT_MS, Source};
-use crate::daemon::noise::{FIRST_LENGTH, NotProved, Refusal, Transport};
+use crate::daemon::noise::{FIRST_LENGTH, NotProved, Refusal, Transport, has_hung_up};
 use crate::daemon::{inspect, now};
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Message};
@@ -323,6 +323,9 @@ impl Hub {
                 let seen = &mut self.clusters[cluster].servers[server.index()];
                 seen.connection.take_if(|current| *current == token);
                 log::debug!("connection with \"{}\": {why}", self.clusters[cluster].names.id(server));
+            }
+            Stage::First | Stage::Keyed(..) if has_hung_up(why) => {
+                log::debug!("connection from {}: {why}", connection.from);
             }
             Stage::First | Stage::Keyed(..) => {
                 let at = now();
