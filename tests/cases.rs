@@ -38,6 +38,20 @@ fn names_that_were_changed_once_are_set_back_once() {
     assert_eq!(case.view(), again);
 }
 
+#[test]
+fn a_switch_to_a_detached_standby_is_refused_with_that_reason() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    case.step(Event::Request { id: 5, request: Request::Detach, limit_ms: 60_000 });
+    let alone = case.accepted();
+    case.done(Outcome::Applied);
+    case.pass(200, Some(&standby(alone)), Some(primary(Names::Unset)));
+    case.step(Event::Request { id: 6, request: Request::Switch, limit_ms: 60_000 });
+    let refused = format!("{:?}", case.replies.last());
+    assert!(refused.starts_with("Some(Refused(\"the standby was detached; "), "{refused}");
+}
+
 /// A rebuilt standby that is mirrored by chance of a name could never take over: it is named by a new view.
 #[test]
 fn a_standby_that_the_view_does_not_name_is_named() {

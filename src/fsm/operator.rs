@@ -252,6 +252,9 @@ impl Node {
             Some(Instance::Primary { standby: Some(row), names: Names::Peer, .. }) => row.streaming && row.sync,
             _ => false,
         };
+        if facts.standing != Standing::Primary && self.detached() {
+            return Some("the standby was detached; \"mc_ctl start\" on the standby attaches it".to_owned());
+        }
         if facts.standing != Standing::Primary {
             return Some("the pair is not mirrored".to_owned());
         }
