@@ -223,12 +223,17 @@ impl Node {
         }
         let theirs = (heartbeat.timeline, heartbeat.lsn);
         let promoted = self.was_promoted();
-        let they_lost = heartbeat.role != Role::Primary && promoted && !heartbeat.promoted;
-        let lost = match (promoted, heartbeat.promoted) {
-            (true, false) => false,
-            (false, true) => true,
-            (true, true) | (false, false) => ledger.view.term < told.view.term,
+        // One whose data directory is not the one that its view names cannot run.
+        let may_run = (self.eligible(), rules::eligible(told, self.other()));
+        let lost = match (may_run, promoted, heartbeat.promoted) {
+            ((true, false), ..) => false,
+            ((false, true), ..) => true,
+            (_, true, false) => false,
+            (_, false, true) => true,
+            (_, true, true) | (_, false, false) => ledger.view.term < told.view.term,
         };
+        let they_lost =
+            heartbeat.role != Role::Primary && !lost && (may_run == (true, false) || promoted && !heartbeat.promoted);
         let mine = (self.own.timeline(), self.position());
         if !std::mem::replace(&mut self.told.split, true) {
             self.say(Say::Split { mine, theirs, stopped: lost });

@@ -173,6 +173,8 @@ pub fn id_conf(pair: &Pair, server: usize) -> String {
 
 /// The four rules that let anyone in; every pair of these tests has them.
 const TRUST: &str = "hba-trust";
+/// These pairs have `isolated_primary_action = 'wait'`.
+const WAITS: &str = "isolated-primary-waits";
 
 #[test]
 fn a_healthy_pair() {
@@ -181,7 +183,7 @@ fn a_healthy_pair() {
     let before = check(&pair, 0);
     assert_eq!(
         before.codes(),
-        [format!("{TRUST} nd1"), "no-member-keys ".into(), "peer-not-seen nd1".into()],
+        [format!("{TRUST} nd1"), format!("{WAITS} nd1"), "no-member-keys ".into(), "peer-not-seen nd1".into()],
         "{:#}",
         before.json
     );
@@ -193,7 +195,7 @@ fn a_healthy_pair() {
         assert_eq!(report.code, 1, "{:#}", report.json);
         let own = pair.servers[n].id;
         let codes: Vec<_> = report.codes().into_iter().filter(|code| code.ends_with(own)).collect();
-        let expected = [format!("{TRUST} {own}"), format!("peer-not-seen {own}")];
+        let expected = [format!("{TRUST} {own}"), format!("{WAITS} {own}"), format!("peer-not-seen {own}")];
         assert!(codes.iter().all(|code| expected.contains(code)) && codes.contains(&expected[0]), "{:#}", report.json);
         let rules = report.findings().into_iter().filter(|f| f.code == TRUST && f.member == own);
         let lines: Vec<_> = rules.map(|found| (found.file, found.line)).collect();
