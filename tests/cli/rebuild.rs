@@ -154,6 +154,7 @@ impl Told {
             total: if chosen.is_some() { 4 << 20 } else { 0 },
             elapsed_ms: 2_000,
             lost: chosen.map(|_| lost),
+            kept_configuration: Vec::new(),
         }));
         self.now(|report| report.rebuilding = Rebuilding::Copying);
     }
