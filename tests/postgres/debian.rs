@@ -119,11 +119,10 @@ fn clusters_of_debian() {
 fn logged(pair: &Pair, server: usize, file: &str, mark: &str) -> String {
     pair.sql(server, &format!("DO $$ BEGIN RAISE LOG 'mark {mark}'; END $$"));
     let path = pair.host(server).path(Path::new(file));
-    let text = wait_for(&format!("\"{mark}\" in {file}"), s(20), || {
+    wait_for(&format!("\"{mark}\" in {file}"), s(20), || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         text.contains(&format!("mark {mark}")).then_some(text)
-    });
-    text
+    })
 }
 
 /// The log of a cluster stays where `pg_ctlcluster` had it, and `logrotate` rotates it there as Debian's package does.
