@@ -77,7 +77,9 @@ fn reconnect(pair: &Pair, standby: usize) {
 }
 
 fn end_receiver(pair: &Pair, standby: usize) {
-    signal(pair.host(standby).backend("walreceiver").expect("a WAL receiver runs").pid, Signal::TERM);
+    // PostgreSQL ends and starts it when primary_conninfo has changed.
+    let receiver = wait_for("a WAL receiver runs", s(60), || pair.host(standby).backend("walreceiver"));
+    signal(receiver.pid, Signal::TERM);
 }
 
 #[track_caller]
