@@ -222,18 +222,12 @@ impl Node {
             return;
         }
         let theirs = (heartbeat.timeline, heartbeat.lsn);
-        let promoted = self.was_promoted();
-        // One whose data directory is not the one that its view names cannot run.
-        let may_run = (self.eligible(), rules::eligible(told, self.other()));
-        let lost = match (may_run, promoted, heartbeat.promoted) {
-            ((true, false), ..) => false,
-            ((false, true), ..) => true,
-            (_, true, false) => false,
-            (_, false, true) => true,
-            (_, true, true) | (_, false, false) => ledger.view.term < told.view.term,
-        };
-        let they_lost =
-            heartbeat.role != Role::Primary && !lost && (may_run == (true, false) || promoted && !heartbeat.promoted);
+        // A server cannot run if its data directory is not the one that its view names. Of two that can run, the one that was
+        // promoted wins, else the one with the newer view.
+        let own_rank = (self.eligible(), self.was_promoted());
+        let peer_rank = (rules::eligible(told, self.other()), heartbeat.promoted);
+        let lost = (own_rank, ledger.view.term) < (peer_rank, told.view.term);
+        let they_lost = heartbeat.role != Role::Primary && own_rank > peer_rank;
         let mine = (self.own.timeline(), self.position());
         if !std::mem::replace(&mut self.told.split, true) {
             self.say(Say::Split { mine, theirs, stopped: lost });
