@@ -682,7 +682,7 @@ pub enum Outcome {
         /// `host:port` under which the other instance reaches this one, by its configuration.
         address: String,
     },
-    /// No process is left. The data directory, where it can still be read and the names that the job was to leave are in the file.
+    /// No process is left. The data directory, if it can be read and the file contains the names that the job was to write.
     Stopped(Option<DataDir>),
     /// It is in effect.
     Applied,

@@ -263,8 +263,7 @@ pub(super) struct PeerSide {
     pub instance_refused: u32,
     pub answered_at: Option<Time>,
     pub wal_at: Option<Time>,
-    /// The last sign of life while its instance followed this primary. Its end of the connection closes when it is promoted, and
-    /// what arrived then shows that this server would have noticed that.
+    /// When its instance last answered while it followed this primary.
     pub followed_at: Option<Time>,
     pub contact: u64,
     /// When something arrived on the WAL connection that had not before.

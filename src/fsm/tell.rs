@@ -534,7 +534,7 @@ impl Node {
         })
     }
 
-    /// The primary runs and its heartbeats arrive, but this standby receives no WAL. Only PostgreSQL's log has the error of the WAL receiver.
+    /// The primary runs and its heartbeats arrive, but this standby receives no WAL.
     fn advice_on_wal_receiver(&self) -> Option<String> {
         let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();

@@ -644,7 +644,7 @@ impl Node {
     /// that. None leaves the file as it is:
     /// - where the instance may run alone;
     /// - where its cluster is known to be another one than the pair's;
-    /// - where the file of a mirrored primary is to have the name already. If somebody has removed it there, the stop finds
+    /// - where the file of a mirrored primary is to have the name already. If an operator has removed it there, the stop finds
     ///   that, and the file is the only record until the note of it is durable.
     pub(super) fn names_for_stop(&self) -> Option<String> {
         let Some(view) = self.view() else {

@@ -190,7 +190,7 @@ fn is_same(path: &Path, has: &str, block: &str) -> Result<()> {
 fn network_conf(wanted: &Wanted) -> Result<(String, String, bool)> {
     let Some(peer) = &wanted.peer else {
         return Err(Error::new("which host the other server is cannot be found out").hint(
-            "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other one: mc_ctl init -M DIR --join -, \
+            "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other server: mc_ctl init -M DIR --join -, \
              with the block that it prints.",
         ));
     };
