@@ -127,8 +127,8 @@ fi'
 upgraded="$running$reload"'
 old=$(running " (deleted)" | tr "\n" " ")
 if [ -n "$old" ]; then
-    echo "mirroring-controller: what runs goes on with the earlier version (processes ${old% })." >&2
-    echo "To have it run the new one, see \"An update of Mirroring Controller\" in /usr/share/doc/mirroring-controller/README.md." >&2
+    echo "mirroring-controller: these processes continue to run the earlier version: ${old% }" >&2
+    echo "To run the new version, see \"Updates without an interruption\" in mirroring-controller(7)." >&2
 fi'
 removed="$running"'
 left=$(running "" | tr "\n" " ")

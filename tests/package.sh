@@ -86,7 +86,7 @@ END
     say "an upgrade while it runs"
     before=$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)
     dpkg -i "$second" 2>&1 | tee /tmp/upgrade
-    grep -q "goes on with the earlier version" /tmp/upgrade || fail "nothing was said of what runs"
+    grep -q "continue to run the earlier version" /tmp/upgrade || fail "nothing was said of what runs"
     [ "$(dpkg-query -W -f '${Version}' mirroring-controller)" = "$new" ] || fail "not upgraded"
     [ "$before" = "$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)" ] || fail "the upgrade touched what runs"
     mc status --local-server nd1

@@ -8,7 +8,7 @@
 #   MC_TEST_MATRIX=full sh tests/run.sh      every cut of the network with every disturbance: 25 minutes more
 #   MC_TEST_KILLS=50 sh tests/run.sh         so many rebuilds that are killed: 10 minutes more
 #
-# Of the README's fault matrix it runs five rows, and of the manual's procedures those that other tests go through. All rows
+# Of the fault matrix in tests/postgres/FAULTS.md it runs five rows, and of the manual's procedures those that other tests go through. All rows
 # and procedures, 10 and 5 minutes:  cargo test --test postgres faults:: -- --include-ignored --test-threads=2  (manual::).
 set -eu
 cd "$(dirname "$0")/.."

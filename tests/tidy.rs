@@ -242,7 +242,16 @@ fn the_manual_lists_every_finding_of_the_check() {
     holds("man/mc_messages.7", ".\\\" findings begin", ".\\\" findings end", &list);
 }
 
-/// The rows of the README's fault matrix are the cases of `tests/postgres/faults.rs`, in their order.
+/// The rows of the only table of a document in `tests/postgres`, as cells; the last one is the name of the row's case.
+fn measured(document: &str) -> Vec<Vec<String>> {
+    let text = fs::read_to_string(root().join("tests/postgres").join(document)).unwrap();
+    let (_, rest) = text.split_once("<!-- table -->\n").expect("the begin of the table");
+    let (table, _) = rest.split_once("<!-- /table -->").expect("the end of the table");
+    let cells = |line: &str| line.trim_matches(['|', ' ']).split(" | ").map(|cell| cell.trim().to_owned()).collect();
+    table.lines().skip(2).map(cells).collect()
+}
+
+/// The rows of `FAULTS.md` are the cases of `tests/postgres/faults.rs`, in their order.
 #[test]
 fn the_fault_matrix_has_a_row_for_each_case() {
     let code = fs::read_to_string(root().join("tests/postgres/faults.rs")).unwrap();
@@ -250,17 +259,74 @@ fn the_fault_matrix_has_a_row_for_each_case() {
     for text in code.split("\n#[test]\n").skip(1) {
         let name = text.split_once("fn ").unwrap().1.split('(').next().unwrap();
         assert!(text.contains(&format!("\"{name}\"")), "{name} gives another name to its row");
-        cases.push(name);
+        cases.push((format!("`{name}`"), text));
+    }
+    let rows = measured("FAULTS.md");
+    let names = |row: &Vec<String>| row.last().unwrap().clone();
+    let expected: Vec<String> = cases.iter().map(|(name, _)| name.clone()).collect();
+    assert_eq!(rows.iter().map(names).collect::<Vec<_>>(), expected, "run the cases with UPDATE_FAULTS=1");
+    for (row, (name, text)) in rows.iter().zip(&cases) {
+        assert!(row.len() == 6 && row[3].starts_with("0 of "), "{row:?}");
+        assert!(text.contains(&format!("\"{}\"", row[0])), "{name} describes its fault in other words: {row:?}");
     }
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let (_, rest) = readme.split_once("<!-- faults -->\n").expect("the begin of the matrix");
-    let (table, _) = rest.split_once("<!-- /faults -->").expect("the end of the matrix");
-    let row = |line: &'_ str| Some(line.split_once("faults::")?.1.split(' ').next()?.to_owned());
-    let rows: Vec<String> = table.lines().skip(2).map(|line| row(line).unwrap_or_else(|| panic!("{line}"))).collect();
-    assert_eq!(rows, cases, "run the cases with UPDATE_FAULTS=1: see tests/postgres/faults.rs");
-    for line in table.lines().skip(2) {
-        let cells: Vec<&str> = line.split(" | ").collect();
-        assert!(cells.len() == 6 && cells[3].starts_with("0 of "), "{line}");
+    assert!(readme.contains(&format!("lists {} faults", rows.len())), "README.md gives another number of faults");
+}
+
+/// Each case of `tests/postgres/bench.rs` has its rows in `BENCH.md`, in the order of the cases, under its present title.
+#[test]
+fn the_measurements_have_a_row_for_each_case() {
+    let code = fs::read_to_string(root().join("tests/postgres/bench.rs")).unwrap();
+    let quoted = |text: &str, key: &str| {
+        let (_, rest) = text.split_once(&format!("{key}: \"")).unwrap_or_else(|| panic!("no {key} in {text}"));
+        rest.split_once('"').unwrap().0.to_owned()
+    };
+    let cases: Vec<[String; 2]> = code
+        .split("Case {")
+        .filter(|text| text.contains("title: \""))
+        .map(|text| [quoted(text, "title"), format!("`{}`", quoted(text, "key"))])
+        .collect();
+    assert!(cases.len() >= 20, "{cases:?}");
+    let rows = measured("BENCH.md");
+    let first = |row: &&Vec<String>| !row[0].starts_with('…');
+    let found: Vec<[String; 2]> =
+        rows.iter().filter(first).map(|row| [row[0].clone(), row.last().unwrap().clone()]).collect();
+    assert_eq!(found, cases, "run the cases with UPDATE_BENCH=1 sh tests/bench.sh");
+    for row in &rows {
+        assert!(row.len() == 8 && row[6] == "0", "{row:?}");
+    }
+}
+
+/// The README shows figures that were measured: each median is in `BENCH.md`.
+#[test]
+fn the_figures_of_the_readme_are_those_of_the_measurements() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let (_, section) = readme.split_once("\n## Figures\n").expect("its section");
+    let table: Vec<&str> =
+        section.lines().skip_while(|l| !l.starts_with('|')).skip(2).take_while(|l| l.starts_with('|')).collect();
+    let rows = measured("BENCH.md");
+    let cases = ["`postmaster`", "`cut`", "`cut-fast`", "`standby`", "`switch`"];
+    assert_eq!(table.len(), cases.len(), "{table:?}");
+    for (line, case) in table.into_iter().zip(cases) {
+        let row = rows.iter().find(|row| row.last().unwrap() == case).unwrap_or_else(|| panic!("no row {case}"));
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        assert_eq!(cells[2..4], [row[3].as_str(), row[4].as_str()], "{line}: {row:?}");
+    }
+}
+
+/// The README is short enough to be read at once, and no table needs a wide window.
+#[test]
+fn the_documents_are_short_and_their_tables_narrow() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.len() <= 15 * 1024, "README.md has {} bytes; at most 15360 are allowed", readme.len());
+    for name in ["README.md", "tests/postgres/FAULTS.md", "tests/postgres/BENCH.md"] {
+        let text = fs::read_to_string(root().join(name)).unwrap();
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert!(rows.len() > 2, "{name} has no table");
+        for line in rows {
+            let length = line.chars().count();
+            assert!(length <= 200, "a line of a table in {name} has {length} characters: {line}");
+        }
     }
 }
 

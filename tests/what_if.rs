@@ -1,5 +1,5 @@
 //! Predictions of the pure kind: every fault, under every way to act on silence, as a golden file that can be read against the
-//! README's table "What it guarantees". `UPDATE_GOLDEN=1 cargo test --test what_if` writes it anew.
+//! README's table of outcomes. `UPDATE_GOLDEN=1 cargo test --test what_if` writes it anew.
 
 #[allow(dead_code, reason = "the cases use the rest")]
 #[path = "cases/case.rs"]
@@ -195,44 +195,48 @@ fn both_servers_foretell_the_same() {
     }
 }
 
-/// The cells of the README's row that begins so.
-fn row(begins: &str) -> Vec<String> {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("the README");
-    let line = readme.lines().find(|line| line.starts_with(begins)).unwrap_or_else(|| panic!("no row {begins}"));
-    line.split('|').skip(2).map(|cell| cell.trim().to_owned()).collect()
+/// The rows of the README's table of outcomes, as cells.
+fn outcomes() -> Vec<Vec<String>> {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
+    let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
+    let table = readme.lines().skip_while(|line| !line.starts_with("| `heartbeat_error_action` |"));
+    table.skip(2).take_while(|line| line.starts_with('|')).map(cells).collect()
 }
 
 /// What the README's table promises is what is foretold, from either server.
 #[test]
 fn the_table_of_guarantees() {
-    let rows = [
-        ("| **with an arbiter:**", POLICIES[0].1),
-        ("| *the same while the arbiter is lost too*", POLICIES[1].1),
-        ("| **without:** `switch`", POLICIES[2].1),
-        ("| *the same with `isolated_primary_action", POLICIES[7].1),
-        ("| `disconnect`", POLICIES[3].1),
-        ("| `message`", POLICIES[4].1),
-        ("| `fallback`", POLICIES[5].1),
+    let pairs = [
+        ("`arbitration` (default with an arbiter)", POLICIES[0].1),
+        ("`arbitration`, arbiter lost too", POLICIES[1].1),
+        ("`switch`", POLICIES[2].1),
+        ("`switch` and `stop`", POLICIES[7].1),
+        ("`disconnect`", POLICIES[3].1),
+        ("`message`", POLICIES[4].1),
+        ("`fallback` (default without an arbiter)", POLICIES[5].1),
     ];
     let columns = [Fault::PrimaryHost, Fault::StandbyHost, Fault::Link, Fault::PrimaryIsolated, Fault::StandbyIsolated];
-    for (begins, pair) in rows {
-        let cells = row(begins);
+    let rows = outcomes();
+    assert_eq!(rows.len(), pairs.len() + 1, "each action has a row, and `command` is the last: {rows:?}");
+    assert_eq!(rows.last().expect("a row")[0], "`command`");
+    for (cells, (action, pair)) in rows.iter().zip(pairs) {
+        assert!(cells[0] == action && cells.len() == columns.len() + 2, "{action}: {cells:?}");
         for asked in [pair, pair.at(PEER)] {
             let present = asked.present();
-            for (fault, cell) in columns.into_iter().zip(&cells) {
+            for (fault, cell) in columns.into_iter().zip(&cells[1..]) {
                 let prediction = foretell(&present, &[fault]);
                 let expected = match cell.as_str() {
-                    "the standby takes over" => Verdict::TakesOver,
-                    "the primary goes on" => Verdict::GoesOn,
-                    "the primary goes on, unreachable" | "the standby takes over, unreachable" => Verdict::CutOff,
-                    "commits wait for an operator" => Verdict::CommitsWait,
-                    "an operator must act" => Verdict::NoService,
-                    "both go on" => Verdict::BothGoOn,
-                    other => panic!("{begins}: {other}"),
+                    "standby takes over" => Verdict::TakesOver,
+                    "primary continues" => Verdict::GoesOn,
+                    "primary unreachable" | "standby unreachable" => Verdict::CutOff,
+                    "commits wait" => Verdict::CommitsWait,
+                    "no service" => Verdict::NoService,
+                    "both continue" => Verdict::BothGoOn,
+                    other => panic!("{action}: {other}"),
                 };
-                assert_eq!(prediction.verdict, expected, "{begins} {fault:?}:\n{}", told(&prediction));
-                let lost = cells[5].contains("never");
-                assert_eq!(lost, !prediction.without_consent, "{begins} {fault:?}:\n{}", told(&prediction));
+                assert_eq!(prediction.verdict, expected, "{action} {fault:?}:\n{}", told(&prediction));
+                let lost = cells[6].contains("never");
+                assert_eq!(lost, !prediction.without_consent, "{action} {fault:?}:\n{}", told(&prediction));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Measures what the README promises: outages and waits as a client sees them, rows lost, and what the controllers
-//! cost. Prints a Markdown table. `RUNS` says how often (5), `BENCH_CASES` which.
+//! Measures outages and waits as a client sees them, rows lost, and what the controllers cost. Prints the rows of `BENCH.md`,
+//! and with `UPDATE_BENCH` set writes them there. `RUNS` is the number of runs (5), `BENCH_CASES` a choice of cases.
 
 #[allow(dead_code, reason = "the cases of the test target use the rest")]
 mod harness;
@@ -7,6 +7,7 @@ mod harness;
 mod bench_rebuild;
 
 use harness::client::{Client, Style, THIRD};
+use harness::document;
 use harness::host::signal;
 use harness::pair::{Pair, Setup, program};
 use harness::run::run;
@@ -43,12 +44,12 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "host",
-        title: "SIGKILL of every process of the primary's host, its kernel answering: outage",
+        title: "SIGKILL of all processes of the primary's host, its kernel answers: outage",
         must: "median ≤ 1 s",
         unit: "s",
         run: host,
     },
-    Case { key: "cut", title: "the primary's host falls silent: outage", must: "≤ 6.2 s", unit: "s", run: cut },
+    Case { key: "cut", title: "the primary's host stops responding: outage", must: "≤ 6.2 s", unit: "s", run: cut },
     Case {
         key: "cut-fast",
         title: "the same with interval 100, timeout '300ms', retry 1",
@@ -58,7 +59,7 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "arbiter-cut",
-        title: "with an arbiter, the primary cut from all: outage seen from the third host",
+        title: "arbiter, the primary is cut off from all other hosts: outage, seen on the arbiter's host",
         must: "≤ 6.2 s",
         unit: "s",
         run: arbiter_cut,
@@ -72,7 +73,7 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "arbiter-between",
-        title: "with an arbiter, the primary cut from the standby only: longest wait of a commit on the primary",
+        title: "arbiter, the primary is cut off from the standby only: longest wait of a commit",
         must: "≤ 6.2 s",
         unit: "s",
         run: arbiter_between,
@@ -84,32 +85,32 @@ const CASES: &[Case] = &[
         unit: "s",
         run: standby,
     },
-    Case { key: "switch", title: "`mc_ctl switch`: longest gap", must: "median ≤ 0.7 s", unit: "s", run: switch },
+    Case { key: "switch", title: "`mc_ctl switch`: outage", must: "median ≤ 0.7 s", unit: "s", run: switch },
     Case {
         key: "frozen-postmaster",
-        title: "SIGSTOP of the primary's postmaster: until the standby serves",
+        title: "SIGSTOP of the primary's postmaster: time until the standby serves",
         must: "≤ 6.4 s",
         unit: "s",
         run: frozen_postmaster,
     },
     Case {
         key: "frozen-walreceiver",
-        title: "SIGSTOP of the standby's walreceiver: longest wait of a commit",
+        title: "SIGSTOP of the standby's WAL receiver: longest wait of a commit",
         must: "≤ 6.4 s",
         unit: "s",
         run: frozen_walreceiver,
     },
     Case {
         key: "frozen-checkpointer",
-        title: "SIGSTOP of the primary's checkpointer, then the standby dies: until the message that names it",
+        title: "SIGSTOP of the primary's checkpointer, then the standby fails: time until the message that names it",
         must: "≤ 6.4 s",
         unit: "s",
         run: frozen_checkpointer,
     },
-    Case { key: "status", title: "`mc_ctl status`, whole process", must: "≤ 10 ms", unit: "ms", run: status },
+    Case { key: "status", title: "run time of `mc_ctl status`", must: "≤ 10 ms", unit: "ms", run: status },
     Case {
         key: "status-broken",
-        title: "the same, own postmaster frozen and the other host silent",
+        title: "the same, the own postmaster stopped and the other host not responding",
         must: "≤ 200 ms",
         unit: "ms",
         run: status_broken,
@@ -121,13 +122,23 @@ const CASES: &[Case] = &[
         unit: "MiB",
         run: memory,
     },
-    Case { key: "cpu", title: "idle controller and watcher: CPU a minute", must: "≤ 0.3 s", unit: "s", run: cpu },
     Case {
-        key: "throughput", title: "pgbench with controllers / without", must: "≥ 0.98", unit: "", run: throughput
+        key: "cpu",
+        title: "idle controller and watcher: CPU time per minute",
+        must: "≤ 0.3 s",
+        unit: "s",
+        run: cpu,
+    },
+    Case {
+        key: "throughput",
+        title: "pgbench: throughput with controllers / without",
+        must: "≥ 0.98",
+        unit: "",
+        run: throughput,
     },
     Case {
         key: "rebuild-auto",
-        title: "`rebuild_action = auto`: from SIGKILL of the primary's postmaster until `switchable` again",
+        title: "`rebuild_action = auto`: SIGKILL of the primary's postmaster until `switchable`",
         must: "",
         unit: "s",
         run: bench_rebuild::by_itself,
@@ -141,14 +152,14 @@ const CASES: &[Case] = &[
     },
     Case {
         key: "rebuild-rewind",
-        title: "rebuild by `pg_rewind`, 2 GB with 1 % changed, less 2 s and the two checkpoints of R9 / bare commands by hand",
+        title: "`pg_rewind`, 2 GB with 1 % changed: `mc_ctl rebuild` less 2 s and its two checkpoints / by hand",
         must: "≤ 1.2",
         unit: "",
         run: bench_rebuild::rewind,
     },
     Case {
         key: "rebuild-basebackup",
-        title: "rebuild by `pg_basebackup`, 2 GB, less the same / bare commands by hand",
+        title: "`pg_basebackup`, 2 GB: `mc_ctl rebuild` less 2 s and its two checkpoints / by hand",
         must: "≤ 1.1",
         unit: "",
         run: bench_rebuild::base_backup,
@@ -171,7 +182,9 @@ fn main() {
         eprintln!("there is no case \"{unknown}\"; BENCH_CASES=list names them");
         std::process::exit(2);
     }
-    println!("| case | must be | min | median | max | runs | rows lost |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| measurement | limit | min | median | max | runs | rows lost | case |\n|---|---|---|---|---|---|---|---|"
+    );
     for case in CASES.iter().filter(|c| wanted.is_empty() || wanted.contains(&c.key)) {
         measure(case, runs);
     }
@@ -197,13 +210,17 @@ fn measure(case: &Case, runs: usize) {
         }
     }
     let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-    line(case.title, case.must, case.unit, values, &failures, lost);
-    for (title, values) in more {
-        line(title, "", "s", values, "", lost);
+    let mut rows = vec![line(case.key, [case.title, case.must, case.unit], values, &failures, lost)];
+    rows.extend(more.into_iter().map(|(title, values)| line(case.key, [title, "", "s"], values, "", lost)));
+    rows.iter().for_each(|row| println!("{row}"));
+    if std::env::var_os("UPDATE_BENCH").is_some() {
+        let keys: Vec<&str> = CASES.iter().map(|c| c.key).collect();
+        document::put("BENCH.md", &keys, case.key, &rows);
     }
 }
 
-fn line(title: &str, must: &str, unit: &str, mut values: Vec<f64>, failures: &str, lost: usize) {
+/// A row of the table.
+fn line(key: &str, [title, must, unit]: [&str; 3], mut values: Vec<f64>, failures: &str, lost: usize) -> String {
     values.sort_by(f64::total_cmp);
     let show = |value: Option<&f64>| match value {
         Some(value) => format!("{value:.2} {unit}").trim_end().to_string(),
@@ -211,13 +228,13 @@ fn line(title: &str, must: &str, unit: &str, mut values: Vec<f64>, failures: &st
     };
     let middle =
         if values.is_empty() { None } else { Some((values[(values.len() - 1) / 2] + values[values.len() / 2]) / 2.0) };
-    println!(
-        "| {title} | {must} | {} | {} | {} | {}{failures} | {lost} |",
+    format!(
+        "| {title} | {must} | {} | {} | {} | {}{failures} | {lost} | `{key}` |",
         show(values.first()),
         show(middle.as_ref()),
         show(values.last()),
         values.len(),
-    );
+    )
 }
 
 /// Lets a client write, does something, waits until rows are acknowledged again, and checks what is on `server`.

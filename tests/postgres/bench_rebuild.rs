@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// So many pairs of measurements a run.
 const TURNS: usize = 3;
 
-const TITLES: [&str; 2] = ["… until `switchable`", "… the same by hand, until caught up"];
+const TITLES: [&str; 2] = ["… `mc_ctl rebuild` until `switchable`", "… by hand until the standby has caught up"];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Method {

@@ -1,15 +1,14 @@
 //! One row of the fault matrix: does one thing to a pair that clients write to, checks what must come of it, brings the
-//! pair back to `switchable`, and with `UPDATE_FAULTS` set writes what it has measured into the README.
+//! pair back to `switchable`, and with `UPDATE_FAULTS` set writes what it has measured into `FAULTS.md`.
 //!
 //! Checked in every row: the pair does what the row says, commits wait no longer than its bound (and what a loaded test
 //! machine adds), no acknowledged row is missing on the last primary, and servers have acknowledged in exactly the turns
 //! that the row names, so never two in the same period ([`crate::harness::client`] says what that means).
 
 use crate::harness::client::{Client, Style};
+use crate::harness::document;
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
-use std::path::PathBuf;
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 /// What a loaded test machine adds to any bound.
@@ -29,7 +28,7 @@ pub enum Then {
 }
 use Then::{GoesOn, Nothing, TakesOver, Waits};
 
-/// What an operator does to have it back at `switchable`, and how the README says that.
+/// What an operator does to have it back at `switchable`, and how `FAULTS.md` states it.
 type Back = (fn(&Pair), &'static str);
 
 /// A row.
@@ -73,7 +72,7 @@ impl Fault {
 
     /// One after which the standby takes over, and the old primary is rebuilt.
     pub fn takes_over(what: &'static str, strike: fn(&mut Pair)) -> Fault {
-        Fault::new(what, TakesOver, strike).turns(&[0, 1]).back("`mc_ctl rebuild` on nd1", rebuild)
+        Fault::new(what, TakesOver, strike).turns(&[0, 1]).back("nd1: `rebuild`", rebuild)
     }
 
     /// One after which the primary goes on alone, and the pair is mirrored again by itself.
@@ -121,14 +120,14 @@ impl Fault {
         Fault { mend: Some(mend), ..self }
     }
 
-    /// What an operator types then, as the table says it, and doing it.
+    /// What an operator runs then, as the table states it, and doing it.
     pub fn back(self, typed: &'static str, back: fn(&Pair)) -> Fault {
         Fault { back: Some((back, typed)), ..self }
     }
 
     /// Back by a start of the standby.
     pub fn started(self) -> Fault {
-        self.back("`mc_ctl start -f` on nd2", |pair| start(pair, 1))
+        self.back("nd2: `start -f`", |pair| start(pair, 1))
     }
 
     /// The servers that acknowledge, in turn.
@@ -237,13 +236,13 @@ fn healed(pair: &Pair, primary: usize) -> Instant {
     })
 }
 
-/// The row as it stands in the README; with `UPDATE_FAULTS` set it is put there.
+/// Prints the row as it stands in `FAULTS.md`; with `UPDATE_FAULTS` set it is written there.
 fn tell(name: &'static str, fault: &Fault, word: &str, [waited, healed]: [Duration; 2], [lost, rows]: [usize; 2]) {
     let then = match fault.then {
-        Nothing => "nothing",
+        Nothing => "no change",
         TakesOver => "the standby takes over",
-        GoesOn => "the primary goes on alone",
-        Waits => "commits wait for an operator",
+        GoesOn => "the primary continues",
+        Waits => "commits wait",
     };
     let status = if word.is_empty() { String::new() } else { format!(": `{word}`") };
     let mut back = match fault.back {
@@ -255,28 +254,13 @@ fn tell(name: &'static str, fault: &Fault, word: &str, [waited, healed]: [Durati
         back += &format!(", {:.1} s", healed.as_secs_f64());
     }
     let row = format!(
-        "| {} | {then}{status} | {:.2} s | {lost} of {rows} | {back} | `cargo test --test postgres faults::{name} -- --include-ignored` |",
+        "| {} | {then}{status} | {:.2} s | {lost} of {rows} | {back} | `{name}` |",
         fault.what,
         waited.as_secs_f64(),
     );
     eprintln!("FAULT {row}");
     if std::env::var_os("UPDATE_FAULTS").is_some() {
-        put(name, &row);
+        let cases = include_str!("faults.rs").split("\nfn ").skip(1).filter_map(|t| t.split_once('(').map(|(n, _)| n));
+        document::put("FAULTS.md", &cases.collect::<Vec<_>>(), name, &[row]);
     }
-}
-
-/// Puts the row into the README's table, in the order of the cases in `faults.rs`; rows of no case go.
-fn put(name: &str, row: &str) {
-    static ONE: Mutex<()> = Mutex::new(());
-    let _one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("README.md");
-    let text = std::fs::read_to_string(&path).expect("could not read README.md");
-    let (before, rest) = text.split_once("<!-- faults -->\n").expect("README.md has no <!-- faults -->");
-    let (table, after) = rest.split_once("<!-- /faults -->").expect("README.md has no <!-- /faults -->");
-    let (head, old) = table.split_at(table.match_indices('\n').nth(1).map_or(table.len(), |(n, _)| n + 1));
-    let cases = include_str!("faults.rs").split("\nfn ").skip(1).filter_map(|t| t.split_once('(').map(|(n, _)| n));
-    let of = |case: &str| old.lines().find(|l| l.contains(&format!("faults::{case} ")));
-    let rows = cases.filter_map(|case| if case == name { Some(row) } else { of(case) }).collect::<Vec<_>>();
-    let text = format!("{before}<!-- faults -->\n{head}{}\n<!-- /faults -->{after}", rows.join("\n"));
-    std::fs::write(&path, text).expect("could not write README.md");
 }

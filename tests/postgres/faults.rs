@@ -1,9 +1,9 @@
-//! The fault matrix of the README, a test a row: what fails, what the pair makes of it, how long commits wait, and what
+//! The fault matrix in `FAULTS.md`, a test a row: what fails, what the pair makes of it, how long commits wait, and what
 //! brings it back.
 //!
 //! ```text
 //! cargo test --test postgres faults::primary_killed -- --include-ignored
-//! UPDATE_FAULTS=1 cargo test --test postgres faults:: -- --include-ignored --test-threads=2     # writes README.md
+//! UPDATE_FAULTS=1 cargo test --test postgres faults:: -- --include-ignored --test-threads=2     # writes FAULTS.md
 //! ```
 //!
 //! Where nothing else is said the pair has an arbiter and the usual settings: what is silent is found after 5.4 s. Those
@@ -118,8 +118,7 @@ fn primary_killed() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn primary_process_killed() {
-    let what =
-        "SIGKILL of another process of the primary, which recovers by itself (`wal_retrieve_retry_interval = 1s`)";
+    let what = "SIGKILL of the primary's WAL writer (`wal_retrieve_retry_interval = 1s`)";
     let fault = Fault::nothing(what, |pair| {
         signal(pair.host(0).backend("walwriter").expect("a WAL writer runs").pid, Signal::KILL);
     });
@@ -138,7 +137,7 @@ fn standby_killed() {
 
 #[test]
 fn alone_killed() {
-    let what = "the primary runs alone, its standby's host is dead: SIGKILL of its postmaster";
+    let what = "the primary runs alone, the standby's host is down: SIGKILL of the primary's postmaster";
     let fault = Fault::nothing(what, |pair| kill(pair, 0));
     run("alone_killed", fault.bound(s(3)).before(lose_standby).mend(|pair| boot(pair, 1)).started());
 }
@@ -186,10 +185,10 @@ fn checkpointer_stopped() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn checkpointer_stopped_and_standby_host_killed() {
-    let what = "the same, then SIGKILL of every process of the standby's host";
+    let what = "checkpointer stopped, SIGKILL of the standby's host";
     let fault = Fault::waits(what, |pair| pair.host_mut(1).power_off());
     let fault = fault.before(|pair| stop(pair, 0, "checkpointer")).mend(|pair| pair.host_mut(1).boot());
-    let back = "SIGCONT of the checkpointer, which a message names, then `mc_ctl start -f` on nd2";
+    let back = "SIGCONT; nd2: `start -f`";
     run(
         "checkpointer_stopped_and_standby_host_killed",
         fault.back(back, |pair| {
@@ -228,28 +227,26 @@ fn watchers_killed() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn no_controller() {
-    let what = "no controller and no watcher runs any more";
+    let what = "neither controller nor watcher runs on either server";
     let fault = Fault::nothing(what, end_controllers);
-    run("no_controller", fault.back("`mc_ctl start -f` on both", |pair| [0, 1].iter().for_each(|n| start(pair, *n))));
+    run("no_controller", fault.back("both: `start -f`", |pair| [0, 1].iter().for_each(|n| start(pair, *n))));
 }
 
 #[test]
 #[ignore = "in the fault matrix"]
 fn no_controller_and_primary_killed() {
-    let what = "the same, then SIGKILL of the primary's postmaster";
+    let what = "no controller runs, SIGKILL of the primary's postmaster";
     let fault = Fault::waits(what, |pair| kill(pair, 0));
     run(
         "no_controller_and_primary_killed",
-        fault
-            .before(end_controllers)
-            .back("`mc_ctl start -f` on both", |pair| [0, 1].iter().for_each(|n| start(pair, *n))),
+        fault.before(end_controllers).back("both: `start -f`", |pair| [0, 1].iter().for_each(|n| start(pair, *n))),
     );
 }
 
 #[test]
 #[ignore = "in the fault matrix"]
 fn primary_host_killed() {
-    let what = "SIGKILL of every process of the primary's host, its kernel answers";
+    let what = "SIGKILL of the primary's host";
     let fault = Fault::takes_over(what, |pair| pair.host_mut(0).power_off());
     run("primary_host_killed", fault.bound(s(2)).mend(|pair| boot(pair, 0)));
 }
@@ -257,7 +254,7 @@ fn primary_host_killed() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn standby_host_killed() {
-    let what = "SIGKILL of every process of the standby's host, its kernel answers";
+    let what = "SIGKILL of the standby's host";
     let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off());
     run("standby_host_killed", fault.bound(s(2)).mend(|pair| boot(pair, 1)).started());
 }
@@ -280,7 +277,7 @@ fn standby_host_lost() {
 
 #[test]
 fn primary_host_paused() {
-    let what = "the primary's host stands still, as a virtual machine may, and goes on later";
+    let what = "the primary's host is paused, like a virtual machine, and resumes later";
     let fault = Fault::takes_over(what, |pair| all(pair, 0, Signal::STOP));
     run(
         "primary_host_paused",
@@ -291,7 +288,7 @@ fn primary_host_paused() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn standby_host_paused() {
-    let what = "the standby's host stands still, and goes on later";
+    let what = "the standby's host is paused and resumes later";
     let fault = Fault::goes_on(what, |pair| all(pair, 1, Signal::STOP));
     run(
         "standby_host_paused",
@@ -302,7 +299,7 @@ fn standby_host_paused() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn primary_isolated() {
-    let what = "the primary is cut off from everybody";
+    let what = "the primary is cut off from all other hosts";
     let fault = Fault::takes_over(what, |pair| pair.net.cut(0));
     run("primary_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal(0)));
 }
@@ -310,7 +307,7 @@ fn primary_isolated() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn standby_isolated() {
-    let what = "the standby is cut off from everybody";
+    let what = "the standby is cut off from all other hosts";
     let fault = Fault::goes_on(what, |pair| pair.net.cut(1));
     run("standby_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal(1)));
 }
@@ -318,7 +315,7 @@ fn standby_isolated() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn link_cut() {
-    let what = "the servers do not hear each other; the arbiter hears both";
+    let what = "the network between the servers fails; the arbiter reaches both";
     let fault = Fault::goes_on(what, |pair| pair.net.cut_between(0, 1));
     run("link_cut", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal_between(0, 1)));
 }
@@ -326,7 +323,7 @@ fn link_cut() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn link_cut_from_primary() {
-    let what = "what the primary sends to the standby is lost";
+    let what = "packets from the primary to the standby are lost";
     let fault = Fault::goes_on(what, |pair| pair.net.cut_from_to(0, 1));
     run(
         "link_cut_from_primary",
@@ -337,7 +334,7 @@ fn link_cut_from_primary() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn link_cut_from_standby() {
-    let what = "what the standby sends to the primary is lost";
+    let what = "packets from the standby to the primary are lost";
     let fault = Fault::goes_on(what, |pair| pair.net.cut_from_to(1, 0));
     run(
         "link_cut_from_standby",
@@ -348,7 +345,7 @@ fn link_cut_from_standby() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn admin_network_cut() {
-    let what = "the admin network breaks, WAL has a network of its own";
+    let what = "the admin network fails; the log transfer network is separate and works";
     let fault = Fault::nothing(what, |pair| (0..3).for_each(|host| pair.net.cut_on(ADMIN, host)));
     run(
         "admin_network_cut",
@@ -362,7 +359,7 @@ fn admin_network_cut() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn log_network_cut() {
-    let what = "the log transfer network breaks, the admin network lives";
+    let what = "the log transfer network fails; the admin network works";
     let fault = Fault::goes_on(what, |pair| (0..2).for_each(|host| pair.net.cut_on(LOG, host)));
     run(
         "log_network_cut",
@@ -405,7 +402,7 @@ fn arbiter_lost_and_primary_host_lost() {
                 boot(pair, 0);
                 boot_arbiter(pair);
             })
-            .back("`mc_ctl switch --force` on nd2, then `mc_ctl rebuild` on nd1", rebuild),
+            .back("nd2: `switch --force`; nd1: `rebuild`", rebuild),
     );
 }
 
@@ -423,7 +420,7 @@ fn arbiter_lost_and_standby_host_lost() {
                 boot(pair, 1);
                 boot_arbiter(pair);
             })
-            .back("`mc_ctl detach --force` on nd1, then `mc_ctl start -f` on nd2", |pair| start(pair, 1)),
+            .back("nd1: `detach --force`; nd2: `start -f`", |pair| start(pair, 1)),
     );
 }
 
@@ -435,14 +432,14 @@ fn both_hosts_lost() {
         "both_hosts_lost",
         fault
             .mend(|pair| [0, 1].iter().for_each(|n| boot(pair, *n)))
-            .back("`mc_ctl start -f` on both", |pair| [1, 0].iter().for_each(|n| start(pair, *n))),
+            .back("both: `start -f`", |pair| [1, 0].iter().for_each(|n| start(pair, *n))),
     );
 }
 
 #[test]
 #[ignore = "in the fault matrix"]
 fn both_hosts_lost_and_standby_back() {
-    let what = "both servers lose power, and only the standby comes back (`startup_wait = 5`)";
+    let what = "both servers lose power, only the standby returns (`startup_wait = 5`)";
     let fault = Fault::takes_over(what, |pair| {
         [0, 1].iter().for_each(|n| lose(pair, *n));
         boot(pair, 1);
@@ -457,7 +454,7 @@ fn both_hosts_lost_and_standby_back() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn both_hosts_lost_and_primary_back() {
-    let what = "both servers lose power, and only the primary comes back (`startup_wait = 5`)";
+    let what = "both servers lose power, the primary returns (`startup_wait = 5`)";
     let fault = Fault::goes_on(what, |pair| {
         [0, 1].iter().for_each(|n| lose(pair, *n));
         boot(pair, 0);
@@ -505,7 +502,7 @@ fn management_disk_full() {
 
 #[test]
 fn management_disk_full_and_primary_killed() {
-    let what = "that disk is full, then SIGKILL of the primary's postmaster";
+    let what = "management disk full, SIGKILL of the primary's postmaster";
     let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(small_management);
     // the space that is reserved for the ledger lets it consent
     let fault = fault.before(fill_management).bound(s(2)).mend(empty_management);
@@ -514,7 +511,7 @@ fn management_disk_full_and_primary_killed() {
 
 #[test]
 fn management_disk_full_and_standby_host_killed() {
-    let what = "that disk is full, then SIGKILL of every process of the standby's host";
+    let what = "management disk full, SIGKILL of the standby's host";
     let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
     // it is mirrored again on the full disk
     let fault = fault.before(fill_management).bound(s(2)).mend(|pair| boot(pair, 1)).started();
@@ -524,7 +521,7 @@ fn management_disk_full_and_standby_host_killed() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn rebuild_killed() {
-    let what = "nd2 serves, nd1 is rebuilt by `pg_basebackup`: SIGKILL of its controller, watcher and programs";
+    let what = "SIGKILL of nd1's controller, watcher and `pg_basebackup` during a rebuild; nd2 serves";
     let fault = Fault::nothing(what, |pair| {
         let mut rebuild = pair.mc_command(0, &["rebuild", "--yes", "--method", "basebackup"]);
         let rebuild = rebuild.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("could not run mc_ctl");
@@ -540,7 +537,7 @@ fn rebuild_killed() {
                 pair.fail_over_from(0);
             })
             .turns(&[0, 1])
-            .back("`mc_ctl rebuild` on nd1", rebuild),
+            .back("nd1: `rebuild`", rebuild),
     );
 }
 
@@ -577,7 +574,7 @@ fn standby_restarted() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn switch_primary_host_lost() {
-    let what = "without an arbiter, `heartbeat_error_action = switch`: the primary's host loses power";
+    let what = "no arbiter, `switch`: the primary's host loses power";
     let fault = Fault::takes_over(what, |pair| lose(pair, 0));
     run("switch_primary_host_lost", fault.setup(without_arbiter("switch")).bound(SILENCE).mend(|pair| boot(pair, 0)));
 }
@@ -585,7 +582,7 @@ fn switch_primary_host_lost() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn switch_standby_host_lost() {
-    let what = "without an arbiter, `heartbeat_error_action = switch`: the standby's host loses power";
+    let what = "no arbiter, `switch`: the standby's host loses power";
     let fault = Fault::waits(what, |pair| lose(pair, 1));
     run(
         "switch_standby_host_lost",
@@ -595,14 +592,14 @@ fn switch_standby_host_lost() {
                 force(pair, 0, "detach");
                 boot(pair, 1);
             })
-            .back("`mc_ctl detach --force` on nd1, then `mc_ctl start -f` on nd2", |pair| start(pair, 1)),
+            .back("nd1: `detach --force`; nd2: `start -f`", |pair| start(pair, 1)),
     );
 }
 
 #[test]
 #[ignore = "in the fault matrix"]
 fn switch_link_cut() {
-    let what = "without an arbiter, `heartbeat_error_action = switch`: the servers do not hear each other";
+    let what = "no arbiter, `switch`: the network between the servers fails";
     let fault = Fault::takes_over(what, |pair| pair.net.cut_between(0, 1));
     run(
         "switch_link_cut",
@@ -618,7 +615,7 @@ fn switch_link_cut() {
 #[test]
 #[ignore = "in the fault matrix"]
 fn disconnect_primary_host_lost() {
-    let what = "without an arbiter, `heartbeat_error_action = disconnect`: the primary's host loses power";
+    let what = "no arbiter, `disconnect`: the primary's host loses power";
     let fault = Fault::waits(what, |pair| lose(pair, 0));
     run(
         "disconnect_primary_host_lost",
@@ -629,14 +626,14 @@ fn disconnect_primary_host_lost() {
                 force(pair, 1, "switch");
                 boot(pair, 0);
             })
-            .back("`mc_ctl switch --force` on nd2, then `mc_ctl rebuild` on nd1", rebuild),
+            .back("nd2: `switch --force`; nd1: `rebuild`", rebuild),
     );
 }
 
 #[test]
 #[ignore = "in the fault matrix"]
 fn disconnect_link_cut() {
-    let what = "without an arbiter, `heartbeat_error_action = disconnect`: the servers do not hear each other";
+    let what = "no arbiter, `disconnect`: the network between the servers fails";
     let fault = Fault::goes_on(what, |pair| pair.net.cut_between(0, 1));
     run(
         "disconnect_link_cut",

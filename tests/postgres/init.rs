@@ -1,12 +1,13 @@
-//! The README's "Set up", run as it stands there on three hosts that have PostgreSQL's programs and nothing else of ours, in the
+//! The README's "Set up a pair", run as it stands there on three hosts that have PostgreSQL's programs and nothing else of ours, in the
 //! layouts of Debian, of Red Hat and of a build by hand: it must lead to a pair that is `switchable` with its arbiter, in at most
-//! twelve commands, and to clients that find the primary. Nothing is copied between the hosts but what `init` prints.
+//! twelve commands, and to clients that find the primary. Nothing is copied between the hosts but what `init` prints. Then "Starting
+//! at boot" of mirroring-controller(7), as it stands there, hands the pair over to the units of `samples`.
 
 use crate::harness::host::Host;
 use crate::harness::net::{ADDRESSES, ADMIN, Net, Wiring};
 use crate::harness::pair::program;
 use crate::harness::run::{Answer, must, run};
-use crate::harness::{arbiter, bin_dir, major, root};
+use crate::harness::{arbiter, bin_dir, major, root, s, wait_for};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -42,8 +43,19 @@ mkdir /etc/systemd/system/multi-user.target.wants
 printf "$3" >/etc/systemd/system/multi-user.target.wants/$unit.service
 "#;
 
-/// What stands in for the service manager: it stops what runs, and takes the link away.
+/// What stands in for the service manager: it stops what runs, and takes the link away; and it starts what one of our units
+/// starts, as the unit's user, or as the user that the manual names for the arbiter.
 const SYSTEMCTL: &str = r#"
+case "$1 $2 $3" in "enable --now mirroring-"*)
+    value() { sed -n "s/^$1=//p" "@samples@/$unit.service"; }
+    unit=$3
+    user=$(value User | sed s/mcarb/postgres/)
+    set -- $(value ExecStart)
+    program=${1##*/}
+    shift
+    setsid setpriv --reuid $user --regid $user --init-groups env $(value Environment) $program "$@" </dev/null >/srv/$unit.log 2>&1 &
+    exit ;;
+esac
 [ "$1 $2" = "disable --now" ] || { echo "systemctl $*: not known here" >&2; exit 1; }
 rm /etc/systemd/system/multi-user.target.wants/$3.service || exit
 pg_lsclusters -h 2>/dev/null | while read version name rest; do pg_ctlcluster $version $name stop -m fast; done
@@ -128,7 +140,8 @@ impl Hosts {
         for program in [program(), arbiter::program()] {
             must("cp", &[program.to_str().expect("ASCII"), hosts.bin.to_str().expect("ASCII")]);
         }
-        hosts.script("systemctl", SYSTEMCTL);
+        let samples = concat!(env!("CARGO_MANIFEST_DIR"), "/samples");
+        hosts.script("systemctl", &SYSTEMCTL.replace("@samples@", samples));
         hosts
     }
 
@@ -173,23 +186,57 @@ fn of_the_machine(finding: &str) -> bool {
         && (code.ends_with("-late") || ["disk-space", "link-unsteady", "unfit-filesystem"].contains(&code))
 }
 
-/// The section of the README, and its lines that are typed: host, whether as root, what.
-fn set_up() -> (String, Vec<(usize, bool, String)>) {
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).expect("README.md");
-    let section =
-        readme.split("\n## ").find(|section| section.starts_with("Set up\n")).expect("its section").to_owned();
-    let lines = section.lines().filter_map(|line| {
+/// A file of the project.
+fn document(name: &str) -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("could not read {}: {e}", path.display()))
+}
+
+/// The commands of a text: host, whether as root, what.
+fn commands(text: &str) -> Vec<(usize, bool, String)> {
+    let lines = text.lines().filter_map(|line| {
         let (prompt, typed) = line.split_once(' ')?;
         let host = NAMES.iter().position(|name| prompt.strip_prefix(name).is_some_and(|p| p == "$" || p == "#"))?;
         Some((host, prompt.ends_with('#'), typed.to_owned()))
     });
-    let lines = lines.collect();
-    (section, lines)
+    lines.collect()
+}
+
+/// The commands of the README's section.
+fn set_up() -> Vec<(usize, bool, String)> {
+    let readme = document("README.md");
+    commands(readme.split("\n## ").find(|section| section.starts_with("Set up a pair\n")).expect("its section"))
+}
+
+/// Runs the manual's commands that let the service managers start the pair.
+fn start_at_boot(hosts: &Hosts) {
+    let manual = document("man/mirroring-controller.7");
+    let section =
+        manual.split("\n.Ss ").find(|section| section.starts_with("Starting at boot\n")).expect("its section");
+    let lines = commands(section);
+    assert_eq!(lines.iter().filter(|(.., line)| line.starts_with("systemctl enable")).count(), 3, "{lines:?}");
+    for (host, as_root, line) in &lines {
+        let line = format!("export MCCONTROLDIR=/srv/mc ARBCONTROLDIR=/srv/mc; {line}");
+        match line.split_once(" --watch ") {
+            None => drop(hosts.types(*host, *as_root, &line)),
+            Some((status, comment)) => {
+                assert!(comment.ends_with("until it shows switchable"), "{comment}");
+                wait_for("the pair is switchable", s(60), || {
+                    let answer = hosts.tries(*host, *as_root, status, "");
+                    (answer.out.lines().nth(2) == Some("switchable")).then_some(())
+                });
+            }
+        }
+    }
+    wait_for("the arbiter is online", s(60), || {
+        let status = hosts.tries(0, false, "mc_ctl status -M /srv/mc --arbiter", "").out;
+        status.lines().any(|line| line.starts_with("arb ") && line.ends_with("online")).then_some(())
+    });
 }
 
 /// Runs the README's lines, and returns what `init` printed on the first server.
 fn follow_the_readme(hosts: &Hosts, layout: Layout) {
-    let (_, lines) = set_up();
+    let lines = set_up();
     let last = lines.iter().rposition(|(.., line)| line.starts_with("mc_ctl rebuild")).expect("a rebuild");
     let needed = lines[..=last].iter().filter(|(.., line)| layout != Layout::Plain || !line.starts_with("systemctl"));
     eprintln!("{} commands to switchable", needed.clone().count());
@@ -273,6 +320,7 @@ fn three_hosts(name: &str, layout: Layout) {
         let again = hosts.types(0, false, "mc_ctl init -M /srv/mc").out;
         assert!(again.contains(&format!("as root: systemctl disable {unit}\n")), "{again}");
     }
+    start_at_boot(&hosts);
     // Clients, wherever they are told how to connect, come to the primary.
     let ask = |host: usize, format: &str| {
         let where_from = "PGPASSWORD=sesame psql -qAtX -c 'SELECT inet_server_addr()' -d";
