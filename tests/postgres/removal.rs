@@ -1,4 +1,4 @@
-//! "Going back to a single server" of mirroring-controller(7): the commands are run as they are printed there, with the
+//! "From a pair to a single server" of mirroring-controller(7): the commands are run as they are printed there, with the
 //! directories of the test in place of the manual's. Nothing of the pair may be left on the server that stays.
 
 use crate::debian;
@@ -19,8 +19,8 @@ type Line = (usize, bool, String);
 fn blocks() -> Vec<Vec<Line>> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
         .expect("could not read the manual");
-    let (_, rest) = page.split_once(".Ss Going back to a single server\n").expect("the section");
-    let (section, _) = rest.split_once("\n.Sh ").expect("the next section");
+    let (_, rest) = page.split_once(".Ss From a pair to a single server\n").expect("the section");
+    let (section, _) = rest.split_once("\n.Ss ").expect("the next section");
     let line = |line: &str| {
         let (prompt, command) = line.split_once(' ').expect("a prompt");
         let host = ["nd1", "nd2", "arb"].iter().position(|name| prompt[..3] == **name).expect("a host");
