@@ -390,6 +390,53 @@ fn manual_pages_know_each_other() {
     }
 }
 
+/// The table that opens the chapter of failures has each status word, and each message of an error, with a section.
+#[test]
+fn the_table_of_symptoms_is_complete() {
+    let page = fs::read_to_string(root().join("man/mirroring-controller.7")).unwrap();
+    let (_, failures) = page.split_once("\n.Sh FAILURES\n").expect("a chapter of failures");
+    let (table, _) = failures.split_once("\n.El\n").expect("its table");
+    let rows: Vec<(&str, &str)> =
+        table.lines().filter_map(|row| row.strip_prefix(".It ")?.split_once(" Ta Sx ")).collect();
+    let messages = mirroring_controller::messages::catalogue::manual();
+    let errors = messages.lines().filter_map(|line| {
+        let (number, kind) = line.strip_prefix(".It ")?.split_once(' ')?;
+        matches!(kind, "ERROR" | "FATAL" | "PANIC").then_some(number)
+    });
+    let words = ["switching", "switched", "not-switchable", "failover-disabled", "split-brain", "unknown"];
+    let mut count = 0;
+    for symptom in errors.chain(words) {
+        count += 1;
+        assert!(rows.iter().any(|(seen, _)| seen.contains(symptom)), "no row of the table of symptoms has {symptom}");
+    }
+    assert!(count > 30, "{count}");
+}
+
+/// A section that a page refers to is there, on that page or on the one that the next lines name.
+#[test]
+fn sections_that_manual_pages_refer_to_exist() {
+    let pages = fs::read_dir(root().join("man")).unwrap().map(|entry| entry.unwrap().path());
+    let pages: BTreeMap<String, String> = pages
+        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read_to_string(path).unwrap()))
+        .collect();
+    let mut count = 0;
+    for (name, text) in &pages {
+        let lines: Vec<&str> = text.lines().collect();
+        for (n, line) in lines.iter().enumerate() {
+            let Some(title) = line.strip_prefix(".Sx ").or_else(|| Some(line.split_once(" Ta Sx ")?.1)) else {
+                continue;
+            };
+            let title = title.trim_end_matches([' ', '.', ',', ';', ':']);
+            let elsewhere = (lines.get(n + 1) == Some(&"in")).then(|| lines[n + 2].strip_prefix(".Xr ").unwrap_or(""));
+            let page = elsewhere.map_or(name.clone(), |page| page.split(' ').take(2).collect::<Vec<_>>().join("."));
+            let found = [".Ss", ".Sh"].iter().any(|kind| pages[&page].contains(&format!("\n{kind} {title}\n")));
+            assert!(found, "{name} refers to a section \"{title}\", which {page} does not have");
+            count += 1;
+        }
+    }
+    assert!(count > 50, "{count}");
+}
+
 #[test]
 fn manual_pages_are_clean() {
     let pages: Vec<PathBuf> = fs::read_dir(root().join("man")).unwrap().map(|e| e.unwrap().path()).collect();
