@@ -26,7 +26,7 @@ case ${MC_COMMAND:-} in
     post_switch_command) what="$1 is the primary now" ;;
     pre_detach_command) what="standby $3 is being disconnected, says $1 ($2)" ;;
     post_attach_command) what="mirrored with standby $3, says $1 ($2)" ;;
-    *) echo "MC_COMMAND is \"${MC_COMMAND:-}\": this is a command of mc_server.conf(5)"; exit 2 ;;
+    *) echo "MC_COMMAND is \"${MC_COMMAND:-}\": this is a command of mc_hooks(5)"; exit 2 ;;
 esac
 text="mirroring: $what; term ${MC_TERM:-}: ${MC_REASON:-}"
 

@@ -72,5 +72,5 @@ case ${1:-}/$#/${3:-} in
     */2/*) point "$1" ;;
     */4/"$one") point "$two" ;;
     */4/"$two") point "$one" ;;
-    *) echo "usage: pgbouncer.sh check, or as a command of mc_server.conf(5)"; exit 2 ;;
+    *) echo "usage: pgbouncer.sh check, or as a command of mc_hooks(5)"; exit 2 ;;
 esac

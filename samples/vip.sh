@@ -79,5 +79,5 @@ case ${1:-}/$#/${2:-} in
     */2/*) take ;;
     */4/primary) take ;;
     */4/standby) give_away ;;
-    *) echo "usage: vip.sh check, or as a command of mc_server.conf(5)"; exit 2 ;;
+    *) echo "usage: vip.sh check, or as a command of mc_hooks(5)"; exit 2 ;;
 esac

@@ -204,4 +204,84 @@ mod tests {
     fn labels_are_quoted() {
         assert_eq!(label("a", "b\\c\"d"), r#"{a="b\\c\"d"}"#);
     }
+
+    /// A status in which every field has a value that can have one here.
+    fn all() -> Status {
+        let mut s = failed();
+        s.report.lag_bytes = Some(1);
+        s.report.rebuilding = crate::fsm::report::Rebuilding::Copying;
+        s.rebuild = Some(crate::rebuild::Progress { step: "copying".into(), total: 2, ..Default::default() });
+        s.checkpoint = Some(crate::status::Checkpoint { number: 1, count: 2, bytes_written: Some(1), elapsed_ms: 1 });
+        s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
+        s.connections =
+            vec![crate::status::ConnectionFailure { purpose: crate::status::Purpose::Replication, error: "e".into() }];
+        Status::new(&s)
+    }
+
+    /// The first two cells of each row of the table in this section of mc_http(5).
+    fn manual(section: &str) -> Vec<(String, String)> {
+        let text = include_str!("../../man/mc_http.5");
+        let (_, rest) = text.split_once(&format!("\n.Sh {section}\n")).unwrap();
+        let rows = rest.split("\n.Sh ").next().unwrap().lines().filter_map(|line| line.strip_prefix(".It Va "));
+        let mut found: Vec<_> = rows
+            .map(|row| {
+                let mut cells = row.split(" Ta");
+                let mut cell = || cells.next().unwrap().trim().to_owned();
+                (cell(), cell())
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn the_manual_lists_each_metric_with_its_label() {
+        let text = all().prometheus();
+        let mut found: Vec<(String, String)> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("mirroring_"))
+            .map(|line| {
+                let name = line.split(['{', ' ']).next().unwrap();
+                let label = line.split_once('{').map_or("", |(_, label)| label.split('=').next().unwrap());
+                (name.to_owned(), label.to_owned())
+            })
+            .collect();
+        found.sort();
+        found.dedup();
+        assert_eq!(manual("METRICS"), found);
+    }
+
+    #[test]
+    fn the_manual_lists_each_field_of_the_json_with_its_type() {
+        fn walk(path: &str, value: &serde_json::Value, found: &mut Vec<(String, String)>) {
+            use serde_json::Value;
+            let kind = match value {
+                Value::Object(fields) => {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    return fields.iter().for_each(|(name, value)| walk(&format!("{path}{dot}{name}"), value, found));
+                }
+                Value::Array(values) if values.is_empty() => "string",
+                Value::Array(values) => {
+                    return values.iter().for_each(|value| walk(&format!("{path}[]"), value, found));
+                }
+                Value::Null => "null",
+                Value::String(_) => "string",
+                Value::Number(_) => "number",
+                Value::Bool(_) => "boolean",
+            };
+            let empty = if value.is_array() { "[]" } else { "" };
+            found.push((format!("{path}{empty}"), kind.into()));
+        }
+        let mut found = Vec::new();
+        walk("", &serde_json::to_value(all()).unwrap(), &mut found);
+        let manual = manual("JSON");
+        for (name, kind) in &found {
+            let documented = manual.iter().find(|(field, _)| field == name);
+            let (_, documented) = documented.unwrap_or_else(|| panic!("mc_http(5) does not list {name}"));
+            assert!(kind == "null" || kind == documented, "{name} is a {kind}, not a {documented}");
+        }
+        for (name, _) in &manual {
+            assert!(found.iter().any(|(field, _)| field == name), "there is no field {name}");
+        }
+    }
 }
