@@ -24,7 +24,7 @@ use std::time::Duration;
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// The parameters that change at once.
-const CHANGEABLE: &[&str] = &[
+pub const CHANGEABLE: &[&str] = &[
     "db_instance_username",
     "db_instance_password",
     "target_db",
@@ -36,7 +36,7 @@ const CHANGEABLE: &[&str] = &[
 
 /// Programs: the path changes at once. The decision core knows whether there is a program, so that adding or removing one
 /// needs a restart.
-const PROGRAMS: &[&str] =
+pub const PROGRAMS: &[&str] =
     &["fencing_command", "arbitration_command", "post_switch_command", "pre_detach_command", "post_attach_command"];
 
 /// What a reload has changed.
