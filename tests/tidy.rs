@@ -1,5 +1,10 @@
 //! House rules: what the core may not touch, which module may use which, and what the manual must mention.
 
+#[path = "tidy/defaults.rs"]
+mod defaults;
+#[path = "tidy/guide.rs"]
+mod guide;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
