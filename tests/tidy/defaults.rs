@@ -1,4 +1,4 @@
-//! The tables of defaults in the pages of the configuration files are those of the code.
+//! The pages of the configuration files and programs: tables of defaults, the usual sections, the environment of hooks.
 
 use super::{holds, root};
 use mirroring_controller::config::Network;
@@ -88,5 +88,38 @@ fn the_defaults_of_the_members() {
             page.lines().any(|line| line.replace(".It Ar ", "").replace(".It Cm ", "") == *row),
             "no row \"{row}\""
         );
+    }
+}
+
+/// What a reader of OpenBSD's manual looks for is there, in its place.
+#[test]
+fn the_pages_of_files_and_programs_have_the_usual_sections() {
+    let pages = std::fs::read_dir(root().join("man")).expect("the manual").map(|entry| entry.expect("a page").path());
+    let pages: Vec<_> = pages.filter(|path| path.extension().is_some_and(|e| e == "5" || e == "8")).collect();
+    assert!(pages.len() >= 8, "{pages:?}");
+    for path in pages {
+        let text = std::fs::read_to_string(&path).expect("a page");
+        let mut at = 0;
+        for section in ["EXAMPLES", "SEE ALSO", "STANDARDS", "CAVEATS", "SECURITY"] {
+            let found = text[at..].find(&format!("\n.Sh {section}\n"));
+            at += found.unwrap_or_else(|| panic!("{} has no section {section} after the ones before", path.display()));
+        }
+    }
+}
+
+/// Each variable that a command of the operator's gets is explained.
+#[test]
+fn the_page_of_the_hooks_lists_their_environment() {
+    let text = |name: &str| std::fs::read_to_string(root().join(name)).expect("a file");
+    let page = text("man/mc_hooks.5");
+    let code = text("src/daemon/calls.rs") + &text("src/daemon/arbiter/fencing.rs");
+    let names: std::collections::BTreeSet<&str> =
+        code.split('"').filter(|word| word.starts_with("MC_") && !word.contains(' ')).collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("\n.It Ev {name}\n")), "mc_hooks(5) does not explain {name}");
+    }
+    for row in TABLE.iter().filter(|row| row.kind == Kind::Command) {
+        assert!(page.contains(&format!("\n.It Cm {} Ta", row.name)), "mc_hooks(5) does not describe {}", row.name);
     }
 }
