@@ -317,7 +317,7 @@ fn from_a_state_with_failures() {
     let died = foretell(&present, &[Fault::PrimaryInstance]);
     assert_eq!(died.verdict, Verdict::GoesOn, "{}", told(&died));
     assert!(died.interrupted_ms.is_some_and(|ms| (100..3_000).contains(&ms)), "{}", told(&died));
-    assert_eq!(died.remarks, ["nd2 is not heard: it is taken for dead"], "{}", told(&died));
+    assert_eq!(died.remarks, ["nd2 is assumed to be dead: it sends no heartbeat"], "{}", told(&died));
     let standby = foretell(&present, &[Fault::StandbyInstance]);
     assert_eq!(standby.verdict, Verdict::Impossible, "{}", told(&standby));
 }
@@ -386,4 +386,73 @@ fn from_the_middle_of_a_change() {
     let prediction = foretell(&present, &[Fault::PrimaryInstance]);
     assert_eq!(prediction.verdict, Verdict::GoesOn, "{}", told(&prediction));
     assert!(prediction.remarks.iter().any(|line| line.contains("does not last in the model")), "{}", told(&prediction));
+}
+
+/// A server that has just started, as `mc_ctl start` does, beside a stopped one: no heartbeat has arrived.
+fn beside_a_stopped_server(view: View, promoted: bool, refuses: bool) -> Present {
+    let settings = without(OnSilence::Switch).present().settings;
+    let failover = Failover { version: 2, enabled: true };
+    let notes = Notes { failover, wanted: true, promoted, ..Notes::default() };
+    let leads = view.primary == ME;
+    let durable = Durable { ledger: ledger(1, MY_DATA, view), notes };
+    let mut case = Case::booted(settings, durable, Some(data_dir(!leads, true)));
+    let timeline = Timeline(if promoted { 2 } else { 1 });
+    let reading = match leads {
+        true => Instance::Primary { timeline, flushed: Lsn(300), names: Names::Unset, waiting: false, standby: None },
+        false => {
+            let (received, replayed) = (Lsn(200), Lsn(200));
+            Instance::Standby { timeline, received, replayed, streaming: false, contact: 0 }
+        }
+    };
+    for _ in 0..10 {
+        if refuses {
+            case.step(Event::Refused(Member::Server(PEER)));
+        }
+        case.pass(200, None, Some(reading));
+    }
+    case.node.present().expect("nothing is being written")
+}
+
+/// `mc_ctl stop` on both servers, or `mc_ctl stop -a`, and one of them started: what this server's ledger says of the other one
+/// is what comes back.
+#[test]
+fn back_after_both_were_stopped() {
+    use mirroring_controller::fsm::report::{HostRole, Word};
+    let switchable = (Word::Switchable, [HostRole::Standby, HostRole::Primary]);
+    let cases = [
+        ("mirrored", view(5, PEER, Mode::Mirrored), false, switchable),
+        ("the standby was detached", view(7, PEER, Mode::Degraded), false, switchable),
+        (
+            "this server ran alone and was not promoted",
+            view(7, ME, Mode::Degraded),
+            false,
+            (Word::Switchable, [HostRole::Primary, HostRole::Standby]),
+        ),
+        (
+            "this server has replaced the primary",
+            view(7, ME, Mode::Degraded),
+            true,
+            (Word::Switched, [HostRole::Primary, HostRole::InactivatedPrimary]),
+        ),
+    ];
+    for (what, view, promoted, expected) in cases {
+        for refuses in [true, false] {
+            let back = foretell(&beside_a_stopped_server(view, promoted, refuses), &[Fault::Back]);
+            let rows = [0, 1].map(|n| back.report.servers[n].role);
+            assert_eq!((back.report.word, rows), expected, "{what}\n{}", told(&back));
+            assert_ne!(back.verdict, Verdict::Impossible, "{what}\n{}", told(&back));
+        }
+    }
+}
+
+/// The other server's controller has ended a moment ago: its host refuses connections, though its last heartbeat is fresh.
+#[test]
+fn a_server_that_was_just_stopped_is_stopped() {
+    let mut case = ARBITRATION.case();
+    case.step(Event::Refused(Member::Server(PEER)));
+    let present = case.node.present().expect("nothing is being written");
+    let back = foretell(&present, &[Fault::Back]);
+    assert_eq!(back.report.word, mirroring_controller::fsm::report::Word::Switchable, "{}", told(&back));
+    assert_ne!(back.verdict, Verdict::Impossible, "{}", told(&back));
+    assert_eq!(foretell(&present, &[Fault::StandbyController]).verdict, Verdict::Impossible);
 }

@@ -27,14 +27,16 @@ pub struct Present {
     pub address: String,
     /// Names the operator's start.
     pub start_id: u64,
+    /// The other server's `application_name`.
+    pub peer_name: String,
     /// Its instance and disks.
     pub own: OwnPresent,
     /// The job that is out: an answer to it is expected.
     pub job: Option<(JobId, Job)>,
     /// The commands of the operator's that run: answers to them are expected.
     pub calls: Vec<(JobId, UserCommand)>,
-    /// The other server; `None` where it was never heard.
-    pub peer: Option<PeerPresent>,
+    /// The other server.
+    pub peer: PeerPresent,
     /// The arbiter; `None` where it was never heard.
     pub arbiter: Option<ArbiterPresent>,
 }
@@ -65,12 +67,16 @@ pub struct OwnPresent {
 /// The other server, as it was last heard.
 #[derive(Clone, Debug)]
 pub struct PeerPresent {
-    /// Its last heartbeat.
-    pub heartbeat: Heartbeat,
-    /// It is heard, and hears this server.
+    /// Its last heartbeat; `None` if none has arrived since this controller was started.
+    pub heartbeat: Option<Heartbeat>,
+    /// Heartbeats arrive in both directions, and its host has not refused a connection since.
     pub talks: bool,
     /// It is not heard, but its instance lives.
     pub lives: bool,
+    /// Its host refuses connections to its controller's port.
+    pub refuses: bool,
+    /// Its host refuses connections to its instance's port as well.
+    pub instance_refuses: bool,
 }
 
 /// The arbiter, as it was last heard.
@@ -101,6 +107,7 @@ impl Node {
             name: self.name.clone(),
             address: self.address.clone(),
             start_id: self.start_id,
+            peer_name: self.peer_name.clone(),
             own: OwnPresent {
                 data: self.own.data,
                 runs: match self.own.running {
@@ -118,11 +125,13 @@ impl Node {
             },
             job: self.work.out(),
             calls: self.calls.under_way(),
-            peer: self.peer.heartbeat.as_deref().map(|heartbeat| PeerPresent {
-                heartbeat: heartbeat.clone(),
-                talks: self.peer_talks(detection_ms),
-                lives: self.peer.shows_life(self.now, detection_ms),
-            }),
+            peer: PeerPresent {
+                heartbeat: self.peer.heartbeat.as_deref().cloned(),
+                talks: self.peer_talks(detection_ms) && self.peer.refused == 0,
+                lives: self.peer.shows_life(self.now, detection_ms) && self.peer.instance_refused == 0,
+                refuses: self.peer.refused > 0,
+                instance_refuses: self.peer.instance_refused > 0,
+            },
             arbiter: self.arbiter.heard_at.map(|_| ArbiterPresent {
                 heard: self.arbiter_heard(detection_ms),
                 id: self.arbiter.best.id,
@@ -130,6 +139,11 @@ impl Node {
                 view: self.arbiter.view,
             }),
         })
+    }
+
+    /// Whether a heartbeat of the other server has arrived since this controller was started.
+    pub fn has_heard_peer(&self) -> bool {
+        self.peer.heard_at.is_some()
     }
 
     /// The row of the decision table that holds now, and whether it may be carried out; `None` before the first.

@@ -64,7 +64,7 @@ faults!(
     Arbiter = "arbiter",
     /// The arbiter's host loses power.
     ArbiterHost = "arbiter-host",
-    /// No fault: what has failed is mended and started again.
+    /// No fault: what has failed is repaired, and what is stopped is started.
     Back = "back",
 );
 
@@ -123,7 +123,7 @@ impl World {
             Fault::PrimaryController | Fault::StandbyController | Fault::Arbiter => host(m).or_else(gone),
             Fault::Link => host(m).or_else(|| host(1 - m)),
             Fault::Replication => instance(m).or_else(|| instance(1 - m)),
-            Fault::Back => (!self.is_broken()).then(|| "nothing is broken".to_owned()),
+            Fault::Back => (!self.is_broken()).then(|| "nothing has failed, and nothing is stopped".to_owned()),
         }
     }
 
@@ -148,7 +148,7 @@ impl World {
             Fault::Link => format!("the network between {} and {} breaks", names.of(0), names.of(1)),
             Fault::Replication => format!("no WAL goes from {} to {} any more", names.of(m), names.of(1 - m)),
             Fault::Arbiter => format!("{who} ends"),
-            Fault::Back => "what has failed is mended and started again".to_owned(),
+            Fault::Back => "what has failed is repaired, and what is stopped is started".to_owned(),
         }
     }
 
@@ -188,7 +188,7 @@ impl World {
         (0..3).filter(|other| *other != m).for_each(|other| self.cut_between(m, other));
     }
 
-    /// Whatever is broken is mended, and what has ended is started as an administrator, or the system's service manager, does.
+    /// Repairs everything, and starts what is stopped as an administrator, or the service manager, does.
     fn bring_back(&mut self) {
         self.cut = [[false; 3]; 3];
         self.wal_cut = false;
@@ -214,7 +214,7 @@ impl World {
         }
     }
 
-    /// Whether there is anything to be mended.
+    /// Whether there is anything to repair or to start.
     pub fn is_broken(&self) -> bool {
         let there = |m: &usize| *m != ARBITER || self.arbiter;
         let gone = |m: usize| !self.power[m] || matches!(self.cores[m], Core::None);

@@ -86,16 +86,14 @@ impl Postgres {
         }
     }
 
-    /// The other server's, as its last heartbeat and the status show it.
-    pub fn told(told: &Heartbeat, shown: HostRole) -> Postgres {
+    /// The other server's, as its last heartbeat and the status show it; else `is_standby` decides.
+    pub fn told(told: &Heartbeat, shown: HostRole, is_standby: bool) -> Postgres {
         let ledger = told.ledger.as_ref();
         let standby = match shown {
             _ if told.role != Role::None => told.role == Role::Standby,
             HostRole::Standby | HostRole::InactivatedStandby => true,
             HostRole::Primary | HostRole::InactivatedPrimary => false,
-            HostRole::Unknown => {
-                ledger.is_some_and(|ledger| ledger.data.id != ledger.view.data[ledger.view.primary.index()])
-            }
+            HostRole::Unknown => is_standby,
         };
         let closed = told.role == Role::None && told.instance == Health::Well;
         let mut dir = directory(told.system, ledger, standby);

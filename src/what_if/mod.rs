@@ -7,6 +7,7 @@
 //! What is not known is taken to be well: of the other server's settings only what its heartbeats tell, of the arbiter's none;
 //! an operator's command succeeds. Each prediction says so where it leans on that.
 
+mod assumed;
 mod faults;
 mod instance;
 mod story;

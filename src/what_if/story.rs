@@ -98,6 +98,8 @@ struct Story<'a> {
     steps: Vec<Step>,
     /// The longest detection time of either server, ms.
     detection_ms: u64,
+    /// `startup_wait` of this server, ms.
+    startup_wait_ms: u64,
     /// Some view was entered without consent.
     forced: bool,
     /// Both servers have acknowledged at a time.
@@ -121,6 +123,7 @@ impl<'a> Story<'a> {
         let mut story = Story {
             names,
             detection_ms: world.settings.iter().map(detection).max().unwrap_or_default(),
+            startup_wait_ms: present.settings.startup_wait_ms,
             at: world.now,
             primary: 0,
             before: [Service::None; 2],
@@ -140,15 +143,25 @@ impl<'a> Story<'a> {
     fn warm_up(&mut self, present: &Present) {
         let other = self.names.of(present.settings.me.other().index());
         let me = present.settings.me.index();
-        match &present.peer {
-            Some(peer) if peer.talks => {}
-            Some(peer) if peer.lives => {
-                self.remarks.push(format!("the controller of {other} is not heard: it is taken for ended"));
+        let peer = &present.peer;
+        let remark = match &peer.heartbeat {
+            Some(_) if peer.talks => None,
+            _ if peer.lives => {
+                Some(format!("the controller of {other} is assumed to be stopped: it sends no heartbeat"))
             }
-            _ => self.remarks.push(format!("{other} is not heard: it is taken for dead")),
-        }
+            None if !self.world.is_known(1 - me) => Some(format!("nothing is known of {other}: it is left out")),
+            None => Some(format!(
+                "{other} has sent no heartbeat since this server's controller was started: it is assumed to be stopped, and to be \
+                 what this server's ledger says"
+            )),
+            Some(_) if peer.refuses => {
+                Some(format!("{other} is assumed to be stopped: its host refuses connections to its controller"))
+            }
+            Some(_) => Some(format!("{other} is assumed to be dead: it sends no heartbeat")),
+        };
+        self.remarks.extend(remark);
         if present.settings.arbiter && present.arbiter.is_none_or(|arbiter| !arbiter.heard) {
-            self.remarks.push(format!("{} is not heard: it is taken for dead", self.names.arbiter));
+            self.remarks.push(format!("{} is assumed to be dead: it sends no heartbeat", self.names.arbiter));
         }
         // An arbiter that was just started consents to nothing before it has listened for a detection time.
         let listen_ms = self.detection_ms.saturating_add(SLICE_MS * 4).min(FURTHEST_MS);
@@ -201,7 +214,10 @@ impl<'a> Story<'a> {
     /// Until nothing has happened for long enough that nothing more is to be expected.
     fn run_until_quiet(&mut self) {
         let began = self.world.now;
-        let quiet_ms = (self.detection_ms.saturating_mul(3).saturating_add(2_000)).clamp(8_000, FURTHEST_MS);
+        // A standby that has heard nothing of its primary since its start waits for it.
+        let startup_ms = if self.world.someone_waits_for_the_other() { self.startup_wait_ms } else { 0 };
+        let quiet_ms =
+            self.detection_ms.saturating_mul(3).max(startup_ms).saturating_add(2_000).clamp(8_000, FURTHEST_MS);
         let limit_ms = self.detection_ms.saturating_mul(25).saturating_add(120_000).min(FURTHEST_MS);
         loop {
             self.world.run_until(self.world.now.plus(SLICE_MS));
@@ -336,7 +352,7 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// What follows when all is mended.
+    /// What follows when everything is repaired and started.
     fn afterwards(&mut self) -> String {
         let steps = self.steps.len();
         self.suffer(0, Fault::Back);
@@ -347,7 +363,7 @@ impl<'a> Story<'a> {
         let serving = self.world.service().iter().position(|service| *service == Service::Serves);
         let primary =
             serving.map_or("no primary serves".to_owned(), |m| format!("{} is the primary", self.names.of(m)));
-        format!("when what failed is mended and started again: {words}, {primary}; {advice}")
+        format!("when what failed is repaired and everything is started: {words}, {primary}; {advice}")
     }
 }
 

@@ -1,14 +1,15 @@
 //! A world for the cores in virtual time: what they order is done in usual times, what they send arrives unless it is cut,
 //! and their probes see what is. Nothing in it is random, and nothing goes wrong by itself.
 
+use super::assumed;
 use super::instance::Postgres;
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::{
-    Action, Boot, Contains, Disk, Event, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose, Request, Say,
-    Settings, StartedBy, TICK_MS, UserCommand,
+    Action, Boot, Contains, Disk, Event, Health, Heartbeat, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose,
+    Request, Say, Settings, StartedBy, TICK_MS, UserCommand,
 };
 use crate::fsm::node::Node;
-use crate::fsm::present::Present;
+use crate::fsm::present::{PeerPresent, Present};
 use crate::fsm::types::{
     DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, Time, Timeline, View,
 };
@@ -117,13 +118,14 @@ impl World {
         let row = |server: Server| &present.report.servers[server.index()];
         let at = row(me).lsn.unwrap_or(Lsn(1));
         let own = Postgres::own(&present.own, ledger.as_ref(), at, row(me).timeline.unwrap_or(Timeline(0)));
-        let peer = present.peer.as_ref();
-        let theirs = match peer {
-            Some(peer) => Postgres::told(&peer.heartbeat, row(other).role),
+        // The last that is known of the other server, or what this server's ledger implies.
+        let told = present.peer.heartbeat.clone().or_else(|| assumed::heartbeat(present, &own));
+        let theirs = match &told {
+            Some(told) => Postgres::told(told, row(other).role, assumed::is_standby(present, told)),
             // Nothing is known of it, and nothing of it is there.
             None => Postgres { broken: true, ..own.clone() },
         };
-        let told = peer.map(|peer| &peer.heartbeat);
+        let told = told.as_ref();
         let their_settings = Settings {
             me: other,
             on_silence: told.map_or(present.settings.on_silence, |told| told.on_silence),
@@ -171,28 +173,26 @@ impl World {
         for (id, command) in present.calls.clone() {
             world.perform(me.index(), Action::Call(id, Box::new(command)));
         }
-        world.begin_peer(present);
+        world.begin_peer(&present.peer, told);
         world.begin_arbiter(present);
         world
     }
 
-    fn begin_peer(&mut self, present: &Present) {
+    fn begin_peer(&mut self, seen: &PeerPresent, told: Option<&Heartbeat>) {
         let peer = self.me.other().index();
-        let Some(told) = &present.peer else {
+        if let Some(told) = told {
+            let wanted = self.hosts[peer].dir.running || told.instance == Health::Failed;
+            self.disks[peer] = told.ledger.map(|ledger| Durable {
+                ledger,
+                notes: Notes { failover: told.failover, wanted, promoted: told.promoted, ..Notes::default() },
+            });
+        }
+        if seen.talks && told.is_some() {
+            self.boot(peer, StartedBy::Watcher);
+        } else if seen.refuses && seen.instance_refuses {
+            self.hosts[peer].crash();
+        } else if !seen.refuses && !seen.lives {
             self.power[peer] = false;
-            return;
-        };
-        let heartbeat = &told.heartbeat;
-        let wanted = self.hosts[peer].dir.running || heartbeat.instance == crate::fsm::event::Health::Failed;
-        self.disks[peer] = heartbeat.ledger.map(|ledger| Durable {
-            ledger,
-            notes: Notes { failover: heartbeat.failover, wanted, promoted: heartbeat.promoted, ..Notes::default() },
-        });
-        match (told.talks, told.lives) {
-            (true, _) => self.boot(peer, StartedBy::Watcher),
-            // Its controller is gone; its instance answers.
-            (false, true) => {}
-            (false, false) => self.power[peer] = false,
         }
     }
 
@@ -275,6 +275,16 @@ impl World {
             Core::Node(node) => Some(node),
             Core::None | Core::Arbiter(_) => None,
         }
+    }
+
+    /// Whether anything is known of a server, so that its controller can be started.
+    pub fn is_known(&self, m: usize) -> bool {
+        self.disks[m].is_some() || !matches!(self.cores[m], Core::None)
+    }
+
+    /// Whether a server's controller has received no heartbeat of the other one since its start.
+    pub fn someone_waits_for_the_other(&self) -> bool {
+        (0..2).filter_map(|m| self.node(m)).any(|node| !node.has_heard_peer())
     }
 
     // ---------------------------------------------------------------------------------------------------------- time

@@ -226,6 +226,63 @@ fn disabled() {
     compare(&pair, &told, &client, at);
 }
 
+/// Asks one server for what follows when everything is started, and starts the other one: that is what follows.
+#[track_caller]
+fn back(pair: &Pair, asked: usize, word: &str) {
+    let out = pair.mc(asked, &["what-if", "back", "--format", "json"]).expect(0, "mc_ctl what-if back").out;
+    let told: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in: {out}"));
+    assert_eq!(told["status"]["mirroring_status"], word, "{told:#}");
+    // A server that has lost its role waits for mc_ctl rebuild.
+    let code = if word == "switched" { 4 } else { 0 };
+    pair.mc(1 - asked, &["start", "-f", "-w"]).expect(code, "mc_ctl start");
+    let n = if told["status"]["local_server"] == "nd1" { 0 } else { 1 };
+    let expected = key(&told["status"]);
+    wait_for(&format!("the status that was foretold: {expected}"), s(45), || {
+        (key(&pair.json(n)?) == expected).then_some(())
+    });
+}
+
+/// Stopped servers are started again as `back` foretells: one that was stopped just now or a while ago, and both, one after the
+/// other and together, where the one that is started first has not heard the other one since.
+#[test]
+fn stopped_servers() {
+    let pair = Setup::default().fast_network().up();
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    back(&pair, 0, "switchable");
+    pair.wait_word(0, "switchable");
+
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    wait_for("nd2 is known to be down", s(30), || {
+        (pair.json(0)?["servers"][1]["host_status"] == "abnormal").then_some(())
+    });
+    back(&pair, 0, "switchable");
+    pair.wait_word(0, "switchable");
+
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
+    pair.mc(1, &["start", "-f", "-W"]).expect(0, "mc_ctl start -W");
+    wait_for("the instance of nd2 runs", s(30), || pair.instance_runs(1).then_some(()));
+    back(&pair, 1, "switchable");
+    pair.wait_word(1, "switchable");
+
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.mc(1, &["start", "-f", "-W"]).expect(0, "mc_ctl start -W");
+    wait_for("the instance of nd2 runs", s(30), || pair.instance_runs(1).then_some(()));
+    back(&pair, 1, "switchable");
+    pair.wait_word(1, "switchable");
+
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.mc(0, &["start", "-f"]).expect(0, "mc_ctl start");
+    back(&pair, 0, "switchable");
+    pair.wait_word(0, "switchable");
+
+    // The primary's stop is a switch.
+    pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.mc(1, &["start", "-f"]).expect(0, "mc_ctl start");
+    back(&pair, 1, "switched");
+}
+
 /// What an operator reads, and refusals: what cannot happen, and a controller that does not run. A pair that runs alone is
 /// foretold too.
 #[test]

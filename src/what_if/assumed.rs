@@ -1,0 +1,64 @@
+//! What the other server is assumed to be where no heartbeat of it says so: as this server's own ledger implies.
+//!
+//! Pure. Called by `world` when it is made from the present state. Both servers have the newest view, or learn of it when they
+//! meet, so that the own ledger says which of the two data directories is the primary's.
+
+use super::instance::Postgres;
+use crate::fsm::event::{Health, Heartbeat, Role};
+use crate::fsm::present::Present;
+use crate::fsm::types::{DataId, DataIdentity, Ledger, LedgerId, Server, Timeline};
+
+/// Whether the other server's data directory is a standby's: it is not the one of the view's primary, nor the one of a primary
+/// that this server has replaced.
+pub(super) fn is_standby(present: &Present, told: &Heartbeat) -> bool {
+    let Some(ledger) = &told.ledger else { return false };
+    let named = |server: Server| ledger.data.id == ledger.view.data[server.index()];
+    let own = present.node.durable();
+    let replaced = own.is_some_and(|own| own.notes.promoted && own.ledger.view.is_alone(present.settings.me));
+    !named(ledger.view.primary) && !(replaced && named(present.settings.me.other()))
+}
+
+/// What the other server's controller would report if it ran now: the view of this server's ledger, the data directory that the
+/// view names, and a stopped instance. `None` if the view names no data directory of it.
+pub(super) fn heartbeat(present: &Present, own: &Postgres) -> Option<Heartbeat> {
+    let durable = present.node.durable()?;
+    let view = durable.ledger.view;
+    let (me, other) = (present.settings.me, present.settings.me.other());
+    let id = view.data[other.index()];
+    if id == DataId(0) {
+        return None;
+    }
+    let own_dir_leads = !own.dir.standby_signal;
+    let replaced = durable.notes.promoted && view.is_alone(me);
+    // It was promoted if this server, once the primary, has lost its role.
+    let promoted = view.is_alone(other) && own_dir_leads;
+    let timeline = match own.timeline() {
+        Timeline(own) if replaced => Timeline(own.saturating_sub(1).max(1)),
+        Timeline(own) if promoted => Timeline(own.saturating_add(1)),
+        same => same,
+    };
+    let data = DataIdentity { id, fingerprint: 1, inode_print: 0, checkpoint: durable.ledger.data.checkpoint };
+    let ledger = Ledger { id: LedgerId(!durable.ledger.id.0 | 1), data, promised: view.term, ..durable.ledger };
+    Some(Heartbeat {
+        seq: 1,
+        start_id: !present.start_id | 1,
+        system: ledger.system,
+        ledger: Some(ledger),
+        role: match present.peer.lives {
+            true if view.primary == other || replaced => Role::Primary,
+            true => Role::Standby,
+            false => Role::None,
+        },
+        instance: if present.peer.lives { Health::Well } else { Health::Stopped },
+        timeline,
+        lsn: own.lsn,
+        failover: durable.notes.failover,
+        on_silence: present.settings.on_silence,
+        detection_ms: present.settings.heartbeat_detection_ms,
+        promoted,
+        name: present.peer_name.clone(),
+        // Only compared and passed on.
+        address: present.address.clone(),
+        ..Heartbeat::blank()
+    })
+}
