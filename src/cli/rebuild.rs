@@ -133,8 +133,7 @@ fn hint(other: &str, report: &Report) -> String {
              this command again."
         ),
         HostRole::Primary => {
-            "It is typed on the server that is to become the standby; to let that one be this server, \"mc_ctl switch\" \
-             comes first."
+            "Run it on the server that is to become the standby. To make this server the standby, run \"mc_ctl switch\" first."
                 .to_owned()
         }
         _ if report.view.is_some_and(|view| view.is_mirrored(report.me.other())) => {
@@ -196,10 +195,15 @@ fn summary(plan: &Plan) -> String {
 fn text(plan: &Plan) -> String {
     let mut out = summary(plan);
     for room in &plan.room {
-        let enough = if room.free < room.needed { "; not enough" } else { "" };
+        if room.needed == 0 {
+            _ = writeln!(out, "disk space: {}: {} free", room.path.display(), HumanBytes(room.free));
+            continue;
+        }
+        let enough = if room.free < room.needed { "; not enough, the rebuild would fail" } else { "" };
+        let least = if room.at_least { "at least " } else { "" };
         _ = writeln!(
             out,
-            "room:       {}: {} needed, {} free{enough}",
+            "disk space: {}: {least}{} needed, {} free{enough}",
             room.path.display(),
             HumanBytes(room.needed),
             HumanBytes(room.free)
@@ -258,7 +262,7 @@ mod tests {
             chosen: Chosen::Rewind,
             why: "it has diverged".into(),
             bytes: Some(3 << 20),
-            room: vec![Room { path: "/data".into(), needed: 3 << 20, free: 4 << 30 }],
+            room: vec![Room { path: "/data".into(), needed: 3 << 20, at_least: false, free: 4 << 30 }],
             lost: Some(lost()),
             steps: vec!["one".into(), "two".into()],
             obstacles: vec![],
@@ -268,17 +272,21 @@ method:     pg_rewind: it has diverged
 to copy:    about 3.00 MiB
 only here:  2 committed transactions, from 12:00 to 12:01, in app.public.t; none was acknowledged with synchronous_commit on \
                         (timeline 1, 0/3000000 to 0/3001000)
-room:       /data: 3.00 MiB needed, 4.00 GiB free
+disk space: /data: 3.00 MiB needed, 4.00 GiB free
 steps:
   1. one
   2. two
 nothing was changed
 ";
         assert_eq!(text(&plan), expected);
-        (plan.bytes, plan.lost, plan.room[0].free) = (None, None, 0);
+        (plan.bytes, plan.lost, plan.room[0].free, plan.room[0].at_least) = (None, None, 0, true);
         plan.obstacles = vec!["there is no room\nHINT: make some".into()];
         let shown = text(&plan);
-        for part in ["to copy:    shows later\n", "0 B free; not enough", "done:\n  - there is no room\n    HINT:"] {
+        for part in [
+            "to copy:    shows later\n",
+            "at least 3.00 MiB needed, 0 B free; not enough, the rebuild would fail\n",
+            "done:\n  - there is no room\n    HINT:",
+        ] {
             assert!(shown.contains(part), "{shown}");
         }
     }

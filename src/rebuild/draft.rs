@@ -99,8 +99,13 @@ impl Draft<'_> {
     fn needs(&self, trial: &Trial) -> Vec<Need> {
         let mut needs = vec![Need::new(&self.setup.run_dir, self.kept)];
         match self.chosen {
-            Chosen::Follow => {}
-            Chosen::Rewind => needs.push(Need::new(self.data(), self.bytes(trial).unwrap_or(0))),
+            // The WAL that it receives may fit into segments that are there.
+            Chosen::Follow => needs.push(Need::at_least(self.wal(), 0)),
+            Chosen::Rewind => needs.push(match self.bytes(trial) {
+                Some(bytes) => Need::new(self.data(), bytes),
+                // It copies the segment in which the source writes.
+                None => Need::at_least(self.wal(), self.source.segment),
+            }),
             Chosen::BaseBackup => {
                 needs.push(Need::new(self.data(), self.source.bytes));
                 // At least the segments that it begins and ends in.
@@ -109,7 +114,7 @@ impl Draft<'_> {
                 needs.extend(spaces.map(|space| Need::new(self.location(space), space.bytes)));
             }
         }
-        needs.retain(|need| need.bytes > 0);
+        needs.retain(|need| need.bytes > 0 || need.at_least);
         needs
     }
 
@@ -145,8 +150,9 @@ impl Draft<'_> {
         }
         let lacking = rooms.iter().filter(|room| room.needed > room.free).map(|room| {
             format!(
-                "There is not enough room on the file system of \"{}\": {} are needed, {} are free. {remedy}",
+                "There is not enough room on the file system of \"{}\": {}{} are needed, {} are free. {remedy}",
                 room.path.display(),
+                if room.at_least { "at least " } else { "" },
                 room::human(room.needed),
                 room::human(room.free)
             )

@@ -40,6 +40,9 @@ pub struct Room {
     pub path: PathBuf,
     /// Bytes needed.
     pub needed: u64,
+    /// More may be needed: how many bytes are written shows only later.
+    #[serde(default)]
+    pub at_least: bool,
     /// Bytes free for this user.
     pub free: u64,
 }

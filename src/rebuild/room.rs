@@ -16,12 +16,19 @@ pub struct Need {
     pub bytes: u64,
     /// Bytes that are freed there before.
     pub freed: u64,
+    /// More may be needed: how many bytes are written shows only later.
+    pub at_least: bool,
 }
 
 impl Need {
     /// Nothing is freed.
     pub fn new(path: impl Into<PathBuf>, bytes: u64) -> Need {
-        Need { path: path.into(), bytes, freed: 0 }
+        Need { path: path.into(), bytes, freed: 0, at_least: false }
+    }
+
+    /// The same if more may be needed.
+    pub fn at_least(path: impl Into<PathBuf>, bytes: u64) -> Need {
+        Need { at_least: true, ..Need::new(path, bytes) }
     }
 }
 
@@ -34,17 +41,19 @@ pub fn rooms(needs: &[Need]) -> Result<Vec<Room>> {
     for need in needs {
         let there = existing(&need.path);
         let device = there.metadata().map_err(|cause| Error::io("stat directory", there, cause))?.dev();
-        let bytes = need.bytes.saturating_add(need.bytes / 10);
+        let bytes = if need.at_least { need.bytes } else { need.bytes.saturating_add(need.bytes / 10) };
         match rooms.iter_mut().find(|(known, _)| *known == device) {
             Some((_, room)) => {
                 room.needed = room.needed.saturating_add(bytes);
+                room.at_least |= need.at_least;
                 room.free = room.free.saturating_add(need.freed);
             }
             None => {
                 let stat = rustix::fs::statvfs(there)
                     .map_err(|cause| Error::io("ask for room on", there, std::io::Error::from(cause)))?;
                 let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(need.freed);
-                rooms.push((device, Room { path: there.to_owned(), needed: bytes, free }));
+                let (path, at_least) = (there.to_owned(), need.at_least);
+                rooms.push((device, Room { path, needed: bytes, at_least, free }));
             }
         }
     }

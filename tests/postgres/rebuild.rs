@@ -246,6 +246,29 @@ fn not_enough_room() {
     client.check(&pair, 1, &[0, 1]);
 }
 
+/// `--dry-run` shows what is needed and free on the filesystem that would be filled, also where `pg_rewind` cannot report the
+/// size yet because the data directory has to recover from a crash first. A full filesystem is an obstacle.
+#[test]
+fn dry_run_shows_disk_space() {
+    let pair = Setup { small_disk_mib: Some(200), ..Setup::default() }.up();
+    pair.fail_over_from(0);
+    let dry = || pair.mc(0, &["rebuild", "--dry-run"]);
+    let line = |out: &str| out.lines().find(|line| line.starts_with("disk space: ")).map(str::to_owned);
+    let fits = dry().expect(0, "mc_ctl rebuild --dry-run").out;
+    let disk = pair.servers[0].data.parent().and_then(|p| p.to_str()).expect("ASCII");
+    let shown = line(&fits).unwrap_or_else(|| panic!("no disk space in:\n{fits}"));
+    for part in [disk, "at least ", " needed, ", " free"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let fill = "dd if=/dev/zero of=$0/ballast bs=1M count=$(($(df -m --output=avail $0 | tail -1) - 2)) 2>/dev/null";
+    pair.as_root(0, &["sh", "-c", fill, disk]);
+    let full = dry().expect(4, "mc_ctl rebuild --dry-run on a full disk").out;
+    let shown = line(&full).unwrap_or_else(|| panic!("no disk space in:\n{full}"));
+    assert!(shown.contains("not enough, the rebuild would fail"), "{full}");
+    pair.as_root(0, &["rm", &format!("{disk}/ballast")]);
+    pair.rebuild(0, &[]);
+}
+
 /// The source dies in the middle, of a rewind and of a copy: a clear failure each time, the directory does not start, the
 /// source serves again by itself, and the next rebuild succeeds.
 #[test]
