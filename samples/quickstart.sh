@@ -270,7 +270,7 @@ cat <<EOF
 The pair runs on, as it was before: nd1 is the primary, nd2 its standby; and so does the arbiter.
 
   ${prefix}$wrapper status --local-server nd1
-  ${prefix}$wrapper check --local-server nd1      (same-filesystem is right: here all is on one disk)
+  ${prefix}$wrapper check --local-server nd1      (it warns of same-filesystem: here everything is on one disk)
   ${prefix}$wrapper what-if all --local-server nd1
   ${prefix}$wrapper switch --local-server nd1
   ${prefix}$wrapper rebuild --local-server nd1

@@ -178,11 +178,12 @@ impl Drop for Silence {
 fn warn_of_the_disk(config: &Config) {
     if find::is_one_disk(config) {
         let text = format!(
-            "the management directory \"{}\" is on the data directory's file system: when that fails, this server cannot let \
-             the other one take over",
-            config.dir.display()
+            "management directory \"{}\" is on the filesystem of data directory \"{}\"; if that filesystem fails, this server \
+             cannot consent that the other server takes over",
+            config.dir.display(),
+            config.server.db_instance.display()
         );
-        say_remark("mc_ctl", &Remark::warning(text, "Put it on another disk; to try it out, it will do."));
+        say_remark("mc_ctl", &Remark::warning(text, "Use a directory on another filesystem, except for a trial."));
     }
 }
 

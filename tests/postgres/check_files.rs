@@ -2,7 +2,7 @@
 //! out again.
 
 use crate::check::{Edit, apart, check, expect, expect_gone, id_conf, in_data, setup};
-use crate::harness::pair::Pair;
+use crate::harness::pair::{Pair, Setup};
 
 /// A line at the end of a file of the data directory, and the finding at that line.
 #[track_caller]
@@ -99,6 +99,7 @@ fn lines_and_files() {
     pair.as_root(0, &["sh", "-c", "cp -a \"$0.disk/.\" \"$0\"", me]);
     let found = expect(&pair, 0, "same-filesystem", "nd1");
     assert!(found.what.contains(me) && found.what.contains(pair.data(0)), "{found:?}");
+    assert_eq!(found.severity, "warning", "as init and start report it");
     apart(&pair);
     expect_gone(&pair, 0, "same-filesystem", "nd1");
     // a standby that is still to be made
@@ -219,4 +220,21 @@ fn minor_versions() {
         expect_gone(&pair, 0, "startup-race", "nd1");
     }
     expect_gone(&pair, 0, "startup-race-accepted", "nd1");
+}
+
+/// "Moving the management directory" of the manual: the standby, whose ledger stays behind, is mirrored again.
+#[test]
+fn moving_the_management_directory() {
+    let mut pair = Setup::default().up();
+    let old = pair.servers[1].management.clone();
+    let new = old.with_file_name("moved");
+    let text = |path: &std::path::Path| path.to_str().expect("ASCII").to_owned();
+    pair.as_root(1, &["install", "-d", "-m", "700", "-o", "postgres", &text(&new)]);
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    let copy = "cp -p $0/network.conf $0/mc.key $0/nd2.* $1";
+    let copied = pair.host(1).admin("sh").args(["-c", copy, &text(&old), &text(&new)]).status().expect("sh runs");
+    assert!(copied.success());
+    pair.servers[1].management = new;
+    pair.mc(1, &["start", "-f"]).expect(0, "mc_ctl start in the new directory");
+    [0, 1].iter().for_each(|n| drop(pair.wait_word(*n, "switchable")));
 }

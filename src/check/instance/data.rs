@@ -22,10 +22,10 @@ pub(super) const NO_DATA_DIRECTORY: Entry = Entry::notice(
     "no-data-directory",
     "The data directory is missing or empty. That is right for a standby that is still to be made.",
 );
-pub(super) const SAME_FILESYSTEM: Entry = Entry::error(
+pub(super) const SAME_FILESYSTEM: Entry = Entry::warning(
     "same-filesystem",
-    "The management directory lies on the data directory's filesystem: when that disk fails, the ledger on it cannot give the \
-     other server consent to take over.",
+    "The management directory is on the filesystem of the data directory. If that filesystem fails, this server cannot write its \
+     ledger, and so cannot consent that the other server takes over.",
 );
 pub(super) const CONF_NOT_WRITABLE: Entry = Entry::error(
     "conf-not-writable",
@@ -118,9 +118,12 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         found.push(entry.found(id, &remark.text, mend).at(file, 0));
     }
     if facts.files.same_filesystem {
-        let what = format!("management directory \"{}\" is on the filesystem of \"{}\"", facts.own.dir, facts.own.data);
-        let mend =
-            "stop the controller, move the management directory to another disk, and start it from there with -M";
+        let what = format!(
+            "management directory \"{}\" is on the filesystem of data directory \"{}\"",
+            facts.own.dir, facts.own.data
+        );
+        let mend = "move it to another filesystem while this server is the standby: \"Moving the management directory\" in \
+                    mirroring-controller(7)";
         found.push(SAME_FILESYSTEM.found(id, what, mend));
     }
     startup_race(server, found);
