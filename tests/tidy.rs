@@ -98,7 +98,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 /// The arrows of the architecture: who may use whom.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("bin", &["cli", "daemon"]),
-    ("check", &["config", "error", "fsm", "pg", "rebuild"]),
+    ("check", &["config", "error", "fsm", "pg", "rebuild", "status"]),
     ("cli", &["check", "config", "daemon", "error", "fsm", "init", "messages", "rebuild", "status", "what_if"]),
     ("config", &["error", "fsm"]),
     (

@@ -31,7 +31,7 @@ pub const CATALOGUE: &[Entry] = &[
     RESTART_NEEDED, VERSIONS_DIFFER, CLOCK_OFFSET, NAME_UNRESOLVED, NAME_DIFFERS, SHARED_HOST, INSTANCE_PORT,
     TOOL_MISSING, TOOL_VERSION,
     disk::DISK_UNREAD, disk::DISK_SPACE, disk::BACKUP_ROOM, disk::UNFIT_FILESYSTEM, disk::REBUILD_HINDERED,
-    services::AUTOSTART, services::UNIT_KILL_MODE, services::UNIT_RESTART, services::REMOVE_IPC, OOM_KILLER,
+    services::AUTOSTART, services::NOT_STARTED_AT_BOOT, services::UNIT_KILL_MODE, services::UNIT_RESTART, services::REMOVE_IPC, OOM_KILLER,
 ];
 
 /// Clocks further apart than this are a finding, ms.
@@ -78,7 +78,9 @@ const HEARTBEAT_TIMES_DIFFER: Entry = Entry::warning(
 );
 const RESTART_NEEDED: Entry = Entry::notice(
     "restart-needed",
-    "A file of the management directory has been changed since the controller was started, which does not know of it yet.",
+    "A file of the management directory has been changed, and the controller does not use it yet. mc_ctl reload puts those \
+     parameters of ID.conf into effect that can change while the controller runs. Every other change needs a restart of the \
+     controller.",
 );
 const VERSIONS_DIFFER: Entry = Entry::notice(
     "versions-differ",
@@ -345,7 +347,13 @@ fn examine_restart(server: &super::Facts, found: &mut Vec<Finding>) {
         let now = server.host.digests.iter().find(|(other, _)| other == name);
         if server.host.refused.is_none() && now.is_some_and(|(_, now)| now != started_with) {
             let what = format!("{name} has been changed since the controller was started");
-            let mend = "mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance is not touched; no -f where failover is to be off)";
+            // Only parameters can change while the controller runs.
+            let mend = match *name == format!("{}.conf", server.id) {
+                true => "mc_ctl reload, which names the parameters that need a restart of the controller",
+                false => {
+                    "mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance is not touched; without -f if failover is to be off)"
+                }
+            };
             found.push(RESTART_NEEDED.found(&server.id, what, mend).at(format!("{}/{name}", server.host.directory), 0));
         }
     }

@@ -6,9 +6,11 @@
 //!
 //! A part of the facts, with how it is collected and what is found in it, is one module: [`general`] (the configuration
 //! itself, and what could not be looked at), [`instance`] (what PostgreSQL and its
-//! files say), [`host`] (the machine, its services, clocks, programs), [`pace`] (how quickly heartbeats and probes were
+//! files say), [`connections`] (passwords that are rejected, rebuilds that failed), [`host`] (the machine, its services,
+//! clocks, programs), [`pace`] (how quickly heartbeats and probes were
 //! answered). Called by `cli::check`, and by the controller for the other server.
 
+pub mod connections;
 pub mod general;
 pub mod histogram;
 pub mod host;
@@ -44,7 +46,9 @@ pub struct Entry {
 
 /// Every finding that there can be, in the order of the manual. A test provokes each.
 pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
-    [general::CATALOGUE, instance::CATALOGUE, host::CATALOGUE, pace::CATALOGUE].into_iter().flatten()
+    [general::CATALOGUE, instance::CATALOGUE, connections::CATALOGUE, host::CATALOGUE, pace::CATALOGUE]
+        .into_iter()
+        .flatten()
 }
 
 /// One thing that was found. As JSON its fields are stable.
@@ -271,6 +275,7 @@ pub fn examine(seen: &Seen) -> Vec<Finding> {
     let mut found = Vec::new();
     general::examine(seen, &mut found);
     instance::examine(seen, &mut found);
+    connections::examine(seen, &mut found);
     host::examine(seen, &mut found);
     pace::examine(seen, &mut found);
     // stable: within a severity, as they were found

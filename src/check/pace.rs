@@ -2,6 +2,8 @@
 
 use super::histogram::Histogram;
 use super::{Entry, Facts as Server, Finding, Seen};
+use crate::fsm::report::Rebuilding;
+use crate::status::ConnectionFailure;
 use serde::{Deserialize, Serialize};
 
 /// What there can be found here.
@@ -111,6 +113,10 @@ pub struct Facts {
     pub started_with: Vec<(String, String)>,
     /// The last caller that was not let in, within ten minutes, and why.
     pub refused: Option<String>,
+    /// Connections that its checks in the background have found to fail.
+    pub failing: Vec<ConnectionFailure>,
+    /// Where a rebuild stands; `None` of an older version.
+    pub rebuilding: Option<Rebuilding>,
 }
 
 /// Another member, as it is heard.
@@ -154,7 +160,7 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
             let mend = format!(
                 "first check whether the caller is a member: compare the address with network.conf, and ask who administers \
                  that host; only if it is a member, copy network.conf and mc.key of \"{own}\" to it and restart its \
-                 controller (mc_ctl stop --mc-only && mc_ctl start --mc-only); otherwise block the caller with a firewall"
+                 controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); otherwise block the caller with a firewall"
             );
             found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), mend));
         }
@@ -182,7 +188,7 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
         );
         let mend = format!(
             "compare host and port of \"{peer}\" in network.conf on both servers and on the arbiter; correct the file that \
-             differs, and restart its controller (mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if they are the same, \
+             differs, and restart its controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if they are the same, \
              open that port on the way from here to \"{peer}\""
         );
         found.push(PEER_UNHEARD.found(peer, what, mend));

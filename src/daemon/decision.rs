@@ -154,6 +154,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let board = Board::new(snapshot, rebuilds, checkpoints, (space, connections.clone()), inbox.clone());
     let writer = runner.password_writer();
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
+    inspector.shows(board.clone());
     board.inspected_by(inspector.clone());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());

@@ -87,6 +87,9 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
         seen.clock = Some(clock);
         serde_json::from_str::<Facts>(&text).map_err(|error| format!("what it tells is not understood: {error}"))
     });
+    if let Ok(peer) = &seen.peer {
+        check::instance::try_other(config, &mut seen.own.instance, peer, deadline);
+    }
     seen.arbiter = config.network.arbiter.as_ref().map(|line| {
         let told = checked.arbiter.unwrap_or_else(|| Err("its controller was started without an arbiter".to_owned()));
         let version = told.and_then(|text| {
@@ -108,6 +111,8 @@ struct Shared {
     digests: Mutex<Vec<(String, String)>>,
     pace: Arc<Pace>,
     voice: OnceLock<Voice>,
+    /// What the controller shows.
+    status: OnceLock<control::Board>,
     /// Held by who asks.
     turn: Mutex<()>,
     /// The question that is out, and where its answers go.
@@ -137,6 +142,7 @@ impl Inspector {
             digests: Mutex::new(check::host::digests(config)),
             pace,
             voice: OnceLock::new(),
+            status: OnceLock::new(),
             turn: Mutex::default(),
             asking: Mutex::default(),
             answering: Mutex::default(),
@@ -153,8 +159,14 @@ impl Inspector {
         let _ = self.0.voice.set(voice);
     }
 
+    /// From now on it knows what the controller shows.
+    pub(super) fn shows(&self, status: control::Board) {
+        let _ = self.0.status.set(status);
+    }
+
     /// What this controller has measured, with what it runs with.
     fn pace(&self) -> pace::Facts {
+        let snapshot = self.0.status.get().map(control::Board::snapshot);
         let (network, server) = (&self.0.config.network, &self.0.config.server);
         let timing = |interval_ms, timeout_ms, retry| pace::Timing { interval_ms, timeout_ms, retry };
         pace::Facts {
@@ -173,6 +185,8 @@ impl Inspector {
             ),
             disk_check: timing(server.disk_check_interval_ms, server.disk_check_timeout_ms, server.disk_check_retry),
             started_with: lock(&self.0.digests).clone(),
+            rebuilding: snapshot.as_ref().map(|snapshot| snapshot.report.rebuilding.clone()),
+            failing: snapshot.map(|snapshot| snapshot.connections).unwrap_or_default(),
             ..self.0.pace.read(network.arbiter.is_some())
         }
     }

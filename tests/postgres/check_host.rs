@@ -160,6 +160,11 @@ fn files_that_differ() {
         ["network-conf-differs", "key-differs", "error-action-differs", "heartbeat-times-differ", "restart-needed"];
     expect_none(&pair, 0, &codes);
     expect_none(&pair, 0, &["refused-configuration", "versions-differ", "clock-offset", "name-differs", "shared-host"]);
+    // A parameter that can change while the controller runs.
+    pair.server_line(1, "remote_call_timeout = 60000");
+    expect(&pair, 0, "restart-needed", "nd2", &["nd2.conf", "mc_ctl reload"]);
+    pair.mc(1, &["reload"]).expect(0, "mc_ctl reload");
+    expect_none(&pair, 0, &["restart-needed"]);
     let directory = &pair.servers[1].management;
     let network = std::fs::read_to_string(directory.join("network.conf")).expect("network.conf");
     write_private(&directory.join("network.conf"), &network.replace("nd2 192.0.2.110 27540", "nd2 192.0.2.110 27549"));
@@ -170,8 +175,8 @@ fn files_that_differ() {
     for (code, words) in codes.into_iter().zip(words) {
         expect(&pair, 0, code, "", words);
     }
-    for file in ["network.conf", "mc.key", "nd2.conf"] {
-        expect(&pair, 0, "restart-needed", "nd2", &[file, "--mc-only"]);
+    for (file, mend) in [("network.conf", "--mc-only"), ("mc.key", "--mc-only"), ("nd2.conf", "mc_ctl reload")] {
+        expect(&pair, 0, "restart-needed", "nd2", &[file, mend]);
     }
     let key = directory.join("mc.key");
     pair.as_root(1, &["chmod", "644", key.to_str().expect("ASCII")]);
@@ -314,6 +319,27 @@ fn services(pair: &Pair, data: &str) {
     let other = unit("").replace(&directory, "/another/mc");
     write(pair, 0, "/etc/systemd/system/other.service", &other);
     expect_none(pair, 0, &["unit-kill-mode", "unit-restart"]);
+
+    // systemd runs, and nothing starts the controller at boot: a unit that is not enabled does not, nor does one of another pair.
+    root("mkdir -p /run/systemd && mount -t tmpfs none /run/systemd");
+    expect_none(pair, 0, &["not-started-at-boot"]);
+    root("mkdir /run/systemd/system");
+    root(&format!("rm -f {wants}/* /etc/rc3.d/*; ln -s ../other.service {wants}/"));
+    expect(pair, 0, "not-started-at-boot", "nd1", &["systemctl enable mc"]);
+    root(&format!("ln -s ../mc.service {wants}/"));
+    expect_none(pair, 0, &["not-started-at-boot"]);
+    root(&format!(
+        "rm {wants}/mc.service; ln -sf /dev/null /etc/systemd/system/masked.service; ln -s ../masked.service {wants}/"
+    ));
+    expect(pair, 0, "not-started-at-boot", "nd1", &["systemctl enable mc"]);
+    write(pair, 0, "/etc/rc3.d/S90mc", &format!("#!/bin/sh\nMCCONTROLDIR={directory}\nmc_ctl start -f\n"));
+    expect_none(pair, 0, &["not-started-at-boot"]);
+    root("rm /etc/rc3.d/S90mc");
+    root("mkdir -p /etc/cron.d && mount -t tmpfs -o mode=755 none /etc/cron.d");
+    write(pair, 0, "/etc/cron.d/mc", &format!("@reboot postgres /usr/bin/mc_ctl start -M {directory} -f\n"));
+    expect_none(pair, 0, &["not-started-at-boot"]);
+    root("rm /etc/cron.d/mc");
+    expect(pair, 0, "not-started-at-boot", "nd1", &["mirroring-controller.rc"]);
 
     // The user postgres is no system user any more.
     root("mkdir -p /usr/lib/systemd; touch /usr/lib/systemd/systemd-logind");

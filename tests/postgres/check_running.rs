@@ -116,13 +116,13 @@ fn who_is_let_in(pair: &Pair) {
         let _edit = Edit::change(pair, 0, &path, scram);
         pair.host(0).pg("pg_ctl", &["reload", "-D", pair.data(0)]).expect(0, "pg_ctl reload");
         let _wrong = Edit::append(pair, 1, &id_conf(pair, 1), "db_instance_password = 'wrong-secret'");
-        expect(pair, 1, "rebuild-session", "nd2");
+        expect(pair, 1, "password-rejected", "nd2");
         assert!(!check(pair, 1).json.to_string().contains("wrong-secret"));
         assert!(line > 0);
     }
     pair.host(0).pg("pg_ctl", &["reload", "-D", pair.data(0)]).expect(0, "pg_ctl reload");
     pair.sql(0, "ALTER ROLE postgres PASSWORD NULL");
-    expect_gone(pair, 1, "rebuild-session", "nd2");
+    expect_gone(pair, 1, "password-rejected", "nd2");
 }
 
 /// max_connections is 40, and 3 are reserved.

@@ -9,6 +9,7 @@ mod harness;
 
 mod arbiter;
 mod check;
+mod check_connections;
 mod check_files;
 mod check_host;
 mod check_log;

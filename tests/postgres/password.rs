@@ -12,7 +12,7 @@ use std::time::Instant;
 const WRONG: &str = "password authentication failed for user \"mc\"";
 
 /// A pair whose controllers and standbys connect as `mc`, with a password that `pg_hba.conf` demands everywhere.
-fn guarded(setup: Setup) -> Pair {
+pub fn guarded(setup: Setup) -> Pair {
     let pair = setup.conf("db_instance_username = 'mc'").conf("db_instance_password = 'first'").make();
     pair.pg_start(0);
     pair.sql(0, "CREATE ROLE mc LOGIN SUPERUSER PASSWORD 'first'");
@@ -28,12 +28,12 @@ fn guarded(setup: Setup) -> Pair {
 }
 
 /// Sets user and password in `primary_conninfo` of the second server.
-fn conninfo(pair: &Pair, user: &str, password: &str) {
+pub fn conninfo(pair: &Pair, user: &str, password: &str) {
     let edit = format!("s/user=[a-z]*\\( password=[a-z]*\\)\\?/user={user} password={password}/");
     pair.as_root(1, &["sed", "-i", &edit, &format!("{}/postgresql.auto.conf", pair.data(1))]);
 }
 
-fn new_password(pair: &Pair, server: usize, password: &str) {
+pub fn new_password(pair: &Pair, server: usize, password: &str) {
     let text = std::fs::read_to_string(pair.conf(server)).expect("could not read");
     let lines = text.lines().filter(|line| !line.starts_with("db_instance_password"));
     let text: String = lines.map(|line| format!("{line}\n")).collect();

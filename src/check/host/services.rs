@@ -2,16 +2,24 @@
 //! Debian's postgresql-common. Only reads; asks no service manager, since what matters is the next boot.
 
 use super::super::{Entry, Finding};
+use crate::error::Error;
+use crate::pg::bounded::{self, Cancel};
 use crate::pg::files::entries;
 use crate::pg::{Place, debian_clusters};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 pub(super) const AUTOSTART: Entry = Entry::error(
     "autostart",
     "Something else than the controller starts the instance when the host boots: systemd, an rc script, or Debian's \
      start.conf. A server that has lost its role would come up with it.",
+);
+pub(super) const NOT_STARTED_AT_BOOT: Entry = Entry::notice(
+    "not-started-at-boot",
+    "systemd runs on this host, and no enabled unit, rc script or @reboot line of a crontab starts the controller. After a \
+     restart of the host, this server stays down until an operator runs mc_ctl start.",
 );
 pub(super) const UNIT_KILL_MODE: Entry = Entry::warning(
     "unit-kill-mode",
@@ -42,8 +50,14 @@ const UNIT_DIRS: [&str; 5] = [
 const LOGIND_DIRS: [&str; 3] =
     ["/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"];
 
+/// Where systemd is the service manager that runs, see `sd_booted(3)`.
+const BOOTED: &str = "/run/systemd/system";
+
 /// The highest user id of a system user where `/etc/login.defs` names none.
 const SYS_UID_MAX: u32 = 999;
+
+/// How long `crontab` may take.
+const CRONTAB: Duration = Duration::from_secs(1);
 
 /// No unit or script is longer, in bytes.
 const LONGEST: u64 = 256 * 1024;
@@ -56,6 +70,8 @@ pub struct Facts {
     pub autostarts: Vec<Autostart>,
     /// The units that start this controller.
     pub units: Vec<Unit>,
+    /// Something starts the controller at boot; `None` if that is not known, as where systemd does not run.
+    pub starts_at_boot: Option<bool>,
     /// What systemd-logind does, where it is installed and this user is no system user.
     pub remove_ipc: Option<RemoveIpc>,
 }
@@ -117,7 +133,8 @@ pub(super) fn collect(directory: &Path, data: &Path, place: &Place) -> Facts {
     }
     autostarts.extend(enabled_units().iter().filter_map(|link| unit_start(link, data, debian.as_ref())));
     autostarts.extend(rc_links().iter().filter_map(|link| rc_start(link, data)));
-    Facts { autostarts, units: controller_units(directory), remove_ipc: remove_ipc() }
+    let starts_at_boot = Path::new(BOOTED).is_dir().then(|| controller_starts(directory));
+    Facts { autostarts, units: controller_units(directory), starts_at_boot, remove_ipc: remove_ipc() }
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -274,6 +291,46 @@ fn controller_unit(name: &str, file: &Path, directory: &Path) -> Option<Unit> {
     (!unit.exec.is_empty() && (names_none || mentions(&all, directory))).then_some(unit)
 }
 
+// ------------------------------------------------------------------------------------------- start of the controller
+
+/// Whether a file runs the controller's programs with this management directory, with none that it names, or with one that it
+/// makes from a specifier. In a script the program's name and the command can be on different lines.
+fn starts_controller(text: &str, directory: &Path, is_script: bool) -> bool {
+    let names_none = !text.contains("MCCONTROLDIR=/") && !text.contains("-M /");
+    let is_start =
+        |line: &str| line.contains("mc_std") || line.contains("mc_ctl") && (is_script || line.contains("start"));
+    text.lines().any(|line| !line.trim_start().starts_with('#') && is_start(line))
+        && (names_none || mentions(text, directory) || text.contains("%i") || text.contains("%I"))
+}
+
+/// Whether an enabled unit, an rc script or a crontab starts the controller when the host boots.
+fn controller_starts(directory: &Path) -> bool {
+    let all = |files: Vec<PathBuf>| files.iter().filter_map(|file| read(file)).collect::<Vec<_>>().concat();
+    let starts = |text: &str| starts_controller(text, directory, false);
+    let unit = |link: &PathBuf| {
+        let target = link.canonicalize().ok();
+        // A masked unit is a link to /dev/null.
+        target.as_deref() != Some(Path::new("/dev/null")) && starts(&all(unit_files(&name_of(link), target.as_deref())))
+    };
+    let at_reboot = |text: String| {
+        let lines = text.lines().filter(|line| line.trim_start().starts_with("@reboot"));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    let crontabs = entries(Path::new("/etc/cron.d")).into_iter().chain([PathBuf::from("/etc/crontab")]);
+    let mut lines = crontabs.filter_map(|file| read(&file)).chain(own_crontab());
+    enabled_units().iter().any(unit)
+        || rc_links().iter().filter_map(|link| read(link)).any(|text| starts_controller(&text, directory, true))
+        || lines.any(|text| starts(&at_reboot(text)))
+}
+
+/// The crontab of this user, which only `crontab` can read.
+fn own_crontab() -> Option<String> {
+    let list = || std::process::Command::new("crontab").arg("-l").stdin(std::process::Stdio::null()).output();
+    let list = move || list().map_err(|cause| Error::new(format!("could not run crontab: {cause}")));
+    let output = bounded::call("run crontab", CRONTAB, &Cancel::never(), list).ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 // ---------------------------------------------------------------------------------------------------------- rc scripts
 
 /// The links by which rc scripts start something in the run levels of a server.
@@ -324,6 +381,21 @@ fn remove_ipc() -> Option<RemoveIpc> {
 pub(super) fn examine(id: &str, directory: &str, facts: &Facts, found: &mut Vec<Finding>) {
     for start in &facts.autostarts {
         found.push(AUTOSTART.found(id, start.what.as_str(), start.mend.as_str()).at(start.file.as_str(), start.line));
+    }
+    if facts.starts_at_boot == Some(false) {
+        let what = format!("nothing starts the controller of \"{directory}\" when this host boots");
+        let enable = match facts.units.first() {
+            Some(unit) => format!("as root: systemctl enable {}", unit.name.trim_end_matches(".service")),
+            None => {
+                "install samples/mirroring-controller.service, then, as root: systemctl enable mirroring-controller"
+                    .into()
+            }
+        };
+        found.push(NOT_STARTED_AT_BOOT.found(
+            id,
+            what,
+            format!("{enable}; or install samples/mirroring-controller.rc"),
+        ));
     }
     for unit in &facts.units {
         let name = &unit.name;
@@ -378,6 +450,27 @@ mod tests {
         let text = "[Service]\n# KillMode=process\n;KillMode=x\n KillMode = mixed \nRestart=\n";
         let found: Vec<_> = assignments(text).collect();
         assert_eq!(found, [(4, "KillMode", "mixed"), (5, "Restart", "")]);
+    }
+
+    #[test]
+    fn what_starts_the_controller() {
+        let check = |text: &str, expected| {
+            assert_eq!(starts_controller(text, Path::new("/srv/mc"), false), expected, "{text}");
+        };
+        check("ExecStart=/usr/bin/mc_ctl start --foreground", true);
+        check("Environment=MCCONTROLDIR=/srv/mc\nExecStart=/usr/bin/mc_ctl start --foreground -f", true);
+        check("Environment=MCCONTROLDIR=/srv/other\nExecStart=/usr/bin/mc_ctl start --foreground -f", false);
+        check("Environment=MCCONTROLDIR=/srv/%i\nExecStart=/usr/bin/mc_ctl start --foreground", true);
+        check("@reboot mc_ctl start -M /srv/mc -f", true);
+        check("@reboot mc_ctl start -M /srv/mc2 -f", false);
+        check("mc_std start /usr /srv/mc", true);
+        check("# mc_ctl start -M /srv/mc", false);
+        check("mc_ctl status -M /srv/mc", false);
+        check("ExecStart=/usr/bin/postgres -D /data", false);
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/samples/mirroring-controller.rc");
+        let script = std::fs::read_to_string(script).unwrap();
+        assert!(starts_controller(&script, Path::new("/srv/mc"), true));
+        assert!(!starts_controller(&script, Path::new("/srv/other"), true));
     }
 
     #[test]

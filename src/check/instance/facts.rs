@@ -24,6 +24,8 @@ pub struct Facts {
     pub unread: Vec<String>,
     /// Whether a session to the primary that `primary_conninfo` names opens as a rebuild would open it: why not, or empty.
     pub trial: Option<String>,
+    /// Such a session to the other server was rejected because of the password.
+    pub password_rejected: Option<String>,
 }
 
 /// What the controller's configuration says.
@@ -88,6 +90,8 @@ pub struct Files {
     pub control: Option<Control>,
     /// `standby.signal` is there.
     pub standby: bool,
+    /// A rebuild of the data directory has begun and not ended.
+    pub incomplete: bool,
     /// The management directory lies on the data directory's filesystem.
     pub same_filesystem: bool,
     /// Settings by name.

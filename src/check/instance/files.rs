@@ -127,6 +127,7 @@ pub(super) fn read(config: &Config) -> Files {
         upstream,
         ..Files::default()
     };
+    found.incomplete = pg::control::is_incomplete(&place.data).unwrap_or(false);
     if file.no_data.is_some() {
         return found;
     }

@@ -105,8 +105,24 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
     if facts.own.no_data.is_none() {
         session::ask(config, &mut facts, deadline);
     }
-    session::try_rebuild(config, &mut facts, left().min(Duration::from_secs(3)));
+    session::try_rebuild(config, &mut facts, left().min(TRIAL));
     facts
+}
+
+/// How long the session to the other server may take.
+const TRIAL: Duration = Duration::from_secs(3);
+
+/// Opens the session that a rebuild would open to the other server, if that has not been tried: a primary needs it as soon as it
+/// has lost its role.
+pub fn try_other(config: &Config, facts: &mut Facts, other: &Server, deadline: Instant) {
+    let untried = facts.trial.is_none() && facts.password_rejected.is_none();
+    let host = &other.instance.own.replication_address;
+    if untried && !host.is_empty() && other.host.port != 0 {
+        let left = deadline.saturating_duration_since(Instant::now());
+        session::try_session(config, facts, (host.as_str(), other.host.port), left.min(TRIAL));
+        // What else pg_hba.conf of a standby may reject is found in its rules.
+        facts.trial = facts.trial.take().filter(String::is_empty);
+    }
 }
 
 /// What is wrong on both servers.

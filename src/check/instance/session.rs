@@ -59,7 +59,15 @@ pub(super) fn ask(config: &Config, facts: &mut Facts, deadline: Instant) {
 pub(super) fn try_rebuild(config: &Config, facts: &mut Facts, limit: Duration) {
     let Some(upstream) = facts.files.upstream.as_ref().filter(|_| facts.is_standby()) else { return };
     let Ok(port) = upstream.port.parse() else { return };
-    if upstream.host.is_empty() || upstream.host.starts_with('/') || limit.is_zero() {
+    let host = upstream.host.clone();
+    if !host.is_empty() && !host.starts_with('/') {
+        try_session(config, facts, (host.as_str(), port), limit);
+    }
+}
+
+/// Opens the session that a rebuild would open to the instance at this host and port, and closes it.
+pub(super) fn try_session(config: &Config, facts: &mut Facts, (host, port): (&str, u16), limit: Duration) {
+    if limit.is_zero() {
         return;
     }
     let file = &config.server;
@@ -71,13 +79,14 @@ pub(super) fn try_rebuild(config: &Config, facts: &mut Facts, limit: Duration) {
         user: file.db_instance_username.clone(),
         password: file.db_instance_password.as_ref().map(|secret| secret.expose().to_owned()),
         dbname: file.target_db.clone(),
-        host: upstream.host.clone(),
+        host: host.to_owned(),
         port,
         tls,
     };
     match Session::open_remote(&remote, limit, limit, "a check") {
         Ok(_) => facts.trial = Some(String::new()),
-        Err(Refusal::Closed(why) | Refusal::Password(why)) => facts.trial = Some(why),
+        Err(Refusal::Password(why)) => facts.password_rejected = Some(why),
+        Err(Refusal::Closed(why)) => facts.trial = Some(why),
         // That it is down or cannot be reached now is not what is asked here.
         Err(_) => {}
     }

@@ -1,0 +1,140 @@
+//! What the controllers have found to fail: passwords that the other server rejects, the replication connection of a standby,
+//! and a rebuild that waits for an operator.
+//!
+//! Sessions that exist survive a changed password, so that nothing else shows it before the next reconnection.
+
+use super::{Entry, Facts as Server, Finding, Seen};
+use crate::fsm::report::Rebuilding;
+use crate::status::Purpose;
+
+const PASSWORD_REJECTED: Entry = Entry::error(
+    "password-rejected",
+    "The other server's instance rejects the password of this server's controller. Connections that exist continue to work, but \
+     mc_ctl rebuild on this server fails, and so may the next connection of its WAL receiver.",
+);
+const REPLICATION_FAILS: Entry = Entry::error(
+    "replication-fails",
+    "The standby's controller cannot open a replication connection with primary_conninfo. A WAL receiver that is connected \
+     continues to stream until its connection ends.",
+);
+const REBUILD_FAILED: Entry = Entry::error(
+    "rebuild-failed",
+    "The last rebuild of this server has failed, or has left an incomplete data directory. The pair is not mirrored until a \
+     rebuild succeeds.",
+);
+
+/// What there can be found here.
+pub const CATALOGUE: &[Entry] = &[PASSWORD_REJECTED, REPLICATION_FAILS, REBUILD_FAILED];
+
+/// What fails on both servers.
+pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
+    for (server, other) in seen.each() {
+        let other = other.map_or(seen.peer_id.as_str(), |other| other.id.as_str());
+        passwords(server, other, found);
+        rebuild(server, found);
+    }
+}
+
+fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
+    let (id, instance) = (&server.id, &server.instance);
+    let failing = |purpose| {
+        let all = server.pace.iter().flat_map(|pace| &pace.failing);
+        all.filter(move |failure| failure.purpose == purpose).map(|failure| failure.error.clone()).next()
+    };
+    let file = format!("{}/{id}.conf", server.host.directory);
+    // What this check has tried itself is newer than what the controller remembers.
+    let tried = instance.trial.is_some();
+    let rejected = instance.password_rejected.clone();
+    if let Some(why) = rejected.or_else(|| failing(Purpose::OtherInstance).filter(|_| !tried)) {
+        let what = format!("the instance of \"{other}\" rejects the password of db_instance_username: {why}");
+        let mend = format!(
+            "set db_instance_password in \"{file}\" to the password of that user, then run \"mc_ctl reload\" here"
+        );
+        found.push(PASSWORD_REJECTED.found(id, what, mend));
+    }
+    if let Some(why) = failing(Purpose::Replication) {
+        let what = format!("this standby cannot open a replication connection to \"{other}\": {why}");
+        found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint()));
+    }
+}
+
+fn rebuild(server: &Server, found: &mut Vec<Finding>) {
+    let stands = server.pace.as_ref().and_then(|pace| pace.rebuilding.as_ref());
+    let (what, hint) = match stands {
+        Some(Rebuilding::Failed(why)) => {
+            let (what, hint) = why.split_once("\nHINT:").unwrap_or((why.as_str(), ""));
+            (format!("the last rebuild has failed: {what}"), hint.trim().trim_end_matches('.'))
+        }
+        Some(Rebuilding::Waiting(_) | Rebuilding::Copying | Rebuilding::Starting) => return,
+        Some(Rebuilding::Idle) | None if server.instance.files.incomplete => {
+            ("the data directory is incomplete: a rebuild was interrupted".to_owned(), "")
+        }
+        Some(Rebuilding::Idle) | None => return,
+    };
+    let again = "remove the cause, then run \"mc_ctl rebuild\" here";
+    let mend = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
+    found.push(REBUILD_FAILED.found(&server.id, what, mend));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pace;
+    use super::*;
+    use crate::status::ConnectionFailure;
+
+    fn check(own: impl FnOnce(&mut Server), peer: impl FnOnce(&mut Server), expected: &[(&str, &str, &str)]) {
+        let server = |id: &str| Server { id: id.into(), pace: Some(pace::Facts::default()), ..Server::default() };
+        let (mut nd1, mut nd2) = (server("nd1"), server("nd2"));
+        own(&mut nd1);
+        peer(&mut nd2);
+        let seen = Seen { own: nd1, peer: Ok(nd2), peer_id: "nd2".into(), clock: None, arbiter: None };
+        let mut found = Vec::new();
+        examine(&seen, &mut found);
+        let short: Vec<_> = found.iter().map(|f| (f.code, f.member.as_str())).collect();
+        assert_eq!(short, expected.iter().map(|(code, id, _)| (*code, *id)).collect::<Vec<_>>());
+        for (finding, (.., part)) in found.iter().zip(expected) {
+            assert!(format!("{} {}", finding.what, finding.mend).contains(part), "{finding:?}");
+        }
+    }
+
+    fn fails(purpose: Purpose) -> impl Fn(&mut Server) {
+        move |server| {
+            let failing = vec![ConnectionFailure { purpose, error: "wrong".into() }];
+            server.pace = Some(pace::Facts { failing, ..pace::Facts::default() });
+        }
+    }
+
+    fn stands(rebuilding: Rebuilding) -> impl Fn(&mut Server) {
+        move |server| server.pace = Some(pace::Facts { rebuilding: Some(rebuilding.clone()), ..pace::Facts::default() })
+    }
+
+    #[test]
+    fn passwords_of_both_servers() {
+        check(|_| (), |_| (), &[]);
+        check(
+            |own| own.instance.password_rejected = Some("no".into()),
+            fails(Purpose::OtherInstance),
+            &[("password-rejected", "nd1", "instance of \"nd2\""), ("password-rejected", "nd2", "instance of \"nd1\"")],
+        );
+        check(|_| (), fails(Purpose::Replication), &[("replication-fails", "nd2", "wrong")]);
+        // The controller remembers it, and it is corrected by now.
+        let corrected = |own: &mut Server| {
+            fails(Purpose::OtherInstance)(own);
+            own.instance.trial = Some(String::new());
+        };
+        check(corrected, |_| (), &[]);
+    }
+
+    #[test]
+    fn rebuilds_that_wait_for_an_operator() {
+        let failed = Rebuilding::Failed("no room\nHINT: Make some.".into());
+        check(stands(failed), |_| (), &[("rebuild-failed", "nd1", "no room Make some; remove the cause")]);
+        let incomplete = |server: &mut Server| server.instance.files.incomplete = true;
+        check(|_| (), incomplete, &[("rebuild-failed", "nd2", "incomplete")]);
+        let copying = |server: &mut Server| {
+            stands(Rebuilding::Copying)(server);
+            server.instance.files.incomplete = true;
+        };
+        check(copying, |_| (), &[]);
+    }
+}

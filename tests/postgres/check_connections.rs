@@ -1,0 +1,62 @@
+//! `mc_ctl check`: passwords that are rejected at the next connection, and a rebuild that failed. Both servers report them.
+
+use crate::check::{expect, expect_gone, id_conf};
+use crate::harness::host::signal;
+use crate::harness::pair::{Pair, Setup};
+use crate::harness::run::run;
+use crate::harness::{s, wait_for};
+use crate::password::{conninfo, guarded, new_password};
+use rustix::process::Signal;
+
+/// Both servers report it.
+#[track_caller]
+fn both_expect(pair: &Pair, code: &str, member: &str, what: &str) {
+    for n in [0, 1] {
+        wait_for(&format!("server {n} finds {code} on {member}"), s(60), || {
+            let found = crate::check::check(pair, n).find(code, member)?;
+            found.what.contains(what).then_some(())
+        });
+    }
+}
+
+#[test]
+fn passwords_that_are_rejected() {
+    let pair = guarded(Setup::default());
+    [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "password-rejected", "nd1"));
+    for (n, id, other) in [(0, "nd1", "nd2"), (1, "nd2", "nd1")] {
+        new_password(&pair, n, "wrong-secret");
+        let found = expect(&pair, n, "password-rejected", id);
+        assert!(found.what.contains(other) && found.what.contains("password authentication failed"), "{found:?}");
+        assert!(found.mend.contains(&id_conf(&pair, n)) && found.mend.contains("mc_ctl reload"), "{found:?}");
+        assert!(!crate::check::check(&pair, n).json.to_string().contains("wrong-secret"));
+        // What the controller uses from now on.
+        pair.mc(n, &["reload"]).expect(0, "mc_ctl reload");
+        both_expect(&pair, "password-rejected", id, "password authentication failed");
+        new_password(&pair, n, "first");
+        pair.mc(n, &["reload"]).expect(0, "mc_ctl reload");
+        [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "password-rejected", id));
+    }
+
+    conninfo(&pair, "rep", "first");
+    pair.sql(1, "SELECT pg_reload_conf()");
+    pair.sql(0, "ALTER ROLE rep PASSWORD 'other'");
+    both_expect(&pair, "replication-fails", "nd2", "password authentication failed for user \"rep\"");
+    expect(&pair, 1, "replication-fails", "nd2");
+    expect_gone(&pair, 1, "password-rejected", "nd2");
+}
+
+#[test]
+fn a_rebuild_that_failed() {
+    let pair = Setup::default().up();
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    let command = pair.mc_command(1, &["rebuild", "--yes", "--method", "basebackup"]);
+    std::thread::scope(|scope| {
+        let command = scope.spawn(|| run(command, s(60)));
+        signal(pair.freeze_program(1, "pg_basebackup").pid, Signal::KILL);
+        command.join().expect("mc_ctl rebuild returns").expect(1, "mc_ctl rebuild without pg_basebackup");
+    });
+    both_expect(&pair, "rebuild-failed", "nd2", "pg_basebackup");
+    assert!(expect(&pair, 1, "rebuild-failed", "nd2").mend.contains("mc_ctl rebuild"));
+    pair.rebuild(1, &[]);
+    [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "rebuild-failed", "nd2"));
+}
