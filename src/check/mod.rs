@@ -16,6 +16,7 @@ pub mod histogram;
 pub mod host;
 pub mod instance;
 pub mod pace;
+pub mod remedies;
 
 use crate::config::Config;
 use serde::{Deserialize, Serialize};

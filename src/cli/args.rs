@@ -42,11 +42,8 @@ pub(super) enum Verb {
     Reload(Common),
     /// Show every change of who serves: when and why
     History(History),
-    /// Explain a message: its cause, what was done, what to do
-    Explain {
-        /// The number of the message, such as MCA00062
-        message: String,
-    },
+    /// Explain a message or a finding of the check: its cause, what to do
+    Explain(super::explain::Args),
     /// Make the files of the management directory, and show what is still missing
     Init(Box<super::init::Args>),
     /// Look for everything that would keep the pair from working: on both servers and the arbiter

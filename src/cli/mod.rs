@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod completions;
 mod conninfo;
+mod explain;
 mod follow;
 mod history;
 mod init;
@@ -27,7 +28,6 @@ pub use args::{Cli, command};
 use crate::config::{Config, PublicKey, Remark};
 use crate::error::Error;
 use crate::fsm::event::Request;
-use crate::messages::catalogue;
 use args::{Common, Verb};
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -107,7 +107,7 @@ fn parse_and_run<C: Parser>(program: &str, run: impl FnOnce(C) -> Ended) -> Exit
 
 fn run(verb: &Verb) -> Ended {
     match verb {
-        Verb::Explain { message } => return explain(message),
+        Verb::Explain(args) => return explain::run(args),
         Verb::Completions(args) => return completions::run("mc_ctl", &command(), args),
         Verb::Attach { .. } => {
             return Err(Failure::new(Exit::Usage, "there is no command \"attach\"")
@@ -133,22 +133,12 @@ fn run(verb: &Verb) -> Ended {
         Verb::Rebuild(args) => rebuild::run(args),
         Verb::Reload(common) => reload::run(common),
         Verb::History(args) => history::run(args),
-        Verb::Explain { .. } | Verb::Completions(_) | Verb::Attach { .. } => Ok(0),
+        Verb::Explain(_) | Verb::Completions(_) | Verb::Attach { .. } => Ok(0),
         Verb::Init(args) => init::run(args),
         Verb::Check(args) => check::run(args),
         Verb::WhatIf(args) => what_if::run(args),
         Verb::Conninfo(args) => conninfo::run(args),
     }
-}
-
-fn explain(message: &str) -> Ended {
-    let entry = catalogue::parse_number(message).and_then(catalogue::find);
-    let Some(entry) = entry else {
-        return Err(Failure::new(Exit::Usage, format!("there is no message \"{message}\""))
-            .hint("Give the number at the end of a message, such as MCA00062."));
-    };
-    print(&entry.explain());
-    Ok(0)
 }
 
 impl Common {

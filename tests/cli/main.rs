@@ -139,6 +139,7 @@ fn wrong_usage_is_2() {
         &["explain"],
         &["explain", "MCA99999"],
         &["explain", "promotion"],
+        &["explain", "--list", "MCA00062"],
     ] {
         let ran = bare(args);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{args:?}");
@@ -172,6 +173,26 @@ fn every_message_is_explained() {
         for part in [entry.text, entry.cause, entry.action, entry.remedy] {
             assert!(ran.out.contains(part), "{ran:?}");
         }
+    }
+}
+
+#[test]
+fn every_finding_of_the_check_is_explained() {
+    let list = bare(&["explain", "--list"]);
+    assert_eq!(list.code, 0);
+    let completions = bare(&["completions", "bash"]).out;
+    for entry in mirroring_controller::check::catalogue() {
+        let ran = bare(&["explain", entry.code]);
+        assert_eq!(ran.code, 0, "{ran:?}");
+        for part in [entry.code, entry.severity.word(), entry.about, entry.remedy()] {
+            assert!(ran.out.contains(part), "{ran:?}");
+        }
+        assert!(list.out.lines().any(|line| line.split(' ').next() == Some(entry.code)), "{}", entry.code);
+        let mut words = completions.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
+        assert!(words.any(|word| word == entry.code), "{}", entry.code);
+    }
+    for entry in mirroring_controller::messages::catalogue::CATALOGUE {
+        assert!(list.out.contains(&format!("MCA{:05}  ", entry.number)), "{}", entry.number);
     }
 }
 
