@@ -95,7 +95,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("unfit-filesystem", "Move the directory to a local disk."),
     ("rebuild-hindered", "Move the data directory into a directory that this user can write and that is no mount point."),
     ("autostart", "Disable the unit or script that the finding names; on Debian write manual into start.conf."),
-    ("not-started-at-boot", "Enable the controller's unit: \"Start at boot\" in the README. Ignore this if another service manager starts the controller."),
+    ("not-started-at-boot", "Enable the controller's unit: \"Starting at boot\" in mirroring-controller(7). Ignore this if another service manager starts the controller."),
     ("unit-kill-mode", "Set KillMode=process in the [Service] section of the unit, and run systemctl daemon-reload."),
     ("unit-restart", "Set Restart=on-failure in the [Service] section of the unit, and run systemctl daemon-reload."),
     ("remove-ipc", "Set RemoveIPC=no in logind.conf, or run the instance as a system user."),
