@@ -15,7 +15,7 @@ pub(super) fn is_standby(present: &Present, told: &Heartbeat) -> bool {
     let named = |server: Server| ledger.data.id == ledger.view.data[server.index()];
     let own = present.node.durable();
     let replaced = own.is_some_and(|own| own.notes.promoted && own.ledger.view.is_alone(present.settings.me));
-    !named(ledger.view.primary) && !(replaced && named(present.settings.me.other()))
+    !(named(ledger.view.primary) || replaced && named(present.settings.me.other()))
 }
 
 /// What the other server's controller would report if it ran now: the view of this server's ledger, the data directory that the
