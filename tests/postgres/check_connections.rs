@@ -49,7 +49,8 @@ fn passwords_that_are_rejected() {
 fn a_rebuild_that_failed() {
     let pair = Setup::default().up();
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    let command = pair.mc_command(1, &["rebuild", "--yes", "--method", "basebackup"]);
+    // The old data directory is gone, so that no standby starts.
+    let command = pair.mc_command(1, &["rebuild", "--yes", "--method", "basebackup", "--old-data", "delete"]);
     std::thread::scope(|scope| {
         let command = scope.spawn(|| run(command, s(60)));
         signal(pair.freeze_program(1, "pg_basebackup").pid, Signal::KILL);
@@ -57,6 +58,11 @@ fn a_rebuild_that_failed() {
     });
     both_expect(&pair, "rebuild-failed", "nd2", "pg_basebackup");
     assert!(expect(&pair, 1, "rebuild-failed", "nd2").mend.contains("mc_ctl rebuild"));
+    // A controller that is started later finds the incomplete data directory.
+    pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    assert!(expect(&pair, 1, "rebuild-failed", "nd2").what.contains("incomplete"));
+    pair.mc(1, &["start", "--mc-only", "-W", "-f"]).expect(0, "mc_ctl start --mc-only");
+    both_expect(&pair, "rebuild-failed", "nd2", "incomplete");
     pair.rebuild(1, &[]);
     [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "rebuild-failed", "nd2"));
 }
