@@ -223,6 +223,10 @@ fn start_at_boot(hosts: &Hosts) {
                 assert!(comment.ends_with("until it shows switchable"), "{comment}");
                 wait_for("the pair is switchable", s(60), || {
                     let answer = hosts.tries(*host, *as_root, status, "");
+                    if answer.code != 0 {
+                        let log = hosts.all[*host].dir.join("srv/mirroring-controller.log");
+                        eprintln!("{}", std::fs::read_to_string(log).unwrap_or_default());
+                    }
                     (answer.out.lines().nth(2) == Some("switchable")).then_some(())
                 });
             }
