@@ -44,7 +44,7 @@ printf "$3" >/etc/systemd/system/multi-user.target.wants/$unit.service
 "#;
 
 /// What stands in for the service manager: it stops what runs, and takes the link away; and it starts what one of our units
-/// starts, as the unit's user, or as the user that the manual names for the arbiter.
+/// starts, as the unit's user, or as the user that the manual names for the arbiter, and again where it fails, as the unit has it.
 const SYSTEMCTL: &str = r#"
 case "$1 $2 $3" in "enable --now mirroring-"*)
     value() { sed -n "s/^$1=//p" "@samples@/$unit.service"; }
@@ -53,7 +53,10 @@ case "$1 $2 $3" in "enable --now mirroring-"*)
     set -- $(value ExecStart)
     program=${1##*/}
     shift
-    setsid setpriv --reuid $user --regid $user --init-groups env $(value Environment) $program "$@" </dev/null >/srv/$unit.log 2>&1 &
+    set -- setpriv --reuid $user --regid $user --init-groups env $(value Environment) $program "$@"
+    never=$(value RestartPreventExitStatus)
+    setsid sh -c 'while "$@"; code=$?; case " $0 " in *" $code "*) false ;; esac; do sleep 1; done' "0 $never" "$@" \
+        </dev/null >/srv/$unit.log 2>&1 &
     exit ;;
 esac
 [ "$1 $2" = "disable --now" ] || { echo "systemctl $*: not known here" >&2; exit 1; }
