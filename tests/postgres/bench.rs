@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "the cases of the test target use the rest")]
 mod harness;
 
+mod bench_peers;
 mod bench_rebuild;
 
 use harness::client::{Client, Style, THIRD};
@@ -13,7 +14,7 @@ use harness::pair::{Pair, Setup, program};
 use harness::run::run;
 use harness::{bin_dir, s};
 use rustix::process::Signal;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 /// What one run gives.
@@ -174,11 +175,12 @@ fn main() {
     let wanted = std::env::var("BENCH_CASES").unwrap_or_default();
     let wanted: Vec<_> = wanted.split([' ', ',']).filter(|w| !w.is_empty()).collect();
     if wanted == ["list"] {
-        CASES.iter().for_each(|c| println!("{:20} {}", c.key, c.title));
+        CASES.iter().for_each(|c| println!("{:22} {}", c.key, c.title));
+        bench_peers::names().iter().for_each(|(key, title)| println!("{key:22} {title}"));
         return;
     }
     let runs: usize = std::env::var("RUNS").ok().and_then(|n| n.parse().ok()).unwrap_or(5);
-    if let Some(unknown) = wanted.iter().find(|w| !CASES.iter().any(|c| c.key == **w)) {
+    if let Some(unknown) = wanted.iter().find(|w| **w != "peers" && !keys().iter().any(|key| key == *w)) {
         eprintln!("there is no case \"{unknown}\"; BENCH_CASES=list names them");
         std::process::exit(2);
     }
@@ -186,16 +188,22 @@ fn main() {
         "| measurement | limit | min | median | max | runs | rows lost | case |\n|---|---|---|---|---|---|---|---|"
     );
     for case in CASES.iter().filter(|c| wanted.is_empty() || wanted.contains(&c.key)) {
-        measure(case, runs);
+        measure(case.key, [case.title, case.must, case.unit], runs, case.run);
     }
+    bench_peers::measure_all(|key| wanted.contains(&key) || wanted.contains(&"peers"), runs);
 }
 
-fn measure(case: &Case, runs: usize) {
+/// The names of all cases, in the order of the table.
+fn keys() -> Vec<String> {
+    CASES.iter().map(|c| c.key.to_owned()).chain(bench_peers::names().into_iter().map(|(key, _)| key)).collect()
+}
+
+fn measure(key: &str, words: [&str; 3], runs: usize, run: impl Fn() -> Run) {
     let mut values = Vec::new();
     let mut more: Vec<(&str, Vec<f64>)> = Vec::new();
     let (mut lost, mut failed) = (0, 0);
     for _ in 0..runs {
-        match catch_unwind(case.run) {
+        match catch_unwind(AssertUnwindSafe(&run)) {
             Ok(run) => {
                 values.extend(run.values);
                 lost += run.lost;
@@ -210,12 +218,12 @@ fn measure(case: &Case, runs: usize) {
         }
     }
     let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-    let mut rows = vec![line(case.key, [case.title, case.must, case.unit], values, &failures, lost)];
-    rows.extend(more.into_iter().map(|(title, values)| line(case.key, [title, "", "s"], values, "", lost)));
+    let mut rows = vec![line(key, words, values, &failures, lost)];
+    rows.extend(more.into_iter().map(|(title, values)| line(key, [title, "", "s"], values, "", lost)));
     rows.iter().for_each(|row| println!("{row}"));
     if std::env::var_os("UPDATE_BENCH").is_some() {
-        let keys: Vec<&str> = CASES.iter().map(|c| c.key).collect();
-        document::put("BENCH.md", &keys, case.key, &rows);
+        let keys = keys();
+        document::put("BENCH.md", &keys.iter().map(String::as_str).collect::<Vec<_>>(), key, &rows);
     }
 }
 
@@ -244,17 +252,21 @@ fn outage(setup: Setup, style: Style, server: usize, fault: fn(&mut Pair)) -> Ru
     std::thread::sleep(s(2));
     let at = Instant::now();
     fault(&mut pair);
-    // until the client has been served without a break for two seconds
-    let mut last = client.wait_ack(at + Duration::from_millis(30), s(60));
+    until_served(&client, at, s(60));
+    finish(&pair, client, server, at)
+}
+
+/// Waits until the client has been served without a break for two seconds.
+fn until_served(client: &Client, since: Instant, limit: Duration) {
+    let mut last = client.wait_ack(since + Duration::from_millis(30), limit);
     let mut quiet = Instant::now();
     while quiet.elapsed() < s(2) {
-        let next = client.wait_ack(Instant::now(), s(60));
+        let next = client.wait_ack(Instant::now(), limit);
         if next - last > Duration::from_millis(200) {
             quiet = Instant::now();
         }
         last = next;
     }
-    finish(&pair, client, server, at)
 }
 
 fn finish(pair: &Pair, client: Client, server: usize, at: Instant) -> Run {
