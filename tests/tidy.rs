@@ -286,23 +286,34 @@ fn the_measurements_have_a_row_for_each_case() {
         let (_, rest) = text.split_once(&format!("{key}: \"")).unwrap_or_else(|| panic!("no {key} in {text}"));
         rest.split_once('"').unwrap().0.to_owned()
     };
-    let cases: Vec<[String; 2]> = code
+    let mut cases: Vec<[String; 2]> = code
         .split("Case {")
         .filter(|text| text.contains("title: \""))
         .map(|text| [quoted(text, "title"), format!("`{}`", quoted(text, "key"))])
         .collect();
     assert!(cases.len() >= 20, "{cases:?}");
+    // each fault for each product
+    let code = fs::read_to_string(root().join("tests/postgres/bench_peers.rs")).unwrap();
+    let products: Vec<&str> = code.split(" Product {").filter(|text| text.contains("name: \"")).collect();
+    for fault in code.split(" Fault {").filter(|text| text.contains("title: \"")) {
+        for product in &products {
+            let title = format!("{}: {}", quoted(product, "name"), quoted(fault, "title"));
+            cases.push([title, format!("`{}-{}`", quoted(product, "key"), quoted(fault, "key"))]);
+        }
+    }
+    assert_eq!(products.len(), 4, "{products:?}");
     let rows = measured("BENCH.md");
     let first = |row: &&Vec<String>| !row[0].starts_with('…');
     let found: Vec<[String; 2]> =
         rows.iter().filter(first).map(|row| [row[0].clone(), row.last().unwrap().clone()]).collect();
     assert_eq!(found, cases, "run the cases with UPDATE_BENCH=1 sh tests/bench.sh");
     for row in &rows {
-        assert!(row.len() == 8 && row[6] == "0", "{row:?}");
+        // only repmgr replicates asynchronously
+        assert!(row.len() == 8 && (row[6] == "0" || row[7].starts_with("`repmgr-")), "{row:?}");
     }
 }
 
-/// The README shows figures that were measured: each median is in `BENCH.md`.
+/// The README shows figures that were measured: each median and maximum is in `BENCH.md`, and so are the lost rows.
 #[test]
 fn the_figures_of_the_readme_are_those_of_the_measurements() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
@@ -310,12 +321,18 @@ fn the_figures_of_the_readme_are_those_of_the_measurements() {
     let table: Vec<&str> =
         section.lines().skip_while(|l| !l.starts_with('|')).skip(2).take_while(|l| l.starts_with('|')).collect();
     let rows = measured("BENCH.md");
-    let cases = ["`postmaster`", "`cut`", "`cut-fast`", "`standby`", "`switch`"];
-    assert_eq!(table.len(), cases.len(), "{table:?}");
-    for (line, case) in table.into_iter().zip(cases) {
-        let row = rows.iter().find(|row| row.last().unwrap() == case).unwrap_or_else(|| panic!("no row {case}"));
-        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        assert_eq!(cells[2..4], [row[3].as_str(), row[4].as_str()], "{line}: {row:?}");
+    let faults = ["postmaster", "host", "host-fast", "standby", "switch"];
+    assert_eq!(table.len(), faults.len() + 1, "{table:?}");
+    for (n, product) in ["mc", "patroni", "auto-failover", "repmgr"].into_iter().enumerate() {
+        let cell = |line: &str| line.split('|').nth(n + 2).expect("a cell").trim().to_owned();
+        let mut lost = 0;
+        for (line, fault) in table.iter().zip(faults) {
+            let case = format!("`{product}-{fault}`");
+            let row = rows.iter().find(|row| *row.last().unwrap() == case).unwrap_or_else(|| panic!("no row {case}"));
+            assert_eq!(cell(line), format!("{} / {}", row[3].trim_end_matches(" s"), row[4]), "{row:?}");
+            lost += row[6].parse::<u32>().unwrap();
+        }
+        assert_eq!(cell(table[faults.len()]), lost.to_string(), "lost by {product}");
     }
 }
 

@@ -61,7 +61,7 @@ const FAULTS: &[Fault] = &[
     },
     Fault {
         key: "host-fast",
-        title: "the same with fast settings",
+        title: "the primary's host stops responding, fast settings: outage",
         defaults: false,
         fast: true,
         style: Style::PerHost,
@@ -157,6 +157,7 @@ impl Product {
                 (step(host, "ready").code == 0).then_some(())
             });
         }
+        assert_eq!(pair.sql(0, "SHOW transaction_read_only"), "off", "the first server is the primary");
         pair
     }
 

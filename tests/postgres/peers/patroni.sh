@@ -28,6 +28,8 @@ node() {
 	  parameters: {unix_socket_directories: "$DIR"}
 	END
     start patroni "$DIR/patroni.yml"
+    # the first server is the leader before the second one starts
+    until patronictl -c "$DIR/patroni.yml" list -f tsv | grep -q "nd1.*Leader.*running"; do sleep 0.1; done
 }
 
 # The leader has published the synchronous standby, without which nothing is promoted.
