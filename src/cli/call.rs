@@ -6,12 +6,13 @@ use crate::config::{Config, InEffect};
 use crate::daemon::connection_probe;
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::daemon::reload::{self, Reloaded};
+use crate::daemon::store;
 use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
 use crate::status::Snapshot;
 use crate::what_if::{Fault, Prediction};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the controller may take to tell what it knows, which is served from memory: `status` ends within 0.2 s.
 const STATUS_LIMIT: Duration = Duration::from_millis(150);
@@ -21,6 +22,9 @@ const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 const PREDICTION_LIMIT: Duration = Duration::from_secs(60);
 /// How much longer than the request's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often a controller that ends is looked at, and how long that is not reported.
+const LOOK: Duration = Duration::from_millis(50);
+const PATIENCE: Duration = Duration::from_secs(1);
 /// "No limit" (`remote_call_timeout = 0`), as a number.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
@@ -47,6 +51,38 @@ pub(super) fn is_running(config: &Config) -> Result<bool, Failure> {
         Ok(_) => Ok(true),
         Err(failure) if failure.exit == Exit::NotRunning => Ok(false),
         Err(failure) => Err(failure),
+    }
+}
+
+/// Whether a controller answers. If one is ending, or its watcher restarts it, waits for the result until `limit` after `begin`.
+pub(super) fn is_running_or_gone(config: &Config, begin: Instant, limit: Duration) -> Result<bool, Failure> {
+    let id = &config.id;
+    let mut said = false;
+    loop {
+        // A connection breaks when the controller ends.
+        let answer = is_running(config).or_else(|broken| match broken.exit {
+            Exit::Failed => is_running(config),
+            _ => Err(broken),
+        });
+        if answer? {
+            return Ok(true);
+        }
+        if !store::is_locked(&config.run_dir()) {
+            return Ok(false);
+        }
+        if begin.elapsed() >= limit {
+            let text = format!("the previous controller of server \"{id}\" has not ended within {} s", limit.as_secs());
+            return Err(Failure::new(Exit::TimedOut, text).hint(format!(
+                "\"{}\" and syslog may contain the reason. To end the controller and its watcher, run \"mc_ctl stop -e\", which \
+                 leaves the instance as it is. Then run this command again.",
+                config.run_dir().join("log").display()
+            )));
+        }
+        if !said && begin.elapsed() > PATIENCE {
+            said = true;
+            say(&format!("mc_ctl: waiting: the previous controller of server \"{id}\" is ending\n"));
+        }
+        std::thread::sleep(LOOK);
     }
 }
 

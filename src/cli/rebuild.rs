@@ -81,7 +81,7 @@ fn request(config: &Config, order: RebuildOrder, limit: Duration) -> Result<(), 
 /// The configuration, with a controller that runs: where there is none, it is started.
 fn controlled(args: &Args) -> Result<Config, Failure> {
     let config = args.common.file_config()?;
-    if call::is_running(&config)? {
+    if call::is_running_or_gone(&config, Instant::now(), START)? {
         return Ok(config);
     }
     // Whatever is wrong with the instance's configuration is told here, not in the controller's log.

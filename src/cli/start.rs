@@ -4,7 +4,7 @@ use super::args::Start;
 use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
-use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
+use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Progress};
 use crate::fsm::types::Mode;
 use crate::messages::{self, Facility, Output};
@@ -41,15 +41,12 @@ pub(super) fn run(args: &Start) -> Ended {
     if let Some(why) = config.server.no_data.clone().filter(|_| !args.mc_only && !daemon::is_being_rebuilt(&config)) {
         return Err(Failure::usage(why));
     }
-    let running = call::is_running(&config)?;
     if args.adopt_data && !args.yes {
         call::confirm(ADOPT)?;
     }
-    if running && args.adopt_data {
-        adopt(&config, begin, limit)?;
-    } else if running {
-        start_in_running_controller(&config, args, failover, limit)?;
-    } else {
+    let begin = Instant::now();
+    let running = start_in_running_controller(&config, args, failover, begin, limit)?;
+    if !running {
         if !args.async_connect_arbiter {
             reach_arbiter(&config, limit)?;
         }
@@ -136,14 +133,41 @@ fn reach_arbiter(config: &Config, limit: Duration) -> Result<(), Failure> {
     })
 }
 
-/// Starts the instance where only the controller runs.
+/// Has a running controller do what is asked. False if none runs; a controller that is ending is waited for.
 fn start_in_running_controller(
     config: &Config,
     args: &Start,
     failover: Option<bool>,
+    begin: Instant,
     limit: Duration,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
+    while call::is_running_or_gone(config, begin, limit)? {
+        let started = match args.adopt_data {
+            true => adopt(config, begin, limit),
+            false => start_instance(config, args, failover, limit),
+        };
+        let ending = started.as_ref().is_err_and(|failure| match failure.exit {
+            Exit::Refused => failure.error.message == STOPPING,
+            Exit::NotRunning => true,
+            Exit::Failed => !call::is_running(config).unwrap_or(true),
+            _ => false,
+        });
+        if !ending || begin.elapsed() >= limit {
+            return started.map(|()| true);
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(false)
+}
+
+/// Starts the instance where only the controller runs.
+fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: Duration) -> Result<(), Failure> {
     let snapshot = call::snapshot(config)?;
+    if snapshot.report.stopping {
+        return Err(
+            Failure::new(Exit::Refused, STOPPING).hint("Run this command again when \"mc_ctl stop\" has ended.")
+        );
+    }
     let own = &snapshot.report.servers[config.me.index()];
     let up = matches!(own.role, HostRole::Primary | HostRole::Standby)
         && own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|p| p == "postmaster"));

@@ -3,7 +3,7 @@
 use super::args::Stop;
 use super::{Ended, Exit, Failure, call, print, say};
 use crate::config::Config;
-use crate::daemon::watcher;
+use crate::daemon::{store, watcher};
 use crate::fsm::event::Request;
 use std::time::{Duration, Instant};
 
@@ -39,11 +39,10 @@ fn emergency(args: &Stop) -> Ended {
     }
 }
 
-/// So that a start right after the stop finds nobody there.
+/// A start right after the stop finds neither a controller nor a watcher.
 fn wait_until_gone(config: &Config) {
     let begin = Instant::now();
-    // a connection that breaks off is the controller's end: looked at again
-    while call::is_running(config).unwrap_or(true) {
+    while store::is_locked(&config.run_dir()) {
         if begin.elapsed() > GONE {
             say("mc_ctl: WARNING: what was asked for is done, but the controller has not ended yet\n");
             break;

@@ -66,11 +66,12 @@ pub fn run(config: Config, by: StartedBy, start_id: u64, mut alive: Alive) -> Re
     alive.ready();
     decision.go_round(&events, &mut alive);
     alive.stopping();
+    // No command can talk to a controller that takes no more events. Those that are connected still receive their answers.
+    let [socket, pid_file] = leftovers;
+    let _ = std::fs::remove_file(socket);
     drop(events);
     decision.end();
-    for path in leftovers {
-        let _ = std::fs::remove_file(path);
-    }
+    let _ = std::fs::remove_file(pid_file);
     messages::tell(&Tell::Stopped { server: config.id });
     messages::flush(END_LIMIT);
     Ok(0)

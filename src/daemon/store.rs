@@ -19,6 +19,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 const LEDGER: &str = "ledger";
 /// The servers, in the order of `network.conf`.
@@ -31,6 +32,10 @@ pub const CONTROLLER_LOCK: &str = "lock";
 
 /// What a watcher, or a controller that runs without one, holds as long as it lives.
 pub const WATCHER_LOCK: &str = "watcher.lock";
+
+/// [`is_locked`] holds a lock for a moment, so a lock is tried this often more, after this pause.
+const LOCK_TRIES: u32 = 3;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long the history may become, in bytes: some thousands of changes.
 const MAX_HISTORY: u64 = 1 << 20;
@@ -95,12 +100,24 @@ impl Lock {
         let path = run_dir.join(name);
         let file = private().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(|cause| Error::io("open file", &path, cause))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: file })),
-            Err(rustix::io::Errno::WOULDBLOCK) => Ok(None),
-            Err(cause) => Err(Error::io("lock file", &path, cause)),
+        let mut tries = 0..LOCK_TRIES;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Some(Lock { _file: file })),
+                Err(rustix::io::Errno::WOULDBLOCK) if tries.next().is_none() => return Ok(None),
+                Err(rustix::io::Errno::WOULDBLOCK) => std::thread::sleep(LOCK_PAUSE),
+                Err(cause) => return Err(Error::io("lock file", &path, cause)),
+            }
         }
     }
+}
+
+/// Whether a controller, an arbiter or a watcher holds a lock of `run_dir`. Creates nothing.
+pub fn is_locked(run_dir: &Path) -> bool {
+    [CONTROLLER_LOCK, WATCHER_LOCK].iter().any(|name| {
+        let file = File::open(run_dir.join(name));
+        file.is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
+    })
 }
 
 /// Reads the ledger of `run_dir`.
@@ -285,11 +302,11 @@ impl Store {
     }
 
     /// Waits until everything ordered is written, at most `limit`.
-    pub fn finish(self, limit: std::time::Duration) {
+    pub fn finish(self, limit: Duration) {
         drop(self.queue);
         let deadline = std::time::Instant::now() + limit;
         while !self.thread.is_finished() && std::time::Instant::now() < deadline {
-            std::thread::sleep(std::time::Duration::from_millis(1));
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
@@ -503,8 +520,21 @@ mod tests {
         let run_dir = dir.path().join("nd1");
         let lock = Lock::take(&run_dir, CONTROLLER_LOCK).unwrap();
         assert!(Lock::take(&run_dir, CONTROLLER_LOCK).unwrap_err().message.contains("running already"));
+        assert!(is_locked(&run_dir));
         drop(lock);
+        assert!(!is_locked(&run_dir));
         Lock::take(&run_dir, CONTROLLER_LOCK).unwrap();
+    }
+
+    #[test]
+    fn a_look_at_the_locks_creates_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("nd1");
+        assert!(!is_locked(&run_dir) && !run_dir.exists());
+        let lock = Lock::take(&run_dir, WATCHER_LOCK).unwrap();
+        assert!(is_locked(&run_dir) && !run_dir.join(CONTROLLER_LOCK).exists());
+        drop(lock);
+        assert!(!is_locked(&run_dir));
     }
 
     #[test]
@@ -516,7 +546,7 @@ mod tests {
             let reason = if number % 2 == 0 { format!("why {number}") } else { String::new() };
             store.write(number, Box::new(durable(number)), reason);
         }
-        store.finish(std::time::Duration::from_secs(10));
+        store.finish(Duration::from_secs(10));
         let answers: Vec<Event> = events.try_iter().map(|(_, event)| event).collect();
         assert_eq!(answers, (1..=20).map(Event::Stored).collect::<Vec<_>>());
         assert_eq!(load(dir.path()).unwrap().durable, Some(durable(20)));
@@ -551,7 +581,7 @@ mod tests {
         let (inbox, events) = Inbox::new();
         let store = Store::start(dir.path().join("gone"), None, inbox).unwrap();
         store.write(1, Box::new(durable(1)), String::new());
-        store.finish(std::time::Duration::from_secs(10));
+        store.finish(Duration::from_secs(10));
         assert!(matches!(events.try_recv().unwrap().1, Event::StoreFailed(1, _)));
     }
 }

@@ -1,7 +1,7 @@
 //! What operators ask for: one command at a time, each with a limit, each told how it ended.
 
 use super::calls::Clearance;
-use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Say, UNDER_WAY};
+use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, Say, UNDER_WAY};
 use super::facts::{Peer, Standing, Stream};
 use super::known::Running;
 use super::node::Node;
@@ -114,7 +114,9 @@ impl Node {
             return;
         }
         if self.op.is_some() || self.stopping {
-            self.reply(asker, Reply::Refused(BUSY.to_owned()));
+            let starts = matches!(request, Request::Start { .. } | Request::AdoptData);
+            let why = if self.stopping && starts { STOPPING } else { BUSY };
+            self.reply(asker, Reply::Refused(why.to_owned()));
             return;
         }
         if let Request::Rebuild(order) = request {

@@ -175,6 +175,9 @@ pub struct Report {
     pub advice: Vec<String>,
     /// How far this server's start has come.
     pub progress: Progress,
+    /// The controller is being stopped.
+    #[serde(default)]
+    pub stopping: bool,
     /// Where a rebuild stands.
     #[serde(default)]
     pub rebuilding: Rebuilding,
@@ -202,6 +205,7 @@ impl Report {
             peer_lives: false,
             advice: Vec::new(),
             progress: Progress::Waiting(String::new()),
+            stopping: false,
             rebuilding: Rebuilding::Idle,
             rebuild_from: unknown_source(),
         }

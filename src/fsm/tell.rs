@@ -310,6 +310,7 @@ impl Node {
             peer_lives: self.peer_lives(),
             advice: self.advice(),
             progress: self.progress(),
+            stopping: self.stopping,
             rebuilding: self.rebuilding(),
             rebuild_from: self.rebuild_from(),
         }

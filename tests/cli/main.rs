@@ -5,6 +5,7 @@ mod rebuild;
 mod user;
 
 use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -392,6 +393,34 @@ fn the_memory_of_the_controller_is_protected() {
     if is_root() && !pattern.starts_with(['|', '/']) {
         assert_eq!(fs::read_dir(&cores).unwrap().count(), 1, "this test sees core files");
     }
+}
+
+/// The controller has ended and its watcher has not. A start waits for it, and reports it if it does not end.
+#[test]
+fn a_start_waits_for_the_end_of_the_last_controller() {
+    let site = Site::new();
+    let started = site.run("start --mc-only");
+    assert_eq!(started.code, 0, "{started:?}");
+    let pid = |name: &str| {
+        let text = fs::read_to_string(site.dir().join("nd1").join(name)).unwrap();
+        rustix::process::Pid::from_raw(text.split(' ').next().unwrap().parse().unwrap()).unwrap()
+    };
+    let (controller, watcher) = (pid("mc.pid"), pid("watcher.pid"));
+    rustix::process::kill_process(watcher, rustix::process::Signal::STOP).unwrap();
+    let stopped = site.run("stop --mc-only -t 60");
+    assert!(stopped.code == 0 && stopped.err.contains("the controller has not ended yet"), "{stopped:?}");
+    site.run("start --mc-only -t 1")
+        .refused(5, &["previous controller of server \"nd1\" has not ended within 1 s", "\"mc_ctl stop -e\""]);
+    let mut command = site.command();
+    let mut waiting =
+        command.args(["start", "--mc-only", "-M"]).arg(site.dir()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(waiting.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "mc_ctl: waiting: the previous controller of server \"nd1\" is ending\n");
+    rustix::process::kill_process(watcher, rustix::process::Signal::CONT).unwrap();
+    assert!(waiting.wait().unwrap().success());
+    assert_ne!((pid("mc.pid"), pid("watcher.pid")), (controller, watcher));
+    assert_eq!(site.run("status --format json").code, 0);
 }
 
 /// Without a ledger and with a data directory that cannot be read, a stop ends as soon as it has found no process.

@@ -1,8 +1,10 @@
 //! Starts, stops and reboots in any order, planned switches, and the guide's rolling update.
 
 use crate::harness::client::Style;
+use crate::harness::host::signal;
 use crate::harness::pair::Setup;
 use crate::harness::{s, wait_for};
+use rustix::process::Signal;
 use std::time::Instant;
 
 const BACK: &str = "rebuild_action = auto";
@@ -91,6 +93,22 @@ fn stop_both_and_start_in_either_order() {
         assert!(code.success());
         client.check(&pair, 0, &[0]);
     }
+}
+
+/// `stop -a` on the primary has stopped the standby, whose watcher has not ended yet. A start there waits for it.
+#[test]
+fn start_while_the_last_controller_ends() {
+    let pair = Setup::default().up();
+    let watcher = pair.host(1).controllers()[0].pid;
+    signal(watcher, Signal::STOP);
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.mc(1, &["start", "-f", "-t", "2"]).expect(5, "mc_ctl start");
+    let mut start = pair.mc_command(1, &["start", "-w", "-f"]).spawn().expect("could not start");
+    pair.start(0, &["-f"]);
+    signal(watcher, Signal::CONT);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    let code = wait_for("mc_ctl start returns", s(20), || start.try_wait().expect("could not wait"));
+    assert!(code.success());
 }
 
 /// Both hosts lose power and are started in either order; the standby alone does not take over what it cannot know to

@@ -14,6 +14,7 @@ use crate::config::arbiter::{ArbiterConfig, directories};
 use crate::daemon::arbiter::control::{Answer, Call, ClusterStatus, Snapshot, call};
 use crate::daemon::arbiter::{self, forget};
 use crate::daemon::control::CallError;
+use crate::daemon::store;
 use crate::daemon::watcher::{self, Alive};
 use args::{Common, Forget, Init, Start, Status, Stop, Verb};
 use std::path::{Path, PathBuf};
@@ -134,7 +135,7 @@ fn stop(args: &Stop) -> Ended {
         other => return Err(unexpected(other)),
     }
     let begin = Instant::now();
-    while arbiter::is_running(&run_dir) {
+    while store::is_locked(&run_dir) {
         if begin.elapsed() > GONE {
             return Err(Failure::new(Exit::TimedOut, "the arbiter has not ended yet")
                 .hint("Its disk may be slow; \"mc_arb stop -e\" ends it at once."));

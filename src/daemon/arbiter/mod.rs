@@ -140,11 +140,6 @@ pub fn forget(dir: &Path, system: u64) -> Result<bool> {
     ledgers::remove(&run_dir, SystemId(system))
 }
 
-/// Whether an arbiter, or its watcher, runs in this run-time directory.
-pub fn is_running(run_dir: &Path) -> bool {
-    [CONTROLLER_LOCK, WATCHER_LOCK].iter().any(|name| matches!(Lock::try_take(run_dir, name), Ok(None)))
-}
-
 fn lock(run_dir: &Path, name: &str) -> Result<Lock> {
     Lock::try_take(run_dir, name)?
         .ok_or_else(|| Error::new("the arbiter is running already").hint("\"mc_arb status\" shows its state."))
