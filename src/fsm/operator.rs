@@ -421,6 +421,11 @@ impl Node {
 
     fn adopt_obstacle(&self) -> Option<String> {
         let Some(data) = self.own.data else { return Some("the data directory cannot be read".to_owned()) };
+        // What is known of it is older than the last job, for example than a rebuild that has failed.
+        if self.own.running == Running::Unknown {
+            let unread = self.work.unread.then_some("the data directory cannot be read");
+            return Some(unread.unwrap_or(UNDER_WAY).to_owned());
+        }
         if data.system != self.system {
             return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());
         }
