@@ -212,7 +212,7 @@ impl Probe {
         if let Err(error) = connect(&changed) {
             return Some(format!("with the password of ID.conf, which is not written to primary_conninfo, {error}"));
         }
-        match self.writer.write() {
+        match self.writer.write(&setup.password.unwrap_or_default()) {
             Ok(written) => self.written = written,
             Err(error) => return Some(format!("the password of ID.conf could not be written: {}", error.message)),
         }

@@ -116,14 +116,16 @@ impl Jobs {
         (setup.user, setup.password, setup.dbname) = (user, password, dbname);
     }
 
-    /// Writes the present password to `primary_conninfo` of a standby, and reloads the instance. Returns whether the file has
-    /// changed. It must not keep an order to stop waiting.
+    /// Writes this password to `primary_conninfo` of a standby, and reloads the instance, if it is the present one. Returns
+    /// whether the file has changed. It must not keep an order to stop waiting.
     ///
     /// # Errors
     /// The file cannot be changed.
-    pub fn write_password(&self) -> Result<bool> {
-        let rebuild::Setup { place, user, password, .. } = self.setup.rebuild.clone();
-        let Some(password) = password else { return Ok(false) };
+    pub fn write_password(&self, password: &str, cancel: &Cancel) -> Result<bool> {
+        cancel.check()?;
+        let rebuild::Setup { place, user, password: present, .. } = self.setup.rebuild.clone();
+        let Some(password) = present.filter(|present| present == password) else { return Ok(false) };
+        // Not cancelled from here on: the instance must read a file that has changed.
         let (_canceller, cancel) = Cancel::new();
         let cancelled = cancel.clone();
         let work = move || follow::renew_password(&place, &user, &password, || !cancelled.is_set());

@@ -21,8 +21,8 @@ const WRITE: Duration = Duration::from_secs(3);
 enum Order {
     Run(JobId, Job, Cancel),
     AnswerAgain(JobId),
-    /// The present password is written to `primary_conninfo` of a standby.
-    WritePassword(Sender<Result<bool>>),
+    /// This password, if it is the present one, is written to `primary_conninfo` of a standby.
+    WritePassword(String, Cancel, Sender<Result<bool>>),
     /// The instance is connected to by this configuration from now on.
     Connect(Box<Config>),
 }
@@ -78,15 +78,21 @@ impl Runner {
 pub struct PasswordWriter(Sender<Order>);
 
 impl PasswordWriter {
-    /// Returns whether the file has changed.
+    /// Writes the password that the primary accepts, unless the configuration has another one by then. Returns whether the file
+    /// has changed. An order is not begun after this call has given up waiting.
     ///
     /// # Errors
     /// It cannot be changed, or the runner is busy.
-    pub fn write(&self) -> Result<bool> {
+    pub fn write(&self, password: &str) -> Result<bool> {
+        self.write_within(password, WRITE)
+    }
+
+    fn write_within(&self, password: &str, limit: Duration) -> Result<bool> {
         let (sender, answer) = crossbeam_channel::bounded(1);
-        let _ = self.0.send(Order::WritePassword(sender));
+        let (_canceller, cancel) = Cancel::new();
+        let _ = self.0.send(Order::WritePassword(password.to_owned(), cancel, sender));
         answer
-            .recv_timeout(WRITE)
+            .recv_timeout(limit)
             .unwrap_or_else(|_| Err(Error::new("the controller is busy with another operation on the instance")))
     }
 }
@@ -102,7 +108,7 @@ fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
                 report(Event::Done(id, outcome));
             }
             Order::Connect(config) => jobs.connect_by(&config),
-            Order::WritePassword(answer) => _ = answer.send(jobs.write_password()),
+            Order::WritePassword(password, cancel, answer) => _ = answer.send(jobs.write_password(&password, &cancel)),
             Order::AnswerAgain(id) => {
                 let known = last.clone().filter(|(last_id, _)| *last_id == id);
                 let unknown = || (id, Outcome::Failed("the order did not reach the runner".into()));
@@ -110,5 +116,78 @@ fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
                 report(Event::Done(id, outcome));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pg::Place;
+    use crate::pg::connect::Target;
+
+    /// The order for the password `tested`, of which the caller has given up waiting or not, reaches a runner whose
+    /// configuration has `present`. Returns `primary_conninfo` after that.
+    fn written(tested: &str, present: &str, given_up: bool) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().canonicalize().unwrap();
+        let auto = data.join("postgresql.auto.conf");
+        for (name, text) in [
+            ("standby.signal", ""),
+            ("postgresql.conf", ""),
+            ("postgresql.auto.conf", "primary_conninfo = 'user=rep password=old host=a'\n"),
+        ] {
+            std::fs::write(data.join(name), text).unwrap();
+        }
+        let log = data.join("log");
+        let place = Place {
+            config_file: data.join("postgresql.conf"),
+            bin_dir: data.clone(),
+            major: 15,
+            log_file: log.clone(),
+            startup_log: log,
+            data: data.clone(),
+        };
+        let rebuild = rebuild::Setup {
+            place: place.clone(),
+            user: "rep".into(),
+            password: Some(present.into()),
+            dbname: "postgres".into(),
+            name: "nd2".into(),
+            host: "127.0.0.1".into(),
+            run_dir: data.clone(),
+        };
+        let setup = Setup {
+            target: Target::new("rep", None, "postgres", &data),
+            name: "nd2".into(),
+            place,
+            rebuild,
+            checkpoint_patience: Duration::from_secs(60),
+            checkpoints: Default::default(),
+        };
+        let (orders, inbox) = unbounded();
+        let writer = PasswordWriter(orders);
+        let mut jobs = Jobs::new(setup, rebuild::Board::default());
+        if given_up {
+            writer.write_within(tested, Duration::ZERO).unwrap_err();
+            drop(writer);
+            run(&mut jobs, &inbox, &|_| ());
+        } else {
+            let runner = std::thread::spawn(move || run(&mut jobs, &inbox, &|_| ()));
+            writer.write_within(tested, Duration::from_secs(60)).unwrap();
+            drop(writer);
+            runner.join().unwrap();
+        }
+        std::fs::read_to_string(auto).unwrap()
+    }
+
+    #[test]
+    fn a_password_is_written_only_while_it_is_waited_for() {
+        assert!(written("new", "new", false).contains("password=new"));
+        assert!(written("new", "new", true).contains("password=old"));
+    }
+
+    #[test]
+    fn a_password_that_was_replaced_meanwhile_is_not_written() {
+        assert!(written("new", "newer", false).contains("password=old"));
     }
 }
