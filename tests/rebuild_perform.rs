@@ -523,6 +523,38 @@ fn a_primary_with_truncated_wal_is_copied() {
     pair.is_mirrored();
 }
 
+/// The old primary's newest WAL segments were removed, and all of them lie past the point where the other server left its
+/// timeline. The segment before them is full, which shows that there was more.
+#[test]
+fn a_primary_that_lost_wal_past_the_fork_is_copied() {
+    if !as_postgres("a_primary_that_lost_wal_past_the_fork_is_copied") {
+        return;
+    }
+    let more = "SELECT pg_logical_emit_message(true, 'x', repeat('x', 3000000)) FROM generate_series(1, 8)";
+    for next_segment in ["SELECT pg_switch_wal()", more] {
+        let pair = Pair::new(10);
+        let Pair { a, b, .. } = &pair;
+        until("the standby", || (a.sql("SELECT state FROM pg_stat_replication") == "streaming").then_some(()));
+        pg("pg_ctl", &["promote", "-w", "-s", "-D", &text(&b.place.data)]);
+        b.fill("new", 10);
+        let forked = a.sql("SELECT pg_walfile_name(pg_current_wal_lsn())");
+        a.sql(next_segment);
+        a.fill(LOST, 10);
+        a.kill();
+        let wal = a.place.data.join("pg_wal");
+        let names = wal.read_dir().unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut removed: Vec<String> = names.filter(|name| name.len() == 24 && *name > forked).collect();
+        removed.sort();
+        removed.iter().for_each(|name| std::fs::remove_file(wal.join(name)).unwrap());
+        let why = pair.perform(Method::Rewind).unwrap_err();
+        let named = format!("WAL file \"{}\" is missing or truncated", wal.join(&removed[0]).display());
+        assert!(why.message.contains(&named) && why.message.contains("--method basebackup"), "{why}");
+        let board = pair.perform(Method::Auto).unwrap().read().unwrap();
+        assert_eq!(board.chosen, Some(rebuild::Chosen::BaseBackup));
+        pair.is_mirrored();
+    }
+}
+
 /// The copy was whole, and is gone: what lies in its place is the old directory.
 #[test]
 fn a_copy_that_is_gone_is_not_taken_for_renamed() {

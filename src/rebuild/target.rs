@@ -216,7 +216,7 @@ pub fn content(
     };
     let lineage = divergence::lineage(&source.history, &history);
     let fork = if let Lineage::Ancestor(_, at) = lineage { at } else { Lsn(0) };
-    let unreadable = target.unreadable_wal(fork)?;
+    let unreadable = target.unreadable_wal(fork, cancel)?;
     let beyond = match lineage {
         _ if unreadable.is_some() => None,
         Lineage::Ancestor(timeline, at) => target.wal.first_record(&Span { timeline, from: at, to: None }, cancel)?,
@@ -240,25 +240,33 @@ pub fn content(
 impl Target {
     /// The first segment that is missing or truncated although this server has written WAL there: from where its recovery
     /// begins to a primary's checkpoint, and, if the primary crashed, to where the other server left its timeline, which has
-    /// that WAL from here. Its data files may contain changes whose WAL is lost.
-    fn unreadable_wal(&self, fork: Lsn) -> Result<Option<String>> {
+    /// that WAL from here. After that, a crashed primary's WAL ends within a segment, unless later ones were lost. Its data files
+    /// may contain changes whose WAL is lost.
+    fn unreadable_wal(&self, fork: Lsn, cancel: &Cancel) -> Result<Option<String>> {
         let timelines: Vec<Timeline> = self.spans(Lsn(0)).into_iter().map(|span| span.timeline).collect();
+        let crashed = !self.standby && !self.dir.backup_label && self.dir.state != ControlState::ShutDown;
         let needed = match self.dir.state {
             _ if self.standby || self.dir.backup_label => Lsn(0),
             ControlState::ShutDown => self.dir.checkpoint,
             _ => self.dir.checkpoint.max(Lsn(fork.0.saturating_sub(1))),
         };
+        let mut last = None;
         for number in self.wal.number(self.redo).. {
             let mut states = Vec::new();
             for timeline in &timelines {
                 states.push(self.wal.state(*timeline, number)?);
             }
-            if states.contains(&Segment::Live) {
+            if let Some(live) = states.iter().rposition(|state| *state == Segment::Live) {
+                last = Some(timelines[live]);
                 continue;
             }
             let truncated = states.iter().rposition(|state| *state == Segment::Truncated);
             if truncated.is_none() && number > self.wal.number(needed) {
-                break;
+                let Some(last) = last.filter(|_| crashed) else { break };
+                let prepared = timelines.iter().any(|timeline| self.wal.is_prepared(*timeline, number));
+                if prepared || !self.wal.is_full(last, number - 1, cancel)? {
+                    break;
+                }
             }
             let newest = truncated.map_or(self.timeline, |index| timelines[index]);
             return Ok(Some(self.wal.file(newest, number).display().to_string()));

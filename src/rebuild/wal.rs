@@ -193,6 +193,27 @@ impl Wal {
         Err(Error::io("read the WAL from file", &first, format!("pg_waldump failed: {}", ended.said)))
     }
 
+    /// Whether the records of this segment reach its end. A server that has written a later segment has filled this one, by a
+    /// record that goes beyond it or by a switch.
+    ///
+    /// # Errors
+    /// `pg_waldump` cannot be run, or it was cancelled.
+    pub fn is_full(&self, timeline: Timeline, number: u64, cancel: &Cancel) -> Result<bool> {
+        let mut command = program::command(&self.bin_dir.join("pg_waldump"));
+        // Every record is read and verified; of this resource manager's there are few.
+        command.arg("--rmgr=CommitTs").arg("-p").arg(&self.dir).arg(name(timeline, number, self.size));
+        let ended = program::read(command, SILENCE, cancel, |_| true)?;
+        // It fails where the WAL ends within the segment.
+        Ok(ended.status.is_some_and(|status| status.success()))
+    }
+
+    /// Whether a file has the segment's name, or a file is about to receive a segment's name.
+    pub fn is_prepared(&self, timeline: Timeline, number: u64) -> bool {
+        let begun = |entry: std::fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"xlogtemp.");
+        self.file(timeline, number).symlink_metadata().is_ok()
+            || self.dir.read_dir().into_iter().flatten().flatten().any(begun)
+    }
+
     /// The position of the first record at or after this one.
     ///
     /// # Errors
