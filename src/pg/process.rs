@@ -62,25 +62,42 @@ pub fn others(home: &Path) -> Result<Vec<PathBuf>> {
 /// directory by its real path ([`home`]). While the data directory has a lock file, a process that cannot be inspected counts:
 /// it may be the one that holds it.
 pub fn scan(home: &Path) -> Result<Vec<i32>> {
-    let (mut found, unknown) = sort(home)?;
-    if !unknown.is_empty() && !is_missing(&home.join(LOCK_FILE)) {
-        found.extend(unknown);
-    }
-    Ok(found)
+    Ok(Found::of(home)?.all(home))
 }
 
-/// The processes of the instance, and those that cannot be inspected.
-fn sort(home: &Path) -> Result<(Vec<i32>, Vec<i32>)> {
-    let instance = Instance::of(home);
-    let (mut members, mut unknown) = (Vec::new(), Vec::new());
-    for pid in all_pids()? {
-        match instance.membership(pid) {
-            Membership::Member => members.push(pid),
-            Membership::Unknown => unknown.push(pid),
-            Membership::Foreign => {}
+/// What one scan of `/proc` has found.
+struct Found {
+    /// The processes of the instance.
+    members: Vec<i32>,
+    /// Those that cannot be inspected.
+    unknown: Vec<i32>,
+}
+
+impl Found {
+    fn of(home: &Path) -> Result<Found> {
+        let instance = Instance::of(home);
+        let mut found = Found { members: Vec::new(), unknown: Vec::new() };
+        for pid in all_pids()? {
+            match instance.membership(pid) {
+                Membership::Member => found.members.push(pid),
+                Membership::Unknown => found.unknown.push(pid),
+                Membership::Foreign => {}
+            }
         }
+        Ok(found)
     }
-    Ok((members, unknown))
+
+    /// What [`scan`] returns.
+    fn all(&self, home: &Path) -> Vec<i32> {
+        let counts = !self.unknown.is_empty() && !is_missing(&home.join(LOCK_FILE));
+        let unknown = self.unknown.iter().filter(|_| counts);
+        self.members.iter().chain(unknown).copied().collect()
+    }
+
+    fn postmaster(&self, home: &Path) -> Option<Process> {
+        let leading = self.members.iter().filter(|pid| leads(**pid, &self.members));
+        leading.filter_map(|pid| open(*pid, home)).next().map(|process| Process { postmaster: true, ..process })
+    }
 }
 
 fn is_missing(path: &Path) -> bool {
@@ -89,11 +106,7 @@ fn is_missing(path: &Path) -> bool {
 
 /// The postmaster of a data directory, given as for [`scan`].
 pub fn postmaster(home: &Path) -> Result<Option<Process>> {
-    let (pids, _) = sort(home)?;
-    Ok(pids.iter().filter(|pid| leads(**pid, &pids)).find_map(|pid| open(*pid, home)).map(|mut process| {
-        process.postmaster = true;
-        process
-    }))
+    Ok(Found::of(home)?.postmaster(home))
 }
 
 /// Whether the process has a postmaster's command line and is not a child of one of these.
@@ -163,7 +176,7 @@ pub fn checkpointer(home: &Path) -> Option<i32> {
         let title = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         title.starts_with(b"postgres:") && String::from_utf8_lossy(&title).contains("checkpointer")
     };
-    sort(home).ok()?.0.into_iter().find(is_it)
+    Found::of(home).ok()?.members.into_iter().find(is_it)
 }
 
 /// State letter and parent of a process.
@@ -186,7 +199,8 @@ fn open(pid: i32, home: &Path) -> Option<Process> {
 /// is left. Where the control file says that the shutdown is complete, what remains is killed soon. An error tells which
 /// processes cannot be ended, and why.
 pub fn stop(place: &Place, fast: Duration, cancel: &Cancel) -> Result<()> {
-    if let Some(postmaster) = postmaster(&place.data)? {
+    let found = Found::of(&place.data)?;
+    if let Some(postmaster) = found.postmaster(&place.data) {
         if !fast.is_zero() && !postmaster.is_stopped() {
             postmaster.signal(Signal::INT);
             if wait_fast(place, &postmaster, fast, cancel)? {
@@ -199,8 +213,9 @@ pub fn stop(place: &Place, fast: Duration, cancel: &Cancel) -> Result<()> {
                 return Ok(());
             }
         }
+        return kill_all(place, Found::of(&place.data)?, cancel);
     }
-    kill_all(place, cancel)
+    kill_all(place, found, cancel)
 }
 
 /// Waits for a fast shutdown. True: nothing is left. False: it takes too long, or the postmaster is frozen: a stopped
@@ -215,7 +230,7 @@ fn wait_fast(place: &Place, postmaster: &Process, limit: Duration, cancel: &Canc
             return all_gone(place, AFTER_SHUTDOWN, cancel);
         }
         if shut_down.is_some_and(|at| at.elapsed() > AFTER_SHUTDOWN) {
-            return kill_all(place, cancel).map(|()| true);
+            return kill_all(place, Found::of(&place.data)?, cancel).map(|()| true);
         }
         if shut_down.is_none() && Instant::now() >= next_look {
             let state = super::control::state(place);
@@ -232,25 +247,36 @@ fn all_gone(place: &Place, limit: Duration, cancel: &Cancel) -> Result<bool> {
     Ok(super::bounded::poll(limit, PAUSE, cancel, gone)?.is_some())
 }
 
-/// SIGKILL to every process of the instance, the postmaster first so that it starts no other, until none is left.
-fn kill_all(place: &Place, cancel: &Cancel) -> Result<()> {
+/// SIGKILL to every process of the instance, the postmaster first so that it starts no other, until a scan finds none. `found`
+/// is the first scan; a process that was started since is found by the next one.
+fn kill_all(place: &Place, mut found: Found, cancel: &Cancel) -> Result<()> {
     let end = Instant::now() + KILL;
     loop {
-        if let Some(postmaster) = postmaster(&place.data)? {
-            postmaster.signal(Signal::KILL);
-        }
-        let left = scan(&place.data)?;
+        let left = found.all(&place.data);
         if left.is_empty() {
             return Ok(());
         }
-        for process in left.iter().filter_map(|pid| open(*pid, &place.data)) {
+        let postmaster = found.postmaster(&place.data);
+        let members = found.members.iter().filter_map(|pid| open(*pid, &place.data));
+        let killed: Vec<Process> = postmaster.into_iter().chain(members).collect();
+        for process in &killed {
             process.signal(Signal::KILL);
         }
         if Instant::now() >= end {
             return Err(uninspected(&place.data, &left).unwrap_or_else(|| stuck(&left)));
         }
-        cancel.sleep(PAUSE)?;
+        cancel.check()?;
+        if killed.is_empty() || !all_end(&killed, PAUSE) || !found.unknown.is_empty() {
+            cancel.sleep(PAUSE)?;
+        }
+        found = Found::of(&place.data)?;
     }
+}
+
+/// Waits for the end of all these processes, at most this long; whether they have ended.
+fn all_end(processes: &[Process], limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    processes.iter().all(|process| process.wait(end.saturating_duration_since(Instant::now())))
 }
 
 fn stuck(left: &[i32]) -> Error {
@@ -265,8 +291,8 @@ fn stuck(left: &[i32]) -> Error {
 
 /// The error for one of these processes that cannot be inspected; `None` if all can.
 pub fn uninspected(home: &Path, left: &[i32]) -> Option<Error> {
-    let (_, unknown) = sort(home).ok()?;
-    let pid = left.iter().find(|pid| unknown.contains(pid))?;
+    let found = Found::of(home).ok()?;
+    let pid = left.iter().find(|pid| found.unknown.contains(pid))?;
     let error = Error::new(format!("process {pid} cannot be inspected and may be part of the instance"));
     Some(error.hint(format!(
         "Run, as root: ls -l /proc/{pid}/cwd. If the process uses another data directory, remove \"{}\". \
