@@ -78,9 +78,10 @@ pub fn decide(facts: Facts) -> Decision {
                                                                                                   => (Rest,       Nothing,  "the other server runs alone"),
         // -- mirrored, this server is the primary ---------------------------------------------------------------------
         (Primary, Failed,        Talks | Quiet,                Changed,           _)              => (Restart,    Failover, "commits may not have waited for the standby, which may lack them"),
-        (Primary, Failed,        Talks,                        Flows | Stalled | Unnamed | Exchanged, _) => (HandOver,   Failover, "the primary's instance or disk has failed"),
+        (Primary, Failed,        Talks | Quiet,                Exchanged,         _)              => (Restart,    Failover, "the standby's data directory is another one than the view leans on, so it cannot take over"),
+        (Primary, Failed,        Talks,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
         (Primary, Failed,        Ill | Offers | Stuck,         _,                 _)              => (Restart,    Failover, "both servers' instances have failed"),
-        (Primary, Failed,        Quiet,                        Flows | Stalled | Unnamed | Exchanged, _) => (HandOver,   Failover, "the primary's instance or disk has failed"),
+        (Primary, Failed,        Quiet,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
         (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby cannot be asked"),
         (Primary, Fit,           Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
         (Primary, Unfit,         Ill,                          _,                 _)              => (Rest,       Nothing,  "neither server's instance is up"),
