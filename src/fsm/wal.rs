@@ -6,7 +6,7 @@
 //! comparison comes before an instance is started, and once more in each run of the primary's instance.
 
 use super::event::{
-    Action, CompareWal, Contains, Heartbeat, Instance, Job, Role, Say, Verdict, WalFound, WalReading, WalReport,
+    Action, CompareWal, Contains, Health, Heartbeat, Instance, Job, Role, Say, Verdict, WalFound, WalReading, WalReport,
 };
 use super::facts::Standing;
 use super::known::Running;
@@ -253,7 +253,31 @@ impl Node {
             self.run(Job::CompareWal(CompareWal { own, peer, find_end }));
             return false;
         }
-        !follows || !self.primary_answers() || self.is_contained()
+        !follows || !self.awaits_peer_role() && (!self.primary_answers() || self.is_contained())
+    }
+
+    /// Whether the other server may run an instance as a primary that has not been reported yet. It would accept this server's
+    /// WAL receiver before the WAL was compared. A standby of a mirrored pair that has just booted waits for the first heartbeat,
+    /// if the other server can be reached.
+    fn awaits_peer_role(&self) -> bool {
+        match &self.peer.heartbeat {
+            None => self.standing() == Some(Standing::Standby) && self.is_booting() && self.peer.refused == 0,
+            Some(told) => {
+                let unknown = matches!(told.instance, Health::Unknown | Health::Starting);
+                told.role == Role::None && unknown && self.hears_peer()
+            }
+        }
+    }
+
+    fn is_booting(&self) -> bool {
+        self.booted_at.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms)
+    }
+
+    /// Whether the other server responds. A server that has just booted does not require that the other one receives its heartbeats.
+    fn hears_peer(&self) -> bool {
+        let patience = self.patience_ms();
+        let heard = self.peer.heard_at.is_some_and(|at| self.now.since(at) < patience);
+        self.peer_talks(patience) || heard && self.is_booting()
     }
 
     /// A standby of a mirrored pair that has just booted waits for what the arbiter remembers of it, if the arbiter can be reached:
@@ -382,19 +406,18 @@ impl Node {
 
     /// Whether the other server responds, and runs its instance as a primary.
     fn primary_answers(&self) -> bool {
-        self.peer_talks(self.patience_ms())
-            && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
+        self.hears_peer() && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
     }
 
     /// The verdict of the primary's present run on what this server had before anything came from that run; `None` while
-    /// there is none. A primary of an older version gives none, and none is asked of it.
+    /// there is none. A primary of an older version gives none, and none is asked of it. Others name the run that they compare.
     fn verdict(&self) -> Option<bool> {
         let Some(told) = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary) else {
             return Some(true);
         };
         let (incarnation, before) = self.wal.met.filter(|(met, _)| *met == told.wal.incarnation).unwrap_or_default();
         if told.wal.incarnation == 0 || incarnation == 0 {
-            return Some(true);
+            return (!told.wal.compares).then_some(true);
         }
         let Some(before) = before else { return self.wal.must.is_none().then_some(true) };
         let verdict = told.wal.verdict.filter(|verdict| verdict.incarnation == incarnation)?;
