@@ -1,8 +1,9 @@
 //! What the controllers have found to fail: passwords that the other server rejects, the replication connection of a standby,
 //! and a rebuild that waits for an operator.
 //!
-//! Sessions that exist survive a changed password, so that nothing else shows it before the next reconnection.
+//! A changed password does not end the sessions that exist, so nothing else shows it before the next connection.
 
+use super::instance::Trial;
 use super::{Entry, Facts as Server, Finding, Seen};
 use crate::fsm::report::Rebuilding;
 use crate::status::Purpose;
@@ -23,7 +24,7 @@ const REBUILD_FAILED: Entry = Entry::error(
      rebuild succeeds.",
 );
 
-/// What there can be found here.
+/// The findings of this module.
 pub const CATALOGUE: &[Entry] = &[PASSWORD_REJECTED, REPLICATION_FAILS, REBUILD_FAILED];
 
 /// What fails on both servers.
@@ -38,19 +39,22 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
 fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
     let (id, instance) = (&server.id, &server.instance);
     let failing = |purpose| {
-        let all = server.pace.iter().flat_map(|pace| &pace.failing);
-        all.filter(move |failure| failure.purpose == purpose).map(|failure| failure.error.clone()).next()
+        let mut all = server.pace.iter().flat_map(|pace| &pace.failing);
+        all.find(|failure| failure.purpose == purpose).map(|failure| failure.error.clone())
     };
     let file = format!("{}/{id}.conf", server.host.directory);
-    // What this check has tried itself is newer than what the controller remembers.
-    let tried = instance.trial.is_some();
-    let rejected = instance.password_rejected.clone();
-    if let Some(why) = rejected.or_else(|| failing(Purpose::OtherInstance).filter(|_| !tried)) {
+    // The result of this check is newer than that of the controller.
+    let rejected = match &instance.rebuild_session {
+        Some(Trial::PasswordRejected(why)) => Some(why.clone()),
+        Some(Trial::Opened | Trial::Refused(_)) => None,
+        None => failing(Purpose::OtherInstance),
+    };
+    if let Some(why) = rejected {
         let what = format!("the instance of \"{other}\" rejects the password of db_instance_username: {why}");
-        let mend = format!(
+        let fix = format!(
             "set db_instance_password in \"{file}\" to the password of that user, then run \"mc_ctl reload\" here"
         );
-        found.push(PASSWORD_REJECTED.found(id, what, mend));
+        found.push(PASSWORD_REJECTED.found(id, what, fix));
     }
     if let Some(why) = failing(Purpose::Replication) {
         let what = format!("this standby cannot open a replication connection to \"{other}\": {why}");
@@ -72,8 +76,8 @@ fn rebuild(server: &Server, found: &mut Vec<Finding>) {
         Some(Rebuilding::Idle) | None => return,
     };
     let again = "remove the cause, then run \"mc_ctl rebuild\" here";
-    let mend = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
-    found.push(REBUILD_FAILED.found(&server.id, what, mend));
+    let fix = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
+    found.push(REBUILD_FAILED.found(&server.id, what, fix));
 }
 
 #[cfg(test)]
@@ -112,15 +116,15 @@ mod tests {
     fn passwords_of_both_servers() {
         check(|_| (), |_| (), &[]);
         check(
-            |own| own.instance.password_rejected = Some("no".into()),
+            |own| own.instance.rebuild_session = Some(Trial::PasswordRejected("no".into())),
             fails(Purpose::OtherInstance),
             &[("password-rejected", "nd1", "instance of \"nd2\""), ("password-rejected", "nd2", "instance of \"nd1\"")],
         );
         check(|_| (), fails(Purpose::Replication), &[("replication-fails", "nd2", "wrong")]);
-        // The controller remembers it, and it is corrected by now.
+        // The controller has found it before it was corrected.
         let corrected = |own: &mut Server| {
             fails(Purpose::OtherInstance)(own);
-            own.instance.trial = Some(String::new());
+            own.instance.rebuild_session = Some(Trial::Opened);
         };
         check(corrected, |_| (), &[]);
     }

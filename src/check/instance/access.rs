@@ -1,7 +1,7 @@
 //! Findings of who is let in: the controller, the other server's instance and its rebuild, and whom else.
 
 use super::super::{Entry, Facts as Server, Finding};
-use super::facts::Facts;
+use super::facts::{Facts, Trial};
 use super::hba::{self, Met, Rule, Wanted};
 use super::{addresses_of_other, set};
 use crate::pg::hba::{Database, includes, line};
@@ -91,7 +91,7 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
         let mend = "write scram-sha-256 in place of trust, give the roles passwords, and reload";
         found.push(HBA_TRUST.found(id, what, mend).at(&rule.file, rule.line));
     }
-    if let Some(why) = facts.trial.as_ref().filter(|why| !why.is_empty()) {
+    if let Some(Trial::Refused(why)) = &facts.rebuild_session {
         let what = format!("the primary refuses the session of a rebuild: {why}");
         let mend = format!("correct db_instance_password in \"{}/{id}.conf\", or pg_hba.conf on {}", own.dir, own.peer);
         found.push(REBUILD_SESSION.found(id, what, mend));
@@ -173,7 +173,8 @@ fn let_in(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
         };
         for (entry, replication) in [(HBA_REPLICATION, true), (HBA_REBUILD, false)] {
             let wanted = wanted(replication);
-            let tried = !replication && other.is_some_and(|other| other.instance.trial.as_deref() == Some(""));
+            let tried =
+                !replication && other.is_some_and(|other| other.instance.rebuild_session == Some(Trial::Opened));
             match hba::meets(rules, &wanted) {
                 Met::Rule(rule) if rule.method == "reject" => {
                     found.push(refused(&entry, id, &own.peer, &wanted, Some(rule), facts));

@@ -122,9 +122,9 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
             "management directory \"{}\" is on the filesystem of data directory \"{}\"",
             facts.own.dir, facts.own.data
         );
-        let mend = "move it to another filesystem while this server is the standby: \"Moving the management directory\" in \
+        let fix = "move it to another filesystem while this server is the standby: \"Moving the management directory\" in \
                     mirroring-controller(7)";
-        found.push(SAME_FILESYSTEM.found(id, what, mend));
+        found.push(SAME_FILESYSTEM.found(id, what, fix));
     }
     startup_race(server, found);
     if let Some(why) = &facts.own.no_data {

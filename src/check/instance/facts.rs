@@ -22,10 +22,20 @@ pub struct Facts {
     pub silent: bool,
     /// What could not be read, and why.
     pub unread: Vec<String>,
-    /// Whether a session to the primary that `primary_conninfo` names opens as a rebuild would open it: why not, or empty.
-    pub trial: Option<String>,
-    /// Such a session to the other server was rejected because of the password.
-    pub password_rejected: Option<String>,
+    /// The result of opening the session to the other server that a rebuild needs; `None` if that was not tried, or if the other
+    /// instance did not respond.
+    pub rebuild_session: Option<Trial>,
+}
+
+/// What came of opening a session.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub enum Trial {
+    /// It was opened.
+    Opened,
+    /// The password was rejected, with this error.
+    PasswordRejected(String),
+    /// The session was rejected for another reason.
+    Refused(String),
 }
 
 /// What the controller's configuration says.

@@ -15,7 +15,7 @@ mod settings;
 
 pub use facts::{
     Archiver, Control, Database, Facts, Files, NamesLine, Own, Place, Problem, Remark, RoleSetting, Sender, Setting,
-    Slot, Told, Upstream,
+    Slot, Told, Trial, Upstream,
 };
 pub use hba::Rule;
 
@@ -115,13 +115,12 @@ const TRIAL: Duration = Duration::from_secs(3);
 /// Opens the session that a rebuild would open to the other server, if that has not been tried: a primary needs it as soon as it
 /// has lost its role.
 pub fn try_other(config: &Config, facts: &mut Facts, other: &Server, deadline: Instant) {
-    let untried = facts.trial.is_none() && facts.password_rejected.is_none();
     let host = &other.instance.own.replication_address;
-    if untried && !host.is_empty() && other.host.port != 0 {
+    if facts.rebuild_session.is_none() && !host.is_empty() && other.host.port != 0 {
         let left = deadline.saturating_duration_since(Instant::now());
         session::try_session(config, facts, (host.as_str(), other.host.port), left.min(TRIAL));
         // What else pg_hba.conf of a standby may reject is found in its rules.
-        facts.trial = facts.trial.take().filter(String::is_empty);
+        facts.rebuild_session = facts.rebuild_session.take().filter(|trial| !matches!(trial, Trial::Refused(_)));
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the running instance says, asked by sessions of the controller's own kind, each question within what is left of the
 //! time. Changes nothing.
 
-use super::facts::{Archiver, Database, Facts, Place, Problem, RoleSetting, Sender, Setting, Slot, Told};
+use super::facts::{Archiver, Database, Facts, Place, Problem, RoleSetting, Sender, Setting, Slot, Told, Trial};
 use super::files::{self, WANTED};
 use super::hba::{MAX_RULES, Rule};
 use crate::config::Config;
@@ -61,7 +61,7 @@ pub(super) fn try_rebuild(config: &Config, facts: &mut Facts, limit: Duration) {
     let Ok(port) = upstream.port.parse() else { return };
     let host = upstream.host.clone();
     if !host.is_empty() && !host.starts_with('/') {
-        try_session(config, facts, (host.as_str(), port), limit);
+        try_session(config, facts, (&host, port), limit);
     }
 }
 
@@ -73,7 +73,7 @@ pub(super) fn try_session(config: &Config, facts: &mut Facts, (host, port): (&st
     let file = &config.server;
     let tls = match Tls::parse(&follow::present_keys(&pg::Place::new(config)), file.major_version) {
         Ok(tls) => tls,
-        Err(error) => return facts.trial = Some(error.message),
+        Err(error) => return facts.rebuild_session = Some(Trial::Refused(error.message)),
     };
     let remote = Remote {
         user: file.db_instance_username.clone(),
@@ -83,13 +83,13 @@ pub(super) fn try_session(config: &Config, facts: &mut Facts, (host, port): (&st
         port,
         tls,
     };
-    match Session::open_remote(&remote, limit, limit, "a check") {
-        Ok(_) => facts.trial = Some(String::new()),
-        Err(Refusal::Password(why)) => facts.password_rejected = Some(why),
-        Err(Refusal::Closed(why)) => facts.trial = Some(why),
-        // That it is down or cannot be reached now is not what is asked here.
-        Err(_) => {}
-    }
+    facts.rebuild_session = match Session::open_remote(&remote, limit, limit, "a check") {
+        Ok(_) => Some(Trial::Opened),
+        Err(Refusal::Password(why)) => Some(Trial::PasswordRejected(why)),
+        Err(Refusal::Closed(why)) => Some(Trial::Refused(why)),
+        // An instance that is down, or cannot be reached, is found elsewhere.
+        Err(_) => None,
+    };
 }
 
 /// Rows with all columns as text; what is missing is empty.
