@@ -256,28 +256,29 @@ impl Node {
         !follows || !self.awaits_peer_role() && (!self.primary_answers() || self.is_contained())
     }
 
-    /// Whether the other server may run an instance as a primary that has not been reported yet. It would accept this server's
-    /// WAL receiver before the WAL was compared. A standby of a mirrored pair that has just booted waits for the first heartbeat,
-    /// if the other server can be reached.
+    /// Whether the other server may run a primary that it has not reported yet. Such a primary would accept this server's WAL
+    /// receiver before the WAL is compared. A standby of a mirrored pair that has just booted waits for the first heartbeat, unless
+    /// the other host refuses the connection.
     fn awaits_peer_role(&self) -> bool {
         match &self.peer.heartbeat {
-            None => self.standing() == Some(Standing::Standby) && self.is_booting() && self.peer.refused == 0,
+            None => self.standing() == Some(Standing::Standby) && self.has_just_booted() && self.peer.refused == 0,
             Some(told) => {
                 let unknown = matches!(told.instance, Health::Unknown | Health::Starting);
-                told.role == Role::None && unknown && self.hears_peer()
+                told.role == Role::None && unknown && self.peer_responds()
             }
         }
     }
 
-    fn is_booting(&self) -> bool {
+    /// Whether this server booted within the detection time.
+    fn has_just_booted(&self) -> bool {
         self.booted_at.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms)
     }
 
-    /// Whether the other server responds. A server that has just booted does not require that the other one receives its heartbeats.
-    fn hears_peer(&self) -> bool {
+    /// Whether heartbeats of the other server arrive. Just after the boot, the other server need not have received one of this server.
+    fn peer_responds(&self) -> bool {
         let patience = self.patience_ms();
         let heard = self.peer.heard_at.is_some_and(|at| self.now.since(at) < patience);
-        self.peer_talks(patience) || heard && self.is_booting()
+        self.peer_talks(patience) || heard && self.has_just_booted()
     }
 
     /// A standby of a mirrored pair that has just booted waits for what the arbiter remembers of it, if the arbiter can be reached:
@@ -289,8 +290,7 @@ impl Node {
 
     /// Whether this server has booted within the detection time, and has not received a heartbeat of the arbiter yet.
     fn lacks_arbiter_heartbeat(&self) -> bool {
-        let waited = self.booted_at.map_or(0, |at| self.now.since(at)) >= self.settings.heartbeat_detection_ms;
-        self.settings.arbiter && self.arbiter.heard_at.is_none() && !waited
+        self.settings.arbiter && self.arbiter.heard_at.is_none() && self.has_just_booted()
     }
 
     /// A mirrored primary that has just booted waits for its standby's first heartbeat, if the standby can be reached.
@@ -298,10 +298,10 @@ impl Node {
         if !self.view().is_some_and(|view| view.is_mirrored(self.me())) {
             return false;
         }
-        let waited = self.booted_at.map_or(0, |at| self.now.since(at));
         match &self.peer.heartbeat {
-            None => waited < self.settings.heartbeat_detection_ms && self.peer.refused == 0,
+            None => self.has_just_booted() && self.peer.refused == 0,
             Some(told) => {
+                let waited = self.booted_at.map_or(0, |at| self.now.since(at));
                 told.wal.pending && self.peer_talks(self.patience_ms()) && waited < self.settings.startup_wait_ms
             }
         }
@@ -406,7 +406,7 @@ impl Node {
 
     /// Whether the other server responds, and runs its instance as a primary.
     fn primary_answers(&self) -> bool {
-        self.hears_peer() && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
+        self.peer_responds() && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
     }
 
     /// The verdict of the primary's present run on what this server had before anything came from that run; `None` while
