@@ -22,9 +22,10 @@ const PATIENT_LIMIT: Duration = Duration::from_secs(2);
 const PREDICTION_LIMIT: Duration = Duration::from_secs(60);
 /// How much longer than the request's own limit its answer is waited for.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often a controller that ends is looked at, and how long that is not reported.
-const LOOK: Duration = Duration::from_millis(50);
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a command checks the state of the controller.
+pub(super) const LOOK: Duration = Duration::from_millis(50);
+/// How long a command waits before it reports what it is waiting for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// "No limit" (`remote_call_timeout = 0`), as a number.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 

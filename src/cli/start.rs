@@ -1,6 +1,7 @@
 //! `mc_ctl start`.
 
 use super::args::Start;
+use super::call::{LOOK, PATIENCE};
 use super::{Ended, Exit, Failure, call, print, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
@@ -12,10 +13,6 @@ use crate::status::Snapshot;
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
-/// How often the controller is asked how far it has come.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long nothing is said about what is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
 /// How long a start in the background waits for an address of this host, and how often it looks.
 const EARLY_LIMIT: Duration = Duration::from_secs(60);
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
@@ -133,7 +130,7 @@ fn reach_arbiter(config: &Config, limit: Duration) -> Result<(), Failure> {
     })
 }
 
-/// Has a running controller do what is asked. False if none runs; a controller that is ending is waited for.
+/// Passes the request to a running controller. Waits for the end of a controller that is ending. False if none runs.
 fn start_in_running_controller(
     config: &Config,
     args: &Start,
@@ -160,7 +157,7 @@ fn start_in_running_controller(
     Ok(false)
 }
 
-/// Starts the instance where only the controller runs.
+/// Starts the instance if only the controller runs.
 fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: Duration) -> Result<(), Failure> {
     let snapshot = call::snapshot(config)?;
     if snapshot.report.stopping {
