@@ -1,7 +1,8 @@
-//! What the other server is assumed to be where no heartbeat of it says so: as this server's own ledger implies.
+//! The state that the other server is assumed to be in if none of its heartbeats has arrived: the one that this server's ledger
+//! implies.
 //!
-//! Pure. Called by `world` when it is made from the present state. Both servers have the newest view, or learn of it when they
-//! meet, so that the own ledger says which of the two data directories is the primary's.
+//! Pure. Called by `world`, which is made from the present state. Both servers have the newest view, or receive it with the first
+//! heartbeat, so the own ledger determines which of the two data directories is the primary's.
 
 use super::instance::Postgres;
 use crate::fsm::event::{Health, Heartbeat, Role};
@@ -13,9 +14,13 @@ use crate::fsm::types::{DataId, DataIdentity, Ledger, LedgerId, Server, Timeline
 pub(super) fn is_standby(present: &Present, told: &Heartbeat) -> bool {
     let Some(ledger) = &told.ledger else { return false };
     let named = |server: Server| ledger.data.id == ledger.view.data[server.index()];
+    !(named(ledger.view.primary) || has_taken_over(present) && named(present.settings.me.other()))
+}
+
+/// Whether this server was promoted and has the right to run alone, so that the other server was the primary before.
+fn has_taken_over(present: &Present) -> bool {
     let own = present.node.durable();
-    let replaced = own.is_some_and(|own| own.notes.promoted && own.ledger.view.is_alone(present.settings.me));
-    !(named(ledger.view.primary) || replaced && named(present.settings.me.other()))
+    own.is_some_and(|own| own.notes.promoted && own.ledger.view.is_alone(present.settings.me))
 }
 
 /// What the other server's controller would report if it ran now: the view of this server's ledger, the data directory that the
@@ -23,13 +28,13 @@ pub(super) fn is_standby(present: &Present, told: &Heartbeat) -> bool {
 pub(super) fn heartbeat(present: &Present, own: &Postgres) -> Option<Heartbeat> {
     let durable = present.node.durable()?;
     let view = durable.ledger.view;
-    let (me, other) = (present.settings.me, present.settings.me.other());
+    let other = present.settings.me.other();
     let id = view.data[other.index()];
     if id == DataId(0) {
         return None;
     }
     let own_dir_leads = !own.dir.standby_signal;
-    let replaced = durable.notes.promoted && view.is_alone(me);
+    let replaced = has_taken_over(present);
     // It was promoted if this server, once the primary, has lost its role.
     let promoted = view.is_alone(other) && own_dir_leads;
     let timeline = match own.timeline() {

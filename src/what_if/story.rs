@@ -214,8 +214,8 @@ impl<'a> Story<'a> {
     /// Until nothing has happened for long enough that nothing more is to be expected.
     fn run_until_quiet(&mut self) {
         let began = self.world.now;
-        // A standby that has heard nothing of its primary since its start waits for it.
-        let startup_ms = if self.world.someone_waits_for_the_other() { self.startup_wait_ms } else { 0 };
+        // A standby waits for the first heartbeat of its primary after a start.
+        let startup_ms = if self.world.lacks_first_heartbeat() { self.startup_wait_ms } else { 0 };
         let quiet_ms =
             self.detection_ms.saturating_mul(3).max(startup_ms).saturating_add(2_000).clamp(8_000, FURTHEST_MS);
         let limit_ms = self.detection_ms.saturating_mul(25).saturating_add(120_000).min(FURTHEST_MS);

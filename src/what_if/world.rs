@@ -282,8 +282,8 @@ impl World {
         self.disks[m].is_some() || !matches!(self.cores[m], Core::None)
     }
 
-    /// Whether a server's controller has received no heartbeat of the other one since its start.
-    pub fn someone_waits_for_the_other(&self) -> bool {
+    /// Whether the controller of a server has received no heartbeat of the other server since its start.
+    pub fn lacks_first_heartbeat(&self) -> bool {
         (0..2).filter_map(|m| self.node(m)).any(|node| !node.has_heard_peer())
     }
 
