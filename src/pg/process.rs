@@ -95,8 +95,8 @@ impl Found {
     }
 
     fn postmaster(&self, home: &Path) -> Option<Process> {
-        let leading = self.members.iter().filter(|pid| leads(**pid, &self.members));
-        leading.filter_map(|pid| open(*pid, home)).next().map(|process| Process { postmaster: true, ..process })
+        let mut leading = self.members.iter().filter(|pid| leads(**pid, &self.members));
+        leading.find_map(|pid| open(*pid, home)).map(|process| Process { postmaster: true, ..process })
     }
 }
 
