@@ -1,5 +1,5 @@
 //! Predictions of the pure kind: every fault, under every way to act on silence, as a golden file that can be read against the
-//! README's table of outcomes. `UPDATE_GOLDEN=1 cargo test --test what_if` writes it anew.
+//! README's table of outcomes. `UPDATE_GOLDEN=1 cargo test --test what_if` updates it.
 
 #[allow(dead_code, reason = "the cases use the rest")]
 #[path = "cases/case.rs"]
@@ -413,8 +413,8 @@ fn beside_a_stopped_server(view: View, promoted: bool, refuses: bool) -> Present
     case.node.present().expect("nothing is being written")
 }
 
-/// `mc_ctl stop` on both servers, or `mc_ctl stop -a`, and one of them started: what this server's ledger says of the other one
-/// is what comes back.
+/// `mc_ctl stop` on both servers, or `mc_ctl stop -a`, and a start of one of them: the prediction starts the other server as this
+/// server's ledger describes it.
 #[test]
 fn back_after_both_were_stopped() {
     use mirroring_controller::fsm::report::{HostRole, Word};
@@ -445,7 +445,7 @@ fn back_after_both_were_stopped() {
     }
 }
 
-/// The other server's controller has ended a moment ago: its host refuses connections, though its last heartbeat is fresh.
+/// The controller of the other server has just ended: its host refuses connections, but its last heartbeat is recent.
 #[test]
 fn a_server_that_was_just_stopped_is_stopped() {
     let mut case = ARBITRATION.case();

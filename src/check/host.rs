@@ -348,13 +348,13 @@ fn examine_restart(server: &super::Facts, found: &mut Vec<Finding>) {
         if server.host.refused.is_none() && now.is_some_and(|(_, now)| now != started_with) {
             let what = format!("{name} has been changed since the controller was started");
             // Only parameters can change while the controller runs.
-            let mend = match *name == format!("{}.conf", server.id) {
+            let fix = match *name == format!("{}.conf", server.id) {
                 true => "mc_ctl reload, which names the parameters that need a restart of the controller",
                 false => {
                     "mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance is not touched; without -f if failover is to be off)"
                 }
             };
-            found.push(RESTART_NEEDED.found(&server.id, what, mend).at(format!("{}/{name}", server.host.directory), 0));
+            found.push(RESTART_NEEDED.found(&server.id, what, fix).at(format!("{}/{name}", server.host.directory), 0));
         }
     }
 }

@@ -1,4 +1,5 @@
-//! What to do about each finding, in general; a finding itself names the command, file and line. For `mc_ctl explain CODE`.
+//! How to resolve each finding of `mc_ctl check` in general, for `mc_ctl explain CODE`. The finding itself names command, file
+//! and line.
 
 use super::{Entry, catalogue};
 
@@ -8,7 +9,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("configuration", "Correct the file that the finding names."),
     ("peer-not-seen", "Start the controllers of both servers, or run mc_ctl check on the other server too."),
     ("unread", "Examine the disk and the instance, or give mc_ctl check more time with -t."),
-    ("configuration-warning", "Do what the finding says, or accept the risk."),
+    ("configuration-warning", "Follow the advice of the finding, or accept the risk."),
     ("configuration-notice", "Remove the line if it is not needed."),
     ("no-data-directory", "Run mc_ctl rebuild on this server while the other server is the primary."),
     ("same-filesystem", "Move the management directory to another filesystem while this server is the standby: \"Moving the management directory\" in mirroring-controller(7)."),
@@ -117,7 +118,7 @@ pub fn find(code: &str) -> Option<&'static Entry> {
 }
 
 impl Entry {
-    /// What to do about it.
+    /// How to resolve it in general.
     pub fn remedy(&self) -> &'static str {
         REMEDIES.iter().find(|(code, _)| *code == self.code).map_or("", |(_, remedy)| remedy)
     }

@@ -89,7 +89,7 @@ fn kill(pair: &Pair, server: usize) {
     pair.kill_postmaster(server);
 }
 
-/// The host falls silent, then it loses its power.
+/// The host stops responding, then loses power.
 fn lose_host(pair: &mut Pair) {
     pair.net.cut(0);
     pair.host_mut(0).power_off();

@@ -29,7 +29,7 @@ fn passwords_that_are_rejected() {
         assert!(found.what.contains(other) && found.what.contains("password authentication failed"), "{found:?}");
         assert!(found.mend.contains(&id_conf(&pair, n)) && found.mend.contains("mc_ctl reload"), "{found:?}");
         assert!(!crate::check::check(&pair, n).json.to_string().contains("wrong-secret"));
-        // What the controller uses from now on.
+        // From here on, the controller uses the new password.
         pair.mc(n, &["reload"]).expect(0, "mc_ctl reload");
         both_expect(&pair, "password-rejected", id, "password authentication failed");
         new_password(&pair, n, "first");

@@ -43,8 +43,9 @@ mkdir /etc/systemd/system/multi-user.target.wants
 printf "$3" >/etc/systemd/system/multi-user.target.wants/$unit.service
 "#;
 
-/// What stands in for the service manager: it stops what runs, and takes the link away; and it starts what one of our units
-/// starts, as the unit's user, or as the user that the manual names for the arbiter, and again where it fails, as the unit has it.
+/// A substitute for the service manager. "disable" stops the cluster and removes the link of its unit. "enable" runs the command of
+/// one of our units, as the unit's user, or for the arbiter as the user that the manual names, and repeats it if it fails, as
+/// the unit demands.
 const SYSTEMCTL: &str = r#"
 case "$1 $2 $3" in "enable --now mirroring-"*)
     value() { sed -n "s/^$1=//p" "@samples@/$unit.service"; }

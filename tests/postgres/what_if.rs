@@ -226,7 +226,7 @@ fn disabled() {
     compare(&pair, &told, &client, at);
 }
 
-/// Asks one server for what follows when everything is started, and starts the other one: that is what follows.
+/// One server predicts what follows if everything is started. The other server is then started, and the result is the predicted one.
 #[track_caller]
 fn back(pair: &Pair, asked: usize, word: &str) {
     let out = pair.mc(asked, &["what-if", "back", "--format", "json"]).expect(0, "mc_ctl what-if back").out;
@@ -242,8 +242,8 @@ fn back(pair: &Pair, asked: usize, word: &str) {
     });
 }
 
-/// Stopped servers are started again as `back` foretells: one that was stopped just now or a while ago, and both, one after the
-/// other and together, where the one that is started first has not heard the other one since.
+/// The start of stopped servers ends as `back` predicts: of one server that was stopped just now or some time ago, and of both,
+/// stopped in turn or together, if the first one to start has received no heartbeat of the other since.
 #[test]
 fn stopped_servers() {
     let pair = Setup::default().fast_network().up();

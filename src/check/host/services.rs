@@ -293,8 +293,8 @@ fn controller_unit(name: &str, file: &Path, directory: &Path) -> Option<Unit> {
 
 // ------------------------------------------------------------------------------------------- start of the controller
 
-/// Whether a file runs the controller's programs with this management directory, with none that it names, or with one that it
-/// makes from a specifier. In a script the program's name and the command can be on different lines.
+/// Whether a file starts the controller of this management directory. A file that names no directory, or forms its name from a
+/// specifier, counts. In a script the program's name and the command can be on different lines.
 fn starts_controller(text: &str, directory: &Path, is_script: bool) -> bool {
     let names_none = !text.contains("MCCONTROLDIR=/") && !text.contains("-M /");
     let is_start =
