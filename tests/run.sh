@@ -71,7 +71,7 @@ finish() {
     code=$?
     trap - EXIT INT TERM HUP
     # the step under way, with all that it started; hosts and their servers die with the test process
-    [ -z "$group" ] || kill -TERM -- "-$group" 2>/dev/null || :
+    [ -z "$group" ] || kill -s TERM -- "-$group" 2>/dev/null || :
     if grep -q '^test result' "$log"; then
         say "results"
         grep -E '^( +Running|test result|failures:|    [a-z_:]+$)' "$log" || :
