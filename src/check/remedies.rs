@@ -71,7 +71,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("conninfo-unreadable", "Write primary_conninfo as host=... port=... user=... application_name=... in postgresql.auto.conf."),
     ("slot-unlimited", "Set max_slot_wal_keep_size, and reload the instance."),
     ("slot-inactive", "If no client needs the slot: SELECT pg_drop_replication_slot('NAME')."),
-    ("password-rejected", "Set db_instance_password in ID.conf to the password of the database user, and run mc_ctl reload: \"Changing the password or a certificate\" in mirroring-controller(7)."),
+    ("password-rejected", "Set db_instance_password in ID.conf to the password of the database user, and run mc_ctl reload: \"Changing the password\" in mirroring-controller(7)."),
     ("replication-fails", "Correct what the error names (password, certificate, pg_hba.conf of the primary), and run mc_ctl reload on the standby."),
     ("rebuild-failed", "Remove the cause that the finding names, and run mc_ctl rebuild on this server."),
     ("refused-configuration", "Correct the file on the other server."),
