@@ -82,6 +82,12 @@ fn end_receiver(pair: &Pair, standby: usize) {
     signal(receiver.pid, Signal::TERM);
 }
 
+/// A switch is refused until the primary's controller has seen that the standby streams again.
+#[track_caller]
+fn switch(pair: &Pair, server: usize) {
+    wait_for("mc_ctl switch succeeds", s(60), || (pair.mc(server, &["switch"]).code == 0).then_some(()));
+}
+
 #[track_caller]
 fn reload(pair: &Pair, server: usize) -> Answer {
     pair.mc(server, &["reload"]).expect(0, "mc_ctl reload")
@@ -124,12 +130,12 @@ fn rotation_under_load() {
     pair.rebuild(1, &["--method", "basebackup"]);
     reconnect(&pair, 1);
     // the same with the roles exchanged; nd1 was never a standby, and its rebuild writes the password
-    pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+    switch(&pair, 1);
     pair.wait_switched(0);
     pair.rebuild(0, &[]);
     wait_ok(&pair);
     rotate(&pair, 1, "third");
-    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    switch(&pair, 0);
     pair.wait_switched(1);
     // the file is older than the password
     let stale = "s/password=third/password=second/";
