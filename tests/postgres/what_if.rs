@@ -229,7 +229,11 @@ fn disabled() {
 /// One server predicts what follows if everything is started. The other server is then started, and the result is the predicted one.
 #[track_caller]
 fn back(pair: &Pair, asked: usize, word: &str) {
-    let out = pair.mc(asked, &["what-if", "back", "--format", "json"]).expect(0, "mc_ctl what-if back").out;
+    // The controller detects within moments that the other one has ended.
+    let out = wait_for("mc_ctl what-if back", s(30), || {
+        let answer = pair.mc(asked, &["what-if", "back", "--format", "json"]);
+        (answer.code == 0).then_some(answer.out)
+    });
     let told: Value = serde_json::from_str(&out).unwrap_or_else(|e| panic!("{e} in: {out}"));
     assert_eq!(told["status"]["mirroring_status"], word, "{told:#}");
     // A server that has lost its role waits for mc_ctl rebuild.
