@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_millis(20 * 800);
 /// A pair whose standby is down, and whose primary has this much to write, in MiB.
 fn without_its_standby(megabytes: u32) -> (Pair, Process) {
     let setup = Setup::default().fast_network().pg("shared_buffers = 256MB").pg("checkpoint_timeout = 1h");
+    // A checkpointer that is stopped can hold a lock that the controller's queries need.
+    let setup = setup.conf("db_instance_timeout_action = message");
     let pair = setup.pg("max_wal_size = 4GB").pg("bgwriter_lru_maxpages = 0").up();
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
     if megabytes > 0 {
