@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 9] = [
+const KEPT_WITH_HOOKS: [u64; 10] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -268,6 +268,7 @@ const KEPT_WITH_HOOKS: [u64; 9] = [
     150_041_276,
     150_062_269,
     150_094_354,
+    400_210_314,
 ];
 
 #[test]
@@ -287,7 +288,7 @@ fn seeds_without_arbiter() {
 }
 
 /// The same without an arbiter: a primary that had noted that commits may not have waited, and whose data directory was exchanged.
-const KEPT_WITHOUT: [u64; 1] = [1452];
+const KEPT_WITHOUT: [u64; 3] = [1452, 300_106_609, 410_027_773];
 
 #[test]
 fn kept_seeds_without_arbiter() {

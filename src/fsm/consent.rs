@@ -7,6 +7,7 @@ use super::node::{Asked, Node, Proposal};
 use super::rules::{self, Learned};
 use super::tell::told_by;
 use super::types::{Ledger, Lsn, Member, Time, Timeline, View, WalPoint};
+use super::work::FRESH_LOOK_MS;
 
 /// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
 const KEEP_ASKED_MS: u64 = 2_000;
@@ -113,8 +114,16 @@ impl Node {
         if under_way && self.now.since(asked.at) < KEEP_ASKED_MS {
             return;
         }
+        let accepted = !under_way && self.consents(&asked);
+        let unread = accepted && !follows && self.must_read_data();
+        if unread && self.now.since(asked.at) < KEEP_ASKED_MS {
+            if self.now >= self.work.retry_at() {
+                self.run(Job::Inspect);
+            }
+            return;
+        }
         self.asked = None;
-        if under_way || !self.consents(&asked) {
+        if !accepted || unread {
             let ledger = self.ledger;
             self.send(self.peer_member(), Message::Answer { ledger });
             return;
@@ -132,6 +141,17 @@ impl Node {
         self.enter(asked.view, &why);
         let ledger = self.ledger;
         self.hold(Action::Send(self.peer_member(), Message::Answer { ledger }));
+    }
+
+    /// Whether a server that gives its role away must read its data directory again first. A result may arrive long after the
+    /// reading, since this process was stopped or the job hung, and an operator may have started the instance meanwhile. After
+    /// a crash, a directory that cannot be read does not prevent the failover.
+    fn must_read_data(&self) -> bool {
+        let Some(data) = self.own.data else { return false };
+        let unreadable = self.work.unread || data.state == ControlState::Other;
+        let crashed = self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.planned);
+        let old = self.now.since(self.own.read_since) > FRESH_LOOK_MS;
+        self.own.running == Running::Down && old && !(crashed && unreadable)
     }
 
     /// PROTOCOL R1, R2, R4 and R6.
@@ -165,7 +185,7 @@ impl Node {
     fn offers_to(&self, received: Lsn) -> bool {
         let Some(hand_over) = &self.hand_over else { return false };
         let confirmed = hand_over.checkpoint == Lsn(0) || received > hand_over.checkpoint;
-        hand_over.offering() && confirmed
+        hand_over.offering() && confirmed && self.is_as_offered(hand_over)
     }
 
     /// Hand-back: this server got the right but was never promoted (R4).

@@ -29,6 +29,8 @@ pub(super) enum Running {
 pub(super) struct OwnSide {
     pub data: Option<DataDir>,
     pub data_at: Time,
+    /// When the job that read `data` began: the directory may have changed since.
+    pub read_since: Time,
     pub running: Running,
     /// The last reading that told a role, since the last start.
     pub role: Option<Instance>,
@@ -92,6 +94,7 @@ impl OwnSide {
         OwnSide {
             data: None,
             data_at: Time(0),
+            read_since: Time(0),
             running: Running::Unknown,
             role: None,
             answered_at: Time(0),

@@ -207,7 +207,7 @@ impl Node {
         self.own.boot(self.now);
         self.wal.boot(boot.high_water, self.ledger.map(|ledger| ledger.data.id));
         if let Some(data) = boot.data {
-            self.found_data(data);
+            self.found_data(data, self.now);
             self.notes.wanted |= data.running;
             // It may have been stopped because it was cut off; until somebody is heard nobody can say that it was not.
             let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));

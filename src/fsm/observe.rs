@@ -422,10 +422,12 @@ impl Node {
         }
     }
 
-    /// The data directory was read. Names it anew where it is not the one that it was (PROTOCOL section 2).
-    pub(super) fn found_data(&mut self, data: DataDir) {
+    /// A job that began at `since` has read the data directory. Gives the directory a new name where it is not the one that it was
+    /// (PROTOCOL section 2).
+    pub(super) fn found_data(&mut self, data: DataDir, since: Time) {
         self.own.data = Some(data);
         self.own.data_at = self.now;
+        self.own.read_since = since;
         self.own.note_crash(&data);
         self.choose_system();
         if data.running {

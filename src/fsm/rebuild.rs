@@ -254,7 +254,7 @@ impl Node {
         self.own.revive();
         self.told.restart = None;
         self.own.down();
-        self.found_data(data);
+        self.found_data(data, Time(0));
         self.rebuilds.made = Some((Lsn(0), self.now));
         self.write("");
         self.say(Say::RebuildEnded);
@@ -279,7 +279,7 @@ impl Node {
     pub(super) fn rebuild_abandoned(&mut self, data: Option<super::event::DataDir>) {
         self.own.running = Running::Unknown;
         if let Some(data) = data {
-            self.found_data(data);
+            self.found_data(data, Time(0));
         }
         let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
         // With `rebuild_action = auto` it is to be begun again when it can be.

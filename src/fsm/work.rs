@@ -1,7 +1,9 @@
 //! Work on the instance: one job at a time, hand-overs, and reconciling the instance with the ledger.
 
 use super::act::{Todo, act};
-use super::event::{Action, ControlState, Heartbeat, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
+use super::event::{
+    Action, ControlState, DataDir, Heartbeat, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow,
+};
 use super::facts::{Being, Data, Leave, Standing};
 use super::known::{OwnSide, Running, SILENT};
 use super::node::Node;
@@ -10,8 +12,8 @@ use super::types::{DataId, LedgerId, Lsn, RebuildOrder, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
 pub(super) const FAST_STOP_MS: u64 = 2_000;
-/// How old a look into the data directory may be before an instance is started from it, ms.
-const FRESH_LOOK_MS: u64 = 1_000;
+/// How old a look into the data directory may be when an instance is started from it, or its role is given away, ms.
+pub(super) const FRESH_LOOK_MS: u64 = 1_000;
 /// How long after a failure the same thing is tried again, ms.
 const RETRY_MS: u64 = 1_000;
 /// How many starts that no order ended, within ten detection times, before an instance is left down.
@@ -244,7 +246,7 @@ impl Node {
     }
 
     pub(super) fn done(&mut self, id: JobId, outcome: Outcome) {
-        let Some((current, job, _)) = self.work.job.take() else { return };
+        let Some((current, job, since)) = self.work.job.take() else { return };
         if current != id {
             self.work.job = Some((current, job, self.now));
             return;
@@ -258,7 +260,7 @@ impl Node {
             _ => {}
         }
         match (job, outcome) {
-            (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data),
+            (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data, since),
             (Job::CompareWal(asked), Outcome::Wal(found)) => self.wal_found(asked, found),
             (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address),
             (Job::Rebuild(_), Outcome::Failed(why)) => {
@@ -275,7 +277,7 @@ impl Node {
                 data.running = true;
                 self.own.started(self.now);
                 self.wal.instance_ended();
-                self.found_data(data);
+                self.found_data(data, since);
                 self.own.freed = names.is_none();
                 self.out.push(Action::Look);
             }
@@ -286,7 +288,7 @@ impl Node {
                 self.own.down();
                 self.wal.instance_ended();
                 match data {
-                    Some(data) => self.found_data(data),
+                    Some(data) => self.found_data(data, since),
                     None => self.own.lost_sight(),
                 }
                 self.own.down();
@@ -438,6 +440,9 @@ impl Node {
             Phase::Offer if self.own.running == Running::Up => {
                 self.hand_over_failed("the instance runs again");
             }
+            Phase::Offer if !self.is_as_offered(&hand_over) => {
+                self.hand_over_failed("the instance has run since it was stopped");
+            }
             Phase::Offer if self.peer_fact() == super::facts::Peer::Ill && self.asked.is_none() => {
                 self.hand_over_failed("the standby's instance or disk has failed");
             }
@@ -509,6 +514,12 @@ impl Node {
             // What was confirmed must be there, up to its last byte, and so must what this data directory has lost (R13).
             None => Lsn(self.own.confirmed.max(lost).0.saturating_sub(1)),
         };
+    }
+
+    /// Whether the data directory still ends with the shutdown checkpoint that a planned hand-over offers.
+    pub(super) fn is_as_offered(&self, hand_over: &HandOver) -> bool {
+        let shut_down = |data: DataDir| data.state == ControlState::ShutDown && data.checkpoint == hand_over.checkpoint;
+        !hand_over.planned || self.own.data.is_some_and(shut_down)
     }
 
     /// Whether the standby has reported, since the offer, that it lacks what it had confirmed and receives nothing any more.

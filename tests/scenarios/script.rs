@@ -10,7 +10,8 @@
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
 //! - `ruin M`: what the rebuild that runs has begun to write cannot be undone.
-//! - `hold M stores|jobs`, `release M stores|jobs`, `stored M`, `done M`, `fail M TEXT`: by hand what else comes by itself.
+//! - `hold M stores|jobs`, `release M stores|jobs`, `stored M`, `done M`, `fail M TEXT`: by hand what else comes by itself; `perform M`: the job
+//!   is performed, and its result is reported only by `done M`.
 //! - `request M WORD…`; `names M changed`; `exchange M`, `rebuild M` (by hand), `empty M` (data directories);
 //!   `initdb M` (another cluster, no ledger); `lose-ledger M`; `status M`; `advice M`
 //!   (the hints of `mc_ctl status`); `lag M`.
@@ -296,7 +297,8 @@ fn by_hand(world: &mut World, words: &[&str]) -> Option<Done> {
             world.stored(m);
         }
         ["stored", _] => world.stored(m),
-        ["done", _] if process.job.is_some() => world.do_job(m),
+        ["perform", _] if process.job.is_some() => world.perform_job(m),
+        ["done", _] if process.job.is_some() || process.result.is_some() => world.do_job(m),
         ["ruin", _] => world.hosts[m].guard(true),
         ["fail", _, why @ ..] => {
             let Some((id, job)) = process.job.take() else { return Some(Err("no job is out".to_owned())) };

@@ -37,6 +37,8 @@ pub struct Process {
     pub writes: VecDeque<(u64, Durable)>,
     pub hold_stores: bool,
     pub job: Option<(JobId, Job)>,
+    /// Of a job that was performed, and not yet reported.
+    pub result: Option<(JobId, Outcome)>,
     /// The operator's command that runs.
     pub call: Option<JobId>,
     /// The hook that runs.
@@ -221,8 +223,18 @@ impl World {
         Wire { streams, lsn: theirs.lsn, timeline: theirs.timeline() }
     }
 
-    /// Does the job that is out and answers it.
+    /// Performs the job that is out, and reports its result.
     pub fn do_job(&mut self, m: usize) {
+        if self.procs[m].result.is_none() {
+            self.perform_job(m);
+        }
+        if let Some((id, outcome)) = self.procs[m].result.take() {
+            self.feed(m, Event::Done(id, outcome));
+        }
+    }
+
+    /// Performs the job that is out. Its result is kept.
+    pub fn perform_job(&mut self, m: usize) {
         let Some((id, job)) = self.procs[m].job.take() else { return };
         let wire = self.wire(m);
         let source = if self.wal_cut { Postgres::new(0, true) } else { self.hosts[1 - m].clone() };
@@ -235,7 +247,7 @@ impl World {
             let last = Wire { lsn: self.hosts[m].lsn, timeline: self.hosts[m].timeline(), ..wire };
             self.hosts[1 - m].receive(last);
         }
-        self.feed(m, Event::Done(id, outcome));
+        self.procs[m].result = Some((id, outcome));
     }
 
     /// What the probes of a member see.
