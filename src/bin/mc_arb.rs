@@ -4,6 +4,7 @@ use mirroring_controller::{cli::arb, daemon, daemon::arbiter};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    daemon::abort_on_panic();
     daemon::protect_memory();
     // The watcher and the arbiter are this program too, started by it under a name of their own.
     arbiter::dispatch().map_or_else(arb::main, ExitCode::from)

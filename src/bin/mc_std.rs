@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    mirroring_controller::daemon::abort_on_panic();
     mirroring_controller::cli::mc_std::main()
 }

@@ -70,6 +70,17 @@ pub fn protect_memory() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
+/// Makes a panic of any thread end this process, as it does in the release build: a program that goes on without one of its
+/// threads does part of its work only. Called first by every program, so that the profile of the tests can leave the panic
+/// strategy alone: with `panic = "abort"` Cargo builds every crate once for the programs and once more for the tests.
+pub fn abort_on_panic() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        print(info);
+        std::process::abort();
+    }));
+}
+
 /// What a mutex holds, also where a thread has panicked with it.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -154,4 +165,24 @@ pub fn is_being_rebuilt(config: &Config) -> bool {
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
 pub fn run(config: Config, by: StartedBy, start_id: u64) -> Result<u8> {
     decision::run(config, by, start_id, watcher::Alive::foreground())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_of_a_thread_ends_the_process() {
+        if std::env::var_os("MC_TEST_PANIC").is_some() {
+            abort_on_panic();
+            let _ = std::thread::spawn(|| panic!("as the test asks")).join();
+            return;
+        }
+        let mut itself = std::process::Command::new(std::env::current_exe().unwrap());
+        itself.args(["--exact", "daemon::tests::a_panic_of_a_thread_ends_the_process", "--nocapture"]);
+        let ended = itself.env("MC_TEST_PANIC", "1").output().unwrap();
+        let signal = std::os::unix::process::ExitStatusExt::signal(&ended.status);
+        assert_eq!(signal, Some(rustix::process::Signal::ABORT.as_raw()), "{ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains("as the test asks"), "{ended:?}");
+    }
 }

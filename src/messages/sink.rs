@@ -80,6 +80,7 @@ pub fn init(output: Output) {
     std::panic::set_hook(Box::new(|info| {
         write(&of_tell(&Tell::Panic(info.to_string())));
         flush(Duration::from_secs(1));
+        std::process::abort();
     }));
 }
 
