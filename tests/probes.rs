@@ -587,9 +587,19 @@ impl Drop for Mount {
     }
 }
 
-/// A directory laid out as a data directory, and the probe on it.
+/// A directory laid out as a data directory, and the settings of a probe that waits for a disk that other processes keep busy.
 fn disks() -> (TempDir, disk_probe::Settings) {
-    let dir = tempfile::Builder::new().prefix("probes-").tempdir().unwrap();
+    let (dir, settings) = disks_in(&std::env::temp_dir());
+    (dir, disk_probe::Settings { timeout: LIMIT / 2, ..settings })
+}
+
+/// The same in memory, where only what a test makes hang is late.
+fn disks_in_memory() -> (TempDir, disk_probe::Settings) {
+    disks_in(Path::new("/dev/shm"))
+}
+
+fn disks_in(parent: &Path) -> (TempDir, disk_probe::Settings) {
+    let dir = tempfile::Builder::new().prefix("probes-").tempdir_in(parent).unwrap();
     let data = dir.path().join("data");
     let management = dir.path().join("management");
     for name in ["data/pg_wal", "data/pg_tblspc", "space", "management"] {
@@ -759,7 +769,7 @@ fn lease(path: &std::path::Path) -> std::process::Child {
 
 #[test]
 fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
-    let (_dir, settings) = disks();
+    let (_dir, settings) = disks_in_memory();
     let file = file_of_the_probe(&settings);
     let mut holder = lease(&settings.data.join("pg_wal").join(file));
     let (_probe, rounds) = look_at(settings);
@@ -778,7 +788,7 @@ fn a_place_that_hangs_is_a_failure_each_round_and_holds_one_thread() {
 /// After a pause of the whole host, or a stall of the one disk under everything, no place is left that is in time.
 #[test]
 fn places_that_all_hung_at_once_are_well_again() {
-    let (_dir, settings) = disks();
+    let (_dir, settings) = disks_in_memory();
     let mut holder = lease(&settings.data.join(file_of_the_probe(&settings)));
     // the other places are not known before this one has answered
     let (_probe, rounds) = look_at(settings);

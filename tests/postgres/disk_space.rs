@@ -53,7 +53,8 @@ fn empty(pair: &Pair, server: usize, dir: &str) {
 }
 
 fn json(pair: &Pair, server: usize) -> serde_json::Value {
-    serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).expect("a status")
+    let answer = pair.mc(server, &["status", "--format", "json"]);
+    serde_json::from_str(&answer.out).unwrap_or_else(|e| panic!("{e} in: {}", answer.text()))
 }
 
 /// Waits until the status of a server shows this disk status of the servers, and prints how long it took.

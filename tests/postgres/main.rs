@@ -2,7 +2,7 @@
 //! that remember every acknowledged row.
 //!
 //! Needs root (for namespaces) and PostgreSQL; fails with what to install where they are missing. The cases are heavy:
-//! run them with `--test-threads=2`. `MC_TEST_ROUNDS=n` repeats those that depend on chance n times.
+//! run them with `--test-threads=4` or fewer. `MC_TEST_ROUNDS=n` repeats those that depend on chance n times.
 
 #[allow(dead_code, reason = "the bench uses the rest")]
 mod harness;

@@ -335,7 +335,12 @@ fn power_lost_and_one_returns() {
     pair.host_mut(1).boot();
     pair.mc(1, &["start", "-w", "-t", "8", "-f"]);
     assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "a standby that never heard");
-    pair.mc(1, &["switch", "--force", "--yes"]).expect(0, "mc_ctl switch --force");
+    // Refused until the instance, whose start the command above may not have waited for, runs as a standby.
+    wait_for("mc_ctl switch --force is accepted", s(60), || {
+        let answer = pair.mc(1, &["switch", "--force", "--yes"]);
+        assert!([0, 4].contains(&answer.code), "mc_ctl switch --force: {}", answer.text());
+        (answer.code == 0).then_some(())
+    });
     client.wait_ack_of(&[1], Instant::now(), s(10));
     pair.host_mut(0).boot();
     pair.mc(0, &["start", "-w", "-t", "20", "-f"]).expect(4, "start of the old primary");

@@ -7,14 +7,20 @@ use std::time::Instant;
 
 const COUNT: usize = 25;
 
-/// Switches in turn from both servers. A command is repeated while it is refused because the old primary is not back yet.
+/// Switches in turn from both servers. A command is repeated while it is refused because the old primary is not back yet. On a
+/// busy machine a standby may confirm too late, so that the switch ends with the primary as it was: at most three times.
 fn in_a_row(setup: Setup) {
     let pair = setup.conf("rebuild_action = auto").up();
     let client = pair.client(Style::OneSession);
+    let mut late = 0;
     for n in 1..=COUNT {
         wait_for(&format!("switch {n} of {COUNT} is accepted"), s(60), || {
             let answer = pair.mc(n / 2 % 2, &["switch"]);
-            assert!([0, 4].contains(&answer.code), "switch {n} of {COUNT}: {}", answer.text());
+            let too_late =
+                answer.text().contains("has not confirmed the WAL") && answer.text().contains("serves as before");
+            late += u32::from(too_late);
+            let expected = [0, 4].contains(&answer.code) || (too_late && late <= 3);
+            assert!(expected, "switch {n} of {COUNT}: {}", answer.text());
             (answer.code == 0).then_some(())
         });
     }
