@@ -1,10 +1,10 @@
 #!/bin/sh
 # Installs what the tests need, and runs them all: format, lint, unit tests, decision table, simulation, model check,
-# command line, and two real PostgreSQL servers and an arbiter on three hosts made of namespaces. Needs root (or sudo) for
-# the last. About 30 minutes on two cores.
+# command line, single PostgreSQL servers, and pairs of them with an arbiter on three hosts made of namespaces. Needs root
+# (or sudo) for the last. About 25 minutes on two cores.
 #
 #   sh tests/run.sh              all
-#   sh tests/run.sh quick        all but the real servers
+#   sh tests/run.sh quick        all that starts no PostgreSQL server: 3 minutes where it is built already
 #   MC_TEST_MATRIX=full sh tests/run.sh      every cut of the network with every disturbance: 25 minutes more
 #   MC_TEST_KILLS=50 sh tests/run.sh         so many rebuilds that are killed: 10 minutes more
 #
@@ -103,18 +103,26 @@ step "format" cargo fmt --check
 step "lint" cargo clippy --quiet --all-targets -- -D warnings
 
 targets="--lib --bins"
+servers=
 for file in tests/*.rs tests/*/main.rs; do
     name=${file#tests/}
     name=${name%.rs}
-    # the simulator's thousands of seeds, and the model's millions of states, want some optimisation; the servers come last
-    case $name in sim | model | postgres/main) continue ;; esac
-    targets="$targets --test ${name%/main}"
+    case $name in
+        # the simulator's thousands of seeds, and the model's millions of states, want some optimisation; pairs come last
+        sim | model | postgres/main) continue ;;
+        pg_files | probes | rebuild | rebuild_perform | tls) servers="$servers --test $name" ;;
+        *) targets="$targets --test ${name%/main}" ;;
+    esac
 done
+# Most tests wait most of the time, for a detection time or for a server to start: four at once keep two cores busy.
+threads=--test-threads=4
 # shellcheck disable=SC2086 # a list of targets
-step "unit tests, decision table, command line" cargo test --no-fail-fast $targets
+step "unit tests, decision table, command line" cargo test --no-fail-fast $targets -- $threads
 step "simulation, model check" cargo test --profile sim --test sim --test model
 if [ "${1:-}" != quick ]; then
+    # shellcheck disable=SC2086 # a list of targets
+    step "single PostgreSQL servers" cargo test --no-fail-fast $servers -- $threads
     # heavy: each case runs two servers, two controllers, an arbiter and clients
-    step "real PostgreSQL servers" cargo test --test postgres -- --test-threads=2
+    step "pairs of PostgreSQL servers" cargo test --test postgres -- $threads
 fi
 exit "$failed"
