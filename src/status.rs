@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod connection;
+mod disconnection;
 pub mod health;
 mod metrics;
 mod rebuild;
@@ -14,10 +15,12 @@ mod space;
 
 pub use checkpoint::Checkpoint;
 pub use connection::{ConnectionFailure, Purpose};
+pub use disconnection::Disconnection;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 pub use space::{Directory, Level, Space, TABLESPACE};
 
+use crate::fsm::event::OnSilence;
 use crate::fsm::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use crate::fsm::types::{Mode, Server, View};
 use serde::Serialize;
@@ -38,6 +41,12 @@ pub struct Status {
     pub view: Option<ViewStatus>,
     /// Automatic switch and disconnection are on.
     pub failover_enabled: bool,
+    /// The answering server's `heartbeat_error_action`; `null` where its controller does not report it.
+    pub heartbeat_error_action: Option<&'static str>,
+    /// The disconnected standby; `null` while the pair is mirrored or switched, or if it never was mirrored.
+    pub disconnection: Option<Disconnection>,
+    /// The mistake in the configuration files, if there is one; the controller uses what it read before.
+    pub configuration_error: Option<String>,
     /// WAL that the standby has not flushed yet, bytes, as the primary sees it; `null` where not known.
     pub lag_bytes: Option<u64>,
     /// For how long the standby has not caught up with the primary, as this server sees it.
@@ -176,6 +185,9 @@ impl Status {
             }),
             view: report.view.as_ref().map(|view| ViewStatus::new(snapshot, view)),
             failover_enabled: report.failover,
+            heartbeat_error_action: report.on_silence.map(OnSilence::text),
+            disconnection: Disconnection::new(snapshot),
+            configuration_error: None,
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
@@ -203,6 +215,10 @@ impl Status {
         let header = ["server_id", "host_role", "host", "host_status", "db_proc_status", "disk_status"];
         let rows: Vec<[&str; 6]> = self.servers.iter().map(ServerStatus::columns).collect();
         table(&mut out, &header, &rows, colour);
+        let _ = writeln!(out, "\n{}", self.policy());
+        if let Some(disconnection) = &self.disconnection {
+            let _ = writeln!(out, "\nWARNING: {}", disconnection.text);
+        }
         if !self.durability_warnings.is_empty() {
             let _ = writeln!(out, "\ncommits can be lost: {}", self.durability_warnings.join("; "));
         }
@@ -229,6 +245,17 @@ impl Status {
         out
     }
 
+    /// What failures lead to, in a line.
+    fn policy(&self) -> String {
+        let failover = if self.failover_enabled { "enabled" } else { "disabled" };
+        let action = self.heartbeat_error_action.map(|action| format!("heartbeat_error_action {action}, "));
+        let arbiter = match &self.arbiter {
+            Some(arbiter) => format!("arbiter {} {}", arbiter.arbiter_id, arbiter.status),
+            None => "no arbiter".to_owned(),
+        };
+        format!("failover {failover}, {}{arbiter}", action.unwrap_or_default())
+    }
+
     /// Everything, as one JSON object.
     pub fn json(&self) -> String {
         // A struct of strings and numbers always has a JSON text.
@@ -243,6 +270,8 @@ impl Status {
         let warned = arbiter_lost
             || !self.durability_warnings.is_empty()
             || !self.connection_failures.is_empty()
+            || self.disconnection.is_some()
+            || self.configuration_error.is_some()
             || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
             _ if full.clone().count() > 0 => ("CRITICAL", 2),
@@ -264,6 +293,12 @@ impl Status {
         for failure in &self.connection_failures {
             let _ = write!(line, ", {}", failure.sentence());
         }
+        if let Some(Disconnection { text, remedy, .. }) = &self.disconnection {
+            let _ = write!(line, ", {text}; {remedy}");
+        }
+        if let Some(mistake) = &self.configuration_error {
+            let _ = write!(line, ", configuration error: {mistake}");
+        }
         for server in full {
             let _ = write!(line, ", {} disk full ({})", server.server_id, server.full_directories);
         }
@@ -279,7 +314,7 @@ impl Status {
             line.push_str(", commits wait");
         }
         // `|` begins the performance data. "U": not known.
-        let line = line.replace('|', "/");
+        let line = line.replace('|', "/").replace('\n', " ");
         match self.lag_bytes {
             Some(bytes) => (format!("{line} | lag_bytes={bytes}B;;;0\n"), code),
             None => (format!("{line} | lag_bytes=U\n"), code),
@@ -317,7 +352,9 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
     let mut connections: Vec<_> =
         snapshot.connections.iter().filter_map(ConnectionFailure::hint).map(str::to_owned).collect();
     connections.dedup();
-    snapshot.report.advice.iter().cloned().chain(lost).chain(connections).chain(scarce).chain(full).collect()
+    let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
+    let advice = snapshot.report.advice.iter().cloned().chain(disconnected);
+    advice.chain(lost).chain(connections).chain(scarce).chain(full).collect()
 }
 
 impl HealthStatus {
@@ -529,6 +566,8 @@ server_id  host_role  host         host_status  db_proc_status  disk_status
 ---------------------------------------------------------------------------
 nd1        primary    192.0.2.100  normal       normal          normal
 nd2        standby    192.0.2.110  normal       normal          normal
+
+failover enabled, no arbiter
 ";
         assert_eq!(Status::new(&snapshot()).text(false, Colour::Never), expected);
         assert_eq!(Status::new(&snapshot()).text(false, Colour::Always), expected);
@@ -544,6 +583,8 @@ server_id  host_role                  host         host_status  db_proc_status  
 -----------------------------------------------------------------------------------------------------------------------------------
 nd1        none(inactivated primary)  192.0.2.100  normal       abnormal(wal_sender),abnormal(postmaster)  unknown
 nd2        primary                    192.0.2.110  unknown      normal                                     abnormal(tablespace a b)
+
+failover enabled, arbiter arb offline
 
 arbiter_id  host             status
 ------------------------------------
@@ -670,10 +711,37 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter checkpoint commits_waiting connection_failures controller disk_space \
-                        durability_warnings failover_enabled health lag_bytes lag_seconds local_server mirroring_status \
-                        progress progress_detail rebuild servers view";
+        let expected = "advice arbiter checkpoint commits_waiting configuration_error connection_failures controller \
+                        disconnection disk_space durability_warnings failover_enabled health heartbeat_error_action \
+                        lag_bytes lag_seconds local_server mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);
+    }
+
+    /// What failures lead to depends on three things, which one line shows.
+    #[test]
+    fn the_policy_is_shown() {
+        let mut s = snapshot();
+        let shown = |s: &Snapshot| Status::new(s).text(false, Colour::Never);
+        s.report.on_silence = Some(OnSilence::Fallback);
+        assert!(shown(&s).ends_with("\nfailover enabled, heartbeat_error_action fallback, no arbiter\n"));
+        s.arbiter = Some(MemberName { id: "arb".into(), host: "arbiter.example".into() });
+        (s.report.arbiter, s.report.on_silence) = (Some(true), Some(OnSilence::Arbitration));
+        let online = "\nfailover enabled, heartbeat_error_action arbitration, arbiter arb online\n";
+        assert!(shown(&s).ends_with(online), "{}", shown(&s));
+        (s.report.arbiter, s.report.failover) = (Some(false), false);
+        let offline = "\nfailover disabled, heartbeat_error_action arbitration, arbiter arb offline\n";
+        assert!(shown(&s).ends_with(offline), "{}", shown(&s));
+        let json: serde_json::Value = serde_json::from_str(&Status::new(&s).json()).unwrap();
+        assert_eq!((&json["heartbeat_error_action"], &json["failover_enabled"]), (&"arbitration".into(), &false.into()));
+    }
+
+    #[test]
+    fn a_configuration_error_is_a_warning() {
+        let mut status = Status::new(&snapshot());
+        status.configuration_error = Some("\"/srv/mc/nd1.conf\", line 7: unknown parameter \"retry\"".into());
+        let (line, code) = status.check();
+        let text = ", configuration error: \"/srv/mc/nd1.conf\", line 7: unknown parameter \"retry\" | ";
+        assert!(code == 1 && line.starts_with("MIRRORING WARNING - switchable") && line.contains(text), "{line}");
     }
 
     #[test]

@@ -162,9 +162,18 @@ impl Common {
 
     /// The same, for commands that only talk to the controller: if the files contain a mistake, from a controller that runs.
     fn client_config(&self) -> Result<Config, Failure> {
-        let directory = self.directory()?;
-        Config::load_for_client(&directory, self.local_server.as_deref())
-            .or_else(|mistake| running::configuration(&directory, self.local_server.as_deref(), mistake))
+        self.client_config_and_mistake().map(|(config, _)| config)
+    }
+
+    /// The same, with the mistake.
+    fn client_config_and_mistake(&self) -> Result<(Config, Option<Error>), Failure> {
+        let (directory, local_server) = (self.directory()?, self.local_server.as_deref());
+        match Config::load_for_client(&directory, local_server) {
+            Ok(config) => Ok((config, None)),
+            Err(mistake) => {
+                running::configuration(&directory, local_server, &mistake).map(|config| (config, Some(mistake)))
+            }
+        }
     }
 
     /// The identifier and the directory of run-time files of this server, for a command that does not talk to the controller.

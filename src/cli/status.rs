@@ -3,6 +3,7 @@
 use super::args::{Format, Status as Args};
 use super::{Ended, Exit, Failure, call, coloured, print, say};
 use crate::config::Config;
+use crate::error::Error;
 use crate::status::Status;
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -12,9 +13,9 @@ pub(super) fn run(args: &Args) -> Ended {
     if args.check {
         return Ok(check(args));
     }
-    let config = args.common.client_config()?;
+    let (config, mistake) = args.common.client_config_and_mistake()?;
     let Some(seconds) = args.watch else {
-        show(args, &config, &mut None)?;
+        show(args, &config, mistake.as_ref(), &mut None)?;
         return Ok(0);
     };
     let mut marks = Some(Marks::default());
@@ -25,7 +26,7 @@ pub(super) fn run(args: &Args) -> Ended {
         if matches!(args.format, Format::Text) {
             print(&format!("{}\n", crate::messages::utc(std::time::SystemTime::now())));
         }
-        if let Err(failure) = show(args, &config, &mut marks) {
+        if let Err(failure) = show(args, &config, mistake.as_ref(), &mut marks) {
             // It may be started meanwhile.
             say(&format!("mc_ctl: {}\n", failure.error));
         }
@@ -54,8 +55,14 @@ impl Marks {
     }
 }
 
-fn show(args: &Args, config: &Config, marks: &mut Option<Marks>) -> Result<(), Failure> {
-    let status = Status::new(&*call::status(config)?);
+/// The status that the controller reports. `mistake`: the mistake in the files, which the controller does not know.
+fn status(config: &Config, mistake: Option<&Error>) -> Result<Status, Failure> {
+    let configuration_error = mistake.map(|mistake| mistake.message.clone());
+    Ok(Status { configuration_error, ..Status::new(&*call::status(config)?) })
+}
+
+fn show(args: &Args, config: &Config, mistake: Option<&Error>, marks: &mut Option<Marks>) -> Result<(), Failure> {
+    let status = status(config, mistake)?;
     match args.format {
         Format::Text => {
             let text = status.text(args.arbiter, coloured());
@@ -78,10 +85,10 @@ fn check(args: &Args) -> u8 {
         print("MIRRORING UNKNOWN - mc_ctl cannot be run as root, but as the instance administrator user\n");
         return Exit::NotRunning as u8;
     }
-    let status = args.common.client_config().and_then(|config| call::status(&config));
-    match status {
-        Ok(snapshot) => {
-            let (line, code) = Status::new(&snapshot).check();
+    let found = args.common.client_config_and_mistake();
+    match found.and_then(|(config, mistake)| status(&config, mistake.as_ref())) {
+        Ok(status) => {
+            let (line, code) = status.check();
             print(&line);
             code
         }

@@ -40,6 +40,20 @@ pub enum OnSilence {
     Disconnect,
 }
 
+impl OnSilence {
+    /// As `heartbeat_error_action` is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            OnSilence::Arbitration => "arbitration",
+            OnSilence::Command => "command",
+            OnSilence::Message => "message",
+            OnSilence::Fallback => "fallback",
+            OnSilence::Switch => "switch",
+            OnSilence::Disconnect => "disconnect",
+        }
+    }
+}
+
 /// What a server does when its own instance does not answer (`db_instance_timeout_action`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum OnInstanceSilence {
@@ -404,6 +418,9 @@ pub struct Heartbeat {
     /// A rebuild of the data directory is ordered, which replaces its contents.
     #[serde(default)]
     pub rebuilds: bool,
+    /// The sender is the primary and an operator detached its standby, the receiver.
+    #[serde(default)]
+    pub detached: bool,
     /// Automatic switch and disconnection.
     pub failover: Failover,
     /// `heartbeat_error_action`.
@@ -453,6 +470,7 @@ impl Heartbeat {
             unmirrored: false,
             proving: false,
             rebuilds: false,
+            detached: false,
             failover: Failover::default(),
             on_silence: OnSilence::Message,
             detection_ms: 0,

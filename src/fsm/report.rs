@@ -2,7 +2,7 @@
 //!
 //! Plain values, made by [`super::node::Node::report`]; rendering is `status.rs`'s.
 
-use super::event::Rebuild;
+use super::event::{OnSilence, Rebuild};
 use super::types::{Lsn, Server, Time, Timeline, View};
 use serde::{Deserialize, Serialize};
 
@@ -123,6 +123,15 @@ pub enum Progress {
     Refused(String),
 }
 
+/// Why the standby of a pair that was mirrored is disconnected.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub enum Disconnected {
+    /// `mc_ctl detach`, or `mc_ctl stop` on the standby. It stays disconnected until an operator starts it.
+    ByOperator,
+    /// The primary disconnected it because of a failure. It is attached as soon as it streams.
+    ByFailure,
+}
+
 /// Where a rebuild of this server's data directory stands.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub enum Rebuilding {
@@ -156,6 +165,12 @@ pub struct Report {
     pub reason: String,
     /// Automatic switch and disconnection are on.
     pub failover: bool,
+    /// `heartbeat_error_action`; `None` if the controller is of a version that does not report it.
+    #[serde(default)]
+    pub on_silence: Option<OnSilence>,
+    /// Why the standby is disconnected; `None` while the pair is mirrored or switched, or if it never was mirrored.
+    #[serde(default)]
+    pub disconnected: Option<Disconnected>,
     /// The arbiter is heard; `None` without one.
     pub arbiter: Option<bool>,
     /// WAL that the standby has not flushed yet, bytes; `None` where that is not known.
@@ -197,6 +212,8 @@ impl Report {
             since: None,
             reason: String::new(),
             failover: false,
+            on_silence: None,
+            disconnected: None,
             arbiter: None,
             lag_bytes: None,
             lag_ms: None,

@@ -5,8 +5,8 @@ use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Sa
 use super::facts::{Facts, Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
-use super::report::{HostRole, HostStatus, Progress, Report, ServerReport, Word};
-use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
+use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
+use super::types::{DataId, Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
 /// What was told last, so that changes are told at once and repeats are not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -223,6 +223,7 @@ impl Node {
             shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
             unmirrored: beat.unmirrored,
             rebuilds: self.confirmed.is_some_and(|durable| durable.notes.rebuild.is_some()),
+            detached: self.detached(),
             proving: self.work.proves_since().is_some_and(|at| self.now.since(at) > self.patience_ms()),
             failover: beat.failover,
             on_silence: self.settings.on_silence,
@@ -296,6 +297,8 @@ impl Node {
             since: self.told.since,
             reason: self.told.reason.clone(),
             failover: self.notes.failover.enabled,
+            on_silence: Some(self.settings.on_silence),
+            disconnected: self.disconnected(),
             arbiter: self
                 .settings
                 .arbiter
@@ -313,6 +316,30 @@ impl Node {
             stopping: self.stopping,
             rebuilding: self.rebuilding(),
             rebuild_from: self.rebuild_from(),
+        }
+    }
+
+    /// Why the standby is disconnected; `None` while the pair is mirrored or switched, or if it never was mirrored.
+    fn disconnected(&self) -> Option<Disconnected> {
+        let (standing, view) = (self.standing()?, self.view()?);
+        let detached = match standing {
+            Standing::Alone => self.detached(),
+            Standing::Outcast => self.peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.detached),
+            Standing::Primary | Standing::Standby => return None,
+        };
+        let mirrored_before = view.data[view.primary.other().index()] != DataId(0);
+        (mirrored_before && !self.switched_to_alone(standing)).then_some(match detached {
+            true => Disconnected::ByOperator,
+            false => Disconnected::ByFailure,
+        })
+    }
+
+    /// Whether the server that runs alone was promoted under this view.
+    fn switched_to_alone(&self, standing: Standing) -> bool {
+        match standing {
+            Standing::Alone => self.notes.promoted,
+            Standing::Outcast => self.peer.heartbeat.as_ref().map_or(!self.own.is_standby_dir(), |told| told.promoted),
+            Standing::Primary | Standing::Standby => false,
         }
     }
 
@@ -418,13 +445,8 @@ impl Node {
         if self.hand_over.is_some() || proposing || self.work.switches() {
             return Word::Switching;
         }
-        let promoted = match standing {
-            Standing::Alone => self.notes.promoted,
-            Standing::Outcast => self.peer.heartbeat.as_ref().map_or(!self.own.is_standby_dir(), |told| told.promoted),
-            Standing::Primary | Standing::Standby => false,
-        };
         match standing {
-            Standing::Alone | Standing::Outcast if promoted => Word::Switched,
+            Standing::Alone | Standing::Outcast if self.switched_to_alone(standing) => Word::Switched,
             Standing::Alone | Standing::Outcast => Word::NotSwitchable,
             Standing::Primary | Standing::Standby => {
                 let leads = |row: &ServerReport| self.view().is_some_and(|view| view.primary == row.server);
@@ -506,9 +528,6 @@ impl Node {
                 "the standby has lost its ledger and cannot take over: mc_ctl detach --force here lets it begin anew"
                     .to_owned(),
             );
-        }
-        if self.detached() {
-            advice.push("the standby was detached: run \"mc_ctl start\" on it to attach it again".to_owned());
         }
         advice.extend(self.advice_on_names());
         advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));

@@ -367,18 +367,6 @@ fn position((timeline, lsn): (Timeline, Lsn)) -> String {
     format!("timeline {}, {lsn}", timeline.0)
 }
 
-/// As `heartbeat_error_action` is written.
-fn action(action: OnSilence) -> &'static str {
-    match action {
-        OnSilence::Arbitration => "arbitration",
-        OnSilence::Command => "command",
-        OnSilence::Message => "message",
-        OnSilence::Fallback => "fallback",
-        OnSilence::Switch => "switch",
-        OnSilence::Disconnect => "disconnect",
-    }
-}
-
 /// For one of several clusters of an arbiter: the text begins with its title.
 pub(super) fn titled(title: &str, message: Message) -> Message {
     let space = if title.is_empty() || title.ends_with(' ') { "" } else { " " };
@@ -538,7 +526,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::StartupRace { version } => m(1113, &[version]),
         Tell::SameFilesystem { directory, data } => m(1114, &[directory, data]),
         Tell::NoBirthTime { path } => m(1115, &[path]),
-        Tell::ActionsDiffer { mine, peer, theirs } => m(1123, &[action(*mine), action(*theirs), peer]),
+        Tell::ActionsDiffer { mine, peer, theirs } => m(1123, &[mine.text(), theirs.text(), peer]),
         Tell::NoArbiter { arbiter, event } => m(152, &[arbiter, event]),
         Tell::Warning(error) => m(1116, &[&one_line(error)]),
         Tell::Error(error) => m(1117, &[&one_line(error)]),

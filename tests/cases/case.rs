@@ -230,6 +230,7 @@ pub fn standby(view: View) -> Heartbeat {
         unmirrored: false,
         proving: false,
         rebuilds: false,
+        detached: false,
         failover: Failover { version: 2, enabled: true },
         on_silence: OnSilence::Message,
         detection_ms: 1200,

@@ -1,0 +1,97 @@
+//! The disconnected standby: by what, since when, and what attaches it again.
+
+use super::{Snapshot, ViewStatus, duration};
+use crate::fsm::report::Disconnected;
+use serde::Serialize;
+
+/// A standby for which commits do not wait, and which cannot take over.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Disconnection {
+    /// The standby.
+    pub server_id: String,
+    /// An operator disconnected it (`mc_ctl detach`, or `mc_ctl stop` on the standby), not the controller.
+    pub by_operator: bool,
+    /// For how many seconds; `null` if this server has not noted it.
+    pub seconds: Option<u64>,
+    /// What has happened, in a sentence.
+    pub text: String,
+    /// What attaches it again.
+    pub remedy: String,
+}
+
+impl Disconnection {
+    /// From a controller's answer; `None` if no standby is disconnected.
+    pub fn new(snapshot: &Snapshot) -> Option<Disconnection> {
+        let by_operator = snapshot.report.disconnected? == Disconnected::ByOperator;
+        let view = snapshot.report.view.as_ref()?;
+        let server_id = snapshot.servers[view.primary.other().index()].id.clone();
+        let ViewStatus { seconds, reason, .. } = ViewStatus::new(snapshot, view);
+        let since = seconds.map(|seconds| format!(" {} ago", duration(seconds))).unwrap_or_default();
+        let text = match by_operator {
+            true => format!("standby \"{server_id}\" was detached by an operator{since}"),
+            false if reason.is_empty() => format!("standby \"{server_id}\" was disconnected{since}"),
+            false => format!("standby \"{server_id}\" was disconnected{since}: {reason}"),
+        };
+        let start = format!("run \"mc_ctl start\" on server \"{server_id}\"");
+        let remedy = match by_operator {
+            true => format!("{start} to attach it again"),
+            false => format!("it is attached again when it streams from the primary; if it does not run, {start}"),
+        };
+        Some(Disconnection { server_id, by_operator, seconds, text, remedy })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::snapshot;
+    use super::super::{Colour, Status, Word};
+    use super::*;
+    use crate::fsm::types::{Mode, Server};
+
+    fn disconnected(why: Disconnected) -> Snapshot {
+        let mut s = snapshot();
+        let mut view = s.report.view.expect("a view");
+        view.mode = Mode::Degraded;
+        (s.report.view, s.report.word) = (Some(view), Word::NotSwitchable);
+        s.report.reason = "the standby's instance has failed".into();
+        s.report.disconnected = Some(why);
+        s
+    }
+
+    /// Both servers name the standby, the operator and the command.
+    #[test]
+    fn a_detached_standby() {
+        for me in Server::BOTH {
+            let mut s = disconnected(Disconnected::ByOperator);
+            s.report.me = me;
+            let status = Status::new(&s);
+            let text = "standby \"nd2\" was detached by an operator 4 s ago";
+            let remedy = "run \"mc_ctl start\" on server \"nd2\" to attach it again";
+            assert!(status.text(false, Colour::Never).ends_with(&format!("\nWARNING: {text}\n")));
+            assert_eq!(status.advice, [remedy]);
+            let (line, code) = status.check();
+            assert!(line.contains(&format!(", {text}; {remedy}")) && code == 2, "{line}");
+            s.report.word = Word::Switchable;
+            assert_eq!(Status::new(&s).check().1, 1);
+        }
+    }
+
+    #[test]
+    fn a_disconnected_standby() {
+        let mut s = disconnected(Disconnected::ByFailure);
+        let shown = |s: &Snapshot| serde_json::to_value(Disconnection::new(s)).expect("JSON");
+        assert_eq!(
+            shown(&s),
+            serde_json::json!({
+                "server_id": "nd2", "by_operator": false, "seconds": 4,
+                "text": "standby \"nd2\" was disconnected 4 s ago: the standby's instance has failed",
+                "remedy": "it is attached again when it streams from the primary; if it does not run, run \"mc_ctl start\" \
+                           on server \"nd2\"",
+            })
+        );
+        (s.report.since, s.report.reason) = (None, String::new());
+        assert_eq!(shown(&s)["text"], "standby \"nd2\" was disconnected");
+        s.report.disconnected = None;
+        assert_eq!(shown(&s), serde_json::Value::Null);
+    }
+}
