@@ -2,6 +2,7 @@
 
 use mirroring_controller::config::params::{Kind, Preset, TABLE};
 use mirroring_controller::config::{Config, InEffect, Level, Network, Parameter};
+use mirroring_controller::error::Error;
 use mirroring_controller::fsm::event::{Hooks, OnInstanceSilence, OnSilence};
 use mirroring_controller::fsm::types::Server;
 use std::fs::Permissions;
@@ -485,6 +486,37 @@ fn the_configuration_in_effect() {
         let again = Network::parse(Path::new("x"), &network.to_string()).unwrap();
         assert_eq!(again, network);
     }
+}
+
+/// What a controller is started again with while its files contain a mistake: all that they said, the password included.
+#[test]
+fn the_saved_configuration_replaces_files_with_a_mistake() {
+    let mc = Mc::new();
+    mc.server("heartbeat_retry = 7\ndb_instance_password = 'a\"b\\c'\n");
+    let config = mc.load();
+    let mistake = || Error::new("\"DIR/server1.conf\", line 3: unknown parameter");
+    assert_eq!(Config::load_saved(&mc.dir(), "server1", true, mistake()).unwrap_err(), mistake());
+    std::fs::create_dir(config.run_dir()).unwrap();
+    std::fs::set_permissions(config.run_dir(), Permissions::from_mode(0o700)).unwrap();
+    config.save().unwrap();
+    let file = config.run_dir().join("configuration");
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    mc.server("heartbeat_retry = 8\nmistake\n");
+    for instance in [true, false] {
+        let saved = Config::load_saved(&mc.dir(), "server1", instance, mistake()).unwrap();
+        assert_eq!((saved.me, saved.network.to_string()), (config.me, config.network.to_string()));
+        assert_eq!(saved.server.heartbeat_retry, 7);
+        assert_eq!(saved.server.db_instance_password, config.server.db_instance_password);
+        assert!(!format!("{saved:?}").contains("a\"b"));
+        let remark = saved.remarks.last().unwrap();
+        assert!(remark.level == Level::Warning && remark.text.ends_with(&mistake().message), "{remark:?}");
+    }
+    // What cannot be used is no replacement.
+    std::fs::write(&file, "{").unwrap();
+    assert_eq!(Config::load_saved(&mc.dir(), "server1", false, mistake()).unwrap_err(), mistake());
+    config.save().unwrap();
+    std::fs::remove_file(mc.dir().join("mc.key")).unwrap();
+    assert_eq!(Config::load_saved(&mc.dir(), "server1", false, mistake()).unwrap_err(), mistake());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use crate::daemon::connection_probe;
 use crate::daemon::control::{Answer, Call, CallError, call};
 use crate::daemon::reload::{self, Reloaded};
 use crate::daemon::store;
+use crate::daemon::watcher;
 use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
 use crate::status::Snapshot;
@@ -224,7 +225,7 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
     match call(run_dir, what, limit) {
         Ok(Answer::Busy(text)) => Err(Failure::new(Exit::Refused, text)),
         Ok(answer) => Ok(answer),
-        Err(CallError::NotRunning) => Err(not_running(id)),
+        Err(CallError::NotRunning) => Err(not_running(id, watcher::failure(run_dir))),
         Err(CallError::TimedOut) => {
             Err(Failure::new(Exit::TimedOut, format!("the controller of server \"{id}\" does not answer"))
                 .hint("Its log, and syslog, may say why; \"mc_ctl stop -e\" ends it and leaves the instance alone."))
@@ -233,9 +234,17 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
     }
 }
 
-fn not_running(id: &str) -> Failure {
-    Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))
-        .hint("\"mc_ctl start\" starts it.")
+/// `failure`: why its watcher could not start it.
+fn not_running(id: &str, failure: Option<String>) -> Failure {
+    let text = format!("the controller of server \"{id}\" is not running");
+    match failure {
+        None => Failure::new(Exit::NotRunning, text).hint("\"mc_ctl start\" starts it."),
+        Some(why) => {
+            let why = why.lines().next().unwrap_or_default().to_owned();
+            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}"))
+                .hint("The watcher tries it again every 10 s. After the correction \"mc_ctl start\" starts it at once.")
+        }
+    }
 }
 
 fn unexpected(answer: &Answer) -> Failure {

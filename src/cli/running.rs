@@ -3,22 +3,53 @@
 //! A mistake in `network.conf` or `ID.conf` must not disable the commands that only talk to a running controller. They find
 //! it by its directory of run-time files, use the configuration that it reports, and report the mistake as a warning.
 
-use super::{Failure, call, say};
+use super::{Exit, Failure, call, say};
 use crate::config::{self, Config};
 use crate::daemon::{store, watcher};
 use crate::error::Error;
 use std::path::{Path, PathBuf};
 
 /// The configuration that the running controller uses. `mistake` is the error in the files.
-pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistake: Error) -> Result<Config, Failure> {
-    let (id, run_dir) = find(directory, local_server, &mistake)?;
+pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Result<Config, Failure> {
+    let (id, run_dir) = find(directory, local_server, mistake)?;
     let configuration = match call::configuration(&id, &run_dir) {
-        Ok(None) => return Err(Failure::usage(mistake)),
+        Ok(None) => return Err(Failure::usage(mistake.clone())),
         Ok(Some(in_effect)) => in_effect.for_client(directory).map_err(|_| Failure::usage(mistake.clone())),
+        Err(failure) if failure.exit == Exit::NotRunning => return Err(watcher_alone(&id, mistake)),
         Err(failure) => Err(failure),
     };
-    warn(&id, &mistake);
+    warn(&id, mistake);
     configuration
+}
+
+/// The controller has died, and its watcher cannot start it because of the mistake.
+fn watcher_alone(id: &str, mistake: &Error) -> Failure {
+    let Error { message, hint } = mistake;
+    let text = format!("the controller of server \"{id}\" is not running, and its watcher cannot start it: {message}");
+    Failure::new(Exit::NotRunning, text)
+        .hint(format!("{hint} After the correction, \"mc_ctl start\" starts it at once.").trim_start())
+}
+
+/// For a service manager, which starts the controller again after a crash: the configuration that the dead controller used.
+pub(super) fn saved(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Option<Config> {
+    let directory = config::management_directory(directory).ok()?;
+    let servers = servers(&directory, local_server).ok()?;
+    let died: Vec<&(String, PathBuf)> = servers.iter().filter(|(_, run_dir)| watcher::controller_died(run_dir)).collect();
+    let [(id, _)] = died.as_slice() else { return None };
+    Config::load_saved(&directory, id, true, mistake.clone()).ok()
+}
+
+/// The servers whose controller ever ran in this management directory, with the directories of their run-time files.
+fn servers(directory: &Path, local_server: Option<&str>) -> std::io::Result<Vec<(String, PathBuf)>> {
+    let mut servers: Vec<(String, PathBuf)> = directory
+        .read_dir()?
+        .flatten()
+        .filter_map(|name| Some((name.file_name().into_string().ok()?, name.path())))
+        .filter(|(_, run_dir)| run_dir.join(store::CONTROLLER_LOCK).is_file() && config::is_own_directory(run_dir))
+        .filter(|(id, _)| local_server.is_none_or(|wanted| wanted == id))
+        .collect();
+    servers.sort();
+    Ok(servers)
 }
 
 /// The identifier and the directory of run-time files of the server whose controller runs.
@@ -39,13 +70,7 @@ pub(super) fn find(
 ) -> Result<(String, PathBuf), Failure> {
     let failure = || Failure::usage(mistake.clone());
     let directory = config::management_directory(directory).map_err(|_| failure())?;
-    let names = directory.read_dir().map_err(|_| failure())?.flatten();
-    let mut servers: Vec<(String, PathBuf)> = names
-        .filter_map(|name| Some((name.file_name().into_string().ok()?, name.path())))
-        .filter(|(_, run_dir)| run_dir.join(store::CONTROLLER_LOCK).is_file() && config::is_own_directory(run_dir))
-        .filter(|(id, _)| local_server.is_none_or(|wanted| wanted == id))
-        .collect();
-    servers.sort();
+    let mut servers = servers(&directory, local_server).map_err(|_| failure())?;
     match servers.as_slice() {
         [(_, run_dir)] if watcher::is_there(run_dir) => Ok(servers.remove(0)),
         [_, _, ..] if servers.iter().any(|(_, run_dir)| watcher::is_there(run_dir)) => {
@@ -61,7 +86,7 @@ fn warn(id: &str, mistake: &Error) {
     let hint = if mistake.hint.is_empty() { "Correct the file." } else { &mistake.hint };
     say(&format!(
         "mc_ctl: WARNING: {}\nDETAIL: The controller of server \"{id}\" runs and uses the configuration that it read before; so \
-         does this command. No controller can be started until the mistake is corrected.\nHINT: {hint}\n",
+         does this command. \"mc_ctl start\" starts no controller until the mistake is corrected.\nHINT: {hint}\n",
         mistake.message
     ));
 }

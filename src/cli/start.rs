@@ -2,7 +2,7 @@
 
 use super::args::Start;
 use super::call::{LOOK, PATIENCE};
-use super::{Ended, Exit, Failure, call, print, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, running, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
@@ -42,7 +42,11 @@ pub(super) fn run(args: &Start) -> Ended {
         call::confirm(ADOPT)?;
     }
     let begin = Instant::now();
-    let running = start_in_running_controller(&config, args, failover, begin, limit)?;
+    let restarted = !args.foreground && start_by_watcher(&config, begin, limit)?;
+    if restarted {
+        start_after_restart(&config, args, failover, begin, limit)?;
+    }
+    let running = restarted || start_in_running_controller(&config, args, failover, begin, limit)?;
     if !running {
         if !args.async_connect_arbiter {
             reach_arbiter(&config, limit)?;
@@ -83,13 +87,67 @@ fn config(args: &Start, begin: Instant, limit: Duration) -> Result<Config, Failu
             ended => return ended,
         };
         if !Config::is_early(&directory, args.common.local_server.as_deref()) {
-            return Err(failure);
+            let managed = args.foreground && std::env::var_os("NOTIFY_SOCKET").is_some();
+            let saved = || running::saved(&directory, args.common.local_server.as_deref(), &failure.error);
+            return managed.then(saved).flatten().ok_or(failure);
         }
         if !said {
             said = true;
             say(&format!("mc_ctl: waiting: {}\n", failure.error.message));
         }
         std::thread::sleep(EARLY_PAUSE);
+    }
+}
+
+/// If a watcher pauses between two attempts to start the controller, has it make the next one at once, and waits for the
+/// result. False if no watcher pauses.
+fn start_by_watcher(config: &Config, begin: Instant, limit: Duration) -> Result<bool, Failure> {
+    let run_dir = config.run_dir();
+    // A watcher whose controller has ended as ordered ends too.
+    let pauses = watcher::controller_died(&run_dir) || watcher::failure(&run_dir).is_some();
+    if !pauses || call::is_running(config)? {
+        return Ok(false);
+    }
+    // An attempt that has just begun may have read the files before they were corrected.
+    let mut last_attempt = false;
+    let mut waits = watcher::start_now(&run_dir).map_err(Failure::failed)?;
+    while waits {
+        if call::is_running(config)? {
+            return Ok(true);
+        }
+        let failure = watcher::failure(&run_dir);
+        if let Some(why) = failure.as_deref().filter(|_| last_attempt) {
+            return Err(Failure::new(Exit::Failed, format!("the watcher could not start the controller: {why}")));
+        }
+        if failure.is_some() {
+            last_attempt = true;
+            waits = watcher::start_now(&run_dir).map_err(Failure::failed)?;
+        }
+        if begin.elapsed() >= limit {
+            let text = format!("the controller of server \"{}\" was not started within {} s", config.id, limit.as_secs());
+            return Err(Failure::new(Exit::TimedOut, text)
+                .hint(format!("Its watcher continues to try; reasons are in \"{}\".", run_dir.join("log").display())));
+        }
+        std::thread::sleep(LOOK);
+        waits &= watcher::is_there(&run_dir);
+    }
+    Ok(false)
+}
+
+/// Gives this command's order to a controller that the watcher has started.
+fn start_after_restart(
+    config: &Config,
+    args: &Start,
+    failover: Option<bool>,
+    begin: Instant,
+    limit: Duration,
+) -> Result<(), Failure> {
+    if args.adopt_data {
+        adopt(config, begin, limit)
+    } else if !args.mc_only {
+        call::request(config, Request::Start { failover }, limit)
+    } else {
+        failover.map_or(Ok(()), |on| call::request(config, Request::Failover(on), limit))
     }
 }
 

@@ -95,6 +95,9 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     let [one, two] = &config.network.servers;
     store::check_members(&run_dir, &one.id, &two.id)?;
     tell_start(config, by, &loaded);
+    if let Err(error) = config.save() {
+        messages::tell(&Tell::Warning(error));
+    }
 
     let (inbox, events) = Inbox::new();
     let control = Control::bind(&run_dir)?;

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -41,23 +42,7 @@ pub fn write(run_dir: &Path, name: &str) -> Result<PathBuf> {
 /// It cannot be signalled, or is not gone in time.
 pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
     let path = run_dir.join(name);
-    let Some((number, started)) = read(&path) else { return Ok(false) };
-    let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(false) };
-    let failed = |cause| Error::new(format!("could not end process {number}: {cause}"));
-    // The descriptor first, then the comparison: what is compared is what is signalled.
-    let process = match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(process) => process,
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
-        Err(cause) => return Err(failed(cause)),
-    };
-    if start_time(number) != Some(started) {
-        return Ok(false);
-    }
-    match pidfd_send_signal(&process, Signal::KILL) {
-        Ok(()) => (),
-        Err(rustix::io::Errno::SRCH) => return Ok(false),
-        Err(cause) => return Err(failed(cause)),
-    }
+    let Some((number, process)) = send(&path, Signal::KILL)? else { return Ok(false) };
     match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&GONE_LIMIT)) {
         Ok(0) => Err(Error::new(format!("process {number} was killed, and is not gone yet"))
             .hint("it may hang on a disk that does not answer")),
@@ -65,6 +50,35 @@ pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
             let _ = std::fs::remove_file(&path);
             Ok(true)
         }
+        Err(cause) => Err(Error::new(format!("could not end process {number}: {cause}"))),
+    }
+}
+
+/// Sends a signal to the process that the file names. False where it does not run.
+///
+/// # Errors
+/// It cannot be signalled.
+pub fn signal(run_dir: &Path, name: &str, signal: Signal) -> Result<bool> {
+    send(&run_dir.join(name), signal).map(|process| process.is_some())
+}
+
+/// The process that the file names, signalled; `None` where it does not run.
+fn send(path: &Path, signal: Signal) -> Result<Option<(u32, OwnedFd)>> {
+    let Some((number, started)) = read(path) else { return Ok(None) };
+    let Some(pid) = i32::try_from(number).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    let failed = |cause| Error::new(format!("could not signal process {number}: {cause}"));
+    // The descriptor first, then the comparison: what is compared is what is signalled.
+    let process = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(None),
+        Err(cause) => return Err(failed(cause)),
+    };
+    if start_time(number) != Some(started) {
+        return Ok(None);
+    }
+    match pidfd_send_signal(&process, signal) {
+        Ok(()) => Ok(Some((number, process))),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
         Err(cause) => Err(failed(cause)),
     }
 }
@@ -72,6 +86,11 @@ pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
 /// Whether the process that the file names runs.
 pub fn is_alive(run_dir: &Path, name: &str) -> bool {
     read(&run_dir.join(name)).is_some_and(|(number, started)| start_time(number) == Some(started))
+}
+
+/// Whether the process that the file names died: a process that ends in an orderly way removes its file.
+pub fn died(run_dir: &Path, name: &str) -> bool {
+    read(&run_dir.join(name)).is_some_and(|(number, started)| start_time(number) != Some(started))
 }
 
 fn read(path: &Path) -> Option<(u32, u64)> {

@@ -124,6 +124,9 @@ impl Reloader {
         let (dir, id) = (config.dir.clone(), config.id.clone());
         let read = move || Config::load(&dir, Some(&id));
         let new = bounded::call("read the configuration", LIMIT, &Cancel::never(), read)?;
+        if let Err(error) = new.save() {
+            messages::tell(&Tell::Warning(error));
+        }
         let mut reloaded = compare(&config, &new);
         if !reloaded.changed.is_empty() {
             take_over(&mut config, &new, &reloaded.changed);

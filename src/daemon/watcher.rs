@@ -16,17 +16,21 @@ use crate::error::{Error, Result};
 use crate::fsm::event::StartedBy;
 use crate::messages::{self, Facility, Output as Sink, Tell};
 use crate::pg::bounded::{self, Cancel};
+use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+/// The file in `DIR/ID` that contains why the last attempt to start the controller failed.
+const FAILURE: &str = "start_failure";
 
 const WATCHER_ARGUMENT: &str = "--watcher";
 const CONTROLLER_ARGUMENT: &str = "--controller";
@@ -71,7 +75,7 @@ pub(super) struct Watched {
     /// What it is called in messages.
     pub id: String,
     /// Its run-time directory.
-    pub run_dir: std::path::PathBuf,
+    pub run_dir: PathBuf,
     /// Where its messages go.
     pub output: Sink,
     /// 0: the decision thread is not watched.
@@ -82,7 +86,10 @@ pub(super) struct Watched {
 static CONTROLLER: Program = Program {
     name: "mc_ctl",
     watched: |launch| {
-        let config = Config::load_for_client(&launch.dir, Some(&launch.id))?;
+        let config = match Config::load_for_client(&launch.dir, Some(&launch.id)) {
+            Err(mistake) if launch.by == StartedBy::Watcher => Config::load_saved(&launch.dir, &launch.id, false, mistake)?,
+            read => read?,
+        };
         let output = Sink {
             facility: Facility::local(config.server.syslog_facility),
             ident: config.server.syslog_ident.clone(),
@@ -201,6 +208,26 @@ pub fn kill(run_dir: &Path) -> Result<bool> {
     Ok(any)
 }
 
+/// Why the watcher's last attempt to start the controller failed; `None` if it did not, or no watcher runs.
+pub fn failure(run_dir: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(run_dir.join(FAILURE)).ok();
+    text.filter(|_| pidfile::is_alive(run_dir, pidfile::WATCHER))
+}
+
+/// Has a watcher that pauses between two attempts to start the controller make the next one at once. False if none runs.
+///
+/// # Errors
+/// It cannot be signalled.
+pub fn start_now(run_dir: &Path) -> Result<bool> {
+    let _ = std::fs::remove_file(run_dir.join(FAILURE));
+    pidfile::signal(run_dir, pidfile::WATCHER, Signal::HUP)
+}
+
+/// Whether the last controller of this server died.
+pub fn controller_died(run_dir: &Path) -> bool {
+    pidfile::died(run_dir, pidfile::CONTROLLER)
+}
+
 /// Whether there is a watcher, or a controller: one that does not answer now may do so soon.
 pub fn is_there(run_dir: &Path) -> bool {
     pidfile::is_alive(run_dir, pidfile::WATCHER) || pidfile::is_alive(run_dir, pidfile::CONTROLLER)
@@ -219,8 +246,8 @@ fn control(program: &'static Program, launch: Launch, output: &mut File) -> Resu
     (program.control)(&launch, Alive::Watched(Pulse::new(output, program, next)))
 }
 
-/// After a crash the instance's directories may lie on a disk that has failed, or be gone: the controller is then needed
-/// the more, and goes by what an earlier one has found out.
+/// After a crash the instance's directories may lie on a disk that has failed, or be gone, and the files may contain a mistake:
+/// the controller is then needed the more, and uses what an earlier one has found out.
 fn load(launch: &Launch) -> Result<Config> {
     let (dir, id) = (launch.dir.clone(), launch.id.clone());
     let whole =
@@ -230,7 +257,8 @@ fn load(launch: &Launch) -> Result<Config> {
         Ok(config) if !again || config.server.no_data.is_none() => return Ok(config),
         Ok(config) if launch.found == Found::default() => return Ok(config),
         Ok(config) => config,
-        Err(_) if again => Config::load_for_client(&launch.dir, Some(&launch.id))?,
+        Err(_) if again => Config::load_for_client(&launch.dir, Some(&launch.id))
+            .or_else(|mistake| Config::load_saved(&launch.dir, &launch.id, false, mistake))?,
         Err(error) => return Err(error),
     };
     let Found { config_file, bin_dir, major_version } = launch.found.clone();
@@ -396,9 +424,13 @@ fn watch(program: &'static Program, launch: Launch, output: &mut File) -> Result
         alive_timeout_ms: watched.alive_timeout_ms,
         child: Arc::default(),
         ending: Arc::default(),
+        wake: crossbeam_channel::bounded(1),
+        failure: run_dir.join(FAILURE),
     };
+    let _ = std::fs::remove_file(&watcher.failure);
     watcher.pass_signals_on()?;
     let result = watcher.run(launch, output);
+    let _ = std::fs::remove_file(&watcher.failure);
     let _ = std::fs::remove_file(pid_file);
     result
 }
@@ -412,22 +444,31 @@ struct Watcher {
     child: Arc<AtomicU32>,
     /// The watcher was asked to end.
     ending: Arc<AtomicBool>,
+    /// Ends the pause before the next attempt to start the controller.
+    wake: (Sender<()>, Receiver<()>),
+    /// The file that contains why the last attempt failed.
+    failure: PathBuf,
 }
 
 impl Watcher {
     /// SIGTERM and SIGINT end the controller in an orderly way, which leaves the instance alone, and then the watcher. SIGHUP
-    /// has the controller read its configuration again.
+    /// has the controller read its configuration again; if none runs, the next attempt to start it is made at once.
     fn pass_signals_on(&self) -> Result<()> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
             .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
-        let (child, ending) = (self.child.clone(), self.ending.clone());
+        let (child, ending, wake) = (self.child.clone(), self.ending.clone(), self.wake.0.clone());
         super::spawn("signals", move || {
             for signal in signals.forever() {
                 let signal = if signal == SIGHUP { Signal::HUP } else { Signal::TERM };
                 ending.fetch_or(signal == Signal::TERM, Ordering::SeqCst);
-                if let Some(pid) = pid(child.load(Ordering::SeqCst)) {
-                    let _ = rustix::process::kill_process(pid, signal);
+                match pid(child.load(Ordering::SeqCst)) {
+                    Some(pid) => {
+                        let _ = rustix::process::kill_process(pid, signal);
+                    }
+                    None => {
+                        let _ = wake.try_send(());
+                    }
                 }
             }
         })?;
@@ -446,6 +487,7 @@ impl Watcher {
                 }
                 if let FirstLine::Ready { found: news } = line {
                     found = Some(news.clone());
+                    let _ = std::fs::remove_file(&self.failure);
                 }
             });
             launch.found = found.unwrap_or(launch.found);
@@ -453,14 +495,18 @@ impl Watcher {
                 End::Done => return Ok(0),
                 End::NotStarted(error) if first => return Err(error),
                 _ if self.ending.load(Ordering::SeqCst) => return Ok(0),
-                End::NotStarted(error) => messages::tell(&Tell::Error(error)),
+                End::NotStarted(error) => {
+                    // Read by commands. Without the file they report only that the controller does not run.
+                    let _ = std::fs::write(&self.failure, error.to_string());
+                    messages::tell(&Tell::Error(error));
+                }
                 End::Hung(ms) => messages::tell(&(self.program.hung)(&self.id, ms)),
                 End::Died(how) => messages::tell(&(self.program.died)(&self.id, how)),
             }
             if now().0.saturating_sub(started) >= LIVED_MS {
                 pause_ms = SHORTEST_PAUSE_MS;
             }
-            std::thread::sleep(Duration::from_millis(pause_ms));
+            let _ = self.wake.1.recv_timeout(Duration::from_millis(pause_ms));
             if self.ending.load(Ordering::SeqCst) {
                 return Ok(0);
             }

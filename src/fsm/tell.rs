@@ -769,3 +769,20 @@ impl Told {
         node.standing() == Some(Standing::Alone) && !node.notes.promoted
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_passed_on_without_its_source() {
+        let check = |reason: &str, own: &str| assert_eq!(without_source(reason), own);
+        check("", "");
+        check("a; the arbiter consented", "a; the arbiter consented");
+        check("reported by the other server", "");
+        check(&reported_by("a server", "a (b)"), "a (b)");
+        check(&requested_by("the other server", &reported_by("the arbiter", "a; b")), "a; b");
+        assert_eq!(reported_by("the arbiter", "a\nb; requested by that server"), "ab; reported by the arbiter");
+        assert_eq!(requested_by("that server", ""), "requested by that server");
+    }
+}

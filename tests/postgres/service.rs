@@ -182,6 +182,37 @@ fn a_killed_controller_leaves_the_instance() {
     child.wait_end();
 }
 
+/// After a crash the service manager's start uses what the dead controller used where a file contains a mistake by then. A
+/// start after an orderly end reports the mistake and starts nothing.
+#[test]
+fn a_mistake_prevents_no_start_after_a_crash() {
+    let pair = Setup::default().make();
+    pair.start(1, &["-f", "-W"]);
+    let mut manager = Manager::listen(&pair.host(0).dir);
+    let child = manager.run_controller(&pair);
+    pair.wait_word(0, "switchable");
+    signal(pair.controller(0).pid, Signal::KILL);
+    drop(child);
+    let good = std::fs::read_to_string(pair.conf(0)).expect("readable");
+    write_private(&pair.conf(0), &format!("{good}mistake = 1\n"));
+    let at = Instant::now();
+    let mut child = manager.run_controller(&pair);
+    manager.wait(at, "READY=1");
+    pair.wait_word(0, "switchable");
+    let answer = pair.mc(0, &["status", "--check"]).expect(1, "mc_ctl status --check");
+    assert!(answer.out.contains("unknown parameter \"mistake\""), "{}", answer.text());
+    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
+    child.wait_end();
+    let mut child = manager.run_controller(&pair);
+    let status = wait_for("it ends", SOON, || child.0.ended());
+    assert_eq!(status.code(), Some(2));
+    write_private(&pair.conf(0), &good);
+    let mut child = manager.run_controller(&pair);
+    pair.wait_word(0, "switchable");
+    signal(pair.controller(0).pid, Signal::TERM);
+    child.wait_end();
+}
+
 /// The arbiter tells the same.
 #[test]
 fn an_arbiter_under_a_service_manager() {
