@@ -9,7 +9,7 @@ use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Progress};
 use crate::fsm::types::Mode;
 use crate::messages::{self, Facility, Output};
-use crate::status::Snapshot;
+use crate::status::{Directory, Level, Snapshot, Space};
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
@@ -255,17 +255,21 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
                     return Ok(started(config, &snapshot, Some(what), failover));
                 }
                 Progress::Refused(why) => {
-                    return Err(Failure::new(Exit::Refused, format!("server \"{id}\" is not started: {why}"))
-                        .hint(hints(config, &snapshot, "Reasons are in")));
+                    let text = format!("server \"{id}\" is not started: {why}{}", full(&snapshot));
+                    return Err(Failure::new(Exit::Refused, text).hint(hints(config, &snapshot, "Reasons are in")));
                 }
                 Progress::Running(what) | Progress::Waiting(what) => what,
             };
         if late {
-            let text = format!("server \"{id}\" was not started within {} s: {waits_for}", limit.as_secs());
+            let text = format!(
+                "server \"{id}\" was not started within {} s: {waits_for}{}",
+                limit.as_secs(),
+                full(&snapshot)
+            );
             return Err(Failure::new(Exit::TimedOut, text).hint(hints(
                 config,
                 &snapshot,
-                "The controller goes on trying; reasons are in",
+                "The controller continues to try; reasons are in",
             )));
         }
         if begin.elapsed() > PATIENCE && *waits_for != said {
@@ -276,10 +280,24 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
     }
 }
 
+/// The directories of this server that are full: an instance that cannot write does not start.
+fn full(snapshot: &Snapshot) -> String {
+    let full = snapshot.space.iter().filter(|space| space.state == Level::Full);
+    full.map(|space| format!("; {}", space.sentence())).collect()
+}
+
 /// What the controller advises, and where more is told.
 fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
     let (log, server) = (config.run_dir().join("log"), &config.server.log_file);
     let mut hints = snapshot.report.advice.clone();
+    for space in snapshot.space.iter().filter(|space| space.state == Level::Full) {
+        let Space { mount_point, directory, .. } = space;
+        let wal = if *directory == Directory::TranLog { " Never delete files in pg_wal." } else { "" };
+        let text = format!("Free space on the file system \"{mount_point}\", or extend it, then run \"mc_ctl start\".{wal}");
+        if !hints.contains(&text) {
+            hints.push(text);
+        }
+    }
     hints.push(format!("{more} \"{}\", PostgreSQL's in \"{}\" or its own log.", log.display(), server.display()));
     hints.join("\nHINT: ")
 }

@@ -183,6 +183,26 @@ fn data_of_the_standby() {
     wait_for("the standby is healthy", s(20), || (codes(&pair, 1) == [503, 200, 200]).then_some(()));
 }
 
+/// `mc_ctl start` names the file system, its free space and the remedy.
+#[test]
+fn start_of_the_standby() {
+    let pair = Setup::default().make();
+    let disk = pair.host(1).dir.join("disk").display().to_string();
+    mount(&pair, 1, &disk, 300);
+    pair.bring_up();
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    fill(&pair, 1, &disk);
+    let answer = pair.mc(1, &["start", "-w", "-f", "-t", "40"]);
+    assert!(matches!(answer.code, 4 | 5), "{}", answer.text());
+    for text in ["the file system \"", "/disk\" of \"", "(data) is full: ", " are free"] {
+        assert!(answer.err.contains(text), "{text:?} is not in {}", answer.text());
+    }
+    assert!(answer.err.contains("\nHINT: Free space on the file system \""), "{}", answer.text());
+    empty(&pair, 1, &disk);
+    pair.mc(1, &["start", "-w", "-f"]).expect(0, "mc_ctl start with free space");
+    pair.wait_word(0, "switchable");
+}
+
 /// The arbiter reports its own disk.
 #[test]
 fn directory_of_the_arbiter() {
