@@ -79,7 +79,7 @@ fn text(event: &Event, names: &Names) -> String {
             format!("{}  {from} -> {to}: {reason}\n", time(*time_ms))
         }
         Event::Lost(lost) => format!(
-            "{}  only {} had {}; kept in \"{}\"\n",
+            "{}  rebuild of {}: only this server had {}; saved in \"{}\"\n",
             time(lost.time_ms),
             names.me(),
             lost.in_words(),
@@ -110,7 +110,7 @@ fn row<'a>(event: &'a Event, names: &'a Names) -> Row<'a> {
             time: time(lost.time_ms),
             from: None,
             to: None,
-            reason: "a rebuild kept what only this server had",
+            reason: "a rebuild removed WAL that only this server had, and saved it",
             lost: Some(lost),
         },
     }
@@ -160,8 +160,8 @@ mod tests {
         let shown: String = events[..2].iter().map(|event| text(event, &names)).collect();
         assert_eq!(
             shown,
-            "1970-01-01T00:00:01.000Z  none -> Degraded(nd2)@2: so\n1970-01-01T00:00:02.000Z  only nd1 had 1 committed \
-             transaction; none was acknowledged with synchronous_commit on (timeline 1, 0/3000000 to 0/3001000); kept in \"/mc/nd1/lost/x\"\n"
+            "1970-01-01T00:00:01.000Z  none -> Degraded(nd2)@2: so\n1970-01-01T00:00:02.000Z  rebuild of nd1: only this server had 1 committed \
+             transaction; none was acknowledged with synchronous_commit on (timeline 1, 0/3000000 to 0/3001000); saved in \"/mc/nd1/lost/x\"\n"
         );
         let rows = serde_json::to_value([row(&events[0], &names), row(&events[1], &names)]).unwrap();
         assert_eq!((&rows[0]["to"]["term"], &rows[0]["lost"]), (&2.into(), &serde_json::Value::Null));

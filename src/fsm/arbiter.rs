@@ -6,7 +6,7 @@ use super::event::{
     Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand, WalReport,
 };
 use super::rules;
-use super::tell::{passed_on, told_by};
+use super::tell::{passed_on, reported_by, requested_by};
 use super::types::{
     DataId, DataIdentity, Durable, HighWater, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time,
     View, WalPoint,
@@ -263,7 +263,7 @@ impl Arbiter {
             }
             Some(_) => return,
         }
-        self.entered(from, told.view, told_by("a server", why));
+        self.entered(from, told.view, reported_by("a server", why));
     }
 
     /// Writes the view that the ledger holds now, and says so.
@@ -302,7 +302,7 @@ impl Arbiter {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let was = ledger.view;
         *ledger = rules::entering(*ledger, view);
-        self.entered(Some(was), view, told_by("that server, which asked for it", why));
+        self.entered(Some(was), view, requested_by("that server", why));
     }
 
     /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and

@@ -5,7 +5,7 @@ use super::facts::Standing;
 use super::known::Running;
 use super::node::{Asked, Node, Proposal};
 use super::rules::{self, Learned};
-use super::tell::told_by;
+use super::tell::{reported_by, requested_by};
 use super::types::{Ledger, Lsn, Member, Time, Timeline, View, WalPoint};
 use super::work::FRESH_LOOK_MS;
 
@@ -95,9 +95,9 @@ impl Node {
             return;
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
-        self.learn(&base, "told by the other server");
+        self.learn(&base, &reported_by("the other server", ""));
         let at = self.asked.filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
-        self.asked_why = told_by("the other server, which asked for it", why);
+        self.asked_why = requested_by("the other server", why);
         let (received, point) = position;
         self.asked = Some(Asked { base, view, received, point, at });
     }
@@ -201,9 +201,9 @@ impl Node {
     /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
     pub(super) fn answered_why(&self, view: &View, who: &str) -> String {
         match self.proposed_last.as_ref().filter(|(proposed, _)| proposed == view) {
-            Some((_, why)) => format!("{why}, and {who} consented"),
+            Some((_, why)) => format!("{why}; {who} consented"),
             None if view.is_alone(self.me()) => format!("{who} consented"),
-            None => told_by(who, ""),
+            None => reported_by(who, ""),
         }
     }
 
@@ -270,7 +270,7 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         if they_lost && told.view.term > ledger.view.term && self.settled() && !self.notes.lost_split {
             let term = self.next_term();
-            self.enter(rules::alone(&ledger, self.me(), term, true), "the other server lost the split");
+            self.enter(rules::alone(&ledger, self.me(), term, true), "both servers ran alone, and the other server was stopped");
         }
     }
 

@@ -85,9 +85,9 @@ pub fn decide(facts: Facts) -> Decision {
         (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby cannot be asked"),
         (Primary, Fit,           Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
         (Primary, Unfit,         Ill,                          _,                 _)              => (Rest,       Nothing,  "neither server's instance is up"),
-        (Primary, Fit,           Talks | Quiet,                Changed,           _)              => (AskPeer,    Nothing,  "synchronous_standby_names was changed, and commits may not have waited"),
-        (Primary, Fit,           Talks | Quiet,                Unnamed,           _)              => (AskPeer,    Nothing,  "another arbiter answers than the one that the view names"),
-        (Primary, Fit,           Talks | Quiet,                Exchanged,         _)              => (AskPeer,    Nothing,  "the standby's data directory is another one than the view leans on"),
+        (Primary, Fit,           Talks | Quiet,                Changed,           _)              => (AskPeer,    Nothing,  "synchronous_standby_names was changed, and commits may not have waited for the standby"),
+        (Primary, Fit,           Talks | Quiet,                Unnamed,           _)              => (AskPeer,    Nothing,  "the arbiter was replaced"),
+        (Primary, Fit,           Talks | Quiet,                Exchanged,         _)              => (AskPeer,    Nothing,  "the standby's data directory was replaced"),
         (Primary, Fit,           Talks | Quiet,                Stalled,           _)              => (AskPeer,    Failover, "the standby is connected but does not stream or flush"),
         (Primary, Fit,           Talks | Quiet,                Flows,             _)              => (Rest,       Nothing,  "mirrored"),
         (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),
@@ -115,7 +115,7 @@ pub fn decide(facts: Facts) -> Decision {
         // -- mirrored, this server is the standby ---------------------------------------------------------------------
         (Standby, Failed,        _,                            _,                 _)              => (Restart,    Failover, "the standby's instance has failed"),
         (Standby, Unfit,         _,                            _,                 _)              => (Rest,       Nothing,  "the standby's instance is not up, or not eligible"),
-        (Standby, Fit,           Offers,                       _,                 _)              => (AskPeer,    Nothing,  "the primary has stopped its instance and asks to take over"),
+        (Standby, Fit,           Offers,                       _,                 _)              => (AskPeer,    Nothing,  "the primary handed over its role"),
         (Standby, Fit,           Ill | Alive | Lost | Refused | Never, Changed,           _)              => (Wait,       Nothing,  "the primary reported commits that may not have waited for this server"),
         (Standby, Fit,           Ill,                          _,                 Arbiter)        => (AskArbiter, Failover, "the primary has failed and does not hand over"),
         (Standby, Fit,           Ill,                          _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)

@@ -384,7 +384,7 @@ pub struct Heartbeat {
     pub instance: Health,
     /// What has failed of its disks; empty for nothing.
     pub disk: String,
-    /// How its instance, data directory or disk has failed, for people; empty if nothing has failed.
+    /// How its instance, data directory or disk has failed, or why it hands over, for people; empty if there is nothing to report.
     #[serde(default)]
     pub failure: String,
     /// Which of its directories have no free space; empty for none. For people: no decision depends on it.

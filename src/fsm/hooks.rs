@@ -114,7 +114,7 @@ impl Node {
         let Some(view) = self.view() else { return };
         let announces = hook == Hook::PreDetach && self.announced == term;
         let reason = match &self.told.reason {
-            _ if announces => "an operator detaches the standby".to_owned(),
+            _ if announces => "an operator detached the standby".to_owned(),
             reason if view.term == term && !reason.is_empty() => reason.clone(),
             // It was entered before this process was started, or is not the newest.
             _ => format!("see term {term} in mc_ctl history"),

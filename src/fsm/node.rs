@@ -406,7 +406,7 @@ impl Node {
             return;
         }
         let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
-        let why = super::tell::told_by("the other server", why);
+        let why = super::tell::reported_by("the other server", why);
         self.make_ledger(told.view, &why);
     }
 
@@ -446,7 +446,7 @@ impl Node {
         let id = DataId(self.random());
         view.data[self.me().index()] = id;
         self.own.data_id = Some(id);
-        self.make_ledger(view, "a new pair");
+        self.make_ledger(view, "the first start of a new pair");
     }
 
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).

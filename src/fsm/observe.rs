@@ -9,7 +9,7 @@ use super::facts::{Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
 use super::say::Witness;
-use super::tell::told_by;
+use super::tell::reported_by;
 use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
@@ -79,7 +79,7 @@ impl Node {
             let why = if why.is_empty() {
                 self.answered_why(&ledger.view, "the arbiter")
             } else {
-                told_by("the arbiter", why)
+                reported_by("the arbiter", why)
             };
             self.learn(&ledger, &why);
         }
@@ -177,7 +177,7 @@ impl Node {
         self.set_failover_asked();
         if let Some(ledger) = ledger {
             self.see_split_end(&ledger);
-            let why = told_by("the other server", &heartbeat.why);
+            let why = reported_by("the other server", &heartbeat.why);
             self.learn(&ledger, &why);
         }
         self.learn_wal(&heartbeat);

@@ -319,7 +319,7 @@ impl Node {
                 self.take_back();
                 self.end(Reply::Failed("the standby's controller stopped answering; see mc_ctl status".to_owned()));
             }
-            Stage::Detaching => self.propose(self.peer_member(), "an operator detaches the standby"),
+            Stage::Detaching => self.propose(self.peer_member(), "an operator detached the standby"),
             Stage::Releasing if self.released() => {
                 self.say(Say::Detached(true));
                 self.end(Reply::Done);
@@ -336,7 +336,7 @@ impl Node {
             self.stage(Stage::Announcing(until));
         } else {
             self.stage(Stage::Detaching);
-            self.propose(self.peer_member(), "an operator detaches the standby");
+            self.propose(self.peer_member(), "an operator detached the standby");
         }
     }
 

@@ -190,7 +190,7 @@ impl Node {
             return;
         }
         self.work.proof_wait_ms = 0;
-        self.enter(mirrored, "the standby is synchronous and holds everything");
+        self.enter(mirrored, "the standby is synchronous and has all committed transactions");
         self.own.confirmed = position;
         self.say(Say::Mirrored);
         self.out.push(super::event::Action::Look);

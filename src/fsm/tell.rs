@@ -119,21 +119,38 @@ const CONFIRM_MS: u64 = 100;
 /// How much of a reason is passed on, in characters.
 const REASON: usize = 160;
 
-/// A reason as another member tells it.
-pub(super) fn told_by(who: &str, why: &str) -> String {
+/// What precedes the member from which a reason was received: of a view that exists, and of one that the member proposed.
+const REPORTED: &str = "reported by ";
+const REQUESTED: &str = "requested by ";
+
+/// A reason that another member reports.
+pub(super) fn reported_by(who: &str, why: &str) -> String {
+    received(REPORTED, who, why)
+}
+
+/// The reason for which another member proposed a view.
+pub(super) fn requested_by(who: &str, why: &str) -> String {
+    received(REQUESTED, who, why)
+}
+
+fn received(how: &str, who: &str, why: &str) -> String {
     match passed_on(why) {
-        why if why.is_empty() => format!("told by {who}"),
-        why => format!("{why} (told by {who})"),
+        why if why.is_empty() => format!("{how}{who}"),
+        why => format!("{why}; {how}{who}"),
     }
 }
 
-/// A reason without the members that it came by, and nothing but text of a line.
+/// A reason without the member from which it was received.
+pub fn without_source(reason: &str) -> &str {
+    let sources = [REPORTED, REQUESTED];
+    let of_its_own = |part: &&str| !sources.iter().any(|source| part.starts_with(source));
+    let length: usize = reason.split("; ").take_while(of_its_own).map(|part| part.len() + 2).sum();
+    &reason[..length.saturating_sub(2)]
+}
+
+/// A reason as it is sent: without the member from which it was received, and nothing but the text of a line.
 pub(super) fn passed_on(reason: &str) -> String {
-    let reason = reason.split(" (told by ").next().unwrap_or_default();
-    if reason.starts_with("told by ") {
-        return String::new();
-    }
-    reason.chars().filter(|char| !char.is_control()).take(REASON).collect()
+    without_source(reason).chars().filter(|char| !char.is_control()).take(REASON).collect()
 }
 
 impl Node {
@@ -207,7 +224,7 @@ impl Node {
             role: beat.role,
             instance: beat.instance,
             disk: beat.disk,
-            failure: self.own_failure().unwrap_or_default(),
+            failure: self.own_failure().or_else(|| self.planned_switch()).unwrap_or_default(),
             full: self.own.disk_full.clone(),
             streaming: beat.streaming,
             timeline: self.own.timeline(),
@@ -262,6 +279,12 @@ impl Node {
             return None;
         };
         Some(failure)
+    }
+
+    /// Why the primary hands over although nothing has failed.
+    fn planned_switch(&self) -> Option<String> {
+        let planned = self.hand_over.as_ref().is_some_and(|hand_over| hand_over.planned);
+        planned.then(|| "an operator requested the switch".to_owned())
     }
 
     /// The reason, with what the other server reports as its cause.

@@ -107,7 +107,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1000, Log, "view: {from} -> {to}: {why}",
         "It changed who may acknowledge commits. Mirrored(x): x is the primary and the other holds every acknowledged commit. Degraded(x): x alone serves. The number after @ counts the changes.",
         "The change is on disk. The instance is made to agree with it.",
-        "After Degraded(x) make the other server well again: mc_ctl rebuild on it where it was the primary, mc_ctl start where it was the standby."),
+        "After Degraded(x), restore the other server: run \"mc_ctl rebuild\" on it if it was the primary, \"mc_ctl start\" if it was the standby."),
     e(1001, Log, "heartbeats of server \"{server}\" arrive again",
         "The other server's controller is heard again.", "Monitoring goes on.", NOTHING),
     e(1002, Warning, "no heartbeat of server \"{server}\" arrives, but its instance lives: nothing is switched",

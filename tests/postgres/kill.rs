@@ -25,7 +25,7 @@ fn primary_postmaster() {
     for server in [0, 1] {
         pair.decided(
             server,
-            "the primary has stopped its instance and asks to take over (the postmaster of nd1 ended unexpectedly)",
+            "the primary handed over its role (the postmaster of nd1 ended unexpectedly)",
         );
     }
     client.check(&pair, 1, &[0, 1]);

@@ -8,7 +8,7 @@ use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::types::*;
 
 /// Why the arbiter's view changes where it has given a right away; what it was told is another reason.
-const GRANT: &str = "told by that server, which asked for it";
+const GRANT: &str = "requested by that server";
 
 impl World {
     pub fn tick(&mut self, m: usize, epoch: u32) {

@@ -119,7 +119,7 @@ impl Story<'_> {
                 && Some(to.term) > begun
                 && views.iter().all(|(term, _)| *term != to.term)
             {
-                views.push((to.term, why.split(" (told by ").next().unwrap_or_default()));
+                views.push((to.term, without_source(why)));
             }
         }
         views.truncate(MOST_REASONS);
