@@ -267,7 +267,7 @@ fn the_second_server_dies_too() {
     assert_eq!(standby.report.word, mirroring_controller::fsm::report::Word::Switchable, "{}", told(&standby));
 }
 
-/// With `fallback` both go on when the network breaks; when it is mended, one is stopped.
+/// With `fallback` both go on when the network breaks; when it is repaired, one is stopped.
 #[test]
 fn a_split_is_foretold() {
     let split = without(OnSilence::Fallback).ask(&[Fault::Link, Fault::Back]);

@@ -97,7 +97,7 @@ mod tests {
         let short: Vec<_> = found.iter().map(|f| (f.code, f.member.as_str())).collect();
         assert_eq!(short, expected.iter().map(|(code, id, _)| (*code, *id)).collect::<Vec<_>>());
         for (finding, (.., part)) in found.iter().zip(expected) {
-            assert!(format!("{} {}", finding.what, finding.mend).contains(part), "{finding:?}");
+            assert!(format!("{} {}", finding.what, finding.fix).contains(part), "{finding:?}");
         }
     }
 

@@ -122,7 +122,7 @@ const OOM_KILLER: Entry = Entry::notice(
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
-    /// The running controller cannot load its files anew: why, and what mends it. Only of a server that is seen from the other.
+    /// The running controller cannot load its files anew: why, and what fixes it. Only of a server that is seen from the other.
     pub refused: Option<(String, String)>,
     /// Version of the program that has read all this.
     pub version: String,
@@ -290,16 +290,16 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
                 "port {} of the instance is one that the system gives to any program ({low} to {high})",
                 host.port
             );
-            let mend = format!("choose another, or as root: sysctl -w net.ipv4.ip_local_reserved_ports={}", host.port);
-            found.push(INSTANCE_PORT.found(id, what, mend));
+            let fix = format!("choose another, or as root: sysctl -w net.ipv4.ip_local_reserved_ports={}", host.port);
+            found.push(INSTANCE_PORT.found(id, what, fix));
         }
         disk::examine(id, &host.disk, found);
         services::examine(id, &host.directory, &host.services, found);
         if let (Some(overcommit @ (0 | 1)), Some(score @ 0..)) = (host.overcommit, host.oom_score_adj) {
             let what = format!("vm.overcommit_memory is {overcommit}, and oom_score_adj of the postmaster is {score}");
-            let mend =
+            let fix =
                 "as root: sysctl -w vm.overcommit_memory=2 (and in /etc/sysctl.d), or OOMScoreAdjust=-900 in the unit";
-            found.push(OOM_KILLER.found(id, what, mend));
+            found.push(OOM_KILLER.found(id, what, fix));
         }
         examine_restart(server, found);
     }
@@ -325,16 +325,16 @@ fn examine_tools(id: &str, host: &Facts, found: &mut Vec<Finding>) {
         let path = format!("{}/{name}", host.bin_dir);
         match told {
             Err(why) => {
-                let mend = format!(
+                let fix = format!(
                     "install it from the packages of PostgreSQL {}, or correct bin_dir in {id}.conf",
                     host.major
                 );
-                found.push(TOOL_MISSING.found(id, format!("\"{path}\" does not run: {why}"), mend));
+                found.push(TOOL_MISSING.found(id, format!("\"{path}\" does not run: {why}"), fix));
             }
             Ok(major) if *major != host.major => {
                 let what = format!("\"{path}\" is of PostgreSQL {major}, and the data directory of {}", host.major);
-                let mend = format!("set bin_dir in {id}.conf to the directory of version {}", host.major);
-                found.push(TOOL_VERSION.found(id, what, mend));
+                let fix = format!("set bin_dir in {id}.conf to the directory of version {}", host.major);
+                found.push(TOOL_VERSION.found(id, what, fix));
             }
             Ok(_) => {}
         }
@@ -365,8 +365,8 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
         {
             if let Err(why) = told {
                 let what = format!("host \"{host}\" of member \"{}\" is not known: {why}", member.id);
-                let mend = "write its address into network.conf on all members, or its name into /etc/hosts or the name service";
-                found.push(NAME_UNRESOLVED.found(&server.id, what, mend));
+                let fix = "write its address into network.conf on all members, or its name into /etc/hosts or the name service";
+                found.push(NAME_UNRESOLVED.found(&server.id, what, fix));
             }
         }
     }
@@ -379,8 +379,8 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
                 let list = |all: &BTreeSet<IpAddr>| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
                 let (one, other) = (&own.id, &peer.id);
                 let what = format!("host \"{host}\" is {} on \"{one}\" and {} on \"{other}\"", list(here), list(there));
-                let mend = "make /etc/hosts the same on both, or write addresses into network.conf on all members";
-                found.push(NAME_DIFFERS.found("", what, mend));
+                let fix = "make /etc/hosts the same on both, or write addresses into network.conf on all members";
+                found.push(NAME_DIFFERS.found("", what, fix));
             }
         }
     }
@@ -406,13 +406,13 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
 
 fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
     if let Some(init) = &seen.own.host.no_member_keys {
-        let mend = format!("{init}, on the other server too, and mc_arb init; then as network.conf(5) describes");
-        found.push(NO_MEMBER_KEYS.found("", "network.conf lists no keys of the members", mend));
+        let fix = format!("{init}, on the other server too, and mc_arb init; then as network.conf(5) describes");
+        found.push(NO_MEMBER_KEYS.found("", "network.conf lists no keys of the members", fix));
     }
     for server in seen.servers().filter(|server| server.host.isolated_waits) {
         let what = "isolated_primary_action is 'wait' together with heartbeat_error_action = 'switch'";
-        let mend = format!("set isolated_primary_action = 'stop' in {}.conf, and restart that controller", server.id);
-        found.push(ISOLATED_PRIMARY_WAITS.found(&server.id, what, mend));
+        let fix = format!("set isolated_primary_action = 'stop' in {}.conf, and restart that controller", server.id);
+        found.push(ISOLATED_PRIMARY_WAITS.found(&server.id, what, fix));
     }
     let Some([own, peer]) = seen.both() else { return };
     let (one, other) = (&own.id, &peer.id);
@@ -422,11 +422,11 @@ fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
         // A server whose files are refused has told what it was started with.
         if peer.host.refused.is_none() && here.is_some() && there.is_some() && here != there {
             let what = format!("{name} is not the same on \"{one}\" and on \"{other}\"");
-            let mend = format!(
+            let fix = format!(
                 "copy {}/{name} of the right one to all members and restart their controllers",
                 own.host.directory
             );
-            found.push(entry.found("", what, mend));
+            found.push(entry.found("", what, fix));
         }
     }
     if own.host.on_silence != peer.host.on_silence
@@ -435,16 +435,16 @@ fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
         let word = |action: OnSilence| format!("{action:?}").to_lowercase();
         let what =
             format!("heartbeat_error_action is '{}' on \"{one}\" and '{}' on \"{other}\"", word(here), word(there));
-        let mend = format!("in {one}.conf or {other}.conf, set it to the other's value, and restart that controller");
-        found.push(ERROR_ACTION_DIFFERS.found("", what, mend));
+        let fix = format!("in {one}.conf or {other}.conf, set it to the other's value, and restart that controller");
+        found.push(ERROR_ACTION_DIFFERS.found("", what, fix));
     }
     if own.host.heartbeat != peer.host.heartbeat {
         let word = |t: Timing| format!("{} ms, {} ms, {}", t.interval_ms, t.timeout_ms, t.retry);
         let (here, there) = (word(own.host.heartbeat), word(peer.host.heartbeat));
         let what =
             format!("heartbeat_interval, _timeout and _retry are {here} on \"{one}\" and {there} on \"{other}\"");
-        let mend = format!("make them the same in {one}.conf and {other}.conf, and restart the controllers");
-        found.push(HEARTBEAT_TIMES_DIFFER.found("", what, mend));
+        let fix = format!("make them the same in {one}.conf and {other}.conf, and restart the controllers");
+        found.push(HEARTBEAT_TIMES_DIFFER.found("", what, fix));
     }
 }
 
@@ -454,8 +454,8 @@ fn examine_versions(seen: &Seen, found: &mut Vec<Finding>) {
         let running = server.pace.as_ref().map(|pace| &pace.version).filter(|version| !version.is_empty());
         if let Some(running) = running.filter(|running| *running != program) {
             let what = format!("its controller is of version {running}, and this mc_ctl of {program}");
-            let mend = "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the standby's first)";
-            found.push(VERSIONS_DIFFER.found(&server.id, what, mend));
+            let fix = "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the standby's first)";
+            found.push(VERSIONS_DIFFER.found(&server.id, what, fix));
         }
     }
     let Some(arbiter) = &seen.arbiter else { return };

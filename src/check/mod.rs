@@ -2,7 +2,7 @@
 //!
 //! Two steps. [`collect`] reads what one server is like, into [`Facts`]: plain values that go to the other server as JSON,
 //! so that either can judge both. [`examine`] is pure: facts in, [`Finding`]s out, in the order in which an operator should
-//! mend them. Nothing is changed, and nothing waits longer than its time limit: what cannot be read is a finding too.
+//! fix them. Nothing is changed, and nothing waits longer than its time limit: what cannot be read is a finding too.
 //!
 //! A part of the facts, with how it is collected and what is found in it, is one module: [`general`] (the configuration
 //! itself, and what could not be looked at), [`instance`] (what PostgreSQL and its
@@ -67,8 +67,8 @@ pub struct Finding {
     pub file: Option<String>,
     /// The line there, from 1.
     pub line: Option<u32>,
-    /// What mends it: a command, or the line to write.
-    pub mend: String,
+    /// What fixes it: a command, or the line to write.
+    pub fix: String,
 }
 
 impl Entry {
@@ -85,7 +85,7 @@ impl Entry {
     }
 
     /// This, found on a member.
-    pub fn found(&self, member: &str, what: impl Into<String>, mend: impl Into<String>) -> Finding {
+    pub fn found(&self, member: &str, what: impl Into<String>, fix: impl Into<String>) -> Finding {
         Finding {
             code: self.code,
             severity: self.severity,
@@ -93,7 +93,7 @@ impl Entry {
             what: what.into(),
             file: None,
             line: None,
-            mend: mend.into(),
+            fix: fix.into(),
         }
     }
 }
@@ -117,16 +117,16 @@ impl Finding {
         };
         let printable = |text: String| text.replace(|c: char| c.is_control(), " ");
         let what = printable(format!("{} {}{member}: {}{place}", self.severity.word(), self.code, self.what));
-        let mend = printable(format!("-> {}", self.mend));
+        let fix = printable(format!("-> {}", self.fix));
         let mut text = String::new();
-        if self.mend.is_empty() {
+        if self.fix.is_empty() {
             wrap(&what, columns, &mut text);
-        } else if what.chars().count() + 1 + mend.chars().count() <= columns {
-            text = format!("{what} {mend}");
+        } else if what.chars().count() + 1 + fix.chars().count() <= columns {
+            text = format!("{what} {fix}");
         } else {
             wrap(&what, columns, &mut text);
             text.push_str(INDENT);
-            wrap(&mend, columns, &mut text);
+            wrap(&fix, columns, &mut text);
         }
         text
     }
@@ -158,7 +158,7 @@ pub fn listed(findings: &[Finding]) -> Vec<Finding> {
     for finding in findings {
         let same = |of: &&mut Finding| {
             let same =
-                (of.code, &of.what, &of.mend, of.line) == (finding.code, &finding.what, &finding.mend, finding.line);
+                (of.code, &of.what, &of.fix, of.line) == (finding.code, &finding.what, &finding.fix, finding.line);
             same && of.severity == Severity::Notice && of.file.is_some() == finding.file.is_some()
         };
         match listed.iter_mut().find(same) {

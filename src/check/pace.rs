@@ -157,12 +157,12 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     for server in seen.servers() {
         let Some(pace) = &server.pace else { continue };
         if let Some(why) = &pace.refused {
-            let mend = format!(
+            let fix = format!(
                 "first check whether the caller is a member: compare the address with network.conf, and ask who administers \
                  that host; only if it is a member, copy network.conf and mc.key of \"{own}\" to it and restart its \
                  controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); otherwise block the caller with a firewall"
             );
-            found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), mend));
+            found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), fix));
         }
         examine_times(seen, server, pace, found);
     }
@@ -186,12 +186,12 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
             "the controller here receives heartbeats from that of \"{peer}\" but cannot connect to it: {}",
             pace.peer.unreached
         );
-        let mend = format!(
+        let fix = format!(
             "compare host and port of \"{peer}\" in network.conf on both servers and on the arbiter; correct the file that \
              differs, and restart its controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if they are the same, \
              open that port on the way from here to \"{peer}\""
         );
-        found.push(PEER_UNHEARD.found(peer, what, mend));
+        found.push(PEER_UNHEARD.found(peer, what, fix));
     }
 }
 
@@ -225,7 +225,7 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             continue;
         }
         let what = format!("server \"{from}\" does not hear arbiter \"{id}\": {}", heard.silence());
-        let mend = match heard.unreached.as_str() {
+        let fix = match heard.unreached.as_str() {
             why if why.contains("authenticating") => {
                 "copy mc.key to the arbiter's directory, and there: mc_arb stop; mc_arb start"
             }
@@ -236,7 +236,7 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             }
             _ => "on its host: mc_arb status; if it serves this pair, open its port on the way there",
         };
-        found.push(ARBITER_UNHEARD.found(id, what, mend));
+        found.push(ARBITER_UNHEARD.found(id, what, fix));
     }
 }
 
@@ -286,8 +286,8 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
     for (heard, from) in [(Some(&pace.peer), "the other server"), (pace.arbiter.as_ref(), "the arbiter")] {
         let Some(heard) = heard.filter(|heard| heard.connections > MANY_CONNECTIONS) else { continue };
         let what = format!("the connection with {from} was made {} times in the last two days", heard.connections);
-        let mend = "mc_ctl history and both logs say whether controllers were restarted; else look after the network";
-        found.push(LINK_UNSTEADY.found(&server.id, what, mend));
+        let fix = "mc_ctl history and both logs say whether controllers were restarted; else look after the network";
+        found.push(LINK_UNSTEADY.found(&server.id, what, fix));
     }
     let readings = readings(seen, server, pace);
     for reading in &readings {
@@ -303,12 +303,12 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
             reading.permille_ms(999),
             reading.parameters
         );
-        let mend = format!(
+        let fix = format!(
             "in {file}: {}_timeout = '{}ms', and restart the controller",
             reading.parameters,
             enough_ms(longest)
         );
-        found.push(reading.late.found(&server.id, what, mend));
+        found.push(reading.late.found(&server.id, what, fix));
     }
     for parameters in ["heartbeat", "db_instance_check", "disk_check"] {
         let of_it: Vec<&Reading<'_>> = readings.iter().filter(|reading| reading.parameters == parameters).collect();
@@ -322,11 +322,11 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
             "{parameters}_*: a failure is found after {} ms, and no answer was ever later than {longest} ms",
             timing.detection_ms()
         );
-        let mend = format!(
+        let fix = format!(
             "in {file}: {parameters}_timeout = '{}ms', and restart the controller",
             enough_ms(longest).max(1000)
         );
-        found.push(DETECTION_SLOW.found(&server.id, what, mend));
+        found.push(DETECTION_SLOW.found(&server.id, what, fix));
     }
 }
 
@@ -423,10 +423,10 @@ mod tests {
 
     fn check(edit: impl FnOnce(&mut Facts), expected: &[(&str, &str)]) {
         let found = found(edit);
-        let short: Vec<_> = found.iter().map(|finding| (finding.code, finding.mend.as_str())).collect();
+        let short: Vec<_> = found.iter().map(|finding| (finding.code, finding.fix.as_str())).collect();
         assert_eq!(short.len(), expected.len(), "{short:?}");
-        for ((code, mend), (wanted, part)) in short.into_iter().zip(expected) {
-            assert!(code == *wanted && mend.contains(part), "{code}: {mend}");
+        for ((code, fix), (wanted, part)) in short.into_iter().zip(expected) {
+            assert!(code == *wanted && fix.contains(part), "{code}: {fix}");
         }
     }
 
@@ -481,7 +481,7 @@ mod tests {
         let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };
         let mut found = Vec::new();
         examine(&seen, &mut found);
-        assert!(found[0].code == "arbiter-unheard" && found[0].mend.contains("after the rebuild"), "{found:?}");
+        assert!(found[0].code == "arbiter-unheard" && found[0].fix.contains("after the rebuild"), "{found:?}");
     }
 
     #[test]

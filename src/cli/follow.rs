@@ -190,7 +190,7 @@ impl<'a> Follower<'a> {
             hint += &format!("The old directory is \"{}\".\nHINT: ", path.display());
         }
         hint += &format!(
-            "Mend the cause and type \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. What went \
+            "Remove the cause and run \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. What went \
              before is in \"{}\". The controller does not try again.",
             log.display()
         );

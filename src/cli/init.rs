@@ -290,7 +290,7 @@ impl Here<'_> {
     fn autostart(&self) -> String {
         let mut text = String::new();
         for start in autostarts(self.config) {
-            let _ = writeln!(text, "\n{}; only the controller may start the instance:\n  {}", start.what, start.mend);
+            let _ = writeln!(text, "\n{}; only the controller may start the instance:\n  {}", start.what, start.fix);
         }
         text
     }

@@ -221,7 +221,7 @@ impl Server {
                 }
                 Ok(_) => (),
                 Err(cause) if cause.kind() == ErrorKind::WouldBlock => return,
-                // Gone before it was accepted; or out of file descriptors, which takes a while to mend.
+                // Gone before it was accepted; or out of file descriptors, which takes a while to end.
                 Err(cause) if cause.kind() == ErrorKind::ConnectionAborted => (),
                 Err(_) => return std::thread::sleep(PAUSE),
             }

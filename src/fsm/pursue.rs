@@ -160,7 +160,7 @@ impl Node {
     fn prove(&mut self) {
         let told = self.peer.heartbeat.as_ref();
         let Some((start, data)) = told.and_then(|told| Some((told.start_id, told.ledger?.data.id))) else { return };
-        // What failed with another standby, or before an operator mended this one, is no reason to wait.
+        // What failed with another standby, or before an operator repaired this one, is no reason to wait.
         if self.work.proof_of != (start, data) {
             self.work.proof_of = (start, data);
             self.work.proof_wait_ms = 0;

@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn values_fill_the_text_in_order_on_one_line() {
         assert_eq!(fill("a {x} b {y}", &["1", "2\n3\n"]), "a 1 b 2 3");
-        assert_eq!(fill("a {x}", &["failed\nHINT: Mend it."]), "a failed; Mend it.");
+        assert_eq!(fill("a {x}", &["failed\nHINT: Repair it."]), "a failed; Repair it.");
         assert_eq!(fill("a {x} b {y}", &["1"]), "a 1 b ?");
         assert_eq!(fill("no values", &[]), "no values");
     }

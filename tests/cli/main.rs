@@ -446,9 +446,9 @@ fn files_that_others_can_read_are_refused() {
         let path = site.dir().join(name);
         for mode in [0o644, 0o640, 0o660] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let mend = format!("chmod 600 \"{}\"", path.display());
-            site.run("start").refused(2, &[&format!("\"{}\"", path.display()), &mend]);
-            site.run("status").refused(2, &[&mend]);
+            let fix = format!("chmod 600 \"{}\"", path.display());
+            site.run("start").refused(2, &[&format!("\"{}\"", path.display()), &fix]);
+            site.run("status").refused(2, &[&fix]);
         }
         fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
         site.run("status").refused(3, &[]);

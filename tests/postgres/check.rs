@@ -41,7 +41,7 @@ pub struct Found {
     pub what: String,
     pub file: String,
     pub line: u64,
-    pub mend: String,
+    pub fix: String,
 }
 
 impl Report {
@@ -60,7 +60,7 @@ impl Report {
             what: text(finding, "what"),
             file: text(finding, "file"),
             line: finding["line"].as_u64().unwrap_or(0),
-            mend: text(finding, "mend"),
+            fix: text(finding, "fix"),
         };
         self.json["findings"].as_array().expect("findings").iter().map(one).collect()
     }
@@ -96,7 +96,7 @@ pub fn check(pair: &Pair, server: usize) -> Report {
 pub fn expect(pair: &Pair, server: usize, code: &str, member: &str) -> Found {
     let report = check(pair, server);
     let found = report.find(code, member).unwrap_or_else(|| panic!("no {code}: {:#}", report.json));
-    assert!(!found.what.is_empty() && !found.mend.is_empty(), "{found:?}");
+    assert!(!found.what.is_empty() && !found.fix.is_empty(), "{found:?}");
     let exit = match found.severity.as_str() {
         "error" => 2..=2,
         "warning" => 1..=2,
@@ -188,7 +188,7 @@ fn a_healthy_pair() {
         before.json
     );
     expect(&pair, 0, "peer-not-seen", "nd1");
-    assert!(expect(&pair, 0, "no-member-keys", "").mend.contains("mc_ctl init -M "));
+    assert!(expect(&pair, 0, "no-member-keys", "").fix.contains("mc_ctl init -M "));
     pair.bring_up();
     for n in [0, 1] {
         let report = check(&pair, n);
@@ -237,11 +237,11 @@ fn what_cannot_be_checked() {
     {
         let _edit = Edit::change(&pair, 0, &in_data(&pair, 0, "PG_VERSION"), |_| "9.6\n".into());
         let found = expect(&pair, 0, "configuration", "");
-        assert!(found.what.contains("is of PostgreSQL 9.6") && found.mend.contains("pg_upgrade"), "{found:?}");
+        assert!(found.what.contains("is of PostgreSQL 9.6") && found.fix.contains("pg_upgrade"), "{found:?}");
     }
     let key = pair.servers[0].management.join("mc.key");
     pair.as_root(0, &["chmod", "644", key.to_str().expect("ASCII")]);
-    assert!(expect(&pair, 0, "configuration", "").mend.contains("chmod 600"));
+    assert!(expect(&pair, 0, "configuration", "").fix.contains("chmod 600"));
     pair.as_root(0, &["chmod", "600", key.to_str().expect("ASCII")]);
     let mut root = pair.host(0).command(crate::harness::pair::program().to_str().expect("ASCII"));
     root.args(["check", "-M"]).arg(&pair.servers[0].management);

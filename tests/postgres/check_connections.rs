@@ -27,7 +27,7 @@ fn passwords_that_are_rejected() {
         new_password(&pair, n, "wrong-secret");
         let found = expect(&pair, n, "password-rejected", id);
         assert!(found.what.contains(other) && found.what.contains("password authentication failed"), "{found:?}");
-        assert!(found.mend.contains(&id_conf(&pair, n)) && found.mend.contains("mc_ctl reload"), "{found:?}");
+        assert!(found.fix.contains(&id_conf(&pair, n)) && found.mend.contains("mc_ctl reload"), "{found:?}");
         assert!(!crate::check::check(&pair, n).json.to_string().contains("wrong-secret"));
         // From here on, the controller uses the new password.
         pair.mc(n, &["reload"]).expect(0, "mc_ctl reload");
@@ -58,7 +58,7 @@ fn a_rebuild_that_failed() {
     });
     // On nd2 itself the missing postgresql.conf is the finding.
     let found = expect(&pair, 0, "rebuild-failed", "nd2");
-    assert!(found.what.contains("pg_basebackup") && found.mend.contains("mc_ctl rebuild"), "{found:?}");
+    assert!(found.what.contains("pg_basebackup") && found.fix.contains("mc_ctl rebuild"), "{found:?}");
     assert!(crate::check::check(&pair, 1).find("configuration", "").is_some());
     pair.rebuild(1, &[]);
     [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "rebuild-failed", "nd2"));

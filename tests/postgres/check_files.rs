@@ -107,7 +107,7 @@ fn lines_and_files() {
         let to = format!("db_instance = '{}.none'", pair.data(1));
         let from = format!("db_instance = '{}'", pair.data(1));
         let _edit = Edit::change(&pair, 1, &id_conf(&pair, 1), |old| old.replace(&from, &to));
-        assert!(expect(&pair, 1, "no-data-directory", "nd2").mend.contains("mc_ctl rebuild"));
+        assert!(expect(&pair, 1, "no-data-directory", "nd2").fix.contains("mc_ctl rebuild"));
         let expected = ["isolated-primary-waits nd2", "no-data-directory nd2", "no-member-keys ", "peer-not-seen nd2"];
         assert_eq!(check(&pair, 1).codes(), expected);
     }
@@ -149,8 +149,8 @@ fn rules_of_pg_hba() {
         let _edit = with(&format!("host replication all {peer} 255.255.255.255 reject\n{good}"));
         place("hba-replication", Some(2));
         place("hba-rebuild", None);
-        let mend = expect(&pair, 0, "hba-replication", "nd1").mend;
-        assert!(mend.contains(&format!("host replication postgres {peer}/32 scram-sha-256")), "{mend}");
+        let fix = expect(&pair, 0, "hba-replication", "nd1").fix;
+        assert!(fix.contains(&format!("host replication postgres {peer}/32 scram-sha-256")), "{fix}");
     }
     {
         let _edit = with("hostssl all all all scram-sha-256\nhost replication all all trust");

@@ -15,7 +15,7 @@ fn check(pair: &Pair, server: usize) -> Report {
 /// Whether one of a code is there, on this member, whose text has all of these words.
 fn is_found(told: &Report, code: &str, member: &str, words: &[&str]) -> bool {
     told.findings().iter().any(|found| {
-        let text = format!("{} -> {}", found.what, found.mend);
+        let text = format!("{} -> {}", found.what, found.fix);
         found.code == code && found.member == member && words.iter().all(|word| text.contains(word))
     })
 }
@@ -83,7 +83,7 @@ fn who_is_heard() {
     assert_eq!(told.json["seen"].as_array().map(Vec::len), Some(1), "{:#}", told.json);
 }
 
-/// A member with another key is told of on both sides, with what mends it.
+/// A member with another key is told of on both sides, with what fixes it.
 #[test]
 fn another_key() {
     let pair = Setup::default().up();
@@ -175,8 +175,8 @@ fn files_that_differ() {
     for (code, words) in codes.into_iter().zip(words) {
         expect(&pair, 0, code, "", words);
     }
-    for (file, mend) in [("network.conf", "--mc-only"), ("mc.key", "--mc-only"), ("nd2.conf", "mc_ctl reload")] {
-        expect(&pair, 0, "restart-needed", "nd2", &[file, mend]);
+    for (file, fix) in [("network.conf", "--mc-only"), ("mc.key", "--mc-only"), ("nd2.conf", "mc_ctl reload")] {
+        expect(&pair, 0, "restart-needed", "nd2", &[file, fix]);
     }
     let key = directory.join("mc.key");
     pair.as_root(1, &["chmod", "644", key.to_str().expect("ASCII")]);

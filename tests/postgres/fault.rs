@@ -42,7 +42,7 @@ pub struct Fault {
     then: Then,
     bound: Duration,
     lasts: Duration,
-    mend: Option<fn(&mut Pair)>,
+    repair: Option<fn(&mut Pair)>,
     back: Option<Back>,
     turns: &'static [usize],
 }
@@ -59,7 +59,7 @@ impl Fault {
             then,
             bound: s(1),
             lasts: s(1),
-            mend: None,
+            repair: None,
             back: None,
             turns: &[0],
         }
@@ -116,8 +116,8 @@ impl Fault {
     }
 
     /// What ends the fault.
-    pub fn mend(self, mend: fn(&mut Pair)) -> Fault {
-        Fault { mend: Some(mend), ..self }
+    pub fn repair(self, repair: fn(&mut Pair)) -> Fault {
+        Fault { repair: Some(repair), ..self }
     }
 
     /// What an operator runs then, as the table states it, and doing it.
@@ -162,15 +162,15 @@ pub fn run(name: &'static str, fault: Fault) {
     (fault.strike)(&mut pair);
     let word = happens(&fault, &pair, &client, term, at);
     let waited = client.longest_gap(at);
-    let mending = if fault.mend.is_some() || fault.back.is_some() { Instant::now() } else { at };
-    if let Some(mend) = fault.mend {
-        mend(&mut pair);
+    let repairing = if fault.repair.is_some() || fault.back.is_some() { Instant::now() } else { at };
+    if let Some(repair) = fault.repair {
+        repair(&mut pair);
     }
     if let Some((back, _)) = fault.back {
         back(&pair);
     }
     let primary = *fault.turns.last().expect("a last primary");
-    let healed = healed(&pair, primary) - mending;
+    let healed = healed(&pair, primary) - repairing;
     if fault.setup.arbiter {
         pair.wait_arbiter_named();
     }

@@ -139,7 +139,7 @@ fn standby_killed() {
 fn alone_killed() {
     let what = "the primary runs alone, the standby's host is down: SIGKILL of the primary's postmaster";
     let fault = Fault::nothing(what, |pair| kill(pair, 0));
-    run("alone_killed", fault.bound(s(3)).before(lose_standby).mend(|pair| boot(pair, 1)).started());
+    run("alone_killed", fault.bound(s(3)).before(lose_standby).repair(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn standby_stopped() {
 fn walreceiver_stopped() {
     let what = "SIGSTOP of the standby's WAL receiver";
     let fault = Fault::goes_on(what, |pair| stop(pair, 1, "walreceiver"));
-    run("walreceiver_stopped", fault.bound(SILENCE).mend(|pair| all(pair, 1, Signal::CONT)));
+    run("walreceiver_stopped", fault.bound(SILENCE).repair(|pair| all(pair, 1, Signal::CONT)));
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn walreceiver_stopped() {
 fn walsender_stopped() {
     let what = "SIGSTOP of the primary's WAL sender";
     let fault = Fault::goes_on(what, |pair| stop(pair, 0, "walsender"));
-    run("walsender_stopped", fault.bound(SILENCE).mend(|pair| all(pair, 0, Signal::CONT)));
+    run("walsender_stopped", fault.bound(SILENCE).repair(|pair| all(pair, 0, Signal::CONT)));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn walsender_stopped() {
 fn checkpointer_stopped() {
     let what = "SIGSTOP of the primary's checkpointer";
     let fault = Fault::nothing(what, |pair| stop(pair, 0, "checkpointer"));
-    run("checkpointer_stopped", fault.mend(|pair| all(pair, 0, Signal::CONT)));
+    run("checkpointer_stopped", fault.repair(|pair| all(pair, 0, Signal::CONT)));
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn checkpointer_stopped() {
 fn checkpointer_stopped_and_standby_host_killed() {
     let what = "checkpointer stopped, SIGKILL of the standby's host";
     let fault = Fault::waits(what, |pair| pair.host_mut(1).power_off());
-    let fault = fault.before(|pair| stop(pair, 0, "checkpointer")).mend(|pair| pair.host_mut(1).boot());
+    let fault = fault.before(|pair| stop(pair, 0, "checkpointer")).repair(|pair| pair.host_mut(1).boot());
     let back = "SIGCONT; nd2: `start -f`";
     run(
         "checkpointer_stopped_and_standby_host_killed",
@@ -248,7 +248,7 @@ fn no_controller_and_primary_killed() {
 fn primary_host_killed() {
     let what = "SIGKILL of the primary's host";
     let fault = Fault::takes_over(what, |pair| pair.host_mut(0).power_off());
-    run("primary_host_killed", fault.bound(s(2)).mend(|pair| boot(pair, 0)));
+    run("primary_host_killed", fault.bound(s(2)).repair(|pair| boot(pair, 0)));
 }
 
 #[test]
@@ -256,7 +256,7 @@ fn primary_host_killed() {
 fn standby_host_killed() {
     let what = "SIGKILL of the standby's host";
     let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off());
-    run("standby_host_killed", fault.bound(s(2)).mend(|pair| boot(pair, 1)).started());
+    run("standby_host_killed", fault.bound(s(2)).repair(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -264,7 +264,7 @@ fn standby_host_killed() {
 fn primary_host_lost() {
     let what = "the primary's host loses power";
     let fault = Fault::takes_over(what, |pair| lose(pair, 0));
-    run("primary_host_lost", fault.bound(SILENCE).mend(|pair| boot(pair, 0)));
+    run("primary_host_lost", fault.bound(SILENCE).repair(|pair| boot(pair, 0)));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn primary_host_lost() {
 fn standby_host_lost() {
     let what = "the standby's host loses power";
     let fault = Fault::goes_on(what, |pair| lose(pair, 1));
-    run("standby_host_lost", fault.bound(SILENCE).mend(|pair| boot(pair, 1)).started());
+    run("standby_host_lost", fault.bound(SILENCE).repair(|pair| boot(pair, 1)).started());
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn primary_host_paused() {
     let fault = Fault::takes_over(what, |pair| all(pair, 0, Signal::STOP));
     run(
         "primary_host_paused",
-        fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| all(pair, 0, Signal::CONT)),
+        fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).repair(|pair| all(pair, 0, Signal::CONT)),
     );
 }
 
@@ -292,7 +292,7 @@ fn standby_host_paused() {
     let fault = Fault::goes_on(what, |pair| all(pair, 1, Signal::STOP));
     run(
         "standby_host_paused",
-        fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| all(pair, 1, Signal::CONT)),
+        fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).repair(|pair| all(pair, 1, Signal::CONT)),
     );
 }
 
@@ -301,7 +301,7 @@ fn standby_host_paused() {
 fn primary_isolated() {
     let what = "the primary is cut off from all other hosts";
     let fault = Fault::takes_over(what, |pair| pair.net.cut(0));
-    run("primary_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal(0)));
+    run("primary_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).repair(|pair| pair.net.heal(0)));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn primary_isolated() {
 fn standby_isolated() {
     let what = "the standby is cut off from all other hosts";
     let fault = Fault::goes_on(what, |pair| pair.net.cut(1));
-    run("standby_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal(1)));
+    run("standby_isolated", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).repair(|pair| pair.net.heal(1)));
 }
 
 #[test]
@@ -317,7 +317,7 @@ fn standby_isolated() {
 fn link_cut() {
     let what = "the network between the servers fails; the arbiter reaches both";
     let fault = Fault::goes_on(what, |pair| pair.net.cut_between(0, 1));
-    run("link_cut", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal_between(0, 1)));
+    run("link_cut", fault.bound(SILENCE).clients(Everywhere).lasts(s(5)).repair(|pair| pair.net.heal_between(0, 1)));
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn link_cut_from_primary() {
     let fault = Fault::goes_on(what, |pair| pair.net.cut_from_to(0, 1));
     run(
         "link_cut_from_primary",
-        fault.bound(s(12)).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal_from_to(0, 1)),
+        fault.bound(s(12)).clients(Everywhere).lasts(s(5)).repair(|pair| pair.net.heal_from_to(0, 1)),
     );
 }
 
@@ -338,7 +338,7 @@ fn link_cut_from_standby() {
     let fault = Fault::goes_on(what, |pair| pair.net.cut_from_to(1, 0));
     run(
         "link_cut_from_standby",
-        fault.bound(s(12)).clients(Everywhere).lasts(s(5)).mend(|pair| pair.net.heal_from_to(1, 0)),
+        fault.bound(s(12)).clients(Everywhere).lasts(s(5)).repair(|pair| pair.net.heal_from_to(1, 0)),
     );
 }
 
@@ -352,7 +352,7 @@ fn admin_network_cut() {
         fault
             .setup(Setup { more_networks: 1, ..Setup::default().arbiter() })
             .clients(Everywhere)
-            .mend(|pair| (0..3).for_each(|host| pair.net.heal_on(ADMIN, host))),
+            .repair(|pair| (0..3).for_each(|host| pair.net.heal_on(ADMIN, host))),
     );
 }
 
@@ -368,7 +368,7 @@ fn log_network_cut() {
             .clients(Everywhere)
             .bound(s(12))
             .lasts(s(5))
-            .mend(|pair| (0..2).for_each(|host| pair.net.heal_on(LOG, host))),
+            .repair(|pair| (0..2).for_each(|host| pair.net.heal_on(LOG, host))),
     );
 }
 
@@ -377,7 +377,7 @@ fn log_network_cut() {
 fn arbiter_host_lost() {
     let what = "the arbiter's host loses power";
     let fault = Fault::nothing(what, lose_arbiter);
-    run("arbiter_host_lost", fault.mend(boot_arbiter));
+    run("arbiter_host_lost", fault.repair(boot_arbiter));
 }
 
 #[test]
@@ -385,7 +385,7 @@ fn arbiter_host_lost() {
 fn arbiter_lost_and_primary_killed() {
     let what = "the arbiter is lost, then SIGKILL of the primary's postmaster";
     let fault = Fault::takes_over(what, |pair| kill(pair, 0));
-    run("arbiter_lost_and_primary_killed", fault.before(lose_arbiter).mend(boot_arbiter));
+    run("arbiter_lost_and_primary_killed", fault.before(lose_arbiter).repair(boot_arbiter));
 }
 
 #[test]
@@ -397,7 +397,7 @@ fn arbiter_lost_and_primary_host_lost() {
         fault
             .before(lose_arbiter)
             .turns(&[0, 1])
-            .mend(|pair| {
+            .repair(|pair| {
                 force(pair, 1, "switch");
                 boot(pair, 0);
                 boot_arbiter(pair);
@@ -415,7 +415,7 @@ fn arbiter_lost_and_standby_host_lost() {
         "arbiter_lost_and_standby_host_lost",
         fault
             .before(lose_arbiter)
-            .mend(|pair| {
+            .repair(|pair| {
                 force(pair, 0, "detach");
                 boot(pair, 1);
                 boot_arbiter(pair);
@@ -431,7 +431,7 @@ fn both_hosts_lost() {
     run(
         "both_hosts_lost",
         fault
-            .mend(|pair| [0, 1].iter().for_each(|n| boot(pair, *n)))
+            .repair(|pair| [0, 1].iter().for_each(|n| boot(pair, *n)))
             .back("both: `start -f`", |pair| [1, 0].iter().for_each(|n| start(pair, *n))),
     );
 }
@@ -447,7 +447,7 @@ fn both_hosts_lost_and_standby_back() {
     });
     run(
         "both_hosts_lost_and_standby_back",
-        fault.setup(Setup::default().arbiter().conf("startup_wait = 5")).bound(s(20)).mend(|pair| boot(pair, 0)),
+        fault.setup(Setup::default().arbiter().conf("startup_wait = 5")).bound(s(20)).repair(|pair| boot(pair, 0)),
     );
 }
 
@@ -465,7 +465,7 @@ fn both_hosts_lost_and_primary_back() {
         fault
             .setup(Setup::default().arbiter().conf("startup_wait = 5"))
             .bound(s(20))
-            .mend(|pair| boot(pair, 1))
+            .repair(|pair| boot(pair, 1))
             .started(),
     );
 }
@@ -488,7 +488,7 @@ fn primary_disk_full() {
         fault
             .setup(Setup { small_disk_mib: Some(300), ..Setup::default().arbiter() })
             .bound(s(12))
-            .mend(|pair| pair.as_root(0, &["rm", &format!("{}/filler", pair.data(0))])),
+            .repair(|pair| pair.as_root(0, &["rm", &format!("{}/filler", pair.data(0))])),
     );
 }
 
@@ -497,7 +497,7 @@ fn primary_disk_full() {
 fn management_disk_full() {
     let what = "the disk of the primary's management directory is full";
     let fault = Fault::nothing(what, fill_management);
-    run("management_disk_full", fault.prepare(small_management).mend(empty_management));
+    run("management_disk_full", fault.prepare(small_management).repair(empty_management));
 }
 
 #[test]
@@ -505,7 +505,7 @@ fn management_disk_full_and_primary_killed() {
     let what = "management disk full, SIGKILL of the primary's postmaster";
     let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(small_management);
     // the space that is reserved for the ledger lets it consent
-    let fault = fault.before(fill_management).bound(s(2)).mend(empty_management);
+    let fault = fault.before(fill_management).bound(s(2)).repair(empty_management);
     run("management_disk_full_and_primary_killed", fault);
 }
 
@@ -514,7 +514,7 @@ fn management_disk_full_and_standby_host_killed() {
     let what = "management disk full, SIGKILL of the standby's host";
     let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
     // it is mirrored again on the full disk
-    let fault = fault.before(fill_management).bound(s(2)).mend(|pair| boot(pair, 1)).started();
+    let fault = fault.before(fill_management).bound(s(2)).repair(|pair| boot(pair, 1)).started();
     run("management_disk_full_and_standby_host_killed", fault);
 }
 
@@ -576,7 +576,7 @@ fn standby_restarted() {
 fn switch_primary_host_lost() {
     let what = "no arbiter, `switch`: the primary's host loses power";
     let fault = Fault::takes_over(what, |pair| lose(pair, 0));
-    run("switch_primary_host_lost", fault.setup(without_arbiter("switch")).bound(SILENCE).mend(|pair| boot(pair, 0)));
+    run("switch_primary_host_lost", fault.setup(without_arbiter("switch")).bound(SILENCE).repair(|pair| boot(pair, 0)));
 }
 
 #[test]
@@ -588,7 +588,7 @@ fn switch_standby_host_lost() {
         "switch_standby_host_lost",
         fault
             .setup(without_arbiter("switch"))
-            .mend(|pair| {
+            .repair(|pair| {
                 force(pair, 0, "detach");
                 boot(pair, 1);
             })
@@ -608,7 +608,7 @@ fn switch_link_cut() {
             .clients(Everywhere)
             .bound(SILENCE)
             .lasts(s(5))
-            .mend(|pair| pair.net.heal_between(0, 1)),
+            .repair(|pair| pair.net.heal_between(0, 1)),
     );
 }
 
@@ -622,7 +622,7 @@ fn disconnect_primary_host_lost() {
         fault
             .setup(without_arbiter("disconnect"))
             .turns(&[0, 1])
-            .mend(|pair| {
+            .repair(|pair| {
                 force(pair, 1, "switch");
                 boot(pair, 0);
             })
@@ -642,6 +642,6 @@ fn disconnect_link_cut() {
             .clients(Everywhere)
             .bound(SILENCE)
             .lasts(s(5))
-            .mend(|pair| pair.net.heal_between(0, 1)),
+            .repair(|pair| pair.net.heal_between(0, 1)),
     );
 }

@@ -138,7 +138,7 @@ fn standby_controller() {
     client.check(&pair, 0, &[0]);
 }
 
-/// With an arbiter, the primary is cut off from everybody, and later the network is mended: both ends were foretold.
+/// With an arbiter, the primary is cut off from everybody, and later the network is repaired: both ends were foretold.
 #[test]
 fn primary_cut_off_with_an_arbiter_and_back() {
     let pair = Setup::default().arbiter().fast_network().up();
@@ -185,7 +185,7 @@ fn link_with_an_arbiter() {
 }
 
 /// The arbiter is stopped, then the primary is cut off: nobody may decide, as was foretold before either; when the network is
-/// mended, all is as before.
+/// repaired, all is as before.
 #[test]
 fn nobody_is_left_to_ask() {
     let pair = Setup::default().arbiter().fast_network().up();

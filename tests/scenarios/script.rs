@@ -5,7 +5,7 @@
 //!   (`isolated_primary_action = stop`); `switch`, `disconnect`, `fallback` (`heartbeat_error_action`), or `nd2=switch`.
 //! - `start M [-f] [--mc-only]`, `start M --for-rebuild` (as `mc_ctl rebuild` does), `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
 //! - `crash M`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
-//!   not start), `mend M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
+//!   not start), `repair M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
 //! - `tick MS`; `until M TEXT`: until that member has said it, a minute at most.
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
@@ -191,7 +191,7 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("pg_ctl", ["promote"]) => world.meddle(m, &Job::Promote),
         ("silent", []) => world.hosts[m].silent = true,
         ("break", []) => world.hosts[m].broken = true,
-        ("mend", []) => world.hosts[m].broken = false,
+        ("repair", []) => world.hosts[m].broken = false,
         ("disk", ["failed"]) => world.hosts[m].disk = Disk::Failed("data".to_owned()),
         ("disk", ["good"]) => world.hosts[m].disk = Disk::Good,
         ("answers", []) => world.hosts[m].silent = false,

@@ -363,7 +363,7 @@ impl World {
         if !cut {
             self.crash(missing, kernel);
         }
-        self.mend(Some(missing));
+        self.repair(Some(missing));
         for x in (0..3).filter(|x| *x != missing) {
             self.links[x][missing].cut = cut;
             self.links[missing][x].cut = cut;
@@ -375,13 +375,13 @@ impl World {
     /// Everything works again; dead processes are started; from now on the operator looks after the pair.
     fn heal(&mut self) {
         self.healed = Some(self.t);
-        self.mend(None);
+        self.repair(None);
         if self.two.is_none() {
             self.after(500, Ev::Operator);
         }
     }
 
-    fn mend(&mut self, missing: Option<usize>) {
+    fn repair(&mut self, missing: Option<usize>) {
         self.links = [[Link::default(); 3]; 3];
         self.log_cut = [false; 2];
         for s in 0..2 {

@@ -58,7 +58,7 @@ pub struct Facts {
     pub max_wal_size: Option<u64>,
     /// Bytes of the data directory; `None` where counting took too long.
     pub used: Option<u64>,
-    /// What hinders a base backup, and what mends it.
+    /// What hinders a base backup, and what fixes it.
     pub hindrances: Vec<(String, String)>,
 }
 
@@ -169,8 +169,8 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
         let disk = match disk {
             Ok(disk) => disk,
             Err(why) => {
-                let mend = "look at its mount and at the kernel's log: findmnt, dmesg";
-                found.push(DISK_UNREAD.found(id, format!("the {of}: {why}"), mend));
+                let fix = "look at its mount and at the kernel's log: findmnt, dmesg";
+                found.push(DISK_UNREAD.found(id, format!("the {of}: {why}"), fix));
                 continue;
             }
         };
@@ -190,19 +190,19 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
             _ => None,
         };
         if let Some(short) = short {
-            let mend = "free some, or enlarge the file system; a slot that nobody uses keeps WAL: SELECT * FROM pg_replication_slots";
-            found.push(DISK_SPACE.found(id, format!("the {of} \"{path}\": {short}"), mend));
+            let fix = "free some, or enlarge the file system; a slot that nobody uses keeps WAL: SELECT * FROM pg_replication_slots";
+            found.push(DISK_SPACE.found(id, format!("the {of} \"{path}\": {short}"), fix));
         }
         if let (Some(used), "data directory") = (facts.used, of.as_str())
             && used.saturating_add(used / 10) > disk.free
         {
             let what = format!("the data directory has {}, and {free} are free beside it", human(used));
-            let mend = "mc_ctl rebuild --old-data delete, when it is needed; or enlarge the file system";
-            found.push(BACKUP_ROOM.found(id, what, mend));
+            let fix = "mc_ctl rebuild --old-data delete, when it is needed; or enlarge the file system";
+            found.push(BACKUP_ROOM.found(id, what, fix));
         }
     }
-    for (what, mend) in &facts.hindrances {
-        found.push(REBUILD_HINDERED.found(id, what.as_str(), mend.as_str()));
+    for (what, fix) in &facts.hindrances {
+        found.push(REBUILD_HINDERED.found(id, what.as_str(), fix.as_str()));
     }
 }
 

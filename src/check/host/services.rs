@@ -86,8 +86,8 @@ pub struct Autostart {
     pub file: String,
     /// Its line; 0 for the whole.
     pub line: u32,
-    /// What mends it.
-    pub mend: String,
+    /// What fixes it.
+    pub fix: String,
 }
 
 /// A systemd unit that starts a controller.
@@ -199,7 +199,7 @@ fn debian_start(version: &str, name: &str) -> Option<Autostart> {
             "start.conf of cluster {version}/{name} {why}, and \"{}\" starts such clusters at boot",
             by.display()
         ),
-        mend: format!("as root: echo manual > {} (or, for all clusters: systemctl disable postgresql)", file.display()),
+        fix: format!("as root: echo manual > {} (or, for all clusters: systemctl disable postgresql)", file.display()),
         file: file.display().to_string(),
         line,
     })
@@ -246,7 +246,7 @@ fn unit_start(link: &Path, data: [&Path; 2], debian: Option<&(String, String)>) 
         what: format!("unit \"{name}\" is enabled, and starts the instance of \"{}\"", data[0].display()),
         file: link.display().to_string(),
         line: 0,
-        mend: format!("as root: systemctl disable {name}"),
+        fix: format!("as root: systemctl disable {name}"),
     })
 }
 
@@ -349,7 +349,7 @@ fn rc_start(link: &Path, data: [&Path; 2]) -> Option<Autostart> {
         what: format!("rc script \"{script}\" starts the instance of \"{}\"", data[0].display()),
         file: link.display().to_string(),
         line: 0,
-        mend: format!("as root: update-rc.d {script} disable (or chkconfig {script} off)"),
+        fix: format!("as root: update-rc.d {script} disable (or chkconfig {script} off)"),
     })
 }
 
@@ -380,7 +380,7 @@ fn remove_ipc() -> Option<RemoveIpc> {
 /// What is wrong with it.
 pub(super) fn examine(id: &str, directory: &str, facts: &Facts, found: &mut Vec<Finding>) {
     for start in &facts.autostarts {
-        found.push(AUTOSTART.found(id, start.what.as_str(), start.mend.as_str()).at(start.file.as_str(), start.line));
+        found.push(AUTOSTART.found(id, start.what.as_str(), start.fix.as_str()).at(start.file.as_str(), start.line));
     }
     if facts.starts_at_boot == Some(false) {
         let what = format!("nothing starts the controller of \"{directory}\" when this host boots");
@@ -405,15 +405,15 @@ pub(super) fn examine(id: &str, directory: &str, facts: &Facts, found: &mut Vec<
             let set = if unit.kill_mode.is_some() { "is" } else { "is not set and so is" };
             let what =
                 format!("unit \"{name}\" starts the controller of \"{directory}\", and its KillMode {set} {value}");
-            let mend = "write KillMode=process into its [Service], then, as root: systemctl daemon-reload";
-            found.push(UNIT_KILL_MODE.found(id, what, mend).at(file, line));
+            let fix = "write KillMode=process into its [Service], then, as root: systemctl daemon-reload";
+            found.push(UNIT_KILL_MODE.found(id, what, fix).at(file, line));
         }
         let restarts = unit.restart.as_ref().is_some_and(|(value, ..)| !matches!(value.as_str(), "no" | ""));
         if unit.exec.contains("--foreground") && !restarts {
             let what = format!("unit \"{name}\" runs the controller in the foreground and does not start it again");
-            let mend = "write Restart=on-failure into its [Service], then, as root: systemctl daemon-reload";
+            let fix = "write Restart=on-failure into its [Service], then, as root: systemctl daemon-reload";
             let (file, line) = unit.restart.as_ref().map_or((&unit.file, unit.line), |(_, file, line)| (file, *line));
-            found.push(UNIT_RESTART.found(id, what, mend).at(file.as_str(), line));
+            found.push(UNIT_RESTART.found(id, what, fix).at(file.as_str(), line));
         }
     }
     if let Some(told) = &facts.remove_ipc
@@ -422,9 +422,9 @@ pub(super) fn examine(id: &str, directory: &str, facts: &Facts, found: &mut Vec<
         let set =
             if told.value.is_empty() { "is not set, which means yes".to_owned() } else { format!("is {}", told.value) };
         let what = format!("RemoveIPC of systemd-logind {set}, and user id {} is none of a system user's", told.uid);
-        let mend =
+        let fix =
             "as root: write RemoveIPC=no below [Login] in /etc/systemd/logind.conf; systemctl restart systemd-logind";
-        found.push(REMOVE_IPC.found(id, what, mend).at(told.file.as_str(), told.line));
+        found.push(REMOVE_IPC.found(id, what, fix).at(told.file.as_str(), told.line));
     }
 }
 

@@ -66,11 +66,11 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
     let (id, facts) = (&server.id, &server.instance);
     let own = &facts.own;
     if let Some(why) = &facts.refused {
-        let mend = format!(
+        let fix = format!(
             "correct db_instance_username, db_instance_password or target_db in \"{}/{id}.conf\", or \"{}\"",
             own.dir, facts.files.hba_file
         );
-        found.push(SESSION_REFUSED.found(id, why, mend));
+        found.push(SESSION_REFUSED.found(id, why, fix));
     }
     if facts.silent {
         let what = "the instance runs but does not answer within the time limit";
@@ -83,18 +83,18 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
     role_limits(server, found);
     listening(server, found);
     for rule in facts.hba().iter().filter(|rule| !rule.error.is_empty()) {
-        let mend = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
-        found.push(HBA_ERRORS.found(id, &rule.error, mend).at(&rule.file, rule.line));
+        let fix = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
+        found.push(HBA_ERRORS.found(id, &rule.error, fix).at(&rule.file, rule.line));
     }
     for rule in facts.hba().iter().filter(|rule| rule.trusts_the_network()) {
         let what = format!("anyone is let in without authentication by \"{}\"", rule.text());
-        let mend = "write scram-sha-256 in place of trust, give the roles passwords, and reload";
-        found.push(HBA_TRUST.found(id, what, mend).at(&rule.file, rule.line));
+        let fix = "write scram-sha-256 in place of trust, give the roles passwords, and reload";
+        found.push(HBA_TRUST.found(id, what, fix).at(&rule.file, rule.line));
     }
     if let Some(Trial::Refused(why)) = &facts.rebuild_session {
         let what = format!("the primary refuses the session of a rebuild: {why}");
-        let mend = format!("correct db_instance_password in \"{}/{id}.conf\", or pg_hba.conf on {}", own.dir, own.peer);
-        found.push(REBUILD_SESSION.found(id, what, mend));
+        let fix = format!("correct db_instance_password in \"{}/{id}.conf\", or pg_hba.conf on {}", own.dir, own.peer);
+        found.push(REBUILD_SESSION.found(id, what, fix));
     }
     let_in(server, other, found);
     if let Some(other) = other.filter(|other| other.instance.own.no_data.is_none()) {
@@ -112,8 +112,8 @@ fn role_limits(server: &Server, found: &mut Vec<Finding>) {
             let scope = if row.role.is_empty() { "database" } else { "role" };
             let name = if row.role.is_empty() { &row.database } else { &row.role };
             let what = format!("{} is {} for {scope} \"{name}\", which the controller uses", row.name, row.value);
-            let mend = format!("on the primary: ALTER {} \"{name}\" RESET {}", scope.to_uppercase(), row.name);
-            found.push(ROLE_LIMITS.found(&server.id, what, mend));
+            let fix = format!("on the primary: ALTER {} \"{name}\" RESET {}", scope.to_uppercase(), row.name);
+            found.push(ROLE_LIMITS.found(&server.id, what, fix));
         }
     }
 }
@@ -142,8 +142,8 @@ fn listening(server: &Server, found: &mut Vec<Finding>) {
             continue;
         }
         let what = format!("listen_addresses is \"{}\" and does not cover {key} {host}", setting.value);
-        let mend = set(facts, "listen_addresses", "*", true);
-        found.push(LISTEN_ADDRESSES.found(&server.id, what, mend).at(&setting.file, setting.line));
+        let fix = set(facts, "listen_addresses", "*", true);
+        found.push(LISTEN_ADDRESSES.found(&server.id, what, fix).at(&setting.file, setting.line));
     }
 }
 
@@ -228,8 +228,8 @@ fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
     let more = if missing.len() > SHOWN { format!(" and {} more", missing.len() - SHOWN) } else { String::new() };
     let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     let what = format!("clients that {} lets in would be refused here after a switch: {shown}{more}", other.id);
-    let mend = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
-    found.push(HBA_CLIENTS.found(&server.id, what, mend).at(facts.hba_file(), 0));
+    let fix = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
+    found.push(HBA_CLIENTS.found(&server.id, what, fix).at(facts.hba_file(), 0));
 }
 
 fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Option<&Rule>, facts: &Facts) -> Finding {
@@ -244,12 +244,12 @@ fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Optio
     let line = line(database, user, *address);
     let at = rule.map_or((facts.hba_file(), 0), |rule| (rule.file.as_str(), rule.line));
     let where_to = if rule.is_some() { "above that line" } else { "at the end" };
-    let mend = format!("write {where_to}: {line} - on both servers, and reload");
-    entry.found(id, what, mend).at(at.0, at.1)
+    let fix = format!("write {where_to}: {line} - on both servers, and reload");
+    entry.found(id, what, fix).at(at.0, at.1)
 }
 
 fn no_password(id: &str, peer: &str, replication: bool, rule: &Rule) -> Finding {
-    let (what, mend) = match replication {
+    let (what, fix) = match replication {
         true => (
             format!("\"{}\" asks {peer} for a password for replication, and it has none", rule.text()),
             format!(
@@ -264,5 +264,5 @@ fn no_password(id: &str, peer: &str, replication: bool, rule: &Rule) -> Finding 
             format!("set db_instance_password in {peer}.conf on {peer}"),
         ),
     };
-    HBA_PASSWORD.found(id, what, mend).at(&rule.file, rule.line)
+    HBA_PASSWORD.found(id, what, fix).at(&rule.file, rule.line)
 }

@@ -98,9 +98,9 @@ pub(super) fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
     let systems = [one, two].map(|s| s.instance.files.control.as_ref().map_or(0, |control| control.system));
     if systems[0] != systems[1] && !systems.contains(&0) {
         let what = format!("the system identifiers differ: {}", both(systems.map(|s| s.to_string())));
-        let mend =
+        let fix =
             "mc_ctl rebuild on the server that is not the primary; it keeps the old data directory beside the copy";
-        found.push(SYSTEM_IDENTIFIERS.found("", what, mend));
+        found.push(SYSTEM_IDENTIFIERS.found("", what, fix));
     }
 }
 
@@ -114,8 +114,8 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         let entry = if remark.warning { CONFIGURATION_WARNING } else { CONFIGURATION_NOTICE };
         let file = format!("{}/{}.conf", facts.own.dir, id);
         let file = if remark.text.contains(".conf\"") { String::new() } else { file };
-        let mend = if remark.hint.is_empty() { "take the line out" } else { &remark.hint };
-        found.push(entry.found(id, &remark.text, mend).at(file, 0));
+        let fix = if remark.hint.is_empty() { "take the line out" } else { &remark.hint };
+        found.push(entry.found(id, &remark.text, fix).at(file, 0));
     }
     if facts.files.same_filesystem {
         let what = format!(
@@ -128,33 +128,33 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     }
     startup_race(server, found);
     if let Some(why) = &facts.own.no_data {
-        let mend = "mc_ctl rebuild here, while the other server is the primary";
-        found.push(NO_DATA_DIRECTORY.found(id, why, mend));
+        let fix = "mc_ctl rebuild here, while the other server is the primary";
+        found.push(NO_DATA_DIRECTORY.found(id, why, fix));
         return;
     }
     if let Some(why) = &facts.files.unwritable {
-        let mend = format!("as root: chown {} the file and its directory, chmod u+w them", facts.own.user);
-        found.push(CONF_NOT_WRITABLE.found(id, why, mend).at(&facts.own.config_file, 0));
+        let fix = format!("as root: chown {} the file and its directory, chmod u+w them", facts.own.user);
+        found.push(CONF_NOT_WRITABLE.found(id, why, fix).at(&facts.own.config_file, 0));
     }
     let told = facts.told.as_ref();
     let problems = |list: Option<&Vec<Problem>>| list.cloned().unwrap_or_default();
     let errors = if told.is_some() { problems(told.map(|told| &told.errors)) } else { facts.files.errors.clone() };
     for problem in errors {
-        let mend = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
-        found.push(CONF_ERRORS.found(id, problem.text, mend).at(problem.place.file, problem.place.line));
+        let fix = "correct the line, and reload: psql -c \"SELECT pg_reload_conf()\"";
+        found.push(CONF_ERRORS.found(id, problem.text, fix).at(problem.place.file, problem.place.line));
     }
     for problem in problems(told.map(|told| &told.pending)) {
         let what = format!("{} was changed and waits for a restart", problem.text);
-        let mend = "if it is not meant, take it back (ALTER SYSTEM RESET); if it is: mc_ctl stop and mc_ctl start, the standby first";
-        found.push(PENDING_RESTART.found(id, what, mend).at(problem.place.file, problem.place.line));
+        let fix = "if it is not meant, take it back (ALTER SYSTEM RESET); if it is: mc_ctl stop and mc_ctl start, the standby first";
+        found.push(PENDING_RESTART.found(id, what, fix).at(problem.place.file, problem.place.line));
     }
     for database in told.filter(|told| !told.standby).map_or(&[][..], |told| &told.databases) {
         let name = &database.name;
         if database.unlogged > 0 {
             let table = &database.unlogged_table;
             let what = format!("database \"{name}\" has {} unlogged table(s), such as {table}", database.unlogged);
-            let mend = format!("psql -d {name} -c 'ALTER TABLE {table} SET LOGGED', if its rows must survive a switch");
-            found.push(UNLOGGED_TABLES.found(id, what, mend));
+            let fix = format!("psql -d {name} -c 'ALTER TABLE {table} SET LOGGED', if its rows must survive a switch");
+            found.push(UNLOGGED_TABLES.found(id, what, fix));
         }
         if database.invalid > 0 {
             let index = &database.invalid_index;
@@ -173,9 +173,9 @@ fn startup_race(server: &Server, found: &mut Vec<Finding>) {
         "PostgreSQL {} may acknowledge commits before synchronous_standby_names takes effect while it starts",
         shown(number)
     );
-    let mend = "install the newest minor version (the standby first)";
+    let fix = "install the newest minor version (the standby first)";
     match server.instance.own.accept_startup_race {
-        true => found.push(STARTUP_RACE_ACCEPTED.found(&server.id, what, mend)),
-        false => found.push(STARTUP_RACE.found(&server.id, what, mend)),
+        true => found.push(STARTUP_RACE_ACCEPTED.found(&server.id, what, fix)),
+        false => found.push(STARTUP_RACE.found(&server.id, what, fix)),
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         return;
     }
     let conf = format!("\"{}/{id}.conf\"", facts.own.dir);
-    let mut warn = |what: String, mend: String| found.push(SERVER_LOG_UNWRITABLE.found(id, what, mend));
+    let mut warn = |what: String, fix: String| found.push(SERVER_LOG_UNWRITABLE.found(id, what, fix));
     if let Some(why) = &log.unwritable {
         let what = format!("PostgreSQL's log cannot be written to \"{}\": {why}", log.file);
         warn(what, format!("correct the owner and mode of the file or of its directory, or set log_file in {conf}"));

@@ -62,12 +62,12 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let (id, facts) = (&server.id, &server.instance);
     let name = "synchronous_standby_names";
     for line in facts.files.names.iter().filter(|line| !line.ours) {
-        let mend = match line.file.ends_with("postgresql.auto.conf") && facts.told.is_some() {
+        let fix = match line.file.ends_with("postgresql.auto.conf") && facts.told.is_some() {
             true => format!("psql -c \"ALTER SYSTEM RESET {name}\" -c \"SELECT pg_reload_conf()\""),
             false => format!("take the line out of \"{}\", and reload", line.file),
         };
         let what = format!("{name} is set to \"{}\" outside postgresql.conf", line.value);
-        found.push(NAMES_ELSEWHERE.found(id, what, mend).at(&line.file, line.line));
+        found.push(NAMES_ELSEWHERE.found(id, what, fix).at(&line.file, line.line));
     }
     let setting = facts.setting(name);
     if setting.command_line {
@@ -84,15 +84,15 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     }
     let peer = other.map_or(&*facts.own.peer, |other| other.instance.application_name());
     let good = crate::pg::conf::names_value(peer);
-    let mend = format!("write {name} = '{good}' in its place in \"{}\", and reload", facts.own.config_file);
+    let fix = format!("write {name} = '{good}' in its place in \"{}\", and reload", facts.own.config_file);
     match queries::single_name(&setting.value) {
         None => {
             let what = format!("{name} is \"{}\", and not one name", setting.value);
-            found.push(NAMES_NOT_ONE.found(id, what, mend).at(setting.file, setting.line));
+            found.push(NAMES_NOT_ONE.found(id, what, fix).at(setting.file, setting.line));
         }
         Some(given) if other.is_some() && !given.eq_ignore_ascii_case(peer) => {
             let what = format!("{name} is \"{given}\", and {} connects as \"{peer}\"", facts.own.peer);
-            found.push(NAMES_NOT_PEER.found(id, what, mend).at(setting.file, setting.line));
+            found.push(NAMES_NOT_PEER.found(id, what, fix).at(setting.file, setting.line));
         }
         Some(_) => {}
     }
@@ -105,9 +105,9 @@ fn senders(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let named: Vec<_> = told.senders.iter().filter(|sender| sender.name.eq_ignore_ascii_case(&name)).collect();
     let known = addresses_of_other(facts, other);
     let mut say = |what: String| {
-        let mend = "end it, and give it another application_name: \
+        let fix = "end it, and give it another application_name: \
                     psql -c \"SELECT pid, application_name, client_addr FROM pg_stat_replication\"";
-        found.push(IMPOSTOR.found(&server.id, what, mend));
+        found.push(IMPOSTOR.found(&server.id, what, fix));
     };
     if named.len() > 1 {
         let from = named.iter().map(|sender| place(&sender.address)).collect::<Vec<_>>().join(" and ");
@@ -140,8 +140,8 @@ fn conninfo(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let at = |finding: Finding| finding.at(&upstream.place.file, upstream.place.line);
     if upstream.unreadable {
         let what = "primary_conninfo is not in the form key=value";
-        let mend = "write it as host=... port=... user=... application_name=... in postgresql.auto.conf";
-        return found.push(at(CONNINFO_UNREADABLE.found(id, what, mend)));
+        let fix = "write it as host=... port=... user=... application_name=... in postgresql.auto.conf";
+        return found.push(at(CONNINFO_UNREADABLE.found(id, what, fix)));
     }
     if upstream.application_name.is_empty() {
         let what = "primary_conninfo has no application_name";
@@ -174,8 +174,8 @@ fn slots(server: &Server, found: &mut Vec<Finding>) {
         let kept = slot.bytes >> 20;
         if !slot.active {
             let what = format!("replication slot \"{name}\" is not in use and keeps {kept} MiB of WAL");
-            let mend = format!("psql -c \"SELECT pg_drop_replication_slot('{name}')\", if it is not needed");
-            found.push(SLOT_INACTIVE.found(&server.id, what, mend));
+            let fix = format!("psql -c \"SELECT pg_drop_replication_slot('{name}')\", if it is not needed");
+            found.push(SLOT_INACTIVE.found(&server.id, what, fix));
         }
         if unlimited {
             let what = format!("replication slot \"{name}\" may keep any amount of WAL: max_slot_wal_keep_size is -1");

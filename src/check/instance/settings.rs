@@ -109,17 +109,17 @@ pub(super) const PROMOTE_TRIGGER: Entry = Entry::warning(
 /// A finding about one setting, at its place.
 fn about(server: &Server, entry: &Entry, name: &str, value: &str, restart: bool) -> Finding {
     let setting = server.instance.setting(name);
-    let mend = match setting.command_line {
+    let fix = match setting.command_line {
         true => format!("take {name} off the postmaster's command line, and restart the instance"),
         false => set(&server.instance, name, value, restart),
     };
-    entry.found(&server.id, format!("{name} is \"{}\"", setting.value), mend).at(setting.file, setting.line)
+    entry.found(&server.id, format!("{name} is \"{}\"", setting.value), fix).at(setting.file, setting.line)
 }
 
 /// A finding about one setting, at its place, in other words.
-fn worded(server: &Server, entry: &Entry, name: &str, what: String, mend: &str) -> Finding {
+fn worded(server: &Server, entry: &Entry, name: &str, what: String, fix: &str) -> Finding {
     let setting = server.instance.setting(name);
-    entry.found(&server.id, what, mend).at(setting.file, setting.line)
+    entry.found(&server.id, what, fix).at(setting.file, setting.line)
 }
 
 pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
@@ -141,11 +141,11 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     }
     if is("archive_mode", "off") {
         // Without a command, any other mode keeps WAL until the disk is full: there is no line that could be pasted.
-        let mend = format!(
+        let fix = format!(
             "on both servers, set archive_command (or archive_library) to what stores a segment elsewhere, and archive_mode to \
              always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
         );
-        found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), &mend));
+        found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), &fix));
     }
     if is("wal_log_hints", "off") && facts.files.control.as_ref().is_some_and(|control| !control.checksums) {
         found.push(about(server, &NO_HINTS, "wal_log_hints", "on", true));
@@ -189,8 +189,8 @@ fn connections(server: &Server, found: &mut Vec<Finding>) {
     let used = i64::try_from(told.clients).unwrap_or(i64::MAX);
     if told.superuser && max - reserved - used < SESSIONS {
         let what = format!("{used} of max_connections = {max} are in use, and {reserved} are reserved");
-        let mend = "raise max_connections, on the standby first, and restart; or use a connection pool";
-        found.push(worded(server, &MAX_CONNECTIONS, "max_connections", what, mend));
+        let fix = "raise max_connections, on the standby first, and restart; or use a connection pool";
+        found.push(worded(server, &MAX_CONNECTIONS, "max_connections", what, fix));
     }
 }
 
@@ -244,24 +244,24 @@ fn archive(server: &Server, found: &mut Vec<Finding>) {
     let facts = &server.instance;
     let mode = facts.value("archive_mode");
     if mode == "on" {
-        let mend = format!(
+        let fix = format!(
             "set archive_mode = always on both servers, and restart the instances, the standby's first; {BOTH_ARCHIVE}"
         );
         let what = "archive_mode is \"on\"".to_owned();
-        found.push(worded(server, &ARCHIVE_ON, "archive_mode", what, &mend));
+        found.push(worded(server, &ARCHIVE_ON, "archive_mode", what, &fix));
     }
     if mode == "off" {
         return;
     }
     if facts.value("archive_command").is_empty() && facts.value("archive_library").is_empty() {
         let what = format!("archive_mode is \"{mode}\" and nothing archives");
-        let mend = "set archive_command or archive_library, or archive_mode = off";
-        found.push(worded(server, &ARCHIVE_COMMAND, "archive_mode", what, mend));
+        let fix = "set archive_command or archive_library, or archive_mode = off";
+        found.push(worded(server, &ARCHIVE_COMMAND, "archive_mode", what, fix));
     }
     if let Some(archiver) = facts.told.as_ref().map(|told| &told.archiver).filter(|archiver| archiver.failing) {
         let what = format!("archiving fails, last of \"{}\"", archiver.wal);
-        let mend = "see the log of the instance; psql -c 'SELECT * FROM pg_stat_archiver'";
-        found.push(worded(server, &ARCHIVE_FAILING, "archive_command", what, mend));
+        let fix = "see the log of the instance; psql -c 'SELECT * FROM pg_stat_archiver'";
+        found.push(worded(server, &ARCHIVE_FAILING, "archive_command", what, fix));
     }
 }
 
@@ -286,7 +286,7 @@ fn recovery(server: &Server, found: &mut Vec<Finding>) {
     set(&PROMOTE_TRIGGER, "promote_trigger_file", "");
     let rows = facts.told.iter().flat_map(|told| &told.role_settings);
     for row in rows.filter(|row| row.name == "synchronous_commit" && lower_than_on(&row.value)) {
-        let (scope, mend) = match (row.role.as_str(), row.database.as_str()) {
+        let (scope, fix) = match (row.role.as_str(), row.database.as_str()) {
             (role, "") => (format!("role \"{role}\""), format!("ALTER ROLE \"{role}\" RESET synchronous_commit")),
             ("", database) => {
                 (format!("database \"{database}\""), format!("ALTER DATABASE \"{database}\" RESET synchronous_commit"))
@@ -299,7 +299,7 @@ fn recovery(server: &Server, found: &mut Vec<Finding>) {
         let what = format!("synchronous_commit is \"{}\" for {scope}", row.value);
         // The standby has the same rows.
         if !facts.is_standby() {
-            found.push(SYNCHRONOUS_COMMIT_SET.found(&server.id, what, format!("on the primary: {mend}")));
+            found.push(SYNCHRONOUS_COMMIT_SET.found(&server.id, what, format!("on the primary: {fix}")));
         }
     }
 }

@@ -107,7 +107,7 @@ fn start(args: &Start) -> Ended {
     let count = config.clusters.len();
     if problems.len() == count {
         let what = "the arbiter is started, and serves no cluster";
-        return Err(Failure::new(Exit::Failed, what).hint("It goes on running, and serves what is mended."));
+        return Err(Failure::new(Exit::Failed, what).hint("It continues to run and serves what is corrected."));
     }
     print(&format!("the arbiter is started, for {count} cluster{}\n", if count == 1 { "" } else { "s" }));
     Ok(0)

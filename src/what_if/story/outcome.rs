@@ -26,9 +26,9 @@ pub enum Verdict {
     GoesOn,
     /// The other server takes over.
     TakesOver,
-    /// A primary runs, and its commits wait until something is mended or an operator acts.
+    /// A primary runs, and its commits wait until something is repaired or an operator intervenes.
     CommitsWait,
-    /// No server takes commits until something is mended or an operator acts.
+    /// No server takes commits until something is repaired or an operator intervenes.
     NoService,
     /// A server acknowledges commits, but only clients beside it reach it.
     CutOff,
@@ -96,7 +96,7 @@ impl Story<'_> {
             };
         }
         let until =
-            if fault == Fault::Back { "until an operator acts" } else { "until it is mended, or an operator acts" };
+            if fault == Fault::Back { "until an operator intervenes" } else { "until it is repaired or an operator intervenes" };
         match (apart, waiting) {
             (Some(m), _) => {
                 let does = if m == self.primary { "goes on" } else { "takes over" };
