@@ -732,7 +732,10 @@ arb         arbiter.example  offline
         let offline = "\nfailover disabled, heartbeat_error_action arbitration, arbiter arb offline\n";
         assert!(shown(&s).ends_with(offline), "{}", shown(&s));
         let json: serde_json::Value = serde_json::from_str(&Status::new(&s).json()).unwrap();
-        assert_eq!((&json["heartbeat_error_action"], &json["failover_enabled"]), (&"arbitration".into(), &false.into()));
+        assert_eq!(
+            (&json["heartbeat_error_action"], &json["failover_enabled"]),
+            (&"arbitration".into(), &false.into())
+        );
     }
 
     #[test]

@@ -75,8 +75,8 @@ fn time(ms: u64) -> String {
 fn text(event: &Event, names: &Names) -> String {
     match event {
         Event::Change(Change { time_ms, from, to, reason }) => {
-            let (from, to) = (names.view(from.as_ref()), names.view(Some(to)));
-            format!("{}  {from} -> {to}: {reason}\n", time(*time_ms))
+            let from = from.as_ref().map_or("no view".to_owned(), |view| state(view, names));
+            format!("{}  {from} -> {}, term {}: {reason}\n", time(*time_ms), state(to, names), to.term.0)
         }
         Event::Lost(lost) => format!(
             "{}  rebuild of {}: only this server had {}; saved in \"{}\"\n",
@@ -85,6 +85,15 @@ fn text(event: &Event, names: &Names) -> String {
             lost.in_words(),
             lost.kept.display()
         ),
+    }
+}
+
+/// Who serves under a view.
+fn state(view: &View, names: &Names) -> String {
+    let forced = if view.forced { " (forced)" } else { "" };
+    match view.mode {
+        Mode::Mirrored => format!("mirrored, primary {}{forced}", names.id(view.primary)),
+        Mode::Degraded => format!("{} serves alone{forced}", names.id(view.primary)),
     }
 }
 
@@ -160,7 +169,7 @@ mod tests {
         let shown: String = events[..2].iter().map(|event| text(event, &names)).collect();
         assert_eq!(
             shown,
-            "1970-01-01T00:00:01.000Z  none -> Degraded(nd2)@2: so\n1970-01-01T00:00:02.000Z  rebuild of nd1: only this server had 1 committed \
+            "1970-01-01T00:00:01.000Z  no view -> nd2 serves alone, term 2: so\n1970-01-01T00:00:02.000Z  rebuild of nd1: only this server had 1 committed \
              transaction; none was acknowledged with synchronous_commit on (timeline 1, 0/3000000 to 0/3001000); saved in \"/mc/nd1/lost/x\"\n"
         );
         let rows = serde_json::to_value([row(&events[0], &names), row(&events[1], &names)]).unwrap();

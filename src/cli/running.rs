@@ -34,7 +34,8 @@ fn watcher_alone(id: &str, mistake: &Error) -> Failure {
 pub(super) fn saved(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Option<Config> {
     let directory = config::management_directory(directory).ok()?;
     let servers = servers(&directory, local_server).ok()?;
-    let died: Vec<&(String, PathBuf)> = servers.iter().filter(|(_, run_dir)| watcher::controller_died(run_dir)).collect();
+    let died: Vec<&(String, PathBuf)> =
+        servers.iter().filter(|(_, run_dir)| watcher::controller_died(run_dir)).collect();
     let [(id, _)] = died.as_slice() else { return None };
     Config::load_saved(&directory, id, true, mistake.clone()).ok()
 }

@@ -124,7 +124,8 @@ fn start_by_watcher(config: &Config, begin: Instant, limit: Duration) -> Result<
             waits = watcher::start_now(&run_dir).map_err(Failure::failed)?;
         }
         if begin.elapsed() >= limit {
-            let text = format!("the controller of server \"{}\" was not started within {} s", config.id, limit.as_secs());
+            let text =
+                format!("the controller of server \"{}\" was not started within {} s", config.id, limit.as_secs());
             return Err(Failure::new(Exit::TimedOut, text)
                 .hint(format!("Its watcher continues to try; reasons are in \"{}\".", run_dir.join("log").display())));
         }
@@ -248,24 +249,20 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
         })?;
         let late = begin.elapsed() >= limit;
         let primary = snapshot.report.servers[config.me.index()].role == HostRole::Primary;
-        let waits_for =
-            match &snapshot.report.progress {
-                Progress::Settled => return Ok(started(config, &snapshot, None, failover)),
-                Progress::Running(what) if primary || late => {
-                    return Ok(started(config, &snapshot, Some(what), failover));
-                }
-                Progress::Refused(why) => {
-                    let text = format!("server \"{id}\" is not started: {why}{}", full(&snapshot));
-                    return Err(Failure::new(Exit::Refused, text).hint(hints(config, &snapshot, "Reasons are in")));
-                }
-                Progress::Running(what) | Progress::Waiting(what) => what,
-            };
+        let waits_for = match &snapshot.report.progress {
+            Progress::Settled => return Ok(started(config, &snapshot, None, failover)),
+            Progress::Running(what) if primary || late => {
+                return Ok(started(config, &snapshot, Some(what), failover));
+            }
+            Progress::Refused(why) => {
+                let text = format!("server \"{id}\" is not started: {why}{}", full(&snapshot));
+                return Err(Failure::new(Exit::Refused, text).hint(hints(config, &snapshot, "Reasons are in")));
+            }
+            Progress::Running(what) | Progress::Waiting(what) => what,
+        };
         if late {
-            let text = format!(
-                "server \"{id}\" was not started within {} s: {waits_for}{}",
-                limit.as_secs(),
-                full(&snapshot)
-            );
+            let text =
+                format!("server \"{id}\" was not started within {} s: {waits_for}{}", limit.as_secs(), full(&snapshot));
             return Err(Failure::new(Exit::TimedOut, text).hint(hints(
                 config,
                 &snapshot,
@@ -293,7 +290,8 @@ fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
     for space in snapshot.space.iter().filter(|space| space.state == Level::Full) {
         let Space { mount_point, directory, .. } = space;
         let wal = if *directory == Directory::TranLog { " Never delete files in pg_wal." } else { "" };
-        let text = format!("Free space on the file system \"{mount_point}\", or extend it, then run \"mc_ctl start\".{wal}");
+        let text =
+            format!("Free space on the file system \"{mount_point}\", or extend it, then run \"mc_ctl start\".{wal}");
         if !hints.contains(&text) {
             hints.push(text);
         }

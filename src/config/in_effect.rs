@@ -113,7 +113,10 @@ impl Config {
             Ok(config)
         };
         let Ok(mut config) = read() else { return Err(mistake) };
-        let text = format!("the controller uses the configuration that it read before, because of a mistake: {}", mistake.message);
+        let text = format!(
+            "the controller uses the configuration that it read before, because of a mistake: {}",
+            mistake.message
+        );
         config.remarks.push(Remark::warning(text, "Correct the file, then run \"mc_ctl reload\"."));
         Ok(config)
     }

@@ -87,7 +87,9 @@ static CONTROLLER: Program = Program {
     name: "mc_ctl",
     watched: |launch| {
         let config = match Config::load_for_client(&launch.dir, Some(&launch.id)) {
-            Err(mistake) if launch.by == StartedBy::Watcher => Config::load_saved(&launch.dir, &launch.id, false, mistake)?,
+            Err(mistake) if launch.by == StartedBy::Watcher => {
+                Config::load_saved(&launch.dir, &launch.id, false, mistake)?
+            }
             read => read?,
         };
         let output = Sink {

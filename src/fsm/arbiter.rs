@@ -338,10 +338,10 @@ impl Arbiter {
     fn obstacle(&self, asker: Server) -> &'static str {
         let Some(ledger) = self.ledger else { return "it has no view of the pair" };
         if ledger.view.mode == Mode::Degraded {
-            return "the right to run alone is given away already";
+            return "a server has the right already";
         }
         if ledger.view.arbiter != ledger.id {
-            return "the view leans on another arbiter";
+            return "the view names another arbiter";
         }
         if asker != ledger.view.primary && self.notes.unmirrored {
             return "the primary reported commits that may not have waited for the standby";
@@ -351,7 +351,11 @@ impl Arbiter {
         }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
             let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
-            return if listened { "the primary is heard here" } else { "it has not listened for long enough yet" };
+            return if listened {
+                "the primary responds to the arbiter"
+            } else {
+                "the arbiter has not run for the detection time yet"
+            };
         }
         "the proposal is behind the view"
     }

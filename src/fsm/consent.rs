@@ -270,7 +270,10 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         if they_lost && told.view.term > ledger.view.term && self.settled() && !self.notes.lost_split {
             let term = self.next_term();
-            self.enter(rules::alone(&ledger, self.me(), term, true), "both servers ran alone, and the other server was stopped");
+            self.enter(
+                rules::alone(&ledger, self.me(), term, true),
+                "both servers ran alone, and the other server was stopped",
+            );
         }
     }
 

@@ -71,3 +71,5 @@ mod tell;
 pub mod types;
 mod wal;
 mod work;
+
+pub use tell::without_source;

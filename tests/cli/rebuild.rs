@@ -270,7 +270,7 @@ fn a_rebuild_that_does_not_end_well() {
         1,
         &[
             "the rebuild of server \"nd1\" failed: no room on \"/data\"",
-            "HINT: Mend the cause",
+            "HINT: Remove the cause",
             "mc_ctl rebuild\" again",
         ],
     );

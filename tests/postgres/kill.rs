@@ -23,10 +23,7 @@ fn primary_postmaster() {
     std::thread::sleep(s(1));
     assert!(!pair.instance_runs(0), "the old primary must stay down");
     for server in [0, 1] {
-        pair.decided(
-            server,
-            "the primary handed over its role (the postmaster of nd1 ended unexpectedly)",
-        );
+        pair.decided(server, "the primary handed over its role (the postmaster of nd1 ended unexpectedly)");
     }
     client.check(&pair, 1, &[0, 1]);
 }

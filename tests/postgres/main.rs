@@ -20,6 +20,7 @@ mod commands;
 mod config_mistakes;
 mod cut;
 mod debian;
+mod disconnected;
 mod disk_space;
 mod fault;
 mod faults;

@@ -5,6 +5,7 @@ use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::report::Report;
 use crate::fsm::types::{Mode, Term};
+use crate::fsm::without_source;
 use crate::what_if::Fault;
 use crate::what_if::world::{Said, Service};
 use serde::{Deserialize, Serialize};
@@ -95,8 +96,11 @@ impl Story<'_> {
                 }
             };
         }
-        let until =
-            if fault == Fault::Back { "until an operator intervenes" } else { "until it is repaired or an operator intervenes" };
+        let until = if fault == Fault::Back {
+            "until an operator intervenes"
+        } else {
+            "until it is repaired or an operator intervenes"
+        };
         match (apart, waiting) {
             (Some(m), _) => {
                 let does = if m == self.primary { "goes on" } else { "takes over" };

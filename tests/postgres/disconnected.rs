@@ -1,0 +1,68 @@
+//! A disconnected standby: both servers show by what and since when, and the command that attaches it again.
+
+use crate::harness::client::Style;
+use crate::harness::host::signal;
+use crate::harness::pair::{Pair, Setup};
+use crate::harness::{s, wait_for};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::time::Instant;
+
+fn json(pair: &Pair, server: usize) -> Value {
+    serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).expect("a status")
+}
+
+/// Waits until the server shows the disconnection.
+#[track_caller]
+fn wait_disconnection(pair: &Pair, server: usize, by_operator: bool) -> Value {
+    wait_for("the disconnection is shown", s(30), || {
+        let shown = json(pair, server)["disconnection"].clone();
+        (shown["by_operator"] == by_operator && shown["server_id"] == "nd2").then_some(shown)
+    })
+}
+
+#[test]
+fn a_detached_standby_says_so() {
+    let pair = Setup::default().up();
+    assert_eq!(json(&pair, 1)["disconnection"], Value::Null);
+    pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
+    for server in [1, 0] {
+        let shown = wait_disconnection(&pair, server, true);
+        assert!(shown["seconds"].as_u64().is_some(), "{shown}");
+        let command = "run \"mc_ctl start\" on server \"nd2\" to attach it again";
+        let answer = pair.mc(server, &["status"]).expect(0, "mc_ctl status");
+        assert!(answer.out.contains("\nWARNING: standby \"nd2\" was detached by an operator "), "{}", answer.text());
+        assert!(answer.err.contains(command), "{}", answer.text());
+        let answer = pair.mc(server, &["status", "--check"]);
+        assert!(answer.code == 2 && answer.out.contains("was detached by an operator"), "{}", answer.text());
+        assert!(answer.out.contains(command), "{}", answer.text());
+    }
+    // The command works as printed.
+    pair.mc(1, &["start", "-w"]).expect(0, "mc_ctl start");
+    pair.wait_word(1, "switchable");
+    for server in [0, 1] {
+        wait_for("nothing is shown", s(20), || json(&pair, server)["disconnection"].is_null().then_some(()));
+        pair.mc(server, &["status", "--check"]).expect(0, "mc_ctl status --check");
+    }
+}
+
+/// The primary disconnects a standby that does not receive WAL; the reason is shown, and nothing has to be done.
+#[test]
+fn a_disconnected_standby_says_so() {
+    let pair = Setup::default().up();
+    let receiver = pair.host(1).backend("walreceiver").expect("a WAL receiver").pid;
+    let client = pair.client(Style::OneSession);
+    signal(receiver, Signal::STOP);
+    for server in [1, 0] {
+        let shown = wait_disconnection(&pair, server, false);
+        let text = shown["text"].as_str().unwrap_or_default();
+        assert!(
+            text.contains("standby \"nd2\" was disconnected ") && text.contains("does not stream or flush"),
+            "{shown}"
+        );
+    }
+    signal(receiver, Signal::CONT);
+    pair.wait_word(1, "switchable");
+    client.wait_ack(Instant::now(), s(10));
+    assert_eq!(json(&pair, 1)["disconnection"], Value::Null);
+}
