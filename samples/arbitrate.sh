@@ -1,6 +1,6 @@
 #!/bin/sh
 # An arbitration_command (heartbeat_error_action = 'command'): says whether the other server, which is silent, is dead.
-# Exit status 0: it is dead and stays so, go on alone. Any other: it is not, or nobody knows; nothing is done.
+# Exit status 0: it is dead and stays so, continue alone. Any other: it is not, or nobody knows; nothing is done.
 #
 #   $1  who calls     $2  who is silent     $3  primarycenter
 #

@@ -5,10 +5,10 @@
 #   install -m 700 samples/fence.sh /usr/local/lib/mc/fence.sh      # owned by the instance administrator user
 #   MC_REASON=test /usr/local/lib/mc/fence.sh command switch server2 server1 primarycenter; echo $?
 #
-# The controller calls it before its server goes on alone, and the arbiter before it lets a server do so:
+# The controller calls it before its server continues alone, and the arbiter before it lets a server do so:
 #
 #   $1  monitor (a failure was seen) or command (mc_ctl ... --force)
-#   $2  switch (the standby is to be promoted) or detach (the primary is to go on without it)
+#   $2  switch (the standby is to be promoted) or detach (the primary is to continue without it)
 #   $3  who calls     $4  who is to be fenced     $5  primarycenter
 #
 # and with MC_TERM, MC_REASON, MC_DATA_DIRECTORY in its environment. What it prints goes to the log. Exit status 0: the

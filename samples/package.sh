@@ -10,7 +10,7 @@
 #
 # The same source gives the same bytes (SOURCE_DATE_EPOCH, or else the time of the last commit), by the same compiler.
 # The package runs where the C library is not older than the one that it was built with needs it to be; it says so.
-# Nothing is enabled, started or stopped by installing, upgrading or removing it: a controller that runs goes on, and so
+# Nothing is enabled, started or stopped by installing, upgrading or removing it: a controller that runs continues, and so
 # does its instance.
 set -eu
 umask 022
@@ -133,7 +133,7 @@ fi'
 removed="$running"'
 left=$(running "" | tr "\n" " ")
 if [ -n "$left" ]; then
-    echo "mirroring-controller: processes ${left}go on, and so do instances, without the commands to steer them." >&2
+    echo "mirroring-controller: processes ${left}continue, and so do instances, without the commands to steer them." >&2
     echo "SIGTERM ends them; the controller of the systemd unit then stops its instance too, another one leaves it." >&2
 fi'
 # links of units that were enabled, where nothing is behind them any more
@@ -145,7 +145,7 @@ for link in /etc/systemd/system/*.wants/mirroring-controller.service /etc/system
     fi
 done'
 description=" Watches a primary and its synchronous standby, and lets the standby take
- over, or the primary go on alone, when the other one has failed. With an
+ over, or the primary continue alone, when the other one has failed. With an
  arbiter on a third host no acknowledged commit is lost, whatever fails.
  .
  This package holds the controller with its command (mc_ctl) and the

@@ -86,7 +86,7 @@ pub fn decode(body: &[u8]) -> Result<Message> {
 
 /// What members say to each other beside the protocol, for `mc_ctl check`. The core is not told of it: an aside is no
 /// [`Message`] and becomes no event, so that nothing that is said here can bear on a decision. A member of a version before
-/// [`MINOR_OF_ASIDES`] takes it for a message of an unknown kind, and goes on.
+/// [`MINOR_OF_ASIDES`] takes it for a message of an unknown kind, and continues.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Aside {
     /// Asks what the receiver is like, for one part of the answer at a time: however long the whole is, a heartbeat waits for

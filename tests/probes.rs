@@ -298,7 +298,7 @@ fn too_many_clients_is_no_failure() {
         }
     };
     assert!(matches!(&closed, Refusal::Closed(why) if why.contains("too many clients")), "{closed:?}");
-    // The probe's own session goes on, whatever happens to the fresh ones.
+    // The probe's own session continues, whatever happens to the fresh ones.
     let (_second, refused) = server.probe(LIMIT);
     wait_for(&refused, |event| *event == Event::Instance(Instance::Closed));
     for _ in 0..100 {

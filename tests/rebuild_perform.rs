@@ -211,7 +211,7 @@ impl Pair {
         Pair { a, b, _dir: dir }
     }
 
-    /// `b` is promoted while `a` goes on; each writes what the other one has not. Then `a` ends in this `mode`, or is
+    /// `b` is promoted while `a` continues; each writes what the other one has not. Then `a` ends in this `mode`, or is
     /// killed.
     fn diverge(self, rows: u32, mode: &str) -> Pair {
         let Pair { a, b, .. } = &self;

@@ -8,7 +8,7 @@
 //! SEED=17 … seeds -- --exact --nocapture                 one seed, with its whole transcript
 //! SEEDS=0..50000 … seeds -- --exact                      a range of seeds
 //! REACHED=1 … seeds -- --exact --nocapture               also says how often what the core can do was done
-//! LINES=500, FAILURES=20                                 show more of a transcript, go on after a violation
+//! LINES=500, FAILURES=20                                 show more of a transcript, continue after a violation
 //!
 //! SIM_SECONDS=3600 cargo test --profile sim --test sim seeds -- --exact --nocapture
 //!                                                        seeds that nobody has seen yet, for an hour, on one core; a line
@@ -24,7 +24,7 @@
 //! new primary must have told so before a run ends.
 //!
 //! Rebuilds are done in steps ([`rebuild`]): asked for by operators, at the right moment and at wrong ones, or made by themselves,
-//! killed anywhere, and gone on with. Instances are also started behind the controller's back, by rc scripts and by operators: a
+//! killed anywhere, and continued. Instances are also started behind the controller's back, by rc scripts and by operators: a
 //! directory whose rebuild has not ended does not start, any other one comes up as what it is.
 //!
 //! After a crash a primary shows rows whose commits still waited. With `isolated_restart = off` none of them is lost where its controller
@@ -242,7 +242,7 @@ fn seeds() {
 
 /// Seeds that have found something once: an arbiter's late message taken for a ledger that was put back; a standby that was
 /// to stop while it was disconnected, and was never promoted later; a primary that lost its ledger, and was never adopted;
-/// a base backup that was adopted, and never started; a lone primary that went on without its ledger beside another one; a
+/// a base backup that was adopted, and never started; a lone primary that continued without its ledger beside another one; a
 /// standby's directory that had lost a split, and that the operator did not rebuild; an old primary, started by an rc script, that
 /// nobody looked at while a rebuild waited for a write.
 const KEPT: [u64; 9] = [

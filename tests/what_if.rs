@@ -176,7 +176,7 @@ fn every_fault_under_every_policy() {
     golden::check("what_if.txt", &actual);
 }
 
-/// Whichever server is asked, and so whichever core goes on from where it is and whichever is started anew.
+/// Whichever server is asked, and so whichever core continues from where it is and whichever is started anew.
 #[test]
 fn both_servers_foretell_the_same() {
     for (policy, pair) in POLICIES {
@@ -227,11 +227,11 @@ fn the_table_of_guarantees() {
                 let prediction = foretell(&present, &[fault]);
                 let expected = match cell.as_str() {
                     "standby takes over" => Verdict::TakesOver,
-                    "primary continues" => Verdict::GoesOn,
+                    "primary continues" => Verdict::Continues,
                     "primary unreachable" | "standby unreachable" => Verdict::CutOff,
                     "commits wait" => Verdict::CommitsWait,
                     "no service" => Verdict::NoService,
-                    "both continue" => Verdict::BothGoOn,
+                    "both continue" => Verdict::BothContinue,
                     other => panic!("{action}: {other}"),
                 };
                 assert_eq!(prediction.verdict, expected, "{action} {fault:?}:\n{}", told(&prediction));
@@ -267,7 +267,7 @@ fn the_second_server_dies_too() {
     assert_eq!(standby.report.word, mirroring_controller::fsm::report::Word::Switchable, "{}", told(&standby));
 }
 
-/// With `fallback` both go on when the network breaks; when it is repaired, one is stopped.
+/// With `fallback` both continue when the network breaks; when it is repaired, one is stopped.
 #[test]
 fn a_split_is_foretold() {
     let split = without(OnSilence::Fallback).ask(&[Fault::Link, Fault::Back]);
@@ -315,7 +315,7 @@ fn from_a_state_with_failures() {
     case.pass(20_000, None, Some(alone));
     let present = case.node.present().expect("nothing is being written");
     let died = foretell(&present, &[Fault::PrimaryInstance]);
-    assert_eq!(died.verdict, Verdict::GoesOn, "{}", told(&died));
+    assert_eq!(died.verdict, Verdict::Continues, "{}", told(&died));
     assert!(died.interrupted_ms.is_some_and(|ms| (100..3_000).contains(&ms)), "{}", told(&died));
     assert_eq!(died.remarks, ["nd2 is assumed to be dead: it sends no heartbeat"], "{}", told(&died));
     let standby = foretell(&present, &[Fault::StandbyInstance]);
@@ -348,7 +348,7 @@ fn times_follow_the_settings() {
 #[test]
 fn fencing_is_told() {
     let fences = Pair { set: |settings| settings.fencing = true, ..ARBITRATION }.ask(&[Fault::StandbyHost]);
-    assert_eq!(fences.verdict, Verdict::GoesOn, "{}", told(&fences));
+    assert_eq!(fences.verdict, Verdict::Continues, "{}", told(&fences));
     assert!(fences.steps.iter().any(|step| step.text.contains("fencing_command")), "{}", told(&fences));
     assert!(fences.remarks.iter().any(|line| line.contains("fencing_command")), "{}", told(&fences));
     let command = Pair { on_silence: OnSilence::Command, arbiter: None, ..ARBITRATION };
@@ -384,7 +384,7 @@ fn from_the_middle_of_a_change() {
     assert_eq!(case.calls.len(), 1, "the arbitration command was called");
     let present = case.node.present().expect("nothing is being written");
     let prediction = foretell(&present, &[Fault::PrimaryInstance]);
-    assert_eq!(prediction.verdict, Verdict::GoesOn, "{}", told(&prediction));
+    assert_eq!(prediction.verdict, Verdict::Continues, "{}", told(&prediction));
     assert!(prediction.remarks.iter().any(|line| line.contains("does not last in the model")), "{}", told(&prediction));
 }
 

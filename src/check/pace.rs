@@ -31,7 +31,7 @@ const PEER_REFUSED: Entry = Entry::warning(
 );
 const ARBITER_UNHEARD: Entry = Entry::warning(
     "arbiter-unheard",
-    "network.conf has an arbiter and a server does not hear it. Without it neither server goes on alone when the \
+    "network.conf has an arbiter and a server does not hear it. Without it neither server continues alone when the \
      other one falls silent.",
 );
 const LINK_UNSTEADY: Entry = Entry::notice(

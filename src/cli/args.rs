@@ -30,7 +30,7 @@ pub(super) enum Verb {
     Status(Status),
     /// Let the standby take over from the primary (planned)
     Switch(Change),
-    /// Disconnect the standby: the primary goes on alone
+    /// Disconnect the standby: the primary continues alone
     Detach(Change),
     /// Let failures lead to a switch or a disconnection by themselves
     EnableFailover(Common),
@@ -169,7 +169,7 @@ pub(super) enum OldData {
 pub(super) struct Rebuild {
     #[command(flatten)]
     pub common: Common,
-    /// How long to wait, in seconds; the rebuild itself goes on [default: without end]
+    /// How long to wait, in seconds; the rebuild itself continues [default: without end]
     #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
     /// How: the cheapest way that works, pg_rewind or nothing, or a whole copy

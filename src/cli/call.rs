@@ -155,10 +155,10 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
     let both = match verb {
         "switch" => format!(
             "promotes the standby here without the consent of server \"{other}\". If that server still runs as the primary \
-             and goes on alone, or has done so already"
+             and continues alone, or has done so already"
         ),
         _ => format!(
-            "lets the primary here go on alone without the consent of server \"{other}\". If that server has been \
+            "lets the primary here continue alone without the consent of server \"{other}\". If that server has been \
              promoted, or is later"
         ),
     };
@@ -171,7 +171,7 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
     };
     format!(
         "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and those of one of them are lost when the pair is made \
-         one again. {fence} Go on only if server \"{other}\" is surely down and stays so until it is rebuilt."
+         one again. {fence} Continue only if server \"{other}\" is surely down and stays so until it is rebuilt."
     )
 }
 
@@ -184,7 +184,7 @@ pub(super) fn confirm(risk: &str) -> Result<(), Failure> {
     }
     let mut answer = String::new();
     let mut out = std::io::stderr();
-    let asked = write!(out, "{risk}\nType \"yes\" to go on: ").and_then(|()| out.flush());
+    let asked = write!(out, "{risk}\nType \"yes\" to continue: ").and_then(|()| out.flush());
     match asked.and_then(|()| std::io::stdin().read_line(&mut answer)) {
         Ok(_) if answer.trim() == "yes" => Ok(()),
         _ => Err(Failure::new(Exit::Failed, "not confirmed; nothing was changed")),

@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 enum Seen {
     /// The pair is mirrored, and well.
     Done(Word),
-    /// It goes on.
+    /// It continues.
     Going(RebuildStatus),
     /// Nothing is under way, and the instance is no standby.
     Adrift,
@@ -157,7 +157,7 @@ impl<'a> Follower<'a> {
             self.display.line(&format!("{how}{}", progress.why));
         }
         self.progress = Some(progress.clone());
-        // There while it goes on.
+        // There while it continues.
         if let Ok(Some(journal)) = Journal::load(&self.config.run_dir()) {
             self.aside = journal.moves.into_iter().map(|moved| moved.old).chain([journal.old]).collect();
         }
@@ -170,14 +170,16 @@ impl<'a> Follower<'a> {
             Exit::TimedOut,
             format!("the rebuild of server \"{}\" has not ended within {limit} s", self.config.id),
         )
-        .hint("It goes on in the controller; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it.")
+        .hint(
+            "It continues in the controller; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it.",
+        )
     }
 
     fn left_alone(&self, failure: Failure) -> Failure {
         self.display.end();
         match failure.exit {
             Exit::NotRunning => failure
-                .hint("The rebuild is interrupted; \"mc_ctl rebuild\" goes on with it, and so does \"mc_ctl start\"."),
+                .hint("The rebuild is interrupted; \"mc_ctl rebuild\" continues it, and so does \"mc_ctl start\"."),
             _ => failure,
         }
     }

@@ -1,4 +1,4 @@
-//! `mc_ctl rebuild`: shows what would be done, asks, orders it, and follows it. The controller does it, and goes on without
+//! `mc_ctl rebuild`: shows what would be done, asks, orders it, and follows it. The controller does it, and continues without
 //! this command.
 
 use super::args::{ListFormat, Method, OldData, Rebuild as Args};
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Ended {
     let follower = Follower::of_order(&config, begin, limit);
     request(&config, order, call::limit(&config, args.seconds))?;
     say(&format!(
-        "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and goes on if this command is \
+        "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and continues if this command is \
          interrupted; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it again\n",
         config.id,
         config.peer().id

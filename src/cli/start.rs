@@ -23,7 +23,7 @@ const OFF: &str = "automatic switch and disconnection are off, unless the other 
                    HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
 
 const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory, as it is, the one that counts. Commits that only \
-                     the other server holds are lost, and if that server runs as the primary, both serve. Go on only after \
+                     the other server holds are lost, and if that server runs as the primary, both serve. Continue only after \
                      a restore that is meant so, or if the other server's data is surely older or gone.";
 
 pub(super) fn run(args: &Start) -> Ended {

@@ -314,7 +314,7 @@ impl Remark {
         }
         Some(Remark::warning(
             "heartbeat_error_action is not set and there is no arbiter, so \"fallback\" applies: when only the network \
-             between the two servers fails, both may go on alone, and commits acknowledged by one of them are lost",
+             between the two servers fails, both may continue alone, and commits acknowledged by one of them are lost",
             "Set heartbeat_error_action = 'switch' (only the standby acts on silence) or 'disconnect' (only the primary \
              does), the same on both servers.",
         ))

@@ -283,7 +283,7 @@ impl<'a> Values<'a> {
             ("fallback", true) => {
                 self.remarks.push(Remark::warning(
                     "heartbeat_error_action is \"fallback\", so the arbiter is not asked when the other server is silent: \
-                     when only the network between the two servers fails, both may go on alone, and commits acknowledged \
+                     when only the network between the two servers fails, both may continue alone, and commits acknowledged \
                      by one of them are lost",
                     "Set heartbeat_error_action = 'arbitration' on both servers, or leave the line out.",
                 ));
@@ -336,7 +336,7 @@ impl<'a> Values<'a> {
         match (action, self.has("arbitration_command"), self.has("fencing_command")) {
             (OnSilence::Command, _, false) => notice(
                 "arbitration_command",
-                "alone decides: nothing fences the other server before this one goes on alone",
+                "alone decides: nothing fences the other server before this one continues alone",
                 "Set fencing_command too, unless exit status 0 of arbitration_command means that it is fenced.",
             ),
             (OnSilence::Command, ..) => {}

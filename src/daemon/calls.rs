@@ -55,7 +55,7 @@ pub struct Calls {
     inbox: Inbox,
     /// What goes before something, and the hook: each may run while the other does.
     running: [Option<(JobId, Canceller)>; 2],
-    /// Commands of which something still goes on.
+    /// Commands of which some process still runs.
     out: Arc<AtomicUsize>,
 }
 

@@ -112,7 +112,7 @@ struct Probe {
     backoff: Duration,
     /// Why the instance was last not readable: logged when it changes.
     told: String,
-    /// Why the last fresh session was refused while the old one goes on; empty where it was not.
+    /// Why the last fresh session was refused while the old one continues; empty where it was not.
     refused: String,
     /// The segments of the instance's WAL, once there are any.
     segments: Option<Segments>,

@@ -157,7 +157,7 @@ enum State {
     Closing(usize),
 }
 
-/// Whether a connection goes on.
+/// Whether a connection continues.
 enum Step {
     Waits,
     Over,
@@ -228,7 +228,7 @@ impl Server {
         }
     }
 
-    /// Goes on with a connection as far as that does not wait.
+    /// Continues with a connection as far as that does not wait.
     fn serve(&mut self, connection: &mut Connection) -> Step {
         loop {
             match &mut connection.state {

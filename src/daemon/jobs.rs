@@ -420,7 +420,7 @@ fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
         Some(timeline) => Ok(timeline),
         None => Err(asked.err().unwrap_or_else(|| {
             Error::new(format!("the instance is still in recovery {} s after it was promoted", limit.as_secs()))
-                .hint("It replays the WAL that it has received; the promotion goes on.")
+                .hint("It replays the WAL that it has received; the promotion continues.")
         })),
     }
 }

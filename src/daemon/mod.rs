@@ -152,7 +152,7 @@ pub fn plan_rebuild(config: &Config, what: &Rebuild, exactly: bool) -> Result<re
     plan(&setup, what, &Cancel::never())
 }
 
-/// Whether a rebuild of this server was ordered and has not ended: a controller that is started goes on with it.
+/// Whether a rebuild of this server was ordered and has not ended: a controller that is started continues it.
 pub fn is_being_rebuilt(config: &Config) -> bool {
     let loaded = store::load(&config.run_dir());
     loaded.is_ok_and(|loaded| loaded.durable.is_some_and(|durable| durable.notes.rebuild.is_some()))

@@ -186,7 +186,7 @@ pub(super) fn start_detached_as(program: &Program, launch: &Launch, limit: Durat
             Heard::Bytes => (),
             Heard::Nothing if left.is_zero() => {
                 return Err(Error::new("the controller did not start in time")
-                    .hint(format!("it goes on starting; see the system log and \"{} status\"", program.name)));
+                    .hint(format!("it continues to start; see the system log and \"{} status\"", program.name)));
             }
             Heard::Nothing => (),
             Heard::End => {
@@ -295,7 +295,7 @@ impl Pulse {
     }
 
     /// Takes the place of a watcher that was killed. Comes back only where that is not possible; the controller then
-    /// goes on without one.
+    /// continues without one.
     fn replace_watcher(&self) {
         messages::tell(&Tell::Warning(Error::new("the watcher has ended; the controller starts anew, with a new one")));
         messages::flush(FLUSH_LIMIT);

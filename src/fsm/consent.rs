@@ -15,7 +15,7 @@ const KEEP_ASKED_MS: u64 = 2_000;
 impl Node {
     // ----------------------------------------------------------------------------------------------------- proposing
 
-    /// Proposes `Degraded(self)` to a member, or goes on proposing it (PROTOCOL R1 to R4).
+    /// Proposes `Degraded(self)` to a member, or continues to propose it (PROTOCOL R1 to R4).
     pub(super) fn propose(&mut self, to: Member, why: &'static str) {
         let Some(ledger) = self.ledger else { return };
         let in_recovery = self.own_role() == Role::Standby;
@@ -264,7 +264,7 @@ impl Node {
         self.notes.promoted && !self.own.data.is_some_and(|data| data.incomplete)
     }
 
-    /// The one that goes on renews its view above the other's term, so that the other, once it is rebuilt and so no
+    /// The one that continues renews its view above the other's term, so that the other, once it is rebuilt and so no
     /// longer eligible under its own view, adopts it.
     fn renew_after_split(&mut self, told: &Ledger, they_lost: bool) {
         let Some(ledger) = self.ledger else { return };

@@ -8,7 +8,7 @@
 //!   reordered. [`Action::Store`] answers with [`Event::Stored`] only when the bytes are durable, in order.
 //! - One [`Job`] at a time: the core never orders a second one while one is out, but for [`Job::Stop`], which cancels
 //!   what runs (whose own answer is then [`Outcome::Failed`], and comes first). Every job answers with [`Event::Done`]
-//!   once nothing of it goes on any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
+//!   once nothing of it runs any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
 pub use super::say::{Say, Witness};
@@ -639,7 +639,7 @@ pub enum Job {
     Prove(String),
     /// `CHECKPOINT`. Answers [`Outcome::Applied`].
     Checkpoint,
-    /// Make the data directory a standby's copy of the other server's, or go on with that. The instance is down. Until the
+    /// Make the data directory a standby's copy of the other server's, or continue that. The instance is down. Until the
     /// answer nothing can be started from it; after [`Outcome::Rebuilt`] only a standby. After [`Outcome::Failed`] it is
     /// what it was before, or incomplete. Cancelled by [`Action::Nudge`].
     Rebuild(Box<Rebuild>),
@@ -902,7 +902,7 @@ pub enum Action {
     /// Do a job.
     Run(JobId, Job),
     /// Call a command of the operator's, beside whatever job is out. One at a time, and one hook at a time beside it; it
-    /// answers [`Event::CommandDone`] when nothing of it goes on any more, soon after its time limit at the latest.
+    /// answers [`Event::CommandDone`] when nothing of it runs any more, soon after its time limit at the latest.
     Call(JobId, Box<UserCommand>),
     /// End this command, if it still runs. It answers as always.
     CallOff(JobId),

@@ -12,7 +12,7 @@
 //!   `hooks` (commands of the operator's), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (requests) and `tell`
 //!   (heartbeats, the report). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
-//! - [`report`]: what a node tells of itself; [`present`]: a copy of it to go on from, for `mc_ctl what-if`.
+//! - [`report`]: what a node tells of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
 //!
 //! # Where this goes beyond the text of the protocol, and why
 //!
@@ -43,7 +43,7 @@
 //!   rebuilt as if its directory were empty.
 //! - *A write that hangs*. A member whose ledger has not become durable for its detection time sends nothing: it could
 //!   neither consent nor act, and silence lets the others do what silence allows.
-//! - *A rebuild* (R10) is ordered durably, with a new name for the data directory, before anything is touched, and gone on with
+//! - *A rebuild* (R10) is ordered durably, with a new name for the data directory, before anything is touched, and continued
 //!   after a restart only while the other server still allows it. The loser of a split may be rebuilt though its own ledger
 //!   says `Degraded(self)`: it has given that up, and under its new name is not eligible any more.
 //! - *The safe halves* need a view that names no arbiter, which might still grant the right.

@@ -41,7 +41,7 @@ pub struct Node {
     pub(super) peer: PeerSide,
     pub(super) arbiter: ArbiterSide,
     pub(super) wal: super::wal::WalSide,
-    // what goes on
+    // what continues
     pub(super) work: Work,
     pub(super) calls: super::calls::Calls,
     pub(super) rebuilds: super::rebuild::Rebuilds,

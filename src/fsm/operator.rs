@@ -471,7 +471,7 @@ impl Node {
             Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
                 self.stopping = false;
                 self.end(Reply::Failed(
-                    "the switch before the stop did not succeed; nothing was stopped and the primary goes on"
+                    "the switch before the stop did not succeed; nothing was stopped and the primary continues"
                         .to_owned(),
                 ));
             }

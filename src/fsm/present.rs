@@ -1,4 +1,4 @@
-//! The present state of a node, as a copy to go on from in virtual time ([`crate::what_if`]).
+//! The present state of a node, as a copy to continue from in virtual time ([`crate::what_if`]).
 //!
 //! Only reads. The copy is the node itself, with what it knows of the world around it: whoever steps it on has to make up
 //! that world.
@@ -93,7 +93,7 @@ pub struct ArbiterPresent {
 }
 
 impl Node {
-    /// A copy to go on from; `None` before the first event, and while something is being written.
+    /// A copy to continue from; `None` before the first event, and while something is being written.
     pub fn present(&self) -> Option<Present> {
         if self.booted_at.is_none() || !self.settled() {
             return None;

@@ -1,6 +1,6 @@
 //! The rebuild: when a data directory may be made the other server's copy again (PROTOCOL R10), and where that stands.
 //!
-//! That one is to be made is a note beside the ledger, so that it is gone on with after a restart. Before the first change the
+//! That one is to be made is a note beside the ledger, so that it is continued after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
 use super::event::{Doubt, Health, Job, Rebuild, Role, Say, UNDER_WAY};
@@ -284,7 +284,7 @@ impl Node {
         let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
         // With `rebuild_action = auto` it is to be begun again when it can be.
         self.notes.rebuild_tried = Term(0);
-        self.end_rebuild(format!("it was interrupted, and could not go on: {why}"));
+        self.end_rebuild(format!("it was interrupted, and could not continue: {why}"));
         self.say(Say::RebuildAbandoned);
     }
 

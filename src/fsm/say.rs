@@ -72,7 +72,7 @@ pub enum Say {
     Disconnected,
     /// The pair is mirrored.
     Mirrored,
-    /// The standby did not take over in time; the primary goes on.
+    /// The standby did not take over in time; the primary continues.
     HandOverFailed(String),
     /// A job failed.
     JobFailed {
@@ -103,7 +103,7 @@ pub enum Say {
         /// After how many seconds at the latest.
         seconds: u64,
     },
-    /// A rebuild that was interrupted could not go on; what could be undone is undone.
+    /// A rebuild that was interrupted could not continue; what could be undone is undone.
     RebuildAbandoned,
     /// This server's data directory is not the one that the view names.
     NotEligible(&'static str),
@@ -232,7 +232,7 @@ pub enum Say {
     ArbiterLost,
     /// The arbiter is heard (again).
     ArbiterBack,
-    /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it goes on as a new one.
+    /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it continues as a new one.
     Renamed {
         /// What the server has heard.
         was: Term,

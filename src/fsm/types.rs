@@ -65,7 +65,7 @@ impl Member {
     }
 }
 
-/// A monotonic time in milliseconds that goes on during suspend (`CLOCK_BOOTTIME`). Only differences mean anything.
+/// A monotonic time in milliseconds that continues during suspend (`CLOCK_BOOTTIME`). Only differences mean anything.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Time(pub u64);
 
@@ -338,7 +338,7 @@ pub struct Notes {
     /// its role keeps it until it has another one, because its data directory may hold commits that no other server has.
     #[serde(default)]
     pub unmirrored: bool,
-    /// A rebuild of the data directory is under way, or is to be: it is gone on with after a restart.
+    /// A rebuild of the data directory is under way, or is to be: it is continued after a restart.
     #[serde(default)]
     pub rebuild: Option<RebuildOrder>,
     /// The view for which `rebuild_action = auto` has ordered a rebuild.

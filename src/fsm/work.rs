@@ -395,7 +395,7 @@ impl Node {
         }
     }
 
-    /// A rebuild gives way to a stop. The next start goes on with it.
+    /// A rebuild gives way to a stop. The next start continues it.
     pub(super) fn interrupt_rebuild(&mut self) {
         let Some((id, Job::Rebuild(_) | Job::Abandon, _)) = &self.work.job else { return };
         let id = *id;

@@ -29,7 +29,7 @@ pub enum Type {
     Warning,
     /// Something failed.
     Error,
-    /// The controller cannot go on.
+    /// The controller cannot continue.
     Fatal,
     /// Data may be lost; an operator must act now.
     Panic,

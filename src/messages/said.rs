@@ -213,11 +213,11 @@ pub enum Tell {
         /// `timeout` or `communication error`.
         event: &'static str,
     },
-    /// Something did not succeed, and the controller goes on as well as it can.
+    /// Something did not succeed, and the controller continues as well as it can.
     Warning(Error),
     /// An operating error.
     Error(Error),
-    /// The controller cannot go on and ends.
+    /// The controller cannot continue and ends.
     Fatal(Error),
     /// A mistake in the controller itself; it ends, and its watcher starts it again.
     Panic(String),

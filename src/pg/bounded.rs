@@ -57,7 +57,7 @@ fn cancelled() -> Error {
 }
 
 /// Calls `work` on a thread of its own, and returns its answer; an error where there is none within the limit or before
-/// the flag is set. The thread then goes on by itself, and its answer is dropped: `work` must be such that this does no
+/// the flag is set. The thread then continues by itself, and its answer is dropped: `work` must be such that this does no
 /// harm. `what` completes "could not ...: no answer within N ms".
 pub fn call<T: Send + 'static>(
     what: &str,

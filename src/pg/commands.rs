@@ -239,7 +239,7 @@ fn wait_reading(
     loop {
         match told.recv_timeout(FOLLOWED) {
             Ok(text) => read(text),
-            // Both pipes are closed: it ends, or has closed them and goes on.
+            // Both pipes are closed: it ends, or has closed them and continues.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(SLICE),
             Err(RecvTimeoutError::Timeout) => {}
         }

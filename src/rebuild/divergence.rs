@@ -6,10 +6,10 @@
 
 use crate::fsm::types::{Lsn, Timeline};
 
-/// The end of a timeline that goes on.
+/// The end of a timeline that continues.
 const OPEN: Lsn = Lsn(u64::MAX);
 
-/// The way by which a server came to its timeline: each timeline and where it was left, oldest first. The last one goes on.
+/// The way by which a server came to its timeline: each timeline and where it was left, oldest first. The last one continues.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct History(Vec<(Timeline, Lsn)>);
 
@@ -80,7 +80,7 @@ pub enum Lineage {
     Same,
     /// The target is on this timeline, which the source has left at this position.
     Ancestor(Timeline, Lsn),
-    /// They parted at this position of this timeline, which both were on; the target has gone on to another one.
+    /// They parted at this position of this timeline, which both were on; the target has continued to another one.
     Fork(Timeline, Lsn),
     /// They parted there, and have come to timelines of the same number.
     Twins(Timeline, Lsn),
@@ -251,7 +251,7 @@ fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
                 timeline,
                 at,
                 format!(
-                    "this server has WAL of timeline {} past {at}, where the other one went on to timeline {now}",
+                    "this server has WAL of timeline {} past {at}, where the other one continued to timeline {now}",
                     timeline.0
                 ),
             ),
@@ -344,7 +344,7 @@ mod tests {
         check((2, "1 0/300"), (1, ""), Lineage::Ancestor(one, at));
         check((4, "1 0/300\n2 0/400"), (1, ""), Lineage::Ancestor(one, at));
         check((4, "1 0/300\n2 0/400"), (2, "1 0/300"), Lineage::Ancestor(Timeline(2), Lsn(0x400)));
-        // The target was promoted; the source has gone on, or not.
+        // The target was promoted; the source has continued, or not.
         check((1, ""), (2, "1 0/300"), Lineage::Fork(one, at));
         check((3, "1 0/300"), (2, "1 0/300"), Lineage::Fork(one, at));
         check((3, "1 0/300"), (2, "1 0/500"), Lineage::Fork(one, at));

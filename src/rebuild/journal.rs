@@ -26,7 +26,7 @@ pub enum Phase {
     /// `pg_rewind` may have begun, or the deletion of the old directory: nothing of it can ever be started again, and only
     /// a base backup can follow.
     Rewinding,
-    /// The new content is whole and durable. Renames, configuration and `PG_VERSION` are missing: to be gone on with, never
+    /// The new content is whole and durable. Renames, configuration and `PG_VERSION` are missing: to be continued, never
     /// undone.
     Swapping,
 }

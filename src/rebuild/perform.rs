@@ -38,7 +38,7 @@ use crate::pg::bounded::Cancel;
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, conf, control, files, process};
 
-/// Makes the data directory a standby's copy of the other server's, or goes on with that after an interruption.
+/// Makes the data directory a standby's copy of the other server's, or continues that after an interruption.
 ///
 /// # Errors
 /// It was not done. The directory is what it was before, or, where `pg_rewind` had begun, cannot be started.
@@ -90,8 +90,7 @@ fn check_there(setup: &Setup, journal: &Journal) -> Result<()> {
     if !journal.existed || journal.phase == Phase::Swapping || data.join("PG_VERSION").exists() {
         return Ok(());
     }
-    let what =
-        format!("could not go on with the rebuild: the data directory \"{}\" is missing or empty", data.display());
+    let what = format!("could not continue the rebuild: the data directory \"{}\" is missing or empty", data.display());
     Err(Error::new(what).hint(format!(
         "Is its file system mounted? If it is to be made anew all the same, remove \"{}\".",
         Journal::path(&setup.run_dir).display()
@@ -140,7 +139,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// What an interrupted rebuild has left is brought to where one can go on. The journal, where there is one still.
+    /// What an interrupted rebuild has left is brought to where one can continue. The journal, where there is one still.
     fn settle(&self) -> Result<Option<Journal>> {
         let Setup { place, run_dir, .. } = self.setup;
         let journal = Journal::load(run_dir)?;

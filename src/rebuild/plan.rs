@@ -152,7 +152,7 @@ fn finish(journal: &Journal) -> Plan {
         bytes: Some(0),
         room: Vec::new(),
         lost: None,
-        steps: vec!["Go on with putting the new data directory in its place, as a standby's.".into()],
+        steps: vec!["Continue putting the new data directory in its place, as a standby's.".into()],
         obstacles: Vec::new(),
     }
 }

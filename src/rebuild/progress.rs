@@ -26,7 +26,7 @@ pub struct Progress {
     pub done: u64,
     /// Of how many; 0 where that is not known.
     pub total: u64,
-    /// How long the copying has gone on, ms.
+    /// How long the copying has continued, ms.
     pub elapsed_ms: u64,
     /// What only this server had, once it is kept.
     pub lost: Option<super::Lost>,

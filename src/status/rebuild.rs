@@ -22,7 +22,7 @@ pub struct RebuildStatus {
     pub bytes_done: u64,
     /// Of how many; `null` where that is not known.
     pub bytes_total: Option<u64>,
-    /// How long the copying has gone on, ms.
+    /// How long the copying has continued, ms.
     pub elapsed_ms: u64,
     /// Why it has failed; `null` while it has not.
     pub failed: Option<String>,

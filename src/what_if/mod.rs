@@ -1,7 +1,7 @@
 //! What the pair would do if something failed now: the real decision cores, stepped in virtual time from the present state.
 //!
 //! Pure, as `fsm` is: called by the controller with a copy of its node, on a thread that may take its time. Behind `mc_ctl
-//! what-if`. The own core goes on from where it is; the other server's, and the arbiter's, are started from what they have
+//! what-if`. The own core continues from where it is; the other server's, and the arbiter's, are started from what they have
 //! last told. Around them is a small world (`world`, `instance`) in which what is ordered succeeds in usual times.
 //!
 //! What is not known is taken to be well: of the other server's settings only what its heartbeats tell, of the arbiter's none;

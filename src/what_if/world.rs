@@ -110,7 +110,7 @@ pub(super) struct World {
 }
 
 impl World {
-    /// The present state: this server's core goes on, the others' are started from what they last told.
+    /// The present state: this server's core continues, the others' are started from what they last told.
     pub fn new(present: &Present) -> World {
         let me = present.settings.me;
         let other = me.other();
@@ -306,7 +306,7 @@ impl World {
         settings.heartbeat_interval_ms.min(settings.instance_detection_ms / 3).max(TICK_MS)
     }
 
-    /// Goes on until then.
+    /// Continues until then.
     pub fn run_until(&mut self, until: Time) {
         while let Some(entry) = self.queue.first_entry() {
             if entry.key().0 > until {

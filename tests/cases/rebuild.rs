@@ -169,7 +169,7 @@ fn a_failed_rebuild_is_forgotten_when_the_pair_is_mirrored() {
     assert!(!advice(&case).contains("rebuild"), "{}", advice(&case));
 }
 
-/// A controller that comes back goes on, but only while the other server still allows it; else what can be undone is undone.
+/// A controller that comes back continues, but only while the other server still allows it; else what can be undone is undone.
 #[test]
 fn it_is_gone_on_with_after_a_restart() {
     let restarted = || {
@@ -185,7 +185,7 @@ fn it_is_gone_on_with_after_a_restart() {
         case
     };
     let mut case = restarted();
-    let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is gone on with");
+    let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is continued");
     assert_eq!(what.order, RebuildOrder { method: Method::BaseBackup, old_data: OldData::Delete });
 
     let mut case = restarted();
@@ -261,7 +261,7 @@ fn an_incomplete_directory_is_not_started() {
     }
 }
 
-/// A stop does not wait for hours of copying; the next start goes on.
+/// A stop does not wait for hours of copying; the next start continues.
 #[test]
 fn a_stop_interrupts_it() {
     let told = promoted(theirs());

@@ -264,7 +264,7 @@ fn attach_names_the_command_that_attaches() {
 #[test]
 fn force_is_confirmed() {
     let site = Site::new();
-    let verbs = [("switch", "promotes the standby here"), ("detach", "lets the primary here go on alone")];
+    let verbs = [("switch", "promotes the standby here"), ("detach", "lets the primary here continue alone")];
     let line = format!("db_instance = '{}'\n", site.data().display());
     for (verb, what) in verbs {
         site.write("nd1.conf", &line);

@@ -178,7 +178,7 @@ impl Told {
     }
 }
 
-/// A program that runs while the test goes on; what it says is read as it comes.
+/// A program that runs while the test continues; what it says is read as it comes.
 struct Follow {
     child: std::process::Child,
     lines: std::io::Lines<std::io::BufReader<std::process::ChildStderr>>,
@@ -221,7 +221,7 @@ fn a_rebuild_is_followed_to_its_end() {
     let told = Told::new(&site);
     let mut follow = Follow::start(&site, "--yes --old-data delete");
     assert_eq!(told.ordered(), RebuildOrder { method: Method::Auto, old_data: OldData::Delete });
-    follow.until("server \"nd1\" becomes the standby of server \"nd2\". Its controller does it, and goes on if");
+    follow.until("server \"nd1\" becomes the standby of server \"nd2\". Its controller does it, and continues if");
     follow.until("mc_ctl: waiting: a pause");
     told.copies(None, "asking the other server", 0);
     follow.until("mc_ctl: asking the other server");
@@ -278,7 +278,7 @@ fn a_rebuild_that_does_not_end_well() {
     let follow = Follow::start(&site, "--yes -t 1 --method basebackup");
     assert_eq!(told.ordered().method, Method::BaseBackup);
     told.copies(None, "asking the other server", 0);
-    follow.end().refused(5, &["has not ended within 1 s", "HINT: It goes on in the controller"]);
+    follow.end().refused(5, &["has not ended within 1 s", "HINT: It continues in the controller"]);
     site.run("rebuild --dry-run").refused(4, &["a rebuild is under way already"]);
     let mut follow = Follow::start(&site, "-t 60");
     follow.until("a rebuild is under way already, and is followed");

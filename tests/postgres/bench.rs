@@ -296,7 +296,7 @@ fn cut_fast() -> Run {
     outage(Setup::default().fast(), Style::PerHost, 1, |pair| pair.net.cut(0))
 }
 
-/// The primary is cut from all. A client on the arbiter's host measures; one beside the old primary goes on trying, and
+/// The primary is cut from all. A client on the arbiter's host measures; one beside the old primary continues to try, and
 /// what it may get acknowledged there must be on the new primary too.
 fn cut_with_arbiter(setup: Setup) -> Run {
     let pair = setup.arbiter().up();
@@ -321,7 +321,7 @@ fn arbiter_cut_fast() -> Run {
     cut_with_arbiter(Setup::default().fast())
 }
 
-/// The arbiter hears both and prefers the primary, which goes on alone; healed, the pair is mirrored again by itself.
+/// The arbiter hears both and prefers the primary, which continues alone; healed, the pair is mirrored again by itself.
 fn arbiter_between() -> Run {
     let pair = Setup::default().arbiter().up();
     let client = pair.client(Style::Third);
@@ -350,7 +350,7 @@ fn switch() -> Run {
     })
 }
 
-/// Old sessions go on until the hand-over: the measure is when the standby serves.
+/// Old sessions continue until the hand-over: the measure is when the standby serves.
 fn frozen_postmaster() -> Run {
     let pair = Setup::default().up();
     let client = pair.client(Style::PerHost);

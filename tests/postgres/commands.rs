@@ -50,7 +50,7 @@ fn fencing_before_a_switch() {
 }
 
 /// The standby falls silent for all: the primary fences it, then the arbiter does (unless it has itself heard the standby
-/// within the detection time), then the primary goes on alone.
+/// within the detection time), then the primary continues alone.
 #[test]
 fn fencing_before_a_disconnection() {
     let (pair, scripts) = fenced(["exit 0"; 3]);
@@ -143,7 +143,7 @@ fn forced_switch_with_and_without_fencing() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// The same for a primary whose standby and arbiter are both silent: `command detach`, then it goes on alone.
+/// The same for a primary whose standby and arbiter are both silent: `command detach`, then it continues alone.
 #[test]
 fn forced_detach_with_fencing() {
     let (pair, scripts) = fenced(["exit 0"; 3]);
@@ -186,7 +186,7 @@ fn arbitration_command_decides() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// Reads beside the primary that is cut from all, until they are refused; `None` if they go on.
+/// Reads beside the primary that is cut from all, until they are refused; `None` if they continue.
 fn reads_end(pair: &Pair, at: Instant, limit: Duration) -> Option<Duration> {
     while at.elapsed() < limit {
         if pair.sql_beside(0, "SELECT count(*) FROM written").is_err() {
@@ -205,7 +205,7 @@ fn isolated_primary_stops() {
     let client = pair.client(Style::Everywhere);
     let at = Instant::now();
     pair.net.cut(0);
-    let ended = reads_end(&pair, at, s(10)).expect("reads go on at a primary that is cut off");
+    let ended = reads_end(&pair, at, s(10)).expect("reads continue at a primary that is cut off");
     assert!(ended >= Duration::from_millis(800) && ended < Duration::from_millis(1600) + s(3), "after {ended:?}");
     client.wait_ack_of(&[1], Instant::now(), s(10));
     pair.net.heal(0);
@@ -215,7 +215,7 @@ fn isolated_primary_stops() {
 }
 
 /// The same where nobody has taken over, since the standby was cut off too: the primary starts its instance again when it
-/// hears the arbiter, goes on alone, and is mirrored when the standby is heard as well.
+/// hears the arbiter, continues alone, and is mirrored when the standby is heard as well.
 #[test]
 fn isolated_primary_starts_again() {
     let pair = fast().conf("isolated_primary_action = stop").up();
@@ -223,7 +223,7 @@ fn isolated_primary_starts_again() {
     let at = Instant::now();
     pair.net.cut(0);
     pair.net.cut(1);
-    reads_end(&pair, at, s(10)).expect("reads go on at a primary that is cut off");
+    reads_end(&pair, at, s(10)).expect("reads continue at a primary that is cut off");
     std::thread::sleep(s(2));
     assert!(!pair.instance_runs(0), "started again though it hears nobody");
     pair.net.heal(0);
@@ -234,7 +234,7 @@ fn isolated_primary_starts_again() {
 }
 
 /// Only the controller and the watcher of the standby have ended. Its instance follows the primary, which is not cut off, and
-/// goes on.
+/// continues.
 #[test]
 fn primary_that_is_followed_does_not_stop() {
     let setup = Setup::default().fast_network().conf("isolated_primary_action = stop");
@@ -250,7 +250,7 @@ fn primary_that_is_followed_does_not_stop() {
     client.check(&pair, 0, &[0]);
 }
 
-/// `wait`, the default: reads go on, commits wait.
+/// `wait`, the default: reads continue, commits wait.
 #[test]
 fn isolated_primary_waits() {
     let pair = fast().up();

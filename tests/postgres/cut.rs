@@ -69,7 +69,7 @@ fn standby_with_switch() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// The safe half `disconnect`: on silence the primary goes on alone, and the standby is never promoted; when the link is
+/// The safe half `disconnect`: on silence the primary continues alone, and the standby is never promoted; when the link is
 /// back the pair is mirrored again by itself.
 #[test]
 fn either_host_with_disconnect() {

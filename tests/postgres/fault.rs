@@ -21,12 +21,12 @@ pub enum Then {
     Nothing,
     /// The standby is promoted.
     TakesOver,
-    /// The primary goes on without the standby.
-    GoesOn,
+    /// The primary continues without the standby.
+    Continues,
     /// Nobody acknowledges until an operator acts.
     Waits,
 }
-use Then::{GoesOn, Nothing, TakesOver, Waits};
+use Then::{Continues, Nothing, TakesOver, Waits};
 
 /// What an operator does to have it back at `switchable`, and how `FAULTS.md` states it.
 type Back = (fn(&Pair), &'static str);
@@ -75,9 +75,9 @@ impl Fault {
         Fault::new(what, TakesOver, strike).turns(&[0, 1]).back("nd1: `rebuild`", rebuild)
     }
 
-    /// One after which the primary goes on alone, and the pair is mirrored again by itself.
+    /// One after which the primary continues alone, and the pair is mirrored again by itself.
     pub fn goes_on(what: &'static str, strike: fn(&mut Pair)) -> Fault {
-        Fault::new(what, GoesOn, strike)
+        Fault::new(what, Continues, strike)
     }
 
     /// One after which commits wait for an operator, here for ten seconds.
@@ -204,11 +204,11 @@ fn happens(fault: &Fault, pair: &Pair, client: &Client, term: u64, at: Instant) 
             assert_eq!(json["view"]["term"].as_u64(), Some(term), "the view has changed: {json}");
             word(&json)
         }
-        TakesOver | GoesOn => {
+        TakesOver | Continues => {
             let json = wait_for("the pair acts", s(60), || {
                 let json = pair.json(server)?;
                 let acted = json["view"]["term"].as_u64()? > term && json["view"]["primary"] == pair.servers[server].id;
-                let settled = fault.then == GoesOn || word(&json) == "switched";
+                let settled = fault.then == Continues || word(&json) == "switched";
                 (acted && settled).then_some(json)
             });
             client.wait_ack_of(&[server], Instant::now(), s(30));
@@ -241,7 +241,7 @@ fn tell(name: &'static str, fault: &Fault, word: &str, [waited, healed]: [Durati
     let then = match fault.then {
         Nothing => "no change",
         TakesOver => "the standby takes over",
-        GoesOn => "the primary continues",
+        Continues => "the primary continues",
         Waits => "commits wait",
     };
     let status = if word.is_empty() { String::new() } else { format!(": `{word}`") };

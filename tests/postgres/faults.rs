@@ -78,10 +78,10 @@ fn without_arbiter(action: &str) -> Setup {
     Setup::default().conf(&format!("heartbeat_error_action = {action}"))
 }
 
-/// The standby's host dies, and the primary goes on alone.
+/// The standby's host dies, and the primary continues alone.
 fn lose_standby(pair: &mut Pair) {
     lose(pair, 1);
-    wait_for("the primary goes on alone", s(30), || (pair.view(0)?["mode"] == "degraded").then_some(()));
+    wait_for("the primary continues alone", s(30), || (pair.view(0)?["mode"] == "degraded").then_some(()));
 }
 
 /// The primary's management directory on a small disk of its own.

@@ -6,7 +6,7 @@ use crate::harness::{s, wait_for};
 use std::time::Instant;
 
 /// With the safe half `switch` a primary whose standby's host is gone waits. Without force a detach is refused; with it
-/// (and a confirmation) commits go on. When the standby is back, the pair is mirrored again by itself.
+/// (and a confirmation) commits continue. When the standby is back, the pair is mirrored again by itself.
 #[test]
 fn detach_from_a_standby_that_is_gone() {
     let mut pair = Setup::default().conf("heartbeat_error_action = switch").up();
@@ -71,7 +71,7 @@ fn adopt_the_data_of_a_lost_ledger() {
     client.check(&pair, 0, &[0]);
 }
 
-/// Both servers were forced to go on alone while they did not hear each other: both have acknowledged, as the operators
+/// Both servers were forced to continue alone while they did not hear each other: both have acknowledged, as the operators
 /// were told could happen. When they meet, both say so, and the one that was not promoted is stopped within a heartbeat.
 /// Rebuilt, it is the standby; its rows are kept aside, and told as such that may have been acknowledged.
 #[test]

@@ -27,7 +27,7 @@ fn primary_postmaster() {
 }
 
 /// A frozen walreceiver: both instances answer, the standby is connected, commits wait. Within the detection time the
-/// primary goes on alone. When the walreceiver goes on, the pair is mirrored again by itself.
+/// primary continues alone. When the walreceiver continues, the pair is mirrored again by itself.
 #[test]
 fn standby_walreceiver() {
     let pair = Setup::default().up();
@@ -45,7 +45,7 @@ fn standby_walreceiver() {
 }
 
 /// A frozen checkpointer does not take up that the names are commented out, so a disconnection has no effect. That is
-/// seen (by its effect, not by SHOW), and a message names the checkpointer; once it goes on, commits do too.
+/// seen (by its effect, not by SHOW), and a message names the checkpointer; once it continues, commits do too.
 #[test]
 fn primary_checkpointer() {
     let pair = Setup::default().up();

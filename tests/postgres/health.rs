@@ -187,14 +187,14 @@ fn an_old_primary_that_is_cut_off_says_no() {
     assert_eq!(codes(&pair, 0), NEITHER);
 }
 
-/// The same with an arbiter, which lets the primary go on: it is asked within the detection time, so that the primary is
+/// The same with an arbiter, which lets the primary continue: it is asked within the detection time, so that the primary is
 /// away for a moment at most; the standby, which hears nothing, is none that reads should be sent to.
 #[test]
 fn a_primary_whom_the_arbiter_lets_go_on_says_yes() {
     let pair = Setup::default().conf(ADDRESS).arbiter().up();
     pair.net.cut_between(0, 1);
     wait_codes(&pair, 1, NEITHER);
-    wait_for("the primary goes on alone", SOON, || (pair.view(0)?["mode"] == "degraded").then_some(()));
+    wait_for("the primary continues alone", SOON, || (pair.view(0)?["mode"] == "degraded").then_some(()));
     wait_codes(&pair, 0, PRIMARY);
     pair.net.heal_between(0, 1);
     wait_codes(&pair, 1, STANDBY);

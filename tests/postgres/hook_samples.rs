@@ -76,7 +76,7 @@ fn allow(pair: &Pair, n: usize, script: &str) {
     pair.as_root(n, &["sh", "-c", steps, "sh", path.to_str().expect("ASCII")]);
 }
 
-/// Crash of the primary, and a planned switch back: the client knows the address alone, and goes on; the address is on one
+/// Crash of the primary, and a planned switch back: the client knows the address alone, and continues; the address is on one
 /// host at the end of each.
 #[test]
 fn the_address_follows_the_primary() {

@@ -69,7 +69,7 @@ fn who_is_called_and_with_what() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// An operator's disconnection waits for the primary's command, and commits go on meanwhile; that it fails changes nothing.
+/// An operator's disconnection waits for the primary's command, and commits continue meanwhile; that it fails changes nothing.
 #[test]
 fn a_detach_waits_for_its_hook() {
     let (pair, scripts) = with_hooks(Setup::default().fast_network(), "exit 0");

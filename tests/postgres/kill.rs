@@ -49,7 +49,7 @@ fn primary_host_whose_kernel_answers() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// The standby's postmaster is killed: the primary goes on alone at once. The standby's controller starts it again, and
+/// The standby's postmaster is killed: the primary continues alone at once. The standby's controller starts it again, and
 /// the pair is mirrored again by itself.
 #[test]
 fn standby_postmaster() {
@@ -64,7 +64,7 @@ fn standby_postmaster() {
     client.check(&pair, 0, &[0]);
 }
 
-/// The standby's whole host dies and comes back: the primary goes on alone by cause, and is mirrored again once the
+/// The standby's whole host dies and comes back: the primary continues alone by cause, and is mirrored again once the
 /// standby has been started.
 #[test]
 fn standby_host() {

@@ -231,7 +231,7 @@ fn primary_from_standby() {
     );
 }
 
-/// The standby hears nobody: the primary goes on alone.
+/// The standby hears nobody: the primary continues alone.
 #[test]
 fn standby_from_all() {
     matrix(
@@ -405,7 +405,7 @@ fn admin_network() {
     );
 }
 
-/// Both controllers talk, WAL does not flow: the primary goes on alone, with the standby's consent.
+/// Both controllers talk, WAL does not flow: the primary continues alone, with the standby's consent.
 #[test]
 fn log_transfer_network() {
     matrix(

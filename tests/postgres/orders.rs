@@ -214,7 +214,7 @@ fn switch_with_a_hanging_archiver() {
 }
 
 /// A frozen walreceiver cannot confirm the shutdown checkpoint: the switch gives up in time, says so, and the service
-/// goes on.
+/// continues.
 #[test]
 fn switch_with_a_frozen_walreceiver() {
     let pair = Setup::default().up();

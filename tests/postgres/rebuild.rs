@@ -184,7 +184,7 @@ fn the_first_standby() {
 }
 
 /// What is refused, each with its reason; what an impatient operator types meanwhile; and a stop in the middle, after
-/// which the next start goes on, and the command that waits for it with it.
+/// which the next start continues, and the command that waits for it with it.
 #[test]
 fn refusals_and_a_stop() {
     let pair = Setup::default().fast_network().conf("heartbeat_error_action = message").up();

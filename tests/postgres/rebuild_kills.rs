@@ -1,4 +1,4 @@
-//! Deaths in the middle of a rebuild: nothing that starts is a second primary, and the rebuild is gone on with.
+//! Deaths in the middle of a rebuild: nothing that starts is a second primary, and the rebuild is continued.
 //!
 //! ```text
 //! MC_TEST_KILLS=50 cargo test --test postgres kills -- --nocapture
@@ -19,7 +19,7 @@ enum Victim {
     All,
     /// The server's whole host.
     Host,
-    /// The controller alone: its watcher starts another, while what it ran may go on.
+    /// The controller alone: its watcher starts another, while what it ran may continue.
     Controller,
     /// `pg_rewind` or `pg_basebackup` alone.
     Program,
@@ -100,7 +100,7 @@ fn kill_in(pair: &mut Pair, server: usize, method: &str, victim: Victim, copying
     format!("after {when:.1} s in step {step}: {saw}")
 }
 
-/// Waits until the pair is mirrored; where the rebuild does not go on by itself, asks for it again.
+/// Waits until the pair is mirrored; where the rebuild does not continue by itself, asks for it again.
 fn heal(pair: &Pair, server: usize) -> &'static str {
     let mut how = "by itself";
     wait_for("the pair is mirrored", s(90), || {

@@ -75,18 +75,18 @@ fn primary_instance() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// The standby's postmaster is killed: the primary goes on, the standby is started again, and the pair is mirrored.
+/// The standby's postmaster is killed: the primary continues, the standby is started again, and the pair is mirrored.
 #[test]
 fn standby_instance() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
     let told = ask(&pair, &["standby-instance"]);
-    assert_eq!((&told["verdict"], &told["status"]["mirroring_status"]), (&"goes-on".into(), &"switchable".into()));
+    assert_eq!((&told["verdict"], &told["status"]["mirroring_status"]), (&"continues".into(), &"switchable".into()));
     std::thread::sleep(s(1));
     let before = pair.ledger_of(0);
     let at = pair.kill_postmaster(1);
     client.wait_ack(at + Duration::from_millis(100), s(20));
-    wait_for("the primary went on alone", s(20), || (pair.ledger_of(0) != before).then_some(()));
+    wait_for("the primary continued alone", s(20), || (pair.ledger_of(0) != before).then_some(()));
     compare(&pair, &told, &client, at);
     client.check(&pair, 0, &[0]);
 }
@@ -111,7 +111,7 @@ fn primary_instance_hang() {
 /// on, with `switch` its commits wait.
 #[test]
 fn standby_host_with_either_half() {
-    for (half, verdict) in [("disconnect", "goes-on"), ("switch", "commits-wait")] {
+    for (half, verdict) in [("disconnect", "continues"), ("switch", "commits-wait")] {
         let pair = Setup::default().fast_network().conf(&format!("heartbeat_error_action = {half}")).up();
         let client = pair.client(Style::PerHost);
         let told = ask(&pair, &["standby-host"]);
@@ -164,7 +164,7 @@ fn primary_cut_off_with_an_arbiter_and_back() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// With an arbiter, only the two servers do not reach each other: the primary goes on alone.
+/// With an arbiter, only the two servers do not reach each other: the primary continues alone.
 #[test]
 fn link_with_an_arbiter() {
     let pair = Setup::default().arbiter().fast_network().up();
@@ -172,13 +172,13 @@ fn link_with_an_arbiter() {
     let told = ask(&pair, &["link"]);
     assert_eq!(
         (&told["verdict"], &told["status"]["view"]["mode"]),
-        (&"goes-on".into(), &"degraded".into()),
+        (&"continues".into(), &"degraded".into()),
         "{told:#}"
     );
     std::thread::sleep(s(1));
     let at = Instant::now();
     pair.net.cut_between(0, 1);
-    wait_for("the primary goes on alone", s(20), || (pair.view(0)?["mode"] == "degraded").then_some(()));
+    wait_for("the primary continues alone", s(20), || (pair.view(0)?["mode"] == "degraded").then_some(()));
     client.wait_ack_of(&[0], Instant::now(), s(20));
     compare(&pair, &told, &client, at);
     client.check(&pair, 0, &[0]);

@@ -305,7 +305,7 @@ fn abandoned_it_is_as_before() {
     child.wait().unwrap();
     a.is_guarded();
     rebuild::abandon(&a.setup, &never).unwrap();
-    assert!(!Path::new(&format!("/proc/{orphan}/fd/0")).exists(), "it goes on writing");
+    assert!(!Path::new(&format!("/proc/{orphan}/fd/0")).exists(), "it continues writing");
     a.is_not_being_rebuilt();
     assert!(!dir.join("data.rebuild-new").exists());
     bench.is_no_second_primary("abandoned");

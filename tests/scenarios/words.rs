@@ -33,7 +33,7 @@ pub fn say(say: &Say) -> String {
             mine.1,
             theirs.0.0,
             theirs.1,
-            if *stopped { "is stopped" } else { "goes on" }
+            if *stopped { "is stopped" } else { "continues" }
         ),
         Say::Calling(command) => format!("calls {}", call(command)),
         Say::Called(command) => format!("{} has succeeded", call(command)),

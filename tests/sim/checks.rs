@@ -7,9 +7,9 @@ use mirroring_controller::fsm::event::{Event, Health, Message, Names, OnSilence,
 use mirroring_controller::fsm::facts::Standing;
 use mirroring_controller::fsm::types::*;
 
-/// How long a primary that knows of a newer view may go on: an order to the runner, a fast shutdown's time limit, ms.
+/// How long a primary that knows of a newer view may continue: an order to the runner, a fast shutdown's time limit, ms.
 const OUTVOTED: u64 = 5_000;
-/// How long, past the two heartbeats in which each hears that the other hears it, two primaries may go on until one is told
+/// How long, past the two heartbeats in which each hears that the other hears it, two primaries may continue until one is told
 /// to stop, ms; and where messages, ticks and answers are late.
 const SPLIT: u64 = 1_000;
 const SPLIT_AT_WORST: u64 = 5_000;
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    // ------------------------------------------------------------------------------------------- what must not go on
+    // ------------------------------------------------------------------------------------------- what must not continue
 
     /// Whether this server's controller could act now, and its instance would obey.
     fn can_act(&self, s: usize) -> bool {
@@ -183,7 +183,7 @@ impl World {
         self.split_since = split.then(|| since.unwrap_or(self.t));
         match since {
             Some(since) if split && self.t > since + self.settings[0].heartbeat_interval_ms * 2 + late => {
-                self.violated("section 6: both servers talk, and both go on as primaries".to_string());
+                self.violated("section 6: both servers talk, and both continue as primaries".to_string());
             }
             Some(since) if !split => {
                 let half_intervals = (self.t - since) * 2 / self.settings[0].heartbeat_interval_ms + 1;

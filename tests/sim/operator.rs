@@ -1,4 +1,4 @@
-//! The operator: asks for things while faults go on, and after the healing does what only a human can do.
+//! The operator: asks for things while faults continue, and after the healing does what only a human can do.
 
 use crate::note;
 use crate::world::*;
@@ -239,7 +239,7 @@ impl World {
         }
     }
 
-    /// `mc_ctl rebuild`, where none goes on, and where the server does not do it by itself.
+    /// `mc_ctl rebuild`, where none continues, and where the server does not do it by itself.
     fn ask_for_rebuild(&mut self, s: usize) {
         let notes = self.procs[s].disk.map(|durable| durable.notes);
         let patience = if self.settings[s].rebuild_auto { 120_000 } else { 15_000 };

@@ -211,7 +211,7 @@ impl World {
         self.after(ms + 20, Ev::Knock { m, epoch });
     }
 
-    /// A process is gone, at once. What its runner did goes on or not; a write under way has happened or not.
+    /// A process is gone, at once. What its runner did continues or not; a write under way has happened or not.
     pub fn end_process(&mut self, m: usize) {
         if !self.runs(m) {
             return;

@@ -26,7 +26,7 @@ pub enum Broken {
     AnswersEarly,
     /// The proof of R9 succeeds without one.
     LyingProof,
-    /// A restarted arbiter goes on from an old ledger with the same id.
+    /// A restarted arbiter continues from an old ledger with the same id.
     ForgetfulArbiter,
     /// The arbiter's writes are reported durable at once; a crash loses those under way.
     ArbiterAnswersEarly,
@@ -62,7 +62,7 @@ pub enum Ev {
     Local { m: usize, epoch: u32, event: Event },
     /// The write under way of a process ends.
     Written { m: usize, epoch: u32 },
-    /// The job under way goes on.
+    /// The job under way continues.
     Job { s: usize, key: u32 },
     /// The postmaster reaches the next stage of starting, stopping or promoting.
     Instance { s: usize, epoch: u32 },

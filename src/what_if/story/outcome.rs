@@ -23,8 +23,8 @@ pub enum Verdict {
     Impossible,
     /// Clients notice nothing, and the roles stay.
     Unharmed,
-    /// The primary goes on, or is started again.
-    GoesOn,
+    /// The primary continues, or is started again.
+    Continues,
     /// The other server takes over.
     TakesOver,
     /// A primary runs, and its commits wait until something is repaired or an operator intervenes.
@@ -34,7 +34,7 @@ pub enum Verdict {
     /// A server acknowledges commits, but only clients beside it reach it.
     CutOff,
     /// Both acknowledge commits.
-    BothGoOn,
+    BothContinue,
 }
 
 impl Story<'_> {
@@ -65,13 +65,13 @@ impl Story<'_> {
         let waiting = (0..2).find(|m| now[*m] == Service::Waits);
         let view = self.world.view();
         let safe = if self.forced {
-            "; it does so without anybody's consent, so that commits are lost if the other one lives and goes on too"
+            "; it does so without anybody's consent, so that commits are lost if the other one lives and continues too"
         } else {
             ""
         };
         if now.iter().all(|service| service.acknowledges()) {
             let lost = "what one of them acknowledges is lost when they are made one again";
-            return (Verdict::BothGoOn, format!("both servers go on and acknowledge commits; {lost}"));
+            return (Verdict::BothContinue, format!("both servers continue and acknowledge commits; {lost}"));
         }
         if let Some(m) = serving {
             let same_view = view.map(|view| view.term) == self.view_before.map(|view| view.term);
@@ -87,12 +87,16 @@ impl Story<'_> {
             let alone = view.is_some_and(|view| view.mode == Mode::Degraded);
             let was_alone = self.view_before.is_some_and(|view| view.mode == Mode::Degraded);
             return match (same_view, gap_ms < NOTHING_MS) {
-                (true, true) => (Verdict::Unharmed, format!("{} goes on as the primary; {gap}", id(m))),
-                (true, false) => (Verdict::GoesOn, format!("{} is the primary again; {gap}", id(m))),
-                (false, _) if alone && !was_alone => (Verdict::GoesOn, format!("{} goes on alone; {gap}{safe}", id(m))),
-                (false, _) if alone => (Verdict::GoesOn, format!("{} goes on alone, as before; {gap}{safe}", id(m))),
+                (true, true) => (Verdict::Unharmed, format!("{} continues as the primary; {gap}", id(m))),
+                (true, false) => (Verdict::Continues, format!("{} is the primary again; {gap}", id(m))),
+                (false, _) if alone && !was_alone => {
+                    (Verdict::Continues, format!("{} continues alone; {gap}{safe}", id(m)))
+                }
+                (false, _) if alone => {
+                    (Verdict::Continues, format!("{} continues alone, as before; {gap}{safe}", id(m)))
+                }
                 (false, _) => {
-                    (Verdict::GoesOn, format!("{} goes on, and the pair is mirrored again; {gap}{safe}", id(m)))
+                    (Verdict::Continues, format!("{} continues, and the pair is mirrored again; {gap}{safe}", id(m)))
                 }
             };
         }
@@ -103,7 +107,7 @@ impl Story<'_> {
         };
         match (apart, waiting) {
             (Some(m), _) => {
-                let does = if m == self.primary { "goes on" } else { "takes over" };
+                let does = if m == self.primary { "continues" } else { "takes over" };
                 let what = "but it is cut off: only clients beside it are served";
                 (Verdict::CutOff, format!("{} {does}, {what}, {until}{safe}", id(m)))
             }
@@ -166,7 +170,7 @@ impl Story<'_> {
         let of = |wanted: Service| (0..2).filter(there).find(|m| now[*m] == wanted);
         let primary = Some(self.world.primary()).filter(there).filter(|m| self.world.is_reached(*m));
         let reached = || (0..2).filter(there).find(|m| self.world.is_reached(*m));
-        // Of two that go on, the one that was the primary.
+        // Of two that continue, the one that was the primary.
         let both = (now == [Service::Serves; 2]).then_some(self.primary).filter(there);
         both.or_else(|| of(Service::Serves)).or(primary).or_else(reached).or_else(|| (0..2).find(there))
     }

@@ -163,7 +163,7 @@ impl Pair {
         let guarded = self.read(server, "PG_VERSION").starts_with("rebuilding");
         let signal = self.host(server).path(&self.servers[server].data).join("standby.signal").exists();
         if !guarded && !signal {
-            assert!(!self.run_dir(server).join("rebuild.json").exists(), "a rebuild goes on without a guard");
+            assert!(!self.run_dir(server).join("rebuild.json").exists(), "a rebuild continues without a guard");
             return "nothing was changed yet";
         }
         let log = self.host(server).dir.join("run/log");
