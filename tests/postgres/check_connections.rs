@@ -27,7 +27,7 @@ fn passwords_that_are_rejected() {
         new_password(&pair, n, "wrong-secret");
         let found = expect(&pair, n, "password-rejected", id);
         assert!(found.what.contains(other) && found.what.contains("password authentication failed"), "{found:?}");
-        assert!(found.fix.contains(&id_conf(&pair, n)) && found.mend.contains("mc_ctl reload"), "{found:?}");
+        assert!(found.fix.contains(&id_conf(&pair, n)) && found.fix.contains("mc_ctl reload"), "{found:?}");
         assert!(!crate::check::check(&pair, n).json.to_string().contains("wrong-secret"));
         // From here on, the controller uses the new password.
         pair.mc(n, &["reload"]).expect(0, "mc_ctl reload");

@@ -144,7 +144,7 @@ fn detached_standby_is_attached_as_printed() {
     assert!(detached.contains("run \"mc_ctl start\" on server \"nd2\""), "{detached}");
     pair.wait_word(0, "not-switchable");
     let advice = pair.json(0).expect("a status")["advice"].to_string();
-    assert!(advice.contains("run \\\"mc_ctl start\\\" on it to attach it again"), "{advice}");
+    assert!(advice.contains("run \\\"mc_ctl start\\\" on server \\\"nd2\\\" to attach it again"), "{advice}");
     let started = pair.mc(1, &["start"]).expect(0, "mc_ctl start on the detached standby").text();
     assert!(started.contains("mirrored"), "{started}");
     pair.wait_word(0, "switchable");
