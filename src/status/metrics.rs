@@ -210,6 +210,7 @@ mod tests {
         let mut s = failed();
         s.report.lag_bytes = Some(1);
         s.report.rebuilding = crate::fsm::report::Rebuilding::Copying;
+        s.report.disconnected = Some(crate::fsm::report::Disconnected::ByOperator);
         s.rebuild = Some(crate::rebuild::Progress { step: "copying".into(), total: 2, ..Default::default() });
         s.checkpoint = Some(crate::status::Checkpoint { number: 1, count: 2, bytes_written: Some(1), elapsed_ms: 1 });
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];

@@ -320,7 +320,7 @@ fn a_start_may_leave_the_arbiter_for_later() {
         ),
         "{shown:?}"
     );
-    assert!(!site.run("status").out.contains("arbiter"), "only when it is asked for");
+    assert!(!site.run("status").out.contains("arbiter_id"), "only when it is asked for");
     let json: serde_json::Value = serde_json::from_str(&site.run("status --format json").out).unwrap();
     assert_eq!(json["arbiter"], serde_json::json!({"arbiter_id": "arb", "host": "127.0.0.1", "status": "offline"}));
     assert!(site.run("status --format prometheus").out.contains("\nmirroring_arbiter_online 0\n"));
