@@ -194,6 +194,11 @@ impl Node {
             self.forgive();
             self.system = durable.ledger.system;
         }
+        match (boot.by, self.notes.start_id) {
+            (StartedBy::Watcher, ordered @ 1..) => self.start_id = ordered,
+            (StartedBy::Watcher, 0) => (),
+            (StartedBy::Operator { .. } | StartedBy::Rebuild, _) => self.notes.start_id = 0,
+        }
         self.own.for_rebuild = boot.by == StartedBy::Rebuild;
         if let Some((instance, failover)) = boot.by.ordered() {
             self.own.founding = !self.own.for_rebuild;

@@ -150,7 +150,7 @@ impl Node {
         self.told.restart = None;
         self.own.founding = self.ledger.is_none();
         self.claim_data();
-        self.start_id = self.random();
+        self.renew_start_id();
         if self.own.running == Running::Down {
             self.own.running = Running::Unknown;
         }
@@ -158,6 +158,12 @@ impl Node {
             self.set_failover(enabled);
         }
         self.write("");
+    }
+
+    /// From now on the operator's order counts as this server's last start: it ends a detach.
+    pub(super) fn renew_start_id(&mut self) {
+        self.start_id = self.random();
+        self.notes.start_id = self.start_id;
     }
 
     /// An operator wants the data directory as it is, not replaced by a rebuild.

@@ -129,7 +129,7 @@ impl Node {
         self.notes.wanted = true;
         self.own.revive();
         self.told.restart = None;
-        self.start_id = self.random();
+        self.renew_start_id();
         let rejoins = self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast) && !self.is_refuted();
         if order == RebuildOrder::default() && rejoins {
             self.rebuilds.rejoin = true;
