@@ -86,7 +86,23 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
     if alive.is_foreground() {
         locks.push(Lock::take(&run_dir, WATCHER_LOCK)?);
     }
+    let after_crash = pidfile::died(&run_dir, pidfile::CONTROLLER);
     let pid_file = pidfile::write(&run_dir, pidfile::CONTROLLER)?;
+    let started = start_locked(config, by, start_id, alive);
+    // A start that fails is no crash, unless the controller before it died.
+    if started.is_err() && !after_crash {
+        let _ = std::fs::remove_file(&pid_file);
+    }
+    let (decision, events, socket) = started?;
+    Ok((decision, events, [socket, pid_file], locks))
+}
+
+/// The decision thread, its inbox, and the socket, which is to be removed at the end.
+type Serving = (Decision, Receiver<(Time, Event)>, PathBuf);
+
+/// The rest of [`start`], with the locks held.
+fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result<Serving> {
+    let run_dir = config.run_dir();
     // Where core files go.
     if let Err(cause) = std::env::set_current_dir(&config.server.core_file_path) {
         messages::tell(&Tell::Warning(Error::io("change directory to", &config.server.core_file_path, cause)));
@@ -196,7 +212,7 @@ fn start(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) -> Result
         health.serve(board.clone())?;
     }
     let socket = control.serve(board)?;
-    Ok((decision, events, [socket, pid_file], locks))
+    Ok((decision, events, socket))
 }
 
 fn tell_start(config: &Config, by: StartedBy, loaded: &store::Loaded) {

@@ -85,12 +85,12 @@ fn send(path: &Path, signal: Signal) -> Result<Option<(u32, OwnedFd)>> {
 
 /// Whether the process that the file names runs.
 pub fn is_alive(run_dir: &Path, name: &str) -> bool {
-    read(&run_dir.join(name)).is_some_and(|(number, started)| start_time(number) == Some(started))
+    read(&run_dir.join(name)).is_some_and(|(number, started)| runs(number, started))
 }
 
 /// Whether the process that the file names died: a process that ends in an orderly way removes its file.
 pub fn died(run_dir: &Path, name: &str) -> bool {
-    read(&run_dir.join(name)).is_some_and(|(number, started)| start_time(number) != Some(started))
+    read(&run_dir.join(name)).is_some_and(|(number, started)| !runs(number, started))
 }
 
 fn read(path: &Path) -> Option<(u32, u64)> {
@@ -99,11 +99,31 @@ fn read(path: &Path) -> Option<(u32, u64)> {
     Some((pid.parse().ok()?, started.parse().ok()?))
 }
 
-/// Start time of a process in clock ticks since boot: field 22 of `/proc/PID/stat`, counted from behind the name, which
-/// may contain anything.
+/// Start time of a process in clock ticks since boot.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    stat(pid).map(|stat| stat.started)
+}
+
+/// Whether this process runs. One that has ended, and that its parent has not waited for yet, does not.
+fn runs(pid: u32, started: u64) -> bool {
+    stat(pid).is_some_and(|stat| stat.started == started && !stat.ended)
+}
+
+/// What the kernel reports of a process.
+struct Stat {
+    /// Start time, in clock ticks since boot.
+    started: u64,
+    /// The process is a zombie, without a thread that is still to end.
+    ended: bool,
+}
+
+/// Fields 3, 20 and 22 of `/proc/PID/stat` (proc(5)), counted from behind the name, which may contain anything.
+fn stat(pid: u32) -> Option<Stat> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |n: usize| fields.get(n)?.parse::<u64>().ok();
+    let zombie = matches!(fields.first(), Some(&("Z" | "X")));
+    Some(Stat { started: number(19)?, ended: zombie && number(17)? <= 1 })
 }
 
 #[cfg(test)]
@@ -121,7 +141,13 @@ mod tests {
         assert!(child.try_wait().unwrap().is_none());
         std::fs::write(dir.path().join(CONTROLLER), format!("{} {started}\n", child.id())).unwrap();
         assert!(is_alive(dir.path(), CONTROLLER) && !is_alive(dir.path(), WATCHER));
+        let content = std::fs::read(dir.path().join(CONTROLLER)).unwrap();
+        assert!(!died(dir.path(), CONTROLLER));
         assert!(kill(dir.path(), CONTROLLER).unwrap());
+        assert!(!died(dir.path(), CONTROLLER) && !is_alive(dir.path(), CONTROLLER));
+        // Nothing has waited for the process yet.
+        std::fs::write(dir.path().join(CONTROLLER), content).unwrap();
+        assert!(died(dir.path(), CONTROLLER) && !is_alive(dir.path(), CONTROLLER));
         assert!(!child.wait().unwrap().success());
     }
 }

@@ -46,6 +46,12 @@ impl Manager {
         self.told.iter().filter(wanted).map(|(_, line)| line.clone()).collect()
     }
 
+    /// The present time, after everything that was sent before has been received.
+    fn present(&mut self) -> Instant {
+        self.since(Instant::now(), "");
+        Instant::now()
+    }
+
     #[track_caller]
     fn wait(&mut self, since: Instant, start: &str) {
         wait_for(&format!("the service manager is told {start}"), SOON, || {
@@ -172,8 +178,9 @@ fn a_killed_controller_leaves_the_instance() {
     let postmaster = pair.postmaster(0).pid;
     signal(pair.controller(0).pid, Signal::KILL);
     drop(child);
+    wait_for("it is gone", SOON, || pair.host(0).controllers().is_empty().then_some(()));
     assert_eq!(pair.postmaster(0).pid, postmaster);
-    let at = Instant::now();
+    let at = manager.present();
     let mut child = manager.run_controller(&pair);
     manager.wait(at, "READY=1");
     pair.wait_word(0, "switchable");
@@ -183,7 +190,7 @@ fn a_killed_controller_leaves_the_instance() {
 }
 
 /// After a crash the service manager's start uses what the dead controller used where a file contains a mistake by then. A
-/// start after an orderly end reports the mistake and starts nothing.
+/// start after an orderly end, or after a start that failed, reports the mistake and starts nothing.
 #[test]
 fn a_mistake_prevents_no_start_after_a_crash() {
     let pair = Setup::default().make();
@@ -193,9 +200,10 @@ fn a_mistake_prevents_no_start_after_a_crash() {
     pair.wait_word(0, "switchable");
     signal(pair.controller(0).pid, Signal::KILL);
     drop(child);
+    wait_for("it is gone", SOON, || pair.host(0).controllers().is_empty().then_some(()));
     let good = std::fs::read_to_string(pair.conf(0)).expect("readable");
     write_private(&pair.conf(0), &format!("{good}mistake = 1\n"));
-    let at = Instant::now();
+    let at = manager.present();
     let mut child = manager.run_controller(&pair);
     manager.wait(at, "READY=1");
     pair.wait_word(0, "switchable");
@@ -203,6 +211,20 @@ fn a_mistake_prevents_no_start_after_a_crash() {
     assert!(answer.out.contains("unknown parameter \"mistake\""), "{}", answer.text());
     pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
     child.wait_end();
+    let mut child = manager.run_controller(&pair);
+    let status = wait_for("it ends", SOON, || child.0.ended());
+    assert_eq!(status.code(), Some(2));
+
+    // A start that fails is no crash either.
+    write_private(&pair.conf(0), &good);
+    let ledger = pair.servers[0].management.join("nd1/ledger");
+    let content = std::fs::read(&ledger).expect("readable");
+    std::fs::write(&ledger, "nonsense").expect("could not write");
+    let mut child = manager.run_controller(&pair);
+    let status = wait_for("it ends", SOON, || child.0.ended());
+    assert_eq!(status.code(), Some(1));
+    std::fs::write(&ledger, content).expect("could not write");
+    write_private(&pair.conf(0), &format!("{good}mistake = 1\n"));
     let mut child = manager.run_controller(&pair);
     let status = wait_for("it ends", SOON, || child.0.ended());
     assert_eq!(status.code(), Some(2));
