@@ -9,7 +9,9 @@ use serde_json::Value;
 use std::time::Instant;
 
 fn json(pair: &Pair, server: usize) -> Value {
-    serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).expect("a status")
+    wait_for("a status is shown", s(10), || {
+        serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).ok()
+    })
 }
 
 /// Waits until the server shows the disconnection.
