@@ -163,8 +163,8 @@ pub fn compare(place: &Place, asked: &CompareWal) -> Result<WalFound> {
     Ok(WalFound { own: check(&asked.own)?, peer: check(&asked.peer)?, end })
 }
 
-/// A point within the last whole record of a WAL that nothing is written to. `None` if it cannot be told: then what the
-/// server has noted of itself has to do.
+/// A point within the last whole record of a WAL that nothing is written to. `None` if it cannot be determined, for instance since
+/// the last segment is full: then what the server has noted of itself is used.
 fn end(place: &Place, segments: &Segments, control: &control::Wal) -> Result<Option<WalPoint>> {
     let from = if control.timeline == control.redo_timeline {
         control.redo
@@ -175,9 +175,15 @@ fn end(place: &Place, segments: &Segments, control: &control::Wal) -> Result<Opt
         let number = |range: std::ops::Range<usize>| u64::from_str_radix(&first[range], 16).unwrap_or(0);
         Lsn((number(8..16) * ((1 << 32) / segments.size) + number(16..24)) * segments.size)
     };
+    // pg_waldump waits five seconds for a segment that does not exist.
+    let mut to = Lsn(from.0 - from.0 % segments.size);
+    while segments.dir.join(segments.name(control.timeline, Lsn(to.0 + 1))).exists() {
+        to.0 += segments.size;
+    }
     let args = ["-t".to_owned(), control.timeline.0.to_string(), "-s".to_owned(), from.to_string()];
+    let args = args.into_iter().chain(["-e".to_owned(), to.to_string()]);
     // Every record is read and verified; of this resource manager's there are few, and none is of interest.
-    let args = args.into_iter().chain(["-r".to_owned(), "CommitTs".to_owned(), "-p".to_owned()]).map(Into::into);
+    let args = args.chain(["-r".to_owned(), "CommitTs".to_owned(), "-p".to_owned()]).map(Into::into);
     let args = args.chain([segments.dir.clone().into_os_string()]);
     let Err(error) = commands::program(place, "pg_waldump", args).run(END_LIMIT, None) else { return Ok(None) };
     let Some(last) = last_record(&error.message) else { return Ok(None) };
