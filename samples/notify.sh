@@ -1,5 +1,6 @@
 #!/bin/sh
-# Tells people of a change: to syslog, and by mail and to a web address where they are set below. For any of the three:
+# Sends a notification of a change to syslog, and, if they are set below, by mail and to a web address. To use it for one or
+# more of the three commands:
 #
 #   install -m 755 samples/notify.sh /usr/local/lib/mc/notify.sh
 #
@@ -7,32 +8,32 @@
 #                   pre_detach_command = '/usr/local/lib/mc/notify.sh'
 #                   post_attach_command = '/usr/local/lib/mc/notify.sh'
 #
-# To do something else as well, call this one from that script:   /usr/local/lib/mc/notify.sh "$@" || :
+# To combine it with another script, call it from that script:   /usr/local/lib/mc/notify.sh "$@" || :
 #
-# It is called with NEW_PRIMARY primarycenter (post_switch_command) or CALLER primary|standby STANDBY primarycenter (the others),
-# and with MC_COMMAND, MC_TERM, MC_REASON in its environment. On a pair that is mirrored or disconnected both servers tell.
+# Arguments: NEW_PRIMARY primarycenter (post_switch_command) or CALLER primary|standby STANDBY primarycenter (the others).
+# Environment: MC_COMMAND, MC_TERM, MC_REASON. When the pair becomes mirrored or disconnected, both servers send a notification.
 #
-# Each way has a time limit, so that none keeps the next from being tried: together they stay below
-# status_change_command_timeout (20 s). Exit status 0: at least one way has worked.
+# Each method has a time limit, so that none delays the next; their sum is below status_change_command_timeout (20 s).
+# Exit status 0: at least one method succeeded.
 set -u
 
 mail_to=                                # dba@example.com
 mailer='/usr/sbin/sendmail -t'          # any program that reads a message with its headers
-url=                                    # https://chat.example.com/hooks/... ; gets {"text": "..."} by POST
+url=                                    # https://chat.example.com/hooks/... ; receives {"text": "..."} by POST
 priority=local0.notice
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 case ${MC_COMMAND:-} in
-    post_switch_command) what="$1 is the primary now" ;;
-    pre_detach_command) what="standby $3 is being disconnected, says $1 ($2)" ;;
-    post_attach_command) what="mirrored with standby $3, says $1 ($2)" ;;
+    post_switch_command) what="$1 is now the primary" ;;
+    pre_detach_command) what="standby $3 is being disconnected, reported by $1 ($2)" ;;
+    post_attach_command) what="mirrored with standby $3, reported by $1 ($2)" ;;
     *) echo "MC_COMMAND is \"${MC_COMMAND:-}\": this is a command of mc_hooks(5)"; exit 2 ;;
 esac
 text="mirroring: $what; term ${MC_TERM:-}: ${MC_REASON:-}"
 
 worked=1
-tried() { # way exit-status
-    if [ "$2" -eq 0 ]; then worked=0; else echo "could not tell by $1 (exit status $2)"; fi
+tried() { # method exit-status
+    if [ "$2" -eq 0 ]; then worked=0; else echo "could not notify by $1 (exit status $2)"; fi
 }
 
 timeout 3 logger -t mc-notify -p "$priority" -- "$text"

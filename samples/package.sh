@@ -1,17 +1,17 @@
 #!/bin/sh
-# Makes a package of Mirroring Controller for Debian and its kin, or for Red Hat's: programs, manual pages, units,
+# Builds a package of Mirroring Controller for Debian or Red Hat and their derivatives: programs, manual pages, units,
 # completions and samples.
 #
 #   sh samples/package.sh deb|rpm [--out DIR] [--programs DIR] [--version VERSION]
 #
-# DIR: target/package; prints the package's path. --programs takes programs that are built already; --version names
-# another one than Cargo.toml does (1.2.3-1~test). Wants cargo and cc, for deb dpkg-deb, for rpm rpmbuild (Debian: apt-get
-# install rpm).
+# DIR: target/package; prints the path of the package. --programs uses existing programs; --version overrides the version in
+# Cargo.toml (1.2.3-1~test). Requires cargo and cc, for deb dpkg-deb, and for rpm rpmbuild (Debian: apt-get install
+# rpm).
 #
-# The same source gives the same bytes (SOURCE_DATE_EPOCH, or else the time of the last commit), by the same compiler.
-# The package runs where the C library is not older than the one that it was built with needs it to be; it says so.
-# Nothing is enabled, started or stopped by installing, upgrading or removing it: a controller that runs continues, and so
-# does its instance.
+# The package is reproducible with the same compiler (SOURCE_DATE_EPOCH, by default the time of the last commit). Its
+# dependencies contain the oldest version of the C library that it requires. Installing, upgrading or removing the package
+# does not enable, start or stop anything: a running controller and its instance
+# continue.
 set -eu
 umask 022
 export LC_ALL=C TZ=UTC
@@ -109,9 +109,9 @@ for file in "$samples"/*; do
 done
 put 644 "$source/README.md" "$doc"
 
-# ---- what is said to the one who installs, upgrades or removes it; what runs is left alone
+# ---- messages on installation, upgrade and removal; running programs continue
 running='
-# Processes of a program that was replaced or is about to go.
+# Processes of a program that was replaced or will be removed.
 running() {
     for process in /proc/[0-9]*; do
         exe=$(readlink "$process/exe" 2>/dev/null) || continue
@@ -133,10 +133,10 @@ fi'
 removed="$running"'
 left=$(running "" | tr "\n" " ")
 if [ -n "$left" ]; then
-    echo "mirroring-controller: processes ${left}continue, and so do instances, without the commands to steer them." >&2
-    echo "SIGTERM ends them; the controller of the systemd unit then stops its instance too, another one leaves it." >&2
+    echo "mirroring-controller: processes ${left}continue, as do the instances, without the commands to control them." >&2
+    echo "SIGTERM ends them; a controller under systemd then also stops its instance, any other controller does not." >&2
 fi'
-# links of units that were enabled, where nothing is behind them any more
+# links of enabled units that no longer exist
 purged='
 for link in /etc/systemd/system/*.wants/mirroring-controller.service /etc/systemd/system/*.wants/mirroring-arbiter.service; do
     if [ -L "$link" ] && [ ! -e "$link" ]; then
@@ -144,12 +144,12 @@ for link in /etc/systemd/system/*.wants/mirroring-controller.service /etc/system
         rmdir --ignore-fail-on-non-empty "$(dirname "$link")"
     fi
 done'
-description=" Watches a primary and its synchronous standby, and lets the standby take
- over, or the primary continue alone, when the other one has failed. With an
- arbiter on a third host no acknowledged commit is lost, whatever fails.
+description=" Monitors a primary and its synchronous standby. If the primary fails, the
+ standby takes over; if the standby fails, the primary continues alone. With
+ an arbiter on a third host, no acknowledged commit is lost, whatever fails.
  .
- This package holds the controller with its command (mc_ctl) and the
- arbiter (mc_arb). Neither is started or enabled by installing it."
+ This package contains the controller with its command (mc_ctl) and the
+ arbiter (mc_arb). The installation neither starts nor enables them."
 
 # Every file, and the package, is as old as the source.
 settle() { find "$work" -depth -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
@@ -162,7 +162,7 @@ depends() {
             libc.so.* | libm.so.* | libpthread.so.* | libdl.so.* | librt.so.* | ld-linux*)
                 echo "libc6 (>= $(readelf -VW "$root"/usr/bin/* | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1 | cut -d_ -f2))" ;;
             libgcc_s.so.1) echo "libgcc-s1 (>= 4.2)" ;;
-            *) fail "the programs need $library, of a package that is not known here" ;;
+            *) fail "the programs need $library, whose package is unknown" ;;
         esac
     done | sort -u | paste -sd, | sed 's/,/, /g'
 }

@@ -1,20 +1,20 @@
 #!/bin/sh
-# A pair of PostgreSQL servers and an arbiter under Mirroring Controller on this one machine, to see it work: makes it with
-# mc_ctl init, starts it, writes rows, kills the primary, shows how long the client waited, rebuilds it, and switches back.
+# Demonstrates Mirroring Controller with two PostgreSQL servers and an arbiter on this machine: sets up the pair with mc_ctl
+# init, starts it, writes rows, kills the primary, shows how long the client waited, rebuilds the server, and switches back.
 #
 #   sh samples/quickstart.sh [--dir DIR] [--port N]     DIR: /var/tmp/mirroring-quickstart; N, N+1: PostgreSQL's
 #                                                       ports (5540), N+2 to N+4: the controllers'
 #   sh samples/quickstart.sh --clean [--dir DIR]        stops the pair and removes DIR
 #
-# On Debian and Ubuntu it installs PostgreSQL where that is missing (as root, or with sudo). The servers run as this
-# user, or as the user postgres where this is root. Set MC_CTL to a built mc_ctl, with mc_arb beside it, to skip the building.
+# On Debian and Ubuntu it installs PostgreSQL if it is missing (as root, or with sudo). The servers run as the current user,
+# or as the user postgres if that is root. To skip the build, set MC_CTL to an mc_ctl with mc_arb beside it.
 set -eu
 umask 077
 
 dir=/var/tmp/mirroring-quickstart
 port=5540
 clean=
-say() { printf '\n== %s\n' "$*"; }
+step() { printf '\n== %s\n' "$*"; }
 fail() { printf 'quickstart: %s\n' "$*" >&2; exit 1; }
 while [ $# -gt 0 ]; do
     case $1 in
@@ -27,12 +27,12 @@ while [ $# -gt 0 ]; do
         *) fail "unknown argument \"$1\" (see --help)" ;;
     esac
 done
-case $port in '' | *[!0-9]*) fail "--port wants a number, not \"$port\"" ;; esac
+case $port in '' | *[!0-9]*) fail "--port requires a number, not \"$port\"" ;; esac
 case $dir in /*) ;; *) dir=$(pwd)/$dir ;; esac
-case $dir in *[!A-Za-z0-9/._-]*) fail "the directory's name may hold letters, digits and /._- only: $dir" ;; esac
+case $dir in *[!A-Za-z0-9/._-]*) fail "the name of the directory may contain only letters, digits and /._-: $dir" ;; esac
 source=$(cd "$(dirname "$0")/.." && pwd)
 
-# ---- who runs the servers: PostgreSQL and mc_ctl refuse root
+# ---- the user of the servers: PostgreSQL and mc_ctl reject root
 if [ "$(id -u)" -eq 0 ]; then
     user=postgres
     as() { (cd / && setpriv --reuid "$user" --regid "$user" --clear-groups \
@@ -50,8 +50,8 @@ else
 fi
 mc() { as "$dir/bin/mc_ctl" "$@" -M "$dir/mc"; }
 
-# ---- an earlier pair of ours
-# Any user may make a directory in /var/tmp. Nothing is run from one that another user made or can write to.
+# ---- a pair of an earlier run
+# Any user may create a directory in /var/tmp. Nothing is run from a directory that another user owns or can write to.
 is_ours() {
     [ -d "$dir" ] && [ ! -L "$dir" ] || return 1
     case $(stat -c %U "$dir") in root | "$user" | "$(id -un)") ;; *) return 1 ;; esac
@@ -60,7 +60,7 @@ is_ours() {
 remove() {
     [ -e "$dir" ] || [ -L "$dir" ] || return 0
     is_ours || fail "$dir belongs to another user, or other users can write to it; use another --dir"
-    [ -e "$dir/.quickstart" ] || fail "$dir exists and was not made by this script; use another --dir"
+    [ -e "$dir/.quickstart" ] || fail "$dir exists and was not created by this script; use another --dir"
     [ ! -x "$dir/bin/mc_arb" ] || as "$dir/bin/mc_arb" stop -e -M "$dir/arb" >/dev/null 2>&1 || :
     if [ -x "$dir/bin/mc_ctl" ]; then
         for id in nd2 nd1; do
@@ -80,7 +80,7 @@ remove() {
     done
     rm -rf "$dir"
 }
-# The postmaster of a data directory; a stale file's number may be anybody's by now.
+# The postmaster of a data directory; the number in a stale file may belong to another process.
 postmaster() {
     pid=$(sed -n 1p "$1/postmaster.pid" 2>/dev/null) && [ -n "$pid" ] || return 1
     [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = postgres ] || return 1
@@ -110,7 +110,7 @@ install() {
     root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y "$@"
 }
 if ! find_postgresql; then
-    say "installing PostgreSQL (without the cluster that Debian makes by default)"
+    step "installing PostgreSQL (without the cluster that Debian creates by default)"
     command -v apt-get >/dev/null || fail "PostgreSQL is missing: please install its server, version 12 to 18"
     root apt-get update -q
     install postgresql-common
@@ -142,9 +142,9 @@ if [ -z "${MC_CTL:-}" ]; then
 and run this script again"
     command -v cargo >/dev/null || fail "cargo is missing; $how"
     have=$(cd "$source" && cargo --version | cut -d' ' -f2)
-    new_enough "$have" || fail "cargo $have is too old ($rust is needed); $how"
+    new_enough "$have" || fail "cargo $have is too old ($rust is required); $how"
     command -v cc >/dev/null || install gcc libc6-dev
-    say "building mc_ctl and mc_arb (a few minutes the first time)"
+    step "building mc_ctl and mc_arb (a few minutes the first time)"
     (cd "$source" && umask 022 && cargo build --release --locked --bin mc_ctl --bin mc_arb)
     MC_CTL=$(cd "$source" && cargo metadata --format-version 1 --no-deps --offline |
         sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release/mc_ctl
@@ -155,7 +155,7 @@ for program in "$MC_CTL" "$mc_arb"; do
 done
 
 # ---- two servers, and an arbiter
-say "making a pair in $dir: PostgreSQL $version on ports $port and $((port + 1)), as the user $user"
+step "creating a pair in $dir: PostgreSQL $version on ports $port and $((port + 1)), as the user $user"
 remove
 for p in "$port" $((port + 1)) $((port + 2)) $((port + 3)) $((port + 4)); do
     hex=$(printf ':%04X' "$p")
@@ -163,7 +163,7 @@ for p in "$port" $((port + 1)) $((port + 2)) $((port + 3)) $((port + 4)); do
         fail "port $p is in use; choose others with --port"
 done
 mkdir -p "$(dirname "$dir")"
-mkdir "$dir" || fail "could not make $dir"
+mkdir "$dir" || fail "could not create $dir"
 : >"$dir/.quickstart"
 mkdir "$dir/bin" "$dir/mc" "$dir/arb" "$dir/run"
 cp "$MC_CTL" "$dir/bin/mc_ctl"
@@ -189,7 +189,7 @@ logging_collector = on
 log_directory = 'log'
 EOF
 
-say "mc_ctl init, for nd1 and for nd2; and the arbiter's copy of what they have in common"
+step "mc_ctl init, for nd1 and for nd2; and the arbiter's copy of the common files"
 mc init --self "nd1=127.0.0.1:$((port + 2))" --peer "nd2=127.0.0.1:$((port + 3))" --arbiter "arb=127.0.0.1:$((port + 4))" \
     --data "$dir/nd1" --password-file "$dir/password" --apply >"$dir/run/init.log" 2>&1 ||
     fail "mc_ctl init failed: see $dir/run/init.log"
@@ -199,11 +199,11 @@ grep -A9 '^written into' "$dir/run/init.log" | sed '/^$/,$d'
 as cp -p "$dir/mc/network.conf" "$dir/mc/mc.key" "$dir/arb/"
 as touch "$dir/arb/arbitration.conf"
 
-say "starting the arbiter, and the primary, nd1"
+step "starting the arbiter, and the primary, nd1"
 as "$dir/bin/mc_arb" start -M "$dir/arb"
 mc start -w -f --local-server nd1
-say "copying it to the standby, nd2, and starting that"
-# On a host of its own "mc_ctl rebuild" does this; here the copy must get another port before it is started.
+step "copying it to the standby, nd2, and starting the standby"
+# On a separate host, "mc_ctl rebuild" does this; here the copy needs a different port before its start.
 as "$bin/pg_basebackup" -D "$dir/nd2" -R -c fast -h 127.0.0.1 -p "$port" -U "$user" -d "application_name=nd2" \
     >"$dir/run/basebackup.log" 2>&1 || fail "pg_basebackup failed: see $dir/run/basebackup.log"
 as sed -i "s/^port = .*/port = $((port + 1))/
@@ -211,7 +211,7 @@ as sed -i "s/^port = .*/port = $((port + 1))/
 mc start -w -f --local-server nd2
 mc status --arbiter --local-server nd1
 
-# ---- a client, a death
+# ---- a client, and a failure
 both="host=127.0.0.1,127.0.0.1 port=$port,$((port + 1)) user=$user dbname=postgres target_session_attrs=read-write"
 sql() { as env PGCONNECT_TIMEOUT=2 "$bin/psql" -qAtX -v ON_ERROR_STOP=1 -d "$both" -c "$1"; }
 sql "CREATE TABLE quickstart (id bigint PRIMARY KEY)"
@@ -230,9 +230,9 @@ log=$dir/run/acknowledged
 client=$!
 trap 'rm -f "$dir/run/write"; wait "$client" 2>/dev/null || :' EXIT
 trap 'exit 130' INT TERM
-say "a client writes, a session for each row; after three seconds the primary's postmaster gets SIGKILL"
+step "a client writes, a session for each row; after three seconds the primary's postmaster is killed (SIGKILL)"
 sleep 3
-pid=$(postmaster "$dir/nd1") || fail "the primary's postmaster is not where it should be"
+pid=$(postmaster "$dir/nd1") || fail "the primary has no postmaster"
 as kill -KILL "$pid"
 echo "kill -KILL $pid"
 sleep 5
@@ -244,20 +244,20 @@ rows=$(wc -l <"$log")
 wait=$(awk 'NR > 1 && $2 - last > max { max = $2 - last } { last = $2 } END { print max + 0 }' "$log")
 sql "SELECT id FROM quickstart" | sort >"$dir/run/there"
 lost=$(cut -d' ' -f1 "$log" | sort | comm -23 - "$dir/run/there" | wc -l)
-say "$rows rows were acknowledged, $lost of them are lost; the client's longest wait was $wait ms"
+step "$rows rows were acknowledged, $lost of them are lost; the client waited at most $wait ms"
 [ "$lost" -eq 0 ] || fail "acknowledged rows are lost"
 
-# ---- the way back
-say "the killed server, nd1, becomes the standby: mc_ctl rebuild"
+# ---- failback
+step "the killed server, nd1, becomes the standby: mc_ctl rebuild"
 mc rebuild --yes --local-server nd1
-say "failback: mc_ctl switch, and on nd2, which has lost its role by that, mc_ctl rebuild"
+step "failback: mc_ctl switch, then mc_ctl rebuild on nd2, which has lost its role"
 mc switch --local-server nd1
 mc rebuild --yes --local-server nd2
 mc status --local-server nd1
-say "what happened to nd1: mc_ctl history"
+step "the history of nd1: mc_ctl history"
 mc history --local-server nd1
 
-# ---- what next
+# ---- next steps
 wrapper=$dir/bin/mc
 cat >"$wrapper" <<EOF
 #!/bin/sh
@@ -267,10 +267,10 @@ chmod 700 "$wrapper"
 [ "$(id -u)" -ne 0 ] || chown "$user:" "$wrapper"
 cat <<EOF
 
-The pair runs on, as it was before: nd1 is the primary, nd2 its standby; and so does the arbiter.
+The pair and the arbiter continue to run: nd1 is the primary, nd2 its standby.
 
   ${prefix}$wrapper status --local-server nd1
-  ${prefix}$wrapper check --local-server nd1      (it warns of same-filesystem: here everything is on one disk)
+  ${prefix}$wrapper check --local-server nd1      (warns of same-filesystem, because all data is on one disk)
   ${prefix}$wrapper what-if all --local-server nd1
   ${prefix}$wrapper switch --local-server nd1
   ${prefix}$wrapper rebuild --local-server nd1
@@ -278,5 +278,5 @@ The pair runs on, as it was before: nd1 is the primary, nd2 its standby; and so 
 
 Both servers:  ${prefix}env PGPASSFILE=$dir/pgpass $bin/psql \\
       "$both"
-Tidy up:       sh $source/samples/quickstart.sh --clean --dir $dir
+Clean up:      sh $source/samples/quickstart.sh --clean --dir $dir
 EOF

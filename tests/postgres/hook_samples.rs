@@ -231,18 +231,18 @@ fn a_notification_is_told_in_every_way() {
     }
     let at = Instant::now();
     pair.bring_up();
-    let mirrored = "mirrored with standby nd2, says nd1 (primary)";
+    let mirrored = "mirrored with standby nd2, reported by nd1 (primary)";
     pair.wait_log(0, at, mirrored, s(30));
     // tried after the way that does not answer
     let mail = |n: usize| std::fs::read_to_string(pair.host(n).dir.join("mail")).unwrap_or_default();
     wait_for("the mail", s(30), || mail(0).contains(mirrored).then_some(()));
-    pair.wait_log(0, at, "could not tell by http", s(30));
+    pair.wait_log(0, at, "could not notify by http", s(30));
     pair.wait_log(0, at, "MCA01049", s(30));
 
     let at = pair.kill_postmaster(0);
-    pair.wait_log(1, at, "mc-notify: mirroring: nd2 is the primary now; term ", s(45));
-    let posted = || answering.lock().expect("not poisoned").iter().any(|post| post.contains("nd2 is the primary now"));
+    pair.wait_log(1, at, "mc-notify: mirroring: nd2 is now the primary; term ", s(45));
+    let posted = || answering.lock().expect("not poisoned").iter().any(|post| post.contains("nd2 is now the primary"));
     wait_for("the post", s(30), || posted().then_some(()));
-    wait_for("the mail", s(30), || mail(1).contains("Subject: mirroring: nd2 is the primary now").then_some(()));
+    wait_for("the mail", s(30), || mail(1).contains("Subject: mirroring: nd2 is now the primary").then_some(()));
     assert!(silent.lock().expect("not poisoned").is_empty());
 }
