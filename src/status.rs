@@ -335,9 +335,10 @@ impl Status {
 fn advice(snapshot: &Snapshot) -> Vec<String> {
     let lost = snapshot.arbiter.as_ref().filter(|_| snapshot.report.arbiter == Some(false));
     let lost = lost.map(|arbiter| match snapshot.report.view {
-        None => format!("arbiter \"{}\" is not heard: it serves this server after the first rebuild", arbiter.id),
+        None => format!("arbiter \"{}\" is not connected: it serves this server after the first rebuild", arbiter.id),
         Some(_) => {
-            format!("arbiter \"{}\" is not heard: until it is, the silence of a server is not acted on", arbiter.id)
+            format!("arbiter \"{}\" is not connected: until it is, the controller does not act if the other server does not \
+                     respond", arbiter.id)
         }
     });
     let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
@@ -626,7 +627,7 @@ arb         arbiter.example  offline
             })
         );
         s.report.rebuilding = Rebuilding::Failed("no room".into());
-        assert!(!text(&s).contains("rebuild"), "the advice tells it");
+        assert!(!text(&s).contains("rebuild"), "the advice reports it");
         assert_eq!(json(&s)["rebuild"]["failed"], "no room");
         s.report.rebuilding = Rebuilding::Idle;
         assert_eq!(json(&s)["rebuild"], serde_json::Value::Null);
@@ -635,7 +636,7 @@ arb         arbiter.example  offline
     #[test]
     fn a_lost_arbiter_is_told_to_who_did_not_ask() {
         let mut s = failed();
-        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not heard: until")));
+        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not connected: until")));
         let new = Report { view: None, ..s.report.clone() };
         let new = Status::new(&Snapshot { report: new, ..s.clone() }).advice;
         assert!(new.iter().any(|advice| advice.ends_with("it serves this server after the first rebuild")), "{new:?}");

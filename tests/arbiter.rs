@@ -394,7 +394,7 @@ fn what_an_arbiter_may_not_be_told() {
     );
     check(
         loading(|dir, _| drop(fs::copy(dir.join("mc.key"), dir.join("clusters/c02/mc.key")))),
-        &["files \"", "hold the same key", "of its own"],
+        &["files \"", "contain the same key", "its own"],
     );
     let open = |dir: &Path, _: u16| {
         fs::set_permissions(dir.join("mc.key"), fs::Permissions::from_mode(0o644)).unwrap();
@@ -603,7 +603,7 @@ fn a_stranger_and_a_foreign_key_get_no_answer() {
     until("cluster 2 is learned, whatever the address", || foreign.arbiter().is_some());
     assert_eq!(foreign.arbiter().unwrap().system, system(2));
     assert_eq!(arb.cluster(1)["system_identifier"], serde_json::Value::Null);
-    until("the stranger is reported", || arb.log().contains("holds no cluster's mc.key"));
+    until("the stranger is reported", || arb.log().contains("does not have the mc.key of any cluster"));
     assert!(stranger.arbiter().is_none());
     // Two clusters of one system identifier: the second is not served.
     let copy = Member::new(1, Server::Second, arb.port, key(1), system(2), None);
@@ -630,7 +630,7 @@ fn the_arbiter_has_a_key_for_each_cluster() {
         assert!(!said.contains(text.trim()));
         assert_eq!(PrivateKey::parse(&path, &text).unwrap().public().to_string(), printed);
     }
-    assert_eq!(arb.run(&["init"]).1.lines().next(), Some("nothing had to be made"));
+    assert_eq!(arb.run(&["init"]).1.lines().next(), Some("nothing had to be created"));
     let open = loading(|dir, _| {
         private(&dir.join("arb.private"), &"5a01".repeat(16));
         fs::set_permissions(dir.join("arb.private"), fs::Permissions::from_mode(0o640)).unwrap();

@@ -500,9 +500,13 @@ fn a_switch_may_follow_the_proof_at_once() {
 fn advice_to_force_names_the_risk() {
     let risks = [
         (OnSilence::Disconnect, "the primary may have served alone", "an operator may have promoted the standby"),
-        (OnSilence::Switch, "an operator may have let the primary serve", "the standby may have been promoted"),
+        (OnSilence::Switch, "an operator may have allowed the primary to serve", "the standby may have been promoted"),
         (OnSilence::Fallback, "the primary may have served alone", "the standby may have been promoted"),
-        (OnSilence::Message, "an operator may have let the primary serve", "an operator may have promoted the standby"),
+        (
+            OnSilence::Message,
+            "an operator may have allowed the primary to serve",
+            "an operator may have promoted the standby",
+        ),
     ];
     for (on_silence, as_standby, as_primary) in risks {
         for (primary, verb, risk) in [(PEER, "switch", as_standby), (ME, "detach", as_primary)] {

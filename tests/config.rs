@@ -240,18 +240,18 @@ fn actions_that_the_members_do_not_allow() {
     let mc = Mc::new();
     mc.refuses(
         "\nheartbeat_error_action = 'arbitration'",
-        &["file \"DIR/server1.conf\", line 3: heartbeat_error_action: \"arbitration\" needs an arbiter", "'switch'"],
+        &["file \"DIR/server1.conf\", line 3: heartbeat_error_action: \"arbitration\" requires an arbiter", "'switch'"],
     );
     mc.refuses(
         "heartbeat_error_action = command",
-        &["line 2: heartbeat_error_action: \"command\" needs arbitration_c"],
+        &["line 2: heartbeat_error_action: \"command\" requires arbitration_c"],
     );
     mc.write("network.conf", ARBITER);
     for word in ["switch", "disconnect"] {
         let line = format!("heartbeat_error_action = {word}");
-        mc.refuses(&line, &["line 2", "is for two servers without an arbiter", "Use \"arbitration\""]);
+        mc.refuses(&line, &["line 2", "is intended for two servers without an arbiter", "Use \"arbitration\""]);
     }
-    mc.refuses("heartbeat_error_action = command", &["line 2", "needs arbitration_command"]);
+    mc.refuses("heartbeat_error_action = command", &["line 2", "requires arbitration_command"]);
 }
 
 /// What is set and has no effect is said; what is well says nothing.
@@ -274,7 +274,7 @@ fn commands_and_actions_that_do_not_fit_are_told() {
     let both = format!("{command}{fence}");
     for network in [alone, ARBITER] {
         check(network, &action("command", &both), &[]);
-        check(network, &action("command", command), &["alone decides"]);
+        check(network, &action("command", command), &["is the only protection"]);
         check(network, &action("message", fence), &[]);
         check(network, &action("message", command), &["arbitration_command"]);
     }
@@ -286,9 +286,9 @@ fn commands_and_actions_that_do_not_fit_are_told() {
         &["parameter arbiter_connect_timeout"],
     );
     for word in ["switch", "disconnect"] {
-        check(alone, &action(word, fence), &["is used by --force alone"]);
+        check(alone, &action(word, fence), &["is used only by --force"]);
     }
-    check(ARBITER, &action("fallback", fence), &["the arbiter is not asked", "is used by --force alone"]);
+    check(ARBITER, &action("fallback", fence), &["the arbiter is not used", "is used only by --force"]);
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn files_that_are_refused() {
     }
     let mc = Mc::new();
     mc.write("mc.key", "0123");
-    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are needed"), "{}", mc.error());
+    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are required"), "{}", mc.error());
     assert!(mc.error().contains("openssl rand -hex 32"), "{}", mc.error());
     let mc = Mc::new();
     mc.mode("", 0o770);
@@ -396,7 +396,7 @@ fn a_member_s_own_key() {
     assert!(error.contains("line 1: the key of member \"server1\" is not the public key of"), "{error}");
     assert!(error.contains(&own.to_string()), "{error}");
     mc.write("server1.private", "0123");
-    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are needed"), "{}", mc.error());
+    assert!(mc.error().contains("4 hexadecimal digits were found where 64 are required"), "{}", mc.error());
 }
 
 /// A data directory that `mc_ctl rebuild` can make: what it will be is told as far as it can be; who starts the instance
@@ -434,7 +434,7 @@ fn a_data_directory_that_is_not_there_yet() {
     }
     std::fs::create_dir(mc.data()).unwrap();
     std::fs::write(mc.data().join("notes.txt"), "").unwrap();
-    mc.refuses("", &["no data directory of PostgreSQL", "empty the directory"]);
+    mc.refuses("", &["not a data directory of PostgreSQL", "empty the directory"]);
 }
 
 /// pg_ctl hands these paths to a shell.

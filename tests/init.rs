@@ -164,7 +164,7 @@ fn the_first_server() {
     let status = site.command("status").output().unwrap();
     assert_eq!(status.status.code(), Some(3), "{status:?}");
     // Once more: nothing changes, and what is missing is shown again.
-    site.init("").done().says(&["nothing had to be made", "wal_log_hints = on", "host replication postgres", AWAY]);
+    site.init("").done().says(&["nothing had to be created", "wal_log_hints = on", "host replication postgres", AWAY]);
     site.init(&first()).done();
     assert_eq!(site.all(), all);
 }
@@ -212,7 +212,7 @@ fn a_member_joins_by_the_block() {
     one.write("password", "sesame\n");
     let printed = one.init(&format!("{} --password-file password --rebuild-action auto", first())).done();
     let next = format!("  mc_ctl init -M {} --join - --password-file - --apply\n", one.at("mc").display());
-    let printed = printed.says(&[&next, "They contain the pair's key"]);
+    let printed = printed.says(&[&next, "They contain the key of the pair"]);
     let private = one.read("mc/nd1.private");
     assert!(!printed.out.contains("sesame") && !printed.out.contains(private.trim()), "{}", printed.out);
     let block = block(&printed);
@@ -237,7 +237,7 @@ fn a_member_joins_by_the_block() {
     }
     // Once more with the same block: nothing changes. With another pair's: it is refused.
     let all = two.all();
-    two.give("--join -", &block).done().says(&["nothing had to be made"]);
+    two.give("--join -", &block).done().says(&["nothing had to be created"]);
     let other = Site::new();
     let other = self::block(&other.init(&first()).done());
     let ran = two.give("--join -", &other);
@@ -251,7 +251,7 @@ fn what_a_rebuild_does_is_offered() {
         let site = Site::new();
         site.init(&format!("{}{option}", first())).done();
         let conf = site.read("mc/nd1.conf");
-        assert!(conf.lines().any(|have| have == line) && conf.contains("without asking"), "{conf}");
+        assert!(conf.lines().any(|have| have == line) && conf.contains("without confirmation"), "{conf}");
     }
 }
 
@@ -266,7 +266,7 @@ fn both_on_one_host() {
         assert!(network.contains(line), "{network}");
     }
     site.refuses("--data data2", &["both \"nd1\" and \"nd2\"", "--local-server nd1 or --local-server nd2"]);
-    site.refuses("--local-server nd2 --data data", &["is the other server's"]);
+    site.refuses("--local-server nd2 --data data", &["belongs to the other server"]);
     let ran = site.init("--local-server nd2 --data data2").done();
     assert!(!ran.err.contains(ONE_HOST), "{}", ran.err);
     ran.says(&["nd2.conf", "pg_basebackup", "-p 5432", "port = 5433", "mc_ctl start"]);
@@ -303,7 +303,7 @@ fn a_server_whose_name_is_not_known_here() {
 fn refusals_change_nothing() {
     let site = Site::new();
     let none = "--self 127.0.0.1 --peer 203.0.113.77 --data";
-    site.refuses("", &["which host the other server is cannot be found out", "--peer HOST"]);
+    site.refuses("", &["could not determine the host of the other server", "--peer HOST"]);
     site.refuses(&format!("{none} nowhere"), &["does not exist", "initdb"]);
     site.refuses(&format!("{none} ."), &["has no file PG_VERSION"]);
     site.refuses(&format!("--self {AWAY} --peer 203.0.113.78 --data data"), &["no server of file", "/mc/network.conf"]);
@@ -323,13 +323,13 @@ fn refusals_change_nothing() {
 fn files_that_are_there_stay() {
     let site = Site::new();
     site.init(&first()).done();
-    site.refuses("--peer 203.0.113.79", &["is there already, and does not say --peer 203.0.113.79: line 2 has nd1"]);
+    site.refuses("--peer 203.0.113.79", &["already exists, and does not contain --peer 203.0.113.79: line 2 has nd1"]);
     site.refuses(&format!("--peer {AWAY}:27000"), &["--peer 203.0.113.77 port 27000", "Nothing was changed"]);
     site.refuses("--arbiter 203.0.113.78", &["--arbiter 203.0.113.78: it has no arbiter"]);
     site.data("other");
-    site.refuses("--data other", &["nd1.conf\" is there already, and its db_instance is"]);
+    site.refuses("--data other", &["nd1.conf\" already exists, and its db_instance is"]);
     site.write("password", "sesame\n");
-    site.refuses("--password-file password", &["is there already, and is not changed", "db_instance_password"]);
+    site.refuses("--password-file password", &["already exists, and is not changed", "db_instance_password"]);
     site.write("mc/mc.key", "short\n");
     site.refuses("", &["is not a hexadecimal digit"]);
     // Beside a network.conf that came from elsewhere, a new key would be another one.
@@ -394,13 +394,13 @@ fn each_member_has_a_key_of_its_own() {
     };
     site.write("mc/network.conf", &list(&own));
     let ran = site.init("").done();
-    assert!(ran.out.contains("nothing had to be made") && !ran.out.contains("key="), "{}", ran.out);
+    assert!(ran.out.contains("nothing had to be created") && !ran.out.contains("key="), "{}", ran.out);
     site.write("mc/network.conf", &list(&lost));
     site.refuses("", &["line 1: the key of member \"nd1\" is not the public key of", &own]);
     // The key is lost: the next one must be listed, and is there afterwards.
     fs::remove_file(site.at("mc/nd1.private")).unwrap();
     let ran = site.init("");
-    assert!(ran.code == 2 && ran.err.contains("lists the public key of another"), "{}", ran.err);
+    assert!(ran.code == 2 && ran.err.contains("lists a different public key"), "{}", ran.err);
     let key = ran.err.split("key=").nth(1).and_then(|rest| rest.get(..64)).unwrap().to_owned();
     site.write("mc/network.conf", &list(&key));
     site.init("").done();
@@ -490,7 +490,7 @@ fn settings_are_written_only_when_asked() {
     // Lines that belong above another one are left to the operator.
     let rejects = "local all all peer\nhost all all 0.0.0.0/0 reject\n";
     site.write("data/pg_hba.conf", rejects);
-    site.init("--apply").done().says(&["above line 2, which keeps the other server out"]);
+    site.init("--apply").done().says(&["above line 2, which rejects the other server"]);
     assert_eq!(site.read("data/pg_hba.conf"), rejects);
 }
 
@@ -504,7 +504,7 @@ fn rules_that_are_missing() {
     ];
     site.init(&first()).done().says(&lines);
     site.write("data/pg_hba.conf", "local all all peer\n\nhost all all 0.0.0.0/0 reject\n");
-    let said = site.init("").done().says(&["above line 3, which keeps the other server out"]);
+    let said = site.init("").done().says(&["above line 3, which rejects the other server"]);
     assert!(!said.out.contains("cat >>"), "{}", said.out);
     site.write(
         "data/pg_hba.conf",
@@ -513,7 +513,7 @@ fn rules_that_are_missing() {
     let said = site.init("").done();
     assert!(!said.out.contains("pg_hba.conf"), "{}", said.out);
     site.write("data/pg_hba.conf", "hostssl all,replication all all scram-sha-256\nhost all all all reject\n");
-    site.init("").done().says(&["above line 2, which keeps the other server out"]);
+    site.init("").done().says(&["above line 2, which rejects the other server"]);
     site.write("data/postgresql.conf", "ssl = on\n");
     let said = site.init("").done();
     assert!(!said.out.contains("pg_hba.conf"), "{}", said.out);
@@ -549,12 +549,15 @@ fn connections_from_the_files() {
     assert_eq!(told["servers"][1], serde_json::json!({ "id": "nd2", "host": "127.0.0.1", "port": 5433 }));
     assert_eq!(told["limits"], serde_json::json!({ "connect_seconds": 2, "silence_seconds": 4 }));
     let text = conninfo("--local-server nd1").out;
-    assert!(text.contains("a client leaves a server that is silent for 4 s, and tries each server for 2 s"), "{text}");
+    assert!(
+        text.contains("a client abandons a server that does not respond for 4 s, and tries each server for 2 s"),
+        "{text}"
+    );
     assert!(text.contains("isolated_primary_action = 'stop'") && text.contains("stops after 10.8 s"), "{text}");
     site.write("mc/nd1.conf", &site.read("mc/nd1.conf").replace("'stop'", "'wait'"));
     let text = conninfo("--local-server nd1").out;
     assert!(
-        text.contains("does not look for the new primary; \"stop\" on both servers ends this after 10.8 s"),
+        text.contains("does not connect to the new primary; \"stop\" on both servers ends this after 10.8 s"),
         "{text}"
     );
 

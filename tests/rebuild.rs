@@ -236,7 +236,7 @@ fn a_clean_switch_is_followed() {
     can(&plan, Chosen::Follow, "left timeline 1 for timeline 2");
     assert_eq!((plan.bytes, plan.lost), (Some(0), None));
     // A base backup can be had all the same.
-    can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "was ordered");
+    can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "was requested");
     can(&old.plan_by(&new, Method::Rewind, OldData::Keep), Chosen::Follow, "nothing past");
     old.rebuild(&new);
 }
@@ -285,7 +285,7 @@ fn without_checksums_and_hints_it_is_a_base_backup() {
     assert_eq!(plan.lost.unwrap().transactions, 3);
     assert!(plan.bytes.unwrap() > 10 << 20);
     let plan = old.plan_by(&new, Method::Rewind, OldData::Keep);
-    says(&plan.obstacles[0], "A rewind was ordered, but this server has WAL of timeline 1 past");
+    says(&plan.obstacles[0], "A rewind was requested, but this server has WAL of timeline 1 past");
 }
 
 #[test]
@@ -319,7 +319,7 @@ fn a_crashed_primary_that_went_on_is_rewound() {
     let plan = old.plan(&new);
     can(&plan, Chosen::Rewind, "past 0/");
     assert_eq!((plan.bytes, plan.lost.unwrap().transactions), (None, 1));
-    assert!(plan.steps.iter().any(|step| step.contains("recover from its crash")));
+    assert!(plan.steps.iter().any(|step| step.contains("crash recovery")));
     old.start();
     let plan = old.plan(&new);
     can(&plan, Chosen::Rewind, "past 0/");
@@ -351,14 +351,14 @@ fn missing_wal_is_seen_on_either_side() {
     let begin = new.segment();
     new.sql("SELECT pg_switch_wal(); CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT");
     new.without_wal(|name| name[8..] <= begin[8..]);
-    can(&old.plan(&new), Chosen::BaseBackup, "the other server has no longer the WAL from");
+    can(&old.plan(&new), Chosen::BaseBackup, "the other server no longer has the WAL from");
 
     // This server has not what leads back to where they parted, but an archive may.
     let away = old.dir.path().join("away");
     std::fs::create_dir(&away).unwrap();
     std::fs::rename(old.data.join("pg_wal").join(&parted), away.join(&parted)).unwrap();
     let plan = old.plan(&new);
-    can(&plan, Chosen::BaseBackup, "this server has no longer the WAL");
+    can(&plan, Chosen::BaseBackup, "this server no longer has the WAL");
     old.configure(&format!("restore_command = 'cp {}/%f %p'", away.display()));
     let plan = old.plan(&new);
     can(&plan, Chosen::Rewind, "");
@@ -373,12 +373,12 @@ fn a_standby_follows_as_long_as_the_wal_is_there() {
     let (primary, standby) = pair(&[], "wal_keep_size = 0");
     standby.stop();
     primary.sql("INSERT INTO public.t VALUES (1)");
-    can(&standby.plan(&primary), Chosen::Follow, "a standby on the other one's timeline 1");
+    can(&standby.plan(&primary), Chosen::Follow, "a standby on the other server's timeline 1");
     let begin = primary.segment();
     primary.sql("SELECT pg_switch_wal(); CHECKPOINT; SELECT pg_switch_wal(); CHECKPOINT");
     primary.without_wal(|name| *name <= *begin);
     let plan = standby.plan(&primary);
-    can(&plan, Chosen::BaseBackup, "no longer the WAL");
+    can(&plan, Chosen::BaseBackup, "no longer has the WAL");
     assert_eq!(plan.lost, None);
     // What was a primary on the same timeline is not trusted.
     let twin = dir();
@@ -402,7 +402,7 @@ fn a_standby_follows_as_long_as_the_wal_is_there() {
         &order(&format!("127.0.0.1:{}", primary.port), Method::Auto, OldData::Keep),
         &Cancel::never(),
     );
-    can(&label.unwrap(), Chosen::BaseBackup, "a backup_label lies in the data directory");
+    can(&label.unwrap(), Chosen::BaseBackup, "contains a backup_label");
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn both_promoted_part_where_they_did() {
     // Its control file may tell the timeline from before.
     third.crash();
     let plan = third.plan(&new);
-    can(&plan, Chosen::BaseBackup, "the WAL of the two servers differs before");
+    can(&plan, Chosen::BaseBackup, "the WAL of the servers already differs before");
     assert_eq!(plan.lost.unwrap().transactions, 1);
     // The other one is promoted once more: by the histories this server's timeline 2 would be an ancestor now.
     std::fs::write(new.data.join("standby.signal"), "").unwrap();
@@ -430,7 +430,7 @@ fn both_promoted_part_where_they_did() {
     new.promote();
     new.sql("CHECKPOINT");
     let plan = third.plan(&new);
-    can(&plan, Chosen::BaseBackup, "the WAL of the two servers differs before");
+    can(&plan, Chosen::BaseBackup, "the WAL of the servers already differs before");
     assert_eq!(plan.lost.unwrap().transactions, 1);
 }
 
@@ -444,16 +444,16 @@ fn nothing_something_else_and_another_cluster() {
     let data = place.path().join("data");
     let at = |method| plan(&setup(&data, place.path()), &primary, method, OldData::Keep);
     let missing = at(Method::Auto);
-    can(&missing, Chosen::BaseBackup, "there is no data directory yet");
+    can(&missing, Chosen::BaseBackup, "this server has no data directory yet");
     assert_eq!((missing.lost, missing.room.len()), (None, 1));
     std::fs::create_dir(&data).unwrap();
     std::fs::write(data.join("pgsql_tmp_mirroring_controller_1"), "").unwrap();
-    can(&at(Method::Auto), Chosen::BaseBackup, "there is no data directory yet");
-    says(&at(Method::Rewind).obstacles[0], "A rewind was ordered, but there is no data directory yet");
+    can(&at(Method::Auto), Chosen::BaseBackup, "this server has no data directory yet");
+    says(&at(Method::Rewind).obstacles[0], "A rewind was requested, but this server has no data directory yet");
 
     std::fs::write(data.join("letters"), "").unwrap();
     let foreign = at(Method::Auto);
-    says(&foreign.obstacles[0], "is no data directory of PostgreSQL's: it holds \"letters\"");
+    says(&foreign.obstacles[0], "is not a data directory of PostgreSQL: it contains \"letters\"");
 
     let other = Server::primary(&[], "");
     other.stop();
@@ -482,7 +482,7 @@ fn read_only_files_and_directories_are_seen() {
     std::fs::create_dir(&staged).unwrap();
     can(&old.plan(&new), Chosen::Rewind, "past 0/");
     let blocked = old.plan_by(&new, Method::BaseBackup, OldData::Keep);
-    says(&blocked.obstacles[0], "data.rebuild-new\" is in the way");
+    says(&blocked.obstacles[0], "data.rebuild-new\" blocks a new copy");
     std::fs::remove_dir(&staged).unwrap();
     // What belongs to the configuration is put back afterwards anyway.
     mode(&key, 0o400);
@@ -492,7 +492,7 @@ fn read_only_files_and_directories_are_seen() {
     mode(old.dir.path(), 0o500);
     let plan = old.plan(&new);
     mode(old.dir.path(), 0o700);
-    says(&plan.obstacles[0], "cannot be written, so that the new data directory cannot be made beside the old one");
+    says(&plan.obstacles[0], "is not writable, so that the new data directory cannot be created beside the old one");
 }
 
 #[test]
@@ -513,9 +513,9 @@ fn tablespaces_are_counted_and_need_their_place() {
     can(&plan, Chosen::Rewind, "past 0/");
     assert_eq!(plan.lost.unwrap().relations, ["postgres.public.t"]);
     std::fs::create_dir(there.path().join("rebuild-old-1")).unwrap();
-    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-1\", which an earlier rebuild has put aside");
+    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-1\", which an earlier rebuild has saved");
     std::fs::rename(there.path().join("rebuild-old-1"), here.path().join("rebuild-old-2")).unwrap();
-    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-2\", which an earlier rebuild has put aside");
+    can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-2\", which an earlier rebuild has saved");
     can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "ordered");
 
     let fresh = dir();
@@ -550,12 +550,12 @@ fn a_source_that_does_not_answer_is_said_within_limits() {
     };
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = listener.local_addr().unwrap().to_string();
-    fails(&silent, &Cancel::never(), "does not answer within the time limit");
+    fails(&silent, &Cancel::never(), "does not respond within the time limit");
     let (canceller, cancel) = Cancel::new();
     drop(canceller);
     fails(&silent, &cancel, "cancelled");
     drop(listener);
-    fails(&silent, &Cancel::never(), "nobody listens there");
+    fails(&silent, &Cancel::never(), "no process listens there");
     fails("nowhere", &Cancel::never(), "not of the form host:port");
 
     let (primary, standby) = pair(&[], "");
@@ -563,7 +563,7 @@ fn a_source_that_does_not_answer_is_said_within_limits() {
     let other =
         Rebuild { system: SystemId(7), ..order(&format!("127.0.0.1:{}", primary.port), Method::Auto, OldData::Keep) };
     let error = rebuild::plan(&setup, &other, &Cancel::never()).unwrap_err();
-    says(&error.message, "is of another cluster");
+    says(&error.message, "belongs to another cluster");
 }
 
 /// A small filesystem needs root, PostgreSQL another user: this runs twice, the second time with the filesystem's path.
@@ -600,10 +600,10 @@ fn too_little_room_is_said_with_what_helps() {
     common::run(Path::new("/bin/cp"), &["-a", old.data.to_str().unwrap(), small.to_str().unwrap()]);
     let at = |old_data| plan(&setup(&small.join("data"), old.dir.path()), &new, Method::Auto, old_data);
     let kept = at(OldData::Keep);
-    says(&kept.obstacles[0], "There is not enough room on the file system of");
+    says(&kept.obstacles[0], "There is not enough space on the file system of");
     says(&kept.obstacles[0], "--old-data delete");
     can(&at(OldData::Delete), Chosen::BaseBackup, "checksums");
     new.sql("CREATE TABLE public.large AS SELECT repeat(md5(i::text), 30) FROM generate_series(1, 60000) i");
     let deleted = at(OldData::Delete);
-    says(&deleted.obstacles[0], "Make room there.");
+    says(&deleted.obstacles[0], "Free space there.");
 }

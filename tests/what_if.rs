@@ -317,7 +317,7 @@ fn from_a_state_with_failures() {
     let died = foretell(&present, &[Fault::PrimaryInstance]);
     assert_eq!(died.verdict, Verdict::Continues, "{}", told(&died));
     assert!(died.interrupted_ms.is_some_and(|ms| (100..3_000).contains(&ms)), "{}", told(&died));
-    assert_eq!(died.remarks, ["nd2 is assumed to be dead: it sends no heartbeat"], "{}", told(&died));
+    assert_eq!(died.remarks, ["nd2 is assumed to have failed: it sends no heartbeat"], "{}", told(&died));
     let standby = foretell(&present, &[Fault::StandbyInstance]);
     assert_eq!(standby.verdict, Verdict::Impossible, "{}", told(&standby));
 }
@@ -385,7 +385,7 @@ fn from_the_middle_of_a_change() {
     let present = case.node.present().expect("nothing is being written");
     let prediction = foretell(&present, &[Fault::PrimaryInstance]);
     assert_eq!(prediction.verdict, Verdict::Continues, "{}", told(&prediction));
-    assert!(prediction.remarks.iter().any(|line| line.contains("does not last in the model")), "{}", told(&prediction));
+    assert!(prediction.remarks.iter().any(|line| line.contains("is not stable in the model")), "{}", told(&prediction));
 }
 
 /// A server that has just started, as `mc_ctl start` does, beside a stopped one: no heartbeat has arrived.

@@ -10,18 +10,18 @@ use crate::status::Purpose;
 
 const PASSWORD_REJECTED: Entry = Entry::error(
     "password-rejected",
-    "The other server's instance rejects the password of this server's controller. Connections that exist continue to work, but \
-     mc_ctl rebuild on this server fails, and so may the next connection of its WAL receiver.",
+    "The other server's instance rejects the password of this server's controller. Existing connections continue to work, but \
+     \"mc_ctl rebuild\" on this server fails, and the next connection of its WAL receiver may fail.",
 );
 const REPLICATION_FAILS: Entry = Entry::error(
     "replication-fails",
-    "The standby's controller cannot open a replication connection with primary_conninfo. A WAL receiver that is connected \
-     continues to stream until its connection ends.",
+    "The standby's controller cannot open a replication connection with primary_conninfo. A connected WAL receiver continues \
+     to stream until its connection ends.",
 );
 const REBUILD_FAILED: Entry = Entry::error(
     "rebuild-failed",
-    "The last rebuild of this server has failed, or has left an incomplete data directory. The pair is not mirrored until a \
-     rebuild succeeds.",
+    "The last rebuild of this server failed, or left an incomplete data directory. The pair is not mirrored until a rebuild \
+     succeeds.",
 );
 
 /// The findings of this module.
@@ -67,7 +67,7 @@ fn rebuild(server: &Server, found: &mut Vec<Finding>) {
     let (what, hint) = match stands {
         Some(Rebuilding::Failed(why)) => {
             let (what, hint) = why.split_once("\nHINT:").unwrap_or((why.as_str(), ""));
-            (format!("the last rebuild has failed: {what}"), hint.trim().trim_end_matches('.'))
+            (format!("the last rebuild failed: {what}"), hint.trim().trim_end_matches('.'))
         }
         Some(Rebuilding::Waiting(_) | Rebuilding::Copying | Rebuilding::Starting) => return,
         Some(Rebuilding::Idle) | None if server.instance.files.incomplete => {
@@ -75,7 +75,7 @@ fn rebuild(server: &Server, found: &mut Vec<Finding>) {
         }
         Some(Rebuilding::Idle) | None => return,
     };
-    let again = "remove the cause, then run \"mc_ctl rebuild\" here";
+    let again = "repair the cause, then run \"mc_ctl rebuild\" here";
     let fix = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
     found.push(REBUILD_FAILED.found(&server.id, what, fix));
 }

@@ -5,14 +5,14 @@ use crate::error::Error;
 
 const CONFIGURATION: Entry = Entry::error(
     "configuration",
-    "The management directory, network.conf, ID.conf, mc.key or the data directory that they name is not in order, so \
-     that no controller starts, and nothing else could be looked at.",
+    "The management directory, network.conf, ID.conf, mc.key or the data directory has an error, so that no controller starts. \
+     Nothing else could be checked.",
 );
 
 const PEER_NOT_SEEN: Entry = Entry::notice(
     "peer-not-seen",
-    "The other server was not looked at: its controller, or this one's, does not run, does not answer, or is of an \
-     older version. Findings that take both servers are missing; run the check on the other server too.",
+    "The other server was not checked: its controller or this server's controller is not running, does not respond, or has an \
+     older version. Findings that require both servers are missing; run the check on the other server too.",
 );
 
 /// What there can be found here.
@@ -26,7 +26,7 @@ pub fn unloadable(error: &Error) -> Finding {
 /// What was not looked at.
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     if let Err(why) = &seen.peer {
-        let what = format!("the other server was not looked at: {why}");
+        let what = format!("the other server was not checked: {why}");
         found.push(PEER_NOT_SEEN.found(&seen.own.id, what, "run \"mc_ctl check\" on the other server too"));
     }
 }

@@ -45,16 +45,15 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 const REFUSED_CONFIGURATION: Entry = Entry::error(
     "refused-configuration",
-    "The other server's controller runs, and its files have been changed since so that its next start will be refused.",
+    "The controller of the other server is running, but its files have changed since its start, and its next start will fail.",
 );
 const NETWORK_CONF_DIFFERS: Entry = Entry::error(
     "network-conf-differs",
-    "network.conf is not the same on both servers: after the next start of a controller they do not find each other, or \
-     refuse each other.",
+    "network.conf differs between the servers: after the next start of a controller they cannot connect to each other.",
 );
 const KEY_DIFFERS: Entry = Entry::error(
     "key-differs",
-    "mc.key is not the same on both servers: after the next start of a controller they refuse each other.",
+    "mc.key differs between the servers: after the next start of a controller they reject each other's connections.",
 );
 const NO_MEMBER_KEYS: Entry = Entry::notice(
     "no-member-keys",
@@ -63,59 +62,61 @@ const NO_MEMBER_KEYS: Entry = Entry::notice(
 );
 const ISOLATED_PRIMARY_WAITS: Entry = Entry::notice(
     "isolated-primary-waits",
-    "heartbeat_error_action is 'switch' and isolated_primary_action is 'wait': if only the link between the servers fails, the old \
-     primary accepts connections as before, and clients that reach it do not connect to the new primary.",
+    "heartbeat_error_action is 'switch' and isolated_primary_action is 'wait': if only the link between the servers fails, the \
+     old primary continues to accept connections, and clients that reach it do not connect to the new primary.",
 );
 const ERROR_ACTION_DIFFERS: Entry = Entry::error(
     "error-action-differs",
-    "heartbeat_error_action is not the same on both servers. What a server does in silence is safe only if the other one \
-     acts by the same rule.",
+    "heartbeat_error_action differs between the servers. What a server does when the other server does not respond is safe \
+     only if both follow the same rule.",
 );
 const HEARTBEAT_TIMES_DIFFER: Entry = Entry::warning(
     "heartbeat-times-differ",
-    "heartbeat_interval, _timeout or _retry are not the same on both servers: one calls the other silent earlier than it \
-     is called so itself.",
+    "heartbeat_interval, _timeout or _retry differ between the servers: one server considers the other failed earlier than the \
+     reverse.",
 );
 const RESTART_NEEDED: Entry = Entry::notice(
     "restart-needed",
-    "A file of the management directory has been changed, and the controller does not use it yet. mc_ctl reload puts those \
-     parameters of ID.conf into effect that can change while the controller runs. Every other change needs a restart of the \
+    "A file of the management directory has changed, and the controller does not use the change yet. \"mc_ctl reload\" applies \
+     the parameters of ID.conf that can change while the controller runs. Every other change requires a restart of the \
      controller.",
 );
 const VERSIONS_DIFFER: Entry = Entry::notice(
     "versions-differ",
-    "The programs of the two servers and the arbiter, or a running controller and its program, are not of one version. \
-     Neighbouring versions work together, for as long as an update takes.",
+    "The programs of the servers and the arbiter, or a running controller and its program, have different versions. Adjacent \
+     versions work together for the duration of an update.",
 );
 const CLOCK_OFFSET: Entry = Entry::warning(
     "clock-offset",
-    "The clocks of the two hosts are more than 1 s apart. Nothing is decided by them, but logs, history and times in the \
-     data do not fit together.",
+    "The clocks of the two hosts are more than 1 s apart. No decision depends on them, but the times in logs, history and data \
+     are inconsistent.",
 );
 const NAME_UNRESOLVED: Entry = Entry::error(
     "name-unresolved",
-    "A host name in network.conf is not known to a server, or its name service does not answer.",
+    "A server cannot resolve a host name in network.conf, or its name service does not respond.",
 );
 const NAME_DIFFERS: Entry = Entry::warning(
     "name-differs",
-    "A host name in network.conf stands for one address on one server and for another on the other: one of them listens \
-     where nobody calls.",
+    "A host name in network.conf resolves to different addresses on the servers: one of them listens on an address to which no \
+     member connects.",
 );
-const SHARED_HOST: Entry =
-    Entry::notice("shared-host", "Two members of network.conf are on one host, whose death takes both.");
+const SHARED_HOST: Entry = Entry::notice(
+    "shared-host",
+    "Two members of network.conf are on the same host, so that a failure of that host stops both.",
+);
 const INSTANCE_PORT: Entry = Entry::notice(
     "instance-port",
-    "The instance's port is one that the system gives to any program: some day it is taken when the instance is to be \
-     started.",
+    "The port of the instance is in the range that the system assigns to any program: another program may use it when the \
+     instance starts.",
 );
 const TOOL_MISSING: Entry =
     Entry::error("tool-missing", "A program that a rebuild runs is not in bin_dir, or cannot be run.");
 const TOOL_VERSION: Entry =
-    Entry::error("tool-version", "A program in bin_dir is of another major version than the data directory.");
+    Entry::error("tool-version", "A program in bin_dir has a different major version from the data directory.");
 const OOM_KILLER: Entry = Entry::notice(
     "oom-killer",
-    "The system promises more memory than it has and nothing shields the postmaster: when memory runs short the kernel may \
-     kill it, and the standby takes over.",
+    "The system overcommits memory, and the postmaster is not protected: if memory runs out, the kernel may kill it, and the \
+     standby takes over.",
 );
 
 /// What is read.
@@ -269,7 +270,7 @@ fn tool(place: &Place, name: &str, deadline: Instant) -> Result<u32, String> {
     let output = commands::program(place, name, ["--version".into()]).run(limit(deadline), None);
     let output = output.map_err(|error| error.message)?;
     let number = version::version_num(&output);
-    number.map(|number| number / 10000).ok_or_else(|| format!("it says \"{}\" of its version", output.trim()))
+    number.map(|number| number / 10000).ok_or_else(|| format!("its version is not understood: \"{}\"", output.trim()))
 }
 
 /// What else than the controller starts the instance when the host boots.
@@ -287,10 +288,11 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         examine_tools(id, host, found);
         if let Some((low, high)) = host.ephemeral {
             let what = format!(
-                "port {} of the instance is one that the system gives to any program ({low} to {high})",
+                "port {} of the instance is in the range that the system assigns to any program ({low} to {high})",
                 host.port
             );
-            let fix = format!("choose another, or as root: sysctl -w net.ipv4.ip_local_reserved_ports={}", host.port);
+            let fix =
+                format!("choose another port, or as root: sysctl -w net.ipv4.ip_local_reserved_ports={}", host.port);
             found.push(INSTANCE_PORT.found(id, what, fix));
         }
         disk::examine(id, &host.disk, found);
@@ -351,7 +353,8 @@ fn examine_restart(server: &super::Facts, found: &mut Vec<Finding>) {
             let fix = match *name == format!("{}.conf", server.id) {
                 true => "mc_ctl reload, which names the parameters that need a restart of the controller",
                 false => {
-                    "mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance is not touched; without -f if failover is to be off)"
+                    "mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the instance continues to run; \
+                     without -f if failover is to be disabled)"
                 }
             };
             found.push(RESTART_NEEDED.found(&server.id, what, fix).at(format!("{}/{name}", server.host.directory), 0));
@@ -364,7 +367,7 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
         for (member, (host, told)) in server.host.members.iter().flat_map(|m| m.hosts.iter().map(move |host| (m, host)))
         {
             if let Err(why) = told {
-                let what = format!("host \"{host}\" of member \"{}\" is not known: {why}", member.id);
+                let what = format!("could not resolve host \"{host}\" of member \"{}\": {why}", member.id);
                 let fix = "write its address into network.conf on all members, or its name into /etc/hosts or the name service";
                 found.push(NAME_UNRESOLVED.found(&server.id, what, fix));
             }
@@ -421,11 +424,9 @@ fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
         let [here, there] = [&own.host, &peer.host].map(|facts| digest(facts, name));
         // A server whose files are refused has told what it was started with.
         if peer.host.refused.is_none() && here.is_some() && there.is_some() && here != there {
-            let what = format!("{name} is not the same on \"{one}\" and on \"{other}\"");
-            let fix = format!(
-                "copy {}/{name} of the right one to all members and restart their controllers",
-                own.host.directory
-            );
+            let what = format!("{name} differs between \"{one}\" and \"{other}\"");
+            let fix =
+                format!("copy the correct {}/{name} to all members and restart their controllers", own.host.directory);
             found.push(entry.found("", what, fix));
         }
     }
@@ -453,7 +454,7 @@ fn examine_versions(seen: &Seen, found: &mut Vec<Finding>) {
     for server in seen.servers() {
         let running = server.pace.as_ref().map(|pace| &pace.version).filter(|version| !version.is_empty());
         if let Some(running) = running.filter(|running| *running != program) {
-            let what = format!("its controller is of version {running}, and this mc_ctl of {program}");
+            let what = format!("its controller has version {running}, and this mc_ctl has version {program}");
             let fix = "install the same version, then: mc_ctl stop --mc-only && mc_ctl start --mc-only -f (the standby's first)";
             found.push(VERSIONS_DIFFER.found(&server.id, what, fix));
         }
@@ -462,8 +463,10 @@ fn examine_versions(seen: &Seen, found: &mut Vec<Finding>) {
     let heard =
         seen.own.pace.as_ref().and_then(|pace| pace.arbiter.as_ref()).is_some_and(|arbiter| arbiter.within(3000));
     let what = match &arbiter.version {
-        Ok(version) if version != program => format!("mc_arb is of version {version}, and this mc_ctl of {program}"),
-        Err(_) if heard => "mc_arb does not tell its version: it is of an older one".to_owned(),
+        Ok(version) if version != program => {
+            format!("mc_arb has version {version}, and this mc_ctl has version {program}")
+        }
+        Err(_) if heard => "mc_arb does not report its version, and is therefore older".to_owned(),
         _ => return,
     };
     found.push(VERSIONS_DIFFER.found(

@@ -21,48 +21,48 @@ const MANY_CONNECTIONS: u32 = 6;
 
 const PEER_UNHEARD: Entry = Entry::error(
     "peer-unheard",
-    "The controllers of the two servers do not receive each other's heartbeats, in one direction or in both. A link counts as \
-     up only while both directions work.",
+    "The controllers of the servers do not receive each other's heartbeats, in one or both directions. A link is up only while \
+     both directions work.",
 );
 const PEER_REFUSED: Entry = Entry::warning(
     "caller-refused",
-    "Within the last ten minutes this controller refused a connection to its port. The caller is a member with another \
-     mc.key or network.conf, or it is no member.",
+    "Within the last ten minutes this controller refused a connection to its port. The caller is a member with a different \
+     mc.key or network.conf, or is not a member.",
 );
 const ARBITER_UNHEARD: Entry = Entry::warning(
     "arbiter-unheard",
-    "network.conf has an arbiter and a server does not hear it. Without it neither server continues alone when the \
-     other one falls silent.",
+    "network.conf names an arbiter, and a server does not receive its heartbeats. Without the arbiter, neither server \
+     continues alone when the other server does not respond.",
 );
 const LINK_UNSTEADY: Entry = Entry::notice(
     "link-unsteady",
-    "The connection with another member had to be made anew again and again in the last one to two days: members were \
-     restarted, or the network between them is cut from time to time.",
+    "The connection with another member was lost repeatedly in the last one to two days: members were restarted, or the \
+     network between them fails temporarily.",
 );
 const HEARTBEAT_LATE: Entry = Entry::warning(
     "heartbeat-late",
-    "Heartbeats of the other server came late by more than half of heartbeat_timeout: with a little more a living \
-     server is taken for silent.",
+    "Heartbeats of the other server were late by more than half of heartbeat_timeout: with slightly longer delays, a working \
+     server counts as failed.",
 );
 const ARBITER_LATE: Entry = Entry::warning(
     "arbiter-late",
-    "Heartbeats of the arbiter came late by more than half of arbiter_alive_timeout: with a little more it is taken for \
-     lost.",
+    "Heartbeats of the arbiter were late by more than half of arbiter_alive_timeout: with slightly longer delays, a working \
+     arbiter counts as lost.",
 );
 const INSTANCE_LATE: Entry = Entry::warning(
     "instance-late",
-    "The instance took more than half of db_instance_check_timeout to answer a look: with a little more, and \
-     db_instance_check_retry times in a row, it is taken for failed.",
+    "The instance took more than half of db_instance_check_timeout to respond to a check: with slightly longer delays, \
+     db_instance_check_retry times in succession, it counts as failed.",
 );
 const DISK_LATE: Entry = Entry::warning(
     "disk-late",
-    "A disk took more than half of disk_check_timeout to write, sync and read back one block: with a little more, and \
-     disk_check_retry times in a row, it is taken for failed.",
+    "A disk took more than half of disk_check_timeout to write, flush and read one block: with slightly longer delays, \
+     disk_check_retry times in succession, it counts as failed.",
 );
 const DETECTION_SLOW: Entry = Entry::notice(
     "detection-slow",
-    "A detection time is longer than that of the defaults, and its timeout more than twenty times what was ever \
-     needed: a failure could be found sooner.",
+    "A detection time is longer than the default, and its timeout is more than twenty times the longest measured time: \
+     failures could be detected sooner.",
 );
 
 /// (timeout + interval) x (retry + 1) finds a failure.
@@ -142,8 +142,8 @@ impl Heard {
     /// That it is not heard, and what is known of the reason.
     fn silence(&self) -> String {
         let since = match self.silent_ms {
-            Some(ms) => format!("nothing heard for {} s", ms / 1000),
-            None => "nothing heard since the controller's start".to_owned(),
+            Some(ms) => format!("no heartbeat for {} s", ms / 1000),
+            None => "no heartbeat since the controller's start".to_owned(),
         };
         if self.unreached.is_empty() { since } else { format!("{since}; {}", self.unreached) }
     }
@@ -158,11 +158,12 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         let Some(pace) = &server.pace else { continue };
         if let Some(why) = &pace.refused {
             let fix = format!(
-                "first check whether the caller is a member: compare the address with network.conf, and ask who administers \
-                 that host; only if it is a member, copy network.conf and mc.key of \"{own}\" to it and restart its \
-                 controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); otherwise block the caller with a firewall"
+                "check whether the caller is a member: compare the address with network.conf, and identify the administrator \
+                 of that host; only if it is a member, copy network.conf and mc.key of \"{own}\" to it and restart its \
+                 controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); otherwise block the caller \
+                 with a firewall"
             );
-            found.push(PEER_REFUSED.found(&server.id, format!("a caller was not let in: {why}"), fix));
+            found.push(PEER_REFUSED.found(&server.id, format!("a connection was refused: {why}"), fix));
         }
         examine_times(seen, server, pace, found);
     }
@@ -173,23 +174,23 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
     // Longer than a restart of the other controller by its watcher takes.
     let limit_ms = pace.heartbeat.detection_ms().max(3000);
     if !pace.peer.within(limit_ms) {
-        let what = format!("the controller here does not hear that of \"{peer}\": {}", pace.peer.silence());
+        let what = format!("this controller receives no heartbeats from \"{peer}\": {}", pace.peer.silence());
         found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(peer, &pace.peer)));
     } else if let Some(theirs) = seen.peer.as_ref().ok().and_then(|facts| facts.pace.as_ref())
         && !theirs.peer.within(limit_ms)
     {
         let own = &seen.own.id;
-        let what = format!("its controller does not hear that of \"{own}\": {}", theirs.peer.silence());
+        let what = format!("its controller receives no heartbeats from \"{own}\": {}", theirs.peer.silence());
         found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(own, &theirs.peer)));
     } else if !pace.peer.unreached.is_empty() {
         let what = format!(
-            "the controller here receives heartbeats from that of \"{peer}\" but cannot connect to it: {}",
+            "this controller receives heartbeats from \"{peer}\" but cannot connect to it: {}",
             pace.peer.unreached
         );
         let fix = format!(
             "compare host and port of \"{peer}\" in network.conf on both servers and on the arbiter; correct the file that \
-             differs, and restart its controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if they are the same, \
-             open that port on the way from here to \"{peer}\""
+             differs, and restart its controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if \
+             they are the same, open that port in the firewalls between this server and \"{peer}\""
         );
         found.push(PEER_UNHEARD.found(peer, what, fix));
     }
@@ -199,11 +200,11 @@ fn mend_of_silence(id: &str, heard: &Heard) -> String {
     let why = &heard.unreached;
     if why.contains("authenticating") {
         return format!(
-            "copy mc.key from the one to the other and restart the controller that gets it (\"{id}\" has another)"
+            "copy the correct mc.key to the other member and restart its controller (\"{id}\" has a different key)"
         );
     }
     if why.contains("network.conf") {
-        return "copy network.conf from the one to the other and restart the controller that gets it".to_owned();
+        return "copy the correct network.conf to the other member and restart its controller".to_owned();
     }
     if why.contains("refuses") {
         return format!(
@@ -211,7 +212,7 @@ fn mend_of_silence(id: &str, heard: &Heard) -> String {
         );
     }
     format!(
-        "on \"{id}\": mc_ctl status; if its controller runs, open the port of its line in network.conf on the way there"
+        "on \"{id}\": mc_ctl status; if its controller runs, open the port of its line in network.conf in the firewalls"
     )
 }
 
@@ -224,17 +225,17 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
         if heard.within(pace.arbiter_alive.detection_ms().max(3000)) {
             continue;
         }
-        let what = format!("server \"{from}\" does not hear arbiter \"{id}\": {}", heard.silence());
+        let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());
         let fix = match heard.unreached.as_str() {
             why if why.contains("authenticating") => {
-                "copy mc.key to the arbiter's directory, and there: mc_arb stop; mc_arb start"
+                "copy mc.key to the arbiter's directory, then on its host: mc_arb stop; mc_arb start"
             }
             why if why.contains("refuses") => "on its host: mc_arb start",
             why if why.contains("hangs up") => {
                 "on its host: mc_arb status; if this server has not been the standby yet, run mc_ctl rebuild on it: the \
                  arbiter serves it after the rebuild"
             }
-            _ => "on its host: mc_arb status; if it serves this pair, open its port on the way there",
+            _ => "on its host: mc_arb status; if it serves this pair, open its port in the firewalls",
         };
         found.push(ARBITER_UNHEARD.found(id, what, fix));
     }
@@ -285,8 +286,9 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
     let file = format!("{}.conf", server.id);
     for (heard, from) in [(Some(&pace.peer), "the other server"), (pace.arbiter.as_ref(), "the arbiter")] {
         let Some(heard) = heard.filter(|heard| heard.connections > MANY_CONNECTIONS) else { continue };
-        let what = format!("the connection with {from} was made {} times in the last two days", heard.connections);
-        let fix = "mc_ctl history and both logs say whether controllers were restarted; else look after the network";
+        let what =
+            format!("the connection with {from} was established {} times in the last two days", heard.connections);
+        let fix = "check mc_ctl history and both logs for restarts of controllers; otherwise check the network";
         found.push(LINK_UNSTEADY.found(&server.id, what, fix));
     }
     let readings = readings(seen, server, pace);
@@ -319,7 +321,7 @@ fn examine_times(seen: &Seen, server: &Server, pace: &Facts, found: &mut Vec<Fin
             continue;
         }
         let what = format!(
-            "{parameters}_*: a failure is found after {} ms, and no answer was ever later than {longest} ms",
+            "{parameters}_*: a failure is detected after {} ms, and no response took longer than {longest} ms",
             timing.detection_ms()
         );
         let fix = format!(
@@ -466,16 +468,16 @@ mod tests {
         check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("caller-refused", "firewall")]);
         check(
             |pace| pace.refused = Some("192.0.2.7: so".to_owned()),
-            &[("caller-refused", "first check whether the caller")],
+            &[("caller-refused", "check whether the caller")],
         );
         check(|pace| pace.peer.connections = 7, &[("link-unsteady", "network")]);
-        assert!(found(silent(""))[0].what.ends_with("nothing heard for 9 s"));
+        assert!(found(silent(""))[0].what.ends_with("no heartbeat for 9 s"));
     }
 
     #[test]
     fn an_arbiter_that_hangs_up_serves_a_new_standby_after_the_rebuild() {
         let mut own = server("nd2");
-        let unreached = "it hangs up without an answer; so".to_owned();
+        let unreached = "it closes the connection without an answer; so".to_owned();
         own.pace.as_mut().unwrap().arbiter = Some(Heard { unreached, ..Heard::default() });
         let arbiter = Some(super::super::Arbiter { id: "arb".to_owned(), version: Ok(String::new()) });
         let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Controls Mirroring Controller, which keeps a pair of PostgreSQL servers serving through the death of either.
+/// Controls Mirroring Controller, which keeps a pair of PostgreSQL servers available when either one fails.
 #[derive(Parser, Debug)]
 #[command(name = "mc_ctl", version, about, disable_help_subcommand = true)]
 #[command(
@@ -28,29 +28,29 @@ pub(super) enum Verb {
     Stop(Stop),
     /// Show the state of the pair
     Status(Status),
-    /// Let the standby take over from the primary (planned)
+    /// Make the standby the primary (planned)
     Switch(Change),
     /// Disconnect the standby: the primary continues alone
     Detach(Change),
-    /// Let failures lead to a switch or a disconnection by themselves
+    /// Enable automatic switch and disconnection
     EnableFailover(Common),
-    /// Only report failures
+    /// Disable automatic switch and disconnection; failures are only reported
     DisableFailover(Common),
-    /// Make this server, which has lost its role or has no data, the standby of the other one
+    /// Make this server, which has lost its role or has no data, the standby of the other server
     Rebuild(Rebuild),
-    /// Let the running controller read ID.conf and network.conf again
+    /// Make the running controller read ID.conf and network.conf again
     Reload(Common),
-    /// Show every change of who serves: when and why
+    /// Show every change of the right to acknowledge commits, with its time and reason
     History(History),
-    /// Explain a message or a finding of the check: its cause, what to do
+    /// Explain a message or a finding of the check: its cause and remedy
     Explain(super::explain::Args),
-    /// Make the files of the management directory, and show what is still missing
+    /// Create the files of the management directory, and show the settings that are still missing
     Init(Box<super::init::Args>),
-    /// Look for everything that would keep the pair from working: on both servers and the arbiter
+    /// Report conditions that prevent the pair from working, on both servers and the arbiter
     Check(super::check::Args),
-    /// Tell what the pair would do if something failed now; changes nothing
+    /// Predict the actions of the pair after a fault in its present state; changes nothing
     WhatIf(super::what_if::Args),
-    /// Show how clients connect with whichever server is the primary
+    /// Show the connection strings with which clients connect to the primary
     Conninfo(super::conninfo::Args),
     #[command(hide = true)]
     Completions(super::completions::Args),
@@ -67,7 +67,7 @@ pub(super) struct Common {
     /// Management directory [default: $MCCONTROLDIR]
     #[arg(short = 'M', value_name = "DIR")]
     pub directory: Option<PathBuf>,
-    /// Which server of network.conf this is, where two of them are on this host
+    /// The server of network.conf to use, if two of them are on this host
     #[arg(long, value_name = "ID")]
     pub local_server: Option<String>,
 }
@@ -82,7 +82,7 @@ pub(super) struct Start {
     /// Do not wait
     #[arg(short = 'W', overrides_with = "wait")]
     pub no_wait: bool,
-    /// How long to wait, in seconds
+    /// Time limit in seconds
     #[arg(short = 't', value_name = "SEC", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: u64,
     /// Enable automatic switch and disconnection
@@ -91,19 +91,19 @@ pub(super) struct Start {
     /// Disable automatic switch and disconnection
     #[arg(short = 'F')]
     pub no_failover: bool,
-    /// Start the controller alone, not the instance
+    /// Start only the controller, not the instance
     #[arg(long)]
     pub mc_only: bool,
-    /// Stay in the foreground, and write messages to standard error too
+    /// Stay in the foreground, and also write messages to standard error
     #[arg(long)]
     pub foreground: bool,
-    /// Start even where the arbiter cannot be reached yet, and connect with it later
+    /// Start even if the arbiter cannot be reached yet, and connect to it later
     #[arg(long)]
     pub async_connect_arbiter: bool,
     /// Take the right to run alone with the present data directory, after a restore or the loss of the ledger
     #[arg(long, conflicts_with = "foreground")]
     pub adopt_data: bool,
-    /// Do not ask whether to adopt the data directory
+    /// Do not request confirmation
     #[arg(long, requires = "adopt_data")]
     pub yes: bool,
 }
@@ -112,16 +112,16 @@ pub(super) struct Start {
 pub(super) struct Stop {
     #[command(flatten)]
     pub common: Common,
-    /// How long it may take, in seconds [default: remote_call_timeout]
+    /// Time limit in seconds [default: remote_call_timeout]
     #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
     /// Stop both servers; nothing is switched
     #[arg(short = 'a')]
     pub all: bool,
-    /// Stop the controller alone, not the instance
+    /// Stop only the controller, not the instance
     #[arg(long)]
     pub mc_only: bool,
-    /// End the controller at once and leave the instance alone
+    /// End the controller at once; the instance is not affected
     #[arg(short = 'e', conflicts_with_all = ["all", "mc_only", "seconds"])]
     pub emergency: bool,
 }
@@ -137,16 +137,16 @@ pub(super) enum Format {
 pub(super) struct Status {
     #[command(flatten)]
     pub common: Common,
-    /// Show the arbiter too
+    /// Also show the arbiter
     #[arg(long)]
     pub arbiter: bool,
-    /// How to show it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     pub format: Format,
     /// One line for monitoring, and its exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN
     #[arg(long, conflicts_with_all = ["format", "watch", "arbiter"])]
     pub check: bool,
-    /// Show it again and again, every so many seconds
+    /// Repeat the output every SEC seconds
     #[arg(long, value_name = "SEC", num_args = 0..=1, default_missing_value = "1",
           value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub watch: Option<u64>,
@@ -169,22 +169,22 @@ pub(super) enum OldData {
 pub(super) struct Rebuild {
     #[command(flatten)]
     pub common: Common,
-    /// How long to wait, in seconds; the rebuild itself continues [default: without end]
+    /// Time limit in seconds; the rebuild continues after it [default: no limit]
     #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
-    /// How: the cheapest way that works, pg_rewind or nothing, or a whole copy
+    /// The method: the fastest that works, no full copy, or a full copy
     #[arg(long, value_enum, default_value_t = Method::Auto, value_name = "METHOD")]
     pub method: Method,
-    /// What becomes of a data directory that a whole copy replaces
+    /// Whether to keep a data directory that a full copy replaces
     #[arg(long, value_enum, default_value_t = OldData::Keep, value_name = "WHAT")]
     pub old_data: OldData,
-    /// Only show what would be done: how, why, how many bytes, whether there is room
+    /// Only show the method, its reason, the number of bytes to copy, the disk space and the steps
     #[arg(long, conflicts_with_all = ["yes", "seconds"])]
     pub dry_run: bool,
-    /// How to show that
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT", requires = "dry_run")]
     pub format: ListFormat,
-    /// Do not ask whether to overwrite or replace the data directory
+    /// Do not request confirmation before the data directory is overwritten or replaced
     #[arg(long)]
     pub yes: bool,
 }
@@ -199,7 +199,7 @@ pub(super) enum ListFormat {
 pub(super) struct History {
     #[command(flatten)]
     pub common: Common,
-    /// How to show it
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
     pub format: ListFormat,
 }
@@ -208,16 +208,16 @@ pub(super) struct History {
 pub(super) struct Change {
     #[command(flatten)]
     pub common: Common,
-    /// How long it may take, in seconds [default: remote_call_timeout]
+    /// Time limit in seconds [default: remote_call_timeout]
     #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub seconds: Option<u64>,
-    /// Go without the other server's consent: it does not answer, and is surely down
+    /// Act without the consent of the other server, which does not respond and is confirmed down
     #[arg(long)]
     pub force: bool,
     /// Do not run fencing_command first
     #[arg(long, requires = "force")]
     pub no_fencing: bool,
-    /// Do not ask whether to force it
+    /// Do not request confirmation
     #[arg(long, requires = "force")]
     pub yes: bool,
 }

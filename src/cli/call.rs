@@ -75,8 +75,8 @@ pub(super) fn is_running_or_gone(config: &Config, begin: Instant, limit: Duratio
         if begin.elapsed() >= limit {
             let text = format!("the previous controller of server \"{id}\" has not ended within {} s", limit.as_secs());
             return Err(Failure::new(Exit::TimedOut, text).hint(format!(
-                "\"{}\" and syslog may contain the reason. To end the controller and its watcher, run \"mc_ctl stop -e\", which \
-                 leaves the instance as it is. Then run this command again.",
+                "\"{}\" and syslog may contain the reason. To end the controller and its watcher, run \"mc_ctl stop -e\", \
+                 which does not stop the instance. Then run this command again.",
                 config.run_dir().join("log").display()
             )));
         }
@@ -154,24 +154,27 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
     let other = &config.peer().id;
     let both = match verb {
         "switch" => format!(
-            "promotes the standby here without the consent of server \"{other}\". If that server still runs as the primary \
-             and continues alone, or has done so already"
+            "promotes the standby on this server without the consent of server \"{other}\". If that server still runs as the \
+             primary and continues alone, or has done so already"
         ),
         _ => format!(
-            "lets the primary here continue alone without the consent of server \"{other}\". If that server has been \
-             promoted, or is later"
+            "makes the primary on this server continue alone without the consent of server \"{other}\". If that server has \
+             been promoted, or is later"
         ),
     };
     let fence = match (&config.server.fencing_command, no_fencing) {
         (Some(path), false) => {
-            format!("\"{}\" is run first to fence it; if that fails, nothing is changed.", path.display())
+            format!(
+                "\"{}\" is run first to fence that server; if the command fails, nothing is changed.",
+                path.display()
+            )
         }
         (Some(_), true) => "fencing_command is not run.".to_owned(),
-        (None, _) => "There is no fencing_command that would make sure that it is down.".to_owned(),
+        (None, _) => "No fencing_command is configured that could ensure that the server is down.".to_owned(),
     };
     format!(
-        "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and those of one of them are lost when the pair is made \
-         one again. {fence} Continue only if server \"{other}\" is surely down and stays so until it is rebuilt."
+        "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and the commits of one server are lost when the pair is \
+         restored. {fence} Continue only if server \"{other}\" is confirmed down and stays down until it is rebuilt."
     )
 }
 
@@ -179,8 +182,8 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
 pub(super) fn confirm(risk: &str) -> Result<(), Failure> {
     use std::io::{IsTerminal, Write};
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::new(Exit::Usage, "this has to be confirmed, and standard input is not a terminal")
-            .hint(format!("--yes confirms it. {risk}")));
+        return Err(Failure::new(Exit::Usage, "confirmation is required, and standard input is not a terminal")
+            .hint(format!("Use --yes to confirm. {risk}")));
     }
     let mut answer = String::new();
     let mut out = std::io::stderr();
@@ -226,10 +229,14 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
         Ok(Answer::Busy(text)) => Err(Failure::new(Exit::Refused, text)),
         Ok(answer) => Ok(answer),
         Err(CallError::NotRunning) => Err(not_running(id, watcher::failure(run_dir))),
-        Err(CallError::TimedOut) => {
-            Err(Failure::new(Exit::TimedOut, format!("the controller of server \"{id}\" does not answer"))
-                .hint("Its log, and syslog, may say why; \"mc_ctl stop -e\" ends it and leaves the instance alone."))
-        }
+        Err(CallError::TimedOut) => Err(Failure::new(
+            Exit::TimedOut,
+            format!("the controller of server \"{id}\" does not respond"),
+        )
+        .hint(
+            "Its log and syslog may contain the reason. To end the controller, run \"mc_ctl stop -e\"; the instance \
+                       continues to run.",
+        )),
         Err(CallError::Failed(error)) => Err(Failure::failed(error)),
     }
 }
@@ -238,11 +245,12 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
 fn not_running(id: &str, failure: Option<String>) -> Failure {
     let text = format!("the controller of server \"{id}\" is not running");
     match failure {
-        None => Failure::new(Exit::NotRunning, text).hint("\"mc_ctl start\" starts it."),
+        None => Failure::new(Exit::NotRunning, text).hint("Run \"mc_ctl start\" to start it."),
         Some(why) => {
             let why = why.lines().next().unwrap_or_default().to_owned();
-            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}"))
-                .hint("The watcher tries it again every 10 s. After the correction \"mc_ctl start\" starts it at once.")
+            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}")).hint(
+                "The watcher tries again every 10 s. After the correction, run \"mc_ctl start\" to start it at once.",
+            )
         }
     }
 }
@@ -253,5 +261,5 @@ fn unexpected(answer: &Answer) -> Failure {
         other => format!("{other:?}"),
     };
     Failure::new(Exit::Failed, format!("the controller did not understand the command: {what}"))
-        .hint("It may be of another version than this mc_ctl: mc_ctl --version, mc_ctl status --format json.")
+        .hint("Its version may differ from that of this mc_ctl. Compare \"mc_ctl --version\" and \"mc_ctl status --format json\".")
 }

@@ -16,13 +16,13 @@ use std::time::{Duration, Instant};
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
-    /// How to show it
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
     format: ListFormat,
-    /// Show every parameter of ID.conf too, with its value and where that came from
+    /// Also show every parameter of ID.conf, with its value and the source of the value
     #[arg(long)]
     parameters: bool,
-    /// How long it may take, in seconds
+    /// Time limit in seconds
     #[arg(short = 't', value_name = "SEC", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
     seconds: u64,
 }

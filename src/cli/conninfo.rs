@@ -22,16 +22,16 @@ const MAX_LEAVE_S: u64 = 3600;
 pub(super) struct Args {
     #[command(flatten)]
     common: super::args::Common,
-    /// How to show it: all, or one line for a program
+    /// Output format: all, or one line for a program
     #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
     format: Format,
     /// Database [default: target_db]
     #[arg(long, value_name = "NAME")]
     dbname: Option<String>,
-    /// Database user [default: left to the client]
+    /// Database user [default: not specified]
     #[arg(long, value_name = "NAME")]
     user: Option<String>,
-    /// With one line: for clients that only read, the standby before the primary
+    /// With a format of one line: for clients that only read, with the standby before the primary
     #[arg(long)]
     read_only: bool,
 }
@@ -90,8 +90,9 @@ fn places(config: &Config) -> [(String, u16); 2] {
         }
         let host = line.hosts.first().cloned().unwrap_or_default();
         let text =
-            format!("where clients reach server \"{}\" is not known: {host} port {own_port} is a guess", line.id);
-        let hint = "Its host is that of network.conf, its port this server's. Ask again when both controllers run.";
+            format!("the client address of server \"{}\" is not known: {host} port {own_port} is assumed", line.id);
+        let hint = "The host is that of network.conf, and the port that of this server. Run this command again when both \
+                    controllers run.";
         say_remark("mc_ctl", &Remark::notice(text, hint));
         (host, own_port)
     })
@@ -111,7 +112,7 @@ fn split(text: &str) -> Option<(String, u16)> {
 }
 
 /// What to do where [`Limits::statements`] is too short.
-const STATEMENTS_HINT: &str = "Where statements take longer, remove socketTimeout, and set net.ipv4.tcp_keepalive_time, _intvl \
+const STATEMENTS_HINT: &str = "If statements take longer, remove socketTimeout, and set net.ipv4.tcp_keepalive_time, _intvl \
                                and _probes on the client's host.";
 
 /// The time limits of a client, which follow from the heartbeat detection time.
@@ -149,8 +150,8 @@ impl Limits {
 
     fn text(self, detection_ms: u64) -> String {
         format!(
-            "time limits, for a detection time of {} s (libpq 12 or later):\n  a client leaves a server that is silent for {} s, \
-             and tries each server for {} s\n  JDBC: {}\n  {}\n",
+            "time limits, for a detection time of {} s (libpq 12 or later):\n  a client abandons a server that does not \
+             respond for {} s, and tries each server for {} s\n  JDBC: {}\n  {}\n",
             seconds(detection_ms),
             self.leave_s,
             self.connect_s,
@@ -177,8 +178,8 @@ fn isolated(settings: &Settings) -> String {
         false => (
             "wait",
             format!(
-                "accepts connections as before, and commits on it wait\n  a client that still reaches it does not look for the \
-                 new primary; \"stop\" on both servers ends this after {after} s"
+                "continues to accept connections, and its commits wait\n  a client that still reaches it does not connect to \
+                 the new primary; \"stop\" on both servers ends this after {after} s"
             ),
         ),
     };
@@ -248,7 +249,7 @@ impl Clients {
                 .concat()
         };
         format!(
-            "the primary, whichever it is:\n{}for reads, the standby, else the primary (libpq 14 or later):\n{}",
+            "for the primary:\n{}for reads, the standby if available, otherwise the primary (libpq 14 or later):\n{}",
             lines(false),
             lines(true)
         )

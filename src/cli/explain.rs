@@ -45,8 +45,8 @@ pub(super) fn run(args: &Args) -> Ended {
     let message = || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain());
     let Some(text) = remedies::find(what).map(|entry| entry.explain()).or_else(message) else {
         return Err(Failure::new(Exit::Usage, format!("there is no message or finding \"{what}\"")).hint(
-            "Give the number at the end of a message, such as MCA00062, or the code of a finding, such as same-filesystem. \
-             \"mc_ctl explain --list\" lists all.",
+            "Specify the number at the end of a message, such as MCA00062, or the code of a finding, such as same-filesystem. \
+             Run \"mc_ctl explain --list\" for a list of all.",
         ));
     };
     print(&text);

@@ -58,10 +58,10 @@ fn look(snapshot: &Snapshot) -> Seen {
         (_, None) => match report.word {
             word @ (Word::Switchable | Word::FailoverDisabled) if mirrored => Seen::Done(word),
             word if mirrored => {
-                Seen::Going(then(&format!("the pair is mirrored; the status is \"{}\" still", word.text())))
+                Seen::Going(then(&format!("the pair is mirrored; the status is still \"{}\"", word.text())))
             }
             _ if report.servers[report.me.index()].role == HostRole::Standby => {
-                Seen::Going(then("the standby runs; the primary makes sure that it is synchronous"))
+                Seen::Going(then("the standby runs; the primary verifies that it is synchronous"))
             }
             _ => Seen::Adrift,
         },
@@ -171,15 +171,16 @@ impl<'a> Follower<'a> {
             format!("the rebuild of server \"{}\" has not ended within {limit} s", self.config.id),
         )
         .hint(
-            "It continues in the controller; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it.",
+            "It continues in the controller. \"mc_ctl status\" shows its progress, and \"mc_ctl rebuild\" follows it.",
         )
     }
 
     fn left_alone(&self, failure: Failure) -> Failure {
         self.display.end();
         match failure.exit {
-            Exit::NotRunning => failure
-                .hint("The rebuild is interrupted; \"mc_ctl rebuild\" continues it, and so does \"mc_ctl start\"."),
+            Exit::NotRunning => {
+                failure.hint("The rebuild is interrupted. Run \"mc_ctl rebuild\" or \"mc_ctl start\" to continue it.")
+            }
             _ => failure,
         }
     }
@@ -192,8 +193,8 @@ impl<'a> Follower<'a> {
             hint += &format!("The old directory is \"{}\".\nHINT: ", path.display());
         }
         hint += &format!(
-            "Remove the cause and run \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. What went \
-             before is in \"{}\". The controller does not try again.",
+            "Repair the cause and run \"mc_ctl rebuild\" again; \"mc_ctl rebuild --dry-run\" shows what it would do. The \
+             preceding messages are in \"{}\". The controller does not try again.",
             log.display()
         );
         let text = format!("the rebuild of server \"{}\" {how}", self.config.id);
@@ -212,7 +213,7 @@ impl<'a> Follower<'a> {
             }) => {
                 let program = chosen.program();
                 let copied = duration(elapsed_ms / 1000);
-                out += &format!("{program} copied {} in {copied}; {took} in all\n", HumanBytes(*done));
+                out += &format!("{program} copied {} in {copied}; {took} in total\n", HumanBytes(*done));
             }
             Some(Progress { chosen: Some(Chosen::Follow), .. }) => {
                 out += &format!("nothing had to be copied; {took} in all\n");
@@ -221,14 +222,17 @@ impl<'a> Follower<'a> {
             _ => out += &format!("it took {took}\n"),
         }
         if let Some(lost) = self.progress.as_ref().and_then(|progress| progress.lost.as_ref()) {
-            out += &format!("only \"{me}\" had: {}\nits WAL is kept in \"{}\"\n", lost.in_words(), lost.kept.display());
+            out +=
+                &format!("only \"{me}\" had: {}\nthis WAL is saved in \"{}\"\n", lost.in_words(), lost.kept.display());
         }
         for path in self.kept() {
-            out += &format!("the old directory is \"{}\"; remove it when nobody needs it\n", path.display());
+            out += &format!("the old directory is \"{}\"; remove it when you no longer need it\n", path.display());
         }
         print(&out);
         if word == Word::FailoverDisabled {
-            say("HINT: automatic switch and disconnection are off; \"mc_ctl enable-failover\" enables them.\n");
+            say(
+                "HINT: Automatic switch and disconnection are disabled. Run \"mc_ctl enable-failover\" to enable them.\n",
+            );
         }
         0
     }

@@ -22,31 +22,31 @@ const PING_LIMIT: Duration = Duration::from_secs(2);
 pub(super) struct Args {
     #[command(flatten)]
     common: super::args::Common,
-    /// The other server, on the first one; as for the other options, its id (nd2) and port (27540) may be left out
+    /// The other server; required on the first server. As for the other options, its id (nd2) and port (27540) may be omitted
     #[arg(long, value_name = "[ID=]HOST[:PORT]")]
     peer: Option<Member>,
-    /// The arbiter, if there is to be one
+    /// The arbiter, if any
     #[arg(long, value_name = "[ID=]HOST[:PORT]")]
     arbiter: Option<Member>,
-    /// This server [default: its address on the way to the other one]
+    /// This server [default: its address on the route to the other server]
     #[arg(long = "self", value_name = "[ID=]HOST[:PORT]")]
     own: Option<Member>,
-    /// Data directory [default: what is found]
+    /// Data directory [default: the one that is found]
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
     /// Read the database user's password from this file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Write what is missing into postgresql.conf and pg_hba.conf
+    /// Write missing settings to postgresql.conf and pg_hba.conf
     #[arg(long)]
     apply: bool,
-    /// Join the pair of the first server: read the block that init printed there from this file, or from standard input (-)
+    /// Join the pair of the first server: read the block that init printed on it from this file, or from standard input (-)
     #[arg(long, value_name = "FILE", conflicts_with_all = ["peer", "arbiter", "own", "show_join"])]
     join: Option<PathBuf>,
     /// Print the block for the other members again; it contains the pair's key
     #[arg(long)]
     show_join: bool,
-    /// What a server does that has lost its role: wait for mc_ctl rebuild, or become the standby by itself [default: manual; with
+    /// The action of a server that has lost its role: wait for mc_ctl rebuild, or become the standby automatically [default: manual; with
     /// --join, as on the first server]
     #[arg(long, value_name = "manual|auto", value_parser = ["manual", "auto"])]
     rebuild_action: Option<String>,
@@ -69,21 +69,21 @@ pub(super) fn run(args: &Args) -> Ended {
     let draft = prepare(&wanted).map_err(Failure::usage)?;
     let (made, config) = draft.place().map_err(Failure::failed)?;
     let names: Vec<String> = made.iter().map(|path| format!("made \"{}\"\n", path.display())).collect();
-    print(&if names.is_empty() { "nothing had to be made\n".to_owned() } else { names.concat() });
+    print(&if names.is_empty() { "nothing had to be created\n".to_owned() } else { names.concat() });
     config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
     warn_of_the_disk(&config);
     let first = args.join.is_none() && made.iter().any(|path| path.ends_with("network.conf"));
     let here = Here { first, ..Here::new(&config) };
     if here.one_host && first {
-        let text = "both servers of network.conf are on this host, whose death takes both";
+        let text = "both servers of network.conf are on this host, so that a failure of the host stops both";
         let hint =
-            "To try it out, it will do. Else remove the files that were made, and give the other host with --peer.";
+            "Use this only for a test. Otherwise remove the created files, and specify the other host with --peer.";
         say_remark("mc_ctl", &Remark::warning(text, hint));
     }
     let mut missing = rules::missing(&config);
     for why in &missing.unresolved {
         let text = format!("{}; what pg_hba.conf lacks for that server is not shown", why.message);
-        let hint = "Correct the name in network.conf, or make it known to this host; then run this once more.";
+        let hint = "Correct the name in network.conf, or add it to the name service of this host; then run this command again.";
         say_remark("mc_ctl", &Remark::warning(text, hint));
     }
     print(&here.server());
@@ -178,12 +178,12 @@ impl Drop for Silence {
 fn warn_of_the_disk(config: &Config) {
     if find::is_one_disk(config) {
         let text = format!(
-            "management directory \"{}\" is on the filesystem of data directory \"{}\"; if that filesystem fails, this server \
-             cannot consent that the other server takes over",
+            "management directory \"{}\" is on the file system of data directory \"{}\"; if that file system fails, this \
+             server cannot consent to a takeover by the other server",
             config.dir.display(),
             config.server.db_instance.display()
         );
-        say_remark("mc_ctl", &Remark::warning(text, "Use a directory on another filesystem, except for a trial."));
+        say_remark("mc_ctl", &Remark::warning(text, "Use a directory on another file system, except for a test."));
     }
 }
 
@@ -223,7 +223,7 @@ impl Here<'_> {
     fn server(&self) -> String {
         let (config, file) = (self.config, &self.config.server);
         let state = match (&file.no_data, self.instance) {
-            (Some(_), _) => "is still to be made".to_owned(),
+            (Some(_), _) => "does not exist yet".to_owned(),
             (None, true) => format!("PostgreSQL {}, running", file.major_version),
             (None, false) => format!("PostgreSQL {}, not running", file.major_version),
         };
@@ -316,7 +316,7 @@ impl Here<'_> {
                 None => writeln!(text, "\nmissing in {}; to add it:\n", missing.file.display()),
                 Some((file, line)) => writeln!(
                     text,
-                    "\nmissing in {}, above line {line}, which keeps the other server out:\n",
+                    "\nmissing in {}, above line {line}, which rejects the other server:\n",
                     file.display()
                 ),
             };
@@ -333,8 +333,9 @@ impl Here<'_> {
             let file = self.config.dir.join(format!("{}.conf", self.config.id));
             let _ = writeln!(
                 text,
-                "\nmissing in {}, the password of the database user {user}:\n  db_instance_password = 'PASSWORD'\n\
-                 The user gets it, where it has none yet, while the instance runs: {bin}/psql -d postgres -c '\\password {user}'",
+                "\nmissing in {}, the password of the database user {user}:\n  db_instance_password = 'PASSWORD'\nTo set it \
+                 for the user while the instance runs, if the user has no password yet: {bin}/psql -d postgres -c '\\password \
+                 {user}'",
                 file.display()
             );
         }
@@ -355,14 +356,14 @@ impl Here<'_> {
         let config = self.config;
         if made.is_empty() {
             return format!(
-                "\nwhat else is wrong, on both servers and the arbiter:\n  mc_ctl check {}\n",
+                "\nto find other errors, on both servers and the arbiter:\n  mc_ctl check {}\n",
                 self.options(&config.id)
             );
         }
         let (first, mut text) = (self.first, String::new());
         let (primary, standby) = if first { (config.own(), config.peer()) } else { (config.peer(), config.own()) };
         let (on_primary, on_standby) = if first { ("here", &*standby.id) } else { (&*primary.id, "here") };
-        text += "\nwhen nothing is missing any more:\n";
+        text += "\nwhen nothing is missing:\n";
         let _ = writeln!(text, "  mc_ctl start {} -f  # {on_primary}, the first primary", self.options(&primary.id));
         if config.server.db_instance_password.is_some() {
             let user = &config.server.db_instance_username;
@@ -380,7 +381,7 @@ impl Here<'_> {
                 );
             }
             // The copy needs a port of its own before it is started.
-            (true, true) => text += "  # then the standby, as init for it says\n",
+            (true, true) => text += "  # then the standby, as the output of init on it describes\n",
             (true, false) if config.server.no_data.is_some() => text += &self.copy(),
             (true, false) => {
                 let _ = writeln!(text, "  mc_ctl start {}  # {on_standby}, the standby", self.options(&standby.id));
@@ -410,8 +411,8 @@ impl Here<'_> {
                 let directory = format!("{dir}.{}", arbiter.id);
                 let _ = writeln!(
                     text,
-                    "\nthe arbiter, on this host too:\n  mkdir -m 700 {directory}\n  cp -p {dir}/network.conf {dir}/mc.key {directory}/\n  \
-                     mc_arb init -M {directory}\n  mc_arb start -M {directory}"
+                    "\nthe arbiter, also on this host:\n  mkdir -m 700 {directory}\n  cp -p {dir}/network.conf {dir}/mc.key \
+                     {directory}/\n  mc_arb init -M {directory}\n  mc_arb start -M {directory}"
                 );
             } else {
                 needs_block = true;
@@ -422,7 +423,7 @@ impl Here<'_> {
         if needs_block {
             let _ = write!(
                 text,
-                "\nthe lines that --join - reads, to be pasted there. They contain the pair's key: treat them like a \
+                "\nthe lines that --join - reads; paste them there. They contain the key of the pair: protect them like a \
                  password.\n\n{}",
                 Join::of(config)?.text()
             );

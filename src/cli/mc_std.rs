@@ -16,13 +16,13 @@ use std::process::{Command, ExitCode};
 #[derive(Parser, Debug)]
 #[command(name = "mc_std", version)]
 #[command(
-    after_help = "-M is not among the options, nor is -a of a stop: a host that shuts down must not stop the other one.\n\
-                  Exit status: as mc_ctl. See mc_std(8)."
+    after_help = "The options must not contain -M, nor -a of a stop: a host that shuts down must not stop the other \
+                  server.\nExit status: as mc_ctl. See mc_std(8)."
 )]
 pub struct Cli {
     /// Start or stop the controller and the instance
     what: What,
-    /// Directory in whose bin (or sbin) mc_ctl is
+    /// Directory whose subdirectory bin (or sbin) contains mc_ctl
     #[arg(value_name = "installDir")]
     install: PathBuf,
     /// Management directory
@@ -84,7 +84,7 @@ fn check(what: What, options: &[OsString]) -> Result<(), Failure> {
     }
     if all {
         return Err(Failure::new(Exit::Usage, "-a is not allowed: it would stop the other server too")
-            .hint("By hand: mc_ctl stop -a."));
+            .hint("To stop both servers, run \"mc_ctl stop -a\"."));
     }
     Ok(())
 }
@@ -95,8 +95,9 @@ fn find(install: &Path) -> Result<PathBuf, Failure> {
     let of_it = ["bin", "sbin"].map(|directory| install.join(directory).join("mc_ctl"));
     let found = of_it.iter().chain(&beside).find(|path| path.is_file());
     found.cloned().ok_or_else(|| {
-        Failure::new(Exit::Usage, format!("there is no program \"{}\"", of_it[0].display()))
-            .hint("The second argument is the directory in whose bin mc_ctl is, such as /usr or /usr/local.")
+        Failure::new(Exit::Usage, format!("there is no program \"{}\"", of_it[0].display())).hint(
+            "The second argument is the directory whose subdirectory bin contains mc_ctl, such as /usr or /usr/local.",
+        )
     })
 }
 

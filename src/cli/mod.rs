@@ -111,7 +111,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::Completions(args) => return completions::run("mc_ctl", &command(), args),
         Verb::Attach { .. } => {
             return Err(Failure::new(Exit::Usage, "there is no command \"attach\"")
-                .hint("A detached standby is attached by \"mc_ctl start\" on the standby."));
+                .hint("To attach a detached standby, run \"mc_ctl start\" on it."));
         }
         _ => (),
     }
@@ -146,7 +146,7 @@ impl Common {
         let given = self.directory.clone().or_else(|| std::env::var_os("MCCONTROLDIR").map(PathBuf::from));
         given.filter(|d| !d.as_os_str().is_empty()).ok_or_else(|| {
             Failure::new(Exit::Usage, "no management directory specified and environment variable MCCONTROLDIR unset")
-                .hint("Give it with -M DIR.")
+                .hint("Specify it with -M DIR.")
         })
     }
 
@@ -203,8 +203,8 @@ fn print_json(value: &impl serde::Serialize) {
 /// How a member's public key comes into `network.conf`.
 fn unlisted_key(id: &str, key: &PublicKey) -> String {
     format!(
-        "\nnetwork.conf does not list the public key of {id}. When every member has a key, add each to the end of the member's \
-         line, and put the file on all members (see network.conf(5)):\n  key={key}\n"
+        "\nnetwork.conf does not list the public key of {id}. When every member has a key, add each key to the end of the \
+         member's line, and copy the file to all members (see network.conf(5)):\n  key={key}\n"
     )
 }
 

@@ -40,10 +40,10 @@ pub(super) fn run(args: &Args) -> Ended {
     let limit = args.seconds.map(Duration::from_secs);
     let Some(source) = source(&config)? else {
         if args.dry_run {
-            return Err(Failure::new(Exit::Refused, "a rebuild is under way already")
-                .hint("\"mc_ctl status\" shows how far it is."));
+            return Err(Failure::new(Exit::Refused, "a rebuild is already in progress")
+                .hint("\"mc_ctl status\" shows its progress."));
         }
-        say("mc_ctl: a rebuild is under way already, and is followed\n");
+        say("mc_ctl: a rebuild is already in progress; this command follows it\n");
         return Follower::new(&config, begin, limit).follow();
     };
     let what = Rebuild { order, ..source };
@@ -57,8 +57,8 @@ pub(super) fn run(args: &Args) -> Ended {
     let follower = Follower::of_order(&config, begin, limit);
     request(&config, order, call::limit(&config, args.seconds))?;
     say(&format!(
-        "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller does it, and continues if this command is \
-         interrupted; \"mc_ctl status\" shows how far it is, and \"mc_ctl rebuild\" follows it again\n",
+        "mc_ctl: server \"{}\" becomes the standby of server \"{}\". Its controller performs the rebuild, and continues if \
+         this command is interrupted; \"mc_ctl status\" shows the progress, and \"mc_ctl rebuild\" follows it again\n",
         config.id,
         config.peer().id
     ));
@@ -87,7 +87,7 @@ fn controlled(args: &Args) -> Result<Config, Failure> {
     // Whatever is wrong with the instance's configuration is told here, not in the controller's log.
     let config = args.common.config()?;
     say(&format!(
-        "mc_ctl: the controller of server \"{}\" is not running; it is started, as by \"mc_ctl start --mc-only \
+        "mc_ctl: the controller of server \"{}\" is not running; it is started as with \"mc_ctl start --mc-only \
          --async-connect-arbiter\"\n",
         config.id
     ));
@@ -129,8 +129,8 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
 fn hint(other: &str, report: &Report) -> String {
     match report.servers[report.me.index()].role {
         HostRole::Primary if !report.peer_lives => format!(
-            "Server \"{other}\" is not heard and may have taken over. Repair the network between the servers first, then run \
-             this command again."
+            "Server \"{other}\" does not respond and may have taken over. Repair the network between the servers first, then \
+             run this command again."
         ),
         HostRole::Primary => {
             "Run it on the server that is to become the standby. To make this server the standby, run \"mc_ctl switch\" first."
@@ -139,7 +139,7 @@ fn hint(other: &str, report: &Report) -> String {
         _ if report.view.is_some_and(|view| view.is_mirrored(report.me.other())) => {
             "\"mc_ctl status\" shows whether anything is wrong with the pair.".to_owned()
         }
-        _ => format!("\"mc_ctl status\" on server \"{other}\" must show that one as the primary."),
+        _ => format!("\"mc_ctl status\" on server \"{other}\" must show that server as the primary."),
     }
 }
 
@@ -148,7 +148,7 @@ fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
     let config = args.common.config()?;
     let plan = daemon::plan_rebuild(&config, what, false).map_err(Failure::failed)?;
     if !plan.obstacles.is_empty() {
-        let hint = "\"mc_ctl rebuild --dry-run\" shows all that would be done. Nothing was changed.";
+        let hint = "\"mc_ctl rebuild --dry-run\" shows all steps. Nothing was changed.";
         return Err(Failure::new(Exit::Refused, plan.obstacles.join("\n")).hint(hint));
     }
     let data = config.server.db_instance.display();
@@ -157,10 +157,10 @@ fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
         (Chosen::BaseBackup, _) if config.server.no_data.is_some() => return Ok(()),
         (Chosen::Rewind, _) => format!("pg_rewind overwrites what differs in the data directory \"{data}\"."),
         (Chosen::BaseBackup, Old::Keep) => {
-            format!("The data directory \"{data}\" is replaced by a copy; the old one is kept beside it.")
+            format!("The data directory \"{data}\" is replaced by a copy; the old directory is kept beside it.")
         }
         (Chosen::BaseBackup, Old::Delete) => {
-            format!("The data directory \"{data}\" is DELETED before a copy takes its place.")
+            format!("The data directory \"{data}\" is DELETED before a copy replaces it.")
         }
     };
     say(&format!("{}\n", summary(&plan)));
@@ -251,7 +251,7 @@ mod tests {
         let mut report = Report::blank(crate::fsm::types::Server::First);
         report.servers[0].role = HostRole::Primary;
         let hinted = hint("nd2", &report);
-        assert!(hinted.starts_with("Server \"nd2\" is not heard") && !hinted.contains("switch"), "{hinted}");
+        assert!(hinted.starts_with("Server \"nd2\" does not respond") && !hinted.contains("switch"), "{hinted}");
         report.peer_lives = true;
         assert!(hint("nd2", &report).contains("mc_ctl switch"));
     }

@@ -27,7 +27,7 @@ fn watcher_alone(id: &str, mistake: &Error) -> Failure {
     let Error { message, hint } = mistake;
     let text = format!("the controller of server \"{id}\" is not running, and its watcher cannot start it: {message}");
     Failure::new(Exit::NotRunning, text)
-        .hint(format!("{hint} After the correction, \"mc_ctl start\" starts it at once.").trim_start())
+        .hint(format!("{hint} After the correction, run \"mc_ctl start\" to start it at once.").trim_start())
 }
 
 /// For a service manager, which starts the controller again after a crash: the configuration that the dead controller used.
@@ -86,8 +86,9 @@ pub(super) fn find(
 fn warn(id: &str, mistake: &Error) {
     let hint = if mistake.hint.is_empty() { "Correct the file." } else { &mistake.hint };
     say(&format!(
-        "mc_ctl: WARNING: {}\nDETAIL: The controller of server \"{id}\" runs and uses the configuration that it read before; so \
-         does this command. \"mc_ctl start\" starts no controller until the mistake is corrected.\nHINT: {hint}\n",
+        "mc_ctl: WARNING: {}\nDETAIL: The controller of server \"{id}\" continues to use the configuration that it has read \
+         before, and so does this command. The next start of the controller fails until the file is corrected.\nHINT: \
+         {hint}\n",
         mistake.message
     ));
 }

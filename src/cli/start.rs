@@ -18,13 +18,12 @@ const EARLY_LIMIT: Duration = Duration::from_secs(60);
 const EARLY_PAUSE: Duration = Duration::from_secs(1);
 /// How long a message to syslog may take.
 const FLUSH: Duration = Duration::from_secs(1);
-const OFF: &str = "automatic switch and disconnection are off, unless the other server's controller runs with them on: failures \
-                   are only reported\n\
-                   HINT: \"mc_ctl enable-failover\", or a start with -f, lets the controller act.";
+const OFF: &str = "automatic switch and disconnection are disabled, unless they are enabled on the other server: failures are \
+                   only reported\nHINT: Run \"mc_ctl enable-failover\" to enable them.";
 
-const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory, as it is, the one that counts. Commits that only \
-                     the other server holds are lost, and if that server runs as the primary, both serve. Continue only after \
-                     a restore that is meant so, or if the other server's data is surely older or gone.";
+const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory the valid one in its present state. Commits that \
+                     exist only on the other server are lost, and if that server runs as the primary, both servers serve. \
+                     Continue only after an intended restore, or if the data of the other server is confirmed older or lost.";
 
 pub(super) fn run(args: &Start) -> Ended {
     let begin = Instant::now();
@@ -126,8 +125,10 @@ fn start_by_watcher(config: &Config, begin: Instant, limit: Duration) -> Result<
         if begin.elapsed() >= limit {
             let text =
                 format!("the controller of server \"{}\" was not started within {} s", config.id, limit.as_secs());
-            return Err(Failure::new(Exit::TimedOut, text)
-                .hint(format!("Its watcher continues to try; reasons are in \"{}\".", run_dir.join("log").display())));
+            return Err(Failure::new(Exit::TimedOut, text).hint(format!(
+                "Its watcher continues to try; \"{}\" contains the reasons.",
+                run_dir.join("log").display()
+            )));
         }
         std::thread::sleep(LOOK);
         waits &= watcher::is_there(&run_dir);
@@ -177,8 +178,8 @@ fn reach_arbiter(config: &Config, limit: Duration) -> Result<(), Failure> {
         messages::flush(FLUSH);
         let said = messages::of_tell(&what);
         Failure::new(Exit::Failed, format!("{} (MCA{:05})", said.text, said.number)).hint(format!(
-            "{}. Nothing was started. Start mc_arb there first, or start with --async-connect-arbiter: the arbiter is \
-             then connected when it is there. Check the arbiter's line in network.conf too, and mc.key.",
+            "{}. Nothing was started. Run \"mc_arb start\" on the host of the arbiter first, or use --async-connect-arbiter to \
+             connect to the arbiter later. Also check the arbiter's line in network.conf, and mc.key.",
             [why.message, why.hint]
                 .iter()
                 .filter(|text| !text.is_empty())
@@ -244,7 +245,7 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
     loop {
         let snapshot = call::snapshot(config).map_err(|failure| match failure.exit {
             Exit::NotRunning => Failure::new(Exit::Failed, format!("the controller of server \"{id}\" has ended"))
-                .hint(format!("\"{}\" and syslog say why.", config.run_dir().join("log").display())),
+                .hint(format!("\"{}\" and syslog contain the reason.", config.run_dir().join("log").display())),
             _ => failure,
         })?;
         let late = begin.elapsed() >= limit;
@@ -307,7 +308,7 @@ fn started(config: &Config, snapshot: &Snapshot, waits_for: Option<&String>, fai
     let role = match report.servers[config.me.index()].role {
         HostRole::Primary => "is started as primary",
         HostRole::Standby => "is started as standby",
-        HostRole::InactivatedPrimary | HostRole::InactivatedStandby => "has its controller started, not its instance",
+        HostRole::InactivatedPrimary | HostRole::InactivatedStandby => "runs its controller, but not its instance",
         HostRole::Unknown => "is started",
     };
     // Settled, with the instance up, means mirrored; the view in the report is the durable one, a write behind.

@@ -20,7 +20,7 @@ pub(super) fn run(args: &Stop) -> Ended {
     call::request(&config, request, call::limit(&config, args.seconds))?;
     wait_until_gone(&config);
     print(&match (args.mc_only, args.all) {
-        (true, _) => format!("the controller of server \"{id}\" is stopped; its instance is left as it is\n"),
+        (true, _) => format!("the controller of server \"{id}\" is stopped; its instance is not affected\n"),
         (false, true) => "both servers are stopped\n".to_owned(),
         (false, false) => format!("server \"{id}\" is stopped\n"),
     });
@@ -32,7 +32,7 @@ fn emergency(args: &Stop) -> Ended {
     let (id, run_dir) = args.common.controller()?;
     match watcher::kill(&run_dir).map_err(Failure::failed)? {
         true => {
-            print(&format!("the controller of server \"{id}\" is ended; its instance is left as it is\n"));
+            print(&format!("the controller of server \"{id}\" is ended; its instance is not affected\n"));
             Ok(0)
         }
         false => Err(Failure::new(Exit::NotRunning, format!("the controller of server \"{id}\" is not running"))),
@@ -44,7 +44,7 @@ fn wait_until_gone(config: &Config) {
     let begin = Instant::now();
     while store::is_locked(&config.run_dir()) {
         if begin.elapsed() > GONE {
-            say("mc_ctl: WARNING: what was asked for is done, but the controller has not ended yet\n");
+            say("mc_ctl: WARNING: the command is completed, but the controller has not ended yet\n");
             break;
         }
         std::thread::sleep(Duration::from_millis(20));

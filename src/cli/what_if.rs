@@ -14,10 +14,10 @@ use std::fmt::Write;
 pub(super) struct Args {
     #[command(flatten)]
     common: Common,
-    /// What fails; several: one after the other, each when the one before is over; all: every fault, a line each
+    /// The faults, in succession, each after the effects of the preceding fault have ended; all: every fault, one per line
     #[arg(value_name = "FAULT", required = true, value_parser = words(), num_args = 1..)]
     faults: Vec<String>,
-    /// How to show it
+    /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
     format: ListFormat,
 }
@@ -67,13 +67,13 @@ fn parse(words: &[String]) -> Result<(Vec<Fault>, bool), String> {
         words.pop();
     }
     let faults = words.iter().map(|word| match *word {
-        ALL => Err(format!("\"{ALL}\" can only be the last word")),
+        ALL => Err(format!("\"{ALL}\" must be the last argument")),
         word => word.parse(),
     });
     let faults: Vec<Fault> = faults.collect::<Result<_, _>>()?;
     match faults.len() {
         0 if !each => Err("give a fault".to_owned()),
-        n if n + usize::from(each) > MOST_FAULTS => Err(format!("at most {MOST_FAULTS} faults can follow each other")),
+        n if n + usize::from(each) > MOST_FAULTS => Err(format!("at most {MOST_FAULTS} faults can be specified")),
         _ => Ok((faults, each)),
     }
 }
@@ -220,9 +220,9 @@ mod tests {
         check("all", Ok((vec![], true)));
         check("arbiter then primary-host back", Ok((vec![Fault::Arbiter, Fault::PrimaryHost, Fault::Back], false)));
         check("arbiter all", Ok((vec![Fault::Arbiter], true)));
-        check("all arbiter", Err("\"all\" can only be the last word"));
+        check("all arbiter", Err("\"all\" must be the last argument"));
         check("then", Err("give a fault"));
-        check("link back link back link back link", Err("at most 6 faults can follow each other"));
+        check("link back link back link back link", Err("at most 6 faults can be specified"));
     }
 
     /// That state is of a time to come, and the controller does not stand still until then.

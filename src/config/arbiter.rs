@@ -84,7 +84,7 @@ pub struct ClusterConfig {
 /// It does not exist, or others could exchange files in it.
 pub fn directories(dir: &Path) -> Result<(PathBuf, PathBuf)> {
     let dir = management_directory(dir).map_err(|error| match error.hint.contains("MCCONTROLDIR") {
-        true => error.hint("Name it with -M or in ARBCONTROLDIR."),
+        true => error.hint("Specify it with -M or in ARBCONTROLDIR."),
         false => error,
     })?;
     let run_dir = dir.join(RUN);
@@ -100,7 +100,7 @@ impl ArbiterConfig {
         let (dir, run_dir) = directories(dir)?;
         check_run_dir(&run_dir)?;
         let path = dir.join(FILE);
-        let text = perms::read_private(&path, "Make it from samples/arbitration.conf.")?;
+        let text = perms::read_private(&path, "Create it from samples/arbitration.conf.")?;
         let values = Values::read(&path, &text)?;
         let mut refused = Vec::new();
         let mut clusters = clusters(&dir, &mut refused)?;
@@ -199,7 +199,7 @@ impl ClusterConfig {
         let network = Network::parse(&path, &perms::read_private(&path, &copy("network.conf"))?)?;
         let arbiter = network.arbiter.clone().ok_or_else(|| {
             Error::new(format!("file \"{}\" has no arbiter", path.display()))
-                .hint("Add the line \"ID HOST PORT arbiter\" to it, on the servers as well.")
+                .hint("Add the line \"ID HOST PORT arbiter\" to it, also on the servers.")
         })?;
         let path = dir.join("mc.key");
         let key = Key::parse(&path, &perms::read_private(&path, &copy("mc.key"))?)?;
@@ -217,8 +217,8 @@ fn refuse_equal_keys(dir: &Path, clusters: &mut Vec<ClusterConfig>, refused: &mu
     for names in by_key.into_values().filter(|names| names.len() > 1) {
         let files: Vec<String> =
             names.iter().map(|name| format!("\"{}\"", cluster_dir(dir, name).join("mc.key").display())).collect();
-        let error = Error::new(format!("files {} hold the same key", files.join(" and ")))
-            .hint("Every cluster needs a key of its own: openssl rand -hex 32.");
+        let error = Error::new(format!("files {} contain the same key", files.join(" and ")))
+            .hint("Every cluster requires its own key: openssl rand -hex 32.");
         clusters.retain(|cluster| !names.contains(&cluster.name));
         refused.extend(names.into_iter().map(|name| (name, error.clone())));
     }
@@ -244,8 +244,10 @@ fn is_listened_for(
         line.line,
         theirs.unwrap_or_default()
     );
-    let error =
-        in_line(path, values.line("port"), what).hint("The servers dial the port in network.conf: make both the same.");
+    let error = in_line(path, values.line("port"), what).hint(
+        "The servers connect to the port in network.conf. Use the same port in \
+                                                       both files.",
+    );
     refused.push((cluster.name.clone(), error));
     false
 }
@@ -302,7 +304,7 @@ impl Values {
         };
         if row.kind == Kind::Windows {
             let text = format!("parameter {key} of file \"{}\" has no effect", path.display());
-            self.remarks.push(Remark::notice(text, "The servers' own detection times, which they tell, are used."));
+            self.remarks.push(Remark::notice(text, "The arbiter uses the detection times that the servers report."));
             return Ok(());
         }
         self.of.insert(row.name, (read, *line));

@@ -31,8 +31,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Vec<Assignment>> {
         if what == "duplicate key"
             && let Some(key) = error.span().and_then(|span| quoted.get(span))
         {
-            what = format!("duplicate key: {key} is set in an earlier line already");
-            return in_line(path, line, what).hint("Take one of the two lines out.");
+            what = format!("duplicate key: {key} is already set in an earlier line");
+            return in_line(path, line, what).hint("Remove one of the two lines.");
         }
         in_line(path, line, what).hint(
             "A line is: key = value, or key = 'value'; a value with a ' in it is put between \", and then each \\ of it \

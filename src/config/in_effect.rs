@@ -114,7 +114,7 @@ impl Config {
         };
         let Ok(mut config) = read() else { return Err(mistake) };
         let text = format!(
-            "the controller uses the configuration that it read before, because of a mistake: {}",
+            "the controller uses the configuration that it read before, because of an error: {}",
             mistake.message
         );
         config.remarks.push(Remark::warning(text, "Correct the file, then run \"mc_ctl reload\"."));

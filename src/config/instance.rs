@@ -32,8 +32,8 @@ pub fn major_version(data: &Path) -> Result<u32> {
         .and_then(|major| major.parse().ok())
         .ok_or_else(|| Error::new(format!("file \"{}\" does not hold a version of PostgreSQL", path.display())))?;
     if version < OLDEST {
-        return Err(Error::new(format!("data directory \"{}\" is of PostgreSQL {text}", data.display()))
-            .hint(format!("PostgreSQL {OLDEST} or later is needed: upgrade it with pg_upgrade.")));
+        return Err(Error::new(format!("data directory \"{}\" belongs to PostgreSQL {text}", data.display()))
+            .hint(format!("PostgreSQL {OLDEST} or later is required. Upgrade it with pg_upgrade.")));
     }
     Ok(version)
 }
@@ -57,15 +57,15 @@ fn no_data_directory(data: &Path, path: &Path, cause: std::io::Error) -> Error {
     if cause.kind() != std::io::ErrorKind::NotFound {
         return Error::io("read file", path, cause);
     }
-    let make = "If its disk is not mounted, mount it. Else \"mc_ctl rebuild\" makes the standby's from the other server, and \
-                initdb that of the first primary; or correct db_instance.";
+    let make = "If its file system is not mounted, mount it. On a standby, run \"mc_ctl rebuild\"; on the first primary, run \
+                initdb. Or correct db_instance.";
     let (what, hint) = match data.read_dir() {
         Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => ("does not exist", make),
         Err(cause) => return Error::io("read directory", data, cause),
         Ok(_) if is_vacant(data) => ("is empty", make),
         Ok(_) => (
-            "has no file PG_VERSION, so it is no data directory of PostgreSQL",
-            "Correct db_instance; or empty the directory, if nothing in it is needed.",
+            "has no file PG_VERSION, so it is not a data directory of PostgreSQL",
+            "Correct db_instance, or empty the directory if its files are not needed.",
         ),
     };
     Error::new(format!("data directory \"{}\" {what}", data.display())).hint(hint)
@@ -82,7 +82,7 @@ pub fn coming_version(data: &Path, bin_dir: Option<&Path>) -> Result<u32> {
     let version_of = |dir: &Path| version_in(&output_of(&dir.join("postgres"), "--version").ok()?);
     if let Some(dir) = bin_dir {
         return version_of(dir).ok_or_else(|| {
-            Error::new(format!("program \"{}\" does not tell its version", dir.join("postgres").display()))
+            Error::new(format!("program \"{}\" does not report its version", dir.join("postgres").display()))
         });
     }
     let installed = |parent: &str, under: &str| {
@@ -197,14 +197,14 @@ fn check_programs(dir: &Path, major_version: u32) -> Result<()> {
         let path = dir.join(name);
         let version = output_of(&path, "--version")?;
         let found = version_in(&version).ok_or_else(|| {
-            Error::new(format!("program \"{}\" does not tell its version: {}", path.display(), version.trim()))
+            Error::new(format!("program \"{}\" does not report its version: {}", path.display(), version.trim()))
         })?;
         if found != major_version {
             return Err(Error::new(format!(
-                "program \"{}\" is of PostgreSQL {found}, and the data directory of {major_version}",
+                "program \"{}\" belongs to PostgreSQL {found}, and the data directory to {major_version}",
                 path.display()
             ))
-            .hint("Correct bin_dir, or leave it out: the programs are then looked for."));
+            .hint("Correct bin_dir, or remove it; the programs are then searched for."));
         }
     }
     Ok(())
@@ -243,9 +243,12 @@ mod tests {
                 (got, wanted) => panic!("{text:?}: got {got:?}, wanted {wanted:?}"),
             }
         };
-        check(None, Err("is empty\nHINT: If its disk is not mounted, mount it. Else \"mc_ctl rebuild\" makes"));
+        check(
+            None,
+            Err("is empty\nHINT: If its file system is not mounted, mount it. On a standby, run \"mc_ctl rebuild\""),
+        );
         std::fs::write(dir.path().join("x"), "").unwrap();
-        check(None, Err("no data directory of PostgreSQL"));
+        check(None, Err("not a data directory of PostgreSQL"));
         check(Some("15\n"), Ok(15));
         check(Some("12\n"), Ok(12));
         check(Some("11\n"), Err("is of PostgreSQL 11\nHINT: PostgreSQL 12 or later"));

@@ -23,7 +23,7 @@ impl Key {
     pub fn parse(path: &Path, text: &str) -> Result<Key> {
         let bad = |what: String| {
             Error::new(format!("file \"{}\": {what}", path.display())).hint(format!(
-                "The key is 64 hexadecimal digits, the same on all members. Make one with: openssl rand -hex 32 > \"{}\"",
+                "The key is 64 hexadecimal digits, the same on all members. To create one, run: openssl rand -hex 32 > \"{}\"",
                 path.display()
             ))
         };
@@ -37,7 +37,7 @@ fn digits(text: &str) -> std::result::Result<[u8; 32], String> {
         return Err(format!("character {} is not a hexadecimal digit", at + 1));
     }
     if text.len() != 64 {
-        return Err(format!("{} hexadecimal digits were found where 64 are needed", text.len()));
+        return Err(format!("{} hexadecimal digits were found where 64 are required", text.len()));
     }
     let mut bytes = [0; 32];
     for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
@@ -64,8 +64,10 @@ impl PrivateKey {
     /// Parses the text of the file: 64 hexadecimal digits, and white space around them. The errors never quote the text.
     pub fn parse(path: &Path, text: &str) -> Result<PrivateKey> {
         let bytes = digits(text.trim()).map_err(|what| {
-            Error::new(format!("file \"{}\": {what}", path.display()))
-                .hint("Remove the file, make a new key with \"mc_ctl init\" or \"mc_arb init\", and list its public key in network.conf.")
+            Error::new(format!("file \"{}\": {what}", path.display())).hint(
+                "Remove the file, create a new key with \"mc_ctl init\" or \"mc_arb init\", and list its public key in \
+                       network.conf.",
+            )
         })?;
         Ok(PrivateKey(Arc::new(Zeroizing::new(bytes))))
     }

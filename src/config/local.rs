@@ -81,10 +81,10 @@ pub(super) fn named(path: &Path, network: &Network, id: &str) -> Result<Server> 
 
 fn choose(path: &Path, network: &Network, here: &[Here; 2]) -> Result<Server> {
     let [first, second] = &network.servers;
-    let options = format!("Say which one with --local-server {} or --local-server {}.", first.id, second.id);
+    let options = format!("Specify one with --local-server {} or --local-server {}.", first.id, second.id);
     match here {
         [Here::Yes, Here::Yes] => Err(Error::new(format!(
-            "both \"{}\" and \"{}\" of file \"{}\" are this host",
+            "both \"{}\" and \"{}\" of file \"{}\" name this host",
             first.id,
             second.id,
             path.display()
@@ -98,7 +98,7 @@ fn choose(path: &Path, network: &Network, here: &[Here; 2]) -> Result<Server> {
                 _ => format!("; \"{}\" ({}): not an address of this host", line.id, line.hosts.join(", ")),
             };
             Err(Error::new(format!(
-                "no server of file \"{}\" is this host{}{}",
+                "no server of file \"{}\" is on this host{}{}",
                 path.display(),
                 tell(first, a),
                 tell(second, b)

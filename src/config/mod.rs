@@ -98,7 +98,7 @@ impl Config {
 
     fn read(dir: &Path, local_server: Option<&str>, instance: bool) -> Result<Config> {
         let dir = management_directory(dir)?;
-        let sample = |name: &str| format!("Make it from samples/{name}.");
+        let sample = |name: &str| format!("Create it from samples/{name}.");
         let path = dir.join("network.conf");
         let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
         let me = match instance {
@@ -109,7 +109,7 @@ impl Config {
         check_run_dir(&dir.join(&own.id))?;
         let path = dir.join("mc.key");
         let missing = format!(
-            "Copy it from the other server, or make it once for all: (umask 077; openssl rand -hex 32 > \"{}\")",
+            "Copy it from the other server, or create it once for all members: (umask 077; openssl rand -hex 32 > \"{}\")",
             path.display()
         );
         let key = Key::parse(&path, &perms::read_private(&path, &missing)?)?;
@@ -191,7 +191,7 @@ fn own_key(dir: &Path, own: &MemberLine, make: &str) -> Result<Option<PrivateKey
     if own.key.is_none() && path.symlink_metadata().is_err() {
         return Ok(None);
     }
-    let missing = format!("Make it with \"{make}\", and list the public key that it prints in network.conf.");
+    let missing = format!("Create it with \"{make}\", and list the public key that it prints in network.conf.");
     let text = Zeroizing::new(perms::read_private(&path, &missing)?);
     let key = PrivateKey::parse(&path, &text)?;
     let (public, file) = (key.public(), dir.join("network.conf"));
@@ -215,7 +215,7 @@ pub fn db_instance(path: &Path) -> Result<Option<PathBuf>> {
 /// The management directory's absolute path, checked.
 pub fn management_directory(dir: &Path) -> Result<PathBuf> {
     let absolute = dir.canonicalize().map_err(|cause| {
-        Error::io("open management directory", dir, cause).hint("Name it with -M or in MCCONTROLDIR.")
+        Error::io("open management directory", dir, cause).hint("Specify it with -M or in MCCONTROLDIR.")
     })?;
     if !absolute.as_os_str().as_encoded_bytes().iter().all(u8::is_ascii_graphic) {
         return Err(Error::new(format!(
@@ -241,7 +241,7 @@ fn check_run_dir(path: &Path) -> Result<()> {
             let dir = path.parent().unwrap_or(path);
             rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).map_err(|cause| {
                 Error::io("write to management directory", dir, std::io::Error::from(cause))
-                    .hint("It must belong to the user who runs this, as root: chown USER DIRECTORY.")
+                    .hint("The user who runs this command must own it. Run as root: chown USER DIRECTORY.")
             })
         }
         Err(cause) => Err(Error::io("read the attributes of", path, cause)),
@@ -279,12 +279,12 @@ fn network_remarks(network: &Network) -> Vec<Remark> {
             let Some(range) = ephemeral(*port) else { continue };
             remarks.push(Remark::notice(
                 format!(
-                    "port {port} of \"{}\" is one that the system gives to any program ({} to {})",
+                    "port {port} of \"{}\" is in the range that the system assigns to any program ({} to {})",
                     line.id,
                     range.start(),
                     range.end()
                 ),
-                "Choose a port outside, or reserve it in net.ipv4.ip_local_reserved_ports.",
+                "Choose a port outside this range, or reserve it in net.ipv4.ip_local_reserved_ports.",
             ));
         }
     }
@@ -313,10 +313,10 @@ impl Remark {
             return None;
         }
         Some(Remark::warning(
-            "heartbeat_error_action is not set and there is no arbiter, so \"fallback\" applies: when only the network \
-             between the two servers fails, both may continue alone, and commits acknowledged by one of them are lost",
-            "Set heartbeat_error_action = 'switch' (only the standby acts on silence) or 'disconnect' (only the primary \
-             does), the same on both servers.",
+            "heartbeat_error_action is not set and there is no arbiter, so \"fallback\" applies: if only the network between \
+             the servers fails, both may continue alone, and commits acknowledged by one of them are lost",
+            "Set heartbeat_error_action = 'switch' (only the standby acts if the other server does not respond) or \
+             'disconnect' (only the primary acts), with the same value on both servers.",
         ))
     }
 }

@@ -66,7 +66,7 @@ impl Network {
             if is_arbiter {
                 if let Some(first) = &arbiter {
                     return Err(at(format!(
-                        "a second arbiter; line {} has the first, and one is the most",
+                        "a second arbiter; line {} has the first, and only one is allowed",
                         first.line
                     )));
                 }
@@ -89,7 +89,7 @@ impl Network {
         }
         let count = servers.len();
         let servers = servers.try_into().map_err(|_| {
-            Error::new(format!("file \"{}\": {count} servers were found where two are needed", path.display()))
+            Error::new(format!("file \"{}\": {count} servers were found where two are required", path.display()))
                 .hint(FORMAT)
         })?;
         Ok(Network { servers, arbiter })
@@ -120,7 +120,7 @@ fn parse_line(words: &[&str], line: usize) -> std::result::Result<(MemberLine, b
     let (id, hosts, ports, kind) = match *words {
         [id, hosts, ports] => (id, hosts, ports, "server"),
         [id, hosts, ports, kind] => (id, hosts, ports, kind),
-        _ => return Err(format!("{} words were found where three or four are needed", words.len())),
+        _ => return Err(format!("{} words were found where three or four are required", words.len())),
     };
     check_id(id)?;
     let hosts = list(hosts, "host", parse_host)?;
@@ -148,7 +148,7 @@ fn list<T>(
     }
     let values = text.split(',').map(parse).collect::<std::result::Result<Vec<T>, String>>()?;
     if values.len() > 2 {
-        return Err(format!("\"{text}\": {} {what}s were found where two are the most", values.len()));
+        return Err(format!("\"{text}\": {} {what}s were found where at most two are allowed", values.len()));
     }
     Ok(values)
 }
@@ -157,8 +157,8 @@ fn list<T>(
 fn check_id(id: &str) -> std::result::Result<(), String> {
     if id.len() > ID_LIMIT {
         return Err(format!(
-            "the identifier \"{id}\" has {} bytes where PostgreSQL keeps {ID_LIMIT} of a name; choose a shorter identifier on \
-             all members",
+            "the identifier \"{id}\" has {} bytes, and PostgreSQL uses only {ID_LIMIT} bytes of a name; choose a shorter \
+             identifier on all members",
             id.len()
         ));
     }
@@ -167,11 +167,11 @@ fn check_id(id: &str) -> std::result::Result<(), String> {
     }
     if id.starts_with(['.', '-']) || id.contains('/') {
         return Err(format!(
-            "the identifier \"{id}\" names files, so it cannot begin with \".\" or \"-\" or hold a \"/\""
+            "the identifier \"{id}\" is used in file names, so it cannot begin with \".\" or \"-\" or contain a \"/\""
         ));
     }
     if ["network", "arbitration", "mc.key"].contains(&id) || id.ends_with(".conf") {
-        return Err(format!("the identifier \"{id}\" is taken by a file of the management directory"));
+        return Err(format!("the identifier \"{id}\" is the name of a file of the management directory"));
     }
     Ok(())
 }
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn layout() {
-        check("", Err("0 servers were found where two are needed"));
+        check("", Err("0 servers were found where two are required"));
         check(
             "# comment\r\n\r\n\ta  db1.example.com\t1 server # first\r\n  b db_2 65535#x",
             Ok(&["a db1.example.com [1] 3", "b db_2 [65535] 4"]),
@@ -339,16 +339,16 @@ mod tests {
             ("a h_é 1", "neither a host name"),
             ("a -h 1", "neither a host name"),
             ("é h 1", "beyond printable ASCII"),
-            ("../x h 1", "names files"),
-            ("x/y h 1", "names files"),
-            ("network h 1", "is taken by a file"),
-            ("x.conf h 1", "is taken by a file"),
+            ("../x h 1", "is used in file names"),
+            ("x/y h 1", "is used in file names"),
+            ("network h 1", "is the name of a file"),
+            ("x.conf h 1", "is the name of a file"),
         ] {
             check(line, Err(part));
         }
         let long = format!("b h 2\n{} h 1", "x".repeat(64));
         check(&long, Err("line 2: the identifier"));
-        check(&long, Err("64 bytes where PostgreSQL keeps 63 of a name; choose a shorter identifier"));
+        check(&long, Err("64 bytes, and PostgreSQL uses only 63 bytes of a name; choose a shorter identifier"));
         let long = "x".repeat(63);
         check(&format!("{long} h 1\nb h 2"), Ok(&[&format!("{long} h [1] 1"), "b h [2] 2"]));
     }

@@ -165,7 +165,7 @@ impl Row {
             Secret => "allowed: printable ASCII characters without spaces".into(),
             Host => "allowed: a host name, or an IPv4 or IPv6 address".into(),
             Address => "allowed: host:port, as in 127.0.0.1:8008 or [::1]:8008".into(),
-            Windows => "allowed: anything".into(),
+            Windows => "allowed: any value".into(),
         }
     }
 

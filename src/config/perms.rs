@@ -56,12 +56,12 @@ fn check_file(path: &Path, meta: &Metadata) -> Result<()> {
             user(meta.uid()),
             user(me)
         ))
-        .hint(format!("Run, as root: chown {} \"{}\"", user(me), path.display())));
+        .hint(format!("Run as root: chown {} \"{}\"", user(me), path.display())));
     }
     let mode = meta.mode() & 0o7777;
     if mode != 0o600 && mode != 0o400 {
         return Err(Error::new(format!(
-            "file \"{}\" has mode {mode:04o}, and must have 0600 or 0400, so that nobody else can read or change it",
+            "file \"{}\" has mode {mode:04o}, and must have 0600 or 0400, so that no other user can read or change it",
             path.display()
         ))
         .hint(format!("Run: chmod 600 \"{}\"", path.display())));
@@ -82,11 +82,11 @@ pub fn check_directory(path: &Path, meta: &Metadata) -> Result<()> {
             user(meta.uid()),
             user(me)
         ))
-        .hint(format!("Run, as root: chown {} \"{}\"", user(me), path.display())));
+        .hint(format!("Run as root: chown {} \"{}\"", user(me), path.display())));
     }
     if path.read_dir().is_err() {
         return Err(Error::new(format!("directory \"{}\" is closed to {}, who runs this", path.display(), user(me)))
-            .hint(format!("Run, as root: chown {me} \"{0}\" && chmod 700 \"{0}\"", path.display(), me = user(me))));
+            .hint(format!("Run as root: chown {me} \"{0}\" && chmod 700 \"{0}\"", path.display(), me = user(me))));
     }
     let mode = meta.mode() & 0o7777;
     if mode & 0o022 != 0 {
@@ -107,11 +107,11 @@ pub fn check_data_directory(path: &Path, meta: &Metadata) -> Result<()> {
     }
     let hint = match meta.uid() {
         // PostgreSQL refuses to run as root.
-        0 => format!("Run, as root: chown -R {} \"{}\"", user(me), path.display()),
+        0 => format!("Run as root: chown -R {} \"{}\"", user(me), path.display()),
         owner => format!("Run it as {}.", user(owner)),
     };
     let (owner, me) = (user(meta.uid()), user(me));
-    Err(Error::new(format!("data directory \"{}\" is owned by {owner}, and this runs as {me}", path.display()))
+    Err(Error::new(format!("data directory \"{}\" is owned by {owner}, but this command runs as {me}", path.display()))
         .hint(hint))
 }
 
@@ -121,11 +121,11 @@ pub fn check_program(path: &Path) -> Result<()> {
     let refused = |why: String, hint: String| Err(Error::new(format!("\"{}\" {why}", path.display())).hint(hint));
     let meta = match path.metadata() {
         Ok(meta) => meta,
-        Err(cause) => return refused(format!("cannot be run: {cause}"), "Name a program that exists.".into()),
+        Err(cause) => return refused(format!("cannot be run: {cause}"), "Specify an existing program.".into()),
     };
     let me = rustix::process::geteuid().as_raw();
     if !meta.is_file() {
-        return refused("is not a regular file".into(), "Name a program or a script.".into());
+        return refused("is not a regular file".into(), "Specify a program or a script.".into());
     }
     if rustix::fs::access(path, rustix::fs::Access::EXEC_OK).is_err() {
         return refused(
@@ -136,7 +136,7 @@ pub fn check_program(path: &Path) -> Result<()> {
     if meta.uid() != me && meta.uid() != 0 {
         return refused(
             format!("is owned by {}, and must be owned by {} or root", user(meta.uid()), user(me)),
-            format!("Run, as root: chown root \"{}\"", path.display()),
+            format!("Run as root: chown root \"{}\"", path.display()),
         );
     }
     let mode = meta.mode() & 0o7777;
@@ -172,10 +172,10 @@ fn exchangeable(path: &Path, me: u32) -> Option<(String, String)> {
         let open = mode & 0o022 != 0;
         let owner = file.symlink_metadata().map_or(0, |meta| meta.uid());
         if !trusted(meta.uid()) {
-            let why = format!("lies in directory \"{shown}\", which is owned by {}", user(meta.uid()));
-            Some((why, format!("Move the program, or run, as root: chown root \"{shown}\"")))
+            let why = format!("is in directory \"{shown}\", which is owned by {}", user(meta.uid()));
+            Some((why, format!("Move the program, or run as root: chown root \"{shown}\"")))
         } else if open && (mode & 0o1000 == 0 || !trusted(owner)) {
-            let why = format!("lies in directory \"{shown}\" with mode {mode:04o}, where other users can replace it");
+            let why = format!("is in directory \"{shown}\" with mode {mode:04o}, where other users can replace it");
             Some((why, format!("Move the program, or run: chmod go-w \"{shown}\"")))
         } else {
             None
@@ -328,7 +328,7 @@ mod tests {
         if std::os::unix::fs::chown(&path, Some(65534), None).is_ok() {
             let error = read_private(&path, "").unwrap_err();
             assert!(error.message.contains("is owned by"), "{error}");
-            assert!(error.hint.starts_with("Run, as root: chown"), "{error}");
+            assert!(error.hint.starts_with("Run as root: chown"), "{error}");
         }
     }
 }

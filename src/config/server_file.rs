@@ -238,7 +238,7 @@ impl<'a> Values<'a> {
         let Assignment { key, value, line } = assignment;
         let Some(row) = Row::find(key) else {
             let hint = match suggest(key) {
-                Some(name) => format!("Perhaps {name} is meant."),
+                Some(name) => format!("Perhaps you meant {name}."),
                 None => "All parameters are in mc_server.conf(5).".into(),
             };
             return Err(in_line(self.path, *line, format!("unknown parameter \"{key}\"")).hint(hint));
@@ -270,22 +270,22 @@ impl<'a> Values<'a> {
         match (word.as_str(), arbiter) {
             ("message", _) => Ok(OnSilence::Message),
             ("arbitration", true) => Ok(OnSilence::Arbitration),
-            ("arbitration", false) => Err(refused("needs an arbiter, and network.conf has none")
+            ("arbitration", false) => Err(refused("requires an arbiter, and network.conf has none")
                 .hint("Add its line to network.conf on all members, or use 'switch', 'disconnect', 'command', 'message' or 'fallback'.")),
             ("command", _) if self.has("arbitration_command") => Ok(OnSilence::Command),
-            ("command", _) => Err(refused("needs arbitration_command, which is not set")
-                .hint("Set arbitration_command to the program that decides whether the other server is dead.")),
+            ("command", _) => Err(refused("requires arbitration_command, which is not set")
+                .hint("Set arbitration_command to a program that determines whether the other server is down.")),
             ("switch", false) => Ok(OnSilence::Switch),
             ("disconnect", false) => Ok(OnSilence::Disconnect),
             ("switch" | "disconnect", true) => {
-                Err(refused("is for two servers without an arbiter").hint("Use \"arbitration\"."))
+                Err(refused("is intended for two servers without an arbiter").hint("Use \"arbitration\"."))
             }
             ("fallback", true) => {
                 self.remarks.push(Remark::warning(
-                    "heartbeat_error_action is \"fallback\", so the arbiter is not asked when the other server is silent: \
-                     when only the network between the two servers fails, both may continue alone, and commits acknowledged \
-                     by one of them are lost",
-                    "Set heartbeat_error_action = 'arbitration' on both servers, or leave the line out.",
+                    "heartbeat_error_action is \"fallback\", so the arbiter is not used when the other server does not \
+                     respond: if only the network between the servers fails, both may continue alone, and commits \
+                     acknowledged by one of them are lost",
+                    "Set heartbeat_error_action = 'arbitration' on both servers, or remove the line.",
                 ));
                 Ok(OnSilence::Fallback)
             }
@@ -336,29 +336,29 @@ impl<'a> Values<'a> {
         match (action, self.has("arbitration_command"), self.has("fencing_command")) {
             (OnSilence::Command, _, false) => notice(
                 "arbitration_command",
-                "alone decides: nothing fences the other server before this one continues alone",
+                "is the only protection: no command fences the other server before this server continues alone",
                 "Set fencing_command too, unless exit status 0 of arbitration_command means that it is fenced.",
             ),
             (OnSilence::Command, ..) => {}
             (_, true, _) => {
-                let why = format!("has no effect, since heartbeat_error_action is \"{word}\"");
-                notice("arbitration_command", &why, "Set heartbeat_error_action = 'command' to have it asked.");
+                let why = format!("has no effect, because heartbeat_error_action is \"{word}\"");
+                notice("arbitration_command", &why, "Set heartbeat_error_action = 'command' to use it.");
             }
             _ => {}
         }
         if self.has("fencing_command")
             && matches!(action, OnSilence::Fallback | OnSilence::Switch | OnSilence::Disconnect)
         {
-            let why = format!("is used by --force alone, since heartbeat_error_action is \"{word}\"");
+            let why = format!("is used only by --force, because heartbeat_error_action is \"{word}\"");
             notice("fencing_command", &why, "");
         }
         for row in TABLE.iter().filter(|row| row.name.starts_with("arbiter_") && self.line(row.name) > 0) {
             match (arbiter, row.name) {
-                (false, _) => notice(row.name, "has no effect, since network.conf has no arbiter", ""),
+                (false, _) => notice(row.name, "has no effect, because network.conf has no arbiter", ""),
                 (true, "arbiter_alive_retry") => {
                     notice(
                         row.name,
-                        "has no effect: how long the arbiter may be silent is the interval and the timeout",
+                        "has no effect: the interval and the timeout determine how long the arbiter may be silent",
                         "",
                     );
                 }
@@ -397,8 +397,9 @@ impl<'a> Values<'a> {
             Some(path) if no_data.is_some() && !Path::new(&path).exists() => {}
             Some(path) if !Path::new(&path).is_file() => {
                 let what = format!("config_file: \"{path}\" does not exist or is not a file");
-                return Err(in_line(self.path, self.line("config_file"), what)
-                    .hint("Name the instance's postgresql.conf, or leave the line out: it is then looked for."));
+                return Err(in_line(self.path, self.line("config_file"), what).hint(
+                    "Specify the instance's postgresql.conf, or remove the line; the file is then searched for.",
+                ));
             }
             Some(_) => {}
             None => {
@@ -412,8 +413,9 @@ impl<'a> Values<'a> {
         }
         let set = self.optional("bin_dir").map(PathBuf::from);
         let found = instance::find_bin_dir(major_version, set.as_deref()).map_err(|error| match set {
-            Some(_) => in_line(self.path, self.line("bin_dir"), format!("bin_dir: {}", error.message))
-                .hint("Name the directory of the version's programs, or leave the line out: they are then looked for."),
+            Some(_) => in_line(self.path, self.line("bin_dir"), format!("bin_dir: {}", error.message)).hint(
+                "Specify the directory of that version's programs, or remove the line; they are then searched for.",
+            ),
             None => error,
         })?;
         if set.is_none() {

@@ -119,7 +119,7 @@ fn check_version(config: &Config) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stdout);
     let Some(number) = version::version_num(&text) else {
         return Err(Error::new(format!("could not find a version number in \"{}\"", text.trim()))
-            .hint(format!("Check that \"{}\" is PostgreSQL's server program.", program.display())));
+            .hint(format!("Check that \"{}\" is the server program of PostgreSQL.", program.display())));
     };
     version::Major::of_server(number)?;
     if !version::has_startup_race(number) {
@@ -130,7 +130,7 @@ fn check_version(config: &Config) -> Result<()> {
         return Err(Error::new(format!(
             "PostgreSQL {version} may acknowledge commits before synchronous_standby_names takes effect while it starts"
         ))
-        .hint("Update PostgreSQL to its newest minor version, or set accept_startup_race = 'on' to take the risk."));
+        .hint("Update PostgreSQL to its newest minor version, or set accept_startup_race = 'on' to accept the risk."));
     }
     messages::tell(&Tell::StartupRace { version });
     Ok(())

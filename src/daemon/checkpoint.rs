@@ -100,9 +100,9 @@ impl Watch<'_> {
             condition += &found.ok().flatten().map(|event| format!(" and waits for {event}")).unwrap_or_default();
         }
         Error::new(format!(
-            "the checkpoint was given up: for {seconds} s the checkpointer has made no progress; it {condition}"
+            "the checkpoint was abandoned: for {seconds} s the checkpointer has made no progress; it {condition}"
         ))
-        .hint("Look at the disk, and at processes of the instance that were stopped.")
+        .hint("Check the disk, and whether processes of the instance are stopped.")
     }
 }
 

@@ -203,7 +203,8 @@ impl Probe {
             Some(changed) if psql => changed,
             Some(_) => {
                 return Some(
-                    "primary_conninfo has another password than ID.conf, and there is no psql to try it".into(),
+                    "primary_conninfo and ID.conf have different passwords, and no psql is available to test them"
+                        .into(),
                 );
             }
             None if psql => return connect(&keys).err(),

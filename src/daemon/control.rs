@@ -155,7 +155,7 @@ pub(super) fn exchange<A: DeserializeOwned>(
     let path = run_dir.join(SOCKET);
     let failed = |cause: std::io::Error| match cause.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => CallError::TimedOut,
-        _ => CallError::Failed(Error::io("talk to the controller at", &path, cause)),
+        _ => CallError::Failed(Error::io("communicate with the controller at", &path, cause)),
     };
     let mut line = serde_json::to_vec(call).map_err(|cause| CallError::Failed(Error::io("encode", &path, cause)))?;
     line.push(b'\n');
@@ -184,9 +184,11 @@ pub(super) fn exchange<A: DeserializeOwned>(
         }
     }
     serde_json::from_slice(&answer).map_err(|cause| {
-        CallError::Failed(Error::io("understand the controller at", &path, cause).hint(
-            "it may be of another version; restart it with \"mc_ctl stop --mc-only\" and \"mc_ctl start --mc-only\"",
-        ))
+        CallError::Failed(
+            Error::io("understand the response of the controller at", &path, cause).hint(
+                "its version may differ; restart it with \"mc_ctl stop --mc-only\" and \"mc_ctl start --mc-only\"",
+            ),
+        )
     })
 }
 
@@ -342,8 +344,11 @@ impl Board {
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         if let Some(ms) = snapshot.stuck_ms() {
-            let what = "the controller's decision thread has not moved for";
-            snapshot.report.advice.insert(0, format!("{what} {} s: what is shown is that old", ms / 1000));
+            let what = "the controller's decision thread has not responded for";
+            snapshot
+                .report
+                .advice
+                .insert(0, format!("{what} {} s: the output shows the state at that time", ms / 1000));
         }
         snapshot
     }
@@ -382,11 +387,11 @@ impl Board {
     /// Predictions are made here, on the client's thread, from a copy: the decision thread only hands that out.
     fn foretell(&self, faults: &[Fault], each: bool) -> Answer {
         if faults.len() > MOST_FAULTS {
-            return Answer::Bad(format!("at most {MOST_FAULTS} faults can follow each other"));
+            return Answer::Bad(format!("at most {MOST_FAULTS} faults can be specified"));
         }
         // One at a time: it takes the whole of a CPU for a moment.
         let Ok(_predicting) = self.shared.predicting.try_lock() else {
-            return Answer::Busy("another prediction is being made".to_owned());
+            return Answer::Busy("another prediction is in progress".to_owned());
         };
         let (sender, receiver) = crossbeam_channel::bounded(1);
         *lock(&self.shared.copies) = Some(sender);
@@ -395,7 +400,7 @@ impl Board {
         self.shared.wanted.store(false, Ordering::Relaxed);
         let Ok(present) = copy else {
             return Answer::Reply(Reply::TimedOut(
-                "the controller does not tell its state: its decision thread stands still, or its ledger cannot be written"
+                "the controller does not report its state: its decision thread hangs, or its ledger cannot be written"
                     .to_owned(),
             ));
         };
@@ -434,7 +439,7 @@ impl Board {
         lock(&self.shared.executing).take_if(|(executing, _)| *executing == id);
         Answer::Reply(reply.unwrap_or_else(|_| {
             Reply::TimedOut(
-                "the controller gave no answer in time; \"mc_ctl status\" shows how things stand".to_owned(),
+                "the controller did not respond in time; \"mc_ctl status\" shows the present state".to_owned(),
             )
         }))
     }
@@ -494,8 +499,8 @@ fn admit(board: &Board, mut stream: UnixStream) {
     let clients = &board.shared.clients;
     if clients.fetch_add(1, Ordering::SeqCst) >= MAX_CLIENTS {
         clients.fetch_sub(1, Ordering::SeqCst);
-        let _ =
-            stream.write_all(&line(&Answer::Busy(format!("{MAX_CLIENTS} commands talk to the controller already"))));
+        let _ = stream
+            .write_all(&line(&Answer::Busy(format!("{MAX_CLIENTS} commands are already connected to the controller"))));
         return;
     }
     let client = board.clone();
@@ -605,7 +610,7 @@ mod tests {
         board.alive(now());
         assert_eq!(status(), ["first advice"]);
         board.alive(Time(now().0 - 9000));
-        assert!(status()[0].contains("has not moved for 9 s"));
+        assert!(status()[0].contains("has not responded for 9 s"));
     }
 
     /// During an update a new `mc_ctl` talks to a controller of the version before, which does not tell all of it.

@@ -218,7 +218,7 @@ impl Probe {
             // Without its postmaster an instance is no longer one, whatever an orphaned session still answers.
             let left = process::scan(&self.home).map_or(true, |pids| !pids.is_empty());
             return if left {
-                self.tell("could not look at the instance: its postmaster has ended, but processes of it are left");
+                self.tell("could not check the instance: its postmaster has ended, but some of its processes are still running");
                 (Instance::Silent, Next::Backoff)
             } else {
                 (Instance::Down, Next::Regular)
@@ -240,7 +240,7 @@ impl Probe {
                     // It ended meanwhile.
                     return self.look();
                 }
-                let why = format!("could not look at the instance: {refusal}");
+                let why = format!("could not check the instance: {refusal}");
                 match refusal {
                     Refusal::Starting => {}
                     // A session, or the way to one, that ends while the instance stops is no news, unless it stays so.
@@ -285,7 +285,8 @@ impl Probe {
                 Err(refusal)
                     if self.session.is_some() && (refusal.is_rejection() || refusal == Refusal::NotRunning) =>
                 {
-                    self.refused = format!("the instance lets no new session in, the old one still answers: {refusal}");
+                    self.refused =
+                        format!("the instance rejects new connections, but the existing one still works: {refusal}");
                 }
                 Err(refusal) => return Err(refusal),
                 Ok(()) => {}

@@ -180,7 +180,7 @@ impl Probe {
             .iter()
             .filter_map(|(place, worker)| {
                 let why =
-                    if worker.busy { Some("no answer within the time limit".into()) } else { worker.failed.clone() };
+                    if worker.busy { Some("no response within the time limit".into()) } else { worker.failed.clone() };
                 Some((place.clone(), why?))
             })
             .collect();
@@ -210,7 +210,7 @@ impl Probe {
                         );
                     }
                     Err(error) => {
-                        let what = format!("could not start a thread to look at \"{}\": {error}", path.display());
+                        let what = format!("could not start a thread to check \"{}\": {error}", path.display());
                         messages::tell(&Tell::Probe(what));
                         continue;
                     }
@@ -259,7 +259,7 @@ impl Probe {
         let now: BTreeMap<Directory, String> = failed.iter().cloned().collect();
         for (place, why) in now.iter().filter(|(place, why)| self.told.get(place) != Some(why)) {
             let path = self.path(place);
-            let what = format!("could not write, sync and read back a file in \"{path}\" ({}): {why}", place);
+            let what = format!("could not write, flush and read a file in \"{path}\" ({}): {why}", place);
             messages::tell(&Tell::Probe(what));
         }
         self.told = now;
@@ -418,7 +418,10 @@ fn write_and_read(path: &Path) -> io::Result<()> {
     let mut read = [0; 512];
     file.read_exact(&mut read)?;
     if read != WRITTEN {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "what was read is not what was written"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the data that was read differs from the data that was written",
+        ));
     }
     Ok(())
 }

@@ -255,7 +255,7 @@ fn of_wal(wal: &Path, data: &Path) -> (u64, String) {
     let size = segments.first().and_then(|(_, entry)| entry.metadata().ok()).map_or(SEGMENT, |m| m.len()).max(1);
     for (name, from) in slots::restart_positions(data) {
         let kept = segments.iter().filter(|(number, _)| *number >= from.0 / size).count();
-        text += &format!(", replication slot \"{name}\" keeps WAL from {from} ({kept} segments)");
+        text += &format!(", replication slot \"{name}\" retains WAL from {from} ({kept} segments)");
     }
     let ready = entries(&wal.join("archive_status"))
         .filter(|entry| entry.file_name().as_encoded_bytes().ends_with(b".ready"))

@@ -92,9 +92,9 @@ fn listen(at: &ListenAddress, resolver: &Resolver) -> std::result::Result<Vec<Tc
     let failed = |what: String| at.error(format!("health_check_address: {what}"));
     let found = resolver.addresses(&at.host, at.port);
     let mut listeners = Vec::new();
-    let unresolved = found.failure.unwrap_or_else(|| "the name service has not answered yet".to_owned());
+    let unresolved = found.failure.unwrap_or_else(|| "the name service has not responded yet".to_owned());
     let why = failed(format!("could not resolve host \"{}\": {unresolved}", at.host));
-    let mut missing = Missing { why: why.hint("Give an address of this host."), late: true };
+    let mut missing = Missing { why: why.hint("Specify an address of this host."), late: true };
     for address in found.list {
         match TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener)) {
             Ok(listener) => listeners.push(listener),
@@ -107,8 +107,8 @@ fn listen(at: &ListenAddress, resolver: &Resolver) -> std::result::Result<Vec<Tc
                     ErrorKind::AddrInUse => {
                         "Another program, or this controller itself, listens there; choose another port."
                     }
-                    ErrorKind::PermissionDenied => "Ports below 1024 are root's; choose a higher one.",
-                    _ => "Give an address of this host, and a free port.",
+                    ErrorKind::PermissionDenied => "Ports below 1024 are reserved for root; choose a higher port.",
+                    _ => "Specify an address of this host, and a free port.",
                 };
                 missing = Missing { why: failed(format!("could not listen on {address}: {cause}")).hint(hint), late };
                 if !late {
@@ -275,8 +275,8 @@ impl Server {
         match request {
             Ok(Request { method, path }) => {
                 let response = match (What::of(&path), method) {
-                    (None, _) => Response::text(404, "there are /primary, /standby, /healthy, /status, /metrics"),
-                    (Some(_), Method::Other) => Response::text(405, "GET, HEAD and OPTIONS are answered"),
+                    (None, _) => Response::text(404, "available: /primary, /standby, /healthy, /status, /metrics"),
+                    (Some(_), Method::Other) => Response::text(405, "allowed: GET, HEAD and OPTIONS"),
                     (Some(what), _) => what.answer(self.look()),
                 };
                 response.bytes(method == Method::Head)

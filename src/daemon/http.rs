@@ -36,7 +36,7 @@ pub fn parse(head: &[u8]) -> Option<Result<Request, String>> {
     }
     let names_host = request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("host"));
     if request.version == Some(1) && !names_host {
-        return Some(Err("bad request: HTTP/1.1 wants a Host header".to_owned()));
+        return Some(Err("bad request: HTTP/1.1 requires a Host header".to_owned()));
     }
     let method = match request.method {
         Some("GET") => Method::Get,

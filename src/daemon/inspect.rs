@@ -71,11 +71,11 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
     let unasked = |why: &str| Err(format!("the controller of server \"{}\" {why}", config.id));
     let checked = match asked {
         Ok(Ok(Answer::Checked(checked))) => Ok(*checked),
-        Ok(Ok(Answer::Busy(why))) => unasked(&format!("has no time: {why}")),
-        Ok(Ok(_)) => unasked("is of a version before this mc_ctl's"),
+        Ok(Ok(Answer::Busy(why))) => unasked(&format!("is busy: {why}")),
+        Ok(Ok(_)) => unasked("has an older version than this mc_ctl"),
         Ok(Err(CallError::NotRunning)) => unasked("is not running"),
-        Ok(Err(CallError::TimedOut)) => unasked("does not answer"),
-        Ok(Err(CallError::Failed(error))) => unasked(&format!("was not asked: {error}")),
+        Ok(Err(CallError::TimedOut)) => unasked("does not respond"),
+        Ok(Err(CallError::Failed(error))) => unasked(&format!("was not queried: {error}")),
         Err(_) => unasked("was not asked"),
     };
     let checked = match checked {
@@ -85,7 +85,7 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
     seen.own.pace = Some(checked.pace);
     seen.peer = checked.peer.and_then(|(text, clock)| {
         seen.clock = Some(clock);
-        serde_json::from_str::<Facts>(&text).map_err(|error| format!("what it tells is not understood: {error}"))
+        serde_json::from_str::<Facts>(&text).map_err(|error| format!("its response is not understood: {error}"))
     });
     if let Ok(peer) = &seen.peer {
         check::instance::try_other(config, &mut seen.own.instance, peer, deadline);
@@ -94,7 +94,7 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
         let told = checked.arbiter.unwrap_or_else(|| Err("its controller was started without an arbiter".to_owned()));
         let version = told.and_then(|text| {
             let tells = serde_json::from_str::<ArbiterTells>(&text);
-            tells.map(|tells| tells.version).map_err(|error| format!("what it tells is not understood: {error}"))
+            tells.map(|tells| tells.version).map_err(|error| format!("its response is not understood: {error}"))
         });
         Arbiter { id: line.id.clone(), version }
     });
@@ -263,7 +263,7 @@ impl Inspector {
                 Ok(turn) => break turn,
                 Err(std::sync::TryLockError::Poisoned(turn)) => break turn.into_inner(),
                 Err(std::sync::TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err("another mc_ctl check is being answered".to_owned());
+                    return Err("another mc_ctl check is in progress".to_owned());
                 }
                 Err(std::sync::TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
             }
@@ -278,7 +278,7 @@ impl Inspector {
         let mut peer = question(Member::Server(config.me.other()));
         let mut arbiter = config.network.arbiter.as_ref().map(|_| question(Member::Arbiter));
         if self.0.pace.minor(peer.member).is_some_and(|minor| minor < MINOR_OF_ASIDES) {
-            peer.ended = Some(Err("its controller is of an older version, which does not tell".to_owned()));
+            peer.ended = Some(Err("its controller has an older version, which does not report this".to_owned()));
         }
         if let Some(voice) = self.0.voice.get() {
             converse(voice, &answers, std::iter::once(&mut peer).chain(arbiter.as_mut()).collect(), deadline);
@@ -346,7 +346,7 @@ impl Question {
     /// Asks where it is time to; returns when to look again.
     fn ask(&mut self, voice: &Voice) -> Instant {
         if !self.heard && self.began.elapsed() >= SILENT {
-            self.ended = Some(Err(format!("it did not answer within {} s", SILENT.as_secs())));
+            self.ended = Some(Err(format!("it did not respond within {} s", SILENT.as_secs())));
         }
         let due = self.sent.is_none_or(|sent| sent.elapsed() >= AGAIN);
         if self.ended.is_none() && due {
@@ -374,14 +374,14 @@ impl Question {
         self.part += 1;
         self.sent = None;
         if self.text.len() > WHOLE {
-            self.ended = Some(Err("it tells too much".to_owned()));
+            self.ended = Some(Err("its answer is too long".to_owned()));
         } else if self.part >= of {
             self.ended = Some(Ok(std::mem::take(&mut self.text)));
         }
     }
 
     fn answer(self) -> Result<String, String> {
-        let unended = if self.heard { "it was not done looking at itself in time" } else { "it did not answer" };
+        let unended = if self.heard { "the check timed out on that server" } else { "it did not respond" };
         self.ended.unwrap_or_else(|| Err(unended.to_owned()))
     }
 }
@@ -455,9 +455,9 @@ mod tests {
     #[test]
     fn an_answer_that_does_not_come_is_told() {
         let mut question = Question::new(1, Member::Arbiter, 9000);
-        assert_eq!(Question::new(1, Member::Arbiter, 9000).answer(), Err("it did not answer".to_owned()));
+        assert_eq!(Question::new(1, Member::Arbiter, 9000).answer(), Err("it did not respond".to_owned()));
         question.take(told(0, 0, ""), 1100);
-        assert_eq!(question.answer(), Err("it was not done looking at itself in time".to_owned()));
+        assert_eq!(question.answer(), Err("the check timed out on that server".to_owned()));
         let mut question = Question::new(1, Member::Arbiter, 9000);
         question.take(told(0, 0, "why"), 1100);
         assert_eq!(question.answer(), Err("why".to_owned()));
@@ -465,6 +465,6 @@ mod tests {
         let mut question = Question::new(1, Member::Arbiter, 9000);
         let part = "x".repeat(PART);
         (0..100).for_each(|number| question.take(told(number, u32::MAX, &part), 1100));
-        assert_eq!(question.answer(), Err("it tells too much".to_owned()));
+        assert_eq!(question.answer(), Err("its answer is too long".to_owned()));
     }
 }

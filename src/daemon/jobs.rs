@@ -216,7 +216,8 @@ impl Jobs {
         }
         wait_for_orphans(place, cancel)?;
         for (file, pid) in process::remove_stale_locks(place)? {
-            let what = format!("removed stale file \"{}\": process {pid} is no part of the instance", file.display());
+            let what =
+                format!("removed stale file \"{}\": process {pid} does not belong to the instance", file.display());
             messages::tell(&Tell::Warning(Error::new(what)));
         }
         if slots::becomes_standby(data.standby_signal, data.state) {
@@ -288,8 +289,9 @@ fn wait_for_orphans(place: &Place, cancel: &Cancel) -> Result<()> {
         Some(()) => Ok(()),
         None => {
             let unknown = process::uninspected(&place.data, &process::scan(&place.data)?);
-            let left = unknown
-                .unwrap_or_else(|| Error::new("processes of its last run are left").hint("Stop the instance first."));
+            let left = unknown.unwrap_or_else(|| {
+                Error::new("processes of its last run are still running").hint("Stop the instance first.")
+            });
             Err(Error::new(format!("could not start the instance: {}", left.message)).hint(left.hint))
         }
     }
@@ -419,8 +421,8 @@ fn promote(setup: &Setup, cancel: &Cancel) -> Result<Timeline> {
     match bounded::call("promote the instance", limit + QUERY * 3, cancel, work)? {
         Some(timeline) => Ok(timeline),
         None => Err(asked.err().unwrap_or_else(|| {
-            Error::new(format!("the instance is still in recovery {} s after it was promoted", limit.as_secs()))
-                .hint("It replays the WAL that it has received; the promotion continues.")
+            Error::new(format!("the instance is still in recovery {} s after its promotion", limit.as_secs()))
+                .hint("The instance replays the WAL that it has received; the promotion continues.")
         })),
     }
 }

@@ -378,10 +378,10 @@ impl Dialler {
                         (true, _) => (),
                         (false, false) => self.say_down(&peer, why.message),
                         (false, true) => {
-                            let hint = "\"mc_arb status\" on its host says whether this pair is served; a new standby is served \
-                                        after its rebuild";
+                            let hint = "run \"mc_arb status\" on its host to see whether it serves this pair; a new standby is \
+                                        served after its rebuild";
                             log::debug!("{}", why.message);
-                            self.say_down(&peer, format!("it hangs up without an answer; {hint}"));
+                            self.say_down(&peer, format!("it closes the connection without an answer; {hint}"));
                             failures += 1;
                             std::thread::sleep(if failures > SHORT_PAUSES { long_pause } else { pause });
                         }
@@ -431,7 +431,7 @@ impl Dialler {
         let limit = Duration::from_millis(settings.timeout_ms.max(1));
         let known = |host: &str, port| {
             let found = self.shared.resolver.wait(host, port, limit);
-            let why = found.failure.as_deref().unwrap_or("the name service has not answered yet");
+            let why = found.failure.as_deref().unwrap_or("the name service has not responded yet");
             match found.list.is_empty() {
                 true => Err(DialError::Other(Error::new(format!("could not resolve host \"{host}\": {why}")))),
                 false => Ok(found),
@@ -478,7 +478,7 @@ impl Dialler {
             let heard = self.shared.heard[self.index].load(Ordering::SeqCst).max(opened);
             let left = (heard + limit).saturating_sub(now().0);
             if left == 0 {
-                return Error::new("nothing heard");
+                return Error::new("no heartbeat received");
             }
             let wait = Timespec { tv_sec: (left / 1000) as i64, tv_nsec: (left % 1000 * 1_000_000) as i64 };
             let mut fds = [
@@ -494,7 +494,7 @@ impl Dialler {
                     }
                 }
                 // The other server says nothing here after the handshake: whatever is there to read is its end.
-                true => return Error::new("the other end closed it"),
+                true => return Error::new("the member closed it"),
                 false => (),
             }
             if woken {
@@ -570,7 +570,7 @@ fn own_address(own: &[SocketAddr], to: SocketAddr) -> Result<IpAddr> {
     let found = own.iter().find(|own| own.is_ipv4() == to.is_ipv4());
     found.map(|own| own.ip()).ok_or_else(|| {
         Error::new(format!("this server's second host has no address of the same kind as {}", to.ip()))
-            .hint("give both hosts IPv4 addresses, or both IPv6 ones")
+            .hint("use IPv4 addresses for both hosts, or IPv6 addresses for both")
     })
 }
 
@@ -692,16 +692,17 @@ fn recognise(shared: &Shared, hello: &Hello) -> Result<usize> {
     let settings = &shared.settings;
     let found = settings.peers.iter().position(|peer| peer.id == hello.id);
     match found {
-        Some(_) if hello.member == Member::Arbiter => {
-            Err(Error::new(format!("arbiter \"{}\" has dialled, and answers only on what a server dials", hello.id))
-                .hint("mc_arb there is of a version that does not belong to this one"))
-        }
+        Some(_) if hello.member == Member::Arbiter => Err(Error::new(format!(
+            "arbiter \"{}\" has connected, although only servers connect to an arbiter",
+            hello.id
+        ))
+        .hint("the version of its mc_arb is not compatible")),
         Some(index) if settings.peers[index].member == hello.member && hello.to == settings.id => {
             shared.bystander.pace.greeted(hello.member, hello.version);
             Ok(index)
         }
         _ => Err(Error::new(format!(
-            "member \"{}\" means to talk to \"{}\", and its network.conf is not the same as here",
+            "member \"{}\" tried to reach \"{}\", and its network.conf is not the same as here",
             hello.id, hello.to
         ))
         .hint("network.conf must be the same on all members, its lines in the same order")),

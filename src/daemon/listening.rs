@@ -62,7 +62,7 @@ fn attempt(
 ) -> std::result::Result<(), Missing> {
     let found = resolver.addresses(host, port);
     if found.list.is_empty() {
-        let why = found.failure.unwrap_or_else(|| "the name service has not answered yet".to_owned());
+        let why = found.failure.unwrap_or_else(|| "the name service has not responded yet".to_owned());
         let why = Error::new(format!("could not resolve host \"{host}\": {why}"));
         return Err(Missing { why: why.hint("Check network.conf and the name service."), late: true });
     }
@@ -91,9 +91,9 @@ fn attempt(
 fn unbound(address: SocketAddr, cause: &std::io::Error) -> Error {
     let hint = match cause.kind() {
         ErrorKind::AddrInUse => {
-            "Another program listens there; \"ss -ltnp\" shows its process. A process mc_ctl is a controller: if it is of this server, \
-             its directory was deleted while it ran, and it must be ended before the next start. Otherwise choose another port in \
-             network.conf on all members."
+            "Another program listens there; \"ss -ltnp\" shows its process. If it is a controller of this server (mc_ctl) \
+             whose directory was deleted, end it before the next start. Otherwise choose another port in network.conf on all \
+             members."
         }
         ErrorKind::AddrNotAvailable => {
             "The host on this member's line of network.conf must be an address of this host."

@@ -99,7 +99,8 @@ fn is_closed_standby(setup: &Setup, cancel: &Cancel) -> bool {
         let elsewhere = conf::elsewhere(conf::NAMES, &place.config_file, &place.data);
         Ok(closed && place.data.join("standby.signal").exists() && !elsewhere.iter().any(overridden))
     };
-    bounded::call("look whether the standby lets the controller in", QUERY * 2, cancel, look).unwrap_or(false)
+    bounded::call("check whether the standby accepts the controller's connection", QUERY * 2, cancel, look)
+        .unwrap_or(false)
 }
 
 /// One look, by a session opened after the reload.
@@ -148,7 +149,7 @@ fn in_the_way(setup: &Setup, wanted: &str, value: &str, cancel: &Cancel) -> Erro
         "synchronous_standby_names is \"{value}\" and not \"{wanted}\" after a reload: {}",
         reasons.join("; ")
     ))
-    .hint("The controller owns this setting: remove it everywhere but in postgresql.conf (ALTER SYSTEM RESET).")
+    .hint("The controller owns this setting: remove it everywhere except in postgresql.conf (ALTER SYSTEM RESET).")
 }
 
 /// Why backends still wait although new sessions show no names: only the checkpointer puts the change in effect.
@@ -157,5 +158,5 @@ fn stuck(place: &Place, waiters: u64) -> Error {
     Error::new(format!(
         "synchronous_standby_names is empty, but {waiters} commits still wait for the standby: the checkpointer {condition}"
     ))
-    .hint("Only the checkpointer puts the setting in effect; a disk that hangs is a likely cause.")
+    .hint("Only the checkpointer puts the setting into effect; the likely cause is a disk that hangs.")
 }

@@ -80,7 +80,7 @@ impl NotProved {
     pub fn text(self) -> &'static str {
         match self {
             NotProved::SharedKeyAlone => "it proves only mc.key, and network.conf lists a key for that member",
-            NotProved::OtherKey => "it proves another key than network.conf lists for that member",
+            NotProved::OtherKey => "it proves a different key from the one that network.conf lists for that member",
         }
     }
 }
@@ -132,9 +132,14 @@ impl Writer {
             // A caller that does not hold the key gets no answer, and so no better reason.
             match (error.message.ends_with(CLOSED), peer) {
                 (true, None) => Error::new("the other end closed the connection instead of authenticating itself")
-                    .hint("if this stays so, its mc.key is not the same as this server's (copy one to the other), or its network.conf lists keys and this server's does not"),
-                (true, Some(_)) => Error::new("the other end closed the connection instead of proving its key of network.conf")
-                    .hint("if this stays so, network.conf or mc.key is not the same there, or its private key is another one"),
+                    .hint(
+                        "if this persists, its mc.key differs from this server's (copy one to the other), or its \
+                           network.conf lists keys and this server's does not",
+                    ),
+                (true, Some(_)) => {
+                    Error::new("the other end closed the connection instead of proving its key of network.conf")
+                        .hint("if this persists, its network.conf, mc.key or private key is different")
+                }
                 (false, _) => error,
             }
         })?;
@@ -343,7 +348,7 @@ fn respond(
     let mut handshake = match (first.len() == FIRST_LENGTH, identity.own) {
         (true, Some(_)) => keyed(identity, None)?,
         (true, None) => {
-            return Err(Error::new("could not authenticate: it uses a key of its own, and this member has none").into());
+            return Err(Error::new("could not authenticate: it uses a member key, and this member has none").into());
         }
         (false, _) => unkeyed(identity, false)?,
     };
@@ -411,7 +416,7 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
     while !buffer.is_empty() {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(failed(&"no answer in time"));
+            return Err(failed(&"no response in time"));
         }
         stream.set_read_timeout(left).map_err(|cause| failed(&cause))?;
         match stream.read(buffer) {
@@ -427,7 +432,8 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
 fn noise(cause: snow::Error) -> Error {
     match cause {
         snow::Error::Decrypt => Error::new(
-            "could not authenticate: its mc.key is not the same as this server's, or its network.conf lists another key for this member",
+            "could not authenticate: its mc.key differs from this server's, or its network.conf lists a different key for this \
+             member",
         ),
         cause => Error::new(format!("could not authenticate: {cause}")),
     }

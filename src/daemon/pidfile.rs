@@ -44,8 +44,8 @@ pub fn kill(run_dir: &Path, name: &str) -> Result<bool> {
     let path = run_dir.join(name);
     let Some((number, process)) = send(&path, Signal::KILL)? else { return Ok(false) };
     match poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&GONE_LIMIT)) {
-        Ok(0) => Err(Error::new(format!("process {number} was killed, and is not gone yet"))
-            .hint("it may hang on a disk that does not answer")),
+        Ok(0) => Err(Error::new(format!("process {number} was killed, but has not ended yet"))
+            .hint("it may wait for a disk that does not respond")),
         Ok(_) => {
             let _ = std::fs::remove_file(&path);
             Ok(true)

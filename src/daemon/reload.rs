@@ -119,7 +119,7 @@ impl Reloader {
         let mut config = match self.config.try_lock() {
             Ok(config) => config,
             Err(std::sync::TryLockError::Poisoned(config)) => config.into_inner(),
-            Err(std::sync::TryLockError::WouldBlock) => return Err(Error::new("another reload is under way")),
+            Err(std::sync::TryLockError::WouldBlock) => return Err(Error::new("another reload is in progress")),
         };
         let (dir, id) = (config.dir.clone(), config.id.clone());
         let read = move || Config::load(&dir, Some(&id));

@@ -276,7 +276,7 @@ fn take_due(state: &mut State, at: Time, reports: &mut Vec<Tell>) -> Vec<(String
     for (host, name) in &mut state.names {
         match name.asked_at {
             Some(asked_at) if name.failure.is_none() && at.since(asked_at) >= HANG_MS => {
-                reports.extend(name.fail(host, format!("the name service has not answered for {} s", HANG_MS / 1000)));
+                reports.extend(name.fail(host, format!("the name service has not responded for {} s", HANG_MS / 1000)));
             }
             Some(_) => (),
             None => {

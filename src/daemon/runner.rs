@@ -111,7 +111,7 @@ fn run(jobs: &mut Jobs, inbox: &Receiver<Order>, report: &dyn Fn(Event)) {
             Order::WritePassword(password, cancel, answer) => _ = answer.send(jobs.write_password(&password, &cancel)),
             Order::AnswerAgain(id) => {
                 let known = last.clone().filter(|(last_id, _)| *last_id == id);
-                let unknown = || (id, Outcome::Failed("the order did not reach the runner".into()));
+                let unknown = || (id, Outcome::Failed("the request did not reach the runner".into()));
                 let (id, outcome) = known.unwrap_or_else(unknown);
                 report(Event::Done(id, outcome));
             }

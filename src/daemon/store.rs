@@ -82,7 +82,7 @@ impl Lock {
     /// Another controller holds it, or the directory cannot be used.
     pub fn take(run_dir: &Path, name: &str) -> Result<Lock> {
         Lock::try_take(run_dir, name)?
-            .ok_or_else(|| Error::new("the controller is running already").hint("\"mc_ctl status\" shows its state"))
+            .ok_or_else(|| Error::new("the controller is already running").hint("\"mc_ctl status\" shows its state"))
     }
 
     /// As [`Lock::take`]; `None` where another process holds it.
@@ -145,15 +145,13 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
     let read = (&file).take(MAX_LEDGER).read_to_end(&mut bytes);
     read.map_err(|cause| Error::io("read ledger", &path, cause).hint(remedy))?;
     let stored: Stored = serde_json::from_slice(&bytes)
-        .map_err(|cause| Error::new(format!("ledger \"{}\" is not whole: {cause}", path.display())).hint(remedy))?;
+        .map_err(|cause| Error::new(format!("ledger \"{}\" is damaged: {cause}", path.display())).hint(remedy))?;
     if stored.format != FORMAT {
         return Err(Error::new(format!("ledger \"{}\" has format {}, not {FORMAT}", path.display(), stored.format))
-            .hint("use the version of this program that wrote it"));
+            .hint("use the program version that wrote it"));
     }
     if Some(stored.checksum) != checksum(&bytes) {
-        return Err(
-            Error::new(format!("ledger \"{}\" is not whole: its checksum differs", path.display())).hint(remedy)
-        );
+        return Err(Error::new(format!("ledger \"{}\" is damaged: its checksum differs", path.display())).hint(remedy));
     }
     let (inode, born) = identity(&file, &path)?;
     if !is_same_file((inode, born), (stored.inode, stored.born)) {
@@ -169,9 +167,9 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
     Ok(Loaded { durable: Some(stored.durable), no_birth_time: born.is_none() })
 }
 
-const REMEDY: &str = "an old ledger could give a right away twice, so this server does not start with it; put the file \
-                      itself back if it was moved, else remove it: the other server's controller then tells this one the \
-                      state, or, if the other one is lost, run \"mc_ctl start --adopt-data\"";
+const REMEDY: &str = "an old ledger could give the right to run alone twice, so this server does not start with it; if the \
+                      file was moved, move the original file to its place, otherwise remove it: this controller then receives \
+                      the state from the other server, or, if the other server is lost, run \"mc_ctl start --adopt-data\"";
 
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
@@ -250,9 +248,9 @@ pub fn check_members(run_dir: &Path, one: &str, two: &str) -> Result<()> {
     let (now, swapped) = (format!("{one}\n{two}\n"), format!("{two}\n{one}\n"));
     if noted == swapped {
         return Err(Error::new(format!(
-            "the lines of network.conf are in another order than before: server \"{two}\" was the first, now \"{one}\" is"
+            "the order of the lines in network.conf has changed: server \"{two}\" was the first, now \"{one}\" is"
         ))
-        .hint("Put the lines back into their order. It must be the same on all members, and stay so."));
+        .hint("Restore the former order of the lines. It must be the same on all members, and must not change."));
     }
     if noted == now {
         return Ok(());
@@ -506,7 +504,7 @@ mod tests {
         let whole = std::fs::read_to_string(&ledger).unwrap();
         for length in 0..whole.len() - 1 {
             std::fs::write(&ledger, &whole[..length]).unwrap();
-            assert!(error(dir.path()).contains("not whole"), "{length}");
+            assert!(error(dir.path()).contains("is damaged"), "{length}");
         }
         std::fs::write(&ledger, whole.replace("\"promised\":3", "\"promised\":2")).unwrap();
         assert!(error(dir.path()).contains("checksum"));
@@ -519,7 +517,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("nd1");
         let lock = Lock::take(&run_dir, CONTROLLER_LOCK).unwrap();
-        assert!(Lock::take(&run_dir, CONTROLLER_LOCK).unwrap_err().message.contains("running already"));
+        assert!(Lock::take(&run_dir, CONTROLLER_LOCK).unwrap_err().message.contains("already running"));
         assert!(is_locked(&run_dir));
         drop(lock);
         assert!(!is_locked(&run_dir));

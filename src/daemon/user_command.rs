@@ -85,7 +85,7 @@ fn wait(
             (Ok(Some(status)), None) => return Ok(status),
             (Ok(Some(_)), Some((why, _))) => return Err(why.clone()),
             (Ok(None), Some((why, at))) if at.elapsed() >= GONE => {
-                return Err(format!("{why}, and is not gone yet"));
+                return Err(format!("{why}, but has not ended yet"));
             }
             (Ok(None), _) => (),
             (Err(cause), _) => return Err(format!("could not be waited for: {cause}")),
@@ -94,7 +94,7 @@ fn wait(
             continue;
         }
         let why = match () {
-            () if cancel.is_set() => "was killed: a later order cancelled it".to_owned(),
+            () if cancel.is_set() => "was killed: a later request cancelled it".to_owned(),
             () if Instant::now() >= deadline => {
                 format!("was killed: it did not end within {} ms", begin.elapsed().as_millis())
             }

@@ -186,7 +186,7 @@ pub(super) fn start_detached_as(program: &Program, launch: &Launch, limit: Durat
             Heard::Bytes => (),
             Heard::Nothing if left.is_zero() => {
                 return Err(Error::new("the controller did not start in time")
-                    .hint(format!("it continues to start; see the system log and \"{} status\"", program.name)));
+                    .hint(format!("it continues to start; see syslog and \"{} status\"", program.name)));
             }
             Heard::Nothing => (),
             Heard::End => {
@@ -297,7 +297,9 @@ impl Pulse {
     /// Takes the place of a watcher that was killed. Comes back only where that is not possible; the controller then
     /// continues without one.
     fn replace_watcher(&self) {
-        messages::tell(&Tell::Warning(Error::new("the watcher has ended; the controller starts anew, with a new one")));
+        messages::tell(&Tell::Warning(Error::new(
+            "the watcher has ended; the controller restarts itself and its watcher",
+        )));
         messages::flush(FLUSH_LIMIT);
         let cause =
             self.launch.command(self.program.name, WATCHER_ARGUMENT).stdout(Stdio::null()).current_dir("/").exec();
@@ -410,7 +412,7 @@ fn watch(program: &'static Program, launch: Launch, output: &mut File) -> Result
     let run_dir = watched.run_dir;
     let running = || {
         Error::new(format!(
-            "{} is running already",
+            "{} is already running",
             if program.name == "mc_arb" { "the arbiter" } else { "the controller" }
         ))
         .hint(format!("\"{} status\" shows its state", program.name))

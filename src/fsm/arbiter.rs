@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 const REFUSALS: u32 = 3;
 
 /// Why a server whose data went back is not given the right to run alone.
-const BEHIND: &str = "it reports less WAL than it has reported before, so that its data went back";
+const BEHIND: &str = "it reports less WAL than before, so that its data has regressed";
 
 /// How long after a failed write it is tried again, ms.
 const REWRITE_MS: u64 = 1_000;
@@ -239,7 +239,7 @@ impl Arbiter {
         self.ids += 1;
         ledger.id = LedgerId(super::types::draw(self.settings.seed, self.ids));
         ledger.promised = was;
-        self.write("it was put back");
+        self.write("it was restored from a backup");
         self.out.push(Action::Say(Say::Renamed { was, now }));
     }
 
@@ -319,7 +319,7 @@ impl Arbiter {
             aim: if incumbent { Aim::Detach } else { Aim::Switch },
             target,
             term,
-            reason: "the other server asked for the right to run alone".to_owned(),
+            reason: "the other server requested the right to run alone".to_owned(),
         };
         let heard_at = self.servers[target.index()].heard_at;
         let retry_ms = self.detection_ms(target).saturating_mul(10);
@@ -338,7 +338,7 @@ impl Arbiter {
     fn obstacle(&self, asker: Server) -> &'static str {
         let Some(ledger) = self.ledger else { return "it has no view of the pair" };
         if ledger.view.mode == Mode::Degraded {
-            return "a server has the right already";
+            return "a server already has the right";
         }
         if ledger.view.arbiter != ledger.id {
             return "the view names another arbiter";
@@ -384,9 +384,9 @@ impl Arbiter {
         match (named, seen.data) {
             // A server that has just started has not reported its WAL yet.
             (Some(named), _) if seen.point.is_some() && self.is_behind(server, named) => Some(BEHIND),
-            (Some(named), Some(data)) if named != data => {
-                Some("its data directory is not the one that the view names: it was replaced, or its data went back")
-            }
+            (Some(named), Some(data)) if named != data => Some(
+                "its data directory is not the one that the view names: it was replaced, or its data has regressed",
+            ),
             _ => seen.said_why,
         }
     }

@@ -50,8 +50,8 @@ impl Node {
         if self.proposal.as_ref().is_none_or(|proposal| proposal.why != why) {
             self.say(Say::Decided {
                 what: match to {
-                    Member::Server(_) => "asking the other server for the right to run alone",
-                    Member::Arbiter => "asking the arbiter for the right to run alone",
+                    Member::Server(_) => "requesting the right to run alone from the other server",
+                    Member::Arbiter => "requesting the right to run alone from the arbiter",
                 },
                 why,
             });

@@ -78,11 +78,11 @@ pub fn decide(facts: Facts) -> Decision {
                                                                                                   => (Rest,       Nothing,  "the other server runs alone"),
         // -- mirrored, this server is the primary ---------------------------------------------------------------------
         (Primary, Failed,        Talks | Quiet,                Changed,           _)              => (Restart,    Failover, "commits may not have waited for the standby, which may lack them"),
-        (Primary, Failed,        Talks | Quiet,                Exchanged,         _)              => (Restart,    Failover, "the standby's data directory is another one than the view leans on, so it cannot take over"),
+        (Primary, Failed,        Talks | Quiet,                Exchanged,         _)              => (Restart,    Failover, "the standby's data directory is not the one that the view names, so it cannot take over"),
         (Primary, Failed,        Talks,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
         (Primary, Failed,        Ill | Offers | Stuck,         _,                 _)              => (Restart,    Failover, "both servers' instances have failed"),
         (Primary, Failed,        Quiet,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
-        (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby cannot be asked"),
+        (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby does not respond"),
         (Primary, Fit,           Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
         (Primary, Unfit,         Ill,                          _,                 _)              => (Rest,       Nothing,  "neither server's instance is up"),
         (Primary, Fit,           Talks | Quiet,                Changed,           _)              => (AskPeer,    Nothing,  "synchronous_standby_names was changed, and commits may not have waited for the standby"),
@@ -91,10 +91,10 @@ pub fn decide(facts: Facts) -> Decision {
         (Primary, Fit,           Talks | Quiet,                Stalled,           _)              => (AskPeer,    Failover, "the standby is connected but does not stream or flush"),
         (Primary, Fit,           Talks | Quiet,                Flows,             _)              => (Rest,       Nothing,  "mirrored"),
         (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),
-        (Primary, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)    => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
-        (Primary, Fit,           Alive,                        Stalled | Changed, Arbiter)        => (AskArbiter, Failover, "the standby's instance answers, but does not stream or flush"),
+        (Primary, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)    => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance responds"),
+        (Primary, Fit,           Alive,                        Stalled | Changed, Arbiter)        => (AskArbiter, Failover, "the standby's instance responds, but does not stream or flush"),
         (Primary, Fit,           Alive,                        Stalled | Changed, Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance lives"),
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance responds"),
         (Primary, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the standby"),
         (Primary, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the standby"),
@@ -121,11 +121,11 @@ pub fn decide(facts: Facts) -> Decision {
         (Standby, Fit,           Ill,                          _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                                                                   => (Rest,       Nothing,  "the primary has failed and does not hand over yet"),
         (Standby, Fit,           Talks | Stuck | Quiet,        _,                 _)              => (Rest,       Nothing,  "mirrored"),
-        (Standby, Fit,           Alive,                        Stalled,           Arbiter)        => (AskArbiter, Failover, "the primary's instance answers, but no WAL comes from it"),
+        (Standby, Fit,           Alive,                        Stalled,           Arbiter)        => (AskArbiter, Failover, "the primary's instance responds, but sends no WAL"),
         (Standby, Fit,           Alive,                        Stalled,           Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance responds"),
         (Standby, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance lives"),
+                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance responds"),
         (Standby, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the primary"),
         (Standby, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the primary"),

@@ -573,7 +573,7 @@ pub enum Request {
 }
 
 /// Why a request is refused for a moment: the ledger is just being written, or a hand-over is under way.
-pub const UNDER_WAY: &str = "another change is under way";
+pub const UNDER_WAY: &str = "another change is in progress";
 
 /// Why a start is refused while the controller stops: another start succeeds once the controller has ended.
 pub const STOPPING: &str = "the controller is being stopped";

@@ -9,7 +9,7 @@ use super::types::{DataId, Ledger, LedgerId, Lsn, SystemId, Term, Time, Timeline
 const REFUSALS: u32 = 3;
 
 /// How an instance has failed that is silent past the retries.
-pub(super) const SILENT: &str = "does not answer";
+pub(super) const SILENT: &str = "it does not respond";
 
 /// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

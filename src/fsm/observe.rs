@@ -458,9 +458,9 @@ impl Node {
         let why = if !data.has_fingerprint(&known) {
             "its pg_control is another file"
         } else if data.backup_label && self.eligible() && !self.notes.labelled {
-            "a backup_label lies in it"
+            "it contains a backup_label"
         } else if older {
-            "its last checkpoint is older than the one noted"
+            "its last checkpoint is older than the recorded one"
         } else {
             if let Some(ledger) = self.ledger.as_mut() {
                 ledger.data = data.confirmed_identity(&known);

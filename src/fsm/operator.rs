@@ -134,7 +134,7 @@ impl Node {
 
     fn rebuild_asked(&mut self, asker: Asker, order: RebuildOrder) {
         let here = matches!(asker, Asker::Here(_));
-        let elsewhere = || Some("a rebuild is only taken from an operator on this server".to_owned());
+        let elsewhere = || Some("a rebuild is accepted only from an operator on this server".to_owned());
         match if here { self.rebuild_obstacle() } else { elsewhere() } {
             Some(why) => self.reply(asker, Reply::Refused(why)),
             None => {
@@ -216,7 +216,7 @@ impl Node {
             Stage::Switching if self.switched() => self.end(Reply::Done),
             Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
                 let why = &self.work.hand_over_failure;
-                self.end(Reply::Failed(format!("the switch did not succeed: {why}; the primary serves as before")));
+                self.end(Reply::Failed(format!("the switch did not succeed: {why}; the primary continues to serve")));
             }
             _ if late => {
                 self.call_off();
@@ -229,7 +229,7 @@ impl Node {
     /// Nothing is switched after the operator was told that time was over.
     fn call_off(&mut self) {
         if self.hand_over.as_ref().is_some_and(|hand_over| hand_over.planned) {
-            self.hand_over_failed("its time limit is over");
+            self.hand_over_failed("its time limit was reached");
         }
     }
 
@@ -267,7 +267,7 @@ impl Node {
             return Some("the pair is not mirrored".to_owned());
         }
         if facts.peer != Peer::Talks {
-            return Some("the standby's controller does not answer, or reports a failure".to_owned());
+            return Some("the standby's controller does not respond, or reports a failure".to_owned());
         }
         if !eligible {
             return Some("the standby's data directory is not the one that the view names".to_owned());
@@ -296,7 +296,7 @@ impl Node {
                 }
                 Some(Standing::Primary) => {
                     self.end(Reply::Refused(
-                        "the standby's controller does not answer, so it cannot consent".to_owned(),
+                        "the standby's controller does not respond, so it cannot consent".to_owned(),
                     ));
                 }
                 Some(Standing::Alone) => {
@@ -304,7 +304,7 @@ impl Node {
                     self.stage(Stage::Releasing);
                 }
                 Some(Standing::Outcast | Standing::Standby) | None => {
-                    self.end(Reply::Refused("the standby is disconnected already, or there is no view yet".to_owned()));
+                    self.end(Reply::Refused("the standby is already disconnected, or there is no view yet".to_owned()));
                 }
             },
             Stage::Announcing(_) | Stage::Detaching if self.standing() == Some(Standing::Alone) => {
@@ -323,7 +323,7 @@ impl Node {
             Stage::Detaching if !self.peer_talks(self.settings.heartbeat_detection_ms) => {
                 self.proposal = None;
                 self.take_back();
-                self.end(Reply::Failed("the standby's controller stopped answering; see mc_ctl status".to_owned()));
+                self.end(Reply::Failed("the standby's controller no longer responds; see mc_ctl status".to_owned()));
             }
             Stage::Detaching => self.propose(self.peer_member(), "an operator detached the standby"),
             Stage::Releasing if self.released() => {
@@ -375,11 +375,14 @@ impl Node {
             self.calls.forget_operators();
             self.stage(Stage::Fencing);
         }
-        match self.clear(Purpose::Fencing, true, "an operator asked for it") {
+        match self.clear(Purpose::Fencing, true, "an operator requested it") {
             Clearance::Awaited => {}
             Clearance::Given => self.force(op.request),
             Clearance::Denied(why) => {
-                self.end(Reply::Failed(format!("the other server was not fenced, and nothing was changed: {why}; if it is surely down and stays so, add --no-fencing")));
+                self.end(Reply::Failed(format!(
+                    "the other server was not fenced, and nothing was changed: {why}; if it is \
+                                                confirmed down and stays down, add --no-fencing"
+                )));
             }
         }
     }
@@ -395,7 +398,7 @@ impl Node {
 
     fn force_obstacle(&self, op: &Op) -> Option<String> {
         if matches!(op.asker, Asker::Peer(_)) {
-            return Some("force is only taken from an operator on this server".to_owned());
+            return Some("--force is accepted only from an operator on this server".to_owned());
         }
         if !self.settled() || self.hand_over.is_some() {
             return Some(UNDER_WAY.to_owned());
@@ -409,20 +412,23 @@ impl Node {
         };
         if self.standing() != Some(wanted) {
             let place = if wanted == Standing::Standby { "standby" } else { "primary" };
-            return Some(format!("{verb} --force is for the {place} of a mirrored pair; {}", self.how_things_stand()));
+            return Some(format!(
+                "{verb} --force requires the {place} of a mirrored pair; {}",
+                self.how_things_stand()
+            ));
         }
         if !self.eligible() {
             return Some("this data directory is not the one that the view names".to_owned());
         }
         let consents = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
         if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
-            return Some(format!("the other server's controller answers: use mc_ctl {verb} without --force"));
+            return Some(format!("the other server's controller responds: use mc_ctl {verb} without --force"));
         }
         if self.own.isolated && self.own.running == Running::Down {
             return None;
         }
         let role = if wanted == Standing::Standby { Role::Standby } else { Role::Primary };
-        (self.own_role() != role).then(|| "this server's instance does not run in its role".to_owned())
+        (self.own_role() != role).then(|| "this server's instance is not running in its role".to_owned())
     }
 
     fn adopt_obstacle(&self) -> Option<String> {
@@ -436,10 +442,10 @@ impl Node {
             return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());
         }
         if data.incomplete || self.notes.rebuild.is_some() {
-            return Some("a rebuild of the data directory has begun and not ended".to_owned());
+            return Some("a rebuild of the data directory has not ended".to_owned());
         }
         if self.holds_alone() && self.eligible() && !self.notes.lost_split {
-            return Some("this server has the right to run alone with this data directory already".to_owned());
+            return Some("this server already has the right to run alone with this data directory".to_owned());
         }
         if self.peer_talks(self.patience_ms())
             && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
@@ -501,7 +507,7 @@ impl Node {
             Stage::Stopping => self.run_stop(op),
             Stage::StoppingPeer if late || !self.peer_talks(self.settings.heartbeat_detection_ms) => {
                 self.finish_stop(Reply::Failed(
-                    "this server is stopped, but the other server's controller did not answer".to_owned(),
+                    "this server is stopped, but the other server's controller did not respond".to_owned(),
                 ));
             }
             Stage::Leaving => self.end_stop(),
@@ -596,7 +602,7 @@ impl Node {
         if self.peer_talks(self.settings.heartbeat_detection_ms) {
             self.pass_on(op);
         } else {
-            self.end(Reply::Refused("the primary's controller does not answer".to_owned()));
+            self.end(Reply::Refused("the primary's controller does not respond".to_owned()));
         }
     }
 

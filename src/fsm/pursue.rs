@@ -17,7 +17,7 @@ const REPLIES_MS: u64 = 20_000;
 impl Node {
     pub(super) fn pursue(&mut self) {
         if self.is_demoted_by_hand() {
-            self.refuse("standby.signal lies in its data directory, though it is the primary");
+            self.refuse("its data directory contains standby.signal, although it is the primary");
         }
         self.told.proposing = self.proposal.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
         self.judge();
@@ -351,14 +351,14 @@ impl Node {
 fn done(intent: Intent) -> &'static str {
     match intent {
         Intent::Rest => "nothing",
-        Intent::HandOver => "stopping the instance and asking the standby to take over",
+        Intent::HandOver => "stopping the instance and requesting the standby to take over",
         Intent::Restart => "starting the instance again",
-        Intent::AskPeer => "asking the other server for the right to run alone",
-        Intent::AskArbiter => "asking the arbiter for the right to run alone",
-        Intent::AskCommand => "asking the arbitration command",
-        Intent::ActByHalf => "acting alone by the safe half",
+        Intent::AskPeer => "requesting the right to run alone from the other server",
+        Intent::AskArbiter => "requesting the right to run alone from the arbiter",
+        Intent::AskCommand => "running the arbitration command",
+        Intent::ActByHalf => "acting alone as heartbeat_error_action allows",
         Intent::ActByForce => "acting alone without consent (fallback)",
-        Intent::Mirror => "proving the standby",
+        Intent::Mirror => "verifying the standby",
         Intent::Wait => "nothing, an operator must decide",
     }
 }

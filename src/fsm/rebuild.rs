@@ -58,21 +58,22 @@ impl Node {
             Some(Standing::Outcast) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
             Some(Standing::Standby) => {
-                return Err(
-                    "the pair is mirrored, and this server is its standby; mc_ctl detach comes first".to_owned()
-                );
+                return Err("the pair is mirrored, and this server is its standby; run mc_ctl detach first".to_owned());
             }
         };
         if !lost_role {
-            return Err("this server has the right to run; a rebuild is for the one that has lost its role".to_owned());
+            return Err(
+                "this server has the right to run; a rebuild requires a server that has lost its role".to_owned()
+            );
         }
         let Some(told) = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms())) else {
             return Err(
-                "the other server's controller does not answer, and only it can say that it is the primary".to_owned()
+                "the other server's controller does not respond, and only it can confirm that it is the primary"
+                    .to_owned(),
             );
         };
         if !self.peer.is_of_now(told) || told.role != Role::Primary || told.instance != Health::Well {
-            return Err("the other server's instance does not run as the primary, or does not run well".to_owned());
+            return Err("the other server's instance is not running as the primary, or has failed".to_owned());
         }
         let view = told.ledger.map(|ledger| ledger.view);
         let own = self.ledger.as_ref();
@@ -86,7 +87,7 @@ impl Node {
                     doubt: self.doubt(view),
                 })
             }
-            _ => Err("the other server does not say that it has the right to run alone".to_owned()),
+            _ => Err("the other server does not report that it has the right to run alone".to_owned()),
         }
     }
 
@@ -103,14 +104,14 @@ impl Node {
     /// Why a rebuild that an operator asks for is refused, if it is.
     pub(super) fn rebuild_obstacle(&self) -> Option<String> {
         if self.notes.rebuild.is_some() || self.rebuilds.rejoin {
-            return Some("a rebuild is under way already; mc_ctl status shows how far it is".to_owned());
+            return Some("a rebuild is already in progress; mc_ctl status shows its progress".to_owned());
         }
         if !self.settled() || self.hand_over.is_some() {
             return Some(UNDER_WAY.to_owned());
         }
         let follows = self.own_role() == Role::Standby && self.streams() && !self.notes.overwritten;
         if follows && self.standing() != Some(Standing::Alone) {
-            return Some("this server's instance is a standby and streams from the other one already".to_owned());
+            return Some("this server's instance is a standby and already streams from the other server".to_owned());
         }
         self.source(RebuildOrder::default()).err()
     }
@@ -307,13 +308,13 @@ impl Node {
         let Some((at, since)) = self.rebuilds.made else { return };
         let position = self.position();
         if self.own.left_down {
-            let why = "the instance was made anew and did not stay up; see its log".to_owned();
+            let why = "the instance was rebuilt and did not stay up; see its log".to_owned();
             self.end_rebuild(why.clone());
             self.say(Say::RebuildFailed(why));
         } else if position != at || self.streams() || self.own_role() != Role::Standby || self.stopping {
             self.rebuilds.made = Some((position, self.now));
         } else if self.now.since(since) >= STANDSTILL_MS {
-            let why = "the standby runs and does not stream from the primary; see its log".to_owned();
+            let why = "the standby runs but does not stream from the primary; see its log".to_owned();
             self.end_rebuild(why.clone());
             self.say(Say::RebuildFailed(why));
         }
@@ -361,21 +362,18 @@ impl Node {
         };
         if self.notes.lost_split {
             Some(format!(
-                "{again}both servers ran alone; this one was stopped: mc_ctl rebuild here makes it the other's standby"
+                "{again}both servers ran alone; this server was stopped: mc_ctl rebuild here makes it the other server's standby"
             ))
         } else if incomplete {
             Some(format!(
-                "{again}this data directory is incomplete and cannot be started: mc_ctl rebuild here makes it anew"
+                "{again}this data directory is incomplete and cannot be started: mc_ctl rebuild here creates it again"
             ))
         } else if lost && self.notes.handed_over == Lsn(0) {
             Some(format!(
                 "{again}this server has lost its role: mc_ctl rebuild here makes it the other server's standby"
             ))
         } else if lost {
-            Some(
-                "this server has handed its role over cleanly: mc_ctl rebuild here makes it the standby at once"
-                    .to_owned(),
-            )
+            Some("this server has handed over its role: mc_ctl rebuild here makes it the standby at once".to_owned())
         } else {
             (!again.is_empty()).then(|| format!("{again}mc_ctl rebuild here tries again"))
         }

@@ -230,5 +230,5 @@ impl Report {
 }
 
 fn unknown_source() -> Result<Rebuild, String> {
-    Err("the controller does not say".to_owned())
+    Err("the controller does not report the reason".to_owned())
 }

@@ -260,7 +260,7 @@ impl Node {
         let name = &self.name;
         let clean = self.own.data.is_some_and(|data| !data.running) && !self.own.crashed;
         let failure = if self.own.failed == Some(SILENT) {
-            format!("the instance of {name} did not answer")
+            format!("the instance of {name} did not respond")
         } else if self.own.failed.is_some() && clean {
             format!("the instance of {name} was shut down by another program")
         } else if self.own.failed.is_some() {
@@ -274,7 +274,7 @@ impl Node {
         } else if self.exchanged_under_mirror() {
             format!("the data directory of {name} was replaced")
         } else if self.is_demoted_by_hand() {
-            format!("{name} has a standby.signal though it is the primary")
+            format!("{name} has a standby.signal although it is the primary")
         } else {
             return None;
         };
@@ -502,13 +502,19 @@ impl Node {
         let standing = self.standing();
         advice.extend(self.advice_on_rebuild());
         if self.own.left_down {
-            advice.push("the instance did not stay up and is left down for ten detection times: see its log; mc_ctl start starts it at once".to_owned());
+            advice.push(
+                "the instance did not stay up and stays down for ten detection times: see its log; to start it at \
+                         once, run mc_ctl start"
+                    .to_owned(),
+            );
         }
         if self.own.hold {
-            advice.push("the instance died while failover was disabled: mc_ctl start starts it again".to_owned());
+            advice.push(
+                "the instance failed while failover was disabled: to start it again, run mc_ctl start".to_owned(),
+            );
         }
         if self.own.closed {
-            advice.push("the instance answers but does not let the controller in: see the log".to_owned());
+            advice.push("the instance rejects the controller's connection: see the log".to_owned());
         }
         if self.own.isolated {
             let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
@@ -516,11 +522,11 @@ impl Node {
         } else if self.told.awaits_said {
             let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
             advice.push(format!(
-                "the instance crashed, and no other member is heard; the instance is started when one is heard; {force}"
+                "the instance crashed, and no other member responds; the instance is started when one responds; {force}"
             ));
         } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
             let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
-            advice.push(format!("commits wait for the other server, which does not confirm them; {force}"));
+            advice.push(format!("commits are waiting for the other server, which does not confirm them; {force}"));
         }
         advice.extend(self.advice_on_silence());
         advice.extend(self.advice_on_first_heartbeat());
@@ -536,19 +542,19 @@ impl Node {
             && self.notes.promoted
             && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
         {
-            advice.push("the other server is not its standby yet: mc_ctl rebuild on it makes it so".to_owned());
+            advice.push("the other server is not its standby yet: run mc_ctl rebuild on it".to_owned());
         }
         if told.is_some_and(|told| told.proving) {
             advice.push(
-                "the primary makes the checkpoints that must end before the pair is mirrored: mc_ctl status on it shows how far \
-                 they are"
+                "the primary makes the checkpoints that must end before the pair is mirrored: mc_ctl status on it shows their \
+                 progress"
                     .to_owned(),
             );
         }
         let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
         if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {
             advice.push(
-                "the standby has lost its ledger and cannot take over: mc_ctl detach --force here lets it begin anew"
+                "the standby has lost its ledger and cannot take over: run mc_ctl detach --force here to attach it again"
                     .to_owned(),
             );
         }
@@ -560,7 +566,7 @@ impl Node {
         }
         if let Some((hook, why)) = self.calls.hook_failure() {
             let name = super::event::Purpose::Hook(hook).parameter();
-            advice.push(format!("{name} has failed ({why}): do by hand what it was to do"));
+            advice.push(format!("{name} has failed ({why}): do its work manually"));
         }
         advice
     }
@@ -572,7 +578,7 @@ impl Node {
         (names == Names::Other || names == Names::Unset && mirrored).then(|| {
             "synchronous_standby_names is not what the controller has written: run \"mc_ctl check\", which names the place; if \
              that is postgresql.auto.conf, run \"psql -c 'ALTER SYSTEM RESET synchronous_standby_names' -c 'SELECT \
-             pg_reload_conf()'\"; if it is the command line, let mc_ctl alone start the instance"
+             pg_reload_conf()'\"; if it is the command line, start the instance only with mc_ctl"
                 .to_owned()
         })
     }
@@ -582,8 +588,8 @@ impl Node {
         let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
         (primary && follows && self.peer_talks(self.patience_ms())).then(|| {
-            "this standby receives no WAL from the primary: PostgreSQL's log on this server has the error of the WAL receiver; \
-             the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo"
+            "this standby receives no WAL from the primary: PostgreSQL's log on this server contains the error of the WAL \
+             receiver; the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo"
                 .to_owned()
         })
     }
@@ -603,14 +609,14 @@ impl Node {
         let why = match self.calls.failure() {
             Some((command, why)) => {
                 let name = command.purpose.parameter();
-                format!("{name} has failed ({why}) and is called again later")
+                format!("{name} has failed ({why}) and is run again later")
             }
-            None if self.settings.arbiter && self.arbiter.lost => "the arbiter is not heard either".to_owned(),
-            None if self.settings.arbiter => "the arbiter has not consented; its log says why".to_owned(),
-            None => "nobody is there to ask".to_owned(),
+            None if self.settings.arbiter && self.arbiter.lost => "the arbiter does not respond either".to_owned(),
+            None if self.settings.arbiter => "the arbiter has not consented; its log contains the reason".to_owned(),
+            None => "no other member is configured".to_owned(),
         };
         let force = self.advice_on_force(who, verb)?;
-        Some(format!("{who} does not respond, and nothing is done: {why}; {force}"))
+        Some(format!("{who} does not respond, and the controller does not act: {why}; {force}"))
     }
 
     /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that does not respond may have given the right to
@@ -655,17 +661,17 @@ impl Node {
                 "the primary may have served alone since, and every commit that it acknowledged alone is lost"
             }
             (Standing::Standby, Arbitration) => {
-                "the arbiter may have let the primary serve alone, and every commit that it acknowledged alone is lost"
+                "the arbiter may have allowed the primary to serve alone, and every commit that it acknowledged alone is lost"
             }
             (Standing::Standby, Switch | Message) => {
-                "an operator may have let the primary serve alone, and every commit that it acknowledged alone is lost"
+                "an operator may have allowed the primary to serve alone, and every commit that it acknowledged alone is lost"
             }
             (Standing::Primary, Switch | Fallback | Command) => {
                 "the standby may have been promoted, and then both acknowledge commits, and those of one server are lost"
             }
             (Standing::Primary, Arbitration) => {
-                "the arbiter may have let the standby take over, and then both acknowledge commits, and those of one server are \
-                 lost"
+                "the arbiter may have allowed the standby to take over, and then both acknowledge commits, and those of one \
+                 server are lost"
             }
             (Standing::Primary, Disconnect | Message) => {
                 "an operator may have promoted the standby, and then both acknowledge commits, and those of one server are lost"
@@ -685,18 +691,20 @@ impl Node {
             return Progress::Waiting("the rebuild of the data directory to end".to_owned());
         }
         if self.own.data.is_some_and(|data| data.incomplete) && !self.retries_rebuild() {
-            return Progress::Refused("the data directory is incomplete: mc_ctl rebuild makes it anew".to_owned());
+            return Progress::Refused("the data directory is incomplete: run mc_ctl rebuild".to_owned());
         }
         if self.notes.lost_split {
-            return Progress::Refused("both servers ran alone and this one was stopped; rebuild it".to_owned());
+            return Progress::Refused(
+                "both servers ran alone and this server was stopped: run mc_ctl rebuild".to_owned(),
+            );
         }
         if self.own.isolated {
-            let why = "the other server or the arbiter to be heard (isolated_primary_action = stop)";
+            let why = "a response of the other server or the arbiter (isolated_primary_action = stop)";
             return Progress::Waiting(why.to_owned());
         }
         if self.awaits_member() && self.notes.wanted {
             let why =
-                "the other server or the arbiter to be heard, because the instance crashed (isolated_restart = off)";
+                "a response of the other server or the arbiter, because the instance crashed (isolated_restart = off)";
             return Progress::Waiting(why.to_owned());
         }
         match (standing, role) {
@@ -716,7 +724,7 @@ impl Node {
                 Progress::Running("running as a standby that is not mirrored yet".to_owned())
             }
             (Standing::Outcast | Standing::Standby, Role::None) if self.rebuild_is_needed() => {
-                Progress::Refused("the other server has the role of the primary now".to_owned())
+                Progress::Refused("the other server now has the role of the primary".to_owned())
             }
             _ => Progress::Waiting("the instance to run in its role".to_owned()),
         }
@@ -739,19 +747,20 @@ impl Node {
         }
         if self.own_role() == Role::Standby {
             return Progress::Running(
-                "running as a standby that the primary's controller does not know yet".to_owned(),
+                "running as a standby that the primary's controller has not accepted yet".to_owned(),
             );
         }
         if self.own.data.is_some_and(|data| data.mark.0 != 0) && !self.own.is_standby_dir() {
             return Progress::Refused(
-                "the data directory bears a mark, but there is no ledger: it was lost, and only an operator may decide"
+                "the data directory is marked as used by a pair, but there is no ledger: it was lost, and an operator must decide"
                     .to_owned(),
             );
         }
         let peer_has = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
         if peer_has && !self.own.is_standby_dir() && self.own.data.is_some() {
             return Progress::Refused(
-                "the other server holds this cluster's ledger, and this data directory is not a standby's".to_owned(),
+                "the other server holds this cluster's ledger, and this data directory is not that of a standby"
+                    .to_owned(),
             );
         }
         if let Some(why) = self.advice_on_foreign_arbiter() {

@@ -531,17 +531,17 @@ impl Node {
         }
         if self.cannot_hand_over() {
             return Some(
-                "this server's data directory was exchanged, and commits may not have waited for the other server: put the \
-                 former data directory back or keep this one, and run \"mc_ctl start --adopt-data\" here; or run it on the \
-                 other server and lose the commits that it does not hold"
+                "this server's data directory was exchanged, and commits may not have waited for the other server: restore the \
+                 former data directory or keep this one, and run \"mc_ctl start --adopt-data\" here; or run it on the other \
+                 server and lose the commits that it does not hold"
                     .to_owned(),
             );
         }
         if self.is_refuted() {
             let what = match self.standing() {
                 Some(Standing::Standby) if !self.eligible() => {
-                    "run \"mc_ctl detach --force\" on the primary to keep its data, or \"mc_ctl start --adopt-data\" on this server \
-                     to keep this data; what only the other one holds is lost"
+                    "run \"mc_ctl detach --force\" on the primary to keep its data, or \"mc_ctl start --adopt-data\" on this \
+                     server to keep this data; transactions that only the other server holds are lost"
                 }
                 Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
                 _ => "run \"mc_ctl rebuild\" on this server",

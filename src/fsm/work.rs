@@ -308,7 +308,7 @@ impl Node {
             (Job::Prove(_), Outcome::Proved(position)) => self.proved(position),
             (Job::Checkpoint, Outcome::Applied) => self.confirm_standby(),
             (job, Outcome::Failed(why)) => self.job_failed(&job, why),
-            (job, _) => self.job_failed(&job, "the runner's answer does not fit the job".to_owned()),
+            (job, _) => self.job_failed(&job, "the runner's result does not match the job".to_owned()),
         }
     }
 
@@ -320,9 +320,9 @@ impl Node {
             Job::Start { .. } => "starting the instance",
             Job::Stop { .. } => "stopping the instance",
             Job::NamesOn(_) => "setting synchronous_standby_names",
-            Job::NamesOff => "commenting synchronous_standby_names out",
+            Job::NamesOff => "commenting out synchronous_standby_names",
             Job::Promote => "promotion",
-            Job::Prove(_) => "proving the standby",
+            Job::Prove(_) => "verifying the standby",
             Job::Checkpoint => "the checkpoint",
             Job::Rebuild(_) => "the rebuild",
             Job::Abandon => "undoing the rebuild",
@@ -481,11 +481,11 @@ impl Node {
         }
         let told = self.peer.heartbeat.as_ref()?;
         if self.peer.echo <= hand_over.sent || !self.peer.is_of_now(told) {
-            return Some("the standby's controller does not answer");
+            return Some("the standby's controller does not respond");
         }
         let since_ms = self.peer.heard_at.map_or(0, |at| at.since(since));
         if told.answered_ms >= since_ms || told.role != Role::Standby {
-            return Some("the standby's instance does not answer");
+            return Some("the standby's instance does not respond");
         }
         let flushed = self.own.standby_row().map_or(Lsn(0), |row| row.flushed).max(told.lsn);
         if hand_over.confirms == Lsn(0) || flushed < hand_over.confirms {

@@ -30,9 +30,7 @@ fn add_cluster(dir: &Path, join: &Join, made: &mut Vec<PathBuf>) -> Result<()> {
         let path = dir.join(name);
         if path.symlink_metadata().is_ok() {
             is_same(&path, &read_private(&path, "")?, text).map_err(|error| {
-                error.hint(
-                    "The files of a further pair belong into a directory of their own: give it a name with --cluster.",
-                )
+                error.hint("Each further pair requires a directory of its own: specify its name with --cluster.")
             })?;
         } else {
             files::replace(&path, format!("{}\n", text.trim_end()).as_bytes(), None)?;
@@ -59,12 +57,12 @@ pub fn arbiter(dir: &Path, join: Option<(&Join, &str)>) -> Result<(Vec<PathBuf>,
     for name in names(&dir)? {
         let dir = cluster_dir(&dir, &name);
         let path = dir.join("network.conf");
-        let copy = "Give the block that \"mc_ctl init\" printed on the first server with --join; or copy network.conf and mc.key, \
-                    which are the same on all members.";
+        let copy = "Specify the block that \"mc_ctl init\" printed on the first server with --join; or copy network.conf and \
+                    mc.key, which are the same on all members.";
         let network = Network::parse(&path, &read_private(&path, copy)?)?;
         let line = network.arbiter.ok_or_else(|| {
             Error::new(format!("file \"{}\" has no arbiter", path.display()))
-                .hint("Add the line \"ID HOST PORT arbiter\" to it, on the servers as well.")
+                .hint("Add the line \"ID HOST PORT arbiter\" to it, also on the servers.")
         })?;
         let path = dir.join(file_name(&line.id));
         let key = match path.symlink_metadata().is_ok() {

@@ -19,7 +19,7 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(5);
 /// Its name is not resolved, within 5 s.
 pub fn addresses(host: &str) -> Result<Vec<IpAddr>> {
     let name = host.to_owned();
-    let hint = "Give an address, or correct the name.";
+    let hint = "Specify an address, or correct the name.";
     let look = move || {
         let found = (name.as_str(), 0).to_socket_addrs();
         let found = found.map_err(|cause| Error::new(format!("could not resolve \"{name}\": {cause}")).hint(hint))?;
@@ -55,7 +55,7 @@ pub fn own_address(peer: &str) -> Result<String> {
         }
     }
     Err(Error::new(format!("could not find this host's address on the way to \"{peer}\": {cause}"))
-        .hint("Correct --peer; or give this host's address with --self HOST."))
+        .hint("Correct --peer, or specify this host's address with --self HOST."))
 }
 
 /// The data directory: the given one, that of `PGDATA`, of the one instance that runs as this user, of Debian's layout, or at
@@ -69,8 +69,8 @@ pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, t
     if let Some(data) = given.or(environment.as_deref().filter(|data| Some(*data) != taken)) {
         let data = std::path::absolute(data).map_err(|cause| Error::io("find directory", data, cause))?;
         if taken.is_some_and(|taken| process::home(taken) == process::home(&data)) {
-            return Err(Error::new(format!("data directory \"{}\" is the other server's", data.display()))
-                .hint("Say with --data DIR which one is this server's."));
+            return Err(Error::new(format!("data directory \"{}\" belongs to the other server", data.display()))
+                .hint("Specify that of this server with --data DIR."));
         }
         let makes_one = joins && config::is_vacant(&data);
         return if makes_one { Ok(data) } else { config::major_version(&data).map(|_| data) };
@@ -89,13 +89,13 @@ pub fn data_directory(given: Option<&Path>, taken: Option<&Path>, joins: bool, t
         return Ok(told.to_owned());
     }
     let hint = match joins {
-        true => "Say with --data DIR where it is, or where \"mc_ctl rebuild\" shall make it.",
+        true => "Specify its location with --data DIR, or the directory that \"mc_ctl rebuild\" is to create.",
         false => {
-            "Say with --data DIR where it is. If there is none yet, make that of the first primary with initdb, and run this on \
-             its host."
+            "Specify its location with --data DIR. If none exists yet, create that of the first primary with initdb, and run \
+             this command on its host."
         }
     };
-    Err(Error::new("no data directory of this user's was found").hint(hint))
+    Err(Error::new("no data directory of this user was found").hint(hint))
 }
 
 /// One of the directories that were found. A single one at another path than the first server's may be that of an unrelated
@@ -110,14 +110,14 @@ fn choose(mut found: Vec<PathBuf>, joins: bool, told: Option<&Path>) -> Result<O
             data.display(),
             told.display()
         ))
-        .hint("Say with --data DIR which one is this server's.")),
+        .hint("Specify that of this server with --data DIR.")),
         ([data], _) if joins && config::is_vacant(data) => Ok(Some(data.clone())),
         ([data], _) => config::major_version(data).map(|_| Some(data.clone())),
         (several, Some(told)) if several.iter().any(|data| data == told) => Ok(Some(told.to_owned())),
         (several, _) => {
             let several: Vec<String> = several.iter().map(|data| format!("\"{}\"", data.display())).collect();
             Err(Error::new(format!("there are several data directories: {}", several.join(", ")))
-                .hint("Say which one with --data DIR."))
+                .hint("Specify the correct one with --data DIR."))
         }
     }
 }

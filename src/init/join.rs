@@ -121,7 +121,7 @@ fn action(auto: bool) -> &'static str {
 }
 
 fn damaged(what: &str) -> Error {
-    Error::new(format!("the block for --join is not whole: {what}")).hint(format!(
+    Error::new(format!("the block for --join is incomplete: {what}")).hint(format!(
         "Copy all lines from \"{BEGIN}\" to \"{END}\". \"mc_ctl init --show-join\" on the first server prints them again."
     ))
 }
@@ -171,7 +171,7 @@ mod tests {
             let part: Vec<&str> =
                 lines.iter().enumerate().filter(|(n, _)| *n != missing).map(|(_, line)| *line).collect();
             let error = Join::read(&mut part.join("\n").as_bytes()).unwrap_err();
-            assert!(error.message.contains("is not whole") && !error.to_string().contains("0123456789"), "{error}");
+            assert!(error.message.contains("is incomplete") && !error.to_string().contains("0123456789"), "{error}");
         }
         for (from, to) in [("100", "101"), ("0123", "0124"), ("/data", "/date")] {
             assert!(Join::read(&mut text.replacen(from, to, 1).as_bytes()).is_err(), "{from}");

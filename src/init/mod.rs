@@ -143,11 +143,11 @@ pub fn prepare(wanted: &Wanted) -> Result<Draft> {
         (false, Some(_)) => {
             let public = make_key(&private)?;
             return Err(Error::new(format!(
-                "made \"{}\", and network.conf lists the public key of another",
+                "created \"{}\", but network.conf lists a different public key",
                 private.display()
             ))
             .hint(format!(
-                "List key={public} for \"{}\" in network.conf on all members; then run this once more.",
+                "List key={public} for \"{}\" in network.conf on all members; then run this command again.",
                 own.id
             )));
         }
@@ -167,9 +167,9 @@ fn shared_key(network: &Path, join: Option<&Join>, joins: bool) -> Result<Option
         }
         (false, Some(join)) => Ok(Some(format!("{}\n", join.key.expose()))),
         (false, None) if joins => {
-            Err(Error::new(format!("there is a file \"{}\", and no \"{}\"", network.display(), key.display())).hint(format!(
-                "Give the block that \"mc_ctl init --show-join\" prints on the first server with --join; or copy mc.key, which is \
-                 the same on all members. Where there is none yet, make it: (umask 077; openssl rand -hex 32 >\"{}\")",
+            Err(Error::new(format!("file \"{}\" exists, but \"{}\" does not", network.display(), key.display())).hint(format!(
+                "Specify the block that \"mc_ctl init --show-join\" prints on the first server with --join; or copy mc.key, \
+                 which is the same on all members. If none exists yet, create it: (umask 077; openssl rand -hex 32 >\"{}\")",
                 key.display()
             )))
         }
@@ -183,13 +183,13 @@ fn is_same(path: &Path, has: &str, block: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(format!("file \"{}\" exists and differs from the block for --join", path.display()))
-        .hint("Remove the file if it is of another pair, or leave --join out. Nothing was changed."))
+        .hint("Remove the file if it belongs to another pair, or omit --join. Nothing was changed."))
 }
 
 /// `network.conf`, this server's identifier, and whether both servers are this host.
 fn network_conf(wanted: &Wanted) -> Result<(String, String, bool)> {
     let Some(peer) = &wanted.peer else {
-        return Err(Error::new("which host the other server is cannot be found out").hint(
+        return Err(Error::new("could not determine the host of the other server").hint(
             "On the first server: mc_ctl init -M DIR --peer HOST [--arbiter HOST]. On the other server: mc_ctl init -M DIR --join -, \
              with the block that it prints.",
         ));
@@ -242,11 +242,13 @@ fn agree(path: &Path, network: &Network, wanted: &Wanted) -> Result<()> {
             let id = member.id.as_ref().map_or(String::new(), |id| format!("{id}="));
             let port = member.port.map_or(String::new(), |port| format!(" port {port}"));
             return Err(Error::new(format!(
-                "file \"{}\" is there already, and does not say {option} {id}{}{port}: {has}",
+                "file \"{}\" already exists, and does not contain {option} {id}{}{port}: {has}",
                 path.display(),
                 member.host
             ))
-            .hint("Leave the option out; or correct the file, which must be the same on all members. Nothing was changed."));
+            .hint(
+                "Omit the option, or correct the file, which must be the same on all members. Nothing was changed.",
+            ));
         }
     }
     Ok(())
@@ -295,7 +297,7 @@ fn make_dir(dir: &Path) -> Result<bool> {
 /// How root makes a directory for this user.
 fn install_hint(dir: &Path) -> String {
     let user = config::running_user().unwrap_or_else(|_| "USER".into());
-    format!("Run, as root: install -d -m 700 -o {user} \"{}\"", dir.display())
+    format!("Run as root: install -d -m 700 -o {user} \"{}\"", dir.display())
 }
 
 /// Makes the new files beside their places, with those that are there, and loads them as a start would.

@@ -7,13 +7,13 @@ use crate::error::{Error, Result};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const REBUILD_AUTO: &str = "# A server that has lost its role becomes the standby by itself: pg_rewind or pg_basebackup change its data\n\
-                            # directory without asking. WAL that only it has is kept (mc_ctl history).\n\
-                            rebuild_action = 'auto'\n";
+const REBUILD_AUTO: &str = "# A server that has lost its role becomes the standby automatically: pg_rewind or pg_basebackup \
+                            change its data\n# directory without confirmation. WAL that only this server has is saved (mc_ctl \
+                            history).\nrebuild_action = 'auto'\n";
 
-const REBUILD_MANUAL: &str = "# After a failover the old primary waits until \"mc_ctl rebuild\" makes it the standby. With 'auto' it does so by\n\
-                              # itself: pg_rewind or pg_basebackup change its data directory without asking. WAL that only it has is kept.\n\
-                              #rebuild_action = 'auto'\n";
+const REBUILD_MANUAL: &str = "# After a failover the old primary waits until \"mc_ctl rebuild\" makes it the standby. With \
+                              'auto' it does so\n# automatically: pg_rewind or pg_basebackup change its data directory \
+                              without confirmation. WAL that only it has is saved.\n#rebuild_action = 'auto'\n";
 
 /// The text of `ID.conf`, and what it needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,15 +43,15 @@ pub(super) fn own_file(
         if let Some(given) = given.filter(|given| has.as_ref() != Some(given)) {
             let has = has.map_or("nothing".into(), |has| format!("\"{}\"", has.display()));
             return Err(Error::new(format!(
-                "file \"{}\" is there already, and its db_instance is {has}, not \"{}\"",
+                "file \"{}\" already exists, and its db_instance is {has}, not \"{}\"",
                 path.display(),
                 given.display()
             ))
-            .hint("Leave --data out, or correct the file. Nothing was changed."));
+            .hint("Omit --data, or correct the file. Nothing was changed."));
         }
         if wanted.password.is_some() {
-            return Err(Error::new(format!("file \"{}\" is there already, and is not changed", path.display()))
-                .hint("Write the password into it: db_instance_password = 'PASSWORD'."));
+            return Err(Error::new(format!("file \"{}\" already exists, and is not changed", path.display()))
+                .hint("Add the password to it: db_instance_password = 'PASSWORD'."));
         }
         return Ok(None);
     }
@@ -71,10 +71,9 @@ pub(super) fn own_file(
         let _ = writeln!(text, "db_instance_password = {}", quoted(password.expose()));
     }
     if !arbiter {
-        text += "# Without an arbiter: when the other server is silent, only the standby acts, so that never both serve. The old\n\
-                 # primary stops, so that clients which still reach it connect to the new one.\n\
-                 heartbeat_error_action = 'switch'\n\
-                 isolated_primary_action = 'stop'\n";
+        text += "# Without an arbiter: if the other server does not respond, only the standby acts, so that both servers never \
+                 serve.\n# The old primary stops, so that clients that still reach it connect to the new \
+                 primary.\nheartbeat_error_action = 'switch'\nisolated_primary_action = 'stop'\n";
     }
     text += match wanted.rebuild_auto.or(wanted.join.as_ref().map(|join| join.rebuild_auto)) {
         Some(true) => REBUILD_AUTO,
@@ -108,7 +107,7 @@ fn of_a_copy(data: &Path, join: &Join) -> Result<String> {
     }
     let _ = writeln!(
         text,
-        "# Made from the first server's by mc_ctl rebuild.\nconfig_file = {}",
+        "# mc_ctl rebuild creates it from that of the first server.\nconfig_file = {}",
         quoted(&join.config_file.display().to_string())
     );
     Ok(text)

@@ -56,17 +56,17 @@ type Row<'a> = (&'static str, &'static str, Must, &'a str, bool, &'static str);
 fn table<'a>(keep: (&'static str, &'a str), major: u32) -> Vec<Row<'a>> {
     let mut rows = vec![
         //                     default      must be                                  else            restart why
-        ("listen_addresses",   "localhost", Must::Listen,                            "'*'",          true,  "the other server and the clients connect by it"),
-        ("wal_level",          "replica",   Must::Be(&["replica", "hot_standby", "archive", "logical"]), "replica", true, "a standby needs it"),
-        ("max_wal_senders",    "10",        Must::BeAtLeast(4),                      "10",           true,  "the standby takes one, a rebuild two more"),
-        ("hot_standby",        "on",        Must::BeOn,                              "on",           true,  "the standby's controller asks it how it is"),
-        ("wal_log_hints",      "off",       Must::Hint,                              "on",           true,  "pg_rewind needs it, or data checksums"),
-        ("full_page_writes",   "on",        Must::BeOn,                              "on",           false, "pg_rewind needs it"),
-        (keep.0,               "0",         Must::BeAtLeast(1),                      keep.1,         false, "a standby that was away catches up by it"),
+        ("listen_addresses",   "localhost", Must::Listen,                            "'*'",          true,  "the other server and the clients connect to it"),
+        ("wal_level",          "replica",   Must::Be(&["replica", "hot_standby", "archive", "logical"]), "replica", true, "required for a standby"),
+        ("max_wal_senders",    "10",        Must::BeAtLeast(4),                      "10",           true,  "the standby uses one, a rebuild two more"),
+        ("hot_standby",        "on",        Must::BeOn,                              "on",           true,  "the standby's controller monitors it with queries"),
+        ("wal_log_hints",      "off",       Must::Hint,                              "on",           true,  "pg_rewind requires it, or data checksums"),
+        ("full_page_writes",   "on",        Must::BeOn,                              "on",           false, "pg_rewind requires it"),
+        (keep.0,               "0",         Must::BeAtLeast(1),                      keep.1,         false, "a standby that was disconnected catches up with it"),
         ("synchronous_commit", "on",        Must::Be(&["on", "remote_apply", "true", "yes", "1"]), "on", false, "commits wait for the standby"),
     ];
     if major < 14 {
-        rows.push(("password_encryption", "md5", Must::Be(&["scram-sha-256"]),       "scram-sha-256", false, "pg_hba.conf asks for it; set passwords anew after it"));
+        rows.push(("password_encryption", "md5", Must::Be(&["scram-sha-256"]),       "scram-sha-256", false, "pg_hba.conf requires it; set passwords again after the change"));
     }
     rows
 }

@@ -107,7 +107,7 @@ fn begin<T: Send + 'static>(
 
 /// Waits for an answer, the limit, or the flag.
 pub fn answer<T>(what: &str, limit: Duration, cancel: &Cancel, told: &Receiver<Result<T>>) -> Result<T> {
-    let late = || Err(Error::new(format!("could not {what}: no answer within {} ms", limit.as_millis())));
+    let late = || Err(Error::new(format!("could not {what}: no response within {} ms", limit.as_millis())));
     answer_within(what, limit, cancel, told).unwrap_or_else(late)
 }
 

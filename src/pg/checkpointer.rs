@@ -47,7 +47,7 @@ impl Signs {
         match self.state {
             Some('T' | 't') => "is stopped (SIGSTOP)".to_owned(),
             Some('D') => "waits for a disk (state D)".to_owned(),
-            Some(state) => format!("does not react (state {state})"),
+            Some(state) => format!("does not respond (state {state})"),
             None => "is not running".to_owned(),
         }
     }

@@ -117,9 +117,9 @@ impl fmt::Display for Refusal {
             Refusal::NotRunning => f.write_str("the instance is not running"),
             Refusal::Starting => f.write_str("the instance is starting up or shutting down"),
             Refusal::Closed(why) | Refusal::Password(why) => {
-                write!(f, "the instance does not let the controller in: {why}")
+                write!(f, "the instance rejects the controller's connection: {why}")
             }
-            Refusal::Silent => f.write_str("the instance does not answer within the time limit"),
+            Refusal::Silent => f.write_str("the instance does not respond within the time limit"),
             Refusal::Other(why) => f.write_str(why),
         }
     }
@@ -439,8 +439,8 @@ async fn over_socket(config: &Config, path: &Path, data: &Path) -> Result<Client
     let postmaster = Ways::read(data).map_err(|refusal| (refusal, true))?.postmaster;
     if listener != Some(postmaster) {
         let why = format!(
-            "{CONNECT}: \"{}\" is another instance's, not that of \"{}\" (process {postmaster}); give each \
-             unix_socket_directories of its own, and restart it",
+            "{CONNECT}: \"{}\" belongs to another instance, not to that of \"{}\" (process {postmaster}); set different \
+             unix_socket_directories for each, and restart it",
             path.display(),
             data.display()
         );
@@ -510,7 +510,7 @@ fn classify(error: &tokio_postgres::Error, what: &str) -> Refusal {
     }
     // What the client itself finds wanting: "password missing", an authentication method that it does not know.
     if text.contains("password missing") {
-        return Refusal::Closed(format!("{what}: it asks for a password, and db_instance_password is not set"));
+        return Refusal::Closed(format!("{what}: it requires a password, and db_instance_password is not set"));
     }
     if text.contains("authentication") || text.contains("invalid configuration") {
         return Refusal::Closed(format!("{what}: {text}"));

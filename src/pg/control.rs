@@ -127,7 +127,7 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
     if text.contains("WARNING:") {
         return Err("pg_controldata reports a damaged or foreign control file".into());
     }
-    let value = |label: &str| value(text, label).ok_or_else(|| format!("pg_controldata does not tell \"{label}\""));
+    let value = |label: &str| value(text, label).ok_or_else(|| format!("pg_controldata does not report \"{label}\""));
     let number = |label: &str| value(label)?.parse::<u64>().map_err(|_| format!("\"{label}\" is not a number"));
     let timeline =
         |label: &str| u32::try_from(number(label)?).map(Timeline).map_err(|_| format!("\"{label}\" is out of range"));

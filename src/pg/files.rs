@@ -36,7 +36,7 @@ fn turn() -> Option<MutexGuard<'static, ()>> {
 pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<bool> {
     let _one = turn().ok_or_else(|| {
         Error::new(format!("could not edit file \"{}\": an earlier edit hangs", path.display()))
-            .hint("The disk does not answer.")
+            .hint("The disk does not respond.")
     })?;
     let target = std::fs::canonicalize(path).map_err(|e| Error::io("open file", path, e))?;
     let mut file = File::open(&target).map_err(|e| Error::io("open file", &target, e))?;

@@ -286,7 +286,7 @@ fn stuck(left: &[i32]) -> Error {
         None => pid.to_string(),
     });
     Error::new(format!("could not end processes {}", states.collect::<Vec<_>>().join(", ")))
-        .hint("They do not react to SIGKILL while they wait for a disk that does not answer.")
+        .hint("They do not respond to SIGKILL while they wait for a disk that does not respond.")
 }
 
 /// The error for one of these processes that cannot be inspected; `None` if all can.
@@ -295,8 +295,8 @@ pub fn uninspected(home: &Path, left: &[i32]) -> Option<Error> {
     let pid = left.iter().find(|pid| found.unknown.contains(pid))?;
     let error = Error::new(format!("process {pid} cannot be inspected and may be part of the instance"));
     Some(error.hint(format!(
-        "Run, as root: ls -l /proc/{pid}/cwd. If the process uses another data directory, remove \"{}\". \
-         Otherwise, stop the process.",
+        "Run as root: ls -l /proc/{pid}/cwd. If the process uses another data directory, remove \"{}\". Otherwise, stop the \
+         process.",
         home.join(LOCK_FILE).display()
     )))
 }

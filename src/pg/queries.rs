@@ -55,7 +55,7 @@ pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Insta
 }
 
 fn nonsense(what: &str) -> Refusal {
-    Refusal::Other(format!("could not understand the instance's answer: {what}"))
+    Refusal::Other(format!("could not understand the instance's response: {what}"))
 }
 
 /// Columns: 0 in recovery; 1 segment, 2 flushed, 3 names, 4 names from the main file, 5 somebody waits; of the rows of the

@@ -122,7 +122,7 @@ impl Tls {
             "allow" => Mode::Allow,
             "prefer" => Mode::Prefer,
             "require" | "verify-ca" | "verify-full" => Mode::Require,
-            _ => return Err(refused("sslmode", &mode, "it is no sslmode")),
+            _ => return Err(refused("sslmode", &mode, "it is not an sslmode")),
         };
         let revoked = [path("sslcrl", "PGSSLCRL"), path("sslcrldir", "PGSSLCRLDIR")];
         if roots == Roots::System && revoked.iter().any(Option::is_some) {

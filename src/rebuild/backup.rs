@@ -26,13 +26,14 @@ pub fn prepare(
     let data = &setup.place.data;
     if let Some(why) = swap::fixed(data) {
         return Err(Error::new(format!("could not replace the data directory \"{}\": {why}", data.display())).hint(
-            "The copy is made beside the data directory and takes its name: let the data directory be a directory below the \
-             mount point, owned by the instance administrator user like its parent.",
+            "The copy is created beside the data directory and renamed to it. Use a data directory below the mount point; the \
+             instance administrator user must own it and its parent.",
         ));
     }
     if data.is_symlink() {
-        let what = format!("the data directory \"{}\" is a symbolic link to what is not there", data.display());
-        return Err(Error::new(what).hint("Is its file system mounted? Else make the directory that it points to."));
+        let what =
+            format!("the data directory \"{}\" is a symbolic link to a directory that does not exist", data.display());
+        return Err(Error::new(what).hint("Mount its file system, or create the directory to which it points."));
     }
     let stamp = stamp(now_ms());
     let journal = Journal {
@@ -52,8 +53,8 @@ pub fn prepare(
     let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
     for path in asides.chain([&journal.staging, &journal.old]) {
         if path.symlink_metadata().is_ok() {
-            return Err(Error::new(format!("\"{}\" is in the way of the rebuild", path.display()))
-                .hint("Nothing tells what it is: look at it, and remove it."));
+            return Err(Error::new(format!("\"{}\" prevents the rebuild", path.display()))
+                .hint("Its origin is unknown. Examine it, and remove it if it is not needed."));
         }
     }
     Ok(journal)
@@ -90,7 +91,7 @@ fn linked(link: &Path) -> Result<Option<PathBuf>> {
     }
     let at = std::fs::canonicalize(link).map_err(|e| {
         Error::io("open the directory that is linked to by", link, e)
-            .hint("Is its file system mounted? If it is lost for good, make an empty directory there.")
+            .hint("Mount its file system. If it is permanently lost, create an empty directory in its place.")
     })?;
     Ok(Some(at))
 }
@@ -134,7 +135,7 @@ fn verify(setup: &Setup, staging: &Path, primary: &Primary) -> Result<()> {
     let found = control::inspect(&Place { data: staging.to_path_buf(), ..setup.place.clone() })?;
     let wrong = |what: &str| Err(Error::new(format!("pg_basebackup ended without an error, but {what}")));
     if found.system != primary.system {
-        return wrong("the copy is another cluster's");
+        return wrong("the copy belongs to another cluster");
     }
     if !found.backup_label {
         return wrong("the copy has no backup_label");

@@ -54,7 +54,7 @@ pub struct Choice {
 /// Chooses.
 pub fn choose(method: Method, verdict: &Verdict, means: &Means) -> Choice {
     let (chosen, why) = match verdict {
-        _ if method == Method::BaseBackup => (Chosen::BaseBackup, "a base backup was ordered".to_owned()),
+        _ if method == Method::BaseBackup => (Chosen::BaseBackup, "a base backup was requested".to_owned()),
         Verdict::Within(why) => match means.source_lacks {
             None => (Chosen::Follow, why.clone()),
             Some(at) => (Chosen::BaseBackup, format!("{why}, but {}", lacks(at))),
@@ -67,7 +67,7 @@ pub fn choose(method: Method, verdict: &Verdict, means: &Means) -> Choice {
     };
     if method == Method::Rewind && chosen == Chosen::BaseBackup {
         let obstacle = format!(
-            "A rewind was ordered, but {why}. To make a base backup, run \"mc_ctl rebuild --method basebackup\"."
+            "A rewind was requested, but {why}. To make a base backup, run \"mc_ctl rebuild --method basebackup\"."
         );
         return Choice { chosen: Chosen::Rewind, why, obstacle: Some(obstacle) };
     }
@@ -75,7 +75,7 @@ pub fn choose(method: Method, verdict: &Verdict, means: &Means) -> Choice {
 }
 
 fn lacks(at: Lsn) -> String {
-    format!("the other server has no longer the WAL from {at} on, which a standby made so would need")
+    format!("the other server no longer has the WAL from {at} on, which the standby would require")
 }
 
 /// Why `pg_rewind` cannot be used, if it cannot.
@@ -87,22 +87,22 @@ pub fn against_rewind(means: &Means) -> Option<String> {
         return Some("full_page_writes is off on the other server".into());
     }
     if means.crashed_standby {
-        return Some("the data directory is a standby's that was not shut down cleanly".into());
+        return Some("the data directory is that of a standby that was not shut down cleanly".into());
     }
     if let Some(file) = &means.read_only {
         return Some(format!("file \"{file}\" cannot be written"));
     }
     if let Some(aside) = &means.aside {
-        return Some(format!("it would not spare \"{aside}\", which an earlier rebuild has put aside"));
+        return Some(format!("it would change \"{aside}\", which an earlier rebuild has saved"));
     }
     if let Some(name) = &means.new_tablespace {
-        return Some(format!("tablespace \"{name}\" was made on the other server since then"));
+        return Some(format!("tablespace \"{name}\" was created on the other server since then"));
     }
     if !means.target_wal {
-        return Some("this server has no longer the WAL back to that position".into());
+        return Some("this server no longer has the WAL back to that position".into());
     }
     match &means.trial {
-        Trial::Nothing => Some("it says that there is nothing to rewind, which is not so".into()),
+        Trial::Nothing => Some("it reports that no rewind is required, although one is".into()),
         Trial::Refused(why) => Some(why.clone()),
         Trial::Later | Trial::Copies(_) => means.source_lacks.map(lacks),
     }
@@ -143,7 +143,7 @@ mod tests {
         check(Method::Rewind, &within, able(), Chosen::Follow, "all is there");
         check(Method::BaseBackup, &within, able(), Chosen::BaseBackup, "ordered");
         let lacks = Means { source_lacks: Some(Lsn(7)), ..able() };
-        check(auto, &within, lacks.clone(), Chosen::BaseBackup, "no longer the WAL from 0/7");
+        check(auto, &within, lacks.clone(), Chosen::BaseBackup, "no longer has the WAL from 0/7");
         check(auto, &diverged, able(), Chosen::Rewind, "they parted");
         check(auto, &diverged, Means { trial: Trial::Copies(7), ..able() }, Chosen::Rewind, "they parted");
         check(Method::BaseBackup, &diverged, able(), Chosen::BaseBackup, "ordered");
@@ -152,12 +152,12 @@ mod tests {
             (Means { hints: false, ..able() }, "wal_log_hints"),
             (Means { full_page_writes: false, ..able() }, "full_page_writes"),
             (Means { crashed_standby: true, ..able() }, "not shut down cleanly"),
-            (Means { new_tablespace: Some("t".into()), ..able() }, "tablespace \"t\" was made on the other server"),
+            (Means { new_tablespace: Some("t".into()), ..able() }, "tablespace \"t\" was created on the other server"),
             (Means { read_only: Some("/d/key".into()), ..able() }, "\"/d/key\" cannot be written"),
-            (Means { aside: Some("/t/rebuild-old-1".into()), ..able() }, "would not spare \"/t/rebuild-old-1\""),
-            (Means { target_wal: false, ..able() }, "this server has no longer the WAL"),
-            (lacks, "the other server has no longer the WAL from 0/7"),
-            (Means { trial: Trial::Nothing, ..able() }, "which is not so"),
+            (Means { aside: Some("/t/rebuild-old-1".into()), ..able() }, "would change \"/t/rebuild-old-1\""),
+            (Means { target_wal: false, ..able() }, "this server no longer has the WAL"),
+            (lacks, "the other server no longer has the WAL from 0/7"),
+            (Means { trial: Trial::Nothing, ..able() }, "although one is"),
             (Means { trial: Trial::Refused("could not".into()), ..able() }, "could not"),
         ] {
             check(auto, &diverged, means.clone(), Chosen::BaseBackup, "they parted, but pg_rewind cannot be used");

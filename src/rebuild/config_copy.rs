@@ -44,7 +44,7 @@ pub fn missing(setup: &Setup, remote: &Remote, cancel: &Cancel) -> Result<Option
     let ask = |sql: &'static str| source::ask(remote, LIMIT, cancel, move |session| session.query(sql, LIMIT));
     let column = |rows: Vec<Row>| rows.into_iter().flatten().flatten().map(PathBuf::from).collect::<Vec<_>>();
     let [config_file, hba_file, ident_file, data] = <[PathBuf; 4]>::try_from(column(ask(FACTS)?))
-        .map_err(|_| Error::new("the other server's instance does not name its configuration files"))?;
+        .map_err(|_| Error::new("the other server's instance does not report its configuration files"))?;
     if config_file.starts_with(&data) && place.config_file.starts_with(&place.data) {
         return Ok(None);
     }
@@ -69,8 +69,8 @@ impl ConfigCopy {
         let there = dir.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("/"));
         if !is_inside(setup) && rustix::fs::access(there, Access::WRITE_OK | Access::EXEC_OK).is_err() {
             found.push(format!(
-                "\"{}\" is missing, and directory \"{}\" cannot be written, so that it cannot be made from the primary's \"{}\". \
-                 Make directory \"{}\" for the user who runs the instance.",
+                "\"{}\" is missing, and directory \"{}\" is not writable, so that the file cannot be created from the \
+                 primary's \"{}\". Create directory \"{}\" for the user who runs the instance.",
                 config_file.display(),
                 there.display(),
                 self.config_file.display(),
@@ -80,8 +80,8 @@ impl ConfigCopy {
         let unread = self.elsewhere.iter().filter(|file| rustix::fs::access(file.as_path(), Access::READ_OK).is_err());
         found.extend(unread.map(|file| {
             format!(
-                "\"{}\" is missing, and the primary's \"{}\" names \"{}\", which cannot be read on this server. Make that file, or \
-                 make \"{0}\" by hand.",
+                "\"{}\" is missing, and the primary's \"{}\" names \"{}\", which cannot be read on this server. Create that \
+                 file, or create \"{0}\" manually.",
                 config_file.display(),
                 self.config_file.display(),
                 file.display()
@@ -103,13 +103,13 @@ impl ConfigCopy {
     /// The step of the plan.
     pub fn step(&self, setup: &Setup) -> String {
         let mut step = format!(
-            "Make this server's configuration \"{}\", which is missing, from the primary's \"{}\".",
+            "Create this server's configuration file \"{}\", which is missing, from the primary's \"{}\".",
             setup.place.config_file.display(),
             self.config_file.display()
         );
         let kept: Vec<String> = self.kept(setup).iter().map(|file| format!("\"{}\"", file.display())).collect();
         if !kept.is_empty() {
-            step += &format!(" What exists is kept: {}.", kept.join(", "));
+            step += &format!(" Existing files are kept: {}.", kept.join(", "));
         }
         step
     }

@@ -198,10 +198,10 @@ impl Verdict {
 pub fn judge(target: &Content, source: Source) -> Verdict {
     match target {
         Content::Cluster(cluster) => judge_cluster(cluster, source),
-        Content::Nothing => apart("there is no data directory yet"),
+        Content::Nothing => apart("this server has no data directory yet"),
         Content::OtherCluster => apart("the data directory belongs to another cluster"),
         Content::HalfRewound => apart(
-            "an earlier rebuild was interrupted while it overwrote the data directory, which only a new copy can heal",
+            "an earlier rebuild was interrupted while it overwrote the data directory, which only a new copy can repair",
         ),
         Content::Damaged(why) => apart(why),
     }
@@ -218,25 +218,25 @@ fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
             Lineage::Strangers => Own::Nothing,
         };
         let why = format!(
-            "WAL file \"{file}\" is missing or truncated, so this server's WAL does not show what its data files contain"
+            "WAL file \"{file}\" is missing or truncated, so that this server's WAL does not show what its data files contain"
         );
         return Verdict::Apart(why, own);
     }
     if let Some(at) = cluster.differs {
         return Verdict::Apart(
             format!(
-                "the WAL of the two servers differs before {at} already, although they were on the same timeline there; \
-                 pg_rewind does not notice that"
+                "the WAL of the servers already differs before {at}, although both were on the same timeline; pg_rewind does \
+                 not detect this"
             ),
             Own::Unknown,
         );
     }
     match cluster.lineage {
-        Lineage::Strangers => apart("this server shares no timeline with the other one"),
+        Lineage::Strangers => apart("this server shares no timeline with the other server"),
         Lineage::Twins(timeline, at) => Verdict::Apart(
             format!(
-                "both servers were promoted to timeline {now}, each by itself, at {at} of timeline {}; pg_rewind cannot tell \
-                 them apart",
+                "both servers were promoted to timeline {now} independently, at {at} of timeline {}; pg_rewind cannot \
+                 distinguish them",
                 timeline.0
             ),
             Own::From(timeline, at),
@@ -244,39 +244,42 @@ fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
         Lineage::Fork(timeline, at) => Verdict::Diverged(
             timeline,
             at,
-            format!("this server was promoted too, and parted from the other one at {at} of timeline {}", timeline.0),
+            format!(
+                "this server was also promoted, and diverged from the other server at {at} of timeline {}",
+                timeline.0
+            ),
         ),
         Lineage::Ancestor(timeline, at) => match cluster.beyond.or((end > at).then_some(end)) {
             Some(_) => Verdict::Diverged(
                 timeline,
                 at,
                 format!(
-                    "this server has WAL of timeline {} past {at}, where the other one continued to timeline {now}",
+                    "this server has WAL of timeline {} past {at}, where the other server continued to timeline {now}",
                     timeline.0
                 ),
             ),
             None => within(
                 cluster,
                 format!(
-                    "this server has nothing past {at}, where the other one left timeline {} for timeline {now}",
+                    "this server has nothing past {at}, where the other server changed from timeline {} to timeline {now}",
                     timeline.0
                 ),
             ),
         },
         Lineage::Same if !cluster.standby => Verdict::Apart(
             format!(
-                "this server ran as a primary on timeline {now} like the other one, so that nothing tells where they parted"
+                "this server ran as a primary on timeline {now} like the other server, so that the point of divergence is unknown"
             ),
             Own::Unknown,
         ),
         Lineage::Same if end > insert => Verdict::Apart(
             format!(
-                "this server has WAL of timeline {now} up to {end}, but the other one only up to {insert}, and pg_rewind \
+                "this server has WAL of timeline {now} up to {end}, but the other server only up to {insert}, and pg_rewind \
                  works only between timelines"
             ),
             Own::From(source.timeline, insert),
         ),
-        Lineage::Same => within(cluster, format!("this server is a standby on the other one's timeline {now}")),
+        Lineage::Same => within(cluster, format!("this server is a standby on the other server's timeline {now}")),
     }
 }
 
@@ -284,7 +287,8 @@ fn within(cluster: &Cluster, why: String) -> Verdict {
     match cluster.stray {
         None => Verdict::Within(why),
         Some(stray) => apart(&format!(
-            "its pg_wal holds the history of timeline {}, which the other server does not know, and to which it would go",
+            "its pg_wal contains the history of timeline {}, which the other server does not have, and to which recovery would \
+             switch",
             stray.0
         )),
     }
@@ -401,15 +405,15 @@ mod tests {
         check(unreadable(cluster(ancestor, 40)), "apart", from, "WAL file \"/d/pg_wal/3\" is missing or truncated");
         check(unreadable(cluster(Lineage::Same, 40)), "apart", Own::Unknown, "missing or truncated");
         check(stray, "apart", Own::Nothing, "history of timeline 7");
-        check(cluster(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
-        check(standby(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "promoted too");
-        check(cluster(Lineage::Twins(Timeline(1), F), 0), "apart", from, "each by itself");
+        check(cluster(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "also promoted");
+        check(standby(Lineage::Fork(Timeline(1), F), 0), "diverged", from, "also promoted");
+        check(cluster(Lineage::Twins(Timeline(1), F), 0), "apart", from, "independently");
         check(cluster(Lineage::Strangers, 0), "apart", Own::Nothing, "no timeline");
         // The same timeline.
         check(cluster(Lineage::Same, 40), "apart", Own::Unknown, "ran as a primary on timeline 2");
         check(standby(Lineage::Same, SOURCE.insert.0), "within", Own::Nothing, "a standby on");
         let ahead = Own::From(Timeline(2), SOURCE.insert);
-        check(standby(Lineage::Same, SOURCE.insert.0 + 1), "apart", ahead, "the other one only up to 0/5000000");
+        check(standby(Lineage::Same, SOURCE.insert.0 + 1), "apart", ahead, "the other server only up to 0/5000000");
         for (content, why) in [
             (Content::Nothing, "no data directory yet"),
             (Content::OtherCluster, "another cluster"),

@@ -130,7 +130,7 @@ impl Draft<'_> {
             return Ok((rooms, Vec::new()));
         }
         // Counting what would be freed is a walk over all files.
-        let mut remedy = "Make room there.";
+        let mut remedy = "Free space there.";
         let mut rooms = rooms;
         if self.chosen == Chosen::BaseBackup && self.exists() {
             for need in &mut needs {
@@ -144,13 +144,12 @@ impl Draft<'_> {
             if self.deletes() {
                 rooms = freed;
             } else if !small(&freed) {
-                remedy = "Make room there, or let the old data directory be deleted first: \
-                          mc_ctl rebuild --old-data delete.";
+                remedy = "Free space there, or delete the old data directory first: mc_ctl rebuild --old-data delete.";
             }
         }
         let lacking = rooms.iter().filter(|room| room.needed > room.free).map(|room| {
             format!(
-                "There is not enough room on the file system of \"{}\": {}{} are needed, {} are free. {remedy}",
+                "There is not enough space on the file system of \"{}\": {}{} are required, {} are free. {remedy}",
                 room.path.display(),
                 if room.at_least { "at least " } else { "" },
                 room::human(room.needed),
@@ -167,15 +166,15 @@ impl Draft<'_> {
         let mut found = Vec::new();
         if let Found::Foreign(entry) = self.found {
             found.push(format!(
-                "Directory \"{}\" is not empty and is no data directory of PostgreSQL's: it holds \"{entry}\". Check \
+                "Directory \"{}\" is not empty and is not a data directory of PostgreSQL: it contains \"{entry}\". Check \
                  db_instance, or empty it.",
                 data.display()
             ));
         }
         if *self.content == Content::OtherCluster && self.deletes() {
             found.push(format!(
-                "\"{}\" is a data directory of another cluster and is not deleted. Check db_instance, or leave out \
-                 --old-data delete, so that it is kept aside.",
+                "\"{}\" is a data directory of another cluster and is not deleted. Check db_instance, or omit --old-data \
+                 delete to keep the directory.",
                 data.display()
             ));
         }
@@ -183,8 +182,8 @@ impl Draft<'_> {
             && self.journal.is_some_and(|journal| journal.existed && !journal.ruined)
         {
             found.push(format!(
-                "\"{}\" is missing or empty, but was a data directory when the rebuild was begun. Is its file system \
-                 mounted? If it is given up, remove \"{}\".",
+                "\"{}\" is missing or empty, but was a data directory when the rebuild was started. Mount its file system. If \
+                 the directory is no longer needed, remove \"{}\".",
                 data.display(),
                 Journal::path(&self.setup.run_dir).display()
             ));
@@ -210,21 +209,21 @@ impl Draft<'_> {
         let mut found = Vec::new();
         if room::is_mount_point(data) {
             found.push(format!(
-                "A file system is mounted on the data directory \"{}\" itself, so that a new one cannot take its place. \
-                 Move the data directory into a directory on that file system.",
+                "A file system is mounted on the data directory \"{}\" itself, so that a new directory cannot replace it. Move \
+                 the data directory into a directory on that file system.",
                 data.display()
             ));
         } else if !writable(parent) {
             found.push(format!(
-                "Directory \"{}\" cannot be written, so that the new data directory cannot be made beside the old one. \
-                 Give it to the user who runs the instance.",
+                "Directory \"{}\" is not writable, so that the new data directory cannot be created beside the old one. Change \
+                 its owner to the user who runs the instance.",
                 parent.display()
             ));
         }
         if let Some(point) = room::mounted_in(data) {
             found.push(format!(
-                "A file system is mounted in the data directory, on \"{}\", and would not go with it. Mount it elsewhere, and \
-                 let a symbolic link point there.",
+                "A file system is mounted in the data directory, on \"{}\", and cannot be renamed with it. Mount it elsewhere, \
+                 and replace it by a symbolic link.",
                 point.display()
             ));
         }
@@ -238,8 +237,8 @@ impl Draft<'_> {
             let usable = if location.exists() { writable(&location) } else { writable(room::existing(&location)) };
             if !usable {
                 found.push(format!(
-                    "Directory \"{}\" of tablespace \"{}\" cannot be written. Make it on this server, for the user who \
-                     runs the instance.",
+                    "Directory \"{}\" of tablespace \"{}\" is not writable. Create it on this server for the user who runs the \
+                     instance.",
                     location.display(),
                     space.name
                 ));
@@ -248,9 +247,11 @@ impl Draft<'_> {
         }
         // Of a rebuild that was interrupted the journal tells, and it is cleared away.
         staged.retain(|path| self.journal.is_none() && path.symlink_metadata().is_ok());
-        found.extend(staged.iter().map(|path| {
-            format!("\"{}\" is in the way of a new copy. Remove it, if it is not needed.", path.display())
-        }));
+        found.extend(
+            staged
+                .iter()
+                .map(|path| format!("\"{}\" blocks a new copy. Remove it if it is not needed.", path.display())),
+        );
         found
     }
 
@@ -265,13 +266,13 @@ impl Draft<'_> {
         }
         if self.chosen != Chosen::Follow {
             steps.push(format!(
-                "Make a checkpoint on the other server's instance ({from}), and let it keep its WAL meanwhile."
+                "Make a checkpoint on the other server's instance ({from}), and retain its WAL during the rebuild."
             ));
         }
         if let Some(lost) = lost {
             let kept = self.setup.run_dir.join("lost");
             steps.push(format!(
-                "Keep the WAL that only this server has, from {} on ({}), in \"{}\".",
+                "Save the WAL that only this server has, from {} on ({}), in \"{}\".",
                 lost.from,
                 room::human(self.kept),
                 kept.display()
@@ -283,24 +284,24 @@ impl Draft<'_> {
             Chosen::BaseBackup => steps.extend(self.backup_steps()),
         }
         steps.push(format!(
-            "Make the data directory a standby's of {from} (standby.signal, primary_conninfo), with this server's own \
+            "Make the data directory that of a standby of {from} (standby.signal, primary_conninfo), with this server's own \
              configuration files."
         ));
-        steps.push("Start it, and wait until it streams from the primary and the pair is mirrored.".into());
+        steps.push("Start the instance, and wait until it streams from the primary and the pair is mirrored.".into());
         steps
     }
 
     fn rewind_steps(&self, means: &Means) -> Vec<String> {
         let mut steps = Vec::new();
         if self.target().is_some_and(|target| !target.clean && !target.dir.running) {
-            steps.push("Let the data directory recover from its crash, in single-user mode.".into());
+            steps.push("Run crash recovery of the data directory, in single-user mode.".into());
         }
         let size = match means.trial {
             Trial::Copies(bytes) => format!("about {}", room::human(bytes)),
             _ => "as much as has changed".into(),
         };
         steps.push(format!(
-            "Run pg_rewind on \"{}\": copy {size}. Until it is done, the directory cannot be started by anyone.",
+            "Run pg_rewind on \"{}\": copy {size}. Until it is completed, no program can start an instance from the directory.",
             self.data().display()
         ));
         steps
@@ -311,15 +312,13 @@ impl Draft<'_> {
         let size = room::human(self.bytes(&Trial::Later).unwrap_or(0));
         let mut steps: Vec<String> = self.configuration.iter().map(|copy| copy.step(self.setup)).collect();
         if self.deletes() {
-            steps.push(format!("Delete the old data directory \"{data}\" first, as ordered (--old-data delete)."));
+            steps.push(format!("Delete the old data directory \"{data}\" first, as requested (--old-data delete)."));
         }
         steps.push(format!("Run pg_basebackup: copy about {size} into \"{data}.rebuild-new\"."));
         if self.exists() && !self.deletes() {
-            steps.push(format!(
-                "Put the old data directory aside, as \"{data}.old-TIME\", and the new one in its place."
-            ));
+            steps.push(format!("Rename the old data directory to \"{data}.old-TIME\", and the new one to its name."));
         } else {
-            steps.push(format!("Put the new data directory in its place, \"{data}\"."));
+            steps.push(format!("Rename the new data directory to \"{data}\"."));
         }
         steps
     }

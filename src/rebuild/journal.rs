@@ -101,12 +101,12 @@ impl Journal {
         };
         let bad = |cause: String| {
             Error::io("read the journal of the rebuild", &path, cause).hint(
-                "If the data directory is to be given up, move it and this file away, and order the rebuild again.",
+                "If the data directory is no longer needed, move it and this file away, and run the rebuild again.",
             )
         };
         let stored: Stored<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
         if stored.format != FORMAT {
-            return Err(bad(format!("its format is {}, known is {FORMAT}", stored.format)));
+            return Err(bad(format!("its format is {}, but {FORMAT} is required", stored.format)));
         }
         serde_json::from_value(stored.journal).map(Some).map_err(|e| bad(e.to_string()))
     }

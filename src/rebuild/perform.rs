@@ -44,11 +44,11 @@ use crate::pg::{Place, conf, control, files, process};
 /// It was not done. The directory is what it was before, or, where `pg_rewind` had begun, cannot be started.
 pub fn perform(setup: &Setup, what: &Rebuild, board: &Board, cancel: &Cancel) -> Result<()> {
     let tell = Teller::new(board, &setup.run_dir);
-    tell.step("looking at both servers");
+    tell.step("checking both servers");
     let work = Work { setup, what, tell: &tell, cancel };
     let done = work.run();
     match &done {
-        Ok(()) => tell.step("made; it is to be started"),
+        Ok(()) => tell.step("created; the instance is to be started"),
         Err(error) => tell.line(&error.to_string()),
     }
     done
@@ -92,7 +92,7 @@ fn check_there(setup: &Setup, journal: &Journal) -> Result<()> {
     }
     let what = format!("could not continue the rebuild: the data directory \"{}\" is missing or empty", data.display());
     Err(Error::new(what).hint(format!(
-        "Is its file system mounted? If it is to be made anew all the same, remove \"{}\".",
+        "Mount its file system. To create the data directory again without it, remove \"{}\".",
         Journal::path(&setup.run_dir).display()
     )))
 }
@@ -152,7 +152,7 @@ impl Work<'_> {
         let Some(journal) = journal else { return Ok(None) };
         check_there(self.setup, &journal)?;
         if journal.phase == Phase::Copying {
-            self.tell.step("undoing what was interrupted");
+            self.tell.step("undoing the interrupted rebuild");
             undo(self.setup, &journal)?;
         }
         Journal::load(run_dir)
@@ -164,8 +164,8 @@ impl Work<'_> {
             Ok(slot) => Ok(Some(slot)),
             Err(error) => {
                 self.cancel.check()?;
-                self.tell.line(&format!("no replication slot keeps WAL: {error}"));
-                log::warn!("no replication slot keeps WAL for the rebuild: {error}");
+                self.tell.line(&format!("no replication slot retains WAL: {error}"));
+                log::warn!("no replication slot retains WAL for the rebuild: {error}");
                 Ok(None)
             }
         }
@@ -175,7 +175,7 @@ impl Work<'_> {
         let Work { setup, what, tell, cancel } = *self;
         tell.step("checkpoint on the primary");
         primary.checkpoint(cancel)?;
-        tell.step("finding out what is to be done");
+        tell.step("determining the required steps");
         let plan = plan(setup, what, cancel)?;
         tell.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), plan.why.clone()));
         if !plan.obstacles.is_empty() {
@@ -228,7 +228,7 @@ impl Work<'_> {
             }
             Err(failed) if failed.begun => Err(Failed {
                 error: failed.error.hint(
-                    "The data directory is half rewound and cannot be started; order the rebuild again: it will be a base \
+                    "The data directory is partly rewound and cannot be started. Run \"mc_ctl rebuild\" again: it makes a base \
                      backup.",
                 ),
                 begun: true,
@@ -318,7 +318,9 @@ impl Work<'_> {
                 process::end_leftovers(&[&journal.staging], &Cancel::never())?;
                 undo(setup, &journal)?;
                 return Err(match journal.ruined {
-                    true => error.hint("The data directory cannot be started by anyone; order the rebuild again."),
+                    true => error.hint(
+                        "No program can start an instance from the data directory. Run \"mc_ctl rebuild\" again.",
+                    ),
                     false => error,
                 });
             }
@@ -363,7 +365,7 @@ impl Work<'_> {
         if renamed && !control::is_incomplete(data)? {
             return Journal::remove(run_dir);
         }
-        self.tell.step("putting the new data directory in its place");
+        self.tell.step("renaming the new data directory");
         if journal.method == Chosen::BaseBackup {
             swap::run(journal, *major)?;
             Journal { swapped: true, ..journal.clone() }.write(run_dir)?;
@@ -399,7 +401,7 @@ impl Work<'_> {
 
     /// What only this server has is kept.
     fn salvage(&self, plan: &Plan) -> Result<()> {
-        self.tell.step("keeping what only this server has");
+        self.tell.step("saving the WAL that only this server has");
         let lost = lost::keep(self.setup, plan, self.cancel)?;
         self.tell.update(|progress| progress.lost = lost);
         Ok(())

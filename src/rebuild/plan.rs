@@ -148,11 +148,11 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
 fn finish(journal: &Journal) -> Plan {
     Plan {
         chosen: journal.method,
-        why: "an earlier rebuild was interrupted when its copy was whole".into(),
+        why: "an earlier rebuild was interrupted when its copy was complete".into(),
         bytes: Some(0),
         room: Vec::new(),
         lost: None,
-        steps: vec!["Continue putting the new data directory in its place, as a standby's.".into()],
+        steps: vec!["Continue to rename the new data directory, as that of a standby.".into()],
         obstacles: Vec::new(),
     }
 }
@@ -256,7 +256,7 @@ fn trial(setup: &Setup, what: &Rebuild, cancel: &Cancel) -> Result<Trial> {
 /// The line with which a program gives up.
 fn refusal(said: &str) -> String {
     let error = |line: &&str| line.contains("error: ") || line.contains("fatal: ");
-    let line = said.lines().find(error).or(said.lines().last()).unwrap_or("it says nothing");
+    let line = said.lines().find(error).or(said.lines().last()).unwrap_or("it reports nothing");
     let words = ["pg_rewind: ", "error: ", "fatal: "];
     words.iter().fold(line, |line, word| line.strip_prefix(word).unwrap_or(line)).to_owned()
 }

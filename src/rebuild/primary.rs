@@ -60,7 +60,7 @@ impl Primary {
             Ok((queries::primary_timeline(session, QUERY)?, system))
         })?;
         if self.system.0 != 0 && system != self.system.0 {
-            return Err(Error::new(format!("the other server's instance is of another cluster: {system}")));
+            return Err(Error::new(format!("the other server's instance belongs to another cluster: {system}")));
         }
         (self.timeline, self.system) = (timeline, SystemId(system));
         Ok(())
@@ -71,10 +71,10 @@ impl Primary {
     /// # Errors
     /// It does not, or is not reached.
     pub fn is_there(&self, cancel: &Cancel) -> Result<()> {
-        let in_recovery = self.ask("ask the other server once more", QUERY * 2, cancel, |session| {
+        let in_recovery = self.ask("query the other server again", QUERY * 2, cancel, |session| {
             queries::is_in_recovery(session, QUERY).map_err(Error::from)
         })?;
-        if in_recovery { Err(Error::new("the other server's instance is no primary any more")) } else { Ok(()) }
+        if in_recovery { Err(Error::new("the other server's instance is no longer a primary")) } else { Ok(()) }
     }
 
     /// Its tablespaces that have a directory of their own: OID and directory.

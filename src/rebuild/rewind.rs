@@ -37,10 +37,10 @@ pub fn shut_down(setup: &Setup, tell: &Teller, cancel: &Cancel) -> Result<()> {
         return Ok(());
     }
     if found.standby_signal || found.backup_label || found.state == ControlState::InArchiveRecovery {
-        return Err(Error::new("the data directory is a standby's that was not shut down cleanly")
-            .hint("Order a base backup instead: \"mc_ctl rebuild --method basebackup\"."));
+        return Err(Error::new("the data directory is that of a standby that was not shut down cleanly")
+            .hint("To make a base backup instead, run \"mc_ctl rebuild --method basebackup\"."));
     }
-    tell.step("recovering the data directory from its crash");
+    tell.step("running crash recovery of the data directory");
     let mut args: Vec<OsString> = vec!["--single".into(), "-D".into(), place.data.clone().into()];
     if place.config_elsewhere() {
         args.extend(["-c".into(), format!("config_file={}", place.config_file.display()).into()]);
@@ -110,7 +110,7 @@ fn verify(setup: &Setup, source: &Primary) -> Result<()> {
     let (lsn, _) = control::recovery_end(place)?;
     let wrong = |what: &str| Err(Error::new(format!("pg_rewind ended without an error, but {what}")));
     if !is_of(&found, source.system) {
-        return wrong("the data directory is another cluster's");
+        return wrong("the data directory belongs to another cluster");
     }
     if found.state != ControlState::InArchiveRecovery || !found.backup_label {
         return wrong("has rewound nothing");

@@ -50,7 +50,7 @@ pub fn rooms(needs: &[Need]) -> Result<Vec<Room>> {
             }
             None => {
                 let stat = rustix::fs::statvfs(there)
-                    .map_err(|cause| Error::io("ask for room on", there, std::io::Error::from(cause)))?;
+                    .map_err(|cause| Error::io("read the free space of", there, std::io::Error::from(cause)))?;
                 let free = stat.f_bavail.saturating_mul(stat.f_frsize).saturating_add(need.freed);
                 let (path, at_least) = (there.to_owned(), need.at_least);
                 rooms.push((device, Room { path, needed: bytes, at_least, free }));

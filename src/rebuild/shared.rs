@@ -26,7 +26,7 @@ pub fn refuse(data: &Path, more: &[PathBuf]) -> Result<()> {
                 dir.display(),
                 other.display()
             ))
-            .hint("Two instances on one host need directories of their own for tablespaces and for pg_wal."));
+            .hint("Two instances on one host require separate directories for tablespaces and for pg_wal."));
         }
     }
     Ok(())
@@ -41,10 +41,10 @@ pub fn refuse_strange(location: &Path, major: u32) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(format!(
-        "directory \"{}\" of a tablespace holds files of an instance, and the data directory has no link to it",
+        "directory \"{}\" of a tablespace contains files of an instance, and the data directory has no link to it",
         location.display()
     ))
-    .hint("They may be another instance's, or the primary's own where both are one host. If nobody needs them, remove them."))
+    .hint("They may belong to another instance, or to the primary if it is on the same host. Remove them if they are not needed."))
 }
 
 /// Where `pg_wal` and the tablespaces of a data directory really lie, where that is outside of it.

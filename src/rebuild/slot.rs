@@ -44,7 +44,7 @@ impl Slot {
         thread
             .spawn(move || holder.run(&tell, &cancelled))
             .map_err(|e| Error::new(format!("could not start a thread: {e}")))?;
-        bounded::answer("make a replication slot on the other server", QUERY * 2, cancel, &told)?;
+        bounded::answer("create a replication slot on the other server", QUERY * 2, cancel, &told)?;
         Ok(Slot { canceller, made })
     }
 
@@ -75,7 +75,7 @@ impl Holder {
             match self.look(&mut session, &slot) {
                 Ok((true, _)) if self.made.load(Ordering::Relaxed) => return,
                 Ok((_, kept)) if bound.is_some_and(|bound| kept > bound) => {
-                    log::warn!("the replication slot of the rebuild is given up: it keeps {kept} MiB of WAL");
+                    log::warn!("the replication slot of the rebuild is dropped: it retains {kept} MiB of WAL");
                     return;
                 }
                 Ok(_) => {}
@@ -86,13 +86,13 @@ impl Holder {
 
     /// The session, the slot's name, and how many MiB it may keep.
     fn make(&self) -> Result<(Session, String, Option<u64>)> {
-        let mut session = Session::open_remote(&self.source, QUERY, QUERY, "keeping WAL for the rebuild")?;
+        let mut session = Session::open_remote(&self.source, QUERY, QUERY, "retaining WAL for the rebuild")?;
         let sql = "SELECT slot_name, (SELECT setting FROM pg_settings WHERE name = 'max_slot_wal_keep_size'), \
                    (SELECT setting FROM pg_settings WHERE name = 'max_wal_size') FROM \
                    pg_create_physical_replication_slot('mirroring_controller_' || pg_backend_pid(), true, true)";
         let row = session.query(sql, QUERY)?.into_iter().next().unwrap_or_default();
         let text = |column: usize| row.get(column).cloned().flatten();
-        let slot = text(0).ok_or_else(|| Error::new("the other server tells no name of the slot"))?;
+        let slot = text(0).ok_or_else(|| Error::new("the other server returns no name of the slot"))?;
         let own = text(1).and_then(|size| size.parse::<u64>().ok());
         let wal = text(2).and_then(|size| size.parse::<u64>().ok()).unwrap_or(0);
         Ok((session, slot, own.is_none().then_some(BOUND.max(4 * wal))))

@@ -114,12 +114,12 @@ pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
 
 fn refused(remote: &Remote, why: Refusal) -> Error {
     let why = match why {
-        Refusal::NotRunning => "nobody listens there".to_owned(),
+        Refusal::NotRunning => "no process listens there".to_owned(),
         other => other.to_string(),
     };
-    let hint = "The other server's instance must run as a primary, and its pg_hba.conf must let this server in as \
-                db_instance_username, to target_db and for replication.";
-    Error::new(format!("could not ask the other server's instance at {} port {}: {why}", remote.host, remote.port))
+    let hint = "The other server's instance must run as a primary, and its pg_hba.conf must accept this server as \
+                db_instance_username, for target_db and for replication.";
+    Error::new(format!("could not query the other server's instance at {} port {}: {why}", remote.host, remote.port))
         .hint(hint)
 }
 
@@ -203,23 +203,22 @@ fn check(setup: &Setup, what: &Rebuild, told: &Told) -> Result<()> {
     let at = &what.source;
     if told.text(0)? != "f" {
         return Err(Error::new(format!("the instance at {at} is a standby, not a primary"))
-            .hint("A server is rebuilt only from one that runs as a primary (mc_ctl status)."));
+            .hint("A server is rebuilt only from a server that runs as a primary (mc_ctl status)."));
     }
     let major = told.number(1)? / 10000;
     if major != u64::from(setup.place.major) {
         return Err(Error::new(format!(
-            "the instance at {at} is of version {major}, this server's programs are of version {}",
+            "the instance at {at} has version {major}, this server's programs have version {}",
             setup.place.major
         ))
         .hint(format!(
-            "Both servers need the same major version: set bin_dir to the programs of PostgreSQL {major}."
+            "Both servers require the same major version: set bin_dir to the programs of PostgreSQL {major}."
         )));
     }
     let system = told.number(2)?;
     if what.system.0 != 0 && system != what.system.0 {
         return Err(Error::new(format!(
-            "the instance at {at} is of another cluster: its system identifier is {system}, and that of the other server \
-             {}",
+            "the instance at {at} belongs to another cluster: its system identifier is {system}, and that of the other server {}",
             what.system.0
         ))
         .hint("Check address and port of the servers in network.conf."));

@@ -134,8 +134,8 @@ fn check_staged(journal: &Journal) -> Result<()> {
     match moves.chain(whole).find(|(staged, at, old, was_there)| gone(staged, at, old, *was_there)) {
         None => Ok(()),
         Some((staged, ..)) => Err(Error::new(format!("the new copy in \"{}\" is missing", staged.display())).hint(
-            "Is its file system mounted? If the copy was removed, remove \"rebuild.json\" in the run-time directory, and order \
-             the rebuild again: another copy will be made.",
+            "Mount its file system. If the copy was removed, remove \"rebuild.json\" in the run-time directory, and run the \
+             rebuild again to make another copy.",
         )),
     }
 }
@@ -174,8 +174,8 @@ fn move_beside(staged: &Path, at: &Path, old: &Path) -> Result<()> {
     }
     if at.exists() {
         if old.exists() {
-            return Err(Error::new(format!("both \"{}\" and \"{}\" are there", at.display(), old.display()))
-                .hint("One of them was made while the rebuild was interrupted: remove that one."));
+            return Err(Error::new(format!("both \"{}\" and \"{}\" exist", at.display(), old.display()))
+                .hint("One of them was created while the rebuild was interrupted: remove it."));
         }
         files::rename(at, old)?;
     }

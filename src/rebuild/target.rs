@@ -94,7 +94,7 @@ pub fn look(setup: &Setup) -> Result<Found> {
 fn target(setup: &Setup, dir: DataDir, text: &str) -> Result<Target> {
     let value = |label: &str| {
         let value = control::value(text, label);
-        value.ok_or_else(|| Error::new(format!("pg_controldata does not tell \"{label}\"")))
+        value.ok_or_else(|| Error::new(format!("pg_controldata does not report \"{label}\"")))
     };
     let number = |label: &str| {
         value(label)?.parse::<u64>().map_err(|_| Error::new(format!("\"{label}\" of pg_controldata is not a number")))
@@ -103,7 +103,7 @@ fn target(setup: &Setup, dir: DataDir, text: &str) -> Result<Target> {
     let place = &setup.place;
     let size = number("Bytes per WAL segment")?;
     if !size.is_power_of_two() || !((1 << 20)..=(1 << 30)).contains(&size) {
-        return Err(Error::new("pg_controldata tells a WAL segment size that makes no sense"));
+        return Err(Error::new("pg_controldata reports an invalid WAL segment size"));
     }
     let wal = Wal { dir: wal::directory(&place.data), bin_dir: place.bin_dir.clone(), size, system: dir.system };
     let label = if dir.backup_label { Some(label(&place.data)?) } else { None };
@@ -139,7 +139,7 @@ fn label(data: &Path) -> Result<(Lsn, Timeline)> {
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.split_whitespace().next());
     let begin = value("START WAL LOCATION:").and_then(|word| word.parse().ok());
     let timeline = value("START TIMELINE:").and_then(|word| word.parse().ok()).map(Timeline);
-    begin.zip(timeline).ok_or_else(|| Error::io("understand file", &path, "it tells no position or no timeline"))
+    begin.zip(timeline).ok_or_else(|| Error::io("understand file", &path, "it contains no position or no timeline"))
 }
 
 fn histories(wal: &Path) -> Vec<Timeline> {
@@ -202,7 +202,8 @@ pub fn content(
     }
     if target.dir.backup_label && !target.standby {
         return Ok(Content::Damaged(
-            "a backup_label lies in the data directory, so that its WAL does not tell what it holds".into(),
+            "the data directory contains a backup_label, so that its WAL does not show what the data files contain"
+                .into(),
         ));
     }
     // A history file that is lost matters only where the source does not know the timeline either.

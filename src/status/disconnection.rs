@@ -35,7 +35,7 @@ impl Disconnection {
         let start = format!("run \"mc_ctl start\" on server \"{server_id}\"");
         let remedy = match by_operator {
             true => format!("{start} to attach it again"),
-            false => format!("it is attached again when it streams from the primary; if it does not run, {start}"),
+            false => format!("it is attached again when it streams from the primary; if it is not running, {start}"),
         };
         Some(Disconnection { server_id, by_operator, seconds, text, remedy })
     }
@@ -85,7 +85,7 @@ mod tests {
             serde_json::json!({
                 "server_id": "nd2", "by_operator": false, "seconds": 4,
                 "text": "standby \"nd2\" was disconnected 4 s ago: the standby's instance has failed",
-                "remedy": "it is attached again when it streams from the primary; if it does not run, run \"mc_ctl start\" \
+                "remedy": "it is attached again when it streams from the primary; if it is not running, run \"mc_ctl start\" \
                            on server \"nd2\"",
             })
         );

@@ -30,7 +30,7 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
     let report = &snapshot.report;
     let id = &snapshot.servers[report.me.index()].id;
     if let Some(ms) = snapshot.stuck_ms() {
-        return Err(format!("the decision thread of {id}'s controller has not moved for {} s", ms / 1000));
+        return Err(format!("the decision thread of {id}'s controller has not responded for {} s", ms / 1000));
     }
     let own = &report.servers[report.me.index()];
     let no = |why: String| format!("{id} {why}");
@@ -52,11 +52,11 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
                 .and_then(|()| has_disks(own))
                 .and_then(|()| has_space(own))
                 .map_err(no)?;
-            Ok(format!("{id} is well, the primary"))
+            Ok(format!("{id} is healthy and the primary"))
         }
         Question::Healthy => {
             is_standby(own, report.peer_lives).and_then(|()| has_space(own)).map_err(no)?;
-            Ok(format!("{id} is well, a standby"))
+            Ok(format!("{id} is healthy and a standby"))
         }
     }
 }
@@ -68,7 +68,8 @@ fn is_primary(own: &ServerReport, view: &View, peer_lives: bool) -> Result<(), S
         Mode::Degraded => Ok(()),
         Mode::Mirrored if peer_lives => Ok(()),
         Mode::Mirrored => {
-            Err("is the primary by its view, but hears nothing of its standby, which may have been promoted".into())
+            Err("is the primary by its view, but receives no heartbeats from its standby, which may have been promoted"
+                .into())
         }
     }
 }
@@ -80,7 +81,7 @@ fn is_standby(own: &ServerReport, peer_lives: bool) -> Result<(), String> {
     let streams = own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|what| what == "wal_receiver"));
     match (streams, peer_lives) {
         (true, true) => Ok(()),
-        (true, false) => Err("is a standby that hears nothing of its primary".into()),
+        (true, false) => Err("is a standby that receives no heartbeats from its primary".into()),
         (false, _) => Err("is a standby that does not stream".into()),
     }
 }
@@ -90,9 +91,9 @@ fn runs(own: &ServerReport, role: HostRole) -> Result<(), String> {
     let answers = own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|what| what == "postmaster"));
     match own.role == role {
         true if answers => Ok(()),
-        true => Err("has an instance that does not answer".into()),
+        true => Err("has an instance that does not respond".into()),
         false => Err(format!(
-            "should run as the {}, and does not",
+            "should run as the {}, but does not",
             if role == HostRole::Primary { "primary" } else { "standby" }
         )),
     }
@@ -102,7 +103,7 @@ fn has_disks(own: &ServerReport) -> Result<(), String> {
     match own.disk.as_deref() {
         Some("") => Ok(()),
         Some(what) => Err(format!("has a failed disk: {what}")),
-        None => Err("does not know of its disks yet".into()),
+        None => Err("has not checked its disks yet".into()),
     }
 }
 

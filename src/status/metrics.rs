@@ -45,41 +45,50 @@ impl Status {
         self.put_rebuild(&mut to);
         let controller = &self.controller;
         to.put("build_info", "The version of the controller.", &[(label("version", &controller.version), 1.0)]);
-        to.one("controller_uptime_seconds", "How long the controller has run.", controller.uptime_seconds as f64);
+        to.one(
+            "controller_uptime_seconds",
+            "The time since the start of the controller.",
+            controller.uptime_seconds as f64,
+        );
         let age = controller.decision_age_seconds;
-        to.one("controller_decision_age_seconds", "When its decision thread last went round: stuck above 2.", age);
+        to.one(
+            "controller_decision_age_seconds",
+            "The time since the decision thread last responded; above 2, the controller \
+                                                   hangs.",
+            age,
+        );
         to.0
     }
 
     fn put_pair(&self, to: &mut Metrics) {
         let is = |word: Word| (label("status", word.text()), number(word == self.mirroring_status));
         to.put("status", "The mirroring status: 1 for the present one.", &WORDS.map(is));
-        to.flag("failover_enabled", "Automatic switch and disconnection are on.", self.failover_enabled);
+        to.flag("failover_enabled", "Automatic switch and disconnection are enabled.", self.failover_enabled);
         to.flag("commits_waiting", "Commits wait for the standby.", self.commits_waiting);
         let weakened = self.durability_warnings.len() as f64;
-        to.one("durability_warnings", "Settings of this server that let acknowledged commits be lost.", weakened);
+        to.one("durability_warnings", "Settings of this server that can lose acknowledged commits.", weakened);
         let failing = self.connection_failures.len() as f64;
-        to.one("connection_failures", "Connections that this server needs later and that fail now.", failing);
+        to.one("connection_failures", "Connections that this server requires and that fail at present.", failing);
         if let Some(view) = &self.view {
-            to.one("view_term", "Counts the changes of view.", view.term as f64);
+            to.one("view_term", "The number of changes of view.", view.term as f64);
             to.flag("view_mirrored", "The view: 1 while mirrored, 0 while degraded.", view.mode == "mirrored");
             if let Some(seconds) = view.seconds {
-                to.one("view_seconds", "For how long the view has been so.", seconds as f64);
+                to.one("view_seconds", "The time since the last change of view.", seconds as f64);
             }
         }
         if let Some(bytes) = self.lag_bytes {
-            to.one("lag_bytes", "WAL that the standby has not flushed yet.", bytes as f64);
+            to.one("lag_bytes", "The WAL that the standby has not flushed yet.", bytes as f64);
         }
         if let Some(seconds) = self.lag_seconds {
-            to.one("lag_seconds", "For how long the standby has not caught up.", seconds);
+            to.one("lag_seconds", "The time for which the standby has not caught up.", seconds);
         }
         if let Some(arbiter) = &self.arbiter {
-            to.flag("arbiter_online", "The arbiter is heard.", arbiter.status == "online");
+            to.flag("arbiter_online", "The arbiter responds.", arbiter.status == "online");
         }
         let health = &self.health;
         let paths = [("primary", health.primary), ("standby", health.standby), ("healthy", health.healthy)];
         let is = |(path, is)| (label("path", path), number(is));
-        to.put("health", "What the health endpoint of this server says: 1 for 200, 0 for 503.", &paths.map(is));
+        to.put("health", "The result of the health endpoint of this server: 1 for 200, 0 for 503.", &paths.map(is));
     }
 
     fn put_servers(&self, to: &mut Metrics) {
@@ -88,9 +97,9 @@ impl Status {
         };
         to.put("server_primary", "The server is the primary.", &each(|s| s.host_role == "primary"));
         to.put("server_standby", "The server is a standby.", &each(|s| s.host_role == "standby"));
-        to.put("server_host_normal", "The server's controller talks.", &each(|s| s.host_status == "normal"));
-        to.put("server_db_normal", "The server's instance is well.", &each(|s| s.db_proc_status == "normal"));
-        to.put("server_disk_normal", "The server's disks are well.", &each(|s| s.disk_status == "normal"));
+        to.put("server_host_normal", "The controller of the server responds.", &each(|s| s.host_status == "normal"));
+        to.put("server_db_normal", "The instance of the server is healthy.", &each(|s| s.db_proc_status == "normal"));
+        to.put("server_disk_normal", "The disks of the server are healthy.", &each(|s| s.disk_status == "normal"));
     }
 
     fn put_space(&self, to: &mut Metrics) {
@@ -103,7 +112,11 @@ impl Status {
         let each = |value: fn(&Space) -> f64| {
             self.disk_space.iter().map(|s| (label("directory", &s.directory), value(s))).collect::<Vec<_>>()
         };
-        to.put("disk_free_bytes", "Bytes that can still be written to the directory.", &each(|s| s.free_bytes as f64));
+        to.put(
+            "disk_free_bytes",
+            "The number of bytes that can still be written to the directory.",
+            &each(|s| s.free_bytes as f64),
+        );
         to.put("disk_size_bytes", "The size of its file system, bytes.", &each(|s| s.size_bytes as f64));
         to.put(
             "disk_full",
@@ -116,12 +129,12 @@ impl Status {
 
     fn put_rebuild(&self, to: &mut Metrics) {
         let failed = self.rebuild.as_ref().is_some_and(|rebuild| rebuild.failed.is_some());
-        to.flag("rebuild_running", "A rebuild of this server is under way.", self.rebuild.is_some() && !failed);
-        to.flag("rebuild_failed", "The last rebuild of this server has failed.", failed);
+        to.flag("rebuild_running", "A rebuild of this server is in progress.", self.rebuild.is_some() && !failed);
+        to.flag("rebuild_failed", "The last rebuild of this server failed.", failed);
         if let Some(rebuild) = &self.rebuild {
-            to.one("rebuild_bytes_done", "Bytes that it has copied.", rebuild.bytes_done as f64);
+            to.one("rebuild_bytes_done", "The number of bytes that it has copied.", rebuild.bytes_done as f64);
             if let Some(total) = rebuild.bytes_total {
-                to.one("rebuild_bytes_total", "Bytes that it has to copy.", total as f64);
+                to.one("rebuild_bytes_total", "The number of bytes that it has to copy.", total as f64);
             }
         }
     }

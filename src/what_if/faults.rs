@@ -32,39 +32,39 @@ macro_rules! faults {
 }
 
 faults!(
-    /// The primary's host loses power: everything of it falls silent.
+    /// The primary's host loses power.
     PrimaryHost = "primary-host",
-    /// The primary's postmaster dies.
+    /// The primary's postmaster ends.
     PrimaryInstance = "primary-instance",
-    /// The primary's instance stands still and does not answer.
+    /// The primary's instance hangs and does not respond.
     PrimaryInstanceHang = "primary-instance-hang",
-    /// The primary's data directory cannot be read or written any more.
+    /// The primary's data directory can no longer be read or written.
     PrimaryDisk = "primary-disk",
-    /// The primary's controller and its watcher end; the instance runs on.
+    /// The primary's controller and its watcher end; the instance continues to run.
     PrimaryController = "primary-controller",
-    /// The primary is cut off from everybody.
+    /// The primary is cut off from all other members.
     PrimaryIsolated = "primary-isolated",
     /// The standby's host loses power.
     StandbyHost = "standby-host",
-    /// The standby's postmaster dies.
+    /// The standby's postmaster ends.
     StandbyInstance = "standby-instance",
-    /// The standby's instance stands still and does not answer.
+    /// The standby's instance hangs and does not respond.
     StandbyInstanceHang = "standby-instance-hang",
-    /// The standby's data directory cannot be read or written any more.
+    /// The standby's data directory can no longer be read or written.
     StandbyDisk = "standby-disk",
-    /// The standby's controller and its watcher end; the instance runs on.
+    /// The standby's controller and its watcher end; the instance continues to run.
     StandbyController = "standby-controller",
-    /// The standby is cut off from everybody.
+    /// The standby is cut off from all other members.
     StandbyIsolated = "standby-isolated",
-    /// Nothing goes between the two servers any more; both reach everybody else.
+    /// The network between the servers fails; both reach the arbiter and clients.
     Link = "link",
-    /// No WAL goes between the instances; the controllers talk.
+    /// Replication between the instances fails; the controllers communicate.
     Replication = "replication",
     /// The arbiter ends.
     Arbiter = "arbiter",
     /// The arbiter's host loses power.
     ArbiterHost = "arbiter-host",
-    /// No fault: what has failed is repaired, and what is stopped is started.
+    /// No fault: failed components are repaired, and stopped components are started.
     Back = "back",
 );
 
@@ -103,16 +103,17 @@ impl World {
     /// What keeps a fault from happening.
     pub fn obstacle(&self, fault: Fault, names: &Names<'_>) -> Option<String> {
         let m = fault.whose(self.primary());
-        let host =
-            |m: usize| (!self.power[m]).then(|| format!("{} is not there, as far as this server knows", names.of(m)));
+        let host = |m: usize| {
+            (!self.power[m]).then(|| format!("{} is not running, as far as this server has detected", names.of(m)))
+        };
         let instance = |m: usize| {
             let runs = self.hosts[m].dir.running;
-            host(m).or_else(|| (!runs).then(|| format!("the instance of {} does not run", names.of(m))))
+            host(m).or_else(|| (!runs).then(|| format!("the instance of {} is not running", names.of(m))))
         };
         let disk =
-            || (!self.hosts[m].disk.is_empty()).then(|| format!("the disk of {} has failed already", names.of(m)));
+            || (!self.hosts[m].disk.is_empty()).then(|| format!("the disk of {} has already failed", names.of(m)));
         let gone =
-            || matches!(self.cores[m], Core::None).then(|| format!("the controller of {} does not run", names.of(m)));
+            || matches!(self.cores[m], Core::None).then(|| format!("the controller of {} is not running", names.of(m)));
         match fault {
             Fault::Arbiter | Fault::ArbiterHost if !self.arbiter => Some("there is no arbiter".to_owned()),
             Fault::PrimaryHost | Fault::StandbyHost | Fault::ArbiterHost => host(m),
@@ -137,18 +138,18 @@ impl World {
         };
         let who = format!("{} ({role})", names.of(m));
         match fault {
-            Fault::PrimaryHost | Fault::StandbyHost | Fault::ArbiterHost => format!("the host of {who} dies"),
-            Fault::PrimaryInstance | Fault::StandbyInstance => format!("the instance of {who} dies"),
-            Fault::PrimaryInstanceHang | Fault::StandbyInstanceHang => format!("the instance of {who} stands still"),
+            Fault::PrimaryHost | Fault::StandbyHost | Fault::ArbiterHost => format!("the host of {who} fails"),
+            Fault::PrimaryInstance | Fault::StandbyInstance => format!("the instance of {who} fails"),
+            Fault::PrimaryInstanceHang | Fault::StandbyInstanceHang => format!("the instance of {who} hangs"),
             Fault::PrimaryDisk | Fault::StandbyDisk => format!("the disk of {who} fails"),
             Fault::PrimaryController | Fault::StandbyController => {
                 format!("the controller of {who} ends, its watcher too; the instance runs")
             }
-            Fault::PrimaryIsolated | Fault::StandbyIsolated => format!("{who} is cut off from everybody"),
-            Fault::Link => format!("the network between {} and {} breaks", names.of(0), names.of(1)),
-            Fault::Replication => format!("no WAL goes from {} to {} any more", names.of(m), names.of(1 - m)),
+            Fault::PrimaryIsolated | Fault::StandbyIsolated => format!("{who} is cut off from all members"),
+            Fault::Link => format!("the network between {} and {} fails", names.of(0), names.of(1)),
+            Fault::Replication => format!("replication from {} to {} stops", names.of(m), names.of(1 - m)),
             Fault::Arbiter => format!("{who} ends"),
-            Fault::Back => "what has failed is repaired, and what is stopped is started".to_owned(),
+            Fault::Back => "all failures are repaired, and all stopped members are started".to_owned(),
         }
     }
 

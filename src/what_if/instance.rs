@@ -234,7 +234,7 @@ impl Postgres {
                 }
                 return Outcome::Stopped(Some(self.dir));
             }
-            _ if self.hinders(job) => return failed("no answer in time"),
+            _ if self.hinders(job) => return failed("no response in time"),
             Job::Inspect | Job::Abandon => return Outcome::Data(self.dir),
             // No data directory loses anything in a prediction.
             Job::CompareWal(_) => {
@@ -252,13 +252,13 @@ impl Postgres {
                 return Outcome::Started(before);
             }
             Job::Rebuild(_) if self.dir.running || !source.is_primary() => {
-                return failed("the other server's instance is not to be had");
+                return failed("the other server's instance is not available");
             }
             Job::Rebuild(_) => {
                 self.become_copy(source);
                 return Outcome::Rebuilt { data: self.dir, address: String::new() };
             }
-            _ if !self.dir.running => return failed("the instance does not run"),
+            _ if !self.dir.running => return failed("the instance is not running"),
             Job::NamesOn(_) => self.names = Names::Peer,
             Job::NamesOff => self.names = Names::Unset,
             Job::Checkpoint => self.checkpoint(),

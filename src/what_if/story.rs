@@ -67,7 +67,7 @@ pub struct Prediction {
 /// There is no view yet, so that nothing can be told.
 pub fn predict(present: &Present, faults: &[Fault], names: &Names<'_>) -> Result<Prediction, String> {
     if present.report.view.is_none() {
-        return Err("this server has no view of the pair yet, so that nothing can be foretold".to_owned());
+        return Err("this server has no view of the pair yet, so that no prediction is possible".to_owned());
     }
     let mut story = Story::begin(present, names);
     if let Err(why) = story.suffer_all(faults) {
@@ -149,19 +149,19 @@ impl<'a> Story<'a> {
             _ if peer.lives => {
                 Some(format!("the controller of {other} is assumed to be stopped: it sends no heartbeat"))
             }
-            None if !self.world.is_known(1 - me) => Some(format!("nothing is known of {other}: it is left out")),
+            None if !self.world.is_known(1 - me) => Some(format!("the state of {other} is unknown: it is ignored")),
             None => Some(format!(
-                "{other} has sent no heartbeat since this server's controller was started: it is assumed to be stopped, and to be \
-                 what this server's ledger says"
+                "{other} has sent no heartbeat since this server's controller was started: it is assumed to be stopped, and to \
+                 have the role that this server's ledger records"
             )),
             Some(_) if peer.refuses => {
                 Some(format!("{other} is assumed to be stopped: its host refuses connections to its controller"))
             }
-            Some(_) => Some(format!("{other} is assumed to be dead: it sends no heartbeat")),
+            Some(_) => Some(format!("{other} is assumed to have failed: it sends no heartbeat")),
         };
         self.remarks.extend(remark);
         if present.settings.arbiter && present.arbiter.is_none_or(|arbiter| !arbiter.heard) {
-            self.remarks.push(format!("{} is assumed to be dead: it sends no heartbeat", self.names.arbiter));
+            self.remarks.push(format!("{} is assumed to have failed: it sends no heartbeat", self.names.arbiter));
         }
         // An arbiter that was just started consents to nothing before it has listened for a detection time.
         let listen_ms = self.detection_ms.saturating_add(SLICE_MS * 4).min(FURTHEST_MS);
@@ -179,8 +179,8 @@ impl<'a> Story<'a> {
             format!("{} and {}", report.word.text(), self.names.view(report.view))
         });
         self.remarks.push(format!(
-            "the present state ({} and {}) does not last in the model: before anything fails it becomes {now}; this is less \
-             certain for that",
+            "the present state ({} and {}) is not stable in the model: it becomes {now} before the fault; the prediction is \
+             less certain",
             present.report.word.text(),
             self.names.view(present.report.view)
         ));
@@ -293,9 +293,11 @@ impl<'a> Story<'a> {
         match (who(Service::Serves), who(Service::Apart), who(Service::Waits)) {
             (Some(_), _, _) if serves(was) == serves(now) => String::new(),
             (Some(id), _, _) => format!("{id} acknowledges commits"),
-            (None, Some(id), _) => format!("{id} acknowledges commits, but only clients beside it reach it"),
+            (None, Some(id), _) => {
+                format!("{id} acknowledges commits, but only clients on its own network segment can connect")
+            }
             (None, None, Some(id)) => format!("commits on {id} wait"),
-            (None, None, None) => "no server takes commits".to_owned(),
+            (None, None, None) => "no server accepts commits".to_owned(),
         }
     }
 
@@ -330,12 +332,14 @@ impl<'a> Story<'a> {
         }
         if self.world.called {
             self.remarks.push(
-                "a fencing_command is taken to succeed within 0.5 s, an arbitration_command to tell the truth"
+                "fencing_command is assumed to succeed within 0.5 s, and arbitration_command to return the true state"
                     .to_owned(),
             );
         }
         if self.world.rebuilt {
-            self.remarks.push("a rebuild is taken to last 5 s; it lasts as long as there is to copy".to_owned());
+            self.remarks.push(
+                "a rebuild is assumed to take 5 s; its real duration depends on the amount of data to copy".to_owned(),
+            );
         }
         Prediction {
             faults: faults.to_vec(),
@@ -359,11 +363,11 @@ impl<'a> Story<'a> {
         self.steps.truncate(steps);
         let words = self.report().map_or("nothing", |report| report.word.text());
         let advice = self.advice();
-        let advice = if advice.is_empty() { "nothing is to be done".to_owned() } else { advice.join("; ") };
+        let advice = if advice.is_empty() { "no action is required".to_owned() } else { advice.join("; ") };
         let serving = self.world.service().iter().position(|service| *service == Service::Serves);
         let primary =
             serving.map_or("no primary serves".to_owned(), |m| format!("{} is the primary", self.names.of(m)));
-        format!("when what failed is repaired and everything is started: {words}, {primary}; {advice}")
+        format!("after all failures are repaired and all members are started: {words}, {primary}; {advice}")
     }
 }
 

@@ -434,7 +434,7 @@ impl World {
                 self.power[target] = false;
                 Ok(())
             }
-            Purpose::Arbitration if self.power[target] => Err("the other server lives".to_owned()),
+            Purpose::Arbitration if self.power[target] => Err("the other server responds".to_owned()),
             Purpose::Arbitration | Purpose::Hook(_) => Ok(()),
         };
         self.feed(m, Event::CommandDone(id, result));

@@ -255,7 +255,7 @@ fn attach_names_the_command_that_attaches() {
     let site = Site::new();
     for args in ["attach", "attach -M /tmp --yes"] {
         let ran = site.run(args);
-        ran.refused(2, &["HINT: A detached standby is attached by \"mc_ctl start\" on the standby."]);
+        ran.refused(2, &["HINT: To attach a detached standby, run \"mc_ctl start\" on it."]);
         assert!(!ran.err.contains("detach\""), "{}", ran.err);
     }
 }
@@ -264,13 +264,16 @@ fn attach_names_the_command_that_attaches() {
 #[test]
 fn force_is_confirmed() {
     let site = Site::new();
-    let verbs = [("switch", "promotes the standby here"), ("detach", "lets the primary here continue alone")];
+    let verbs = [
+        ("switch", "promotes the standby on this server"),
+        ("detach", "makes the primary on this server continue alone"),
+    ];
     let line = format!("db_instance = '{}'\n", site.data().display());
     for (verb, what) in verbs {
         site.write("nd1.conf", &line);
         let lost = "those of one of them are lost";
         let ran = site.run(&format!("{verb} --force"));
-        ran.refused(2, &[what, "server \"nd2\"", lost, "There is no fencing_command", "--yes confirms it"]);
+        ran.refused(2, &[what, "server \"nd2\"", lost, "No fencing_command is configured", "Use --yes to confirm"]);
         site.write("nd1.conf", &format!("{line}fencing_command = '/bin/true'\n"));
         site.run(&format!("{verb} --force")).refused(2, &["\"/bin/true\" is run first", "nothing is changed"]);
         site.run(&format!("{verb} --force --no-fencing")).refused(2, &["fencing_command is not run"]);
@@ -505,12 +508,12 @@ fn data_directories_that_cannot_be_run() {
     let site = Site::new();
     let version = site.data().join("PG_VERSION");
     fs::write(&version, "11\n").unwrap();
-    site.run("start").refused(2, &["PostgreSQL 11", "HINT: PostgreSQL 12 or later is needed"]);
+    site.run("start").refused(2, &["PostgreSQL 11", "HINT: PostgreSQL 12 or later is required"]);
     fs::remove_file(&version).unwrap();
     site.run("start").refused(2, &[site.data().to_str().unwrap(), "PG_VERSION"]);
-    site.run("rebuild").refused(2, &["no data directory of PostgreSQL"]);
+    site.run("rebuild").refused(2, &["not a data directory of PostgreSQL"]);
     fs::remove_dir_all(site.data()).unwrap();
-    let made_by = "\"mc_ctl rebuild\" makes the standby's";
+    let made_by = "On a standby, run \"mc_ctl rebuild\"";
     for args in ["start", "start -f -W", "start --foreground", "start --adopt-data --yes"] {
         let data = site.data();
         site.run(args).refused(2, &[data.to_str().unwrap(), "does not exist", made_by, "initdb", "is not mounted"]);

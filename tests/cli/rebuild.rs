@@ -25,7 +25,7 @@ fn a_rebuild_wants_the_other_servers_word() {
         site.run(args).refused(
             4,
             &[
-                "server \"nd1\" cannot be rebuilt now: the other server's controller does not answer",
+                "server \"nd1\" cannot be rebuilt now: the other server's controller does not respond",
                 "on server \"nd2\"",
             ],
         );
@@ -37,7 +37,7 @@ fn a_rebuild_wants_the_other_servers_word() {
     }
     for empty in [true, false] {
         let ran = site.run("rebuild");
-        ran.refused(4, &["is not running; it is started, as by \"mc_ctl start --mc-only", "cannot be rebuilt now"]);
+        ran.refused(4, &["is not running; it is started as with \"mc_ctl start --mc-only", "cannot be rebuilt now"]);
         let status = site.run("status");
         assert!(status.out.contains("nd1        none(unknown)"), "{status:?}");
         site.run("start").refused(2, &["mc_ctl rebuild"]);
@@ -221,7 +221,9 @@ fn a_rebuild_is_followed_to_its_end() {
     let told = Told::new(&site);
     let mut follow = Follow::start(&site, "--yes --old-data delete");
     assert_eq!(told.ordered(), RebuildOrder { method: Method::Auto, old_data: OldData::Delete });
-    follow.until("server \"nd1\" becomes the standby of server \"nd2\". Its controller does it, and continues if");
+    follow.until(
+        "server \"nd1\" becomes the standby of server \"nd2\". Its controller performs the rebuild, and continues if",
+    );
     follow.until("mc_ctl: waiting: a pause");
     told.copies(None, "asking the other server", 0);
     follow.until("mc_ctl: asking the other server");
@@ -253,9 +255,9 @@ fn a_rebuild_is_followed_to_its_end() {
     let head = "server \"nd1\" is the standby of server \"nd2\"; the pair is failover-disabled\npg_rewind copied 4.00 MiB in 2 s; ";
     assert!(ran.out.starts_with(head), "{ran:?}");
     let kept = "only \"nd1\" had: 2 committed transactions, in app.public.t; none was acknowledged with synchronous_commit on (timeline 1, \
-                0/3000000 to 0/3001000)\nits WAL is kept in \"/mc/nd1/lost/x\"\n";
+                0/3000000 to 0/3001000)\nthis WAL is saved in \"/mc/nd1/lost/x\"\n";
     assert!(ran.out.ends_with(kept), "{ran:?}");
-    assert!(ran.err.ends_with("\"mc_ctl enable-failover\" enables them.\n"), "{ran:?}");
+    assert!(ran.err.ends_with("Run \"mc_ctl enable-failover\" to enable them.\n"), "{ran:?}");
 }
 
 /// It fails, is late, is under way already; who only asks what would be done is told so.
@@ -279,9 +281,9 @@ fn a_rebuild_that_does_not_end_well() {
     assert_eq!(told.ordered().method, Method::BaseBackup);
     told.copies(None, "asking the other server", 0);
     follow.end().refused(5, &["has not ended within 1 s", "HINT: It continues in the controller"]);
-    site.run("rebuild --dry-run").refused(4, &["a rebuild is under way already"]);
+    site.run("rebuild --dry-run").refused(4, &["a rebuild is already in progress"]);
     let mut follow = Follow::start(&site, "-t 60");
-    follow.until("a rebuild is under way already, and is followed");
+    follow.until("a rebuild is already in progress; this command follows it");
     told.now(|report| report.rebuilding = Rebuilding::Failed("so".into()));
     follow.end().refused(1, &["failed: so"]);
     assert!(told.events.try_recv().is_err(), "nothing was ordered anew");
@@ -318,5 +320,5 @@ fn a_rebuild_shows_a_bar_on_a_terminal() {
         assert!(shown.contains(part), "\"{part}\" is missing in {shown:?}");
     }
     assert!(!shown.contains("\x1b[3"), "coloured: {shown:?}");
-    assert!(shown.ends_with("its WAL is kept in \"/mc/nd1/lost/x\"\r\n"), "{shown:?}");
+    assert!(shown.ends_with("this WAL is saved in \"/mc/nd1/lost/x\"\r\n"), "{shown:?}");
 }

@@ -205,7 +205,7 @@ fn a_healthy_pair() {
     }
     let text = pair.mc(0, &["check", "--parameters"]);
     let lines: Vec<_> = text.out.lines().collect();
-    let rule = format!("WARNING {TRUST} nd1: anyone is let in without authentication by ");
+    let rule = format!("WARNING {TRUST} nd1: a rule accepts any client without authentication: ");
     assert!(lines[0].starts_with(&rule), "{}", text.out);
     let joined = text.out.replace("\n    ", " ");
     assert!(joined.lines().next().is_some_and(|line| line.contains("/pg_hba.conf:4) -> ")), "{}", text.out);

@@ -71,8 +71,8 @@ fn who_is_heard() {
     expect_none(&pair, 0, &["peer-unheard", "peer-not-seen", "arbiter-unheard", "caller-refused"]);
 
     pair.arb(&["stop"]).expect(0, "mc_arb stop");
-    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd1\" does not hear", "mc_arb start"]);
-    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd2\" does not hear", "mc_arb start"]);
+    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd1\" receives no heartbeats", "mc_arb start"]);
+    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd2\" receives no heartbeats", "mc_arb start"]);
     pair.start_arbiter();
     expect_none(&pair, 0, &["arbiter-unheard"]);
 
@@ -116,7 +116,7 @@ fn late_answers() {
     let told = check(&pair, 0);
     signal(controller.pid, Signal::CONT);
     signal(arbiter.pid, Signal::CONT);
-    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not answer"]), "{:#}", told.json);
+    assert!(is_found(&told, "peer-not-seen", "nd1", &["did not respond"]), "{:#}", told.json);
     // Perhaps that took too long, and it was called silent.
     for n in [0, 1] {
         let one = if n == 0 { pair.controller(1) } else { pair.arbiters().pop().expect("an arbiter runs") };
@@ -220,7 +220,7 @@ fn other_versions_and_clocks() {
     pair.wait_word(0, "switchable");
 
     expect(&pair, 0, "versions-differ", "nd2", &["0.0.9"]);
-    expect(&pair, 0, "versions-differ", "arb", &["does not tell its version"]);
+    expect(&pair, 0, "versions-differ", "arb", &["does not report its version"]);
     expect(&pair, 0, "clock-offset", "nd2", &["ahead of \"nd1\"", "chronyc"]);
     expect(&pair, 0, "disk-late", "nd2", &["disk_check_timeout = '"]);
 }
@@ -389,5 +389,5 @@ fn a_wrong_port_on_one_side() {
     write_private(&path, &network.replace("nd2 192.0.2.110 27540", "nd2 192.0.2.110 27549"));
     pair.mc(0, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
     expect(&pair, 0, "peer-unheard", "nd2", &["receives heartbeats", "cannot connect", "27549", "network.conf"]);
-    expect(&pair, 1, "peer-unheard", "nd1", &["does not hear"]);
+    expect(&pair, 1, "peer-unheard", "nd1", &["receives no heartbeats"]);
 }

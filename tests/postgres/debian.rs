@@ -254,8 +254,8 @@ fn configuration_from_the_primary() {
             pair.as_root(1, &["sh", "-c", OPERATORS_FILES, "sh", &etc, &dir]);
         }
         let plan = pair.mc(1, &["rebuild", "--dry-run"]).expect(0, "mc_ctl rebuild --dry-run").out;
-        assert!(plan.contains(&format!("Make this server's configuration \"{dir}/postgresql.conf\"")), "{plan}");
-        let kept = format!(" What exists is kept: \"{dir}/conf.d/more.conf\", \"{dir}/pg_hba.conf\".");
+        assert!(plan.contains(&format!("Create this server's configuration file \"{dir}/postgresql.conf\"")), "{plan}");
+        let kept = format!(" Existing files are kept: \"{dir}/conf.d/more.conf\", \"{dir}/pg_hba.conf\".");
         assert_eq!(plan.contains(&kept), beside, "{plan}");
         pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
         [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", ["primary", "standby"]));

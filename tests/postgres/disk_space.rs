@@ -128,7 +128,7 @@ fn wal_of_the_primary() {
     expect_check(&pair, 0, 2, "nd1 disk full (tran_log)");
     assert!(metrics(&pair, 0).contains("mirroring_disk_full{directory=\"tran_log\"} 1\n"));
     let said = pair.mc(0, &["status"]).err;
-    for what in ["(tran_log) is full", "replication slot \"forgotten\" keeps WAL", "never delete files in pg_wal"] {
+    for what in ["(tran_log) is full", "replication slot \"forgotten\" retains WAL", "never delete files in pg_wal"] {
         assert!(said.contains(what), "{said}");
     }
     pair.wait_log(0, at, "MCA01240", s(10));

@@ -310,7 +310,7 @@ fn three_hosts(name: &str, layout: Layout) {
     for host in [0, 1] {
         // Nothing more to say, and nothing to change.
         let again = hosts.types(host, false, "mc_ctl init -M /srv/mc").out;
-        assert!(again.starts_with("nothing had to be made") && !again.contains("missing in"), "{again}");
+        assert!(again.starts_with("nothing had to be created") && !again.contains("missing in"), "{again}");
         assert!(!again.contains("BEGIN"), "{again}");
         let shown = hosts.types(host, false, "psql -qAtX -d postgres -c 'SHOW config_file'").out;
         let of_debian = format!("/etc/postgresql/{}/main/postgresql.conf", major());

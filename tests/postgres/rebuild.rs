@@ -199,7 +199,7 @@ fn refusals_and_a_stop() {
     refused(1, "right to run");
     pair.net.cut_between(0, 1);
     wait_for("the other server is missed", s(10), || (pair.status(0)?.rows[1].host == "abnormal").then_some(()));
-    refused(0, "does not answer");
+    refused(0, "does not respond");
     pair.net.heal_between(0, 1);
     pair.wait_switched(0);
 
@@ -207,7 +207,7 @@ fn refusals_and_a_stop() {
         pair.mc_command(0, &["rebuild", "--yes", "--method", "basebackup"]).spawn().expect("could not start");
     pair.freeze_program(0, "pg_basebackup");
     let second = pair.mc(0, &["rebuild", "--yes", "-t", "1"]).expect(5, "a second mc_ctl rebuild meanwhile");
-    assert!(second.text().contains("under way already"), "{}", second.text());
+    assert!(second.text().contains("already in progress"), "{}", second.text());
     let stopped = pair.mc(0, &["stop"]).expect(0, "mc_ctl stop during a rebuild");
     assert!(stopped.took < s(10), "mc_ctl stop took {:?}", stopped.took);
     assert!(

@@ -27,7 +27,7 @@ fn switch_to_a_paused_standby(find: fn(&Pair) -> Vec<Process>) {
     found.iter().for_each(|process| signal(process.pid, Signal::CONT));
     let text = answer.text();
     assert_eq!(answer.code, 1, "{text}");
-    assert!(text.contains("the standby") && text.contains("the primary serves as before"), "{text}");
+    assert!(text.contains("the standby") && text.contains("the primary continues to serve"), "{text}");
     assert!(took < LIMIT, "the command took {took:?}: {text}");
     assert!(gap < LIMIT, "commits waited {gap:?}");
     assert_eq!(pair.postmaster(0).pid, primary, "the primary was stopped");

@@ -17,7 +17,7 @@ fn in_a_row(setup: Setup) {
         wait_for(&format!("switch {n} of {COUNT} is accepted"), s(60), || {
             let answer = pair.mc(n / 2 % 2, &["switch"]);
             let too_late =
-                answer.text().contains("has not confirmed the WAL") && answer.text().contains("serves as before");
+                answer.text().contains("has not confirmed the WAL") && answer.text().contains("continues to serve");
             late += u32::from(too_late);
             let expected = [0, 4].contains(&answer.code) || (too_late && late <= 3);
             assert!(expected, "switch {n} of {COUNT}: {}", answer.text());

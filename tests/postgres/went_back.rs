@@ -119,7 +119,7 @@ fn wait_takeover(pair: &Pair, streamed: usize) {
 /// Waits until the server has noticed that its data went back: by its WAL, or by an older checkpoint.
 fn wait_noticed(pair: &Pair, server: usize, at: Instant) {
     let log = &pair.host(server).syslog;
-    let older = "its last checkpoint is older than the one noted (MCA01030)";
+    let older = "its last checkpoint is older than the recorded one (MCA01030)";
     wait_for("MCA01053 or MCA01030", s(60), || log.find(at, "MCA01053").or_else(|| log.find(at, older)));
 }
 

@@ -121,7 +121,7 @@ fn a_source_that_dies_is_told() {
         stop_program("pg_rewind", &a.dir)
     };
     let why = dies(&a.setup, Method::Rewind, &copying).unwrap_err();
-    assert!(why.hint.contains("half rewound"), "{why}");
+    assert!(why.hint.contains("partly rewound"), "{why}");
     a.is_guarded();
     assert!(!Db::plain_start(&a.place.data).0);
     rebuild::abandon(&a.setup, &Cancel::never()).unwrap();

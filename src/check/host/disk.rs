@@ -13,27 +13,28 @@ use std::time::Instant;
 
 pub(super) const DISK_UNREAD: Entry = Entry::error(
     "disk-unread",
-    "The file system of the data directory, of pg_wal or of the management directory cannot be asked, or does not answer.",
+    "The file system of the data directory, of pg_wal or of the management directory cannot be read, or does not respond.",
 );
 pub(super) const DISK_SPACE: Entry = Entry::warning(
     "disk-space",
-    "A file system is nearly full: less than a tenth and less than 50 GB is free, pg_wal has no room for max_wal_size, or \
-     no file can be made. A ledger that cannot be written gives no consent, and an instance without room for WAL stops.",
+    "A file system is nearly full: less than a tenth and less than 50 GB is free, pg_wal has no space for max_wal_size, or no \
+     file can be created. A server that cannot write its ledger cannot consent to a switch, and an instance without space for \
+     WAL stops.",
 );
 pub(super) const BACKUP_ROOM: Entry = Entry::notice(
     "backup-room",
-    "There is no room for a second data directory beside the present one: a rebuild by base backup works only with \
-     --old-data delete.",
+    "There is no space for a second data directory beside the present one: a rebuild by base backup works only with --old-data \
+     delete.",
 );
 pub(super) const UNFIT_FILESYSTEM: Entry = Entry::warning(
     "unfit-filesystem",
-    "The data directory, pg_wal or the management directory is in memory, and gone after a reboot, or on a network file \
-     system, which hangs when the network fails and does not say whether what it synced is durable.",
+    "The data directory, pg_wal or the management directory is in memory and does not survive a restart of the host, or is on \
+     a network file system, which hangs when the network fails and gives no guarantee that flushed data is durable.",
 );
 pub(super) const REBUILD_HINDERED: Entry = Entry::warning(
     "rebuild-hindered",
-    "A rebuild by base backup would be refused: the data directory is a mount point or holds one, or the directory that it \
-     lies in cannot be written.",
+    "A rebuild by base backup would be refused: the data directory is a mount point or contains one, or its parent directory \
+     is not writable.",
 );
 
 /// Kinds of file systems, by the magic number of statfs(2): what is wrong with each.
@@ -169,7 +170,7 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
         let disk = match disk {
             Ok(disk) => disk,
             Err(why) => {
-                let fix = "look at its mount and at the kernel's log: findmnt, dmesg";
+                let fix = "check its mount and the log of the kernel: findmnt, dmesg";
                 found.push(DISK_UNREAD.found(id, format!("the {of}: {why}"), fix));
                 continue;
             }
@@ -181,7 +182,7 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
         }
         let (free, whole) = (human(disk.free), human(disk.size));
         let short = match of.as_str() {
-            _ if disk.files_free == Some(0) => Some("no file can be made on the file system".to_owned()),
+            _ if disk.files_free == Some(0) => Some("no file can be created on the file system".to_owned()),
             _ if disk.free < disk.size / 10 && disk.free < PLENTY => Some(format!("{free} of {whole} are free")),
             "pg_wal" => {
                 let wanted = facts.max_wal_size.filter(|wanted| disk.free < *wanted);
@@ -190,13 +191,14 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
             _ => None,
         };
         if let Some(short) = short {
-            let fix = "free some, or enlarge the file system; a slot that nobody uses keeps WAL: SELECT * FROM pg_replication_slots";
+            let fix = "free space, or enlarge the file system; an unused replication slot retains WAL: SELECT * FROM \
+                       pg_replication_slots";
             found.push(DISK_SPACE.found(id, format!("the {of} \"{path}\": {short}"), fix));
         }
         if let (Some(used), "data directory") = (facts.used, of.as_str())
             && used.saturating_add(used / 10) > disk.free
         {
-            let what = format!("the data directory has {}, and {free} are free beside it", human(used));
+            let what = format!("the data directory has {}, and the file system has {free} free", human(used));
             let fix = "mc_ctl rebuild --old-data delete, when it is needed; or enlarge the file system";
             found.push(BACKUP_ROOM.found(id, what, fix));
         }

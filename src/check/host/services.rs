@@ -13,8 +13,8 @@ use std::time::Duration;
 
 pub(super) const AUTOSTART: Entry = Entry::error(
     "autostart",
-    "Something else than the controller starts the instance when the host boots: systemd, an rc script, or Debian's \
-     start.conf. A server that has lost its role would come up with it.",
+    "Another program than the controller starts the instance when the host boots: systemd, an rc script, or Debian's \
+     start.conf. It would also start the instance of a server that has lost its role.",
 );
 pub(super) const NOT_STARTED_AT_BOOT: Entry = Entry::notice(
     "not-started-at-boot",
@@ -23,18 +23,17 @@ pub(super) const NOT_STARTED_AT_BOOT: Entry = Entry::notice(
 );
 pub(super) const UNIT_KILL_MODE: Entry = Entry::warning(
     "unit-kill-mode",
-    "The systemd unit that starts the controller has another KillMode than process: when the controller ends, however \
-     that comes, systemd kills the instance too.",
+    "KillMode of the systemd unit that starts the controller is not process: whenever the controller ends, systemd kills the \
+     instance too.",
 );
 pub(super) const UNIT_RESTART: Entry = Entry::warning(
     "unit-restart",
-    "The systemd unit runs the controller in the foreground, where it has no watcher, and does not start it again when it \
-     dies.",
+    "The systemd unit runs the controller in the foreground, without a watcher, and does not restart it after a failure.",
 );
 pub(super) const REMOVE_IPC: Entry = Entry::warning(
     "remove-ipc",
-    "systemd-logind removes the shared memory and semaphores of a user who is no system user when he logs out, and so \
-     breaks his PostgreSQL instance.",
+    "systemd-logind removes the shared memory and semaphores of a user who is not a system user at logout, which breaks the \
+     PostgreSQL instance of that user.",
 );
 
 /// Where systemd looks for units, the strongest first.
@@ -193,7 +192,7 @@ fn debian_start(version: &str, name: &str) -> Option<Autostart> {
     let by_unit = UNIT_DIRS.iter().any(|dir| Path::new(dir).join("postgresql.service").exists());
     let rc = || rc_links().into_iter().find(|link| name_of(link).ends_with("postgresql")).filter(|_| !by_unit);
     let by = systemd.or_else(rc)?;
-    let why = if line > 0 { "says auto" } else { "does not say manual" };
+    let why = if line > 0 { "contains auto" } else { "does not contain manual" };
     Some(Autostart {
         what: format!(
             "start.conf of cluster {version}/{name} {why}, and \"{}\" starts such clusters at boot",
@@ -421,7 +420,7 @@ pub(super) fn examine(id: &str, directory: &str, facts: &Facts, found: &mut Vec<
     {
         let set =
             if told.value.is_empty() { "is not set, which means yes".to_owned() } else { format!("is {}", told.value) };
-        let what = format!("RemoveIPC of systemd-logind {set}, and user id {} is none of a system user's", told.uid);
+        let what = format!("RemoveIPC of systemd-logind {set}, and user id {} is not that of a system user", told.uid);
         let fix =
             "as root: write RemoveIPC=no below [Login] in /etc/systemd/logind.conf; systemctl restart systemd-logind";
         found.push(REMOVE_IPC.found(id, what, fix).at(told.file.as_str(), told.line));

@@ -11,55 +11,56 @@ const SHOWN: usize = 3;
 
 pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "session-refused",
-    "The instance does not let the controller in: pg_hba.conf, the role, its password, target_db, or too many clients. It is \
-     not watched, and not switched, then.",
+    "The instance rejects the controller's connection: check pg_hba.conf, the role, its password, target_db, and the number of \
+     clients. Until the controller can connect, it cannot monitor the instance and does not switch.",
 );
 pub(super) const INSTANCE_SILENT: Entry =
-    Entry::error("instance-silent", "The instance runs and does not answer within the time limit.");
+    Entry::error("instance-silent", "The instance runs but does not respond within the time limit.");
 pub(super) const NOT_SUPERUSER: Entry = Entry::error(
     "not-superuser",
-    "db_instance_username must be a superuser: to see who replicates and what waits, to make checkpoints, and for pg_rewind.",
+    "db_instance_username must be a superuser: the controller reads the state of replication and waiting sessions, makes \
+     checkpoints, and runs pg_rewind.",
 );
 pub(super) const ROLE_LIMITS: Entry = Entry::notice(
     "role-limits",
-    "The role of the controller has a time limit or is read-only by default. The controller's sessions overrule most of them, \
-     but programs that are run for a rebuild may be ended by it.",
+    "The role of the controller has a time limit or is read-only by default. The controller's sessions override most of these \
+     settings, but a time limit may end a program that a rebuild runs.",
 );
 pub(super) const LISTEN_ADDRESSES: Entry = Entry::error(
     "listen-addresses",
-    "The instance does not listen on client_address or on replication_address, so that clients, or the other server's \
-     instance, do not reach it.",
+    "The instance does not listen on client_address or on replication_address, so that clients or the other server's instance \
+     cannot connect to it.",
 );
 pub(super) const HBA_ERRORS: Entry =
-    Entry::error("hba-errors", "pg_hba.conf has a line in error: a reload of it is without effect, and a start fails.");
+    Entry::error("hba-errors", "pg_hba.conf contains an error: a reload has no effect, and a start fails.");
 pub(super) const HBA_REPLICATION: Entry = Entry::error(
     "hba-replication",
-    "pg_hba.conf does not let the other server's instance in for replication: it could not follow once this server is the \
-     primary. The first rule that fits decides. The rule must be on both servers.",
+    "pg_hba.conf rejects replication connections from the other server's instance: it cannot follow when this server is the \
+     primary. The first matching rule decides. Both servers need the rule.",
 );
 pub(super) const HBA_REBUILD: Entry = Entry::error(
     "hba-rebuild",
-    "pg_hba.conf does not let the other server's controller in, to target_db as db_instance_username: \
-     mc_ctl rebuild there would fail once this server is the primary.",
+    "pg_hba.conf rejects connections of the other server's controller to target_db as db_instance_username: \"mc_ctl rebuild\" \
+     on that server fails when this server is the primary.",
 );
 pub(super) const HBA_PASSWORD: Entry = Entry::error(
     "hba-password",
-    "pg_hba.conf asks the other server for a password that is not configured there: for replication in primary_conninfo or a \
-     password file of mode 0600, for a rebuild db_instance_password.",
+    "pg_hba.conf requires a password from the other server, where none is configured: for replication in primary_conninfo or a \
+     password file with mode 0600, for a rebuild in db_instance_password.",
 );
 pub(super) const HBA_TRUST: Entry = Entry::warning(
     "hba-trust",
-    "A rule of pg_hba.conf lets somebody in from the network without any authentication. Who may replicate may also \
-     acknowledge commits in the standby's place.",
+    "A rule of pg_hba.conf accepts connections from the network without authentication. Any client that may replicate may also \
+     acknowledge commits in place of the standby.",
 );
 pub(super) const HBA_CLIENTS: Entry = Entry::warning(
     "hba-clients",
-    "pg_hba.conf of the other server lets clients in, from addresses that are not the pair's own, by rules that have no \
-     counterpart here: those clients would be refused after a switch. Each server has a file of its own.",
+    "pg_hba.conf of the other server accepts clients by rules that this server's file does not contain: after a switch, this \
+     server would reject these clients. Each server has its own pg_hba.conf.",
 );
 pub(super) const REBUILD_SESSION: Entry = Entry::error(
     "rebuild-session",
-    "The session that mc_ctl rebuild opens to the primary was tried and refused there.",
+    "The primary rejected a test of the connection that \"mc_ctl rebuild\" opens to it.",
 );
 
 pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
@@ -73,8 +74,8 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
         found.push(SESSION_REFUSED.found(id, why, fix));
     }
     if facts.silent {
-        let what = "the instance runs but does not answer within the time limit";
-        found.push(INSTANCE_SILENT.found(id, what, "look at its disk and its log: mc_ctl status, ps"));
+        let what = "the instance runs but does not respond within the time limit";
+        found.push(INSTANCE_SILENT.found(id, what, "check its disk and its log: mc_ctl status, ps"));
     }
     if facts.told.as_ref().is_some_and(|told| !told.superuser) {
         let what = format!("role \"{}\", as which the controller connects, is not a superuser", own.user);
@@ -87,12 +88,12 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
         found.push(HBA_ERRORS.found(id, &rule.error, fix).at(&rule.file, rule.line));
     }
     for rule in facts.hba().iter().filter(|rule| rule.trusts_the_network()) {
-        let what = format!("anyone is let in without authentication by \"{}\"", rule.text());
+        let what = format!("a rule accepts any client without authentication: \"{}\"", rule.text());
         let fix = "write scram-sha-256 in place of trust, give the roles passwords, and reload";
         found.push(HBA_TRUST.found(id, what, fix).at(&rule.file, rule.line));
     }
     if let Some(Trial::Refused(why)) = &facts.rebuild_session {
-        let what = format!("the primary refuses the session of a rebuild: {why}");
+        let what = format!("the primary rejects the connection of a rebuild: {why}");
         let fix = format!("correct db_instance_password in \"{}/{id}.conf\", or pg_hba.conf on {}", own.dir, own.peer);
         found.push(REBUILD_SESSION.found(id, what, fix));
     }
@@ -227,7 +228,7 @@ fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
     }
     let more = if missing.len() > SHOWN { format!(" and {} more", missing.len() - SHOWN) } else { String::new() };
     let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    let what = format!("clients that {} lets in would be refused here after a switch: {shown}{more}", other.id);
+    let what = format!("this server would reject clients after a switch that {} accepts: {shown}{more}", other.id);
     let fix = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
     found.push(HBA_CLIENTS.found(&server.id, what, fix).at(facts.hba_file(), 0));
 }
@@ -240,7 +241,7 @@ fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Optio
         None => "no rule applies".to_owned(),
     };
     let how = if *replication { "for replication" } else { "for a rebuild" };
-    let what = format!("{peer} is not let in {how} as \"{user}\" from {address}: {why}");
+    let what = format!("a connection of {peer} {how} as \"{user}\" from {address} is rejected: {why}");
     let line = line(database, user, *address);
     let at = rule.map_or((facts.hba_file(), 0), |rule| (rule.file.as_str(), rule.line));
     let where_to = if rule.is_some() { "above that line" } else { "at the end" };
@@ -251,14 +252,17 @@ fn refused(entry: &Entry, id: &str, peer: &str, wanted: &Wanted<'_>, rule: Optio
 fn no_password(id: &str, peer: &str, replication: bool, rule: &Rule) -> Finding {
     let (what, fix) = match replication {
         true => (
-            format!("\"{}\" asks {peer} for a password for replication, and it has none", rule.text()),
+            format!(
+                "\"{}\" requires a password from {peer} for replication, and none is configured there",
+                rule.text()
+            ),
             format!(
                 "on {peer}: set db_instance_password and mc_ctl rebuild, or add password or passfile to primary_conninfo"
             ),
         ),
         false => (
             format!(
-                "\"{}\" asks {peer} for a password for a rebuild, and db_instance_password is not set there",
+                "\"{}\" requires a password from {peer} for a rebuild, and db_instance_password is not set there",
                 rule.text()
             ),
             format!("set db_instance_password in {peer}.conf on {peer}"),

@@ -6,40 +6,39 @@ use crate::pg::version;
 
 pub(super) const UNREAD: Entry = Entry::warning(
     "unread",
-    "Something could not be read, or not within the time limit, and was not checked. A disk or an instance that does not \
-     answer is the usual cause.",
+    "Some information could not be read within the time limit, and was not checked. The usual cause is a disk or an instance \
+     that does not respond.",
 );
 pub(super) const CONFIGURATION_WARNING: Entry = Entry::warning(
     "configuration-warning",
-    "The configuration is valid, but allows something to go wrong that could be prevented: as each start of the controller \
-     warns.",
+    "The configuration is valid, but accepts a risk that could be avoided. Each start of the controller issues the same warning.",
 );
 pub(super) const CONFIGURATION_NOTICE: Entry = Entry::notice(
     "configuration-notice",
-    "Something in the configuration has no effect, or is worth knowing: as each start of the controller tells.",
+    "A setting has no effect or deserves attention. Each start of the controller issues the same notice.",
 );
 pub(super) const NO_DATA_DIRECTORY: Entry = Entry::notice(
     "no-data-directory",
-    "The data directory is missing or empty. That is right for a standby that is still to be made.",
+    "The data directory is missing or empty. This is correct for a standby that has not been created yet.",
 );
 pub(super) const SAME_FILESYSTEM: Entry = Entry::warning(
     "same-filesystem",
-    "The management directory is on the filesystem of the data directory. If that filesystem fails, this server cannot write its \
-     ledger, and so cannot consent that the other server takes over.",
+    "The management directory is on the file system of the data directory. If that file system fails, this server cannot write \
+     its ledger, and therefore cannot consent to a takeover by the other server.",
 );
 pub(super) const CONF_NOT_WRITABLE: Entry = Entry::error(
     "conf-not-writable",
-    "The controller replaces postgresql.conf and renames the new file over it, to set and to comment out \
-     synchronous_standby_names; for that the file and its directory must be writable for it.",
+    "The controller replaces postgresql.conf by renaming a new file to it, to set or comment out synchronous_standby_names. \
+     The file and its directory must be writable for the controller.",
 );
 pub(super) const CONF_ERRORS: Entry = Entry::error(
     "conf-errors",
-    "The configuration files of the instance have an error: a reload is without effect, and a start fails.",
+    "The configuration files of the instance contain an error: a reload has no effect, and a start fails.",
 );
 pub(super) const PENDING_RESTART: Entry = Entry::warning(
     "pending-restart",
-    "A setting was changed in the files and waits for a restart: what is checked here is the old value, and the next failover \
-     or start brings the new one.",
+    "A setting was changed in the files and requires a restart. This check examines the old value; the next failover or start \
+     applies the new value.",
 );
 pub(super) const STARTUP_RACE: Entry = Entry::error(
     "startup-race",
@@ -47,25 +46,25 @@ pub(super) const STARTUP_RACE: Entry = Entry::error(
      refuses to start (fixed in 17.5, 16.9, 15.13, 14.18 and 13.21; not in 12).",
 );
 pub(super) const STARTUP_RACE_ACCEPTED: Entry =
-    Entry::warning("startup-race-accepted", "As startup-race, and accept_startup_race = 'on' takes the risk.");
+    Entry::warning("startup-race-accepted", "As startup-race; accept_startup_race = 'on' accepts the risk.");
 pub(super) const MAJOR_VERSIONS: Entry = Entry::error(
     "major-versions",
-    "The two servers are of different major versions of PostgreSQL, between which there is no streaming replication.",
+    "The servers have different major versions of PostgreSQL. Streaming replication requires the same major version.",
 );
 pub(super) const MINOR_VERSIONS: Entry = Entry::notice(
     "minor-versions",
-    "The two servers are of different minor versions of PostgreSQL, as during a rolling update.",
+    "The servers have different minor versions of PostgreSQL, as during a rolling update.",
 );
 pub(super) const SYSTEM_IDENTIFIERS: Entry = Entry::error(
     "system-identifiers",
-    "The two data directories are of different clusters (initdb was run on both), so that neither can follow the other.",
+    "The data directories belong to different clusters (initdb was run on both), so that neither server can follow the other.",
 );
 pub(super) const UNLOGGED_TABLES: Entry =
     Entry::notice("unlogged-tables", "Unlogged tables are not replicated: they are empty after a switch.");
 pub(super) const INVALID_INDEX: Entry = Entry::warning(
     "invalid-index",
-    "An index is invalid and not used: left by a CREATE INDEX CONCURRENTLY that failed, or a hash index that pg_upgrade has \
-     brought from a version before 10, when these were not replicated.",
+    "An index is invalid and not used: it was left by a failed CREATE INDEX CONCURRENTLY, or is a hash index that pg_upgrade \
+     transferred from a version before 10, where hash indexes were not replicated.",
 );
 
 /// `15.18` of 150018.
@@ -92,7 +91,7 @@ pub(super) fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
         found.push(MINOR_VERSIONS.found(
             "",
             what,
-            "update the older one: the standby first, mc_ctl switch, then the other",
+            "update the server with the older version: the standby first, then mc_ctl switch, then the other server",
         ));
     }
     let systems = [one, two].map(|s| s.instance.files.control.as_ref().map_or(0, |control| control.system));
@@ -108,21 +107,24 @@ pub(super) fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
 pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     let (id, facts) = (&server.id, &server.instance);
     found.extend(
-        facts.unread.iter().map(|why| UNREAD.found(id, why, "look at the disk and the instance, or give -t more time")),
+        facts
+            .unread
+            .iter()
+            .map(|why| UNREAD.found(id, why, "check the disk and the instance, or increase the time limit (-t)")),
     );
     for remark in &facts.own.remarks {
         let entry = if remark.warning { CONFIGURATION_WARNING } else { CONFIGURATION_NOTICE };
         let file = format!("{}/{}.conf", facts.own.dir, id);
         let file = if remark.text.contains(".conf\"") { String::new() } else { file };
-        let fix = if remark.hint.is_empty() { "take the line out" } else { &remark.hint };
+        let fix = if remark.hint.is_empty() { "remove the line" } else { &remark.hint };
         found.push(entry.found(id, &remark.text, fix).at(file, 0));
     }
     if facts.files.same_filesystem {
         let what = format!(
-            "management directory \"{}\" is on the filesystem of data directory \"{}\"",
+            "management directory \"{}\" is on the file system of data directory \"{}\"",
             facts.own.dir, facts.own.data
         );
-        let fix = "move it to another filesystem while this server is the standby: \"Moving the management directory\" in \
+        let fix = "move it to another file system while this server is the standby: \"Moving the management directory\" in \
                     mirroring-controller(7)";
         found.push(SAME_FILESYSTEM.found(id, what, fix));
     }
@@ -144,8 +146,9 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         found.push(CONF_ERRORS.found(id, problem.text, fix).at(problem.place.file, problem.place.line));
     }
     for problem in problems(told.map(|told| &told.pending)) {
-        let what = format!("{} was changed and waits for a restart", problem.text);
-        let fix = "if it is not meant, take it back (ALTER SYSTEM RESET); if it is: mc_ctl stop and mc_ctl start, the standby first";
+        let what = format!("{} was changed and requires a restart", problem.text);
+        let fix = "if the change is not intended, undo it (ALTER SYSTEM RESET); otherwise mc_ctl stop and mc_ctl start, the \
+                   standby first";
         found.push(PENDING_RESTART.found(id, what, fix).at(problem.place.file, problem.place.line));
     }
     for database in told.filter(|told| !told.standby).map_or(&[][..], |told| &told.databases) {

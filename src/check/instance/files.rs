@@ -151,7 +151,7 @@ fn log(place: &pg::Place) -> Log {
     let file = &place.log_file;
     let target = if file.exists() { Some(file.as_path()) } else { file.parent() };
     let unwritable = match target {
-        Some(target) if file.exists() && !file.is_file() => Some(format!("\"{}\" is no file", target.display())),
+        Some(target) if file.exists() && !file.is_file() => Some(format!("\"{}\" is not a file", target.display())),
         Some(target) => rustix::fs::access(target, rustix::fs::Access::WRITE_OK).err().map(|cause| cause.to_string()),
         None => None,
     };
@@ -217,7 +217,7 @@ fn unwritable(config_file: &Path) -> Option<String> {
         return Some(format!("could not write file \"{}\": {why}", real.display()));
     }
     refused(dir, wanted | rustix::fs::Access::EXEC_OK)
-        .map(|why| format!("could not make a file in directory \"{}\": {why}", dir.display()))
+        .map(|why| format!("could not create a file in directory \"{}\": {why}", dir.display()))
 }
 
 fn line_number(line: usize) -> u32 {

@@ -231,7 +231,8 @@ pub(super) fn read(file: &Path) -> Vec<Rule> {
     let texts = |words: Vec<hba::Word>| words.into_iter().map(|word| word.text).collect();
     let mut found: Vec<Rule> = Vec::new();
     for (file, number) in broken {
-        let error = "the line is no rule: connection type, databases, users, address and method are needed".to_owned();
+        let error =
+            "the line is not a rule: connection type, databases, users, address and method are required".to_owned();
         found.push(Rule { file: file.display().to_string(), line: line(number), error, ..Rule::default() });
     }
     for rule in rules {
@@ -339,9 +340,9 @@ mod tests {
     fn errors_are_said_with_their_line() {
         let error = |text: &str| rules(text).into_iter().map(|rule| rule.error).collect::<Vec<_>>().join("|");
         assert_eq!(error("host all all 192.0.2.1/32 md5 x=y"), "");
-        assert!(error("hots all all all md5").starts_with("the line is no rule"));
+        assert!(error("hots all all all md5").starts_with("the line is not a rule"));
         assert_eq!(error("host all all all sha"), "invalid authentication method \"sha\"");
-        assert!(error("host all all all").starts_with("the line is no rule"));
+        assert!(error("host all all all").starts_with("the line is not a rule"));
         assert!(error("host all all 192.0.2.1 md5").contains("has no mask"));
         assert_eq!(error("host all all 192.0.2/24 md5"), "invalid address \"192.0.2/24\"");
     }

@@ -7,8 +7,9 @@ use crate::pg::queries;
 
 pub(super) const NAMES_ELSEWHERE: Entry = Entry::error(
     "names-elsewhere",
-    "synchronous_standby_names is set outside postgresql.conf (ALTER SYSTEM, an included file, the command line). The controller \
-     edits its line in postgresql.conf alone: what is set elsewhere overrules it, or comes into effect when it is commented out.",
+    "synchronous_standby_names is set outside postgresql.conf (ALTER SYSTEM, an included file, the command line). The \
+     controller edits only its line in postgresql.conf: a setting elsewhere overrides it, or takes effect when the line is \
+     commented out.",
 );
 pub(super) const NAMES_TWICE: Entry = Entry::warning(
     "names-twice",
@@ -17,39 +18,38 @@ pub(super) const NAMES_TWICE: Entry = Entry::warning(
 );
 pub(super) const NAMES_NOT_ONE: Entry = Entry::error(
     "names-not-one",
-    "synchronous_standby_names is not the name of one standby, but a list, a quorum, or an asterisk, with which anyone who \
-     receives WAL acknowledges commits.",
+    "synchronous_standby_names is not the name of one standby, but a list, a quorum, or an asterisk, with which any WAL \
+     receiver acknowledges commits.",
 );
 pub(super) const NAMES_NOT_PEER: Entry = Entry::error(
     "names-not-peer",
-    "synchronous_standby_names names somebody else than the other server: commits wait for one who does not come, or are \
-     acknowledged by a stranger.",
+    "synchronous_standby_names does not name the other server: commits wait for a standby that does not connect, or another \
+     WAL receiver acknowledges them.",
 );
 pub(super) const IMPOSTOR: Entry = Entry::error(
     "impostor",
-    "Somebody besides, or instead of, the other server receives WAL under its name (a second standby, pg_receivewal) and \
-     acknowledges commits in its place: a failover may lose them.",
+    "A WAL receiver other than the other server (a second standby, pg_receivewal) uses its name and acknowledges commits in \
+     its place: a failover may lose them.",
 );
 pub(super) const CONNINFO_NAME: Entry = Entry::error(
     "conninfo-name",
-    "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is nobody's synchronous standby.",
+    "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is not the synchronous standby.",
 );
 pub(super) const CONNINFO_ELSEWHERE: Entry = Entry::error(
     "conninfo-elsewhere",
-    "primary_conninfo of this standby leads to another host or port than the other server's instance.",
+    "primary_conninfo of this standby names a host or port that is not that of the other server's instance.",
 );
 pub(super) const CONNINFO_UNREADABLE: Entry = Entry::warning(
     "conninfo-unreadable",
-    "primary_conninfo is a URI or not well formed: the controller writes it anew when the server becomes a standby, and what it \
-     held of passwords and certificates is lost.",
+    "primary_conninfo is a URI or not well formed: the controller replaces it when the server becomes a standby, and its \
+     passwords and certificates are lost.",
 );
 pub(super) const SLOT_UNLIMITED: Entry = Entry::warning(
     "slot-unlimited",
-    "A replication slot keeps WAL without limit (max_slot_wal_keep_size = -1): when its user is away, the disk fills up and the \
-     primary stops.",
+    "A replication slot retains WAL without limit (max_slot_wal_keep_size = -1): if its client is disconnected, the disk fills \
+     up and the primary stops.",
 );
-pub(super) const SLOT_INACTIVE: Entry =
-    Entry::warning("slot-inactive", "A replication slot that nobody uses keeps WAL.");
+pub(super) const SLOT_INACTIVE: Entry = Entry::warning("slot-inactive", "An unused replication slot retains WAL.");
 
 pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     names(server, other, found);
@@ -64,7 +64,7 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     for line in facts.files.names.iter().filter(|line| !line.ours) {
         let fix = match line.file.ends_with("postgresql.auto.conf") && facts.told.is_some() {
             true => format!("psql -c \"ALTER SYSTEM RESET {name}\" -c \"SELECT pg_reload_conf()\""),
-            false => format!("take the line out of \"{}\", and reload", line.file),
+            false => format!("remove the line from \"{}\", and reload", line.file),
         };
         let what = format!("{name} is set to \"{}\" outside postgresql.conf", line.value);
         found.push(NAMES_ELSEWHERE.found(id, what, fix).at(&line.file, line.line));
@@ -72,12 +72,12 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let setting = facts.setting(name);
     if setting.command_line {
         let what = format!("{name} is set to \"{}\" on the postmaster's command line", setting.value);
-        found.push(NAMES_ELSEWHERE.found(id, what, "start the instance by mc_ctl alone, without that option"));
+        found.push(NAMES_ELSEWHERE.found(id, what, "start the instance only with mc_ctl, without that option"));
     }
     let ours: Vec<_> = facts.files.names.iter().filter(|line| line.ours).collect();
     if let [first, .., last] = ours.as_slice() {
         let what = format!("{name} is set in {} lines, of which line {} counts", ours.len(), last.line);
-        found.push(NAMES_TWICE.found(id, what, "take the others out").at(&first.file, first.line));
+        found.push(NAMES_TWICE.found(id, what, "remove the others").at(&first.file, first.line));
     }
     if setting.value.trim().is_empty() {
         return;
@@ -105,8 +105,8 @@ fn senders(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let named: Vec<_> = told.senders.iter().filter(|sender| sender.name.eq_ignore_ascii_case(&name)).collect();
     let known = addresses_of_other(facts, other);
     let mut say = |what: String| {
-        let fix = "end it, and give it another application_name: \
-                    psql -c \"SELECT pid, application_name, client_addr FROM pg_stat_replication\"";
+        let fix = "end that WAL receiver, and give it another application_name: psql -c \"SELECT pid, application_name, \
+                    client_addr FROM pg_stat_replication\"";
         found.push(IMPOSTOR.found(&server.id, what, fix));
     };
     if named.len() > 1 {
@@ -157,7 +157,7 @@ fn conninfo(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
         let there = other.map_or(&facts.own.peer_host, |other| &other.instance.own.replication_address);
         let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
         let what =
-            format!("primary_conninfo leads to {host} port {}, and {} is {there}{port}", upstream.port, facts.own.peer);
+            format!("primary_conninfo names {host} port {}, and {} is {there}{port}", upstream.port, facts.own.peer);
         found.push(at(CONNINFO_ELSEWHERE.found(
             id,
             what,
@@ -173,12 +173,13 @@ fn slots(server: &Server, found: &mut Vec<Finding>) {
         let name = &slot.name;
         let kept = slot.bytes >> 20;
         if !slot.active {
-            let what = format!("replication slot \"{name}\" is not in use and keeps {kept} MiB of WAL");
+            let what = format!("replication slot \"{name}\" is not in use and retains {kept} MiB of WAL");
             let fix = format!("psql -c \"SELECT pg_drop_replication_slot('{name}')\", if it is not needed");
             found.push(SLOT_INACTIVE.found(&server.id, what, fix));
         }
         if unlimited {
-            let what = format!("replication slot \"{name}\" may keep any amount of WAL: max_slot_wal_keep_size is -1");
+            let what =
+                format!("replication slot \"{name}\" may retain any amount of WAL: max_slot_wal_keep_size is -1");
             let setting = facts.setting("max_slot_wal_keep_size");
             let finding = SLOT_UNLIMITED.found(&server.id, what, set(facts, "max_slot_wal_keep_size", "10GB", false));
             found.push(finding.at(setting.file, setting.line));

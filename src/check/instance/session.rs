@@ -44,7 +44,7 @@ pub(super) fn ask(config: &Config, facts: &mut Facts, deadline: Instant) {
     for name in names {
         let limit = QUERY.min(left());
         if limit.is_zero() {
-            facts.unread.push("the time was over before every database was looked into".into());
+            facts.unread.push("the time limit was reached before all databases were checked".into());
             break;
         }
         target.dbname.clone_from(&name);

@@ -16,11 +16,11 @@ const LONG: i64 = 4;
 pub(super) const WAL_LEVEL: Entry = Entry::error("wal-level", "With wal_level = minimal there is no replication.");
 pub(super) const MAX_WAL_SENDERS: Entry = Entry::error(
     "max-wal-senders",
-    "max_wal_senders must be enough for the standby and the two connections of a base backup, besides what others use.",
+    "max_wal_senders must be enough for the standby and the two connections of a base backup, besides those of other programs.",
 );
 pub(super) const HOT_STANDBY: Entry = Entry::error(
     "hot-standby",
-    "With hot_standby = off a standby takes no sessions, so that the controller cannot watch it.",
+    "With hot_standby = off a standby accepts no connections, so that the controller cannot monitor it.",
 );
 pub(super) const FSYNC: Entry =
     Entry::error("fsync-off", "With fsync = off acknowledged commits are lost when a host fails.");
@@ -30,7 +30,7 @@ pub(super) const FULL_PAGE_WRITES: Entry = Entry::warning(
 );
 pub(super) const NO_HINTS: Entry = Entry::warning(
     "no-rewind",
-    "Neither data checksums nor wal_log_hints are on, so that pg_rewind does not work: a rebuild copies everything.",
+    "Neither data checksums nor wal_log_hints are enabled, so that pg_rewind does not work and a rebuild copies all data.",
 );
 pub(super) const SYNCHRONOUS_COMMIT: Entry = Entry::warning(
     "synchronous-commit",
@@ -39,78 +39,83 @@ pub(super) const SYNCHRONOUS_COMMIT: Entry = Entry::warning(
 );
 pub(super) const SYNCHRONOUS_COMMIT_SET: Entry = Entry::warning(
     "synchronous-commit-role",
-    "synchronous_commit is lower than on for a role or a database: what is committed there may be lost by a failover.",
+    "synchronous_commit is lower than on for a role or a database: a failover may lose its commits.",
 );
 pub(super) const MAX_CONNECTIONS: Entry = Entry::warning(
     "max-connections",
-    "Nearly all connections are in use: clients, and those of a rebuild, may be refused.",
+    "Nearly all connections are in use: the instance may reject clients and the connections of a rebuild.",
 );
 pub(super) const RESERVED_CONNECTIONS: Entry = Entry::warning(
     "reserved-connections",
-    "superuser_reserved_connections is too small for the controller to watch an instance that is full of clients.",
+    "superuser_reserved_connections is too small: the controller cannot monitor an instance whose other connections are all in \
+     use.",
 );
 pub(super) const STANDBY_SETTINGS: Entry = Entry::error(
     "standby-settings",
-    "A setting of the standby is lower than the primary's of which its WAL tells: the standby does not start, or pauses.",
+    "A setting of the standby is lower than that of the primary, which the WAL records: the standby does not start, or pauses.",
 );
 pub(super) const WAL_KEEP: Entry = Entry::warning(
     "wal-keep",
-    "Neither wal_keep_size nor a slot keeps WAL for a standby that is away for a while: it must then be copied anew.",
+    "Neither wal_keep_size nor a slot retains WAL for a disconnected standby: after a longer absence, the standby must be \
+     rebuilt with a full copy.",
 );
 pub(super) const WAL_SENDER_TIMEOUT_OFF: Entry = Entry::warning(
     "wal-sender-timeout-off",
-    "With wal_sender_timeout = 0 a stop of the primary waits without end for a standby that hangs.",
+    "With wal_sender_timeout = 0 a stop of the primary waits indefinitely for a standby that hangs.",
 );
 pub(super) const WAL_SENDER_TIMEOUT_LONG: Entry = Entry::notice(
     "wal-sender-timeout-long",
-    "wal_sender_timeout is much longer than the detection time: a stop of the primary may wait so long for a standby that hangs.",
+    "wal_sender_timeout is much longer than the detection time: a stop of the primary may wait that long for a standby that \
+     hangs.",
 );
 pub(super) const WAL_RECEIVER_TIMEOUT_OFF: Entry = Entry::warning(
     "wal-receiver-timeout-off",
-    "With wal_receiver_timeout = 0 a standby does not notice that its connection to the primary is dead.",
+    "With wal_receiver_timeout = 0 a standby does not detect that its connection to the primary is broken.",
 );
 pub(super) const WAL_RECEIVER_TIMEOUT_LONG: Entry = Entry::notice(
     "wal-receiver-timeout-long",
-    "wal_receiver_timeout is much longer than the detection time: after a cut of the network the pair may be mirrored again \
-     only so much later.",
+    "wal_receiver_timeout is much longer than the detection time: after a network failure, the pair may become mirrored again \
+     only after that time.",
 );
 pub(super) const ARCHIVE_OFF: Entry = Entry::notice(
     "archive-off",
-    "WAL is not archived: there is no recovery to a point in time, and nothing undoes a DROP TABLE, which a standby repeats.",
+    "WAL is not archived: point-in-time recovery is not possible, and a DROP TABLE, which the standby replays, cannot be undone.",
 );
 pub(super) const ARCHIVE_COMMAND: Entry = Entry::warning(
     "archive-command",
-    "archive_mode is not off, and neither archive_command nor archive_library is set: WAL is kept until the disk is full.",
+    "archive_mode is not off, and neither archive_command nor archive_library is set: WAL is retained until the disk is full.",
 );
 pub(super) const ARCHIVE_ON: Entry = Entry::warning(
     "archive-on",
-    "With archive_mode = on only the primary archives. The segments that it had not archived when it died are never archived, \
-     and no recovery from the archive passes them. With always, the standby archives them too.",
+    "With archive_mode = on only the primary archives. Segments that it had not archived when it failed are never archived, \
+     and a recovery from the archive ends before them. With archive_mode = always the standby archives them too.",
 );
 pub(super) const ARCHIVE_FAILING: Entry = Entry::warning(
     "archive-failing",
-    "The last attempt to archive failed: WAL piles up, and a stop of the instance may wait for the archiver.",
+    "The last attempt to archive failed: WAL accumulates, and a stop of the instance may wait for the archiver.",
 );
 pub(super) const RESTORE_COMMAND: Entry = Entry::notice(
     "restore-command",
-    "restore_command is set: a standby calls it before each promotion, and one that is slow or hangs delays the failover.",
+    "restore_command is set: a standby runs it before each promotion, and a slow command delays the failover.",
 );
-pub(super) const RECOVERY_TARGET: Entry =
-    Entry::error("recovery-target", "A recovery target is set: a standby would stop, pause or promote itself there.");
+pub(super) const RECOVERY_TARGET: Entry = Entry::error(
+    "recovery-target",
+    "A recovery target is set: a standby would stop, pause or be promoted at that point.",
+);
 pub(super) const APPLY_DELAY: Entry = Entry::warning(
     "recovery-min-apply-delay",
     "With recovery_min_apply_delay the standby replays late, and a promotion waits until it has replayed everything.",
 );
 pub(super) const PROMOTE_TRIGGER: Entry = Entry::warning(
     "promote-trigger-file",
-    "promote_trigger_file lets anyone who can make that file promote the standby behind the controller's back.",
+    "promote_trigger_file allows any user who can create that file to promote the standby without the controller.",
 );
 
 /// A finding about one setting, at its place.
 fn about(server: &Server, entry: &Entry, name: &str, value: &str, restart: bool) -> Finding {
     let setting = server.instance.setting(name);
     let fix = match setting.command_line {
-        true => format!("take {name} off the postmaster's command line, and restart the instance"),
+        true => format!("remove {name} from the postmaster's command line, and restart the instance"),
         false => set(&server.instance, name, value, restart),
     };
     entry.found(&server.id, format!("{name} is \"{}\"", setting.value), fix).at(setting.file, setting.line)
@@ -142,8 +147,8 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     if is("archive_mode", "off") {
         // Without a command, any other mode keeps WAL until the disk is full: there is no line that could be pasted.
         let fix = format!(
-            "on both servers, set archive_command (or archive_library) to what stores a segment elsewhere, and archive_mode to \
-             always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
+            "on both servers, set archive_command (or archive_library) to a command that stores a segment on another host, and \
+             archive_mode to always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
         );
         found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), &fix));
     }
@@ -173,7 +178,7 @@ fn senders(server: &Server, found: &mut Vec<Finding>) {
     let needed = SENDERS + others;
     if facts.number("max_wal_senders") < needed {
         let mut finding = about(server, &MAX_WAL_SENDERS, "max_wal_senders", &needed.max(10).to_string(), true);
-        finding.what += &format!(", and {needed} are needed");
+        finding.what += &format!(", and {needed} are required");
         found.push(finding);
     }
 }
@@ -189,7 +194,7 @@ fn connections(server: &Server, found: &mut Vec<Finding>) {
     let used = i64::try_from(told.clients).unwrap_or(i64::MAX);
     if told.superuser && max - reserved - used < SESSIONS {
         let what = format!("{used} of max_connections = {max} are in use, and {reserved} are reserved");
-        let fix = "raise max_connections, on the standby first, and restart; or use a connection pool";
+        let fix = "increase max_connections, on the standby first, and restart; or use a connection pool";
         found.push(worded(server, &MAX_CONNECTIONS, "max_connections", what, fix));
     }
 }
@@ -201,7 +206,7 @@ fn standby_settings(server: &Server, found: &mut Vec<Finding>) {
         let needed = i64::try_from(*needed).unwrap_or(i64::MAX);
         if facts.number(name) < needed {
             let mut finding = about(server, &STANDBY_SETTINGS, name, &needed.to_string(), true);
-            finding.what += &format!(" on the standby, and the primary has {needed}");
+            finding.what += &format!(" on the standby, and {needed} on the primary");
             found.push(finding);
         }
     }
@@ -237,8 +242,8 @@ fn timeouts(server: &Server, found: &mut Vec<Finding>) {
 }
 
 /// What `archive_mode = always` requires.
-const BOTH_ARCHIVE: &str = "both servers then archive each segment: archive_command must succeed for a file that is there \
-                            already with the same contents, and fail for one with other contents";
+const BOTH_ARCHIVE: &str = "both servers then archive each segment: archive_command must succeed if the file already exists \
+                            with the same contents, and fail if it exists with different contents";
 
 fn archive(server: &Server, found: &mut Vec<Finding>) {
     let facts = &server.instance;
@@ -268,8 +273,8 @@ fn archive(server: &Server, found: &mut Vec<Finding>) {
 fn recovery(server: &Server, found: &mut Vec<Finding>) {
     let facts = &server.instance;
     let remove = |facts: &Facts, name: &str| match facts.told {
-        Some(_) => format!("psql -c \"ALTER SYSTEM RESET {name}\", take it out of the other files, and restart"),
-        None => format!("take {name} out of the file"),
+        Some(_) => format!("psql -c \"ALTER SYSTEM RESET {name}\", remove it from the other files, and restart"),
+        None => format!("remove {name} from the file"),
     };
     let mut set = |entry: &Entry, name: &str, nothing: &str| {
         let value = facts.value(name);

@@ -3,7 +3,7 @@
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-/// Runs the arbiter of pairs that Mirroring Controller keeps: the third member, which holds no data.
+/// Runs the arbiter of Mirroring Controller: the third member of pairs of PostgreSQL servers, which contains no data.
 #[derive(Parser, Debug)]
 #[command(name = "mc_arb", version, disable_help_subcommand = true)]
 #[command(
@@ -22,15 +22,15 @@ pub fn command() -> clap::Command {
 
 #[derive(Subcommand, Debug)]
 pub(super) enum Verb {
-    /// Make arbitration.conf and the arbiter's keys where they are missing, and show the public keys
+    /// Create arbitration.conf and the arbiter's keys if they are missing, and show the public keys
     Init(Init),
     /// Start the arbiter
     Start(Start),
     /// Stop the arbiter
     Stop(Stop),
-    /// Show the servers, and whether they are heard
+    /// Show the servers, and whether they are online
     Status(Status),
-    /// Remove what the arbiter remembers of a cluster that is gone
+    /// Remove the ledger of a cluster that no longer exists
     Forget(Forget),
     #[command(hide = true)]
     Completions(crate::cli::completions::Args),
@@ -50,7 +50,7 @@ pub(super) struct Init {
     /// Serve a pair: read the block that "mc_ctl init" printed on its first server from this file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     pub join: Option<PathBuf>,
-    /// Put its files into DIR/clusters/NAME, where DIR serves several pairs
+    /// Create its files in DIR/clusters/NAME, if DIR serves several pairs
     #[arg(long, value_name = "NAME", requires = "join")]
     pub cluster: Option<String>,
 }
@@ -59,7 +59,7 @@ pub(super) struct Init {
 pub(super) struct Start {
     #[command(flatten)]
     pub common: Common,
-    /// Wait until it serves (the default)
+    /// Wait until the arbiter serves (the default)
     #[arg(short = 'w', conflicts_with = "no_wait")]
     pub wait: bool,
     /// Do not wait
@@ -74,7 +74,7 @@ pub(super) struct Start {
 pub(super) struct Stop {
     #[command(flatten)]
     pub common: Common,
-    /// End it at once
+    /// End the arbiter at once
     #[arg(short = 'e')]
     pub emergency: bool,
 }
@@ -83,14 +83,14 @@ pub(super) struct Stop {
 pub(super) struct Status {
     #[command(flatten)]
     pub common: Common,
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
 #[derive(Args, Debug)]
 pub(super) struct Forget {
-    /// PostgreSQL's system identifier of the cluster, as the status shows it
+    /// The system identifier of the cluster, as shown by the status
     #[arg(value_name = "SYSTEM_IDENTIFIER")]
     pub system: u64,
     #[command(flatten)]
@@ -102,6 +102,6 @@ pub(super) struct Forget {
 pub(super) enum Format {
     /// A table
     Text,
-    /// All that is known
+    /// One object
     Json,
 }

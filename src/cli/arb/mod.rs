@@ -58,7 +58,7 @@ impl Common {
         let given = self.directory.clone().or_else(|| std::env::var_os("ARBCONTROLDIR").map(PathBuf::from));
         given.filter(|directory| !directory.as_os_str().is_empty()).ok_or_else(|| {
             Failure::new(Exit::Usage, "no directory specified and environment variable ARBCONTROLDIR unset")
-                .hint("Give it with -M DIR.")
+                .hint("Specify it with -M DIR.")
         })
     }
 
@@ -73,7 +73,7 @@ fn init(args: &Init) -> Ended {
     let join = join.as_ref().map(|join| (join, args.cluster.as_deref().unwrap_or_default()));
     let (made, keys) = crate::init::arbiter(&args.common.directory()?, join).map_err(Failure::usage)?;
     let lines: Vec<String> = made.iter().map(|path| format!("made \"{}\"\n", path.display())).collect();
-    print(&if lines.is_empty() { "nothing had to be made\n".to_owned() } else { lines.concat() });
+    print(&if lines.is_empty() { "nothing had to be created\n".to_owned() } else { lines.concat() });
     for key in keys.iter().filter(|key| !key.listed) {
         print(&unlisted_key(&format!("{} ({})", key.id, key.dir.display()), &key.key));
     }
@@ -107,7 +107,10 @@ fn start(args: &Start) -> Ended {
     let count = config.clusters.len();
     if problems.len() == count {
         let what = "the arbiter is started, and serves no cluster";
-        return Err(Failure::new(Exit::Failed, what).hint("It continues to run and serves what is corrected."));
+        return Err(Failure::new(Exit::Failed, what).hint(
+            "It continues to run, and serves a cluster as soon as its files are \
+                                                          corrected.",
+        ));
     }
     print(&format!("the arbiter is started, for {count} cluster{}\n", if count == 1 { "" } else { "s" }));
     Ok(0)
@@ -138,7 +141,7 @@ fn stop(args: &Stop) -> Ended {
     while store::is_locked(&run_dir) {
         if begin.elapsed() > GONE {
             return Err(Failure::new(Exit::TimedOut, "the arbiter has not ended yet")
-                .hint("Its disk may be slow; \"mc_arb stop -e\" ends it at once."));
+                .hint("Its disk may be slow. To end it at once, run \"mc_arb stop -e\"."));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -164,8 +167,9 @@ fn forget_cluster(args: &Forget) -> Ended {
     match ask(&run_dir, &Call::Forget(system)) {
         Ok(Answer::Done) => (),
         Ok(Answer::Refused(why)) => {
-            return Err(Failure::new(Exit::Refused, why)
-                .hint("\"mc_arb status\" shows what it knows. A cluster whose servers run is not forgotten."));
+            return Err(Failure::new(Exit::Refused, why).hint(
+                "\"mc_arb status\" lists the ledgers. The ledger of a cluster whose servers run cannot be removed.",
+            ));
         }
         Ok(other) => return Err(unexpected(other)),
         Err(failure) if failure.exit == Exit::NotRunning => {
@@ -189,14 +193,14 @@ fn snapshot(run_dir: &Path) -> Result<Box<Snapshot>, Failure> {
 fn ask(run_dir: &Path, what: &Call) -> Result<Answer, Failure> {
     call(run_dir, what, LIMIT).map_err(|error| match error {
         CallError::NotRunning => not_running(),
-        CallError::TimedOut => Failure::new(Exit::TimedOut, "the arbiter does not answer")
-            .hint("Its log, and syslog, may say why; \"mc_arb stop -e\" ends it."),
+        CallError::TimedOut => Failure::new(Exit::TimedOut, "the arbiter does not respond")
+            .hint("Its log and syslog may contain the reason. To end the arbiter, run \"mc_arb stop -e\"."),
         CallError::Failed(error) => Failure::failed(error),
     })
 }
 
 fn not_running() -> Failure {
-    Failure::new(Exit::NotRunning, "the arbiter is not running").hint("\"mc_arb start\" starts it.")
+    Failure::new(Exit::NotRunning, "the arbiter is not running").hint("Run \"mc_arb start\" to start it.")
 }
 
 fn unexpected(answer: Answer) -> Failure {
@@ -204,6 +208,7 @@ fn unexpected(answer: Answer) -> Failure {
         Answer::Refused(why) => Failure::new(Exit::Refused, why),
         Answer::Failed(why) => Failure::new(Exit::Failed, why),
         other => Failure::new(Exit::Failed, format!("the arbiter did not understand the command: {other:?}"))
-            .hint("It may be of another version than this mc_arb: mc_arb --version, mc_arb status --format json."),
+            .hint("Its version may differ from that of this mc_arb. Compare \"mc_arb --version\" and \"mc_arb status --format \
+                   json\"."),
     }
 }

@@ -132,9 +132,12 @@ server2    192.0.3.110  offline
     #[test]
     fn a_refusal_follows_the_table() {
         let mut refused = cluster("", None);
-        refused.servers[1].refusal = Some("its data went back".into());
+        refused.servers[1].refusal = Some("its data has regressed".into());
         let text = text(&snapshot(vec![refused]));
-        assert!(text.ends_with("offline\nserver2 is not given the right to run alone: its data went back\n"), "{text}");
+        assert!(
+            text.ends_with("offline\nserver2 is not given the right to run alone: its data has regressed\n"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -150,7 +150,7 @@ fn admit(stream: UnixStream, notifier: &Notifier, clients: &Arc<AtomicUsize>) {
     let _ = stream.set_write_timeout(Some(CLIENT_PATIENCE));
     if clients.fetch_add(1, Ordering::SeqCst) >= MAX_CLIENTS {
         clients.fetch_sub(1, Ordering::SeqCst);
-        let busy = Answer::Refused(format!("{MAX_CLIENTS} commands talk to the arbiter already"));
+        let busy = Answer::Refused(format!("{MAX_CLIENTS} commands are already connected to the arbiter"));
         let _ = (&stream).write_all(&line(&busy));
         return;
     }
@@ -170,5 +170,5 @@ fn admit(stream: UnixStream, notifier: &Notifier, clients: &Arc<AtomicUsize>) {
 fn ask(call: Call, notifier: &Notifier) -> Answer {
     let (sender, receiver) = crossbeam_channel::bounded(1);
     notifier.tell(News::Call(call, sender));
-    receiver.recv_timeout(LIMIT).unwrap_or_else(|_| Answer::Failed("the arbiter gave no answer in time".to_owned()))
+    receiver.recv_timeout(LIMIT).unwrap_or_else(|_| Answer::Failed("the arbiter did not respond in time".to_owned()))
 }

@@ -40,7 +40,7 @@ impl Fencing {
         let done = move |result| News::Called(number, generation, id, result);
         if self.out.fetch_add(1, Ordering::SeqCst) >= MAX_CALLS {
             self.out.fetch_sub(1, Ordering::SeqCst);
-            return notifier.tell(done(Err(format!("{MAX_CALLS} calls are out already"))));
+            return notifier.tell(done(Err(format!("{MAX_CALLS} calls are already in progress"))));
         }
         let (this, teller) = (self.clone(), notifier.clone());
         let spawned = spawn("fencing", move || {

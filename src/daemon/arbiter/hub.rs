@@ -189,8 +189,8 @@ impl Hub {
         for (host, port) in &config.listen {
             listening::open(&hub.resolver, host, *port, true, &take).map_err(|error| {
                 error.hint(
-                    "It must be an address of this host, and the port free: see my_address and port in arbitration.conf, and \
-                     the arbiter's line in network.conf.",
+                    "It must be an address of this host with a free port: see my_address and port in arbitration.conf, and the \
+                     arbiter's line in network.conf.",
                 )
             })?;
         }
@@ -340,7 +340,7 @@ impl Hub {
         for token in late {
             self.limited.remove(&token);
             match self.sources.get(token) {
-                Some(Source::Connection(_)) => self.hang_up(token, &Error::new("it did not say who it is in time")),
+                Some(Source::Connection(_)) => self.hang_up(token, &Error::new("it did not identify itself in time")),
                 Some(Source::Dial(dial)) => {
                     let (cluster, server, round) = (dial.cluster, dial.server, dial.round);
                     self.sources.remove(token);
@@ -360,7 +360,7 @@ impl Hub {
         if let Some(token) = connection
             && silent_ms >= if detection_ms == 0 { UNTOLD_LIMIT_MS } else { detection_ms.max(SILENCE_LIMIT_MS) }
         {
-            self.hang_up(token, &Error::new("nothing heard"));
+            self.hang_up(token, &Error::new("no heartbeat received"));
         }
         let silence = Silence { connected: connection.is_some(), silent_ms, detection_ms };
         let Some(round) = self.probes[index][server.index()].due(&silence, at) else { return };
@@ -438,7 +438,7 @@ impl Hub {
                 }
                 messages::log_for(&cluster.title(), &say, &cluster.names)
             }
-            other => log::error!("no way to do {other:?}"),
+            other => log::error!("operation {other:?} is not supported"),
         }
     }
 

@@ -57,13 +57,14 @@ pub fn scan(run_dir: &Path) -> Result<HashMap<SystemId, Found>> {
 fn look(directory: &Path, system: SystemId) -> Found {
     let cluster = std::fs::read_to_string(directory.join(CLUSTER)).ok().map(|name| name.trim_end().to_owned());
     let remedy = format!(
-        "an old ledger could give a right away twice, so this cluster is not served with it; put the file itself back if it \
-         was moved, else run \"mc_arb forget {}\": the servers then take this arbiter as a new one",
+        "an old ledger could give the right to run alone twice, so this cluster is not served with it; if the file was moved, \
+         move the original file to its place, otherwise run \"mc_arb forget {}\": the servers then accept this arbiter as a \
+         new one",
         system.0
     );
     let ledger = store::load_with(directory, &remedy).and_then(|loaded| match loaded.durable {
         Some(durable) if durable.ledger.system != system => Err(Error::new(format!(
-            "the ledger in \"{}\" is of system identifier {}",
+            "the ledger in \"{}\" has system identifier {}",
             directory.display(),
             durable.ledger.system.0
         ))
@@ -290,6 +291,6 @@ mod tests {
         let error = |system| found[&SystemId(system)].ledger.clone().unwrap_err();
         assert!(error(8).message.contains("restored from a backup"), "{}", error(8));
         assert!(error(8).hint.contains("mc_arb forget 8"), "{}", error(8));
-        assert!(error(9).message.contains("is of system identifier 7"), "{}", error(9));
+        assert!(error(9).message.contains("has system identifier 7"), "{}", error(9));
     }
 }

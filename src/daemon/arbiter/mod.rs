@@ -142,7 +142,7 @@ pub fn forget(dir: &Path, system: u64) -> Result<bool> {
 
 fn lock(run_dir: &Path, name: &str) -> Result<Lock> {
     Lock::try_take(run_dir, name)?
-        .ok_or_else(|| Error::new("the arbiter is running already").hint("\"mc_arb status\" shows its state."))
+        .ok_or_else(|| Error::new("the arbiter is already running").hint("\"mc_arb status\" shows its state."))
 }
 
 /// Runs the arbiter in this process until it is told to end; returns its exit code. `mc_arb start --foreground` calls it

@@ -65,12 +65,13 @@ impl Story<'_> {
         let waiting = (0..2).find(|m| now[*m] == Service::Waits);
         let view = self.world.view();
         let safe = if self.forced {
-            "; it does so without anybody's consent, so that commits are lost if the other one lives and continues too"
+            "; it does so without the consent of another member, so that commits are lost if the other server is running and \
+             continues too"
         } else {
             ""
         };
         if now.iter().all(|service| service.acknowledges()) {
-            let lost = "what one of them acknowledges is lost when they are made one again";
+            let lost = "the commits that one of them acknowledges are lost when the pair is restored";
             return (Verdict::BothContinue, format!("both servers continue and acknowledge commits; {lost}"));
         }
         if let Some(m) = serving {
@@ -108,11 +109,11 @@ impl Story<'_> {
         match (apart, waiting) {
             (Some(m), _) => {
                 let does = if m == self.primary { "continues" } else { "takes over" };
-                let what = "but it is cut off: only clients beside it are served";
+                let what = "but it is cut off: only clients on its own network segment are served";
                 (Verdict::CutOff, format!("{} {does}, {what}, {until}{safe}", id(m)))
             }
             (None, Some(m)) => (Verdict::CommitsWait, format!("{} runs, and commits on it wait {until}", id(m))),
-            (None, None) => (Verdict::NoService, format!("no server takes commits {until}")),
+            (None, None) => (Verdict::NoService, format!("no server accepts commits {until}")),
         }
     }
 
@@ -155,7 +156,7 @@ impl Story<'_> {
         }
         let asks = |intent| match intent {
             Intent::AskArbiter => ", and no arbiter consents",
-            Intent::AskCommand => ", and the arbitration command does not say that it is dead",
+            Intent::AskCommand => ", and the arbitration command does not confirm that it is down",
             Intent::AskPeer => ", and the other server does not consent",
             _ => "",
         };

@@ -119,7 +119,7 @@ impl Hub {
         let Some((cluster, (transport, frame))) = found else {
             return Err(match not_proved {
                 Some((cluster, what)) => self.report_not_proved(token, cluster, &Server::BOTH, what),
-                None => Error::new("could not authenticate: it holds no cluster's mc.key"),
+                None => Error::new("could not authenticate: it does not have the mc.key of any cluster"),
             });
         };
         let Some(connection) = self.connection(token) else { return Ok(()) };
@@ -136,7 +136,7 @@ impl Hub {
             _ => {
                 let (id, to) = (&hello.id, &hello.to);
                 let what =
-                    format!("member \"{id}\" means to talk to \"{to}\", and its network.conf is not the same as here");
+                    format!("member \"{id}\" tried to reach \"{to}\", and its network.conf is not the same as here");
                 return Err(
                     Error::new(what).hint("network.conf must be the same on all members, its lines in the same order")
                 );
@@ -251,7 +251,8 @@ impl Hub {
                     name => format!("cluster \"{name}\""),
                 }
             ))
-            .hint("one arbiter process cannot serve a cluster and a copy of it: give the copy an mc_arb of its own, or make it anew with initdb");
+            .hint("one arbiter process cannot serve a cluster and a copy of it: use a separate mc_arb for the copy, or create \
+                   it again with initdb");
             self.give_up(index, error.clone());
             return Err(error);
         }
