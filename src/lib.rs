@@ -1,4 +1,4 @@
-//! Mirroring Controller: keeps a pair of PostgreSQL servers serving through the death of either.
+//! Mirroring Controller: keeps a pair of PostgreSQL servers available when either one fails.
 //!
 //! # Bird's-eye view
 //!
@@ -46,6 +46,17 @@
 //! - No third server, no second standby: the decision table stays on two screens because there are two.
 //! - No shared mutable state between threads but the inbox, the snapshot that `mc_ctl status` is answered from, and what is
 //!   measured for `mc_ctl check`, which nothing is decided by.
+//!
+//! # Contributing
+//!
+//! - "Development" in `README.md` describes how to build, run the quick tests, replay a seed of the simulator and read the
+//!   tables.
+//! - Text for people is plain technical English, as in PostgreSQL's documentation. Messages follow PostgreSQL's Error Message
+//!   Style Guide: a short primary message without a full stop; the catalogue adds cause, action and remedy. The remedy is an
+//!   imperative with the command to run. `tests/tidy.rs` rejects the words that `tests/vocabulary.txt` lists, with what to use
+//!   instead; add a word there when a review finds one.
+//! - The guide's own words never change: messages below MCA01000, status words and parameter names.
+//! - A commit has one subject: an imperative of at most 60 characters that names the thing. Its body gives the reason.
 
 pub mod check;
 pub mod cli;

@@ -4,6 +4,8 @@
 mod defaults;
 #[path = "tidy/guide.rs"]
 mod guide;
+#[path = "tidy/vocabulary.rs"]
+mod vocabulary;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
