@@ -401,7 +401,7 @@ fn examine_names(seen: &Seen, found: &mut Vec<Finding>) {
             };
             if let Some(address) = addresses(one).intersection(&addresses(other)).next() {
                 let what = format!("members \"{}\" and \"{}\" are both on the host of {address}", one.id, other.id);
-                found.push(SHARED_HOST.found("", what, "put each member on a host of its own"));
+                found.push(SHARED_HOST.found("", what, "place each member on a separate host"));
             }
         }
     }

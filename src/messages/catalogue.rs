@@ -433,7 +433,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1200, Log, "waiting for checkpoint {number} of {count} on this server: {far}",
         "Before the pair is mirrored, or before a switch, the primary makes checkpoints. The checkpointer makes progress.",
         "The controller waits as long as the checkpointer makes progress. It gives the checkpoint up after 20 detection times without any.",
-        "None. If the checkpoint is too slow, look at the disk."),
+        "None. If the checkpoint is too slow, check the disk."),
     e(1220, Error, "arbitration server \"{arbiter}\" records another cluster: its system identifier is {theirs}, ours {ours}",
         "The arbiter has served another pair with this mc.key, or network.conf names the wrong arbiter.",
         "This server does not form a pair. The arbiter does not give the right to run alone.",

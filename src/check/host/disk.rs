@@ -90,7 +90,7 @@ pub(super) fn collect(config: &Config, place: &Place, deadline: Instant) -> Fact
         places.splice(..2, [("place of the data directory", above)]);
     }
     let disks = places.into_iter().map(|(of, path)| {
-        let asked = bounded::call(&format!("ask for the {of}"), limit(deadline), &Cancel::never(), move || look(&path));
+        let asked = bounded::call(&format!("check the {of}"), limit(deadline), &Cancel::never(), move || look(&path));
         (of.to_owned(), asked.map_err(|error| error.message))
     });
     let disks: Vec<_> = disks.collect();
@@ -113,7 +113,7 @@ pub(super) fn collect(config: &Config, place: &Place, deadline: Instant) -> Fact
 }
 
 fn look(path: &Path) -> Result<Disk, Error> {
-    let failed = |cause: rustix::io::Errno| Error::io("ask for room on", path, std::io::Error::from(cause));
+    let failed = |cause: rustix::io::Errno| Error::io("read the free space of", path, std::io::Error::from(cause));
     let room = rustix::fs::statvfs(path).map_err(failed)?;
     let kind = rustix::fs::statfs(path).map_err(failed)?.f_type;
     Ok(Disk {
@@ -144,7 +144,7 @@ fn hindrances(data: &Path) -> Vec<(String, String)> {
     }
     if let Some(point) = mounted_in(data) {
         let what = format!("a file system is mounted in the data directory, on \"{}\"", point.display());
-        found.push((what, "mount it elsewhere, and let a symbolic link point there".into()));
+        found.push((what, "mount it elsewhere, and replace it by a symbolic link".into()));
     }
     found
 }
