@@ -131,7 +131,7 @@ END
     say "removing it under a running pair"
     before=$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)
     dpkg -r mirroring-controller 2>&1 | tee /tmp/removal
-    grep -q "continue, and so do instances" /tmp/removal || fail "nothing was said of what runs"
+    grep -q "continue, as do the instances" /tmp/removal || fail "nothing was said of what runs"
     [ ! -e /usr/bin/mc_ctl ] || fail "mc_ctl is still there"
     [ "$before" = "$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)" ] || fail "the removal touched what runs"
     sql "INSERT INTO t VALUES (5)"
