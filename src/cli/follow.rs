@@ -120,7 +120,7 @@ impl<'a> Follower<'a> {
                 Seen::Done(word) => return Ok(self.done(word)),
                 Seen::Failed(why) => return Err(self.failed(&format!("failed: {why}"))),
                 Seen::Adrift if adrift.get_or_insert_with(Instant::now).elapsed() >= ADRIFT => {
-                    return Err(self.failed("was given up"));
+                    return Err(self.failed("was abandoned"));
                 }
                 Seen::Adrift => {}
                 Seen::Going(status) => {
@@ -216,9 +216,9 @@ impl<'a> Follower<'a> {
                 out += &format!("{program} copied {} in {copied}; {took} in total\n", HumanBytes(*done));
             }
             Some(Progress { chosen: Some(Chosen::Follow), .. }) => {
-                out += &format!("nothing had to be copied; {took} in all\n");
+                out += &format!("nothing had to be copied; {took} in total\n");
             }
-            None if self.ordered => out += &format!("nothing had to be copied; {took} in all\n"),
+            None if self.ordered => out += &format!("nothing had to be copied; {took} in total\n"),
             _ => out += &format!("it took {took}\n"),
         }
         if let Some(lost) = self.progress.as_ref().and_then(|progress| progress.lost.as_ref()) {
