@@ -187,7 +187,7 @@ fn values_that_are_refused() {
     );
     mc.refuses(
         "heartbeat_intervall = 1",
-        &["line 2: unknown parameter \"heartbeat_intervall\"", "Perhaps heartbeat_int"],
+        &["line 2: unknown parameter \"heartbeat_intervall\"", "Perhaps you meant heartbeat_int"],
     );
     mc.refuses("a = 1\na = 2", &["line 3: duplicate key"]);
     mc.refuses("db_instance_password = 'open sesame'", &["db_instance_password: the value is not valid"]);

@@ -516,7 +516,7 @@ fn tablespaces_are_counted_and_need_their_place() {
     can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-1\", which an earlier rebuild has saved");
     std::fs::rename(there.path().join("rebuild-old-1"), here.path().join("rebuild-old-2")).unwrap();
     can(&old.plan(&new), Chosen::BaseBackup, "/rebuild-old-2\", which an earlier rebuild has saved");
-    can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "ordered");
+    can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "requested");
 
     let fresh = dir();
     let bytes = |server: &Server| {

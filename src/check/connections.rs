@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn rebuilds_that_wait_for_an_operator() {
         let failed = Rebuilding::Failed("no room\nHINT: Make some.".into());
-        check(stands(failed), |_| (), &[("rebuild-failed", "nd1", "no room Make some; remove the cause")]);
+        check(stands(failed), |_| (), &[("rebuild-failed", "nd1", "no room Make some; repair the cause")]);
         let incomplete = |server: &mut Server| server.instance.files.incomplete = true;
         check(|_| (), incomplete, &[("rebuild-failed", "nd2", "incomplete")]);
         let copying = |server: &mut Server| {

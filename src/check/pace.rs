@@ -231,7 +231,7 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
                 "copy mc.key to the arbiter's directory, then on its host: mc_arb stop; mc_arb start"
             }
             why if why.contains("refuses") => "on its host: mc_arb start",
-            why if why.contains("hangs up") => {
+            why if why.contains("closes the connection") => {
                 "on its host: mc_arb status; if this server has not been the standby yet, run mc_ctl rebuild on it: the \
                  arbiter serves it after the rebuild"
             }

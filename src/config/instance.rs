@@ -251,8 +251,8 @@ mod tests {
         check(None, Err("not a data directory of PostgreSQL"));
         check(Some("15\n"), Ok(15));
         check(Some("12\n"), Ok(12));
-        check(Some("11\n"), Err("is of PostgreSQL 11\nHINT: PostgreSQL 12 or later"));
-        check(Some("9.6\n"), Err("is of PostgreSQL 9.6"));
+        check(Some("11\n"), Err("belongs to PostgreSQL 11\nHINT: PostgreSQL 12 or later"));
+        check(Some("9.6\n"), Err("belongs to PostgreSQL 9.6"));
         check(Some("junk\n"), Err("does not hold a version"));
         check(Some("rebuilding 15 (Mirroring Controller; see mc_ctl status)\n"), Ok(15));
         check(Some("rebuilding\n"), Err("does not hold a version"));

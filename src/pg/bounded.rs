@@ -155,7 +155,7 @@ mod tests {
             Ok(())
         };
         let late = call("wait", Duration::from_millis(5), &cancel, hang).unwrap_err();
-        assert_eq!(late.message, "could not wait: no answer within 5 ms");
+        assert_eq!(late.message, "could not wait: no response within 5 ms");
         assert!(!cancel.is_set());
         let waiter = cancel.clone();
         let waits = std::thread::spawn(move || call("wait", long, &waiter, hang));

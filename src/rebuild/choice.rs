@@ -141,12 +141,12 @@ mod tests {
         let auto = Method::Auto;
         check(auto, &within, able(), Chosen::Follow, "all is there");
         check(Method::Rewind, &within, able(), Chosen::Follow, "all is there");
-        check(Method::BaseBackup, &within, able(), Chosen::BaseBackup, "ordered");
+        check(Method::BaseBackup, &within, able(), Chosen::BaseBackup, "requested");
         let lacks = Means { source_lacks: Some(Lsn(7)), ..able() };
         check(auto, &within, lacks.clone(), Chosen::BaseBackup, "no longer has the WAL from 0/7");
         check(auto, &diverged, able(), Chosen::Rewind, "they parted");
         check(auto, &diverged, Means { trial: Trial::Copies(7), ..able() }, Chosen::Rewind, "they parted");
-        check(Method::BaseBackup, &diverged, able(), Chosen::BaseBackup, "ordered");
+        check(Method::BaseBackup, &diverged, able(), Chosen::BaseBackup, "requested");
         check(auto, &apart, able(), Chosen::BaseBackup, "another cluster");
         for (means, why) in [
             (Means { hints: false, ..able() }, "wal_log_hints"),

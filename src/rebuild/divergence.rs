@@ -390,7 +390,7 @@ mod tests {
         let standby = |lineage, end| Cluster { standby: true, ..cluster(lineage, end) };
         // A primary that was shut down: the record of its checkpoint begins just before the fork, or at it.
         check(cluster(ancestor, F.0 - 0x77), "within", Own::Nothing, "nothing past 0/3000060");
-        check(cluster(ancestor, F.0), "within", Own::Nothing, "left timeline 1 for timeline 2");
+        check(cluster(ancestor, F.0), "within", Own::Nothing, "from timeline 1 to timeline 2");
         check(cluster(ancestor, F.0 + 1), "diverged", from, "WAL of timeline 1 past 0/3000060");
         // One that crashed: its control file is behind, its WAL is not.
         check(Cluster { beyond: Some(F), ..cluster(ancestor, 40) }, "diverged", from, "");

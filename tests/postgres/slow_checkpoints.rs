@@ -86,7 +86,7 @@ fn one_that_progresses_is_waited_for() {
     pair.wait_log(0, at, "MCA01200", s(1));
     drop(slow);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
-    assert_eq!(pair.host(0).syslog.find(at, "given up"), None);
+    assert_eq!(pair.host(0).syslog.find(at, "was abandoned"), None);
     assert!(pair.json(0).expect("the status as JSON")["checkpoint"].is_null());
     start.wait().expect("could not wait");
 }
@@ -124,7 +124,7 @@ fn one_whose_standby_dies_is_cancelled() {
     pair.host_mut(1).power_off();
     start.wait().expect("could not wait");
     pair.wait_log(0, at, "the controller cancelled the operation", s(40));
-    assert_eq!(pair.host(0).syslog.find(at, "given up"), None);
+    assert_eq!(pair.host(0).syslog.find(at, "was abandoned"), None);
     signal(checkpointer.pid, Signal::CONT);
     let client = pair.client(Style::OneSession);
     client.check(&pair, 0, &[0]);
