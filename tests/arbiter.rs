@@ -557,7 +557,7 @@ fn a_ledger_that_is_not_to_be_trusted_stops_its_cluster_alone() {
     std::thread::sleep(Duration::from_millis(DETECTION_MS + 200));
     let (pair, view) = &pairs[1];
     assert!(!pair[0].ask(*view, alone(*view, Server::First)));
-    assert!(arb.log().contains("the view leans on another arbiter"));
+    assert!(arb.log().contains("the view names another arbiter"));
 }
 
 #[test]
