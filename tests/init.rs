@@ -194,7 +194,7 @@ fn the_other_server() {
 
     let site = Site::new();
     site.copied();
-    site.init("--data coming").done().says(&["(is still to be made)"]);
+    site.init("--data coming").done().says(&["(does not exist yet)"]);
     assert!(site.read("mc/nd2.conf").contains(&site.at("coming").display().to_string()));
     assert!(!site.at("coming").exists());
 }

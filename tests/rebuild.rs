@@ -233,7 +233,7 @@ fn a_clean_switch_is_followed() {
     new.promote();
     new.sql("INSERT INTO public.t VALUES (1)");
     let plan = old.plan(&new);
-    can(&plan, Chosen::Follow, "left timeline 1 for timeline 2");
+    can(&plan, Chosen::Follow, "from timeline 1 to timeline 2");
     assert_eq!((plan.bytes, plan.lost), (Some(0), None));
     // A base backup can be had all the same.
     can(&old.plan_by(&new, Method::BaseBackup, OldData::Keep), Chosen::BaseBackup, "was requested");

@@ -47,7 +47,7 @@ fn mistakes(pair: &Pair) -> Vec<Mistake> {
     };
     let port = read(&network).replace("27540", "275400");
     vec![
-        add(&conf, "heartbeat_intervall = 800", "Perhaps heartbeat_interval is meant"),
+        add(&conf, "heartbeat_intervall = 800", "Perhaps you meant heartbeat_interval"),
         add(&conf, "heartbeat_retry = -1", "allowed: 0 to"),
         add(&conf, "heartbeat_retry 2", "A line is: key = value"),
         missing(&conf),
