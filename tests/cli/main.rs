@@ -271,7 +271,7 @@ fn force_is_confirmed() {
     let line = format!("db_instance = '{}'\n", site.data().display());
     for (verb, what) in verbs {
         site.write("nd1.conf", &line);
-        let lost = "those of one of them are lost";
+        let lost = "the commits of one server are lost";
         let ran = site.run(&format!("{verb} --force"));
         ran.refused(2, &[what, "server \"nd2\"", lost, "No fencing_command is configured", "Use --yes to confirm"]);
         site.write("nd1.conf", &format!("{line}fencing_command = '/bin/true'\n"));

@@ -245,7 +245,7 @@ fn a_rebuild_is_followed_to_its_end() {
         mirrored(report);
         report.word = Word::NotSwitchable;
     });
-    follow.until("mc_ctl: the pair is mirrored; the status is \"not-switchable\" still");
+    follow.until("mc_ctl: the pair is mirrored; the status is still \"not-switchable\"");
     told.now(|report| {
         mirrored(report);
         report.word = Word::FailoverDisabled;
@@ -272,7 +272,7 @@ fn a_rebuild_that_does_not_end_well() {
         1,
         &[
             "the rebuild of server \"nd1\" failed: no room on \"/data\"",
-            "HINT: Remove the cause",
+            "HINT: Repair the cause",
             "mc_ctl rebuild\" again",
         ],
     );
