@@ -431,7 +431,8 @@ fn stop_ends_orphans() {
     signal(postmaster.pid, "KILL");
     assert!(postmaster.wait(LONG));
     assert!(process::postmaster(&db.place.data).unwrap().is_none());
-    assert!(db.failure(Job::Start { names: None, follow: None }).contains("are still running"));
+    let why = db.failure(Job::Start { names: None, follow: None });
+    assert!(why.contains("are still running"), "{why}");
     assert!(!db.stop(0).running);
     assert!(process::scan(&db.place.data).unwrap().is_empty());
 }
