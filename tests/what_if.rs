@@ -207,13 +207,13 @@ fn outcomes() -> Vec<Vec<String>> {
 #[test]
 fn the_table_of_guarantees() {
     let pairs = [
-        ("`arbitration` (default with an arbiter)", POLICIES[0].1),
+        ("`arbitration`", POLICIES[0].1),
         ("`arbitration`, arbiter lost too", POLICIES[1].1),
         ("`switch`", POLICIES[2].1),
         ("`switch` and `stop`", POLICIES[7].1),
         ("`disconnect`", POLICIES[3].1),
         ("`message`", POLICIES[4].1),
-        ("`fallback` (default without an arbiter)", POLICIES[5].1),
+        ("`fallback`", POLICIES[5].1),
     ];
     let columns = [Fault::PrimaryHost, Fault::StandbyHost, Fault::Link, Fault::PrimaryIsolated, Fault::StandbyIsolated];
     let rows = outcomes();

@@ -71,6 +71,40 @@ fn adopt_the_data_of_a_lost_ledger() {
     client.check(&pair, 0, &[0]);
 }
 
+/// After both servers ran alone, an operator keeps the data of the server that was stopped: the ledger of the other server is
+/// moved aside while it is down, the stopped server adopts its own data, and a base backup replaces the data of the other
+/// server, which stays beside it.
+#[test]
+fn keep_the_data_of_the_stopped_server() {
+    let pair = Setup::default().conf("heartbeat_error_action = message").up();
+    let client = pair.client(Style::Everywhere);
+    let at = Instant::now();
+    pair.net.cut_between(0, 1);
+    pair.wait_log(0, at, "MCA00019", s(20));
+    pair.wait_log(1, at, "MCA00019", s(20));
+    let ready = Instant::now();
+    pair.mc(1, &["switch", "--force", "--yes"]).expect(0, "mc_ctl switch --force");
+    pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force");
+    client.wait_ack_of(&[0], ready, s(10));
+    client.wait_ack_of(&[1], ready, s(10));
+    pair.net.heal_between(0, 1);
+    wait_for("the server that was not promoted is stopped", s(20), || (!pair.instance_runs(0)).then_some(()));
+    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(4, "mc_ctl start --adopt-data beside a primary");
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    let ledger = pair.run_dir(1).to_str().expect("ASCII").to_string();
+    pair.as_root(1, &["mv", &ledger, &format!("{ledger}.split")]);
+    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
+    pair.rebuild(1, &["--method", "basebackup"]);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    let lost = client.lost_on(&pair, 0);
+    assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 1), "{} rows", lost.len());
+    let data = pair.servers[1].data.clone();
+    let beside = std::fs::read_dir(data.parent().expect("a parent")).expect("could not read the directory");
+    let old = format!("{}.old-", data.file_name().and_then(|name| name.to_str()).expect("ASCII"));
+    let kept = beside.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&old));
+    assert!(kept, "the replaced data directory is not beside {data:?}");
+}
+
 /// Both servers were forced to continue alone while they did not hear each other: both have acknowledged, as the operators
 /// were told could happen. When they meet, both say so, and the one that was not promoted is stopped within a heartbeat.
 /// Rebuilt, it is the standby; its rows are kept aside, and told as such that may have been acknowledged.

@@ -77,8 +77,9 @@ impl Layout {
         }
     }
 
-    /// A line of the README with the unit of this layout.
+    /// A line of the README with the unit of this layout. On the arbiter's host the user `postgres` stands in for `mcarb`.
     fn line(self, line: &str) -> String {
+        let line = line.replace("useradd -r mcarb; ", "").replace("-o mcarb", "-o postgres");
         line.replace("--now postgresql", &format!("--now {}", self.unit()))
     }
 

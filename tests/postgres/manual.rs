@@ -169,6 +169,28 @@ fn the_primarys_ledger_is_lost() {
     client.check(&pair, 1, &[0, 1]);
 }
 
+/// The primary's ledger cannot be read while its instance runs and its standby is there: an operator adopts its data, and no
+/// acknowledged row is lost.
+#[test]
+#[ignore = "of the manual: run it where the procedure changes"]
+fn the_primarys_ledger_is_unreadable() {
+    let pair = with_arbiter().up();
+    let client = pair.client(Style::OneSession);
+    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    let ledger = kept(&pair, 0);
+    std::fs::write(pair.run_dir(0).join("ledger"), "garbage").expect("could not write the ledger");
+    let refused = pair.mc(0, &["start", "--mc-only", "-f"]).expect(1, "a start with such a ledger");
+    assert!(refused.text().contains("is not whole"), "{}", refused.text());
+    pair.as_root(0, &["mv", &ledger, &format!("{ledger}.bad")]);
+    let refused = pair.mc(0, &["start", "-f", "-t", "20"]).expect(4, "a start without a ledger");
+    assert!(refused.text().contains("mark"), "{}", refused.text());
+    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 0, &[0]);
+}
+
 /// The command of the manual's section on backups, with this directory.
 fn archive_command(archive: &str) -> String {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
