@@ -78,12 +78,13 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("ASCII")
 }
 
-/// A service manager on each server's host: `enable --now postgresql` runs this command.
+/// A service manager on each server's host: `enable --now` of the unit of PostgreSQL runs this command.
 fn systemctl(pair: &Pair, start: &str) {
     for n in [0, 1] {
         let bin = pair.host(n).dir.join("bin");
         std::fs::create_dir_all(&bin).expect("could not create a directory");
-        let text = format!("#!/bin/sh\ncase $* in 'enable --now postgresql') {start};; esac\n");
+        let text =
+            format!("#!/bin/sh\ncase $* in 'enable --now postgresql' | 'enable --now postgresql-15') {start};; esac\n");
         std::fs::write(bin.join("systemctl"), text).expect("could not write");
         let mode = std::fs::Permissions::from_mode(0o755);
         std::fs::set_permissions(bin.join("systemctl"), mode).expect("could not chmod");
