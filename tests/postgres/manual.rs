@@ -180,7 +180,7 @@ fn the_primarys_ledger_is_unreadable() {
     let ledger = kept(&pair, 0);
     std::fs::write(pair.run_dir(0).join("ledger"), "garbage").expect("could not write the ledger");
     let refused = pair.mc(0, &["start", "--mc-only", "-f"]).expect(1, "a start with such a ledger");
-    assert!(refused.text().contains("is not whole"), "{}", refused.text());
+    assert!(refused.text().contains("is damaged"), "{}", refused.text());
     pair.as_root(0, &["mv", &ledger, &format!("{ledger}.bad")]);
     let refused = pair.mc(0, &["start", "-f", "-t", "20"]).expect(4, "a start without a ledger");
     assert!(refused.text().contains("mark"), "{}", refused.text());
