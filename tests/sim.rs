@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 10] = [
+const KEPT_WITH_HOOKS: [u64; 11] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -269,6 +269,7 @@ const KEPT_WITH_HOOKS: [u64; 10] = [
     150_062_269,
     150_094_354,
     400_210_314,
+    700_085_710,
 ];
 
 #[test]

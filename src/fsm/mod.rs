@@ -38,6 +38,8 @@
 //! - *The exception of R7* holds only while the server is eligible, so that the loser of a split can be rebuilt.
 //! - *`start --adopt-data` without a ledger* begins at a random term above 2^40: above every term that a lost ledger can
 //!   have known, and not that of another lost one.
+//! - *A standby that has lost its ledger* receives the present view, and skips at least a thousand terms: under force, the lost
+//!   ledger may have held a view that no other member has seen.
 //! - *A data directory of another cluster* (section 2). Without a ledger, a server belongs to no cluster while its peer holds the
 //!   ledger of another one, and when it was started for a rebuild. It founds no pair, does not stop what runs there, and is
 //!   rebuilt as if its directory were empty.

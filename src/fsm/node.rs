@@ -13,6 +13,9 @@ use super::types::{
 };
 use super::work::{HandOver, Work};
 
+/// The least number of terms that a server skips after it has lost its ledger. The number that it skips is random.
+const LOST_TERMS: u64 = 1_000;
+
 /// One server's decision core.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Node {
@@ -412,7 +415,11 @@ impl Node {
         }
         let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
         let why = super::tell::reported_by("the other server", why);
-        self.make_ledger(told.view, &why);
+        // If the view names a data directory of this server, this server has had a ledger, and has lost it. That ledger may have
+        // held a newer view, which no other member has seen. No term is used twice.
+        let lost = told.view.data[self.me().index()] != DataId(0);
+        let skipped = if lost { LOST_TERMS + (self.random() & 0xffff) } else { 0 };
+        self.make_ledger(told.view, Term(told.view.term.0 + skipped), &why);
     }
 
     /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
@@ -451,7 +458,7 @@ impl Node {
         let id = DataId(self.random());
         view.data[self.me().index()] = id;
         self.own.data_id = Some(id);
-        self.make_ledger(view, "the first start of a new pair");
+        self.make_ledger(view, view.term, "the first start of a new pair");
     }
 
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
@@ -491,15 +498,15 @@ impl Node {
         } else {
             self.own.data_id = Some(id);
             self.owe_adoption(term);
-            self.make_ledger(view, "an operator adopted the data directory");
+            self.make_ledger(view, term, "an operator adopted the data directory");
         }
     }
 
-    fn make_ledger(&mut self, view: View, why: &str) {
+    fn make_ledger(&mut self, view: View, promised: Term, why: &str) {
         let Some(data) = self.own.data else { return };
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
-        self.ledger = Some(Ledger { system: self.system, id, data: data.identity(data_id), view, promised: view.term });
+        self.ledger = Some(Ledger { system: self.system, id, data: data.identity(data_id), view, promised });
         self.told.reason = why.to_owned();
         self.told.since = Some(self.now);
         self.set_failover_asked();

@@ -31,7 +31,9 @@ pub fn server(me: Server, before: Option<&Ledger>, after: &Ledger, others: &Othe
         let told = others.told(view) && rules::begins_standby(me, view);
         let founded =
             view.is_alone(me) && view.term == Term(0).next_for(me) && view.data[me.other().index()] == DataId(0);
-        let begun = after.promised == view.term && (told || founded || is_force(me, view));
+        // One that has lost its ledger skips terms.
+        let begun =
+            told && after.promised >= view.term || after.promised == view.term && (founded || is_force(me, view));
         return say(begun, "a ledger begins with a view that nobody told");
     };
     let moved = DataIdentity { checkpoint: after.data.checkpoint, ..before.data };
