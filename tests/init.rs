@@ -334,7 +334,7 @@ fn files_that_are_there_stay() {
     site.refuses("", &["is not a hexadecimal digit"]);
     // Beside a network.conf that came from elsewhere, a new key would be another one.
     fs::remove_file(site.at("mc/mc.key")).unwrap();
-    site.refuses("", &["and no \"", "copy mc.key, which is the same on all members"]);
+    site.refuses("", &["exists, but \"", "copy mc.key, which is the same on all members"]);
     symlink("nowhere", site.at("mc/mc.key")).unwrap();
     site.refuses("", &["could not open file"]);
 }
@@ -568,5 +568,5 @@ fn connections_from_the_files() {
         String::from_utf8_lossy(&output.stdout)
             .starts_with("host=127.0.0.1,203.0.113.77 port=5432,5432 dbname=postgres ")
     );
-    assert!(String::from_utf8_lossy(&output.stderr).contains("203.0.113.77 port 5432 is a guess"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("203.0.113.77 port 5432 is assumed"));
 }
