@@ -528,7 +528,7 @@ fn tablespaces_are_counted_and_need_their_place() {
     std::fs::set_permissions(there.path(), PermissionsExt::from_mode(0o500)).unwrap();
     let plan = plan_of(&setup(&fresh.path().join("data"), fresh.path()), &new);
     std::fs::set_permissions(there.path(), PermissionsExt::from_mode(0o700)).unwrap();
-    says(&plan.obstacles.join("\n"), "of tablespace \"space\" cannot be written");
+    says(&plan.obstacles.join("\n"), "of tablespace \"space\" is not writable");
 }
 
 fn plan_of(setup: &Setup, source: &Server) -> Plan {
