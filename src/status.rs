@@ -335,10 +335,13 @@ impl Status {
 fn advice(snapshot: &Snapshot) -> Vec<String> {
     let lost = snapshot.arbiter.as_ref().filter(|_| snapshot.report.arbiter == Some(false));
     let lost = lost.map(|arbiter| match snapshot.report.view {
-        None => format!("arbiter \"{}\" is not connected: it serves this server after the first rebuild", arbiter.id),
+        None => format!(
+            "arbiter \"{}\" is not connected: run \"mc_arb status\" on its host; it serves this server after the first rebuild",
+            arbiter.id
+        ),
         Some(_) => {
-            format!("arbiter \"{}\" is not connected: until it is, the controller does not act if the other server does not \
-                     respond", arbiter.id)
+            format!("arbiter \"{}\" is not connected: run \"mc_arb status\" on its host; until it is connected, the controller \
+                     does not act if the other server does not respond", arbiter.id)
         }
     });
     let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
@@ -636,7 +639,7 @@ arb         arbiter.example  offline
     #[test]
     fn a_lost_arbiter_is_told_to_who_did_not_ask() {
         let mut s = failed();
-        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("arbiter \"arb\" is not connected: until")));
+        assert!(Status::new(&s).advice.iter().any(|advice| advice.contains("until it is connected, the controller")));
         let new = Report { view: None, ..s.report.clone() };
         let new = Status::new(&Snapshot { report: new, ..s.clone() }).advice;
         assert!(new.iter().any(|advice| advice.ends_with("it serves this server after the first rebuild")), "{new:?}");

@@ -508,6 +508,9 @@ fn advice_to_force_names_the_risk() {
             "an operator may have promoted the standby",
         ),
     ];
+    let (timeline, flushed) = (Timeline(1), Lsn(200));
+    let alone = Instance::Standby { timeline, received: flushed, replayed: flushed, streaming: false, contact: 7 };
+    let followed_by_none = Instance::Primary { timeline, flushed, names: Names::Peer, waiting: false, standby: None };
     for (on_silence, as_standby, as_primary) in risks {
         for (primary, verb, risk) in [(PEER, "switch", as_standby), (ME, "detach", as_primary)] {
             let mirrored = View { arbiter: LedgerId(0), ..view(5, primary, Mode::Mirrored) };
@@ -515,7 +518,8 @@ fn advice_to_force_names_the_risk() {
             case.step(Event::Request { id: 1, request: Request::Failover(false), limit_ms: 1_000 });
             let told = Heartbeat { on_silence, ..standby(mirrored) };
             case.pass(500, Some(&told), None);
-            case.pass(30_000, None, None);
+            // Force is refused, and not advised, unless the instance runs in its role.
+            case.pass(30_000, None, Some(if primary == ME { followed_by_none } else { alone }));
             let advice = case.node.report(Time(case.now)).advice.join("\n");
             assert!(advice.contains(&format!("mc_ctl {verb} --force")), "{on_silence:?} {verb}: {advice}");
             assert!(advice.contains(risk) && advice.contains("lost"), "{on_silence:?} {verb}: {advice}");

@@ -8,6 +8,8 @@
 //! The cores are the real ones. Around them is a small world without chance ([`world`]): messages, ledger writes, jobs and
 //! looks at instances ([`instance`]) come one step of 50 ms later unless the script holds or loses them.
 
+#[path = "scenarios/advice.rs"]
+mod advice;
 #[path = "scenarios/instance.rs"]
 mod instance;
 #[path = "scenarios/script.rs"]
@@ -46,7 +48,12 @@ fn tell(name: &str, story: &str) -> (String, Option<String>) {
         }
         match command.map(|command| script::run(&mut world, command)) {
             None => {}
-            Some(Ok(answer)) => told.push_str(&answer),
+            Some(Ok(answer)) => {
+                told.push_str(&answer);
+                if let Some(why) = world.as_ref().and_then(advice::mistake) {
+                    return (told, Some(format!("{name}:{}: {why}", number + 1)));
+                }
+            }
             Some(Err(why)) => return (told, Some(format!("{name}:{}: {why}", number + 1))),
         }
     }

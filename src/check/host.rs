@@ -5,6 +5,7 @@
 
 mod disk;
 mod services;
+pub mod unit;
 
 pub use disk::Disk;
 pub use services::{Autostart, RemoveIpc, Unit};

@@ -1,7 +1,7 @@
 //! Requests to the controller of this host, and what their answers come to.
 
 use super::args::{Change, Common};
-use super::{Ended, Exit, Failure, print, say};
+use super::{Ended, Exit, Failure, print, say, service_form};
 use crate::config::{Config, InEffect};
 use crate::daemon::connection_probe;
 use crate::daemon::control::{Answer, Call, CallError, call};
@@ -228,7 +228,7 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
     match call(run_dir, what, limit) {
         Ok(Answer::Busy(text)) => Err(Failure::new(Exit::Refused, text)),
         Ok(answer) => Ok(answer),
-        Err(CallError::NotRunning) => Err(not_running(id, watcher::failure(run_dir))),
+        Err(CallError::NotRunning) => Err(not_running(id, run_dir)),
         Err(CallError::TimedOut) => Err(Failure::new(
             Exit::TimedOut,
             format!("the controller of server \"{id}\" does not respond"),
@@ -241,16 +241,17 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
     }
 }
 
-/// `failure`: why its watcher could not start it.
-fn not_running(id: &str, failure: Option<String>) -> Failure {
+fn not_running(id: &str, run_dir: &Path) -> Failure {
     let text = format!("the controller of server \"{id}\" is not running");
-    match failure {
-        None => Failure::new(Exit::NotRunning, text).hint("Run \"mc_ctl start\" to start it."),
+    let hint = |hint| service_form::when_stopped(hint, run_dir.parent().unwrap_or(run_dir));
+    // Why its watcher could not start it.
+    match watcher::failure(run_dir) {
+        None => Failure::new(Exit::NotRunning, text).hint(hint("Run \"mc_ctl start\" to start it.")),
         Some(why) => {
             let why = why.lines().next().unwrap_or_default().to_owned();
-            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}")).hint(
+            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}")).hint(hint(
                 "The watcher tries again every 10 s. After the correction, run \"mc_ctl start\" to start it at once.",
-            )
+            ))
         }
     }
 }

@@ -1,10 +1,11 @@
 //! `mc_ctl explain`: what a message or a finding of `mc_ctl check` means, and what to do.
 
 use super::{Ended, Exit, Failure, print};
-use crate::check::{self, remedies};
+use crate::check::{self, host::unit, remedies};
 use crate::messages::catalogue;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use std::ffi::OsStr;
+use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
@@ -42,7 +43,10 @@ pub(super) fn run(args: &Args) -> Ended {
         print(&list());
         return Ok(0);
     };
-    let message = || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain());
+    let directory = std::env::var_os("MCCONTROLDIR").map(PathBuf::from);
+    let unit = || unit::find(directory.as_deref()).map(|unit| unit.name);
+    let message =
+        || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain(unit().as_deref()));
     let Some(text) = remedies::find(what).map(|entry| entry.explain()).or_else(message) else {
         return Err(Failure::new(Exit::Usage, format!("there is no message or finding \"{what}\"")).hint(
             "Specify the number at the end of a message, such as MCA00062, or the code of a finding, such as same-filesystem. \

@@ -18,6 +18,7 @@ pub mod mc_std;
 mod rebuild;
 mod reload;
 mod running;
+mod service_form;
 mod start;
 mod status;
 mod stop;

@@ -1,7 +1,7 @@
 //! `mc_ctl status`.
 
 use super::args::{Format, Status as Args};
-use super::{Ended, Exit, Failure, call, coloured, print, say};
+use super::{Ended, Exit, Failure, call, coloured, print, say, service_form};
 use crate::config::Config;
 use crate::error::Error;
 use crate::status::Status;
@@ -70,7 +70,7 @@ fn show(args: &Args, config: &Config, mistake: Option<&Error>, marks: &mut Optio
             let time = utc.split(['T', '.']).nth(1).unwrap_or_default();
             print(&marks.as_mut().map_or(text.clone(), |marks| marks.mark(&text, time)));
             for advice in &status.advice {
-                say(&format!("HINT: {advice}\n"));
+                say(&format!("HINT: {}\n", service_form::when_running(advice, &config.dir)));
             }
         }
         Format::Json => print(&status.json()),

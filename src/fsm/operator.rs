@@ -424,11 +424,14 @@ impl Node {
         if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
             return Some(format!("the other server's controller responds: use mc_ctl {verb} without --force"));
         }
-        if self.own.isolated && self.own.running == Running::Down {
-            return None;
-        }
-        let role = if wanted == Standing::Standby { Role::Standby } else { Role::Primary };
-        (self.own_role() != role).then(|| "this server's instance is not running in its role".to_owned())
+        (!self.instance_allows_force()).then(|| "this server's instance is not running in its role".to_owned())
+    }
+
+    /// The instance runs in its role, or the controller holds it back until a member is heard, for which force stands in.
+    pub(super) fn instance_allows_force(&self) -> bool {
+        let role = if self.standing() == Some(Standing::Standby) { Role::Standby } else { Role::Primary };
+        let held_back = self.own.isolated && self.own.running == Running::Down || self.awaits_member();
+        held_back || self.own_role() == role
     }
 
     fn adopt_obstacle(&self) -> Option<String> {

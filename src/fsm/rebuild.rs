@@ -345,6 +345,16 @@ impl Node {
         self.rebuilds.failed.as_deref().filter(|_| !mirrored)
     }
 
+    /// The command that rebuilds this server, or the one to run before it.
+    pub(super) fn rebuild_command(&self) -> &'static str {
+        match self.source(RebuildOrder::default()) {
+            Ok(_) => "run \"mc_ctl rebuild\" here",
+            Err(_) => {
+                "run \"mc_ctl status\" on the other server, and \"mc_ctl rebuild\" here once the other server runs as the primary"
+            }
+        }
+    }
+
     pub(super) fn advice_on_rebuild(&self) -> Option<String> {
         if self.notes.rebuild.is_some() || self.rebuilds.rejoin || self.rebuilds.made.is_some() {
             return None;
@@ -353,6 +363,7 @@ impl Node {
         let lost = self.standing() == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some();
         // The hint of the failure is a line of its own and does not fit into a sentence.
         let failed = self.failed_rebuild().map(|why| why.split("\nHINT:").next().unwrap_or(why));
+        let run = self.rebuild_command();
         let again = match failed {
             Some(why) if self.retries_rebuild() => {
                 format!("the last rebuild failed ({why}) and is tried again automatically; ")
@@ -362,20 +373,16 @@ impl Node {
         };
         if self.notes.lost_split {
             Some(format!(
-                "{again}both servers ran alone; this server was stopped: mc_ctl rebuild here makes it the other server's standby"
+                "{again}both servers ran alone; this server was stopped: {run} to make it the other server's standby"
             ))
         } else if incomplete {
-            Some(format!(
-                "{again}this data directory is incomplete and cannot be started: mc_ctl rebuild here creates it again"
-            ))
+            Some(format!("{again}this data directory is incomplete and cannot be started: {run}"))
         } else if lost && self.notes.handed_over == Lsn(0) {
-            Some(format!(
-                "{again}this server has lost its role: mc_ctl rebuild here makes it the other server's standby"
-            ))
+            Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
         } else if lost {
-            Some("this server has handed over its role: mc_ctl rebuild here makes it the standby at once".to_owned())
+            Some(format!("this server has handed over its role: {run} to make it the standby at once"))
         } else {
-            (!again.is_empty()).then(|| format!("{again}mc_ctl rebuild here tries again"))
+            (!again.is_empty()).then(|| format!("{again}{run} to try again"))
         }
     }
 }

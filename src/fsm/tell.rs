@@ -334,7 +334,7 @@ impl Node {
             waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
             weakened: self.own.weakened.clone(),
             peer_lives: self.peer_lives(),
-            advice: self.advice(),
+            advice: self.advice(word),
             progress: self.progress(),
             stopping: self.stopping,
             rebuilding: self.rebuilding(),
@@ -497,36 +497,34 @@ impl Node {
         self.eligible() && told.map(|told| told.data.id) == named && self.wal_agrees()
     }
 
-    fn advice(&self) -> Vec<String> {
+    fn advice(&self, word: Word) -> Vec<String> {
         let mut advice = Vec::new();
         let standing = self.standing();
         advice.extend(self.advice_on_rebuild());
+        advice.extend(self.advice_on_lost_ledger());
         if self.own.left_down {
-            advice.push(
-                "the instance did not stay up and stays down for ten detection times: see its log; to start it at \
-                         once, run mc_ctl start"
-                    .to_owned(),
-            );
+            advice.push("the instance did not stay up and stays down for ten detection times: see its log; run \"mc_ctl start\" to start it at once".to_owned());
         }
         if self.own.hold {
             advice.push(
-                "the instance failed while failover was disabled: to start it again, run mc_ctl start".to_owned(),
+                "the instance failed while failover was disabled: run \"mc_ctl start\" to start it again".to_owned(),
             );
         }
         if self.own.closed {
-            advice.push("the instance rejects the controller's connection: see the log".to_owned());
+            advice.push(
+                "the instance rejects the controller's connection: run \"mc_ctl check\", which names the cause"
+                    .to_owned(),
+            );
         }
         if self.own.isolated {
-            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
-            advice.push(format!("this server is cut off and its instance was stopped; {force}"));
+            let force = self.advice_on_force("the standby", "detach");
+            advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
         } else if self.told.awaits_said {
-            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
-            advice.push(format!(
-                "the instance crashed, and no other member responds; the instance is started when one responds; {force}"
-            ));
+            let why = "the instance crashed, and no other member responds; the instance is started when one responds";
+            advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
         } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
-            let force = self.advice_on_force("the standby", "detach").unwrap_or_default();
-            advice.push(format!("commits are waiting for the other server, which does not confirm them; {force}"));
+            let why = "commits are waiting for the other server, which does not confirm them";
+            advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
         }
         advice.extend(self.advice_on_silence());
         advice.extend(self.advice_on_first_heartbeat());
@@ -542,19 +540,19 @@ impl Node {
             && self.notes.promoted
             && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
         {
-            advice.push("the other server is not its standby yet: run mc_ctl rebuild on it".to_owned());
+            advice.push("the other server is not its standby yet: run \"mc_ctl rebuild\" on it".to_owned());
         }
         if told.is_some_and(|told| told.proving) {
             advice.push(
-                "the primary makes the checkpoints that must end before the pair is mirrored: mc_ctl status on it shows their \
-                 progress"
+                "the primary makes the checkpoints that must end before the pair is mirrored: run \"mc_ctl status\" on it to see \
+                 their progress"
                     .to_owned(),
             );
         }
         let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
         if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {
             advice.push(
-                "the standby has lost its ledger and cannot take over: run mc_ctl detach --force here to attach it again"
+                "the standby has lost its ledger and cannot take over: run \"mc_ctl detach --force\" here to attach it again"
                     .to_owned(),
             );
         }
@@ -562,13 +560,55 @@ impl Node {
         advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));
         advice.extend(self.advice_on_foreign_arbiter());
         if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
-            advice.push("this data directory is not the one that the view names".to_owned());
+            advice.push(
+                "this data directory is not the one that the view names, and cannot take the role of the primary until the pair is \
+                 mirrored again: run \"mc_ctl check\"; only if no newer copy of the data is left, run \"mc_ctl start \
+                 --adopt-data\" here"
+                    .to_owned(),
+            );
         }
         if let Some((hook, why)) = self.calls.hook_failure() {
             let name = super::event::Purpose::Hook(hook).parameter();
-            advice.push(format!("{name} has failed ({why}): do its work manually"));
+            advice.push(format!(
+                "{name} has failed ({why}): do its work manually; run \"mc_ctl explain MCA01051\" for more"
+            ));
         }
+        advice.extend(self.advice_on_word(word, advice.is_empty()));
         advice
+    }
+
+    /// The data directory bears the mark of a ledger that is not there.
+    fn advice_on_lost_ledger(&self) -> Option<String> {
+        let marked = self.own.data.is_some_and(|data| data.mark.0 != 0 && !data.incomplete);
+        if self.standing().is_some() || !marked || self.own.is_standby_dir() || self.notes.rebuild.is_some() {
+            return None;
+        }
+        let serves = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
+        Some(match serves {
+            true => format!("the ledger of this server is lost: {}", self.rebuild_command()),
+            false => "the ledger of this server is lost: run \"mc_ctl status\" on the other server; if that server has not served \
+                      since, run \"mc_ctl start --adopt-data\" here"
+                .to_owned(),
+        })
+    }
+
+    /// What an operator can do in a state for which there is no other advice.
+    fn advice_on_word(&self, word: Word, alone: bool) -> Option<String> {
+        let text = match word {
+            Word::FailoverDisabled => {
+                "failures are only reported: run \"mc_ctl enable-failover\" to enable automatic switch and disconnection"
+            }
+            Word::Switching if alone => "a change is in progress: run \"mc_ctl status --watch\" to see when it ends",
+            Word::NotSwitchable | Word::Switched | Word::SplitBrain if alone && self.disconnected().is_none() => {
+                "run \"mc_ctl check\", which names what keeps the pair from being mirrored"
+            }
+            Word::Unknown if alone => {
+                "the pair has not been mirrored yet: run \"mc_ctl check\", which names what is missing, and \"mc_ctl start\" on \
+                 the other server"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
     }
 
     /// The primary shows other names than the controller has written: another line, `ALTER SYSTEM` or the command line wins.
@@ -588,8 +628,9 @@ impl Node {
         let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
         (primary && follows && self.peer_talks(self.patience_ms())).then(|| {
-            "this standby receives no WAL from the primary: PostgreSQL's log on this server contains the error of the WAL \
-             receiver; the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo"
+            "this standby receives no WAL from the primary: PostgreSQL's log on this server contains the error of the WAL receiver; \
+             the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo; run \
+             \"mc_ctl check\", which names the mistake in the configuration"
                 .to_owned()
         })
     }
@@ -622,7 +663,7 @@ impl Node {
     /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that does not respond may have given the right to
     /// the other server, and only these two have a record of it.
     fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
-        let risk = self.force_risk()?;
+        let risk = self.force_risk().filter(|_| self.eligible() && self.instance_allows_force())?;
         Some(if self.settings.arbiter && self.arbiter.lost {
             format!(
                 "run \"mc_ctl status\" on the other server or \"mc_arb status\" on the arbiter's host: if the other server serves \
@@ -647,8 +688,8 @@ impl Node {
     fn advice_on_first_heartbeat(&self) -> Option<String> {
         let seconds = self.asks_arbiter_in()?;
         Some(format!(
-            "the primary has not responded since this server's start; if it does not respond, this server asks the arbiter for the \
-             right to run in {seconds} s (startup_wait)"
+            "the primary has not responded since this server's start: run \"mc_ctl start\" on that server; if it does not respond, \
+             this server asks the arbiter for the right to run in {seconds} s (startup_wait)"
         ))
     }
 

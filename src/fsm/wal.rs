@@ -524,10 +524,8 @@ impl Node {
     /// What an operator can do about WAL that is missing.
     pub(super) fn advice_on_wal(&self) -> Option<String> {
         if self.notes.overwritten && self.standing() == Some(Standing::Outcast) {
-            return Some(
-                "this standby's WAL was overwritten from a primary that did not contain it: run \"mc_ctl rebuild\" on this server"
-                    .to_owned(),
-            );
+            let run = self.rebuild_command();
+            return Some(format!("this standby's WAL was overwritten from a primary that did not contain it: {run}"));
         }
         if self.cannot_hand_over() {
             return Some(
@@ -544,7 +542,7 @@ impl Node {
                      server to keep this data; transactions that only the other server holds are lost"
                 }
                 Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
-                _ => "run \"mc_ctl rebuild\" on this server",
+                _ => self.rebuild_command(),
             };
             return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
         }

@@ -4,6 +4,7 @@
 
 use super::Entry;
 use super::Type::{self, Error, Fatal, Log, Notice, Panic, Warning};
+use super::commands::{self, Command};
 
 /// The message of this number.
 pub fn find(number: u32) -> Option<&'static Entry> {
@@ -20,12 +21,20 @@ pub fn parse_number(text: &str) -> Option<u32> {
 }
 
 impl Entry {
-    /// What `mc_ctl explain` prints.
-    pub fn explain(&self) -> String {
+    /// What `mc_ctl explain` prints. `unit`: the systemd unit that runs the controller on this host.
+    pub fn explain(&self, unit: Option<&str>) -> String {
         let Entry { number, text, cause, action, remedy, .. } = self;
         let kind = self.kind.word();
+        let command = commands::find(*number).map(|Command { line, on, systemctl, .. }| {
+            let line = match (unit, systemctl) {
+                (Some(unit), Some(verb)) => format!("systemctl {verb} {unit}"),
+                _ => (*line).to_owned(),
+            };
+            format!("Command:        {line}\nRun it on:      {on}\n")
+        });
         format!(
-            "MCA{number:05}  {kind}: {text}\n\nCause:          {cause}\nSystem action:  {action}\nWhat to do:     {remedy}\n"
+            "MCA{number:05}  {kind}: {text}\n\nCause:          {cause}\nSystem action:  {action}\nWhat to do:     {remedy}\n{}",
+            command.unwrap_or_default()
         )
     }
 }
@@ -38,6 +47,9 @@ pub fn manual() -> String {
         out += ".Bl -tag -width \"System action\" -compact\n";
         for (head, told) in [("Cause", cause), ("System action", action), ("What to do", remedy)] {
             out += &format!(".It {head}\n{}", mdoc(told));
+        }
+        if let Some(Command { line, on, .. }) = commands::find(*number) {
+            out += &format!(".It Command\n{}", mdoc(&format!("\"{line}\" on {on}.")));
         }
         out += ".El\n";
     }
@@ -207,7 +219,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1029, Error, "server \"{server}\" belongs to another cluster: its system identifier is {theirs}, ours {ours}",
         "Its data directory is not a copy of this server's data directory, or network.conf names the wrong host.",
         "The servers do not form a pair.",
-        "Check network.conf on both servers, then run \"mc_ctl rebuild\" on the standby. If an arbiter reports this because the cluster was initialized again, run \"mc_arb forget\" with the old system identifier."),
+        "Check network.conf on both servers, then run \"mc_ctl rebuild\" on the standby. If an arbiter reports this because the cluster was initialized again, run \"mc_arb forget IDENTIFIER\" with the old system identifier."),
     e(1030, Warning, "the data directory of server \"{server}\" has been exchanged: {why}",
         "It was rebuilt, restored from a backup, or copied.",
         "The ledger records a new identity for it. The server is not promoted until the pair is mirrored with this data directory.",
@@ -374,12 +386,12 @@ pub static CATALOGUE: &[Entry] = &[
     e(1135, Error, "not served: {why}",
         "The ledger cannot be read, is damaged, was copied or restored, or belongs to another cluster.",
         "The servers of this cluster have no arbiter. Other clusters are served.",
-        "If the file was moved, run \"mc_arb stop\", move the original file to its place, and run \"mc_arb start\". Otherwise run \"mc_arb forget\" with the system identifier in the message; the servers then accept this arbiter as a new one."),
+        "If the file was moved, run \"mc_arb stop\", move the original file to its place, and run \"mc_arb start\". Otherwise run \"mc_arb forget IDENTIFIER\" with the system identifier in the message; the servers then accept this arbiter as a new one."),
     e(1136, Error, "a server has system identifier {theirs}, and the ledger is of {ours}",
         "The pair was initialized again, or network.conf names the wrong host.",
         "The arbiter does nothing for that server.",
-        "If the old cluster no longer exists, run \"mc_arb forget\" with the system identifier of the ledger."),
-    e(1137, Log, "system identifier {system} is forgotten", "An operator ran \"mc_arb forget\".", "The ledger of the cluster is removed. If a server reports the identifier again, the arbiter creates a new ledger.", NOTHING),
+        "If the old cluster no longer exists, run \"mc_arb forget IDENTIFIER\" with the system identifier of the ledger."),
+    e(1137, Log, "system identifier {system} is forgotten", "An operator ran \"mc_arb forget IDENTIFIER\".", "The ledger of the cluster is removed. If a server reports the identifier again, the arbiter creates a new ledger.", NOTHING),
     e(1140, Warning, "could not resolve host name \"{host}\": {why}; {known}",
         "The name service does not know the name, does not answer, or returns an error. Reported once until the name resolves again.",
         "The lookup is repeated every second. Connections use the last known addresses; without any, the member cannot be reached until the name resolves.",
@@ -437,7 +449,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1220, Error, "arbitration server \"{arbiter}\" records another cluster: its system identifier is {theirs}, ours {ours}",
         "The arbiter has served another pair with this mc.key, or network.conf names the wrong arbiter.",
         "This server does not form a pair. The arbiter does not give the right to run alone.",
-        "Check network.conf and db_instance. If the other cluster no longer exists, run \"mc_arb forget\" with its system identifier on the arbiter."),
+        "Check network.conf and db_instance. If the other cluster no longer exists, run \"mc_arb forget IDENTIFIER\" with its system identifier on the arbiter."),
     e(1230, Log, "configuration files reloaded; {changed}",
         "An operator has run \"mc_ctl reload\", or SIGHUP was received.", "The new values are in effect.", "Nothing."),
     e(1231, Warning, "{what} cannot be changed without restarting the controller",

@@ -7,6 +7,7 @@
 //! the catalogue knows. Must not decide anything, and must never be given a password or a key.
 
 pub mod catalogue;
+pub mod commands;
 mod said;
 mod sink;
 

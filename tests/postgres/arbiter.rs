@@ -67,11 +67,15 @@ fn a_killed_one_is_started_again() {
     let client = pair.client(Style::Everywhere);
     let before = (term(&pair), named(&pair));
     let old = pair.arbiters().pop().expect("an arbiter runs");
+    let at = Instant::now();
     signal(old.pid, Signal::KILL);
     wait_for("another arbiter", s(10), || pair.arbiters().pop().filter(|p| p.pid != old.pid));
     for n in [0, 1] {
         wait_for("the arbiter is online", s(10), || (pair.arbiter_status(n)? == "online").then_some(()));
     }
+    wait_for("MCA01132", s(10), || pair.third().syslog.find(at, "(MCA01132)"));
+    let line = pair.explained(0, 1132);
+    wait_for(&line, s(10), || (pair.paste_to_arbiter(&line).code == 0).then_some(()));
     assert_eq!((term(&pair), named(&pair)), before, "the view has changed");
     pair.net.cut(0);
     client.wait_ack_of(&[1], Instant::now(), s(10));
@@ -159,7 +163,10 @@ fn its_ledger_is_put_back() {
     std::thread::sleep(s(2));
     assert_eq!(pair.arbiter_status(0).as_deref(), Some("offline"), "a ledger from a backup is served");
     let system = file.parent().and_then(Path::file_name).and_then(|n| n.to_str()).expect("a directory per cluster");
-    pair.arb(&["forget", system]).expect(0, "mc_arb forget, as the hint says");
+    wait_for("MCA01135", s(10), || pair.third().syslog.find(at, "(MCA01135)"));
+    let line = pair.explained(0, 1135).replace("IDENTIFIER", system);
+    assert!(told.contains(&line), "{line:?} is not in {told}");
+    pair.paste_to_arbiter(&line).expect(0, &line);
     taken_anew(&pair, client, &old, at);
 }
 
@@ -173,8 +180,11 @@ fn a_start_without_it() {
     assert!(answer.text().contains("--async-connect-arbiter"), "{}", answer.text());
     assert!(!pair.instance_runs(0) && pair.host(0).controllers().is_empty(), "something was started");
     for n in [0, 1] {
-        pair.start(n, &["-f", "--async-connect-arbiter"]);
+        let line = pair.explained(n, 152);
+        pair.paste(n, &line).expect(0, &line);
     }
+    pair.wait_word(0, "failover-disabled");
+    pair.run_hinted(0, "failures are only reported");
     pair.wait_word(0, "switchable");
     let client = pair.client(Style::Everywhere);
     let at = Instant::now();

@@ -95,6 +95,8 @@ fn fencing_fails(where_: usize, then: &str) {
     wait_for("the message that fencing has failed", s(10), || told.find(at, "MCA01036"));
     std::thread::sleep(s(3));
     assert_eq!(pair.sql(1, "SELECT pg_is_in_recovery()"), "t", "promoted though fencing failed");
+    let line = pair.explained(1, 1036);
+    pair.paste(1, &line).expect(0, &line);
     assert_eq!(scripts[where_].calls().len(), 1, "called again at once: {:?}", scripts[where_].arguments());
     let hosts = [pair.host(1), pair.third()];
     let left: Vec<_> = hosts.iter().flat_map(|h| h.processes()).filter(|p| p.command == "sleep 77").collect();

@@ -103,7 +103,8 @@ fn data_of_the_primary() {
     // The other server shows it as well.
     wait_disks(&pair, 1, ["full", "normal"], ["data", ""]);
     expect_check(&pair, 1, 2, "nd1 disk full (data)");
-    pair.wait_log(0, at, "MCA01240", s(10));
+    let said = pair.run_explained(0, at, 1240).err;
+    assert!(said.contains("(data) is full"), "{said}");
     empty(&pair, 0, pair.data(0));
     wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
     pair.wait_log(0, at, "MCA01122", s(10));

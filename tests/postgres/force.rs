@@ -19,7 +19,8 @@ fn detach_from_a_standby_that_is_gone() {
     assert!(refused.text().contains("cannot consent"), "{}", refused.text());
     let unconfirmed = pair.mc(0, &["detach", "--force"]).expect(2, "mc_ctl detach --force, unconfirmed");
     assert!(unconfirmed.text().contains("--yes"), "{}", unconfirmed.text());
-    pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force --yes");
+    pair.run_explained(0, at, 19);
+    pair.run_hinted(0, "the standby does not respond");
     client.wait_ack(Instant::now(), s(5));
     pair.host_mut(1).boot();
     pair.start(1, &["-f"]);
@@ -40,7 +41,7 @@ fn switch_from_a_primary_that_is_gone() {
     pair.host_mut(0).power_off();
     pair.wait_log(1, at, "MCA00019", s(15));
     pair.mc(1, &["switch"]).expect(4, "mc_ctl switch without its primary");
-    pair.mc(1, &["switch", "--force", "--no-fencing", "--yes"]).expect(0, "mc_ctl switch --force");
+    pair.run_hinted(1, "the primary does not respond");
     client.wait_ack(Instant::now(), s(5));
     pair.host_mut(0).boot();
     pair.mc(0, &["start", "-t", "20", "-f"]).expect(4, "start of the old primary");
@@ -61,10 +62,12 @@ fn adopt_the_data_of_a_lost_ledger() {
     pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
     std::fs::remove_dir_all(pair.servers[0].management.join(pair.servers[0].id))
         .expect("could not lose the run-time directory");
+    let at = Instant::now();
     let refused = pair.mc(0, &["start", "-t", "10"]).expect(4, "start without the ledger");
     assert!(refused.text().contains("mark"), "{}", refused.text());
     pair.mc(0, &["start", "--adopt-data"]).expect(2, "start --adopt-data, unconfirmed");
-    pair.mc(0, &["start", "--adopt-data", "--yes"]).expect(0, "start --adopt-data --yes");
+    pair.run_explained(0, at, 1021);
+    pair.run_hinted(0, "the ledger of this server is lost");
     pair.start(1, &["-f"]);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
     client.wait_ack(Instant::now(), s(10));
@@ -128,9 +131,11 @@ fn forced_on_both_sides() {
     pair.wait_log(1, ready, "PANIC", s(5));
     pair.wait_roles(1, "split-brain", ["none(inactivated primary)", "primary"]);
     assert!(ended < s(4), "the old primary ran on for {ended:?} after it was known");
+    assert_eq!(pair.explained(0, 1024), pair.hinted(0, "both servers ran alone"));
     let lost = client.lost_on(&pair, 1);
     assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 0), "{} rows", lost.len());
-    pair.rebuild(0, &[]);
+    pair.run_explained(0, ready, 1024);
+    pair.check_rebuilt(0);
     let history = pair.mc(0, &["history"]).expect(0, "mc_ctl history").out;
     assert!(history.contains("may have been acknowledged") && history.contains("public.written"), "{history}");
     assert!(!client.lost_on(&pair, 0).is_empty(), "rows of the one that lost came back");

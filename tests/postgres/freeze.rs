@@ -70,10 +70,13 @@ fn primary_controller() {
     let client = pair.client(Style::PerHost);
     let view = pair.ledger_of(0);
     let controller = pair.controller(0);
+    let at = Instant::now();
     signal(controller.pid, Signal::STOP);
     wait_for("the watcher starts another controller", s(25), || {
         pair.host(0).controllers().last().filter(|c| c.pid != controller.pid).map(|_| ())
     });
+    wait_for("the controller answers", s(10), || pair.status(0));
+    pair.run_explained(0, at, 1103);
     pair.wait_word(0, "switchable");
     pair.wait_word(1, "switchable");
     assert_eq!(pair.ledger_of(0), view, "the view has changed");

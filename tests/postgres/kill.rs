@@ -25,6 +25,9 @@ fn primary_postmaster() {
     for server in [0, 1] {
         pair.decided(server, "the primary handed over its role (the postmaster of nd1 ended unexpectedly)");
     }
+    pair.run_explained(0, at, 1003);
+    pair.run_hinted(0, "role");
+    pair.check_rebuilt(0);
     client.check(&pair, 1, &[0, 1]);
 }
 
@@ -130,7 +133,8 @@ fn the_peers_controller_is_down() {
     let advice = pair.json(0).expect("a status")["advice"].to_string();
     assert!(advice.contains("controller does not respond, but its instance runs"), "{advice}");
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
-    pair.start(1, &["-f"]);
+    let line = pair.hinted(0, "controller does not respond, but its instance runs");
+    pair.paste(1, &line).expect(0, &line);
     pair.wait_word(0, "switchable");
     client.check(&pair, 0, &[0]);
 }
@@ -145,7 +149,8 @@ fn detached_standby_is_attached_as_printed() {
     pair.wait_word(0, "not-switchable");
     let advice = pair.json(0).expect("a status")["advice"].to_string();
     assert!(advice.contains("run \\\"mc_ctl start\\\" on server \\\"nd2\\\" to attach it again"), "{advice}");
-    let started = pair.mc(1, &["start"]).expect(0, "mc_ctl start on the detached standby").text();
+    let line = pair.hinted(0, "to attach it again");
+    let started = pair.paste(1, &line).expect(0, &line).text();
     assert!(started.contains("mirrored"), "{started}");
     pair.wait_word(0, "switchable");
     let again = pair.mc(1, &["start"]).expect(4, "mc_ctl start on a standby that is attached").text();
@@ -195,8 +200,11 @@ fn the_watcher() {
     let others = || two().filter(|found| found.iter().all(|process| process.pid != watcher));
     let now = wait_for("another watcher with a controller", s(10), others);
     wait_for("the controller answers", s(10), || pair.status(0));
+    let at = Instant::now();
     signal(pair.controller(0).pid, Signal::KILL);
     wait_for("the controller is back", s(10), || two().filter(|found| found[1].pid != now[1].pid));
+    wait_for("the controller answers", s(10), || pair.status(0));
+    pair.run_explained(0, at, 1102);
     pair.wait_word(0, "switchable");
     pair.wait_word(1, "switchable");
     assert_eq!(pair.ledger_of(0), view, "the view has changed");

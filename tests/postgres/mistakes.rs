@@ -94,12 +94,18 @@ fn failover_disabled() {
     let pair = Setup::default().up();
     pair.mc(1, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
     pair.wait_word(0, "failover-disabled");
+    pair.run_hinted(0, "failures are only reported");
+    pair.wait_word(0, "switchable");
+    pair.mc(1, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
+    pair.wait_word(0, "failover-disabled");
     let at = pair.kill_postmaster(0);
     wait_for("a message of what would have been done", s(15), || {
         [0, 1].iter().find_map(|n| pair.host(*n).syslog.find(at, "would"))
     });
     std::thread::sleep(s(3));
     assert_eq!(pair.sql(1, "SELECT pg_is_in_recovery()"), "t");
+    pair.run_hinted(0, "failed while failover was disabled");
+    pair.wait_word(0, "failover-disabled");
 }
 
 /// Clients that use up `max_connections` keep the probe out; that is no failure of the instance.

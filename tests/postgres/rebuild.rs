@@ -277,6 +277,7 @@ fn the_source_dies() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
     pair.fail_over_from(0);
+    let begin = Instant::now();
     for (method, program) in [("rewind", "pg_rewind"), ("basebackup", "pg_basebackup")] {
         let command = pair.mc_command(0, &["rebuild", "--yes", "--method", method]);
         let answer = std::thread::scope(|scope| {
@@ -292,7 +293,8 @@ fn the_source_dies() {
         assert!(!pair.instance_runs(0));
         pair.start_behind_the_controller(0);
     }
-    pair.rebuild(0, &[]);
+    pair.run_explained(0, begin, 1046);
+    pair.check_rebuilt(0);
     client.wait_ack(Instant::now(), s(10));
     client.check(&pair, 1, &[0, 1]);
 }

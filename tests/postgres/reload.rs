@@ -36,7 +36,7 @@ fn what_changes_and_what_is_reported() {
     assert!(answer.err.contains(&place) && answer.err.contains("\nHINT: "), "{}", answer.text());
     pair.wait_log(0, at, "MCA01232", s(10));
     write_private(&conf, &good);
-    let answer = pair.mc(0, &["reload"]).expect(0, "mc_ctl reload of the old file");
+    let answer = pair.run_explained(0, at, 1232);
     assert!(answer.out.contains("no parameter has a new value"), "{}", answer.text());
 
     let added = format!("heartbeat_interval = 900\n{}\n", new.line("post_attach_command"));

@@ -218,7 +218,8 @@ fn primary_restored_with_failover_disabled() {
     std::thread::sleep(s(5));
     look(&pair);
     assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "nd2 took over by itself: {told}");
-    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    pair.run_explained(0, at, 1053);
+    pair.run_hinted(0, "no longer contains the WAL");
     wait_takeover(&pair, streamed);
     pair.mc(1, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
     recover(&pair, client);
@@ -385,7 +386,9 @@ fn both_restored(notes_are_old: bool, first: usize) {
     }
     let shown = pair.mc(0, &["status"]).text();
     assert!(shown.contains("mc_ctl start --adopt-data"), "{shown}");
-    pair.mc(1, &["start", "--adopt-data", "--yes"]).expect(0, "mc_ctl start --adopt-data");
+    assert_eq!(pair.explained(1, 1055), pair.hinted(0, "compare both"));
+    let line = pair.explained(1, 1055);
+    pair.paste(1, &line).expect(0, &line);
     wait_for("nd2 serves", s(30), || {
         (pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref() == Ok("f")).then_some(())
     });

@@ -50,7 +50,7 @@ const LOGIND_DIRS: [&str; 3] =
     ["/usr/lib/systemd/logind.conf.d", "/run/systemd/logind.conf.d", "/etc/systemd/logind.conf.d"];
 
 /// Where systemd is the service manager that runs, see `sd_booted(3)`.
-const BOOTED: &str = "/run/systemd/system";
+pub(super) const BOOTED: &str = "/run/systemd/system";
 
 /// The highest user id of a system user where `/etc/login.defs` names none.
 const SYS_UID_MAX: u32 = 999;
@@ -133,7 +133,7 @@ pub(super) fn collect(directory: &Path, data: &Path, place: &Place) -> Facts {
     autostarts.extend(enabled_units().iter().filter_map(|link| unit_start(link, data, debian.as_ref())));
     autostarts.extend(rc_links().iter().filter_map(|link| rc_start(link, data)));
     let starts_at_boot = Path::new(BOOTED).is_dir().then(|| controller_starts(directory));
-    Facts { autostarts, units: controller_units(directory), starts_at_boot, remove_ipc: remove_ipc() }
+    Facts { autostarts, units: controller_units(Some(directory)), starts_at_boot, remove_ipc: remove_ipc() }
 }
 
 fn read(path: &Path) -> Option<String> {
@@ -144,7 +144,7 @@ fn read(path: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -207,7 +207,7 @@ fn debian_start(version: &str, name: &str) -> Option<Autostart> {
 // ------------------------------------------------------------------------------------------------------------- systemd
 
 /// The links by which units are enabled.
-fn enabled_units() -> Vec<PathBuf> {
+pub(super) fn enabled_units() -> Vec<PathBuf> {
     let targets = entries(Path::new("/etc/systemd/system")).into_iter();
     let wants = targets
         .filter(|dir| matches!(dir.extension().and_then(|e| e.to_str()), Some("wants" | "requires" | "upholds")));
@@ -249,8 +249,8 @@ fn unit_start(link: &Path, data: [&Path; 2], debian: Option<&(String, String)>) 
     })
 }
 
-/// The units that start a controller with this management directory, or with none that they name.
-fn controller_units(directory: &Path) -> Vec<Unit> {
+/// The units that start a controller with this management directory, or with none that they name; `None`: with any.
+pub(super) fn controller_units(directory: Option<&Path>) -> Vec<Unit> {
     let mut seen = BTreeSet::new();
     let mut found = Vec::new();
     for file in UNIT_DIRS.iter().flat_map(|dir| entries(Path::new(dir))) {
@@ -263,7 +263,7 @@ fn controller_units(directory: &Path) -> Vec<Unit> {
     found
 }
 
-fn controller_unit(name: &str, file: &Path, directory: &Path) -> Option<Unit> {
+fn controller_unit(name: &str, file: &Path, directory: Option<&Path>) -> Option<Unit> {
     let own = read(file)?;
     if !own.contains("mc_ctl") && !own.contains("mc_std") {
         return None;
@@ -287,7 +287,8 @@ fn controller_unit(name: &str, file: &Path, directory: &Path) -> Option<Unit> {
         all += &text;
     }
     let names_none = !all.contains("MCCONTROLDIR=/") && !unit.exec.contains("-M");
-    (!unit.exec.is_empty() && (names_none || mentions(&all, directory))).then_some(unit)
+    let ours = directory.is_none_or(|directory| names_none || mentions(&all, directory));
+    (!unit.exec.is_empty() && ours).then_some(unit)
 }
 
 // ------------------------------------------------------------------------------------------- start of the controller

@@ -191,8 +191,8 @@ impl Story<'_> {
             node.map_or_else(Vec::new, |node| node.report(self.world.now).advice)
         };
         let told = [told(0), told(1)];
-        let here = told.iter().flatten().any(|text| text.contains("mc_ctl rebuild here"));
-        let twice = |text: &str| here && text.contains("mc_ctl rebuild on it");
+        let here = told.iter().flatten().any(|text| text.contains("run \"mc_ctl rebuild\" here"));
+        let twice = |text: &str| here && text.contains("run \"mc_ctl rebuild\" on it");
         let of = |m: usize| told[m].iter().filter(|text| !twice(text)).map(move |text| (m, text));
         of(0).chain(of(1)).map(|(m, text)| format!("on {}: {text}", self.names.of(m))).collect()
     }

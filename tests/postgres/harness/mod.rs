@@ -19,6 +19,7 @@ pub mod names;
 pub mod net;
 pub mod pair;
 pub mod rebuild;
+pub mod remedy;
 pub mod run;
 pub mod script;
 pub mod syslog;
