@@ -15,6 +15,8 @@ use std::io::{BufRead, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The user of the arbiter in the unit of the samples.
+const ARBITER_USER: &str = "mcarb";
 /// How long a controller may take to say that it runs.
 const PING_LIMIT: Duration = Duration::from_secs(2);
 
@@ -402,7 +404,7 @@ impl Here<'_> {
             let options = self.options(&peer.id);
             let _ = writeln!(text, "\nthe other server of this host:\n  mc_ctl init {options} --data DIR");
         } else {
-            text += &self.on(&peer.hosts[0], &peer.id, find::unit(&config.server.db_instance));
+            text += &self.on(&peer.hosts[0], &peer.id, &self.user, find::unit(&config.server.db_instance));
             let password = if config.server.db_instance_password.is_some() { " --password-file -" } else { "" };
             let _ = writeln!(text, "  mc_ctl init -M {dir} --join -{password} --apply");
         }
@@ -416,7 +418,7 @@ impl Here<'_> {
                 );
             } else {
                 needs_block = true;
-                text += &self.on(&arbiter.hosts[0], &arbiter.id, None);
+                text += &self.on(&arbiter.hosts[0], &arbiter.id, ARBITER_USER, None);
                 let _ = writeln!(text, "  mc_arb init -M {dir} --join -\n  mc_arb start -M {dir}");
             }
         }
@@ -432,11 +434,14 @@ impl Here<'_> {
     }
 
     /// The head of what another host needs, and what root does there: `unit` must not start the instance.
-    fn on(&self, host: &str, id: &str, unit: Option<String>) -> String {
-        let (user, dir) = (&self.user, &self.config.dir);
+    fn on(&self, host: &str, id: &str, user: &str, unit: Option<String>) -> String {
+        let dir = &self.config.dir;
         let mut text = format!("\non {host} ({id}), as {user}:\n");
         if let Some(unit) = unit {
             let _ = writeln!(text, "  # as root: systemctl disable --now {unit}");
+        }
+        if user != self.user {
+            let _ = writeln!(text, "  # as root: useradd -r {user}");
         }
         // Where this user could not make it here, it is root who makes it there too.
         if dir.parent().is_none_or(|parent| !find::is_writable(parent)) {
