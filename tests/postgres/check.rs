@@ -237,7 +237,7 @@ fn what_cannot_be_checked() {
     {
         let _edit = Edit::change(&pair, 0, &in_data(&pair, 0, "PG_VERSION"), |_| "9.6\n".into());
         let found = expect(&pair, 0, "configuration", "");
-        assert!(found.what.contains("is of PostgreSQL 9.6") && found.fix.contains("pg_upgrade"), "{found:?}");
+        assert!(found.what.contains("belongs to PostgreSQL 9.6") && found.fix.contains("pg_upgrade"), "{found:?}");
     }
     let key = pair.servers[0].management.join("mc.key");
     pair.as_root(0, &["chmod", "644", key.to_str().expect("ASCII")]);

@@ -91,7 +91,7 @@ fn another_key() {
     write_private(&pair.servers[1].management.join("mc.key"), &new_key());
     pair.mc(1, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
     expect(&pair, 0, "caller-refused", "nd1", &["192.0.2.110", "mc.key"]);
-    expect(&pair, 0, "peer-unheard", "nd2", &["copy mc.key"]);
+    expect(&pair, 0, "peer-unheard", "nd2", &["copy the correct mc.key"]);
 }
 
 /// A file on the server, given to the administrator user.

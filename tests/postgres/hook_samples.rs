@@ -144,9 +144,9 @@ fn pgbouncer_is_pointed_to_the_primary() {
         let dir = pair.host(n).dir.join("pgbouncer");
         std::fs::create_dir(&dir).expect("could not create a directory");
         own(&dir);
-        let console = format!("'host={} port=6432 user=pgbouncer dbname=pgbouncer'", dir.display());
+        let admin = format!("'host={} port=6432 user=pgbouncer dbname=pgbouncer'", dir.display());
         let file = dir.join("primary.ini").display().to_string();
-        let lines = [("file", file.as_str()), ("console", &console), ("one", "nd1"), ("two", "nd2")];
+        let lines = [("file", file.as_str()), ("admin", &admin), ("one", "nd1"), ("two", "nd2")];
         paths.push((install(&pair, n, "pgbouncer.sh", &lines), dir.join("primary.ini")));
         hook(&pair, n, "post_switch_command", &paths[n].0);
         hook(&pair, n, "post_attach_command", &paths[n].0);
