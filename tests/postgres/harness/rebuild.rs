@@ -28,8 +28,9 @@ impl Pair {
         let (me, primary) = (&self.servers[server], 1 - server);
         let roles = if server == 0 { ["standby", "primary"] } else { ["primary", "standby"] };
         [0, 1].iter().for_each(|n| self.wait_roles(*n, "switchable", roles));
-        let rows =
-            "SELECT string_agg(application_name || ' ' || state || ' ' || sync_state, ',') FROM pg_stat_replication";
+        // The controller of the standby tries the replication connection now and then.
+        let rows = "SELECT string_agg(application_name || ' ' || state || ' ' || sync_state, ',') FROM pg_stat_replication \
+                    WHERE application_name <> 'mirroring_controller'";
         assert_eq!(self.sql(primary, rows), format!("{} streaming sync", me.id));
         let own = self.sql(server, "SELECT status || ' ' || received_tli FROM pg_stat_wal_receiver");
         let timeline = self.sql(primary, "SELECT timeline_id FROM pg_control_checkpoint()");
