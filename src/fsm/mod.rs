@@ -9,8 +9,8 @@
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
 //!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
-//!   `hooks` (commands of the operator's), `work` (jobs, hand-overs, reconciling), `rebuild` (R10), `operator` (requests) and `tell`
-//!   (heartbeats, the report). `wal` compares positions (R13).
+//!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests), `tell` (heartbeats,
+//!   the report) and `advice` (its hints). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
 //!
@@ -51,6 +51,7 @@
 //! - *The safe halves* need a view that names no arbiter, which might still grant the right.
 
 pub mod act;
+mod advice;
 pub mod arbiter;
 mod calls;
 mod consent;
@@ -58,6 +59,7 @@ pub mod decide;
 pub mod event;
 pub mod facts;
 mod fold;
+mod hand_over;
 mod hooks;
 mod known;
 pub mod node;

@@ -5,13 +5,14 @@
 //! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
 use super::event::{Action, Boot, Event, Message, Reply, Say, Settings, StartedBy, TICK_MS};
+use super::hand_over::HandOver;
 use super::known::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
 use super::rules;
 use super::types::{
     DataId, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View,
 };
-use super::work::{HandOver, Work};
+use super::work::Work;
 
 /// The least number of terms that a server skips after it has lost its ledger. The number that it skips is random.
 const LOST_TERMS: u64 = 1_000;

@@ -4,10 +4,10 @@ use super::calls::Clearance;
 use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing, Stream};
+use super::hand_over::HandOver;
 use super::node::{Node, Proposal};
 use super::rules;
 use super::types::{LedgerId, Lsn, Member};
-use super::work::HandOver;
 
 /// The longest wait between two attempts to prove a standby (R9), ms.
 const LONGEST_PROOF_WAIT_MS: u64 = 300_000;

@@ -1,0 +1,242 @@
+//! The hints of a report: what an operator can do, as `mc_ctl status` shows it.
+
+use super::decide::{Intent, decide};
+use super::event::{Instance, Names, Role};
+use super::facts::{Facts, Peer, Standing};
+use super::node::Node;
+use super::report::Word;
+
+impl Node {
+    pub(super) fn advice(&self, word: Word) -> Vec<String> {
+        let mut advice = Vec::new();
+        let standing = self.standing();
+        advice.extend(self.advice_on_rebuild());
+        advice.extend(self.advice_on_lost_ledger());
+        if self.own.left_down {
+            advice.push("the instance did not stay up and stays down for ten detection times: see its log; run \"mc_ctl start\" to start it at once".to_owned());
+        }
+        if self.own.hold {
+            advice.push(
+                "the instance failed while failover was disabled: run \"mc_ctl start\" to start it again".to_owned(),
+            );
+        }
+        if self.own.closed {
+            advice.push(
+                "the instance rejects the controller's connection: run \"mc_ctl check\", which names the cause"
+                    .to_owned(),
+            );
+        }
+        if self.own.isolated {
+            let force = self.advice_on_force("the standby", "detach");
+            advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
+        } else if self.told.awaits_said {
+            let why = "the instance crashed, and no other member responds; the instance is started when one responds";
+            advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
+        } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
+            let why = "commits are waiting for the other server, which does not confirm them";
+            advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
+        }
+        advice.extend(self.advice_on_silence());
+        advice.extend(self.advice_on_first_heartbeat());
+        if self.peer_fact() == Peer::Alive {
+            advice.push(
+                "the other server's controller does not respond, but its instance runs, and nothing is switched: run \"mc_ctl \
+                 start\" on that server, or repair the network between the controllers"
+                    .to_owned(),
+            );
+        }
+        let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
+        if standing == Some(Standing::Alone)
+            && self.notes.promoted
+            && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
+        {
+            advice.push("the other server is not its standby yet: run \"mc_ctl rebuild\" on it".to_owned());
+        }
+        if told.is_some_and(|told| told.proving) {
+            advice.push(
+                "the primary makes the checkpoints that must end before the pair is mirrored: run \"mc_ctl status\" on it to see \
+                 their progress"
+                    .to_owned(),
+            );
+        }
+        let forgot = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_none());
+        if forgot && standing == Some(Standing::Primary) && self.peer_talks(self.patience_ms()) {
+            advice.push(
+                "the standby has lost its ledger and cannot take over: run \"mc_ctl detach --force\" here to attach it again"
+                    .to_owned(),
+            );
+        }
+        advice.extend(self.advice_on_names());
+        advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));
+        advice.extend(self.advice_on_foreign_arbiter());
+        if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
+            advice.push(
+                "this data directory is not the one that the view names, and cannot take the role of the primary until the pair is \
+                 mirrored again: run \"mc_ctl check\"; only if no newer copy of the data is left, run \"mc_ctl start \
+                 --adopt-data\" here"
+                    .to_owned(),
+            );
+        }
+        if let Some((hook, why)) = self.calls.hook_failure() {
+            let name = super::event::Purpose::Hook(hook).parameter();
+            advice.push(format!(
+                "{name} has failed ({why}): do its work manually; run \"mc_ctl explain MCA01051\" for more"
+            ));
+        }
+        advice.extend(self.advice_on_word(word, advice.is_empty()));
+        advice
+    }
+
+    /// The data directory bears the mark of a ledger that is not there.
+    fn advice_on_lost_ledger(&self) -> Option<String> {
+        let marked = self.own.data.is_some_and(|data| data.mark.0 != 0 && !data.incomplete);
+        if self.standing().is_some() || !marked || self.own.is_standby_dir() || self.notes.rebuild.is_some() {
+            return None;
+        }
+        let serves = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
+        Some(match serves {
+            true => format!("the ledger of this server is lost: {}", self.rebuild_command()),
+            false => "the ledger of this server is lost: run \"mc_ctl status\" on the other server; if that server has not served \
+                      since, run \"mc_ctl start --adopt-data\" here"
+                .to_owned(),
+        })
+    }
+
+    /// What an operator can do in a state for which there is no other advice.
+    fn advice_on_word(&self, word: Word, alone: bool) -> Option<String> {
+        let text = match word {
+            Word::FailoverDisabled => {
+                "failures are only reported: run \"mc_ctl enable-failover\" to enable automatic switch and disconnection"
+            }
+            Word::Switching if alone => "a change is in progress: run \"mc_ctl status --watch\" to see when it ends",
+            Word::NotSwitchable | Word::Switched | Word::SplitBrain if alone && self.disconnected().is_none() => {
+                "run \"mc_ctl check\", which names what keeps the pair from being mirrored"
+            }
+            Word::Unknown if alone => {
+                "the pair has not been mirrored yet: run \"mc_ctl check\", which names what is missing, and \"mc_ctl start\" on \
+                 the other server"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// The primary shows other names than the controller has written: another line, `ALTER SYSTEM` or the command line wins.
+    fn advice_on_names(&self) -> Option<String> {
+        let Some(Instance::Primary { names, .. }) = self.own.role else { return None };
+        let mirrored = self.standing() == Some(Standing::Primary) && !self.looks_may_be_older();
+        (names == Names::Other || names == Names::Unset && mirrored).then(|| {
+            "synchronous_standby_names is not what the controller has written: run \"mc_ctl check\", which names the place; if \
+             that is postgresql.auto.conf, run \"psql -c 'ALTER SYSTEM RESET synchronous_standby_names' -c 'SELECT \
+             pg_reload_conf()'\"; if it is the command line, start the instance only with mc_ctl"
+                .to_owned()
+        })
+    }
+
+    /// The primary runs and its heartbeats arrive, but this standby receives no WAL.
+    fn advice_on_wal_receiver(&self) -> Option<String> {
+        let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
+        let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
+        (primary && follows && self.peer_talks(self.patience_ms())).then(|| {
+            "this standby receives no WAL from the primary: PostgreSQL's log on this server contains the error of the WAL receiver; \
+             the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo; run \
+             \"mc_ctl check\", which names the mistake in the configuration"
+                .to_owned()
+        })
+    }
+
+    /// What an operator can type while a mirrored pair's other server is silent and nobody consents.
+    fn advice_on_silence(&self) -> Option<String> {
+        let (who, verb) = match self.standing()? {
+            Standing::Standby => ("the primary", "switch"),
+            Standing::Primary => ("the standby", "detach"),
+            Standing::Alone | Standing::Outcast => return None,
+        };
+        let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::Never);
+        let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.patience_ms());
+        if !silent || proposing || self.own.isolated {
+            return None;
+        }
+        let why = match self.calls.failure() {
+            Some((command, why)) => {
+                let name = command.purpose.parameter();
+                format!("{name} has failed ({why}) and is run again later")
+            }
+            None if self.settings.arbiter && self.arbiter.lost => "the arbiter does not respond either".to_owned(),
+            None if self.settings.arbiter => "the arbiter has not consented; its log contains the reason".to_owned(),
+            None => "no other member is configured".to_owned(),
+        };
+        let force = self.advice_on_force(who, verb)?;
+        Some(format!("{who} does not respond, and the controller does not act: {why}; {force}"))
+    }
+
+    /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that does not respond may have given the right to
+    /// the other server, and only these two have a record of it.
+    fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
+        let risk = self.force_risk().filter(|_| self.eligible() && self.instance_allows_force())?;
+        Some(if self.settings.arbiter && self.arbiter.lost {
+            format!(
+                "run \"mc_ctl status\" on the other server or \"mc_arb status\" on the arbiter's host: if the other server serves \
+                 alone, repair the network and do not use force; run \"mc_ctl {verb} --force\" here only if {who} is down, \
+                 stays down and has not served alone: {risk}"
+            )
+        } else {
+            format!("if {who} is down and stays down, run \"mc_ctl {verb} --force\" here: {risk}")
+        })
+    }
+
+    /// In how many seconds a standby that has received nothing from the primary since its start asks the arbiter.
+    pub(super) fn asks_arbiter_in(&self) -> Option<u64> {
+        let facts = self.facts().filter(|facts| facts.peer == Peer::Young && facts.standing == Standing::Standby)?;
+        let waited = self.now.since(self.booted_at?);
+        let asks = decide(Facts { peer: Peer::Never, ..facts }).intent == Intent::AskArbiter;
+        let late = waited >= self.patience_ms() && self.peer.up_at().is_none() && !self.wal_flows();
+        let left = self.settings.startup_wait_ms.max(self.settings.heartbeat_detection_ms).saturating_sub(waited);
+        (asks && late && self.notes.failover.enabled).then(|| left.div_ceil(1000))
+    }
+
+    fn advice_on_first_heartbeat(&self) -> Option<String> {
+        let seconds = self.asks_arbiter_in()?;
+        Some(format!(
+            "the primary has not responded since this server's start: run \"mc_ctl start\" on that server; if it does not respond, \
+             this server asks the arbiter for the right to run in {seconds} s (startup_wait)"
+        ))
+    }
+
+    /// What is not known when an operator forces a view, and what it can cost. Whether the other server may have served
+    /// meanwhile depends on who else could let it.
+    fn force_risk(&self) -> Option<&'static str> {
+        use super::event::OnSilence::{Arbitration, Command, Disconnect, Fallback, Message, Switch};
+        let risk = match (self.standing()?, self.settings.on_silence) {
+            (Standing::Standby, Disconnect | Fallback | Command) => {
+                "the primary may have served alone since, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Standby, Arbitration) => {
+                "the arbiter may have allowed the primary to serve alone, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Standby, Switch | Message) => {
+                "an operator may have allowed the primary to serve alone, and every commit that it acknowledged alone is lost"
+            }
+            (Standing::Primary, Switch | Fallback | Command) => {
+                "the standby may have been promoted, and then both acknowledge commits, and those of one server are lost"
+            }
+            (Standing::Primary, Arbitration) => {
+                "the arbiter may have allowed the standby to take over, and then both acknowledge commits, and those of one \
+                 server are lost"
+            }
+            (Standing::Primary, Disconnect | Message) => {
+                "an operator may have promoted the standby, and then both acknowledge commits, and those of one server are lost"
+            }
+            (Standing::Alone | Standing::Outcast, _) => return None,
+        };
+        Some(risk)
+    }
+
+    pub(super) fn advice_on_foreign_arbiter(&self) -> Option<String> {
+        let (theirs, mine) = (self.arbiter.foreign?.0, self.system.0);
+        Some(format!(
+            "the arbiter records a pair of another cluster (system identifier {theirs}, here {mine}): correct network.conf, or, if \
+             that cluster no longer exists, run \"mc_arb forget {theirs}\" on the arbiter"
+        ))
+    }
+}
