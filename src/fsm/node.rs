@@ -45,7 +45,7 @@ pub struct Node {
     pub(super) peer: PeerSide,
     pub(super) arbiter: ArbiterSide,
     pub(super) wal: super::wal::WalSide,
-    // what continues
+    // what is in progress
     pub(super) work: Work,
     pub(super) calls: super::calls::Calls,
     pub(super) rebuilds: super::rebuild::Rebuilds,
@@ -198,10 +198,9 @@ impl Node {
             self.forgive();
             self.system = durable.ledger.system;
         }
-        match (boot.by, self.notes.start_id) {
-            (StartedBy::Watcher, ordered @ 1..) => self.start_id = ordered,
-            (StartedBy::Watcher, 0) => (),
-            (StartedBy::Operator { .. } | StartedBy::Rebuild, _) => self.notes.start_id = 0,
+        match boot.by {
+            StartedBy::Watcher => self.start_id = self.notes.start_id.unwrap_or(boot.start_id),
+            StartedBy::Operator { .. } | StartedBy::Rebuild => self.notes.start_id = None,
         }
         self.own.for_rebuild = boot.by == StartedBy::Rebuild;
         if let Some((instance, failover)) = boot.by.ordered() {

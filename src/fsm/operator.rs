@@ -163,7 +163,7 @@ impl Node {
     /// From now on the operator's order counts as this server's last start: it ends a detach.
     pub(super) fn renew_start_id(&mut self) {
         self.start_id = self.random();
-        self.notes.start_id = self.start_id;
+        self.notes.start_id = Some(self.start_id);
     }
 
     /// An operator wants the data directory as it is, not replaced by a rebuild.

@@ -244,7 +244,7 @@ impl Node {
         }
     }
 
-    pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String) {
+    pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String, since: Time) {
         self.notes.rebuild = None;
         self.notes.overwritten = false;
         self.notes.rebuild_tries = 0;
@@ -255,7 +255,7 @@ impl Node {
         self.own.revive();
         self.told.restart = None;
         self.own.down();
-        self.found_data(data, Time(0));
+        self.found_data(data, since);
         self.rebuilds.made = Some((Lsn(0), self.now));
         self.write("");
         self.say(Say::RebuildEnded);
@@ -277,10 +277,10 @@ impl Node {
         }
     }
 
-    pub(super) fn rebuild_abandoned(&mut self, data: Option<super::event::DataDir>) {
+    pub(super) fn rebuild_abandoned(&mut self, data: Option<super::event::DataDir>, since: Time) {
         self.own.running = Running::Unknown;
         if let Some(data) = data {
-            self.found_data(data, Time(0));
+            self.found_data(data, since);
         }
         let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
         // With `rebuild_action = auto` it is to be begun again when it can be.

@@ -324,9 +324,9 @@ pub struct Notes {
     /// the other's `start_id` at that time; 0 for not detached.
     pub detached: u64,
     /// The `start_id` that this server's running controller took from the operator's last order. A restart after a crash keeps
-    /// it, and therefore does not attach a detached standby. 0 if the order was the start of the controller.
+    /// it, and therefore does not attach a detached standby. `None` if the order was the start of the controller.
     #[serde(default)]
-    pub start_id: u64,
+    pub start_id: Option<u64>,
     /// This data directory was shut down in a hand-over and its shutdown checkpoint confirmed by the standby: it may
     /// start as a standby without a rebuild. Holds the position of that checkpoint; 0 for none.
     pub handed_over: Lsn,

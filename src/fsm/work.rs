@@ -209,15 +209,15 @@ impl Node {
         match (job, outcome) {
             (Job::Inspect | Job::Mark(_), Outcome::Data(data)) => self.found_data(data, since),
             (Job::CompareWal(asked), Outcome::Wal(found)) => self.wal_found(asked, found),
-            (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address),
+            (Job::Rebuild(_), Outcome::Rebuilt { data, address }) => self.rebuilt(data, address, since),
             (Job::Rebuild(_), Outcome::Failed(why)) => {
                 self.work.retry_later(self.now, false);
                 self.rebuild_failed(why);
             }
-            (Job::Abandon, Outcome::Data(data)) => self.rebuild_abandoned(Some(data)),
+            (Job::Abandon, Outcome::Data(data)) => self.rebuild_abandoned(Some(data), since),
             (Job::Abandon, Outcome::Failed(why)) => {
                 self.job_failed(&Job::Abandon, why);
-                self.rebuild_abandoned(None);
+                self.rebuild_abandoned(None, since);
             }
             (Job::Start { names, follow }, Outcome::Started(mut data)) => {
                 data.standby_signal |= follow.is_some();
