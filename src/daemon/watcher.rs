@@ -86,11 +86,9 @@ pub(super) struct Watched {
 static CONTROLLER: Program = Program {
     name: "mc_ctl",
     watched: |launch| {
-        let config = match Config::load_for_client(&launch.dir, Some(&launch.id)) {
-            Err(mistake) if launch.by == StartedBy::Watcher => {
-                Config::load_saved(&launch.dir, &launch.id, false, mistake)?
-            }
-            read => read?,
+        let config = match launch.by {
+            StartedBy::Watcher => load_after_crash(launch)?,
+            StartedBy::Operator { .. } | StartedBy::Rebuild => Config::load_for_client(&launch.dir, Some(&launch.id))?,
         };
         let output = Sink {
             facility: Facility::local(config.server.syslog_facility),
@@ -186,7 +184,7 @@ pub(super) fn start_detached_as(program: &Program, launch: &Launch, limit: Durat
             Heard::Bytes => (),
             Heard::Nothing if left.is_zero() => {
                 return Err(Error::new("the controller did not start in time")
-                    .hint(format!("it continues to start; see syslog and \"{} status\"", program.name)));
+                    .hint(format!("it is still starting; see syslog and \"{} status\"", program.name)));
             }
             Heard::Nothing => (),
             Heard::End => {
@@ -259,14 +257,19 @@ fn load(launch: &Launch) -> Result<Config> {
         Ok(config) if !again || config.server.no_data.is_none() => return Ok(config),
         Ok(config) if launch.found == Found::default() => return Ok(config),
         Ok(config) => config,
-        Err(_) if again => Config::load_for_client(&launch.dir, Some(&launch.id))
-            .or_else(|mistake| Config::load_saved(&launch.dir, &launch.id, false, mistake))?,
+        Err(_) if again => load_after_crash(launch)?,
         Err(error) => return Err(error),
     };
     let Found { config_file, bin_dir, major_version } = launch.found.clone();
     let server = &mut config.server;
     (server.config_file, server.bin_dir, server.major_version) = (config_file, bin_dir, major_version);
     Ok(config)
+}
+
+/// The files without the instance, or if they contain a mistake, what the controller read last.
+fn load_after_crash(launch: &Launch) -> Result<Config> {
+    Config::load_for_client(&launch.dir, Some(&launch.id))
+        .or_else(|mistake| Config::load_saved(&launch.dir, &launch.id, false, mistake))
 }
 
 /// How the decision thread shows that it lives.

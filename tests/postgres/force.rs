@@ -1,7 +1,7 @@
 //! An operator's force: what is left to type when the other server is gone for good.
 
-use crate::harness::client::Style;
-use crate::harness::pair::Setup;
+use crate::harness::client::{Client, Style};
+use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
 use std::time::Instant;
 
@@ -74,13 +74,9 @@ fn adopt_the_data_of_a_lost_ledger() {
     client.check(&pair, 0, &[0]);
 }
 
-/// After both servers ran alone, an operator keeps the data of the server that was stopped: the ledger of the other server is
-/// moved aside while it is down, the stopped server adopts its own data, and a base backup replaces the data of the other
-/// server, which stays beside it.
-#[test]
-fn keep_the_data_of_the_stopped_server() {
-    let pair = Setup::default().conf("heartbeat_error_action = message").up();
-    let client = pair.client(Style::Everywhere);
+/// Has both servers run alone: the link is cut, both are forced, both acknowledge commits, and the link is restored. Returns when
+/// they were forced.
+fn force_both(pair: &Pair, client: &Client) -> Instant {
     let at = Instant::now();
     pair.net.cut_between(0, 1);
     pair.wait_log(0, at, "MCA00019", s(20));
@@ -91,6 +87,17 @@ fn keep_the_data_of_the_stopped_server() {
     client.wait_ack_of(&[0], ready, s(10));
     client.wait_ack_of(&[1], ready, s(10));
     pair.net.heal_between(0, 1);
+    ready
+}
+
+/// After both servers ran alone, an operator keeps the data of the server that was stopped: the ledger of the other server is
+/// moved aside while it is down, the stopped server adopts its own data, and a base backup replaces the data of the other
+/// server, which stays beside it.
+#[test]
+fn keep_the_data_of_the_stopped_server() {
+    let pair = Setup::default().conf("heartbeat_error_action = message").up();
+    let client = pair.client(Style::Everywhere);
+    force_both(&pair, &client);
     wait_for("the server that was not promoted is stopped", s(20), || (!pair.instance_runs(0)).then_some(()));
     pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(4, "mc_ctl start --adopt-data beside a primary");
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
@@ -115,16 +122,7 @@ fn keep_the_data_of_the_stopped_server() {
 fn forced_on_both_sides() {
     let pair = Setup::default().conf("heartbeat_error_action = message").up();
     let client = pair.client(Style::Everywhere);
-    let at = Instant::now();
-    pair.net.cut_between(0, 1);
-    pair.wait_log(0, at, "MCA00019", s(20));
-    pair.wait_log(1, at, "MCA00019", s(20));
-    let ready = Instant::now();
-    pair.mc(1, &["switch", "--force", "--yes"]).expect(0, "mc_ctl switch --force");
-    pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force");
-    client.wait_ack_of(&[0], ready, s(10));
-    client.wait_ack_of(&[1], ready, s(10));
-    pair.net.heal_between(0, 1);
+    let ready = force_both(&pair, &client);
     let met = pair.wait_log(0, ready, "PANIC", s(15));
     wait_for("the one that was not promoted is stopped", s(10), || (!pair.instance_runs(0)).then_some(()));
     let ended = met.elapsed();
