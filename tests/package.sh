@@ -86,7 +86,7 @@ END
     say "an upgrade while it runs"
     before=$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)
     dpkg -i "$second" 2>&1 | tee /tmp/upgrade
-    grep -q "continue to run the earlier version" /tmp/upgrade || fail "nothing was said of what runs"
+    grep -q "continue to run the earlier version" /tmp/upgrade || fail "the output does not name what still runs"
     [ "$(dpkg-query -W -f '${Version}' mirroring-controller)" = "$new" ] || fail "not upgraded"
     [ "$before" = "$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)" ] || fail "the upgrade touched what runs"
     mc status --local-server nd1
@@ -131,7 +131,7 @@ END
     say "removing it under a running pair"
     before=$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)
     dpkg -r mirroring-controller 2>&1 | tee /tmp/removal
-    grep -q "continue, as do the instances" /tmp/removal || fail "nothing was said of what runs"
+    grep -q "continue, as do the instances" /tmp/removal || fail "the output does not name what still runs"
     [ ! -e /usr/bin/mc_ctl ] || fail "mc_ctl is still there"
     [ "$before" = "$(of /usr/bin/mc_ctl; of /usr/bin/mc_arb; postmasters)" ] || fail "the removal touched what runs"
     sql "INSERT INTO t VALUES (5)"

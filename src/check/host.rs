@@ -124,7 +124,7 @@ const OOM_KILLER: Entry = Entry::notice(
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
-    /// The running controller cannot load its files anew: why, and what fixes it. Only of a server that is seen from the other.
+    /// The running controller cannot load its files again: the reason and the fix. Only for the other server.
     pub refused: Option<(String, String)>,
     /// Version of the program that has read all this.
     pub version: String,

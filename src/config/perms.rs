@@ -22,7 +22,7 @@ pub fn read_private(path: &Path, missing: &str) -> Result<String> {
         Ok(file) => file,
         Err(cause) => {
             if cause.kind() == std::io::ErrorKind::PermissionDenied {
-                // Owner or mode may be all that is wrong, and then the error says how to correct it.
+                // If only the owner or the mode is wrong, the error names the correction.
                 path.metadata().map_or(Ok(()), |meta| check_file(path, &meta))?;
             }
             let hint = if cause.kind() == std::io::ErrorKind::NotFound { missing } else { "" };

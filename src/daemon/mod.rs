@@ -70,8 +70,8 @@ pub fn protect_memory() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// Makes a panic of any thread end this process, as it does in the release build: a program that goes on without one of its
-/// threads does part of its work only. Called first by every program, so that the profile of the tests can leave the panic
+/// Makes a panic of any thread end this process, as it does in the release build: a program that continues without one of
+/// its threads does only a part of its work. Called first by every program, so that the profile of the tests can leave the panic
 /// strategy alone: with `panic = "abort"` Cargo builds every crate once for the programs and once more for the tests.
 pub fn abort_on_panic() {
     let print = std::panic::take_hook();

@@ -145,7 +145,7 @@ impl Node {
         })
     }
 
-    /// What an operator can type while a mirrored pair's other server is silent and nobody consents.
+    /// What an operator can run while the other server of a mirrored pair does not respond and no member consents.
     fn advice_on_silence(&self) -> Option<String> {
         let (who, verb) = match self.standing()? {
             Standing::Standby => ("the primary", "switch"),

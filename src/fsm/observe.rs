@@ -444,7 +444,7 @@ impl Node {
                 self.own.starting_at = self.now;
                 self.forget_silence();
             }
-            // It runs and nobody has asked for its end: it is to continue, and to serve.
+            // The instance runs and no operator has ordered a stop: it is to continue and to serve.
             if !self.stopping && !self.notes.wanted {
                 self.notes.wanted = true;
                 self.write("");

@@ -427,7 +427,8 @@ impl Node {
         (!self.instance_allows_force()).then(|| "this server's instance is not running in its role".to_owned())
     }
 
-    /// The instance runs in its role, or the controller holds it back until a member is heard, for which force stands in.
+    /// Whether the instance runs in its role, or the controller holds it back until a member responds. Force replaces that
+    /// response.
     pub(super) fn instance_allows_force(&self) -> bool {
         let role = if self.standing() == Some(Standing::Standby) { Role::Standby } else { Role::Primary };
         let held_back = self.own.isolated && self.own.running == Running::Down || self.awaits_member();

@@ -170,7 +170,7 @@ fn its_ledger_is_put_back() {
     taken_anew(&pair, client, &old, at);
 }
 
-/// A start without the arbiter gives up, starts nothing and says how to continue; with `--async-connect-arbiter` the pair
+/// A start without the arbiter fails, starts nothing and names the next command; with `--async-connect-arbiter` the pair
 /// runs, and takes the arbiter when it comes.
 #[test]
 fn a_start_without_it() {

@@ -83,7 +83,7 @@ fn who_is_heard() {
     assert_eq!(told.json["seen"].as_array().map(Vec::len), Some(1), "{:#}", told.json);
 }
 
-/// A member with another key is told of on both sides, with what fixes it.
+/// Both servers report a member that has another key, with the fix.
 #[test]
 fn another_key() {
     let pair = Setup::default().up();

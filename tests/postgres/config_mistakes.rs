@@ -126,7 +126,7 @@ fn kill_controller(pair: &Pair) -> u32 {
     pid
 }
 
-/// A controller that dies while a file contains a mistake is started again with what it read before, and says so.
+/// A controller that dies while a file contains a mistake is started again with what it read before, and reports that.
 #[test]
 fn a_mistake_prevents_no_restart() {
     let pair = Setup::default().conf("db_instance_password = 'secret'").up();

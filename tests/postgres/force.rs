@@ -115,9 +115,9 @@ fn keep_the_data_of_the_stopped_server() {
     assert!(kept, "the replaced data directory is not beside {data:?}");
 }
 
-/// Both servers were forced to continue alone while they did not hear each other: both have acknowledged, as the operators
-/// were told could happen. When they meet, both say so, and the one that was not promoted is stopped within a heartbeat.
-/// Rebuilt, it is the standby; its rows are kept aside, and told as such that may have been acknowledged.
+/// Both servers were forced to continue alone while the link was cut, and both have acknowledged commits. When the link returns,
+/// both report it, and the server that was not promoted is stopped within a heartbeat. A rebuild makes it the standby. Its rows are
+/// saved, and reported as rows that may have been acknowledged.
 #[test]
 fn forced_on_both_sides() {
     let pair = Setup::default().conf("heartbeat_error_action = message").up();

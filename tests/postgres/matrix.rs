@@ -231,7 +231,7 @@ fn primary_from_standby() {
     );
 }
 
-/// The standby hears nobody: the primary continues alone.
+/// The standby receives no heartbeats: the primary continues alone.
 #[test]
 fn standby_from_all() {
     matrix(
