@@ -495,34 +495,92 @@ fn a_switch_may_follow_the_proof_at_once() {
     assert_eq!((case.replies.pop(), case.job()), (None, Some(&Job::Checkpoint)));
 }
 
+/// What the server's status advises after this time of silence, in which its instance runs in its role and is not followed.
+fn advice_on_silence(case: &mut Case, primary: Server) -> String {
+    let (timeline, flushed) = (Timeline(1), Lsn(200));
+    let reading = match primary == ME {
+        true => Instance::Primary { timeline, flushed, names: Names::Peer, waiting: false, standby: None },
+        false => Instance::Standby { timeline, received: flushed, replayed: flushed, streaming: false, contact: 7 },
+    };
+    case.pass(30_000, None, Some(reading));
+    case.node.report(Time(case.now)).advice.join("\n")
+}
+
+fn without_arbiter(primary: Server) -> View {
+    View { arbiter: LedgerId(0), ..view(5, primary, Mode::Mirrored) }
+}
+
 /// Advice that names `--force` says what is not known, which depends on who else could let the other server serve.
 #[test]
 fn advice_to_force_names_the_risk() {
     let risks = [
         (OnSilence::Disconnect, "the primary may have served alone", "an operator may have promoted the standby"),
         (OnSilence::Switch, "an operator may have allowed the primary to serve", "the standby may have been promoted"),
-        (OnSilence::Fallback, "the primary may have served alone", "the standby may have been promoted"),
         (
             OnSilence::Message,
             "an operator may have allowed the primary to serve",
             "an operator may have promoted the standby",
         ),
     ];
-    let (timeline, flushed) = (Timeline(1), Lsn(200));
-    let alone = Instance::Standby { timeline, received: flushed, replayed: flushed, streaming: false, contact: 7 };
-    let followed_by_none = Instance::Primary { timeline, flushed, names: Names::Peer, waiting: false, standby: None };
     for (on_silence, as_standby, as_primary) in risks {
         for (primary, verb, risk) in [(PEER, "switch", as_standby), (ME, "detach", as_primary)] {
-            let mirrored = View { arbiter: LedgerId(0), ..view(5, primary, Mode::Mirrored) };
+            let mirrored = without_arbiter(primary);
             let mut case = Case::new(settings(false, on_silence), mirrored, Some(data_dir(primary == PEER, true)));
-            case.step(Event::Request { id: 1, request: Request::Failover(false), limit_ms: 1_000 });
-            let told = Heartbeat { on_silence, ..standby(mirrored) };
-            case.pass(500, Some(&told), None);
-            // Force is refused, and not advised, unless the instance runs in its role.
-            case.pass(30_000, None, Some(if primary == ME { followed_by_none } else { alone }));
-            let advice = case.node.report(Time(case.now)).advice.join("\n");
+            // The other server has another setting, so neither acts.
+            case.pass(500, Some(&standby(mirrored)), None);
+            let advice = advice_on_silence(&mut case, primary);
             assert!(advice.contains(&format!("mc_ctl {verb} --force")), "{on_silence:?} {verb}: {advice}");
             assert!(advice.contains(risk) && advice.contains("lost"), "{on_silence:?} {verb}: {advice}");
         }
     }
+}
+
+/// Where the controller would act on the silence if failover were enabled, the advice is to enable it, not to use force.
+#[test]
+fn advice_on_silence_without_failover_is_to_enable_it() {
+    let acting = [
+        (PEER, OnSilence::Switch),
+        (PEER, OnSilence::Fallback),
+        (ME, OnSilence::Disconnect),
+        (ME, OnSilence::Fallback),
+    ];
+    for (primary, on_silence) in acting {
+        let mirrored = without_arbiter(primary);
+        let mut case = Case::new(settings(false, on_silence), mirrored, Some(data_dir(primary == PEER, true)));
+        case.step(Event::Request { id: 1, request: Request::Failover(false), limit_ms: 1_000 });
+        case.pass(500, Some(&Heartbeat { on_silence, ..standby(mirrored) }), None);
+        let advice = advice_on_silence(&mut case, primary);
+        assert!(advice.contains("mc_ctl enable-failover"), "{on_silence:?}: {advice}");
+        assert!(!advice.contains("--force"), "{on_silence:?}: {advice}");
+        assert_eq!(case.view(), mirrored);
+        case.step(Event::Request { id: 2, request: Request::Failover(true), limit_ms: 1_000 });
+        let advice = advice_on_silence(&mut case, primary);
+        assert!(case.view().is_alone(ME), "{on_silence:?}: {advice}");
+    }
+}
+
+/// The data of the server that lost a split can be kept only if the ledger of the other server, which was promoted, is moved
+/// aside: before the data is adopted, and as long as that server does not respond.
+#[test]
+fn advice_on_adopted_data_names_the_ledger_of_the_other_server() {
+    let mine = View { forced: true, ..view(5, ME, Mode::Degraded) };
+    let theirs = View { forced: true, ..view(6, PEER, Mode::Degraded) };
+    let told =
+        Heartbeat { role: Role::Primary, promoted: true, streaming: false, timeline: Timeline(2), ..standby(theirs) };
+    let mut case = Case::new(settings(false, OnSilence::Message), mine, Some(data_dir(false, false)));
+    case.pass(500, Some(&told), None);
+    assert!(case.durable.notes.lost_split);
+    let adopt = Event::Request { id: 4, request: Request::AdoptData, limit_ms: 5_000 };
+    case.step(adopt.clone());
+    case.pass(100, Some(&told), None);
+    let Some(Reply::Refused(why)) = case.replies.pop() else { panic!("{:?}", case.replies) };
+    let move_ledger = "mv $MCCONTROLDIR/ID $MCCONTROLDIR/ID.old";
+    assert!(why.contains("mc_ctl stop") && why.contains(move_ledger), "{why}");
+
+    case.pass(5_000, None, None);
+    case.step(adopt);
+    case.pass(1_000, None, Some(primary(Names::Unset)));
+    assert!(!case.durable.notes.lost_split, "{:?}", case.replies);
+    let advice = case.node.report(Time(case.now)).advice.join("\n");
+    assert!(advice.contains(move_ledger) && advice.contains("mc_ctl rebuild --method basebackup"), "{advice}");
 }

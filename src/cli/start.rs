@@ -23,7 +23,8 @@ const OFF: &str = "automatic switch and disconnection are disabled, unless they 
 
 const ADOPT: &str = "\"mc_ctl start --adopt-data\" makes this data directory the valid one in its present state. Commits that \
                      exist only on the other server are lost, and if that server runs as the primary, both servers serve. \
-                     Continue only after an intended restore, or if the data of the other server is confirmed older or lost.";
+                     If that server was promoted, rename its directory in the management directory before its controller \
+                     starts, because its ledger still gives it the right to serve. Continue only after an intended restore, or if the data of the other server is confirmed older or lost.";
 
 pub(super) fn run(args: &Start) -> Ended {
     let begin = Instant::now();

@@ -125,7 +125,7 @@ pub fn is_locked(run_dir: &Path) -> bool {
 /// # Errors
 /// A ledger that cannot be read, is not whole, or is not the file that it says it is. It is never taken for none.
 pub fn load(run_dir: &Path) -> Result<Loaded> {
-    load_with(run_dir, REMEDY)
+    load_with(run_dir, &remedy(run_dir))
 }
 
 /// As [`load`], with another hint in errors.
@@ -167,9 +167,14 @@ pub fn load_with(run_dir: &Path, remedy: &str) -> Result<Loaded> {
     Ok(Loaded { durable: Some(stored.durable), no_birth_time: born.is_none() })
 }
 
-const REMEDY: &str = "an old ledger could give the right to run alone twice, so this server does not start with it; if the \
-                      file was moved, move the original file to its place, otherwise remove it: this controller then receives \
-                      the state from the other server, or, if the other server is lost, run \"mc_ctl start --adopt-data\"";
+fn remedy(run_dir: &Path) -> String {
+    let directory = run_dir.display();
+    format!(
+        "an old ledger could give the right to run alone twice, so this server does not start with it; if the file was moved, \
+         move the original file to its place, otherwise run \"mv {directory} {directory}.bad\" and \"mc_ctl start\": a standby \
+         receives the state from the other server; a primary is not started, and \"mc_ctl status\" names the next command"
+    )
+}
 
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();

@@ -1,10 +1,14 @@
 //! The hints of a report: what an operator can do, as `mc_ctl status` shows it.
 
-use super::decide::{Intent, decide};
+use super::decide::{Intent, Needs, decide};
 use super::event::{Instance, Names, Role};
 use super::facts::{Facts, Peer, Standing};
 use super::node::Node;
 use super::report::Word;
+
+/// What keeps a server that has the right to run alone from using it when its controller starts.
+const MOVE_LEDGER: &str =
+    "rename its directory in the management directory there (\"mv $MCCONTROLDIR/ID $MCCONTROLDIR/ID.old\")";
 
 impl Node {
     pub(super) fn advice(&self, word: Word) -> Vec<String> {
@@ -12,6 +16,7 @@ impl Node {
         let standing = self.standing();
         advice.extend(self.advice_on_rebuild());
         advice.extend(self.advice_on_lost_ledger());
+        advice.extend(self.advice_on_rival_ledger());
         if self.own.left_down {
             advice.push("the instance did not stay up and stays down for ten detection times: see its log; run \"mc_ctl start\" to start it at once".to_owned());
         }
@@ -102,6 +107,39 @@ impl Node {
         })
     }
 
+    /// An operator forced the right to run alone, and the other server was or may have been promoted: it would win the split.
+    fn advice_on_rival_ledger(&self) -> Option<String> {
+        let forced = self.standing() == Some(Standing::Alone) && self.view().is_some_and(|view| view.forced);
+        if !forced || self.notes.lost_split || self.was_promoted() || self.peer_talks(self.patience_ms()) {
+            return None;
+        }
+        let rival = match &self.peer.heartbeat {
+            Some(told) if told.promoted && self.rival_holds_alone() => "the other server was promoted",
+            Some(_) => return None,
+            None => "if the other server was promoted",
+        };
+        Some(format!(
+            "{rival}, its ledger still gives it the right to serve, and when its controller starts, this server is stopped: before \
+             that, {MOVE_LEDGER} and run \"mc_ctl rebuild --method basebackup\" on it"
+        ))
+    }
+
+    /// The other server's ledger, as far as it is known, gives it the right to run alone.
+    fn rival_holds_alone(&self) -> bool {
+        let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
+        told.is_some_and(|ledger| ledger.view.is_alone(self.other()))
+    }
+
+    /// Why this server's data cannot be adopted while the other server runs as the primary, and what to do to keep this data.
+    pub(super) fn running_rival(&self) -> String {
+        let why = "the other server runs as the primary: run \"mc_ctl rebuild\" here to keep its data; to keep the data of this \
+                   server, run \"mc_ctl stop\" on the other server";
+        match self.rival_holds_alone() {
+            true => format!("{why}, then {MOVE_LEDGER}, then run this command again"),
+            false => format!("{why}, then run this command again"),
+        }
+    }
+
     /// What an operator can do in a state for which there is no other advice.
     fn advice_on_word(&self, word: Word, alone: bool) -> Option<String> {
         let text = match word {
@@ -162,6 +200,7 @@ impl Node {
                 let name = command.purpose.parameter();
                 format!("{name} has failed ({why}) and is run again later")
             }
+            None if self.acts_if_enabled() => "failures are only reported".to_owned(),
             None if self.settings.arbiter && self.arbiter.lost => "the arbiter does not respond either".to_owned(),
             None if self.settings.arbiter => "the arbiter has not consented; its log contains the reason".to_owned(),
             None => "no other member is configured".to_owned(),
@@ -173,6 +212,9 @@ impl Node {
     /// When `mc_ctl switch --force` or `detach --force` may be used. An arbiter that does not respond may have given the right to
     /// the other server, and only these two have a record of it.
     fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
+        if self.acts_if_enabled() {
+            return Some("failover is disabled: run \"mc_ctl enable-failover\" to let the controller act".to_owned());
+        }
         let risk = self.force_risk().filter(|_| self.eligible() && self.instance_allows_force())?;
         Some(if self.settings.arbiter && self.arbiter.lost {
             format!(
@@ -183,6 +225,15 @@ impl Node {
         } else {
             format!("if {who} is down and stays down, run \"mc_ctl {verb} --force\" here: {risk}")
         })
+    }
+
+    /// Whether the controller would request the right to run alone, or take it, if failover were enabled.
+    fn acts_if_enabled(&self) -> bool {
+        use Intent::{ActByForce, ActByHalf, AskArbiter, AskCommand, AskPeer};
+        let decision = self.facts().map(decide).filter(|decision| decision.needs == Needs::Failover);
+        let acts =
+            decision.is_some_and(|d| matches!(d.intent, ActByForce | ActByHalf | AskArbiter | AskCommand | AskPeer));
+        acts && !self.notes.failover.enabled
     }
 
     /// In how many seconds a standby that has received nothing from the primary since its start asks the arbiter.

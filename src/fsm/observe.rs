@@ -310,6 +310,7 @@ impl Node {
         self.track_wal(reading);
         self.wal_role_reading(reading);
         self.own.role = Some(reading);
+        self.forget_failed_rebuild();
     }
 
     /// Whether this is a primary where the view has another one.

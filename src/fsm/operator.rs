@@ -454,7 +454,7 @@ impl Node {
         if self.peer_talks(self.patience_ms())
             && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
         {
-            return Some("the other server runs as the primary: stop it first, or rebuild this one from it".to_owned());
+            return Some(self.running_rival());
         }
         None
     }

@@ -28,8 +28,8 @@ pub(super) struct Rebuilds {
     made: Option<(Lsn, Time)>,
     /// Since when it waits for the other server's word.
     waits: Option<Time>,
-    /// Why the last one failed.
-    failed: Option<String>,
+    /// Why the last one failed, and when.
+    failed: Option<(String, Time)>,
     /// When it failed.
     failed_at: Option<Time>,
     /// Since then the other server could not be copied for a time.
@@ -291,7 +291,7 @@ impl Node {
 
     fn end_rebuild(&mut self, why: String) {
         self.notes.rebuild = None;
-        self.rebuilds = Rebuilds { failed: Some(why), ..Rebuilds::default() };
+        self.rebuilds = Rebuilds { failed: Some((why, self.now)), ..Rebuilds::default() };
         self.write("");
     }
 
@@ -339,10 +339,24 @@ impl Node {
         }
     }
 
-    /// Why the last rebuild failed, unless this server is a standby of a mirrored pair by now.
+    /// Why the last rebuild failed, unless the instance has run in its role since.
     fn failed_rebuild(&self) -> Option<&str> {
-        let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me().other())) && self.streams();
-        self.rebuilds.failed.as_deref().filter(|_| !mirrored)
+        self.rebuilds.failed.as_ref().map(|(why, _)| why.as_str())
+    }
+
+    /// The failure of the last rebuild is over when the instance is a primary by right, or a standby that streams or was started
+    /// since. Called after each reading of the instance.
+    pub(super) fn forget_failed_rebuild(&mut self) {
+        let Some((_, failed_at)) = self.rebuilds.failed else { return };
+        let by_right = matches!(self.standing(), Some(Standing::Alone | Standing::Primary));
+        let over = match self.own_role() {
+            Role::Primary => by_right,
+            Role::Standby => self.streams() || self.own.serving_at > failed_at,
+            Role::None => false,
+        };
+        if over && !self.notes.overwritten && !self.notes.lost_split {
+            self.rebuilds.failed = None;
+        }
     }
 
     /// The command that rebuilds this server, or the one to run before it.

@@ -169,6 +169,37 @@ fn a_failed_rebuild_is_forgotten_when_the_pair_is_mirrored() {
     assert!(!advice(&case).contains("rebuild"), "{}", advice(&case));
 }
 
+/// The instance is started again after a rebuild failed, and streams: the failure is over before the pair is mirrored.
+#[test]
+fn a_failed_rebuild_is_forgotten_when_the_standby_streams() {
+    let told = promoted(theirs());
+    let mut case = outcast(false);
+    case.pass(500, Some(&told), None);
+    assert_eq!(ask(&mut case), Reply::Done);
+    rebuild(&mut case, Some(&told)).expect("it is ordered");
+    case.done(Outcome::Failed("no space".into()));
+    let advice = |case: &Case| case.node.report(Time(case.now)).advice.join("\n");
+    assert!(advice(&case).contains("the last rebuild failed (no space);"), "{}", advice(&case));
+    let reading = |streaming| Instance::Standby {
+        timeline: Timeline(2),
+        received: Lsn(200),
+        replayed: Lsn(200),
+        streaming,
+        contact: 1,
+    };
+    for streaming in [true, false] {
+        for _ in 1..20 {
+            case.pass(100, Some(&told), Some(reading(streaming)));
+            if let Some((_, Job::Inspect)) = case.jobs.get(case.ended) {
+                case.done(Outcome::Data(data_dir(true, true)));
+            }
+        }
+        assert_eq!(case.view().mode, Mode::Degraded);
+        assert_eq!(case.node.report(Time(case.now)).rebuilding, Rebuilding::Idle, "{:?}", case.jobs);
+        assert!(!advice(&case).contains("rebuild"), "{}", advice(&case));
+    }
+}
+
 /// A controller that comes back continues, but only while the other server still allows it; else what can be undone is undone.
 #[test]
 fn it_is_gone_on_with_after_a_restart() {

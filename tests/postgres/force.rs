@@ -2,6 +2,7 @@
 
 use crate::harness::client::{Client, Style};
 use crate::harness::pair::{Pair, Setup};
+use crate::harness::remedy::commands;
 use crate::harness::{s, wait_for};
 use std::time::Instant;
 
@@ -99,12 +100,17 @@ fn keep_the_data_of_the_stopped_server() {
     let client = pair.client(Style::Everywhere);
     force_both(&pair, &client);
     wait_for("the server that was not promoted is stopped", s(20), || (!pair.instance_runs(0)).then_some(()));
-    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(4, "mc_ctl start --adopt-data beside a primary");
-    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    let ledger = pair.run_dir(1).to_str().expect("ASCII").to_string();
-    pair.as_root(1, &["mv", &ledger, &format!("{ledger}.split")]);
-    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
-    pair.rebuild(1, &["--method", "basebackup"]);
+    let adopt = ["start", "--adopt-data", "--yes", "-f"];
+    let refused = pair.mc(0, &adopt).expect(4, "mc_ctl start --adopt-data beside a primary").text();
+    let printed = commands(&refused);
+    let [rebuild, stop, move_ledger] = &printed[..] else { panic!("{refused}") };
+    assert_eq!(rebuild, "mc_ctl rebuild");
+    for line in [stop, move_ledger] {
+        pair.paste(1, &line.replace("ID", pair.servers[1].id)).expect(0, line);
+    }
+    pair.mc(0, &adopt).expect(0, "mc_ctl start --adopt-data");
+    let line = pair.hinted(0, "the other server was promoted");
+    pair.paste(1, &line).expect(0, &line);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
     let lost = client.lost_on(&pair, 0);
     assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 1), "{} rows", lost.len());

@@ -3,6 +3,8 @@
 
 use crate::harness::client::{Client, Style};
 use crate::harness::pair::{Pair, Setup, new_key, write_private};
+use crate::harness::remedy::commands;
+use crate::harness::run::Answer;
 use crate::harness::{bin_dir, s};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -169,22 +171,31 @@ fn the_primarys_ledger_is_lost() {
     client.check(&pair, 1, &[0, 1]);
 }
 
-/// The primary's ledger cannot be read while its instance runs and its standby is there: an operator adopts its data, and no
-/// acknowledged row is lost.
+/// The ledger of a server whose controller is down is damaged. Runs the commands that the refused start prints, up to the start.
+/// Returns that start.
+fn follow_the_hint_on_a_damaged_ledger(pair: &Pair, server: usize) -> Answer {
+    pair.mc(server, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    std::fs::write(pair.run_dir(server).join("ledger"), "garbage").expect("could not write the ledger");
+    let refused = pair.mc(server, &["start", "--mc-only", "-f"]).expect(1, "a start with such a ledger").text();
+    assert!(refused.contains("is damaged"), "{refused}");
+    let printed = commands(&refused);
+    let [move_ledger, start, status] = &printed[..] else { panic!("{refused}") };
+    assert_eq!(status, "mc_ctl status");
+    pair.paste(server, move_ledger).expect(0, move_ledger);
+    pair.paste(server, &format!("{start} -f -t 20"))
+}
+
+/// The ledger of the standby cannot be read, then that of the primary, while the instances run. The printed commands restore the
+/// pair: the standby receives the state, an operator adopts the primary's data, and no acknowledged row is lost.
 #[test]
-#[ignore = "of the manual: run it where the procedure changes"]
-fn the_primarys_ledger_is_unreadable() {
+fn a_ledger_is_unreadable() {
     let pair = with_arbiter().up();
     let client = pair.client(Style::OneSession);
-    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
-    let ledger = kept(&pair, 0);
-    std::fs::write(pair.run_dir(0).join("ledger"), "garbage").expect("could not write the ledger");
-    let refused = pair.mc(0, &["start", "--mc-only", "-f"]).expect(1, "a start with such a ledger");
-    assert!(refused.text().contains("is damaged"), "{}", refused.text());
-    pair.as_root(0, &["mv", &ledger, &format!("{ledger}.bad")]);
-    let refused = pair.mc(0, &["start", "-f", "-t", "20"]).expect(4, "a start without a ledger");
+    follow_the_hint_on_a_damaged_ledger(&pair, 1).expect(0, "the start of a standby without a ledger");
+    pair.wait_word(0, "switchable");
+    let refused = follow_the_hint_on_a_damaged_ledger(&pair, 0).expect(4, "the start of a primary without a ledger");
     assert!(refused.text().contains("mark"), "{}", refused.text());
-    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
+    pair.run_hinted(0, "the ledger of this server is lost");
     pair.wait_word(0, "switchable");
     pair.wait_word(1, "switchable");
     client.wait_ack(Instant::now(), s(10));

@@ -108,6 +108,24 @@ fn failover_disabled() {
     pair.wait_word(0, "failover-disabled");
 }
 
+/// The primary's host dies while failover is disabled: the standby only reports it. The hint is to enable failover, not to use
+/// force, and the standby is then promoted.
+#[test]
+fn failover_disabled_and_the_primary_is_silent() {
+    let mut pair = Setup::default().conf("heartbeat_error_action = switch").up();
+    let client = pair.client(Style::PerHost);
+    std::thread::sleep(s(1));
+    pair.mc(1, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
+    pair.wait_word(0, "failover-disabled");
+    pair.host_mut(0).power_off();
+    let line = pair.hinted(1, "the primary does not respond");
+    assert_eq!(line, "mc_ctl enable-failover");
+    assert_eq!(pair.sql_beside(1, "SELECT pg_is_in_recovery()"), Ok("t".to_owned()));
+    pair.paste(1, &line).expect(0, &line);
+    client.wait_ack_of(&[1], Instant::now(), s(30));
+    client.check(&pair, 1, &[0, 1]);
+}
+
 /// Clients that use up `max_connections` keep the probe out; that is no failure of the instance.
 #[test]
 fn too_many_clients() {

@@ -20,9 +20,10 @@ fn shell(mut command: Command, programs: &Path, directory: &str, line: &str) -> 
 }
 
 /// The commands in quotation marks.
-fn commands(text: &str) -> Vec<String> {
+pub fn commands(text: &str) -> Vec<String> {
     let quoted = text.match_indices('"').step_by(2).filter_map(|(at, _)| text[at + 1..].split('"').next());
-    let ours = |text: &&str| ["mc_ctl ", "mc_arb ", "psql ", "systemctl "].iter().any(|start| text.starts_with(start));
+    let ours =
+        |text: &&str| ["mc_ctl ", "mc_arb ", "psql ", "systemctl ", "mv "].iter().any(|start| text.starts_with(start));
     quoted.filter(ours).map(str::to_owned).collect()
 }
 
