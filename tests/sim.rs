@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 11] = [
+const KEPT_WITH_HOOKS: [u64; 13] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -270,6 +270,8 @@ const KEPT_WITH_HOOKS: [u64; 11] = [
     150_094_354,
     400_210_314,
     700_085_710,
+    700_161_398,
+    800_004_197,
 ];
 
 #[test]

@@ -14,8 +14,9 @@ use super::types::{
 };
 use super::work::Work;
 
-/// The least number of terms that a server skips after it has lost its ledger. The number that it skips is random.
-const LOST_TERMS: u64 = 1_000;
+/// The least number of terms that a server skips after it has lost its ledger (the number that it skips is random), and when
+/// an operator adopts its data directory.
+const SKIPPED_TERMS: u64 = 1_000;
 
 /// One server's decision core.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -418,7 +419,7 @@ impl Node {
         // If the view names a data directory of this server, this server has had a ledger, and has lost it. That ledger may have
         // held a newer view, which no other member has seen. No term is used twice.
         let lost = told.view.data[self.me().index()] != DataId(0);
-        let skipped = if lost { LOST_TERMS + (self.random() & 0xffff) } else { 0 };
+        let skipped = if lost { SKIPPED_TERMS + (self.random() & 0xffff) } else { 0 };
         self.make_ledger(told.view, Term(told.view.term.0 + skipped), &why);
     }
 
@@ -468,11 +469,14 @@ impl Node {
         self.notes.detached = 0;
         self.notes.handed_over = Lsn(0);
         self.notes.wanted = true;
+        self.rebuilds = super::rebuild::Rebuilds::default();
         self.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
-        // A lost ledger may have known any term. The new one begins above all that a history can have reached, and at a
-        // random place, so that what the other server has is not taken for newer, nor for the same.
+        // The other server may write `Mirrored` at this moment, under a term that this server has not heard of. The operator's
+        // view has a term above it, so that the other server adopts it. A lost ledger may have known any term. The new one
+        // begins above all that a history can have reached, and at a random place, so that what the other server has is not
+        // taken for newer, nor for the same.
         let term = match self.ledger {
-            Some(_) => self.next_term(),
+            Some(_) => Term(self.next_term().0.saturating_add(SKIPPED_TERMS)),
             None => Term((1 << 40) + (self.random() & 0xffff_ffff)).max(self.next_term()).next_for(self.me()),
         };
         let mut view = View {

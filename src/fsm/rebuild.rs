@@ -299,8 +299,9 @@ impl Node {
     fn watch_rebuilt(&mut self) {
         if self.view().is_some_and(|view| view.mode == super::types::Mode::Mirrored) {
             self.rebuilds.made = None;
-            self.rebuilds.rejoin = false;
         }
+        // This server may also have received the right to run since, or the pair is mirrored.
+        self.rebuilds.rejoin &= self.standing() == Some(Standing::Outcast);
         if self.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
             self.rebuilds.rejoin = false;
             self.rebuilds.made = Some((Lsn(0), self.now));

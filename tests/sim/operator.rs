@@ -199,7 +199,7 @@ impl World {
         let dead_end = dead_end
             || self.hosts[s].dir.incomplete
             || self.hosts[s].dir.missing
-            || self.procs[s].disk.is_some_and(|disk| disk.notes.overwritten)
+            || self.procs[s].disk.is_some_and(|disk| disk.notes.overwritten || disk.notes.lost_split)
             || self.hosts[s].run == Run::Down && self.op.needs_rebuild[s]
             || self.hosts[s].run == Run::Primary && self.procs[s].disk.is_none();
         if !self.op.by_hand {
