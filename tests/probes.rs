@@ -488,7 +488,10 @@ fn the_probe_follows_an_instance_up_and_down() {
     let mut died = false;
     loop {
         match next(&readings) {
-            Event::Died => died = true,
+            Event::Died { signal } => {
+                assert_eq!(signal, None, "a shutdown");
+                died = true;
+            }
             Event::Instance(Instance::Down) if died => break,
             Event::Instance(_) => {}
             other => panic!("{other:?}"),
@@ -538,7 +541,8 @@ fn death_is_told_at_once_even_while_a_look_hangs() {
         Option::is_some,
     );
     server.signal(Signal::KILL);
-    assert_eq!(next(&readings), Event::Died);
+    let told = next(&readings);
+    assert!(matches!(told, Event::Died { signal: None | Some(9) }), "{told:?}");
     kill(frozen.unwrap(), Signal::KILL);
     // The session is lost, the postmaster gone, and so, soon, is the rest.
     wait_for(&readings, |event| *event == Event::Instance(Instance::Down));

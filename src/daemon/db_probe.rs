@@ -452,10 +452,11 @@ impl Probe {
 /// Waits for the end of this postmaster on a thread of its own, which ends with it.
 fn watch(postmaster: &Process, report: Report, deaths: Sender<()>) -> std::io::Result<()> {
     let pidfd = postmaster.as_fd().try_clone_to_owned()?;
+    let end = postmaster.end();
     std::thread::Builder::new().name("db death".into()).spawn(move || {
         // Interrupted by a signal: wait on.
         while !poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).is_ok_and(|count| count > 0) {}
-        report(Event::Died, Instant::now());
+        report(Event::Died { signal: end.signal() }, Instant::now());
         let _ = deaths.try_send(());
     })?;
     Ok(())

@@ -364,7 +364,7 @@ fn disk_reporter(
 fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
     let inbox = inbox.clone();
     Arc::new(move |event, began| {
-        if event == Event::Died {
+        if matches!(event, Event::Died { .. }) {
             inbox.put(event);
             return;
         }

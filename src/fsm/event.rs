@@ -863,7 +863,10 @@ pub enum Event {
     /// The answer to [`Action::CompareWal`].
     WalCompared(WalPoint, Contains),
     /// The postmaster has ended (process-death notice, not a probe).
-    Died,
+    Died {
+        /// The signal that terminated it, if the kernel still reported that.
+        signal: Option<u8>,
+    },
     /// What makes commits less durable, a sentence each, as the own instance is configured.
     Weakened(Vec<String>),
     /// The disks were looked at.

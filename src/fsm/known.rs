@@ -40,6 +40,8 @@ pub(super) struct OwnSide {
     pub starting: bool,
     /// How it failed, until it is started again.
     pub failed: Option<&'static str>,
+    /// The signal that terminated the postmaster, if that is how it failed and the signal is known.
+    pub signal: Option<u8>,
     /// It does not answer, and that has been said.
     pub silent: bool,
     pub closed: bool,
@@ -100,6 +102,7 @@ impl OwnSide {
             answered_at: Time(0),
             starting: false,
             failed: None,
+            signal: None,
             silent: false,
             closed: false,
             disk_good_at: Time(0),

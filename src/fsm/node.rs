@@ -152,7 +152,7 @@ impl Node {
             Event::Instance(reading) => self.reading(reading),
             Event::Wal(reading) => self.wal_reading(reading),
             Event::WalCompared(point, found) => self.wal_compared(point, found),
-            Event::Died => self.died(),
+            Event::Died { signal } => self.died(signal),
             Event::Weakened(found) => self.weakened(found),
             Event::Disk(disk) => self.disk(disk),
             Event::DiskFull(full) => self.own.disk_full = full,

@@ -216,7 +216,7 @@ impl Node {
         match reading {
             Instance::Down => {
                 if self.own.running == Running::Up && !self.work.starts_or_stops() {
-                    self.died();
+                    self.died(None);
                 }
             }
             Instance::Silent => {}
@@ -385,13 +385,14 @@ impl Node {
         }
     }
 
-    pub(super) fn died(&mut self) {
+    pub(super) fn died(&mut self, signal: Option<u8>) {
         if self.own.running != Running::Up || self.work.starts_or_stops() {
             return;
         }
         self.own.running = Running::Dead;
         self.own.role = None;
         self.own.failed = Some("dead");
+        self.own.signal = signal;
         self.own.freed = false;
         self.say(Say::InstanceFailed { how: "dead" });
     }

@@ -264,7 +264,10 @@ impl Node {
         } else if self.own.failed.is_some() && clean {
             format!("the instance of {name} was shut down by another program")
         } else if self.own.failed.is_some() {
-            format!("the postmaster of {name} ended unexpectedly")
+            match self.own.signal {
+                Some(signal) => format!("the postmaster of {name} was terminated by signal {signal}"),
+                None => format!("the postmaster of {name} ended unexpectedly"),
+            }
         } else if self.own.left_down {
             format!("the instance of {name} did not stay up")
         } else if !self.own.disk_bad.is_empty() {

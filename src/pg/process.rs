@@ -10,7 +10,7 @@ use crate::fsm::event::ControlState;
 use rustix::event::{PollFd, PollFlags};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::process::{Pid, PidfdFlags, Signal};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -131,9 +131,34 @@ impl Process {
         rustix::process::pidfd_send_signal(&self.fd, signal).is_ok()
     }
 
+    /// Where the kernel reports how it ends.
+    pub fn end(&self) -> End {
+        // Opened before the end: afterwards, the number may belong to another process.
+        End(std::fs::File::open(format!("/proc/{}/stat", self.pid)).ok().filter(|_| self.alive()))
+    }
+
     /// It is stopped (SIGSTOP, a debugger).
     pub fn is_stopped(&self) -> bool {
         stat_fields(self.pid).is_some_and(|(state, _)| matches!(state, b'T' | b't'))
+    }
+}
+
+/// Where the kernel reports how a process ends, from its end until its parent has waited for it. The parent of a postmaster is
+/// the first process of the host, so that a reader must be quick, and may be too late.
+#[derive(Debug)]
+pub struct End(Option<std::fs::File>);
+
+impl End {
+    /// The signal that has terminated the process; `None` if none has, or that is no longer known.
+    pub fn signal(&self) -> Option<u8> {
+        let mut text = [0; 4096];
+        let length = self.0.as_ref()?.read_at(&mut text, 0).ok()?;
+        // proc(5): fields 3 and 52, counted from behind the name, which may contain anything.
+        let mut fields = std::str::from_utf8(&text[..length]).ok()?.rsplit_once(')')?.1.split_whitespace();
+        let ended = matches!(fields.next()?, "Z" | "X");
+        let status: u32 = fields.nth(48)?.parse().ok()?;
+        let signal = u8::try_from(status & 0x7f).ok()?;
+        (ended && signal != 0).then_some(signal)
     }
 }
 
@@ -385,6 +410,23 @@ fn first_number(lock: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_signal_that_ended_a_process() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = child.id() as i32;
+        let fd = rustix::process::pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap();
+        let process = Process { pid, postmaster: true, fd };
+        let end = process.end();
+        assert_eq!(end.signal(), None, "it runs");
+        assert!(process.signal(Signal::KILL));
+        // The thread that waits for the end reads it before the parent waits for the process.
+        assert!(process.wait(KILL));
+        assert_eq!(end.signal(), Some(9));
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(end.signal(), None, "it has been waited for");
+        assert_eq!(process.end().signal(), None);
+    }
 
     #[test]
     fn a_home_is_known_before_it_is_made() {

@@ -177,7 +177,7 @@ impl World {
 
     fn crash(&mut self, m: usize) {
         self.hosts[m].crash();
-        self.feed(m, Event::Died);
+        self.feed(m, Event::Died { signal: None });
     }
 
     fn cut_between(&mut self, a: usize, b: usize) {

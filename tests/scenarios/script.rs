@@ -4,7 +4,7 @@
 //!   (failover off); `auto` (`rebuild_action`); `halt` (`shutdown_detached_synchronous_standby`); `isolated`
 //!   (`isolated_primary_action = stop`); `switch`, `disconnect`, `fallback` (`heartbeat_error_action`), or `nd2=switch`.
 //! - `start M [-f] [--mc-only]`, `start M --for-rebuild` (as `mc_ctl rebuild` does), `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
-//! - `crash M`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
+//! - `crash M [SIGNAL]`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
 //!   not start), `repair M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
 //! - `tick MS`; `until M TEXT`: until that member has said it, a minute at most.
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
@@ -185,7 +185,8 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         Err(_) => return None,
     };
     match (*verb, rest) {
-        ("crash", []) => world.crash(m),
+        ("crash", []) => world.crash(m, None),
+        ("crash", [signal]) => world.crash(m, signal.parse().ok()),
         ("pg_ctl", ["start"]) => world.meddle(m, &Job::Start { names: None, follow: None }),
         ("pg_ctl", ["stop"]) => world.meddle(m, &Job::Stop { fast_ms: 60_000, names: None }),
         ("pg_ctl", ["promote"]) => world.meddle(m, &Job::Promote),

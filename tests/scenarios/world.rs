@@ -444,10 +444,10 @@ impl World {
 
     // ------------------------------------------------------------------------------------------------------- the hosts
 
-    /// The instance's postmaster dies.
-    pub fn crash(&mut self, m: usize) {
+    /// The instance's postmaster dies, of a signal that the kernel reports or does not.
+    pub fn crash(&mut self, m: usize, signal: Option<u8>) {
         self.hosts[m].crash();
-        self.feed(m, Event::Died);
+        self.feed(m, Event::Died { signal });
     }
 
     /// Somebody does to the instance what only the controller should.
@@ -457,7 +457,7 @@ impl World {
             self.line(m, &format!("pg_ctl: {why}"));
         }
         if !self.hosts[m].dir.running {
-            self.feed(m, Event::Died);
+            self.feed(m, Event::Died { signal: None });
         }
     }
 

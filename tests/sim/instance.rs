@@ -192,7 +192,7 @@ impl World {
             _ => None,
         };
         if let Some(ms) = ms {
-            self.after(ms, Ev::Local { m: s, epoch, event: Event::Died });
+            self.after(ms, Ev::Local { m: s, epoch, event: Event::Died { signal: None } });
         }
     }
 
