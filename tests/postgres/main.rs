@@ -43,6 +43,7 @@ mod password;
 mod rebuild;
 mod rebuild_kills;
 mod reload;
+mod remedies;
 mod removal;
 #[allow(dead_code, reason = "the simulator uses the rest")]
 #[path = "../sim/rng.rs"]

@@ -176,11 +176,13 @@ fn the_primarys_ledger_is_lost() {
 fn follow_the_hint_on_a_damaged_ledger(pair: &Pair, server: usize) -> Answer {
     pair.mc(server, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
     std::fs::write(pair.run_dir(server).join("ledger"), "garbage").expect("could not write the ledger");
+    let at = Instant::now();
     let refused = pair.mc(server, &["start", "--mc-only", "-f"]).expect(1, "a start with such a ledger").text();
     assert!(refused.contains("is damaged"), "{refused}");
     let printed = commands(&refused);
     let [move_ledger, start, status] = &printed[..] else { panic!("{refused}") };
-    assert_eq!(status, "mc_ctl status");
+    assert_eq!((start.as_str(), status.as_str()), ("mc_ctl start", "mc_ctl status"));
+    pair.wait_log(server, at, "(MCA01118)", s(10));
     pair.paste(server, move_ledger).expect(0, move_ledger);
     pair.paste(server, &format!("{start} -f -t 20"))
 }
@@ -191,6 +193,7 @@ fn follow_the_hint_on_a_damaged_ledger(pair: &Pair, server: usize) -> Answer {
 fn a_ledger_is_unreadable() {
     let pair = with_arbiter().up();
     let client = pair.client(Style::OneSession);
+    assert_eq!(pair.explained(1, 1118), "mc_ctl start");
     follow_the_hint_on_a_damaged_ledger(&pair, 1).expect(0, "the start of a standby without a ledger");
     pair.wait_word(0, "switchable");
     let refused = follow_the_hint_on_a_damaged_ledger(&pair, 0).expect(4, "the start of a primary without a ledger");
