@@ -67,7 +67,7 @@ pub(super) struct Common {
     /// Management directory [default: $MCCONTROLDIR]
     #[arg(short = 'M', value_name = "DIR")]
     pub directory: Option<PathBuf>,
-    /// The server of network.conf to use, if two of them are on this host
+    /// Identifier of this server; required only if both servers are on this host
     #[arg(long, value_name = "ID")]
     pub local_server: Option<String>,
 }

@@ -30,7 +30,7 @@ const THEN: &str = "then";
 fn words() -> PossibleValuesParser {
     let fault = |fault: &Fault| PossibleValue::new(fault.word()).help(fault.help());
     let all = PossibleValue::new(ALL).help("Every fault, a line each");
-    let then = PossibleValue::new(THEN).help("Between two faults, for the reader");
+    let then = PossibleValue::new(THEN).help("No effect; can stand between two faults");
     PossibleValuesParser::new(Fault::ALL.iter().map(fault).chain([all, then]))
 }
 
