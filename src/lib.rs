@@ -37,7 +37,7 @@
 //! - [`error`]: the one error type.
 //!
 //! Arrows: `cli → daemon, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages, status`; `status →
-//! fsm, rebuild`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! fsm, messages, rebuild`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!

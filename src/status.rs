@@ -13,6 +13,7 @@ mod rebuild;
 mod snapshot;
 mod space;
 
+pub use crate::messages::commands::Form;
 pub use checkpoint::Checkpoint;
 pub use connection::{ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
@@ -164,8 +165,13 @@ pub enum Colour {
 }
 
 impl Status {
-    /// The model of a controller's answer.
+    /// The model of a controller's answer, with the commands of `mc_ctl` in its advice.
     pub fn new(snapshot: &Snapshot) -> Status {
+        Status::in_form(snapshot, || Form::Direct)
+    }
+
+    /// The same with the commands in this form, which is determined only if the advice has such a command.
+    pub fn in_form(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Status {
         let report = &snapshot.report;
         let id = |server: Server| snapshot.servers[server.index()].id.clone();
         let (progress, progress_detail) = match &report.progress {
@@ -193,7 +199,7 @@ impl Status {
             commits_waiting: report.waiting,
             durability_warnings: report.weakened.clone(),
             connection_failures: snapshot.connections.clone(),
-            advice: advice(snapshot),
+            advice: advice(snapshot, form),
             progress,
             progress_detail,
             rebuild: RebuildStatus::new(snapshot),
@@ -332,7 +338,7 @@ impl Status {
 }
 
 /// The core's advice, and what its silence about the arbiter means for an operator who did not ask for that.
-fn advice(snapshot: &Snapshot) -> Vec<String> {
+fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     let lost = snapshot.arbiter.as_ref().filter(|_| snapshot.report.arbiter == Some(false));
     let lost = lost.map(|arbiter| match snapshot.report.view {
         None => format!(
@@ -353,8 +359,8 @@ fn advice(snapshot: &Snapshot) -> Vec<String> {
         let id = &snapshot.servers[peer].id;
         format!("the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it to see what uses the space")
     });
-    let mut connections: Vec<_> =
-        snapshot.connections.iter().filter_map(ConnectionFailure::hint).map(str::to_owned).collect();
+    let form = if snapshot.connections.is_empty() { Form::Direct } else { form() };
+    let mut connections: Vec<_> = snapshot.connections.iter().filter_map(|failure| failure.hint(&form)).collect();
     connections.dedup();
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
     let advice = snapshot.report.advice.iter().cloned().chain(disconnected);
@@ -762,7 +768,9 @@ arb         arbiter.example  offline
         assert!(status.text(false, Colour::Never).contains(&format!("\nWARNING: {text}\n")));
         let (line, code) = status.check();
         assert!(code == 1 && line.starts_with("MIRRORING WARNING - switchable") && line.contains(text), "{line}");
-        assert_eq!(status.advice, [Purpose::Replication.hint()]);
+        assert_eq!(status.advice, [Purpose::Replication.hint(&Form::Direct)]);
+        let advice = Status::in_form(&s, || Form::Unit("mc".to_owned())).advice.join("\n");
+        assert!(advice.contains("run \"systemctl reload mc\" here") && !advice.contains("mc_ctl"), "{advice}");
         for error in ["timeout expired", "connection to server at \"nd1\", port 5432 failed: Connection refused"] {
             let mut s = s.clone();
             s.connections[0].error = error.to_owned();

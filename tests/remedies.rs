@@ -3,6 +3,7 @@
 
 use mirroring_controller::messages::Type;
 use mirroring_controller::messages::catalogue::CATALOGUE;
+use mirroring_controller::messages::commands::Form;
 use mirroring_controller::{check, cli, messages};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -72,7 +73,8 @@ fn every_error_has_a_row_with_its_command() {
         let found: Vec<&Row> = of(entry.number).collect();
         let [row] = found[..] else { panic!("{} rows for MCA{:05}", found.len(), entry.number) };
         let line = format!("\nCommand:        {}\n", row.command);
-        assert!(entry.explain(None).contains(&line), "{line:?} is not in {}", entry.explain(None));
+        let explained = entry.explain(&Form::Direct);
+        assert!(explained.contains(&line), "{line:?} is not in {explained}");
     }
     assert_eq!(rows.iter().filter(|row| row.what.starts_with("MCA")).count(), errors.len(), "a row without a message");
 }

@@ -115,7 +115,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pg", &["config", "error", "fsm"]),
     ("rebuild", &["error", "fsm", "pg", "shared"]),
     ("shared", &[]),
-    ("status", &["fsm", "rebuild"]),
+    ("status", &["fsm", "messages", "rebuild"]),
     ("what_if", &["fsm"]),
     ("wire", &["error", "fsm"]),
 ];

@@ -6,7 +6,7 @@
 use super::instance::Trial;
 use super::{Entry, Facts as Server, Finding, Seen};
 use crate::fsm::report::Rebuilding;
-use crate::status::Purpose;
+use crate::status::{Form, Purpose};
 
 const PASSWORD_REJECTED: Entry = Entry::error(
     "password-rejected",
@@ -58,7 +58,7 @@ fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
     }
     if let Some(why) = failing(Purpose::Replication) {
         let what = format!("this standby cannot open a replication connection to \"{other}\": {why}");
-        found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint()));
+        found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint(&Form::Direct)));
     }
 }
 

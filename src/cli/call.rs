@@ -10,6 +10,7 @@ use crate::daemon::store;
 use crate::daemon::watcher;
 use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
+use crate::messages::commands::Verb;
 use crate::status::Snapshot;
 use crate::what_if::{Fault, Prediction};
 use std::path::Path;
@@ -243,14 +244,14 @@ fn ask_at(id: &str, run_dir: &Path, what: &Call, limit: Duration) -> Result<Answ
 
 fn not_running(id: &str, run_dir: &Path) -> Failure {
     let text = format!("the controller of server \"{id}\" is not running");
-    let hint = |hint| service_form::when_stopped(hint, run_dir.parent().unwrap_or(run_dir));
+    let start = service_form::when_stopped(run_dir.parent().unwrap_or(run_dir)).command(Verb::Start);
     // Why its watcher could not start it.
     match watcher::failure(run_dir) {
-        None => Failure::new(Exit::NotRunning, text).hint(hint("Run \"mc_ctl start\" to start it.")),
+        None => Failure::new(Exit::NotRunning, text).hint(format!("Run \"{start}\" to start it.")),
         Some(why) => {
             let why = why.lines().next().unwrap_or_default().to_owned();
-            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}")).hint(hint(
-                "The watcher tries again every 10 s. After the correction, run \"mc_ctl start\" to start it at once.",
+            Failure::new(Exit::NotRunning, format!("{text}, and its watcher could not start it: {why}")).hint(format!(
+                "The watcher tries again every 10 s. After the correction, run \"{start}\" to start it at once."
             ))
         }
     }

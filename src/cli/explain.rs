@@ -1,7 +1,7 @@
 //! `mc_ctl explain`: what a message or a finding of `mc_ctl check` means, and what to do.
 
-use super::{Ended, Exit, Failure, print};
-use crate::check::{self, host::unit, remedies};
+use super::{Ended, Exit, Failure, print, service_form};
+use crate::check::{self, remedies};
 use crate::messages::catalogue;
 use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
 use std::ffi::OsStr;
@@ -44,9 +44,8 @@ pub(super) fn run(args: &Args) -> Ended {
         return Ok(0);
     };
     let directory = std::env::var_os("MCCONTROLDIR").map(PathBuf::from);
-    let unit = || unit::find(directory.as_deref()).map(|unit| unit.name);
-    let message =
-        || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain(unit().as_deref()));
+    let form = || service_form::of_host(directory.as_deref());
+    let message = || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain(&form()));
     let Some(text) = remedies::find(what).map(|entry| entry.explain()).or_else(message) else {
         return Err(Failure::new(Exit::Usage, format!("there is no message or finding \"{what}\"")).hint(
             "Specify the number at the end of a message, such as MCA00062, or the code of a finding, such as same-filesystem. \

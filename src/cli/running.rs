@@ -3,10 +3,11 @@
 //! A mistake in `network.conf` or `ID.conf` must not disable the commands that only talk to a running controller. They find
 //! it by its directory of run-time files, use the configuration that it reports, and report the mistake as a warning.
 
-use super::{Exit, Failure, call, say};
+use super::{Exit, Failure, call, say, service_form};
 use crate::config::{self, Config};
 use crate::daemon::{store, watcher};
 use crate::error::Error;
+use crate::messages::commands::Verb;
 use std::path::{Path, PathBuf};
 
 /// The configuration that the running controller uses. `mistake` is the error in the files.
@@ -15,7 +16,7 @@ pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistak
     let configuration = match call::configuration(&id, &run_dir) {
         Ok(None) => return Err(Failure::usage(mistake.clone())),
         Ok(Some(in_effect)) => in_effect.for_client(directory).map_err(|_| Failure::usage(mistake.clone())),
-        Err(failure) if failure.exit == Exit::NotRunning => return Err(watcher_alone(&id, mistake)),
+        Err(failure) if failure.exit == Exit::NotRunning => return Err(watcher_alone(&id, directory, mistake)),
         Err(failure) => Err(failure),
     };
     warn(&id, mistake);
@@ -23,11 +24,12 @@ pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistak
 }
 
 /// The controller has died, and its watcher cannot start it because of the mistake.
-fn watcher_alone(id: &str, mistake: &Error) -> Failure {
+fn watcher_alone(id: &str, directory: &Path, mistake: &Error) -> Failure {
+    let start = service_form::when_stopped(directory).command(Verb::Start);
     let Error { message, hint } = mistake;
     let text = format!("the controller of server \"{id}\" is not running, and its watcher cannot start it: {message}");
     Failure::new(Exit::NotRunning, text)
-        .hint(format!("{hint} After the correction, run \"mc_ctl start\" to start it at once.").trim_start())
+        .hint(format!("{hint} After the correction, run \"{start}\" to start it at once.").trim_start())
 }
 
 /// For a service manager, which starts the controller again after a crash: the configuration that the dead controller used.

@@ -58,7 +58,8 @@ impl Marks {
 /// The status that the controller reports. `mistake`: the mistake in the files, which the controller does not know.
 fn status(config: &Config, mistake: Option<&Error>) -> Result<Status, Failure> {
     let configuration_error = mistake.map(|mistake| mistake.message.clone());
-    Ok(Status { configuration_error, ..Status::new(&*call::status(config)?) })
+    let form = || service_form::when_running(&config.dir);
+    Ok(Status { configuration_error, ..Status::in_form(&*call::status(config)?, form) })
 }
 
 fn show(args: &Args, config: &Config, mistake: Option<&Error>, marks: &mut Option<Marks>) -> Result<(), Failure> {
@@ -70,7 +71,7 @@ fn show(args: &Args, config: &Config, mistake: Option<&Error>, marks: &mut Optio
             let time = utc.split(['T', '.']).nth(1).unwrap_or_default();
             print(&marks.as_mut().map_or(text.clone(), |marks| marks.mark(&text, time)));
             for advice in &status.advice {
-                say(&format!("HINT: {}\n", service_form::when_running(advice, &config.dir)));
+                say(&format!("HINT: {advice}\n"));
             }
         }
         Format::Json => print(&status.json()),

@@ -4,7 +4,7 @@
 
 use super::Entry;
 use super::Type::{self, Error, Fatal, Log, Notice, Panic, Warning};
-use super::commands::{self, Command};
+use super::commands::{self, Command, Form};
 
 /// The message of this number.
 pub fn find(number: u32) -> Option<&'static Entry> {
@@ -21,17 +21,12 @@ pub fn parse_number(text: &str) -> Option<u32> {
 }
 
 impl Entry {
-    /// What `mc_ctl explain` prints. `unit`: the systemd unit that runs the controller on this host.
-    pub fn explain(&self, unit: Option<&str>) -> String {
+    /// What `mc_ctl explain` prints, with the command in this form.
+    pub fn explain(&self, form: &Form) -> String {
         let Entry { number, text, cause, action, remedy, .. } = self;
         let kind = self.kind.word();
-        let command = commands::find(*number).map(|Command { line, on, systemctl, .. }| {
-            let line = match (unit, systemctl) {
-                (Some(unit), Some(verb)) => format!("systemctl {verb} {unit}"),
-                _ => (*line).to_owned(),
-            };
-            format!("Command:        {line}\nRun it on:      {on}\n")
-        });
+        let command = commands::find(*number)
+            .map(|command| format!("Command:        {}\nRun it on:      {}\n", command.line_in(form), command.on));
         format!(
             "MCA{number:05}  {kind}: {text}\n\nCause:          {cause}\nSystem action:  {action}\nWhat to do:     {remedy}\n{}",
             command.unwrap_or_default()

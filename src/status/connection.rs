@@ -1,5 +1,6 @@
 //! Connections that the answering server needs and that fail, as `mc_ctl status` shows them.
 
+use crate::messages::commands::{Form, Verb};
 use serde::{Deserialize, Serialize};
 
 /// What a connection is for.
@@ -25,9 +26,9 @@ pub struct ConnectionFailure {
 
 impl ConnectionFailure {
     /// How to repair it; `None` where the network or the server is at fault, not what the two authenticate with.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self, form: &Form) -> Option<String> {
         let words = ["authentication", "password", "certificate", "pg_hba.conf", "SSL error", "support SSL", "role \""];
-        words.iter().any(|word| self.error.contains(word)).then(|| self.purpose.hint())
+        words.iter().any(|word| self.error.contains(word)).then(|| self.purpose.hint(form))
     }
 
     /// In a sentence.
@@ -54,15 +55,17 @@ impl Purpose {
         }
     }
 
-    /// How to repair it.
-    pub fn hint(self) -> &'static str {
+    /// How to repair it, with the command in this form.
+    pub fn hint(self, form: &Form) -> String {
+        let reload = form.command(Verb::Reload);
         match self {
-            Purpose::OwnInstance | Purpose::OtherInstance => {
-                "if the password is wrong, set db_instance_password in ID.conf to the password of the database user, and run \"mc_ctl reload\""
-            }
-            Purpose::Replication => {
-                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"mc_ctl reload\" here"
-            }
+            Purpose::OwnInstance | Purpose::OtherInstance => format!(
+                "if the password is wrong, set db_instance_password in ID.conf to the password of the database user, and run \
+                 \"{reload}\""
+            ),
+            Purpose::Replication => format!(
+                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"{reload}\" here"
+            ),
         }
     }
 }

@@ -6,7 +6,9 @@ use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup, own};
 use crate::harness::run::{must, run};
 use crate::harness::{bin_dir, s, wait_for};
+use crate::password::guarded;
 use rustix::process::Signal;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -316,4 +318,59 @@ fn an_arbiter_set_back_to_a_snapshot() {
     wait_for("the pair accepts the arbiter", s(60), || (pair.ledger_of(0) != view).then_some(()));
     pair.wait_arbiter_named();
     pair.wait_word(0, "switchable");
+}
+
+/// A control group named as a unit, which is removed at the end.
+struct UnitGroup(PathBuf);
+
+impl UnitGroup {
+    fn new(unit: &str) -> UnitGroup {
+        let mounts = std::fs::read_to_string("/proc/mounts").expect("could not read /proc/mounts");
+        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|mount| mount[2] == "cgroup2");
+        let mount = mount.expect("a mounted hierarchy of control groups (cgroup2) is required")[1];
+        let directory = Path::new(mount).join(format!("mc-pg-{}", std::process::id())).join(unit);
+        std::fs::create_dir_all(&directory).unwrap_or_else(|why| panic!("could not create {directory:?}: {why}"));
+        UnitGroup(directory)
+    }
+
+    fn add(&self, process: u32) {
+        std::fs::write(self.0.join("cgroup.procs"), process.to_string()).expect("could not move a process");
+    }
+}
+
+impl Drop for UnitGroup {
+    fn drop(&mut self) {
+        for directory in [Some(self.0.as_path()), self.0.parent()].into_iter().flatten() {
+            let _ = std::fs::remove_dir(directory);
+        }
+    }
+}
+
+/// On a host on which a unit runs the controller, hints and explanations name "systemctl"; for a controller that the unit has not
+/// started, a hint on its configuration names "mc_ctl". The host has the files of systemd, but not systemd.
+#[test]
+fn commands_under_systemd() {
+    let group = UnitGroup::new("mc.service");
+    let pair = guarded(Setup::default());
+    let root = |script: &str| pair.as_root(1, &["sh", "-ec", script]);
+    let directory = pair.servers[1].management.display().to_string();
+    root("mkdir -p /run/systemd; mount -t tmpfs -o mode=755 none /run/systemd; mkdir /run/systemd/system");
+    for hidden in ["/etc/systemd", "/usr/lib/systemd", "/usr/local/lib/systemd"] {
+        root(&format!("[ ! -d {hidden} ] || mount -t tmpfs -o mode=755 none {hidden}"));
+    }
+    root(&format!(
+        "mkdir -p /run/systemd/system; printf '[Service]\\nEnvironment=MCCONTROLDIR={directory}\\n\
+         ExecStart=/usr/bin/mc_ctl start --foreground\\n' > /run/systemd/system/mc.service"
+    ));
+    pair.sql(0, "ALTER ROLE mc PASSWORD 'second'");
+    assert_eq!(pair.hinted(1, "set db_instance_password"), "mc_ctl reload");
+    group.add(pair.controller(1).pid);
+    assert_eq!(pair.hinted(1, "set db_instance_password"), "systemctl reload mc");
+    assert_eq!(pair.explained(1, 1232), "systemctl reload mc");
+    assert_eq!(pair.explained(1, 1046), "mc_ctl rebuild");
+    assert_eq!(pair.explained(0, 1232), "mc_ctl reload");
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    assert_eq!(pair.hinted(1, "to start it"), "systemctl start mc");
+    pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    assert_eq!(pair.hinted(0, "to start it"), "mc_ctl start");
 }
