@@ -142,6 +142,9 @@ fn units_leave_the_instance_alone() {
             .into_iter()
             .for_each(has);
     }
+    // The directory survives a restart after a crash and nothing else.
+    let directory = ["RuntimeDirectory=%N", "RuntimeDirectoryPreserve=restart"];
+    assert!(directory.iter().all(|line| text(UNITS[0]).lines().any(|l| l == *line)));
 }
 
 #[test]
@@ -152,6 +155,7 @@ fn what_units_and_scripts_type_is_understood() {
     let options = set("mirroring-controller.rc", "START_OPTIONS=");
     for (command, line) in [
         (cli::command(), set("mirroring-controller.service", "ExecStart=")),
+        (cli::command(), set("mirroring-controller.service", "ExecReload=")),
         (cli::command(), format!("mc_ctl start {} -M /mc", options.trim_matches('"'))),
         (cli::command(), "mc_ctl stop -M /mc".into()),
         (cli::arb::command(), set("mirroring-arbiter.service", "ExecStart=")),

@@ -204,7 +204,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
     let reloader = Arc::new(Reloader::new(config, probe, runner, calls, inspector, connections));
     board.reloaded_by(reloader.clone());
-    take_signals(alive.is_foreground(), reloader, inbox)?;
+    take_signals(alive, reloader, inbox)?;
     for action in first {
         decision.perform(action);
     }
@@ -382,7 +382,8 @@ fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
 /// SIGTERM and SIGINT ask for what a service manager, or a hand on the terminal, means: with `--foreground` the end of
 /// controller and instance, else that of the controller alone. The second one, or a controller that does not end by
 /// itself, is ended at once. SIGHUP has the configuration read again.
-fn take_signals(foreground: bool, reloader: Arc<Reloader>, inbox: Inbox) -> Result<()> {
+fn take_signals(alive: &Alive, reloader: Arc<Reloader>, inbox: Inbox) -> Result<()> {
+    let (foreground, mark) = (alive.is_foreground(), alive.mark());
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|cause| Error::new(format!("could not handle signals: {cause}")))?;
@@ -394,6 +395,8 @@ fn take_signals(foreground: bool, reloader: Arc<Reloader>, inbox: Inbox) -> Resu
                 let _ = spawn("reload", move || drop(reloader.reload()));
                 continue;
             }
+            // Also if the decision thread hangs and the service manager kills this process.
+            mark.clear();
             if asked {
                 messages::flush(END_LIMIT);
                 std::process::exit(if foreground { 128 + signal } else { 0 });

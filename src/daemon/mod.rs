@@ -34,6 +34,7 @@ pub mod runner;
 mod sockets;
 mod startup_log;
 pub mod store;
+mod unit_mark;
 pub mod user_command;
 pub mod watcher;
 
@@ -49,6 +50,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use rustix::time::{ClockId, clock_gettime};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use unit_mark::Mark;
 
 /// Stack of every thread, in bytes: nothing here recurses or keeps large buffers on the stack.
 pub const STACK: usize = 256 * 1024;
@@ -159,12 +161,14 @@ pub fn is_being_rebuilt(config: &Config) -> bool {
 }
 
 /// Runs the controller in this process, without a watcher, until it is told to end; returns the exit code. Called by
-/// `mc_ctl start --foreground`. `start_id` is random. A detached one is started by [`watcher::start_detached`].
+/// `mc_ctl start --foreground`. `start_id` is random; a restart by the service manager keeps that of the controller that died. A detached one is started by [`watcher::start_detached`].
 ///
 /// # Errors
 /// What keeps the controller from starting: another one runs, a ledger that is not to be trusted, a port in use.
 pub fn run(config: Config, by: StartedBy, start_id: u64) -> Result<u8> {
-    decision::run(config, by, start_id, watcher::Alive::foreground())
+    let (mark, by) = Mark::read(&config.id, &config.run_dir(), by, start_id);
+    let start_id = mark.start_id();
+    decision::run(config, by, start_id, watcher::Alive::of_unit(mark))
 }
 
 #[cfg(test)]

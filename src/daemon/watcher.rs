@@ -10,6 +10,7 @@
 use super::launch::{FirstLine, Found, Launch};
 use super::notify::Notify;
 use super::store::{CONTROLLER_LOCK, Lock, WATCHER_LOCK};
+use super::unit_mark::Mark;
 use super::{now, pidfile};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -277,7 +278,7 @@ pub enum Alive {
     /// To a watcher.
     Watched(Pulse),
     /// To a service manager, where one has started it with `--foreground`; else to nobody.
-    Foreground(Notify),
+    Foreground(Notify, Mark),
 }
 
 /// The pipe to the watcher.
@@ -313,27 +314,36 @@ impl Pulse {
 impl Alive {
     /// `--foreground`, under a service manager or not.
     pub fn foreground() -> Alive {
-        Alive::Foreground(Notify::from_environment())
+        Alive::of_unit(Mark::default())
+    }
+
+    /// The same, with the mark of this start in the unit's directory.
+    pub(super) fn of_unit(mark: Mark) -> Alive {
+        Alive::Foreground(Notify::from_environment(), mark)
     }
 
     /// The controller has started.
     pub fn ready(&mut self) {
         match self {
             Alive::Watched(pulse) => FirstLine::Ready { found: pulse.launch.found.clone() }.write(&mut pulse.pipe),
-            Alive::Foreground(notify) => notify.ready(),
+            Alive::Foreground(notify, mark) => {
+                mark.set();
+                notify.ready();
+            }
         }
     }
 
     /// It is about to end, as it was told to.
     pub fn stopping(&mut self) {
-        if let Alive::Foreground(notify) = self {
+        if let Alive::Foreground(notify, mark) = self {
+            mark.clear();
             notify.stopping();
         }
     }
 
     /// What `systemctl status` shows; made only where somebody is told.
     pub fn status(&mut self, status: impl FnOnce() -> String) {
-        if let Alive::Foreground(notify) = self {
+        if let Alive::Foreground(notify, _) = self {
             notify.status(&status());
         }
     }
@@ -349,13 +359,21 @@ impl Alive {
                 }
             }
             Alive::Watched(_) => (),
-            Alive::Foreground(notify) => notify.beat(at),
+            Alive::Foreground(notify, _) => notify.beat(at),
         }
     }
 
     /// Without a watcher of ours, attached to a terminal or a service manager.
     pub fn is_foreground(&self) -> bool {
-        matches!(self, Alive::Foreground(_))
+        matches!(self, Alive::Foreground(..))
+    }
+
+    /// The mark of this start in the unit's directory.
+    pub(super) fn mark(&self) -> Mark {
+        match self {
+            Alive::Foreground(_, mark) => mark.clone(),
+            Alive::Watched(_) => Mark::default(),
+        }
     }
 }
 

@@ -23,6 +23,8 @@ const WATCHDOG: &str = "WATCHDOG_USEC=2000000";
 struct Manager {
     socket: UnixDatagram,
     path: PathBuf,
+    /// The unit's directory, which it keeps while it restarts the unit.
+    runtime: PathBuf,
     told: Vec<(Instant, String)>,
 }
 
@@ -32,7 +34,16 @@ impl Manager {
         let socket = UnixDatagram::bind(&path).expect("could not bind");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).expect("could not chmod");
         socket.set_nonblocking(true).expect("could not set");
-        Manager { socket, path, told: Vec::new() }
+        let manager = Manager { socket, path, runtime: directory.join("runtime"), told: Vec::new() };
+        manager.renew_directory();
+        manager
+    }
+
+    /// As when the unit has stopped or failed: an empty directory for the next start.
+    fn renew_directory(&self) {
+        let _ = std::fs::remove_dir_all(&self.runtime);
+        std::fs::create_dir(&self.runtime).expect("could not create");
+        std::fs::set_permissions(&self.runtime, std::fs::Permissions::from_mode(0o777)).expect("could not chmod");
     }
 
     /// Lines that were told since then and begin so.
@@ -62,14 +73,31 @@ impl Manager {
     /// Runs a program as a unit would: in the foreground, as the user, with the variables.
     fn run(&self, host: &Host, program: &Path, words: &[&str], directory: &Path) -> Service {
         let mut command = host.admin("env");
-        command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG).arg(program);
+        command.arg(format!("NOTIFY_SOCKET={}", self.path.display())).arg(WATCHDOG);
+        command.arg(format!("RUNTIME_DIRECTORY={}", self.runtime.display())).arg(program);
         command.args(["start", "--foreground"]).args(words).arg("-M").arg(directory).stderr(Stdio::null());
         Service(Beside::start(command))
     }
 
     /// The first server's controller, so.
     fn run_controller(&self, pair: &Pair) -> Service {
-        self.run(pair.host(0), program(), &["-f"], &pair.servers[0].management)
+        self.run_server(pair, 0)
+    }
+
+    fn run_server(&self, pair: &Pair, server: usize) -> Service {
+        self.run(pair.host(server), program(), &["-f"], &pair.servers[server].management)
+    }
+
+    /// Kills the server's controller, and starts it again as systemd does with `Restart=on-failure`.
+    #[track_caller]
+    fn crash(&mut self, pair: &Pair, server: usize, service: Service) -> Service {
+        signal(pair.controller(server).pid, Signal::KILL);
+        drop(service);
+        wait_for("it is gone", SOON, || pair.host(server).controllers().is_empty().then_some(()));
+        let at = self.present();
+        let service = self.run_server(pair, server);
+        self.wait(at, "READY=1");
+        service
     }
 
     /// The watchdog is fed, but not by a program that stands still.
@@ -187,6 +215,76 @@ fn a_killed_controller_leaves_the_instance() {
     assert_eq!(pair.postmaster(0).pid, postmaster);
     signal(pair.controller(0).pid, Signal::TERM);
     child.wait_end();
+}
+
+/// systemd restarts the controller of a detached standby after a crash: the standby stays detached, and failover stays disabled,
+/// although the unit has -f. The printed command, and an operator's start of the unit, attach it.
+#[test]
+fn a_crash_attaches_no_detached_standby() {
+    let pair = Setup::default().make();
+    pair.start(0, &["-f", "-W"]);
+    let mut manager = Manager::listen(&pair.host(1).dir);
+    let service = manager.run_server(&pair, 1);
+    pair.wait_word(0, "switchable");
+    pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
+    pair.mc(0, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
+    let at = Instant::now();
+    let service = manager.crash(&pair, 1, service);
+    pair.wait_log(0, at, "connected with \"nd2\" (MCA01107)", SOON);
+    let streams = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+    wait_for("the standby streams", SOON, || (pair.sql(0, streams) == "1").then_some(()));
+    std::thread::sleep(s(5));
+    for server in [0, 1] {
+        let status: serde_json::Value =
+            serde_json::from_str(&pair.mc(server, &["status", "--format", "json"]).out).expect("JSON");
+        assert_eq!(status["disconnection"]["by_operator"], true, "{status}");
+        assert_eq!(status["failover_enabled"], false, "{status}");
+    }
+    pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
+    let line = pair.hinted(1, "to attach it again");
+    pair.paste(1, &line).expect(0, &line);
+    pair.wait_word(0, "switchable");
+
+    // The order counts as the last start, also after another crash.
+    let service = manager.crash(&pair, 1, service);
+    pair.wait_word(0, "switchable");
+    pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
+    let mut service = manager.crash(&pair, 1, service);
+    std::thread::sleep(s(5));
+    assert_eq!(pair.mc(0, &["status", "--check"]).code, 2, "it is attached");
+    signal(pair.controller(1).pid, Signal::TERM);
+    service.wait_end();
+    assert_eq!(std::fs::read_dir(&manager.runtime).expect("readable").count(), 0, "a mark is left");
+    // systemctl restart keeps the directory.
+    let mut service = manager.run_server(&pair, 1);
+    pair.wait_word(0, "switchable");
+    signal(pair.controller(1).pid, Signal::TERM);
+    service.wait_end();
+}
+
+/// SIGHUP, and the command of the unit for `systemctl reload`, have a controller in the foreground read its files.
+#[test]
+fn a_controller_in_the_foreground_is_reloaded() {
+    let pair = Setup::default().make();
+    let manager = Manager::listen(&pair.host(0).dir);
+    let mut service = manager.run_controller(&pair);
+    wait_for("it responds", SOON, || pair.status(0));
+    let at = Instant::now();
+    pair.server_line(0, "remote_call_timeout = 50s");
+    signal(pair.controller(0).pid, Signal::HUP);
+    pair.wait_log(0, at, "reloaded; new: remote_call_timeout (MCA01230)", SOON);
+    let unit = sample("mirroring-controller.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecReload=")).expect("a command");
+    let line = line.replace("/usr/local/bin/mc_ctl", "mc_ctl");
+    pair.server_line(0, "fencing_command_timeout = 40s");
+    let answer = pair.paste(0, &line).expect(0, &line);
+    assert_eq!(answer.out, "configuration files reloaded; new: fencing_command_timeout\n");
+    pair.server_line(0, "mistake = 1");
+    let answer = pair.paste(0, &line).expect(2, &line);
+    assert!(answer.err.contains("unknown parameter \"mistake\""), "{}", answer.text());
+    assert!(pair.status(0).is_some(), "it does not respond");
+    pair.mc(0, &["stop", "-e"]).expect(0, "mc_ctl stop -e");
+    let _ = wait_for("it ends", SOON, || service.0.ended());
 }
 
 /// After a crash the service manager's start uses what the dead controller used where a file contains a mistake by then. A
