@@ -34,19 +34,29 @@ pub(super) fn run(args: &Args) -> Ended {
     }
 }
 
-/// The lines of the last display, each with the time since when it is shown; `None` for those of the first display.
+/// The lines of the last display, each with the time since when it is shown; `None` for those of the first display. A line in
+/// which only an age has changed is the same line.
 #[derive(Default)]
 struct Marks(HashMap<String, Option<String>>);
+
+/// The line without the age in it: `4 s ago`, `1 h 2 min ago`.
+fn without_age(line: &str) -> String {
+    let Some((begin, end)) = line.split_once(" ago") else { return line.to_owned() };
+    let of_age = |word: &str| word.parse::<u64>().is_ok() || ["s", "min", "h"].contains(&word);
+    let mut words: Vec<&str> = begin.split(' ').collect();
+    while words.pop_if(|word| of_age(word)).is_some() {}
+    format!("{} ago{end}", words.join(" "))
+}
 
 impl Marks {
     /// The text with a mark at the end of each line that has changed since the first display.
     fn mark(&mut self, text: &str, time: &str) -> String {
-        let since = |line: &str| match self.0.get(line) {
+        let since = |line: &str| match self.0.get(&without_age(line)) {
             Some(since) => since.clone(),
             None => (!self.0.is_empty()).then(|| time.to_owned()),
         };
         let lines: Vec<(&str, Option<String>)> = text.lines().map(|line| (line, since(line))).collect();
-        self.0 = lines.iter().map(|(line, since)| ((*line).to_owned(), since.clone())).collect();
+        self.0 = lines.iter().map(|(line, since)| (without_age(line), since.clone())).collect();
         let marked = |(line, since): (&str, Option<String>)| match since {
             Some(since) => format!("{line}  * since {since}\n"),
             None => format!("{line}\n"),
@@ -117,5 +127,10 @@ mod tests {
             marks.mark("switchable\nnd1  primary\n", "10:00:15"),
             "switchable  * since 10:00:15\nnd1  primary\n"
         );
+        let detached = |age| format!("switchable\nnd1  primary\nWARNING: detached {age} ago\n");
+        for (age, time) in [("58 s", "10:01:00"), ("1 min 3 s", "10:01:05"), ("1 h 0 min", "11:00:02")] {
+            let marked = marks.mark(&detached(age), time);
+            assert!(marked.ends_with(&format!("WARNING: detached {age} ago  * since 10:01:00\n")), "{marked}");
+        }
     }
 }
