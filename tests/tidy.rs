@@ -338,6 +338,34 @@ fn the_figures_of_the_readme_are_those_of_the_measurements() {
     }
 }
 
+/// The manual and the samples use one management directory: `/srv/mc`. `/data/mc` is that of the procedure that moves it.
+#[test]
+fn one_management_directory() {
+    let mut found = 0;
+    let names = ["README.md".into(), "man".into(), "samples".into()].map(|name: PathBuf| root().join(name));
+    let files = |name: &PathBuf| match name.is_dir() {
+        true => fs::read_dir(name).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect(),
+        false => vec![name.clone()],
+    };
+    for file in names.iter().flat_map(files) {
+        let text = fs::read_to_string(&file).unwrap();
+        for before in ["CONTROLDIR=/", " -M /"] {
+            for place in text.split(before).skip(1) {
+                let end =
+                    place.find(|c: char| !c.is_ascii_alphanumeric() && !"/._-".contains(c)).unwrap_or(place.len());
+                let directory = format!("/{}", &place[..end]);
+                assert!(
+                    ["/srv/mc", "/data/mc"].contains(&directory.as_str()),
+                    "{}: {before}{directory}",
+                    file.display()
+                );
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10, "{found}");
+}
+
 /// The README is short enough to be read at once, and no table needs a wide window.
 #[test]
 fn the_documents_are_short_and_their_tables_narrow() {

@@ -415,7 +415,7 @@ fn examine_pair(seen: &Seen, found: &mut Vec<Finding>) {
     }
     for server in seen.servers().filter(|server| server.host.isolated_waits) {
         let what = "isolated_primary_action is 'wait' together with heartbeat_error_action = 'switch'";
-        let fix = format!("set isolated_primary_action = 'stop' in {}.conf, and restart that controller", server.id);
+        let fix = "set isolated_primary_action = 'stop' in ID.conf, and restart the controller";
         found.push(ISOLATED_PRIMARY_WAITS.found(&server.id, what, fix));
     }
     let Some([own, peer]) = seen.both() else { return };

@@ -383,6 +383,8 @@ fn a_wrong_port_on_one_side() {
     let pair = Setup::default().conf("heartbeat_error_action = switch").up();
     expect_none(&pair, 0, &["peer-unheard"]);
     expect(&pair, 0, "isolated-primary-waits", "nd2", &["isolated_primary_action = 'stop'"]);
+    let text = pair.mc(0, &["check"]).out;
+    assert!(text.contains("NOTICE isolated-primary-waits nd1, nd2: "), "{text}");
     let path = pair.servers[0].management.join("network.conf");
     let network = std::fs::read_to_string(&path).expect("network.conf");
     pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");

@@ -4,7 +4,7 @@
 use crate::check::check;
 use crate::harness::client::Style;
 use crate::harness::net::{ADDRESSES, ADMIN};
-use crate::harness::pair::{Pair, Setup, write_private};
+use crate::harness::pair::{Pair, Setup, new_key, write_private};
 use crate::harness::run::Answer;
 use crate::harness::{s, wait_for};
 use mirroring_controller::config::{Key, Network, PrivateKey};
@@ -79,6 +79,25 @@ fn forged(pair: &Pair) -> [Vec<u8>; 2] {
     [first_frame(shared.as_bytes(), None), first_frame(shared.as_bytes(), Some((&own, nd1.as_bytes())))]
 }
 
+/// `mc_ctl reload` reports a member's new key by name, and the controller continues to use the old one.
+fn a_new_key_is_reported(pair: &Pair, listed: &str, old: &str) {
+    let dir = &pair.servers[0].management;
+    let (path, network) = (dir.join("nd1.private"), dir.join("network.conf"));
+    let (text, good) = (new_key(), std::fs::read_to_string(&path).expect("could not read"));
+    let public = PrivateKey::parse(&path, &text).expect("64 digits").public();
+    let public: String = public.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    write_private(&path, &text);
+    write_private(&network, &listed.replace(old, &public));
+    let answer = pair.mc(0, &["reload"]).expect(0, "mc_ctl reload");
+    for what in ["the line of \"nd1\" in network.conf", "the key in nd1.private"] {
+        let text = format!("WARNING: {what} cannot be changed without restarting the controller\n");
+        assert!(answer.err.contains(&text), "{text:?} is not in {}", answer.text());
+    }
+    all_hear_each_other(pair, "the old key is in use");
+    write_private(&path, &good);
+    write_private(&network, listed);
+}
+
 /// The order of network.conf(5): no client notices, either server hears the other in each state, and afterwards the arbiter's
 /// host with all its files is not answered by a server.
 #[test]
@@ -113,6 +132,8 @@ fn the_arbiter_s_files_make_no_server() {
     }
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     assert!(check(&pair, 0).find("no-member-keys", "").is_none());
+
+    a_new_key_is_reported(&pair, &listed, &keys[0]);
 
     let at = Instant::now();
     for frame in forged(&pair) {

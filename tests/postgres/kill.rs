@@ -169,7 +169,8 @@ fn detached_standby_is_attached_as_printed() {
     client.check(&pair, 0, &[0]);
 }
 
-/// The run-time directory of a running controller is deleted: a start names the controller that holds the port.
+/// The run-time directory of a running controller is deleted: a start names the controller that holds the port. When that has
+/// ended, the hints lead to the end.
 #[test]
 fn run_time_directory_is_deleted() {
     let pair = Setup::default().up();
@@ -178,6 +179,17 @@ fn run_time_directory_is_deleted() {
     let refused = pair.mc(0, &["start", "-t", "10"]).expect(1, "mc_ctl start beside a running controller").text();
     assert!(refused.contains("ss -ltnp") && refused.contains("directory was deleted"), "{refused}");
     assert!(pair.instance_runs(0));
+    let client = pair.client(Style::PerHost);
+    // As "ss -ltnp" shows it.
+    signal(pair.controller(0).pid, Signal::TERM);
+    wait_for("controller and watcher are gone", s(20), || pair.host(0).controllers().is_empty().then_some(()));
+    let lost = pair.mc(0, &["start", "-f", "-t", "20"]).expect(4, "mc_ctl start without the ledger").text();
+    assert!(lost.contains("the ledger of this server is lost"), "{lost}");
+    let line = pair.hinted(0, "the ledger of this server is lost");
+    pair.paste(0, &line).expect(0, &line);
+    pair.wait_word(1, "switchable");
+    client.wait_ack(Instant::now(), s(20));
+    client.check(&pair, 0, &[0]);
 }
 
 /// Another program starts the instance of a server that has lost its role: each time the controller stops it and logs that.

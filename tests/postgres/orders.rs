@@ -169,9 +169,15 @@ fn switch_from_either_side_and_back() {
 fn after_a_switch_the_old_primary_stays_down() {
     let pair = Setup::default().up();
     let client = pair.client(Style::OneSession);
+    let at = Instant::now();
     pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
     pair.wait_roles(0, "switched", ["none(inactivated primary)", "primary"]);
     client.wait_ack(Instant::now(), s(10));
+    // The message on one server and the status on the other name the same command.
+    pair.wait_log(0, at, "MCA01016", s(20));
+    let explained = pair.paste(0, "mc_ctl explain MCA01016").expect(0, "mc_ctl explain");
+    assert!(explained.out.contains("Run \"mc_ctl rebuild\" on it"), "{}", explained.text());
+    assert_eq!(pair.hinted(1, "is not its standby yet"), "mc_ctl rebuild");
     std::thread::sleep(s(2));
     assert!(!pair.instance_runs(0));
     let answer = pair.mc(1, &["switch"]).expect(4, "a switch without a standby");

@@ -1,7 +1,7 @@
 //! `mc_ctl reload` and SIGHUP: what changes while the controller runs, what is reported, and files with a mistake.
 
 use crate::harness::host::signal;
-use crate::harness::pair::{Pair, Setup, write_private};
+use crate::harness::pair::{Pair, Setup, new_key, write_private};
 use crate::harness::script::Script;
 use crate::harness::{s, wait_for};
 use rustix::process::Signal;
@@ -52,6 +52,7 @@ fn what_changes_and_what_is_reported() {
         assert!(answer.err.contains(&text), "{text:?} is not in {}", answer.text());
     }
     write_private(&network, &members);
+    key_is_reported(&pair);
     pair.wait_word(0, "switchable");
     pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
     wait_for("the new command is called", s(20), || (new.calls().len() == 1).then_some(()));
@@ -66,6 +67,20 @@ fn what_changes_and_what_is_reported() {
     pair.wait_log(0, at, "reloaded; new: remote_call_timeout (MCA01230)", s(20));
     pair.wait_log(0, at, "heartbeat_interval", s(20));
     assert_eq!(pair.controller(0).pid, controller);
+}
+
+/// A key that the file contains and the controller does not use yet is reported.
+#[track_caller]
+fn key_is_reported(pair: &Pair) {
+    let path = pair.servers[0].management.join("mc.key");
+    let good = std::fs::read_to_string(&path).expect("could not read");
+    write_private(&path, &new_key());
+    let answer = pair.mc(0, &["reload"]).expect(0, "mc_ctl reload");
+    let text = "WARNING: the key in mc.key cannot be changed without restarting the controller\n";
+    assert!(answer.err.contains(text) && answer.err.contains("\nHINT: "), "{}", answer.text());
+    write_private(&path, &good);
+    let answer = pair.mc(0, &["reload"]).expect(0, "mc_ctl reload");
+    assert!(!answer.err.contains("mc.key"), "{}", answer.text());
 }
 
 /// Sessions of the controller that were opened since then.
