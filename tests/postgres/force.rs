@@ -77,7 +77,7 @@ fn adopt_the_data_of_a_lost_ledger() {
 
 /// Has both servers run alone: the link is cut, both are forced, both acknowledge commits, and the link is restored. Returns when
 /// they were forced.
-fn force_both(pair: &Pair, client: &Client) -> Instant {
+pub fn force_both(pair: &Pair, client: &Client) -> Instant {
     let at = Instant::now();
     pair.net.cut_between(0, 1);
     pair.wait_log(0, at, "MCA00019", s(20));

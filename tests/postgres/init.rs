@@ -243,6 +243,63 @@ fn start_at_boot(hosts: &Hosts) {
     });
 }
 
+/// The block that `init` prints for the other members.
+fn block_for_join(text: &str) -> String {
+    let from = text.find("-----BEGIN").expect("a block");
+    let end = text.rfind("-----END").expect("its end");
+    let rest = text[end..].find('\n').expect("a line");
+    text[from..=end + rest].to_owned()
+}
+
+/// The commands of the first block of the manual's section after this text, without those of the service manager.
+fn manual_block(section: &str, after: &str) -> Vec<(usize, bool, String)> {
+    let manual = document("man/mirroring-controller.7");
+    let text = manual.split("\n.Ss ").find(|text| text.starts_with(&format!("{section}\n"))).expect("its section");
+    let (_, text) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {section:?}"));
+    let (_, text) = text.split_once("\n.Bd -literal").expect("a block");
+    let lines = commands(text.split("\n.Ed").next().unwrap_or_default());
+    lines.into_iter().filter(|(.., line)| !line.starts_with("systemctl ")).collect()
+}
+
+/// Runs the lines. What `--show-join` prints is pasted where a line reads it. Returns the last answer.
+fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)]) -> String {
+    let (mut block, mut last) = (String::new(), String::new());
+    for (host, as_root, line) in lines {
+        let line = format!("export MCCONTROLDIR=/srv/mc ARBCONTROLDIR=/srv/mc; {}", layout.line(line));
+        let paste = if line.contains("--join") { block.as_str() } else { "" };
+        last = hosts.tries(*host, *as_root, &line, paste).expect(0, &line).out;
+        if line.contains("--show-join") {
+            block = block_for_join(&last);
+        }
+    }
+    last
+}
+
+/// Replaces the host of the arbiter, then that of the second server, by one that has only the programs: the blocks of the manual
+/// for these situations.
+fn replace_hosts(hosts: &Hosts, layout: Layout) {
+    hosts.types(2, false, "mc_arb stop -M /srv/mc");
+    hosts.types(2, true, "rm -r /srv/mc");
+    let lines = manual_block("Adding, replacing and removing the arbiter", ".Sy \"To replace the arbiter\"");
+    let [.., status, history] = &lines[..] else { panic!("{lines:?}") };
+    assert!(status.2.starts_with("mc_ctl status --arbiter") && history.2.starts_with("mc_ctl history"), "{lines:?}");
+    follow_manual(hosts, layout, &lines[..lines.len() - 2]);
+    wait_for("the pair accepts the arbiter", s(60), || {
+        let shown = follow_manual(hosts, layout, std::slice::from_ref(status));
+        let online = shown.lines().any(|line| line.starts_with("arb ") && line.ends_with("online"));
+        let history = follow_manual(hosts, layout, std::slice::from_ref(history));
+        (online && shown.contains("\nswitchable\n") && history.contains("the arbiter was replaced")).then_some(())
+    });
+
+    hosts.types(1, false, "mc_ctl stop -M /srv/mc");
+    hosts.types(1, true, &format!("rm -r /srv/mc {}", layout.data()));
+    follow_manual(hosts, layout, &manual_block("Moving to new hosts", "If the files are lost"));
+    assert!(document("man/mirroring-controller.7").contains("only run\n.Ql mc_ctl rebuild\non the new host."));
+    hosts.types(1, false, "mc_ctl rebuild -M /srv/mc --yes");
+    let status = hosts.types(0, false, "mc_ctl status -M /srv/mc").out;
+    assert_eq!(status.lines().nth(2), Some("switchable"), "{status}");
+}
+
 /// Runs the README's lines, and returns what `init` printed on the first server.
 fn follow_the_readme(hosts: &Hosts, layout: Layout) {
     let lines = set_up();
@@ -266,10 +323,7 @@ fn follow_the_readme(hosts: &Hosts, layout: Layout) {
                     NAMES[*host]
                 );
             }
-            let from = answer.out.find("-----BEGIN").expect("a block");
-            let end = answer.out.rfind("-----END").expect("its end");
-            let rest = answer.out[end..].find('\n').expect("a line");
-            block = answer.out[from..=end + rest].to_owned();
+            block = block_for_join(&answer.out);
             assert!(!answer.out.contains("sesame") && !answer.out.contains("missing in"), "{}", answer.out);
         }
         if line.starts_with("mc_ctl rebuild") {
@@ -328,6 +382,9 @@ fn three_hosts(name: &str, layout: Layout) {
         hosts.types(0, true, &link);
         let again = hosts.types(0, false, "mc_ctl init -M /srv/mc").out;
         assert!(again.contains(&format!("as root: systemctl disable {unit}\n")), "{again}");
+    }
+    if layout == Layout::Plain || layout == Layout::RedHat {
+        replace_hosts(&hosts, layout);
     }
     start_at_boot(&hosts);
     // Clients, wherever they are told how to connect, come to the primary.

@@ -35,6 +35,7 @@ mod itself;
 mod keys;
 mod kill;
 mod manual;
+mod manual_blocks;
 mod matrix;
 mod mistakes;
 mod names;
