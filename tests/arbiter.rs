@@ -800,6 +800,9 @@ fn one_arbiter_in_a_directory_and_a_watcher_that_starts_it_again() {
     assert_eq!(arb.run(&["start"]).0, 4);
     assert_eq!(arb.run(&["start", "--foreground"]).0, 4);
     let pid = arb.status()["pid"].as_u64().unwrap();
+    // Its memory contains the keys: no core file, and no other process of the same user reads it.
+    let memory = fs::File::open(format!("/proc/{pid}/environ"));
+    assert_eq!(memory.map(|_| ()).map_err(|cause| cause.kind()), Err(std::io::ErrorKind::PermissionDenied));
     let process = rustix::process::Pid::from_raw(pid as i32).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::KILL).unwrap();
     until("it is started again", || {

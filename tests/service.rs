@@ -387,5 +387,12 @@ fn quickstart_runs_nothing_from_a_directory_of_another_user() {
     let link = parent.path().join("link");
     std::os::unix::fs::symlink(&dir, &link).unwrap();
     assert!(!quickstart(&link).status.success());
+    if rustix::process::geteuid().is_root() {
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+        std::os::unix::fs::chown(&dir, Some(65534), None).unwrap();
+        let refused = quickstart(&dir);
+        let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && text.contains("belongs to another user"), "{text}");
+    }
     assert!(dir.exists() && !ran.exists());
 }

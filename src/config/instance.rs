@@ -231,6 +231,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn paths_that_pg_ctl_cannot_pass_to_a_shell() {
+        for c in "$`\"'\\\n\r".chars() {
+            assert_eq!(not_for_shell(Path::new(&format!("/srv/a{c}b"))), Some(c));
+        }
+        assert_eq!(not_for_shell(Path::new("/srv/a b-c.d~é")), None);
+    }
+
+    #[test]
     fn versions_of_data_directories() {
         let dir = tempfile::tempdir().unwrap();
         let check = |text: Option<&str>, expected: std::result::Result<u32, &str>| {

@@ -6,6 +6,16 @@ use crate::harness::remedy::commands;
 use crate::harness::{s, wait_for};
 use std::time::Instant;
 
+/// The hint that advises force states what is not known, and what it can cost.
+#[track_caller]
+fn names_the_risk(pair: &Pair, server: usize, unknown: &str) {
+    let text = wait_for("a hint that advises force", s(45), || {
+        let text = pair.mc(server, &["status"]).err;
+        text.lines().find(|line| line.starts_with("HINT: ") && line.contains("--force")).map(str::to_owned)
+    });
+    assert!(text.contains(unknown) && text.contains("lost"), "{text}");
+}
+
 /// With the safe half `switch` a primary whose standby's host is gone waits. Without force a detach is refused; with it
 /// (and a confirmation) commits continue. When the standby is back, the pair is mirrored again by itself.
 #[test]
@@ -21,6 +31,7 @@ fn detach_from_a_standby_that_is_gone() {
     let unconfirmed = pair.mc(0, &["detach", "--force"]).expect(2, "mc_ctl detach --force, unconfirmed");
     assert!(unconfirmed.text().contains("--yes"), "{}", unconfirmed.text());
     pair.run_explained(0, at, 19);
+    names_the_risk(&pair, 0, "the standby may have been promoted");
     pair.run_hinted(0, "the standby does not respond");
     client.wait_ack(Instant::now(), s(5));
     pair.host_mut(1).boot();
@@ -42,6 +53,7 @@ fn switch_from_a_primary_that_is_gone() {
     pair.host_mut(0).power_off();
     pair.wait_log(1, at, "MCA00019", s(15));
     pair.mc(1, &["switch"]).expect(4, "mc_ctl switch without its primary");
+    names_the_risk(&pair, 1, "the primary may have served alone");
     pair.run_hinted(1, "the primary does not respond");
     client.wait_ack(Instant::now(), s(5));
     pair.host_mut(0).boot();

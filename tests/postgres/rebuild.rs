@@ -131,6 +131,27 @@ fn by_itself() {
     client.check(&pair, 1, &[0, 1]);
 }
 
+/// `rebuild_action = auto`: the new primary rejects the connections of the rebuild. The attempt is repeated, and succeeds without a
+/// command once the cause is repaired.
+#[test]
+fn by_itself_after_a_failure() {
+    let pair = Setup::default().conf("rebuild_action = auto").up();
+    let client = pair.client(Style::OneSession);
+    let reject = "1i host all,replication all 192.0.2.100/32 reject";
+    pair.as_root(1, &["sed", "-i", reject, &format!("{}/pg_hba.conf", pair.data(1))]);
+    pair.sql(1, "SELECT pg_reload_conf()");
+    let at = pair.crash_with_more(0);
+    pair.wait_log(0, at, "MCA01046", s(60));
+    let (_, retried) = wait_for("another attempt", s(10), || pair.host(0).syslog.find(at, "MCA01181"));
+    assert!(retried.contains("(attempt 2 of "), "{retried}");
+    assert!(!pair.instance_runs(0));
+    pair.as_root(1, &["sed", "-i", "1d", &format!("{}/pg_hba.conf", pair.data(1))]);
+    pair.sql(1, "SELECT pg_reload_conf()");
+    pair.check_rebuilt(0);
+    client.wait_ack(Instant::now(), s(10));
+    client.check(&pair, 1, &[0, 1]);
+}
+
 /// Without checksums and `wal_log_hints` only a base backup can do; with a tablespace, and `pg_wal` on another disk. The
 /// old directory is kept, and the configuration is this server's.
 #[test]

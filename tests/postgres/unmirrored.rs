@@ -120,6 +120,8 @@ fn weak_settings_are_reported() {
     assert!(text.contains("commits can be lost: fsync is off"), "{text}");
     let json = pair.json(0).expect("the status as JSON");
     assert_eq!(json["durability_warnings"].as_array().map(Vec::len), Some(3), "{json}");
+    let metrics = pair.mc(0, &["status", "--format", "prometheus"]).out;
+    assert!(metrics.contains("\nmirroring_durability_warnings 3\n"), "{metrics}");
     pair.sql(0, "ALTER SYSTEM RESET synchronous_commit");
     pair.sql(0, "ALTER ROLE postgres RESET synchronous_commit");
     pair.sql(0, "ALTER SYSTEM RESET fsync");

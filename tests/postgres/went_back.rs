@@ -7,7 +7,7 @@ use crate::harness::run::must;
 use crate::harness::{need, s, wait_for};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Who restores. All three write into the files that are there.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -24,8 +24,16 @@ enum End {
     Stopped,
 }
 
+/// Until a server notes again how far its WAL goes, which it does every 10 seconds.
+const NOTED: Duration = Duration::from_secs(12);
+
 fn usual() -> Setup {
     Setup::default().fast_network()
+}
+
+/// Without an arbiter.
+fn alone() -> Setup {
+    usual().conf("heartbeat_error_action = switch")
 }
 
 fn text(path: &Path) -> &str {
@@ -177,10 +185,21 @@ fn primary_restored_by_tar() {
 #[test]
 #[ignore = "12 pairs: 10 minutes"]
 fn primary_restored_in_every_way() {
+    in_every_way(|| usual().arbiter());
+}
+
+/// The same without an arbiter.
+#[test]
+#[ignore = "12 pairs: 10 minutes"]
+fn primary_restored_in_every_way_without_an_arbiter() {
+    in_every_way(alone);
+}
+
+fn in_every_way(setup: impl Fn() -> Setup) {
     for tool in [Tool::Cp, Tool::Rsync, Tool::Tar] {
         for end in [End::Killed, End::Stopped] {
             for first in [0, 1] {
-                primary_restored(usual().arbiter(), tool, end, first);
+                primary_restored(setup(), tool, end, first);
             }
         }
     }
@@ -189,8 +208,7 @@ fn primary_restored_in_every_way() {
 /// Without an arbiter.
 #[test]
 fn primary_restored_without_an_arbiter() {
-    let setup = usual().conf("heartbeat_error_action = switch");
-    primary_restored(setup, Tool::Cp, End::Killed, 0);
+    primary_restored(alone(), Tool::Cp, End::Killed, 0);
 }
 
 /// Failover is disabled: the command that the message names makes nd2 the primary.
@@ -233,8 +251,8 @@ enum Loss {
 }
 
 /// The newest WAL of nd1 is lost; its `pg_control` is as it was.
-fn primary_lost_wal(loss: Loss, first: usize) {
-    let mut pair = usual().arbiter().up();
+fn primary_lost_wal(setup: Setup, loss: Loss, first: usize) {
+    let mut pair = setup.up();
     let client = write(&pair);
     pair.sql(0, "CHECKPOINT");
     for _ in 0..2 {
@@ -274,13 +292,19 @@ fn primary_lost_wal(loss: Loss, first: usize) {
 /// The last segments are gone.
 #[test]
 fn primary_lost_segments() {
-    primary_lost_wal(Loss::Removed, 0);
+    primary_lost_wal(usual().arbiter(), Loss::Removed, 0);
 }
 
 /// The last segment is cut off.
 #[test]
 fn primary_lost_part_of_a_segment() {
-    primary_lost_wal(Loss::Truncated, 1);
+    primary_lost_wal(usual().arbiter(), Loss::Truncated, 1);
+}
+
+/// Without an arbiter.
+#[test]
+fn primary_lost_segments_without_an_arbiter() {
+    primary_lost_wal(alone(), Loss::Removed, 1);
 }
 
 /// The file that notes how far the server's WAL went.
@@ -290,10 +314,13 @@ fn note(pair: &Pair, server: usize) -> PathBuf {
 
 /// nd2's data directory is restored, and the primary's host is down: nd2 is not promoted. `forget`: its own note is lost too, so
 /// that only the arbiter remembers.
-fn standby_restored(forget: bool) {
-    let mut pair = usual().arbiter().up();
+fn standby_restored(setup: Setup, forget: bool) {
+    let mut pair = setup.up();
     copy_while_stopped(&pair, &[1], "-f");
     let client = write(&pair);
+    if pair.arbiter.is_none() {
+        std::thread::sleep(NOTED);
+    }
     end_both(&mut pair, End::Killed);
     pair.net.cut(0);
     restore(&pair, 1, Tool::Rsync);
@@ -306,9 +333,15 @@ fn standby_restored(forget: bool) {
     std::thread::sleep(s(8));
     assert_ne!(pair.try_sql(1, "SELECT pg_is_in_recovery()").as_deref(), Ok("f"), "nd2 was promoted");
     let told = pair.mc(1, &["status"]).text();
-    assert!(told.contains("no longer contains the WAL up to") && told.contains("--adopt-data"), "{told}");
-    let arbiter = pair.arb(&["status"]).expect(0, "mc_arb status").out;
-    assert!(arbiter.contains("nd2 is not given the right to run alone"), "{arbiter}");
+    let positions = |text: &str| text.split([' ', ':', ';', ',']).filter(|word| position(word).is_some()).count() == 2;
+    let line = told.lines().find(|line| line.contains("no longer contains the WAL up to")).expect(&told);
+    assert!(positions(line) && told.contains("--adopt-data") && told.contains("loses what followed its end"), "{told}");
+    let (_, line) = pair.host(1).syslog.find(at, "MCA01053").expect("it was there");
+    assert!(positions(&line[line.find("ends at").expect(&line)..]), "{line}");
+    if pair.arbiter.is_some() {
+        let arbiter = pair.arb(&["status"]).expect(0, "mc_arb status").out;
+        assert!(arbiter.contains("nd2 is not given the right to run alone"), "{arbiter}");
+    }
     pair.net.heal(0);
     pair.start(0, &["-f"]);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
@@ -319,20 +352,26 @@ fn standby_restored(forget: bool) {
 /// Its own note shows it.
 #[test]
 fn standby_restored_and_primary_lost() {
-    standby_restored(false);
+    standby_restored(usual().arbiter(), false);
 }
 
 /// The arbiter remembers.
 #[test]
 fn standby_restored_without_its_note() {
-    standby_restored(true);
+    standby_restored(usual().arbiter(), true);
+}
+
+/// Without an arbiter, its own note shows it.
+#[test]
+fn standby_restored_without_an_arbiter() {
+    standby_restored(alone(), false);
 }
 
 /// A position as a number, by its text.
-fn position(text: &str) -> u64 {
-    let (high, low) = text.split_once('/').expect("a position has a slash");
-    let number = |digits| u64::from_str_radix(digits, 16).expect("hexadecimal");
-    (number(high) << 32) + number(low)
+fn position(text: &str) -> Option<u64> {
+    let (high, low) = text.split_once('/')?;
+    let number = |digits| u64::from_str_radix(digits, 16).ok();
+    Some((number(high)? << 32) + number(low)?)
 }
 
 /// How far the server's note says that its WAL goes.
@@ -344,18 +383,17 @@ fn noted(pair: &Pair, server: usize) -> u64 {
 
 /// Both are restored to different older states. An operator chooses, and the commands that the status names bring the pair back.
 /// `notes_are_old`: nothing was noted since the newer copy was made, so that only the arbiter remembers what was acknowledged.
-fn both_restored(notes_are_old: bool, first: usize) {
-    let mut pair = usual().arbiter().up();
+fn both_restored(setup: Setup, notes_are_old: bool, first: usize) {
+    let mut pair = setup.up();
     copy_while_stopped(&pair, &[0], "-f");
     pair.sql(0, "SET synchronous_commit = on; INSERT INTO written (id) VALUES (-1)");
     copy_while_stopped(&pair, &[1], "-f");
     let notes = [0, 1].map(|server| std::fs::read(note(&pair, server)).expect("no position was noted"));
     let client = write(&pair);
     if !notes_are_old {
-        // Until nd2 notes again how far its WAL goes, which it does every 10 seconds.
-        std::thread::sleep(s(12));
+        std::thread::sleep(NOTED);
     }
-    let acknowledged = position(&pair.sql(0, "SELECT flush_lsn FROM pg_stat_replication"));
+    let acknowledged = position(&pair.sql(0, "SELECT flush_lsn FROM pg_stat_replication")).expect("a position");
     // A heartbeat later the arbiter has received what nd2 had flushed.
     std::thread::sleep(s(1));
     end_both(&mut pair, End::Killed);
@@ -401,19 +439,25 @@ fn both_restored(notes_are_old: bool, first: usize) {
 /// Both servers' notes show it.
 #[test]
 fn both_restored_to_different_states() {
-    both_restored(false, 0);
+    both_restored(usual().arbiter(), false, 0);
+}
+
+/// The same without an arbiter, and the standby starts first.
+#[test]
+fn both_restored_without_an_arbiter() {
+    both_restored(alone(), false, 1);
 }
 
 /// Only the arbiter remembers it. The primary starts first.
 #[test]
 fn both_restored_before_the_next_note() {
-    both_restored(true, 0);
+    both_restored(usual().arbiter(), true, 0);
 }
 
 /// The same, and the standby starts first.
 #[test]
 fn both_restored_before_the_next_note_standby_first() {
-    both_restored(true, 1);
+    both_restored(usual().arbiter(), true, 1);
 }
 
 /// nd1 was restored and started by hand, and has written past nd2's position. `forget`: nothing remembers what nd1 held, so
@@ -451,6 +495,5 @@ fn primary_started_by_hand() {
 /// Only nd2's WAL shows it.
 #[test]
 fn primary_started_by_hand_without_its_note() {
-    let setup = usual().conf("heartbeat_error_action = switch");
-    restored_and_started_by_hand(setup, 0, true);
+    restored_and_started_by_hand(alone(), 0, true);
 }
