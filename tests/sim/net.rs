@@ -30,7 +30,9 @@ impl World {
     /// know resolve when the service returns.
     pub fn name_service(&mut self, m: usize, down: bool) {
         self.names_down[m] = down;
-        if !down {
+        if down {
+            self.reach("name service: down".to_string());
+        } else {
             self.known[m] = [true; 3];
         }
     }
