@@ -329,6 +329,19 @@ fn the_loser_of_a_split_is_rebuilt() {
     assert_eq!(what.doubt, Doubt::Forced);
 }
 
+/// The names were changed while the pair was mirrored, and the other server took over without knowing that.
+#[test]
+fn commits_that_did_not_wait_may_have_been_acknowledged() {
+    let mirrored = view(5, ME, Mode::Mirrored);
+    let mut case = Case::new(settings(false, OnSilence::Message), mirrored, Some(data_dir(false, true)));
+    case.pass(1000, Some(&standby(mirrored)), Some(primary(Names::Peer)));
+    case.pass(200, None, Some(primary(Names::Unset)));
+    assert!(case.durable.notes.unmirrored);
+    case.done(Outcome::Applied);
+    let what = rebuild(&mut case, Some(&promoted(theirs()))).expect("it is ordered");
+    assert_eq!((case.view(), what.doubt), (theirs(), Doubt::NamesChanged));
+}
+
 /// The data directory's disk was replaced: there is nothing to look at, and nothing to wait for.
 #[test]
 fn an_emptied_directory_is_made_anew() {
