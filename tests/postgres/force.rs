@@ -90,6 +90,13 @@ fn adopt_the_data_of_a_lost_ledger() {
 /// Has both servers run alone: the link is cut, both are forced, both acknowledge commits, and the link is restored. Returns when
 /// they were forced.
 pub fn force_both(pair: &Pair, client: &Client) -> Instant {
+    let ready = force_both_apart(pair, client);
+    pair.net.heal_between(0, 1);
+    ready
+}
+
+/// The same, and the link stays cut.
+fn force_both_apart(pair: &Pair, client: &Client) -> Instant {
     let at = Instant::now();
     pair.net.cut_between(0, 1);
     pair.wait_log(0, at, "MCA00019", s(20));
@@ -99,7 +106,6 @@ pub fn force_both(pair: &Pair, client: &Client) -> Instant {
     pair.mc(0, &["detach", "--force", "--yes"]).expect(0, "mc_ctl detach --force");
     client.wait_ack_of(&[0], ready, s(10));
     client.wait_ack_of(&[1], ready, s(10));
-    pair.net.heal_between(0, 1);
     ready
 }
 
@@ -131,6 +137,25 @@ fn keep_the_data_of_the_stopped_server() {
     let old = format!("{}.old-", data.file_name().and_then(|name| name.to_str()).expect("ASCII"));
     let kept = beside.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with(&old));
     assert!(kept, "the replaced data directory is not beside {data:?}");
+}
+
+/// Both servers run alone, and the operator stops the promoted server before the link returns. The other server continues to
+/// serve, and the stopped one becomes its standby after its ledger was moved aside: nothing has to be adopted.
+#[test]
+fn keep_the_data_of_the_server_that_still_serves() {
+    let pair = Setup::default().conf("heartbeat_error_action = message").up();
+    let client = pair.client(Style::Everywhere);
+    force_both_apart(&pair, &client);
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.net.heal_between(0, 1);
+    let healed = Instant::now();
+    client.wait_ack_of(&[0], healed, s(10));
+    let ledger = pair.servers[1].management.join(pair.servers[1].id);
+    std::fs::rename(&ledger, ledger.with_extension("split")).expect("could not move the ledger aside");
+    pair.mc(1, &["rebuild", "--method", "basebackup", "--yes"]).expect(0, "mc_ctl rebuild");
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    let lost = client.lost_on(&pair, 0);
+    assert!(!lost.is_empty() && lost.iter().all(|(_, server, _)| *server == 1), "{} rows", lost.len());
 }
 
 /// Both servers were forced to continue alone while the link was cut, and both have acknowledged commits. When the link returns,
