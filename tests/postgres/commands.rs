@@ -210,6 +210,12 @@ fn isolated_primary_stops() {
     let ended = reads_end(&pair, at, s(10)).expect("reads continue at a primary that is cut off");
     assert!(ended >= Duration::from_millis(800) && ended < Duration::from_millis(1600) + s(3), "after {ended:?}");
     client.wait_ack_of(&[1], Instant::now(), s(10));
+    // "mc_ctl detach --force" would split the pair here.
+    wait_for("the primary names how to find out before force is used", s(20), || {
+        let hint = pair.mc(0, &["status"]).err;
+        let cut_off = hint.contains("this server is cut off and its instance was stopped");
+        (cut_off && hint.contains("\"mc_arb status\"") && hint.contains("do not use force")).then_some(())
+    });
     pair.net.heal(0);
     pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
     wait_for("the old primary is down", s(10), || (!pair.instance_runs(0)).then_some(()));

@@ -95,6 +95,29 @@ fn standby_host() {
     client.check(&pair, 0, &[0]);
 }
 
+/// Both hosts lose power, and only the standby's returns: the start and the status report that it asks the arbiter, and in how
+/// many seconds. Then it takes over.
+#[test]
+fn lone_standby_after_a_power_loss() {
+    let mut pair = Setup::default().arbiter().conf("startup_wait = 30").up();
+    pair.wait_arbiter_named();
+    for n in [0, 1] {
+        pair.host_mut(n).power_off();
+    }
+    pair.host_mut(1).boot();
+    let at = Instant::now();
+    let text = "if it does not respond, this server asks the arbiter for the right to run in ";
+    let seconds =
+        |answer: &str| answer.split_once(text).and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
+    let started = pair.mc(1, &["start", "-w", "-t", "12", "-f"]).text();
+    assert!(seconds(&started).is_some_and(|seconds| seconds <= 30), "{started}");
+    let shown = pair.mc(1, &["status"]).err;
+    assert!(seconds(&shown) <= seconds(&started) && seconds(&shown).is_some(), "{shown}");
+    pair.wait_log(1, at, "MCA01250", s(10));
+    pair.wait_log(1, at, "promotion processing completed (MCA00062)", s(90));
+    pair.decided(1, "the arbiter consented");
+}
+
 /// A controller is killed at a random moment of a failover, on either side. Its watcher starts it again, it finds its
 /// ledger and finishes the work; nothing acknowledged is lost, and one server serves.
 #[test]
