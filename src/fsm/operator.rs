@@ -260,7 +260,8 @@ impl Node {
             Some(Instance::Primary { standby: Some(row), names: Names::Peer, .. }) => row.streaming && row.sync,
             _ => false,
         };
-        if facts.standing != Standing::Primary && self.detached() {
+        let detached = self.detached() || told.is_some_and(|told| told.detached);
+        if facts.standing != Standing::Primary && detached {
             return Some("the standby was detached; \"mc_ctl start\" on the standby attaches it".to_owned());
         }
         if facts.standing != Standing::Primary {
