@@ -8,6 +8,9 @@ use mirroring_controller::{check, cli, messages};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+#[path = "remedies/examples.rs"]
+mod examples;
+
 struct Row {
     what: String,
     command: String,
@@ -162,36 +165,5 @@ fn every_quoted_command_parses() {
         }
     }
     assert!(count > 60, "only {count} commands were found");
-    assert!(wrong.is_empty(), "{wrong:#?}");
-}
-
-/// The commands of an example's line: without its prompt and comment, parted at `&&`.
-fn commands_of(line: &str) -> Vec<String> {
-    let line = line.replace("\\-", "-").replace("\\&", "");
-    let line = line.trim_start_matches(".Dl ").split(" # ").next().unwrap_or_default();
-    let prompt = line.split_once("$ ").filter(|(host, _)| host.chars().all(|c| c.is_ascii_alphanumeric()));
-    let commands = prompt.map_or(line, |(_, command)| command).split(" && ").map(|part| part.trim().to_owned());
-    let shell = ['[', '|', '>', '\'', '"', '(', '<', '*', '$', ';', '\\'];
-    let ours = |line: &String| line.starts_with("mc_ctl ") || line.starts_with("mc_arb ");
-    commands.filter(ours).filter(|line| !line.contains(shell)).collect()
-}
-
-/// Examples of the man pages that begin with one of the programs.
-#[test]
-fn every_example_of_the_manual_parses() {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(root().join("man")).expect("man").flatten() {
-        let text = std::fs::read_to_string(entry.path()).expect("readable");
-        let mut literal = false;
-        for line in text.lines() {
-            literal = (literal || line.starts_with(".Bd -literal")) && !line.starts_with(".Ed");
-            if literal || line.starts_with(".Dl ") {
-                found.extend(commands_of(line));
-            }
-        }
-    }
-    let why = |line: &String| Some(format!("{line}: {}", parses(line).err()?.lines().next()?));
-    let wrong: Vec<String> = found.iter().filter_map(why).collect();
-    assert!(found.len() > 60, "only {} examples were found", found.len());
     assert!(wrong.is_empty(), "{wrong:#?}");
 }

@@ -2,31 +2,55 @@
 //! with the directories of the test in place of the manual's.
 
 use crate::harness::client::Style;
-use crate::harness::pair::{Pair, Setup};
-use crate::harness::run::Answer;
+use crate::harness::pair::{Pair, Setup, own};
+use crate::harness::run::{Answer, must, run};
 use crate::harness::{bin_dir, s, wait_for};
+use std::path::Path;
 use std::time::Instant;
 
-/// The lines of the first block of a section after this text: host and command. Lines that end with a backslash are joined.
-fn block(section: &str, after: &str) -> Vec<(usize, String)> {
-    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
-        .expect("could not read the manual");
-    let text = page.split("\n.Ss ").find(|text| text.starts_with(&format!("{section}\n"))).expect("the section");
-    let (_, text) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {section:?}"));
+/// The text of the first block of a page after this text. Lines that end with a backslash are joined.
+fn block(page: &str, after: &str) -> String {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page));
+    let text = text.unwrap_or_else(|e| panic!("could not read {page}: {e}"));
+    let (_, text) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {page}"));
     let (_, text) = text.split_once("\n.Bd -literal -offset indent\n").expect("a block");
-    let text = text.split("\n.Ed").next().unwrap_or_default().replace("\\e\n", " ");
-    let line = |line: &str| {
-        let (host, command) = line.split_once("$ ").unwrap_or_else(|| panic!("no prompt in {line:?}"));
-        let host = ["nd1", "nd2", "arb"].iter().position(|name| *name == host).expect("a host");
-        (host, command.to_owned())
-    };
-    text.lines().map(line).collect()
+    text.split("\n.Ed").next().unwrap_or_default().replace("\\e\n", " ")
 }
 
-fn type_line(pair: &Pair, host: usize, line: &str) -> Answer {
-    let answer = if host < 2 { pair.paste(host, line) } else { pair.paste_to_arbiter(line) };
-    eprintln!("{host}$ {line}\n{}", answer.text());
-    answer.expect(0, line)
+/// A command of a page: the host, whether as root, and the line.
+#[derive(Debug)]
+struct Line {
+    host: usize,
+    root: bool,
+    text: String,
+}
+
+/// The lines of a block that have a prompt.
+fn lines(block: &str) -> Vec<Line> {
+    let line = |line: &str| {
+        let (prompt, text) = line.split_once(' ')?;
+        let host = ["nd1", "nd2", "arb"]
+            .iter()
+            .position(|name| prompt.strip_prefix(name).is_some_and(|p| "$#".contains(p)))?;
+        Some(Line { host, root: prompt.ends_with('#'), text: text.to_owned() })
+    };
+    block.lines().filter_map(line).collect()
+}
+
+const MANUAL: &str = "mirroring-controller.7";
+
+fn type_line(pair: &Pair, Line { host, root, text }: &Line) -> Answer {
+    let answer = match (*host, *root) {
+        (2, false) => pair.paste_to_arbiter(text),
+        (host, false) => pair.paste(host, text),
+        (host, true) => {
+            let mut command = if host < 2 { pair.host(host) } else { pair.third() }.command("sh");
+            command.args(["-c", text]);
+            run(command, s(60))
+        }
+    };
+    eprintln!("{}{} {text}\n{}", ["nd1", "nd2", "arb"][*host], if *root { '#' } else { '$' }, answer.text());
+    answer.expect(0, text)
 }
 
 /// The second server is lost, and the first one serves alone until it ends too. The history of each, without a controller, and the
@@ -45,13 +69,13 @@ fn who_has_served_alone() {
     for n in [0, 1] {
         pair.host_mut(n).boot();
     }
-    let lines = block("Who has served alone", "");
+    let lines = lines(&block(MANUAL, ".Ss Who has served alone\n"));
     let [history, peer_history, arbiter] = &lines[..] else { panic!("{lines:?}") };
-    let shown = type_line(&pair, history.0, &history.1).out;
+    let shown = type_line(&pair, history).out;
     assert!(shown.contains(" -> nd1 serves alone") && shown.lines().count() == 1, "{shown}");
-    let shown = type_line(&pair, peer_history.0, &peer_history.1).out;
+    let shown = type_line(&pair, peer_history).out;
     assert!(shown.contains(" -> mirrored, primary nd1"), "{shown}");
-    let shown = type_line(&pair, arbiter.0, &arbiter.1).out;
+    let shown = type_line(&pair, arbiter).out;
     assert!(shown.contains("\"degraded\"") && shown.contains("\"nd1\""), "{shown}");
     let page = include_str!("../../man/mirroring-controller.7");
     assert!(page.contains(".Ql nd1 serves alone\n") && page.contains(".Ql mirrored, primary nd1\n"));
@@ -73,15 +97,113 @@ fn a_copy_to_compare() {
     let old = names.find(|name| name.to_string_lossy().contains(".old-")).expect("the replaced directory");
     let (old, copy) = (disk.join(old).display().to_string(), disk.join("compare").display().to_string());
     let query = format!("SELECT count(*) FROM written WHERE id = {lost}");
-    for (host, line) in block("Both servers have run alone", "To compare rows") {
-        let line = line.replace("/data/15.old-20261130T095803Z", &old).replace("/data/compare", &copy);
-        let line = line.replace("/usr/lib/postgresql/15/bin", bin_dir().to_str().expect("ASCII"));
-        let typed = if line.starts_with("psql ") { format!("{line} -Atc '{query}'") } else { line };
-        let answer = type_line(&pair, host, &typed);
-        if typed.starts_with("psql ") {
-            assert_eq!(answer.out.trim(), "1");
+    for mut line in lines(&block(MANUAL, "To compare rows")) {
+        line.text = line.text.replace("/data/15.old-20261130T095803Z", &old).replace("/data/compare", &copy);
+        line.text = line.text.replace("/usr/lib/postgresql/15/bin", bin_dir().to_str().expect("ASCII"));
+        let asks = line.text.starts_with("psql ");
+        if asks {
+            line.text += &format!(" -Atc '{query}'");
         }
+        let answer = type_line(&pair, &line);
+        assert!(!asks || answer.out.trim() == "1", "{}", answer.text());
     }
     assert_eq!(pair.sql(0, &query), "0");
     pair.wait_roles(0, "switchable", ["standby", "primary"]);
+}
+
+/// A new key. The lines of the service manager are replaced by the commands that the text below the block names.
+#[test]
+fn a_new_key() {
+    let pair = Setup::default().arbiter().fast_network().up();
+    let page = include_str!("../../man/mirroring-controller.7");
+    let (start_arbiter, start) = ("mc_arb start", "mc_ctl start --mc-only -f");
+    assert!(page.contains(&format!("run\n.Ql {start_arbiter}\nand\n.Ql {start} .\n")));
+    let view = pair.ledger_of(0);
+    let key = |directory: &Path| std::fs::read_to_string(directory.join("mc.key")).expect("a key");
+    let directories = [&pair.servers[0].management, &pair.servers[1].management, &pair.arbiter_dir()];
+    let former = key(directories[0]);
+    for mut line in lines(&block(MANUAL, ".Ss Changing mc.key or network.conf\n")) {
+        if line.text.starts_with("...") {
+            assert!(line.text.ends_with("# copy it to nd2 and arb"), "{}", line.text);
+            for to in &directories[1..] {
+                let paths = [directories[0], *to].map(|directory| directory.join("mc.key").display().to_string());
+                must("cp", &["-p", &paths[0], &paths[1]]);
+            }
+            continue;
+        }
+        if let Some(unit) = line.text.strip_prefix("systemctl start ") {
+            let own_start = if unit == "mirroring-arbiter" { start_arbiter } else { start };
+            line = Line { root: false, text: own_start.to_owned(), ..line };
+        }
+        type_line(&pair, &line);
+    }
+    assert!(directories.iter().all(|directory| key(directory) != former));
+    pair.wait_arbiter_named();
+    pair.wait_word(0, "switchable");
+    assert_eq!(pair.ledger_of(0), view, "the view has changed");
+    let tail = lines(&block(MANUAL, ".Ss The controller does not start\n"));
+    let tail = tail.iter().find(|line| line.text.starts_with("tail ")).expect("a look at the log");
+    assert!(type_line(&pair, tail).out.contains("(MCA01100)"));
+}
+
+/// The standby's management directory is moved to another place.
+#[test]
+fn another_management_directory() {
+    let pair = Setup::default().up();
+    let old = pair.servers[1].management.display().to_string();
+    let new = format!("{old}.moved");
+    for mut line in lines(&block(MANUAL, ".Ss Moving the management directory\n")) {
+        line.text = line.text.replace("/data/mc", &old).replace("/srv/mc", &new);
+        type_line(&pair, &line);
+    }
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    assert!(Path::new(&new).join("nd2/ledger").exists());
+    pair.paste(1, &format!("mc_ctl stop -M {new}")).expect(0, "mc_ctl stop");
+}
+
+/// The endpoint as mc_http(5) configures and queries it.
+#[test]
+fn the_endpoint() {
+    let text = block("mc_http.5", ".Sh EXAMPLES\n");
+    let (setting, queries) = text.split_once("\n\n").expect("a setting and queries");
+    let pair = Setup::default().make();
+    pair.server_line(0, setting);
+    pair.bring_up();
+    let queries: Vec<&str> = queries.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    let [primary, status] = queries[..] else { panic!("{queries:?}") };
+    let primary = pair.paste(1, primary).expect(0, primary).out;
+    assert!(primary.starts_with("HTTP/1.1 200"), "{primary}");
+    let status = pair.paste(1, status).expect(0, status).out;
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap_or_else(|e| panic!("{e}: {status}"));
+    assert_eq!(status["mirroring_status"], "switchable");
+}
+
+/// The hook of mc_hooks(5), installed and configured as the page shows, writes the line that the page shows.
+#[test]
+fn the_hook() {
+    let script = block("mc_hooks.5", ".Sh EXAMPLES\n");
+    let installed = block("mc_hooks.5", "Install the hook on both servers");
+    let (install, settings) = installed.split_once("\n\n").expect("a command and settings");
+    let shown = block("mc_hooks.5", "the file on the new primary nd2 contains:");
+    let pair = Setup::default().make();
+    for n in [0, 1] {
+        let directory = pair.host(n).dir.join("hook").display().to_string();
+        std::fs::create_dir(&directory).expect("could not create a directory");
+        std::fs::write(Path::new(&directory).join("hook.sh"), format!("{script}\n")).expect("could not write");
+        own(Path::new(&directory));
+        let private =
+            "mount -t tmpfs -o mode=755 none /usr/local/lib && mkdir /usr/local/lib/mc && mount -t tmpfs none /var/tmp";
+        pair.as_root(n, &["sh", "-ec", private]);
+        let [line] = &lines(install)[..] else { panic!("{install}") };
+        type_line(&pair, &Line { host: n, root: line.root, text: format!("cd {directory} && {}", line.text) });
+        pair.server_line(n, settings);
+    }
+    pair.bring_up();
+    pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+    let log = pair.host(1).path(Path::new("/var/tmp/mc_hooks.log"));
+    let (name, _) = shown.split_once(" term=").expect("a term");
+    wait_for("the line of the page", s(20), || {
+        let text = std::fs::read_to_string(&log).ok()?;
+        text.lines().any(|line| line.starts_with(&format!("{name} term="))).then_some(())
+    });
 }
