@@ -66,6 +66,13 @@ fn a_name_service_that_hangs_and_a_link_that_drops() {
     a_link_returns(&pair, NameService::Hangs);
 }
 
+/// With `switch` the standby would take over.
+#[test]
+fn a_name_service_that_fails_with_switch() {
+    let pair = Setup::default().names().conf("heartbeat_error_action = switch").up();
+    a_link_returns(&pair, NameService::Fails);
+}
+
 /// The same with an arbiter, whose address is a name too.
 #[test]
 fn a_name_service_that_fails_beside_an_arbiter() {
