@@ -369,6 +369,12 @@ impl Probe {
 
     /// Which WAL the instance has by this reading (PROTOCOL R13); `None` if it has no role.
     fn wal(&mut self, reading: Instance) -> Option<WalReading> {
+        // A postmaster that answers has written its file.
+        if self.incarnation == 0
+            && let Some(postmaster) = &self.postmaster
+        {
+            self.incarnation = wal::incarnation(&self.home, postmaster.pid);
+        }
         let (at, incarnation, confirmed) = match reading {
             Instance::Primary { timeline, names: Names::Peer, standby, flushed, .. } => {
                 let row = standby.filter(|row| row.streaming && row.sync);
@@ -437,7 +443,7 @@ impl Probe {
         }
         self.postmaster = process::postmaster(&self.home).unwrap_or_default().filter(Process::alive);
         let Some(postmaster) = &self.postmaster else { return false };
-        self.incarnation = wal::incarnation(&self.home, postmaster.pid);
+        self.incarnation = 0;
         (self.segments, self.point) = (None, None);
         self.session = None;
         self.fresh_due = Instant::now();

@@ -200,7 +200,7 @@ impl Jobs {
     // ------------------------------------------------------------------------------------------------- start and stop
 
     fn start(&mut self, names: Option<&str>, follow: Option<&str>, cancel: &Cancel) -> Result<DataDir> {
-        names::write(&self.setup, names, FILES, cancel)?;
+        let unnamed = names::write(&self.setup, names, FILES, cancel)?;
         if let Some(address) = follow {
             let mut upstream = Upstream::parse(address, &self.setup.target.user, &self.setup.name)?;
             upstream.password = self.setup.rebuild.password.clone();
@@ -211,8 +211,9 @@ impl Jobs {
         let data = self.inspect(FILES, cancel)?;
         let place = &self.setup.place;
         if process::postmaster(&place.data)?.is_some() {
+            // An operator has started it meanwhile, maybe with the names that the files had.
             names::reload(place)?;
-            return Ok(data);
+            return Ok(DataDir { unnamed: data.unnamed || unnamed, ..data });
         }
         wait_for_orphans(place, cancel)?;
         for (file, pid) in process::remove_stale_locks(place)? {

@@ -35,7 +35,15 @@ impl Node {
             let force = self.advice_on_force("the standby", "detach");
             advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
         } else if self.told.awaits_said {
-            let why = "the instance crashed, and no other member responds; the instance is started when one responds";
+            let why = match self.lacks_names_unheard() {
+                true => {
+                    "synchronous_standby_names was changed, and no other member responds; the instance is started when one \
+                     responds"
+                }
+                false => {
+                    "the instance crashed, and no other member responds; the instance is started when one responds"
+                }
+            };
             advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
         } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
             let why = "commits are waiting for the other server, which does not confirm them";

@@ -22,7 +22,8 @@ impl Node {
         if !self.settled() || !self.eligible() || !rules::may_propose(&ledger, self.me(), to, in_recovery) {
             return;
         }
-        if self.standing() == Some(Standing::Standby) && self.awaits_what_members_remember() {
+        let boots = self.standing() == Some(Standing::Standby) && self.awaits_what_members_remember();
+        if boots || self.awaits_comparison() {
             return;
         }
         let view = ledger.view;
@@ -74,6 +75,13 @@ impl Node {
         let known = (best.id, best.promised);
         let point = self.wal_point();
         self.hold(Action::Send(to, Message::Propose { base, view, received, point, known, why }));
+    }
+
+    /// The same without asking, as `heartbeat_error_action` or the operator's script allows.
+    pub(super) fn take_alone_by_itself(&mut self, forced: bool, why: &'static str) {
+        if !self.awaits_comparison() {
+            self.take_alone(forced, why);
+        }
     }
 
     /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).

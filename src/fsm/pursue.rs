@@ -70,8 +70,8 @@ impl Node {
             Intent::AskPeer => self.ask_peer_for_the_right(why),
             Intent::AskArbiter => self.ask_arbiter(self.settings.fencing && !self.peer_talks(self.patience_ms()), why),
             Intent::AskCommand => self.ask_command(why),
-            Intent::ActByHalf => self.take_alone(false, why),
-            Intent::ActByForce => self.take_alone(true, why),
+            Intent::ActByHalf => self.take_alone_by_itself(false, why),
+            Intent::ActByForce => self.take_alone_by_itself(true, why),
             Intent::Mirror => self.prove(),
         }
     }
@@ -120,7 +120,7 @@ impl Node {
     fn ask_command(&mut self, why: &'static str) {
         let dead = self.clear(Purpose::Arbitration, false, why) == Clearance::Given;
         if dead && (!self.settings.fencing || self.clear(Purpose::Fencing, false, why) == Clearance::Given) {
-            self.take_alone(true, why);
+            self.take_alone_by_itself(true, why);
         }
     }
 

@@ -522,8 +522,12 @@ impl Node {
             return Progress::Waiting(why.to_owned());
         }
         if self.awaits_member() && self.notes.wanted {
-            let why =
-                "a response of the other server or the arbiter, because the instance crashed (isolated_restart = off)";
+            let why = match self.lacks_names_unheard() {
+                true => "a response of the other server or the arbiter, because commits may not wait for the standby",
+                false => {
+                    "a response of the other server or the arbiter, because the instance crashed (isolated_restart = off)"
+                }
+            };
             return Progress::Waiting(why.to_owned());
         }
         match (standing, role) {
@@ -545,6 +549,11 @@ impl Node {
             (Standing::Outcast | Standing::Standby, Role::None) if self.rebuild_is_needed() => {
                 Progress::Refused("the other server now has the role of the primary".to_owned())
             }
+            (Standing::Standby, Role::None) if self.peer_is_closed() => Progress::Waiting(
+                "the primary's controller, whose connection the primary's instance rejects, to confirm which WAL that has; run \
+                 mc_ctl check on the primary"
+                    .to_owned(),
+            ),
             _ => Progress::Waiting("the instance to run in its role".to_owned()),
         }
     }

@@ -40,6 +40,11 @@ pub(super) struct WalSide {
     verdict: Option<Verdict>,
     /// As the standby: the run of the primary's instance, and the own point before anything came from it.
     met: Option<(u64, Option<WalPoint>)>,
+    /// As the standby: the own point when the primary last reported the run that [`WalSide::met`] names. What was received since
+    /// may have come from another run, and may have overwritten what was there.
+    anchor: Option<WalPoint>,
+    /// The primary has been silent since.
+    lapsed: bool,
     /// The furthest point that the other server has reported.
     peer: Option<HighWater>,
     /// The last durable note, and when it was ordered in the present run of the instance.
@@ -83,6 +88,8 @@ impl WalSide {
         self.instance_ended();
         self.point = None;
         self.must = None;
+        self.anchor = None;
+        self.lapsed = false;
         self.met = self.met.map(|(incarnation, _)| (incarnation, None));
     }
 }
@@ -167,14 +174,33 @@ impl Node {
         }
     }
 
-    /// A standby that has just booted does not propose before it was compared with what the arbiter remembers of it, if the
-    /// arbiter can be heard: its own note may be older (R13 a).
+    /// A standby that has just booted does not propose before it has received what the arbiter remembers of it, if the arbiter can
+    /// be heard: its own note may be older (R13 a).
     pub(super) fn awaits_what_members_remember(&self) -> bool {
-        self.lacks_arbiter_heartbeat() || self.wal.must.is_some()
+        self.lacks_arbiter_heartbeat()
+    }
+
+    /// Whether a comparison is due of what this server's WAL must contain, or of the standby's WAL with that of this primary. It is
+    /// answered within a look, and this server takes no right before.
+    pub(super) fn awaits_comparison(&mut self) -> bool {
+        self.verify_anchor();
+        self.wal.must.is_some() || self.standing() == Some(Standing::Primary) && self.unjudged().is_some()
+    }
+
+    /// A standby that has received WAL since the primary last reported its run compares what it had before with what it has, if the
+    /// primary was silent meanwhile.
+    fn verify_anchor(&mut self) {
+        let receives = self.own.running == Running::Up && self.own.is_standby_dir();
+        if receives && self.wal.lapsed && self.wal.must.is_none() && self.wal.point != self.wal.anchor {
+            self.wal.must = self.wal.anchor.map(|point| (point, Witness::Own));
+        }
     }
 
     /// Compares what must be there with the running instance. Called once per step.
     pub(super) fn verify_wal(&mut self) {
+        // Before the detection time has passed, so that a switch does not wait for it.
+        self.wal.lapsed |= !self.peer_talks(self.settings.heartbeat_interval_ms * 2);
+        self.verify_anchor();
         let runs = self.own.running == Running::Up && self.own.role.is_some() && !self.work.starts_or_stops();
         if let Some((point, _)) = self.wal.must.filter(|_| runs) {
             self.compare_running(point);
@@ -208,12 +234,13 @@ impl Node {
         let Some((must, witness)) = self.wal.must else { return };
         if found == Contains::No {
             // A running standby that contained the point was not restored: something else has written its WAL.
-            let contained = self.wal.point == Some(must);
+            let contained = [self.wal.point, self.wal.anchor].contains(&Some(must));
             self.notes.overwritten |= contained && self.own.running == Running::Up && self.own.is_standby_dir();
             self.went_back(must, witness, end);
         } else {
             self.wal.must = None;
             self.contains(Some(must));
+            self.wal.anchor = self.wal.point;
         }
     }
 
@@ -263,10 +290,18 @@ impl Node {
         match &self.peer.heartbeat {
             None => self.standing() == Some(Standing::Standby) && self.has_just_booted() && self.peer.refused == 0,
             Some(told) => {
-                let unknown = matches!(told.instance, Health::Unknown | Health::Starting);
+                // An instance that rejects its controller is well, and its role is not known.
+                let unknown = matches!(told.instance, Health::Unknown | Health::Starting | Health::Well);
                 told.role == Role::None && unknown && self.peer_responds()
             }
         }
+    }
+
+    /// Whether the other server's instance rejects its controller, so that the role is not known.
+    pub(super) fn peer_is_closed(&self) -> bool {
+        let told = self.peer.heartbeat.as_ref();
+        let closed = told.is_some_and(|told| told.role == Role::None && told.instance == Health::Well);
+        self.own.running == Running::Down && closed
     }
 
     /// Whether this server booted within the detection time.
@@ -385,8 +420,10 @@ impl Node {
             self.told.introduce = true;
             // A WAL receiver that has connected to this run before it was compared may have overwritten what was there.
             if self.own.running == Running::Up && self.own.is_standby_dir() && self.wal.must.is_none() {
-                self.wal.must = self.wal.point.map(|point| (point, Witness::Own));
+                self.wal.must = self.wal.anchor.or(self.wal.point).map(|point| (point, Witness::Own));
             }
+        } else if told.role == Role::Primary && told.wal.incarnation != 0 && self.wal.must.is_none() {
+            (self.wal.anchor, self.wal.lapsed) = (self.wal.point, false);
         }
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.other()))
             && told.ledger.map(|ledger| ledger.view) == self.view();

@@ -375,6 +375,10 @@ impl Node {
             return;
         }
         match todo {
+            // Names that an operator changes are seen in the files alone.
+            Todo::Nothing if standing == Standing::Primary && self.own.closed && self.reads_are_old() => {
+                self.run(Job::Inspect);
+            }
             Todo::Nothing | Todo::Stop | Todo::Clear => {}
             Todo::Halt if self.own.halt && !self.stopping => {
                 let names = self.names_for_stop();
@@ -393,6 +397,11 @@ impl Node {
             Todo::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
             Todo::Refuse => self.refuse("this data directory is not the one that the view names"),
         }
+    }
+
+    /// Whether the data directory was last read more than the detection time ago.
+    fn reads_are_old(&self) -> bool {
+        self.now.since(self.own.data_at) >= self.settings.instance_detection_ms
     }
 
     /// Without a ledger an instance with `standby.signal` runs, nothing else does.
@@ -498,11 +507,21 @@ impl Node {
             || self.notes.lost_split
     }
 
-    /// `isolated_restart = off`: the mirrored primary has crashed, and neither the other server nor the arbiter was heard since.
-    /// Commits that waited would become visible, and be lost if the standby takes over.
+    /// Whether the mirrored primary is down and waits for the other server or the arbiter before it starts.
+    ///
+    /// - `isolated_restart = off`: it has crashed, and no member was heard since. Commits that waited would become visible, and be
+    ///   lost if the standby takes over.
+    /// - Its commits may not wait for the standby, and no member has learned that: the standby may take over without them.
     pub(super) fn awaits_member(&self) -> bool {
         let primary = self.standing() == Some(Standing::Primary) && !self.own.is_standby_dir();
-        self.own.unheard && self.own.running == Running::Down && primary && !self.settings.isolated_restart
+        let crashed = self.own.unheard && !self.settings.isolated_restart;
+        primary && self.own.running == Running::Down && (crashed || self.lacks_names_unheard())
+    }
+
+    /// Whether the names were changed under the present view, and no member responds that has learned of it.
+    pub(super) fn lacks_names_unheard(&self) -> bool {
+        let patience = self.patience_ms();
+        self.notes.unmirrored && !self.peer_talks(patience) && !self.arbiter_heard(patience)
     }
 
     fn being(&self) -> Being {

@@ -37,10 +37,12 @@ pub fn inspect(place: &Place) -> Result<DataDir> {
     })
 }
 
-/// Whether the configuration can be read, and sets no `synchronous_standby_names`.
+/// Whether the configuration can be read, and sets no `synchronous_standby_names`, or sets `max_wal_senders` to 0, with which
+/// no commit waits.
 pub fn is_unnamed(place: &Place) -> bool {
-    let names = || conf::effective("synchronous_standby_names", &place.config_file, &place.data);
-    std::fs::File::open(&place.config_file).is_ok() && names().is_none_or(|names| names.trim().is_empty())
+    let value = |name| conf::effective(name, &place.config_file, &place.data);
+    let unnamed = || value(conf::NAMES).is_none_or(|names| names.trim().is_empty());
+    std::fs::File::open(&place.config_file).is_ok() && (unnamed() || value("max_wal_senders").as_deref() == Some("0"))
 }
 
 /// Where the WAL is that a recovery would read.

@@ -58,7 +58,7 @@ fn nonsense(what: &str) -> Refusal {
     Refusal::Other(format!("could not understand the instance's response: {what}"))
 }
 
-/// Columns: 0 in recovery; 1 segment, 2 flushed, 3 names, 4 names from the main file, 5 somebody waits; of the rows of the
+/// Columns: 0 in recovery; 1 segment, 2 flushed, 3 names (none if `max_wal_senders` is 0: no commit waits then), 4 names from the main file, 5 somebody waits; of the rows of the
 /// peer's name 6 count, 7 streaming, 8 sync, 9 flushed, 10 reply; of the WAL receiver 11 received, 12 replayed,
 /// 13 timeline, 14 timeline in `pg_control`, 15 streaming, 16 last message.
 fn probe_sql(peer: &str) -> String {
@@ -66,7 +66,8 @@ fn probe_sql(peer: &str) -> String {
         "SELECT pg_is_in_recovery(), \
          CASE WHEN NOT pg_is_in_recovery() THEN pg_walfile_name(pg_current_wal_flush_lsn()) END, \
          CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_flush_lsn() - '0/0' END, \
-         current_setting('synchronous_standby_names'), \
+         CASE current_setting('max_wal_senders') WHEN '0' THEN '' ELSE \
+         current_setting('synchronous_standby_names') END, \
          CASE current_setting('synchronous_standby_names') WHEN '' THEN true ELSE \
          (SELECT sourcefile = current_setting('config_file') FROM pg_settings \
          WHERE name = 'synchronous_standby_names') END, \

@@ -147,3 +147,36 @@ fn names_changed_and_the_controller_killed() {
 fn names_changed_without_a_controller() {
     names_off_during_a_cut(Controller::Ended);
 }
+
+/// Both servers are stopped, and a line of the primary's configuration makes its commits wait for nobody. The primary starts cut off:
+/// no member learns that, and the standby takes over. The primary's instance must not run.
+fn names_without_effect(file: &str, line: &str) {
+    let pair = Setup::default().fast_network().arbiter().conf("startup_wait = 5").up();
+    pair.wait_arbiter_named();
+    pair.sql(0, "CREATE TABLE kept (n int)");
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.append(0, file, line);
+    pair.net.cut(0);
+    let at = Instant::now();
+    let _start = Beside::start(pair.mc_command(0, &["start", "-f", "--async-connect-arbiter"]));
+    pair.wait_log(0, at, "MCA01185", s(30));
+    let _other = Beside::start(pair.mc_command(1, &["start", "-f"]));
+    wait_for("nd2 takes over", s(60), || {
+        pair.try_sql(1, "SELECT 1 WHERE NOT pg_is_in_recovery()").is_ok_and(|row| row == "1").then_some(())
+    });
+    assert!(!pair.instance_runs(0), "the instance of nd1 runs, and its commits wait for nobody");
+    pair.sql(1, "INSERT INTO kept VALUES (1)");
+    pair.net.heal(0);
+    pair.wait_roles(1, "switched", ["none(inactivated primary)", "primary"]);
+    assert_eq!(pair.sql(1, "SELECT count(*) FROM kept"), "1");
+}
+
+#[test]
+fn names_that_another_file_overrides() {
+    names_without_effect("postgresql.auto.conf", "synchronous_standby_names = ''\n");
+}
+
+#[test]
+fn names_without_wal_senders() {
+    names_without_effect("postgresql.conf", "max_wal_senders = 0\nwal_level = minimal\narchive_mode = off\n");
+}

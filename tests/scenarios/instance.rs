@@ -13,6 +13,10 @@ pub struct Postgres {
     pub lsn: Lsn,
     /// It runs but does not answer.
     pub silent: bool,
+    /// It rejects the controller's sessions.
+    pub closed: bool,
+    /// WAL past this position was written after a restore, and differs from what was there before.
+    pub fork: u64,
     /// It does not start.
     pub broken: bool,
     /// The data directory is empty.
@@ -32,6 +36,7 @@ pub struct Wire {
     pub streams: bool,
     pub lsn: Lsn,
     pub timeline: Timeline,
+    pub fork: u64,
 }
 
 impl Postgres {
@@ -57,6 +62,8 @@ impl Postgres {
             names: Names::Unset,
             lsn: Lsn(0x0300_0100),
             silent: false,
+            closed: false,
+            fork: u64::MAX,
             broken: false,
             missing: false,
             torn: false,
@@ -91,6 +98,12 @@ impl Postgres {
         }
         if self.silent {
             return Instance::Silent;
+        }
+        if self.closed {
+            if self.is_standby() {
+                self.receive(wire);
+            }
+            return Instance::Closed;
         }
         self.contact += u64::from(wire.streams);
         if self.is_standby() {
@@ -131,24 +144,26 @@ impl Postgres {
         Some(WalReading { incarnation, point: lsn.map(|lsn| self.point(lsn)), confirmed })
     }
 
-    /// The point at this position. Histories that part on one timeline are not told apart here.
+    /// The point at this position. Its digest tells whether it was written before or after a restore.
     fn point(&self, lsn: Lsn) -> WalPoint {
-        WalPoint { timeline: self.timeline(), lsn, length: 1, hash: 0 }
+        WalPoint { timeline: self.timeline(), lsn, length: 1, hash: u64::from(lsn.0 > self.fork) }
     }
 
     /// Whether its WAL contains a point.
     pub fn contains(&self, point: Option<WalPoint>) -> Contains {
         match point {
             Some(point) if (point.timeline, point.lsn) > (self.timeline(), self.lsn) => Contains::No,
+            Some(point) if point.hash != u64::from(point.lsn.0 > self.fork) => Contains::No,
             Some(_) => Contains::Yes,
             None => Contains::Unknown,
         }
     }
 
-    /// A standby takes what the primary has.
+    /// A standby takes what the primary has, and overwrites what it had of another history.
     pub fn receive(&mut self, wire: Wire) {
-        if wire.streams {
+        if wire.streams && wire.lsn >= self.lsn {
             self.lsn = wire.lsn;
+            self.fork = wire.fork;
             self.dir.min_recovery_timeline = wire.timeline;
         }
     }

@@ -6,6 +6,8 @@
 //! - `start M [-f] [--mc-only]`, `start M --for-rebuild` (as `mc_ctl rebuild` does), `restart M` (by the watcher), `kill M`, `pause M`, `resume M`: a controller's process.
 //! - `crash M [SIGNAL]`, `pg_ctl M start|stop|promote` (behind the controller's back), `silent M`, `answers M`, `break M` (it does
 //!   not start), `repair M`, `disk M failed|good`: an instance. `power M off|on`: a host; its processes stay dead.
+//! - `close M`, `open M`: the instance rejects the controller's sessions, or no longer; `grow M BYTES`: clients write WAL; `fork M`:
+//!   WAL that is written from here on differs from what was lost; `pg_ctl M start named`: by hand, with the names in the file.
 //! - `tick MS`; `until M TEXT`: until that member has said it, a minute at most.
 //! - `cut LINK`, `heal LINK`, `cut wal`, `heal wal`, `lose LINK KIND` (until `heal`), `hold LINK`, `release LINK`,
 //!   `deliver LINK [KIND]`, `drop LINK [KIND]`, `repeat LINK` (the last proposal arrives again).
@@ -190,6 +192,11 @@ fn host(world: &mut World, words: &[&str]) -> Option<Done> {
         ("pg_ctl", ["start"]) => world.meddle(m, &Job::Start { names: None, follow: None }),
         ("pg_ctl", ["stop"]) => world.meddle(m, &Job::Stop { fast_ms: 60_000, names: None }),
         ("pg_ctl", ["promote"]) => world.meddle(m, &Job::Promote),
+        ("pg_ctl", ["start", "named"]) => world.meddle(m, &Job::Start { names: Some(String::new()), follow: None }),
+        ("close", []) => world.hosts[m].closed = true,
+        ("open", []) => world.hosts[m].closed = false,
+        ("fork", []) => world.hosts[m].fork = world.hosts[m].lsn.0,
+        ("grow", [bytes]) => world.hosts[m].lsn.0 += bytes.parse::<u64>().ok()?,
         ("silent", []) => world.hosts[m].silent = true,
         ("break", []) => world.hosts[m].broken = true,
         ("repair", []) => world.hosts[m].broken = false,

@@ -219,8 +219,12 @@ impl World {
         let (mine, theirs) = (&self.hosts[m], &self.hosts[1 - m]);
         let pair = mine.is_primary() && theirs.is_standby() || mine.is_standby() && theirs.is_primary();
         let (primary, standby) = if mine.is_primary() { (mine, theirs) } else { (theirs, mine) };
-        let streams = pair && !self.wal_cut && !primary.silent && standby.timeline() <= primary.timeline();
-        Wire { streams, lsn: theirs.lsn, timeline: theirs.timeline() }
+        let streams = pair
+            && !self.wal_cut
+            && !primary.silent
+            && standby.timeline() <= primary.timeline()
+            && primary.lsn >= standby.lsn;
+        Wire { streams, lsn: theirs.lsn, timeline: theirs.timeline(), fork: theirs.fork }
     }
 
     /// Performs the job that is out, and reports its result.
@@ -316,7 +320,9 @@ impl World {
             Core::Node(node) => node.step(self.now, event),
             Core::Arbiter(arbiter) => arbiter.step(self.now, event),
         };
-        for action in actions {
+        // A comparison is answered after everything that is ordered with it.
+        let (last, first): (Vec<_>, Vec<_>) = actions.into_iter().partition(|it| matches!(it, Action::CompareWal(_)));
+        for action in first.into_iter().chain(last) {
             self.perform(m, action);
         }
         while !self.procs[m].hold_stores && !self.procs[m].writes.is_empty() {
