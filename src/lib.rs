@@ -25,6 +25,7 @@
 //!   endpoint. [`daemon::arbiter`] is `mc_arb`: one loop over the connections of all pairs, which steps one core for each.
 //! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
 //! - [`rebuild`]: a data directory becomes a copy of the other server's: what would be done, and doing it.
+//! - [`backup`]: backups and the WAL archive: making, verifying, listing and removing them with PostgreSQL's own tools.
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
@@ -36,8 +37,8 @@
 //! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
 //! - [`error`]: the one error type.
 //!
-//! Arrows: `cli → daemon, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages, status`; `status →
-//! fsm, messages, rebuild`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! Arrows: `cli → daemon, backup, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages, status`; `status →
+//! fsm, messages, rebuild`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!
@@ -58,6 +59,7 @@
 //! - The guide's own words never change: messages below MCA01000, status words and parameter names.
 //! - A commit has one subject: an imperative of at most 60 characters that names the thing. Its body gives the reason.
 
+pub mod backup;
 pub mod check;
 pub mod cli;
 pub mod config;

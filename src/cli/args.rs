@@ -52,6 +52,12 @@ pub(super) enum Verb {
     WhatIf(super::what_if::Args),
     /// Show the connection strings with which clients connect to the primary
     Conninfo(super::conninfo::Args),
+    /// Make a backup on the primary, or show, verify and remove backups
+    Backup(super::backup::Args),
+    /// Archive a WAL file: for archive_command
+    ArchiveWal(super::archive::ArchiveArgs),
+    /// Copy a WAL file from the archive: for restore_command
+    RestoreWal(super::archive::RestoreArgs),
     #[command(hide = true)]
     Completions(super::completions::Args),
     /// Not a command: without it, "detach" would be proposed

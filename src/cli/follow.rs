@@ -244,7 +244,7 @@ impl<'a> Follower<'a> {
 }
 
 /// Where it is shown how far it is.
-enum Display {
+pub(super) enum Display {
     /// A terminal.
     Bar(ProgressBar),
     /// Anything else: what was said last, and when.
@@ -252,7 +252,7 @@ enum Display {
 }
 
 impl Display {
-    fn new() -> Display {
+    pub fn new() -> Display {
         if !std::io::stderr().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb") {
             return Display::Lines { step: String::new(), line: String::new(), at: Instant::now() };
         }
@@ -271,7 +271,7 @@ impl Display {
         style.progress_chars("=> ").tick_chars("|/-\\ ")
     }
 
-    fn show(&mut self, status: &RebuildStatus) {
+    pub fn show(&mut self, status: &RebuildStatus) {
         match self {
             Display::Bar(bar) => {
                 // A long step is never drawn beside a bar.
@@ -314,7 +314,7 @@ impl Display {
         }
     }
 
-    fn end(&self) {
+    pub fn end(&self) {
         if let Display::Bar(bar) = self {
             bar.finish_and_clear();
         }

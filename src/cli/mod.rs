@@ -5,7 +5,9 @@
 //! controller reads `network.conf` and `ID.conf` and opens one socket. Called by `bin/mc_ctl.rs`.
 
 pub mod arb;
+mod archive;
 mod args;
+mod backup;
 mod call;
 mod check;
 mod completions;
@@ -139,6 +141,9 @@ fn run(verb: &Verb) -> Ended {
         Verb::Check(args) => check::run(args),
         Verb::WhatIf(args) => what_if::run(args),
         Verb::Conninfo(args) => conninfo::run(args),
+        Verb::Backup(args) => backup::run(args),
+        Verb::ArchiveWal(args) => archive::archive(args),
+        Verb::RestoreWal(args) => archive::restore(args),
     }
 }
 

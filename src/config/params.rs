@@ -37,6 +37,10 @@ pub enum Kind {
     Seconds(u64),
     /// A count from 0.
     Count,
+    /// A count from 1.
+    Number,
+    /// Bytes per second as pg_basebackup takes them: a number with the unit k or M.
+    Rate,
     /// One of these words.
     Word(&'static [&'static str]),
     /// One of these words, whatever its case.
@@ -70,7 +74,7 @@ pub enum Preset {
     Elsewhere,
 }
 
-use Kind::{Address, Command, Count, Host, Ms, Path, Seconds, Secret, Text, Windows, Word, WordAnyCase};
+use Kind::{Address, Command, Count, Host, Ms, Number, Path, Rate, Seconds, Secret, Text, Windows, Word, WordAnyCase};
 use Preset::{Elsewhere, Is, Like, Required};
 
 const ON_OFF: Kind = Word(&["on", "off"]);
@@ -128,6 +132,9 @@ pub const TABLE: &[Row] = &[
     row("post_attach_command",                   Command,                                  Elsewhere),
     row("status_change_command_timeout",         Seconds(1),                               Is("20")),
     row("health_check_address",                  Address,                                  Elsewhere),
+    row("backup_destination",                    Path,                                     Elsewhere),
+    row("backup_generations",                    Number,                                   Is("2")),
+    row("backup_max_rate",                       Rate,                                     Elsewhere),
     row("syslog_facility",                       WordAnyCase(FACILITIES),                  Is("LOCAL0")),
     row("syslog_ident",                          Text(64),                                 Is("MirroringControllerOpen")),
     row("core_file_path",                        Path,                                     Elsewhere),
@@ -159,6 +166,8 @@ impl Row {
             Ms(min) => format!("allowed: {min} to {MAX} milliseconds, or with a unit, as in '500ms' or '2s'"),
             Seconds(min) => format!("allowed: {min} to {MAX} seconds, or with a unit, as in '500ms' or '2s'"),
             Count => format!("allowed: {} to {MAX}", 0),
+            Number => format!("allowed: 1 to {MAX}"),
+            Rate => "allowed: 32k to 1024M per second, with the unit k or M, as in '50M'".into(),
             Word(words) | WordAnyCase(words) => format!("allowed: {}", words.join(", ")),
             Path | Command => "allowed: an absolute path of printable ASCII characters without spaces".into(),
             Text(limit) => format!("allowed: 1 to {limit} printable ASCII characters without spaces"),
@@ -177,6 +186,8 @@ impl Row {
             Ms(min) => duration(text, 1, min).map(Value::Ms),
             Seconds(min) => duration(text, 1000, min).map(Value::Ms),
             Count => number(text).and_then(|n| u32::try_from(n).ok()).map(Value::Count),
+            Number => number(text).filter(|n| *n > 0).and_then(|n| u32::try_from(n).ok()).map(Value::Count),
+            Rate => whole(is_rate(text)),
             Word(words) => whole(words.contains(&text)),
             WordAnyCase(words) => {
                 words.iter().find(|word| word.eq_ignore_ascii_case(text)).map(|word| Value::Text(word.to_string()))
@@ -216,6 +227,16 @@ fn duration(text: &str, unit: u64, min: u64) -> Option<u64> {
         (None, None) => (text, unit),
     };
     number(digits.trim_end_matches(' ')).filter(|n| *n >= min).map(|n| n * unit)
+}
+
+/// Whether pg_basebackup takes this for `--max-rate`.
+fn is_rate(text: &str) -> bool {
+    let (digits, unit) = match (text.strip_suffix('k'), text.strip_suffix('M')) {
+        (Some(digits), _) => (digits, 1),
+        (None, Some(digits)) => (digits, 1024),
+        (None, None) => return false,
+    };
+    number(digits).is_some_and(|n| (32..=1 << 20).contains(&(n * unit)))
 }
 
 /// The host, without brackets, and the port of `host:port` or `[address]:port`.
@@ -308,6 +329,13 @@ mod tests {
         check("syslog_facility", "local3", Some("LOCAL3"));
         check("syslog_facility", "LOCAL8", None);
         check("rebuild_action", "auto", Some("auto"));
+        check("backup_generations", "1", Some("1"));
+        check("backup_generations", "0", None);
+        check("backup_max_rate", "50M", Some("50M"));
+        check("backup_max_rate", "32k", Some("32k"));
+        check("backup_max_rate", "31k", None);
+        check("backup_max_rate", "1025M", None);
+        check("backup_max_rate", "50", None);
         check("rebuild_action", "Auto", None);
         check("db_instance", "/database1/inst1", Some("/database1/inst1"));
         check("db_instance", "/database 1", None);

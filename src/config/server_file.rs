@@ -108,6 +108,12 @@ pub struct ServerFile {
     pub arbiter_alive_retry: u32,
     /// Time limit of a connection to the arbiter, ms.
     pub arbiter_connect_timeout_ms: u64,
+    /// Where backups and the WAL archive are written; `None`: nowhere.
+    pub backup_destination: Option<PathBuf>,
+    /// How many backups are kept, at least 1.
+    pub backup_generations: u32,
+    /// The limit of `pg_basebackup --max-rate`, with its unit; `None` for no limit.
+    pub backup_max_rate: Option<String>,
     /// 0 to 7, for `LOCAL0` to `LOCAL7`.
     pub syslog_facility: u8,
     /// The program's name in the system log.
@@ -492,6 +498,9 @@ impl<'a> Values<'a> {
             arbiter_alive_timeout_ms: self.ms("arbiter_alive_timeout"),
             arbiter_alive_retry: self.count("arbiter_alive_retry"),
             arbiter_connect_timeout_ms: self.ms("arbiter_connect_timeout"),
+            backup_destination: self.optional("backup_destination").map(|path| normal(&path)),
+            backup_generations: self.count("backup_generations"),
+            backup_max_rate: self.optional("backup_max_rate"),
             syslog_facility: self.text("syslog_facility").bytes().last().map_or(0, |digit| digit.saturating_sub(b'0')),
             syslog_ident: self.text("syslog_ident"),
             core_file_path: path("core_file_path"),

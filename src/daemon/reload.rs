@@ -32,6 +32,9 @@ pub const CHANGEABLE: &[&str] = &[
     "fencing_command_timeout",
     "arbitration_command_timeout",
     "status_change_command_timeout",
+    "backup_destination",
+    "backup_generations",
+    "backup_max_rate",
 ];
 
 /// Programs: the path changes at once. The decision core knows whether there is a program, so that adding or removing one
@@ -162,7 +165,7 @@ impl Reloader {
 }
 
 /// As whom the instance of this configuration is connected to.
-pub(super) fn target(config: &Config) -> Target {
+pub fn target(config: &Config) -> Target {
     let server = &config.server;
     let password = server.db_instance_password.as_ref().map(|password| password.expose().to_owned());
     Target::new(&server.db_instance_username, password, &server.target_db, &server.db_instance)
@@ -227,6 +230,9 @@ fn take_over(config: &mut Config, new: &Config, changed: &[String]) {
             "status_change_command_timeout" => {
                 old.status_change_command_timeout_ms = new.status_change_command_timeout_ms;
             }
+            "backup_destination" => old.backup_destination.clone_from(&new.backup_destination),
+            "backup_generations" => old.backup_generations = new.backup_generations,
+            "backup_max_rate" => old.backup_max_rate.clone_from(&new.backup_max_rate),
             "fencing_command" => old.fencing_command.clone_from(&new.fencing_command),
             "arbitration_command" => old.arbitration_command.clone_from(&new.arbitration_command),
             "post_switch_command" => old.post_switch_command.clone_from(&new.post_switch_command),

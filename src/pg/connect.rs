@@ -57,6 +57,30 @@ impl Target {
     }
 }
 
+impl Target {
+    /// A connection string for PostgreSQL's programs, without the password: the way in which a session was opened last.
+    ///
+    /// # Errors
+    /// The instance is not running.
+    pub fn conninfo(&self) -> Result<String, Refusal> {
+        let ways = Ways::read(&self.data)?;
+        let list = ways.list();
+        let way = list.get(self.way.load(Ordering::Relaxed)).or(list.first()).ok_or(Refusal::NotRunning)?;
+        let host = match way {
+            Way::Socket(path) => path.parent().unwrap_or(Path::new("/")).display().to_string(),
+            Way::Address(address, _) => address.to_string(),
+            Way::Name(name, _) => name.clone(),
+        };
+        let keys = [
+            ("host", host),
+            ("port", ways.port.to_string()),
+            ("user", self.user.clone()),
+            ("application_name", APPLICATION_NAME.to_owned()),
+        ];
+        Ok(super::follow::to_conninfo(&keys.map(|(key, value)| (key.to_owned(), value))))
+    }
+}
+
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Target {{ user: {:?}, dbname: {:?}, data: {:?} }}", self.user, self.dbname, self.data)

@@ -34,7 +34,7 @@ pub use journal::{Journal, Move, Phase, now_ms, stamp};
 pub use lost::{Lost, list as list_lost, prune as prune_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
-pub use progress::{Board, Progress};
+pub use progress::{Board, Progress, copied};
 pub use room::{human, is_mount_point, mount_point, mounted_in, used};
 pub use source::remote;
 

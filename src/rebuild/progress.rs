@@ -88,7 +88,7 @@ impl Teller<'_> {
 }
 
 /// Bytes of a line of `pg_rewind --progress` or `pg_basebackup --progress`: ` 12/3456 kB (0%) copied`.
-fn copied(line: &str) -> Option<(u64, u64)> {
+pub fn copied(line: &str) -> Option<(u64, u64)> {
     let (done, total) = line.split_once(" kB")?.0.trim().split_once('/')?;
     Some((done.trim().parse::<u64>().ok()? * 1024, total.trim().parse::<u64>().ok()? * 1024))
 }

@@ -8,6 +8,7 @@
 mod harness;
 
 mod arbiter;
+mod backup;
 mod check;
 mod check_connections;
 mod check_files;

@@ -1,0 +1,190 @@
+//! The backups of a destination. Reads and removes; makes none.
+
+use super::destination::Destination;
+use crate::error::{Error, Result};
+use crate::fsm::types::{Lsn, SystemId};
+use crate::pg::files;
+use serde::{Deserialize, Serialize};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// The file whose presence makes a directory a backup.
+const DESCRIPTION: &str = "backup.json";
+
+/// A backup that is complete and verified, as `backup.json` describes it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Backup {
+    /// The name of its directory: when it began, UTC.
+    pub name: String,
+    /// The identifier of the server that made it.
+    pub server: String,
+    /// Its cluster, in decimal digits, as PostgreSQL writes it.
+    pub system_identifier: String,
+    /// PostgreSQL's major version.
+    pub major_version: u32,
+    /// When it began, ms since 1970.
+    pub begun_ms: u64,
+    /// When it was complete, ms since 1970. It cannot be recovered to an earlier time.
+    pub ended_ms: u64,
+    /// When it was verified last, ms since 1970.
+    pub verified_ms: u64,
+    /// The timeline on which it was made.
+    pub timeline: u32,
+    /// Where its recovery begins.
+    pub start: String,
+    /// From where on it is consistent.
+    pub end: String,
+    /// The size of a WAL segment, bytes.
+    pub segment_size: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The tablespaces outside of the data directory.
+    pub tablespaces: Vec<Tablespace>,
+}
+
+/// A tablespace of a backup.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Tablespace {
+    /// Its OID.
+    pub oid: String,
+    /// Its directory on the server.
+    pub location: PathBuf,
+}
+
+impl Backup {
+    /// Its cluster.
+    pub fn system(&self) -> SystemId {
+        SystemId(self.system_identifier.parse().unwrap_or_default())
+    }
+
+    /// Where its recovery begins; 0 if its description is damaged.
+    pub fn start(&self) -> Lsn {
+        self.start.parse().unwrap_or(Lsn(0))
+    }
+
+    /// From where on it is consistent.
+    pub fn end(&self) -> Lsn {
+        self.end.parse().unwrap_or(Lsn(0))
+    }
+}
+
+/// What a destination holds.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    destination: Destination,
+    /// The complete backups, the oldest first.
+    pub backups: Vec<Backup>,
+    /// Directories of backups that were interrupted.
+    pub incomplete: Vec<PathBuf>,
+    /// Backups whose description cannot be read, and why. They are never removed by themselves.
+    pub damaged: Vec<(PathBuf, Error)>,
+}
+
+impl Catalog {
+    /// Reads the descriptions of all backups.
+    ///
+    /// # Errors
+    /// The destination does not exist or cannot be read.
+    pub fn read(destination: &Destination) -> Result<Catalog> {
+        destination.check_exists()?;
+        let mut catalog =
+            Catalog { destination: destination.clone(), backups: vec![], incomplete: vec![], damaged: vec![] };
+        for path in files::entries(destination.path()) {
+            if !is_name(&path) {
+                continue;
+            }
+            let file = path.join(DESCRIPTION);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => match serde_json::from_str(&text) {
+                    Ok(backup) => catalog.backups.push(backup),
+                    Err(cause) => catalog.damaged.push((path, Error::io("understand file", &file, cause))),
+                },
+                Err(cause) if cause.kind() == ErrorKind::NotFound => catalog.incomplete.push(path),
+                Err(cause) => catalog.damaged.push((path, Error::io("read file", &file, cause))),
+            }
+        }
+        Ok(catalog)
+    }
+
+    /// The backup with this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<&Backup> {
+        self.backups.iter().find(|backup| backup.name == name).ok_or_else(|| {
+            let path = self.destination.path().display();
+            Error::new(format!("there is no complete backup \"{name}\" in \"{path}\""))
+                .hint("\"mc_ctl backup --list\" shows the backups.")
+        })
+    }
+
+    /// The directory of a backup.
+    pub fn dir(&self, backup: &Backup) -> PathBuf {
+        self.destination.path().join(&backup.name)
+    }
+
+    /// A name for a backup that begins at this time, and its directory.
+    pub(super) fn new_name(&self, stamp: &str) -> String {
+        let taken = |name: &str| self.destination.path().join(name).symlink_metadata().is_ok();
+        let numbered = (2..).map(|number| format!("{stamp}-{number}"));
+        std::iter::once(stamp.to_owned()).chain(numbered).find(|name| !taken(name)).unwrap_or_default()
+    }
+
+    /// Writes the description, which makes the directory a backup, or renews it.
+    pub(super) fn describe(&self, backup: &Backup) -> Result<()> {
+        let text = serde_json::to_string_pretty(backup).unwrap_or_default() + "\n";
+        files::replace(&self.dir(backup).join(DESCRIPTION), text.as_bytes(), None)?;
+        files::sync_dir(self.destination.path())
+    }
+
+    /// Removes a backup. Interrupted, it leaves a directory that is no backup any more.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn remove(&mut self, name: &str) -> Result<()> {
+        let dir = self.dir(self.find(name)?);
+        let description = dir.join(DESCRIPTION);
+        std::fs::remove_file(&description).map_err(|cause| Error::io("remove file", &description, cause))?;
+        files::sync_dir(&dir)?;
+        self.backups.retain(|backup| backup.name != name);
+        remove_tree(&dir)
+    }
+
+    /// Removes what interrupted backups have left. The destination must be locked.
+    pub(super) fn remove_incomplete(&mut self) -> Result<usize> {
+        let incomplete = std::mem::take(&mut self.incomplete);
+        incomplete.iter().try_for_each(|dir| remove_tree(dir))?;
+        Ok(incomplete.len())
+    }
+}
+
+fn remove_tree(dir: &Path) -> Result<()> {
+    std::fs::remove_dir_all(dir).map_err(|cause| Error::io("remove directory", dir, cause))
+}
+
+/// `20261130T121500Z`, or the same with a number.
+fn is_name(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (stamp, number) = name.split_once('-').unwrap_or((&name, "1"));
+    let shape: String = stamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    shape == "00000000T000000Z" && number.bytes().all(|byte| byte.is_ascii_digit()) && !number.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            ("20261130T121500Z", true),
+            ("20261130T121500Z-2", true),
+            ("20261130T121500Z-", false),
+            ("20261130T121500Z.old", false),
+            ("archived_wal", false),
+            ("lost+found", false),
+        ] {
+            assert_eq!(is_name(&Path::new("/backup").join(name)), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Makes a backup: `pg_basebackup`, `pg_verifybackup`, then the description that makes the directory a backup. Killed at any
+//! point, it leaves a directory that is no backup, which the next one removes.
+
+use super::archive::Archive;
+use super::catalog::{Backup, Catalog, Tablespace};
+use super::destination::{Destination, Lock, make_private_dir};
+use super::segment::Segment;
+use crate::error::{Error, Result};
+use crate::fsm::types::{Lsn, SystemId};
+use crate::pg::bounded::Cancel;
+use crate::pg::connect::{Session, Target};
+use crate::pg::{Place, commands, files};
+use crate::rebuild::{human, now_ms, stamp, used};
+use serde::Deserialize;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a session's opening, or a query, may take.
+const QUERY: Duration = Duration::from_secs(30);
+
+/// What is to be made.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The instance.
+    pub place: Place,
+    /// How it is connected to.
+    pub target: Target,
+    /// The identifier of this server.
+    pub server: String,
+    /// Where the backup is written.
+    pub destination: Destination,
+    /// How many backups are kept.
+    pub generations: usize,
+    /// The limit of `pg_basebackup --max-rate`, with its unit; `None` for no limit.
+    pub max_rate: Option<String>,
+    /// The checkpoint is made at once instead of spread over time.
+    pub fast_checkpoint: bool,
+    /// Files of the management directory that are saved with it.
+    pub configuration: Vec<PathBuf>,
+}
+
+/// What was made, and what was removed for it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Made {
+    /// The new backup.
+    pub backup: Backup,
+    /// The names of older backups that were removed.
+    pub removed: Vec<String>,
+    /// How many interrupted backups were removed.
+    pub incomplete: usize,
+    /// How many files of the archive were removed, which no backup needs.
+    pub wal_removed: usize,
+}
+
+/// What the instance says of itself.
+#[derive(Deserialize)]
+struct Instance {
+    in_recovery: bool,
+    system: String,
+    bytes: u64,
+    segment_size: u64,
+    configuration: Vec<PathBuf>,
+    tablespaces: Vec<Tablespace>,
+}
+
+/// As one JSON value. A system identifier may look negative in SQL.
+const INSTANCE: &str = "SELECT json_build_object('in_recovery', pg_is_in_recovery(), \
+    'system', (SELECT CASE WHEN system_identifier < 0 THEN system_identifier::numeric + 18446744073709551616 \
+                      ELSE system_identifier END::text FROM pg_control_system()), \
+    'bytes', (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace), \
+    'segment_size', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), \
+    'configuration', (SELECT json_agg(setting) FROM pg_settings \
+                      WHERE name IN ('config_file', 'hba_file', 'ident_file') AND setting <> ''), \
+    'tablespaces', (SELECT coalesce(json_agg(json_build_object('oid', oid::text, \
+                      'location', pg_tablespace_location(oid))), '[]') FROM pg_tablespace \
+                    WHERE pg_tablespace_location(oid) LIKE '/%'))::text";
+
+/// The part of `backup_manifest` that is read.
+#[derive(Deserialize)]
+struct Manifest {
+    #[serde(rename = "WAL-Ranges")]
+    ranges: Vec<Range>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Range {
+    timeline: u32,
+    #[serde(rename = "Start-LSN")]
+    start: String,
+    #[serde(rename = "End-LSN")]
+    end: String,
+}
+
+/// Makes it, verifies it, and then removes what is beyond the number that is kept. `step` receives what is done, and a line
+/// of progress of `pg_basebackup`. `primary` is asked before anything older is removed: whether this server is still the
+/// primary.
+///
+/// # Errors
+/// The destination is not fit, there is no room, a program failed, or it was cancelled. Older backups are untouched then.
+pub fn make(
+    order: &Order,
+    lock: &Lock,
+    step: &mut dyn FnMut(&str),
+    primary: &dyn Fn() -> Result<()>,
+    cancel: &Cancel,
+) -> Result<Made> {
+    let _ = lock;
+    let (instance, conninfo) = instance(order)?;
+    let system = SystemId(instance.system.parse().unwrap_or_default());
+    if instance.in_recovery {
+        return Err(Error::new("the instance of this server runs as a standby"));
+    }
+    order.destination.check_exists()?;
+    outside(&order.destination, &order.place.data, &instance.tablespaces)?;
+    order.destination.claim(system)?;
+    let mut catalog = Catalog::read(&order.destination)?;
+    let incomplete = catalog.remove_incomplete()?;
+    room(&order.destination, instance.bytes)?;
+
+    let begun_ms = now_ms();
+    let name = catalog.new_name(&stamp(begun_ms));
+    let dir = order.destination.path().join(&name);
+    let made = copy(order, &instance, (&dir, &conninfo), step, cancel).and_then(|()| {
+        step("verifying the backup");
+        verify(&order.place, &dir, cancel)?;
+        let range = range(&dir.join("data"))?;
+        primary()?;
+        let backup = Backup {
+            name: name.clone(),
+            server: order.server.clone(),
+            system_identifier: instance.system.clone(),
+            major_version: order.place.major,
+            begun_ms,
+            ended_ms: now_ms(),
+            verified_ms: now_ms(),
+            timeline: range.timeline,
+            start: range.start,
+            end: range.end,
+            segment_size: instance.segment_size,
+            bytes: used(&dir, cancel)?,
+            tablespaces: instance.tablespaces.clone(),
+        };
+        catalog.describe(&backup)?;
+        Ok(backup)
+    });
+    let backup = match made {
+        Ok(backup) => backup,
+        Err(error) => {
+            // Best effort: without a description it is no backup.
+            let _ = std::fs::remove_dir_all(&dir);
+            return Err(error);
+        }
+    };
+    catalog.backups.push(backup.clone());
+    let (removed, wal_removed) = retire(&mut catalog, order)?;
+    Ok(Made { backup, removed, incomplete, wal_removed })
+}
+
+fn instance(order: &Order) -> Result<(Instance, String)> {
+    let mut session = Session::open(&order.target, QUERY, "the backup")?;
+    let text = session.query(INSTANCE, QUERY)?.into_iter().flatten().flatten().next().unwrap_or_default();
+    let instance = serde_json::from_str(&text)
+        .map_err(|cause| Error::new(format!("could not understand what the instance says of itself: {cause}")))?;
+    Ok((instance, order.target.conninfo()?))
+}
+
+/// A backup inside of what it saves would be part of the next one, and be lost with it.
+fn outside(destination: &Destination, data: &Path, tablespaces: &[Tablespace]) -> Result<()> {
+    let path = destination.path();
+    let real = std::fs::canonicalize(path).map_err(|cause| Error::io("open directory", path, cause))?;
+    let wal = std::fs::canonicalize(data.join("pg_wal")).ok();
+    let dirs = tablespaces.iter().map(|tablespace| tablespace.location.clone()).chain([data.to_owned()]).chain(wal);
+    for dir in dirs {
+        let dir = std::fs::canonicalize(&dir).unwrap_or(dir);
+        if real.starts_with(&dir) || dir.starts_with(&real) {
+            return Err(Error::new(format!(
+                "backup_destination \"{}\" and \"{}\", which it is to save, lie in one another",
+                path.display(),
+                dir.display()
+            ))
+            .hint("Set backup_destination to a directory on another disk."));
+        }
+    }
+    Ok(())
+}
+
+fn room(destination: &Destination, bytes: u64) -> Result<()> {
+    let path = destination.path();
+    let stat = rustix::fs::statvfs(path)
+        .map_err(|cause| Error::io("read the free space of", path, std::io::Error::from(cause)))?;
+    let (free, needed) = (stat.f_bavail.saturating_mul(stat.f_frsize), bytes.saturating_add(bytes / 10));
+    if free >= needed {
+        return Ok(());
+    }
+    Err(Error::new(format!(
+        "the file system of backup_destination \"{}\" has {} free, and a backup needs {}",
+        path.display(),
+        human(free),
+        human(needed)
+    ))
+    .hint("Enlarge it, or remove a backup: \"mc_ctl backup --list\" and \"mc_ctl backup --delete BACKUP\"."))
+}
+
+fn copy(
+    order: &Order,
+    instance: &Instance,
+    (dir, conninfo): (&Path, &str),
+    step: &mut dyn FnMut(&str),
+    cancel: &Cancel,
+) -> Result<()> {
+    make_private_dir(dir)?;
+    let mut args: Vec<OsString> = ["-X", "stream", "-P", "-w", "-D"].map(Into::into).into();
+    args.extend([dir.join("data").into(), "-c".into()]);
+    args.push(if order.fast_checkpoint { "fast" } else { "spread" }.into());
+    args.extend(["-l".into(), "mc_ctl backup".into(), "-d".into(), conninfo.into()]);
+    if let Some(rate) = &order.max_rate {
+        args.extend(["-r".into(), rate.into()]);
+    }
+    if !instance.tablespaces.is_empty() {
+        make_private_dir(&dir.join("tablespaces"))?;
+    }
+    for tablespace in &instance.tablespaces {
+        let copy = dir.join("tablespaces").join(&tablespace.oid);
+        let escaped = |path: &Path| path.to_string_lossy().replace('=', "\\=");
+        args.extend(["-T".into(), format!("{}={}", escaped(&tablespace.location), escaped(&copy)).into()]);
+    }
+    step("pg_basebackup copies the instance");
+    let program = commands::program(&order.place, "pg_basebackup", args).password(order.target.password.as_deref());
+    program.follow(cancel, |line| {
+        step(line);
+        !line.contains(" kB (")
+    })?;
+    let outside = |path: &&PathBuf| !path.starts_with(&order.place.data);
+    let configuration = instance.configuration.iter().filter(outside).chain(&order.configuration);
+    let to = dir.join("configuration");
+    make_private_dir(&to)?;
+    for file in configuration {
+        let copy = to.join(file.file_name().unwrap_or_default());
+        let text = std::fs::read(file).map_err(|cause| Error::io("read file", file, cause))?;
+        files::replace(&copy, &text, None)?;
+    }
+    files::sync_dir(dir)?;
+    files::sync_parent(dir)
+}
+
+/// `pg_verifybackup`, which reads every file and the WAL that the backup needs.
+pub(super) fn verify(place: &Place, dir: &Path, cancel: &Cancel) -> Result<()> {
+    commands::program(place, "pg_verifybackup", ["-q".into(), dir.join("data").into()]).follow(cancel, |_| true)
+}
+
+/// The WAL that recovery of the backup needs, by its manifest.
+fn range(data: &Path) -> Result<Range> {
+    let path = data.join("backup_manifest");
+    let file = std::fs::File::open(&path).map_err(|cause| Error::io("open file", &path, cause))?;
+    let manifest: Manifest = serde_json::from_reader(std::io::BufReader::new(file))
+        .map_err(|cause| Error::io("understand file", &path, cause))?;
+    let read = |range: &Range| range.start.parse::<Lsn>().is_ok() && range.end.parse::<Lsn>().is_ok();
+    let last = manifest.ranges.into_iter().next_back().filter(read);
+    last.ok_or_else(|| Error::io("understand file", &path, "it has no WAL range"))
+}
+
+/// Removes the oldest backups beyond the number that is kept, and then the WAL that precedes the oldest that is left.
+fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
+    let beyond = catalog.backups.len().saturating_sub(order.generations.max(1));
+    let removed: Vec<String> = catalog.backups[..beyond].iter().map(|backup| backup.name.clone()).collect();
+    removed.iter().try_for_each(|name| catalog.remove(name))?;
+    // A backup whose description cannot be read may need any WAL.
+    let Some(oldest) = catalog.backups.first().filter(|_| catalog.damaged.is_empty()) else { return Ok((removed, 0)) };
+    let archive = Archive::new(order.destination.clone());
+    let size = oldest.segment_size.max(1);
+    let needed = oldest.start().0 / size;
+    let mut wal_removed = 0;
+    for name in archive.names()? {
+        let segment = Segment::parse(name.get(..24).unwrap_or_default());
+        if segment.is_some_and(|segment| segment.number(size) < needed) {
+            let path = archive.dir().join(&name);
+            std::fs::remove_file(&path).map_err(|cause| Error::io("remove file", &path, cause))?;
+            wal_removed += 1;
+        }
+    }
+    Ok((removed, wal_removed))
+}
+
+/// Verifies a backup again, and notes when.
+///
+/// # Errors
+/// `pg_verifybackup` found it damaged, or could not be run.
+pub fn verify_again(place: &Place, catalog: &Catalog, name: &str, cancel: &Cancel) -> Result<()> {
+    let backup = catalog.find(name)?;
+    verify(place, &catalog.dir(backup), cancel)?;
+    catalog.describe(&Backup { verified_ms: now_ms(), ..backup.clone() })
+}

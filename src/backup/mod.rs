@@ -1,0 +1,30 @@
+//! Backups of the instance, and its WAL archive: directories below `backup_destination` that PostgreSQL's own tools make and
+//! read.
+//!
+//! ```text
+//! backup_destination/
+//!   mirroring_controller.json     the cluster to which the directory belongs
+//!   archived_wal/                 WAL segments and history files
+//!   20261130T121500Z/             one backup
+//!     data/                       what pg_basebackup wrote
+//!     tablespaces/OID/            the same of a tablespace
+//!     configuration/              configuration files outside of the data directory
+//!     backup.json                 written last: a directory without it is not a backup
+//! ```
+//!
+//! Commands use it in processes of their own. Nothing here decides who is the primary. Called by `mc_ctl backup`,
+//! `mc_ctl archive-wal` and `mc_ctl restore-wal`.
+
+mod archive;
+mod catalog;
+mod destination;
+mod make;
+mod reach;
+mod segment;
+
+pub use archive::{Archive, Stored};
+pub use catalog::{Backup, Catalog, Tablespace};
+pub use destination::{Destination, Lock};
+pub use make::{Made, Order, make, verify_again};
+pub use reach::{Reach, reach};
+pub use segment::Segment;

@@ -1,0 +1,157 @@
+//! How far WAL reaches that follows a backup: which segments a recovery reads, on which timelines, and which are missing.
+
+use super::archive::Archive;
+use super::catalog::Backup;
+use super::segment::Segment;
+use crate::error::{Error, Result};
+use crate::fsm::types::Lsn;
+use std::collections::BTreeSet;
+use std::time::UNIX_EPOCH;
+
+/// Where a recovery of a backup can end.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reach {
+    /// The end of the WAL that follows the backup without a gap.
+    pub until: Lsn,
+    /// Its timeline.
+    pub timeline: u32,
+    /// When the last segment before it was archived, ms since 1970; `None` if the backup's own WAL is all.
+    pub archived_ms: Option<u64>,
+    /// The first segment that is missing although later ones are there.
+    pub missing: Option<Segment>,
+}
+
+/// The timelines that lead to one: each with the position at which it begins. The first begins at 0.
+type Chain = Vec<(u32, Lsn)>;
+
+/// How far the archive leads from this backup.
+///
+/// # Errors
+/// The archive cannot be read, or a timeline history in it is damaged.
+pub fn reach(backup: &Backup, archive: &Archive) -> Result<Reach> {
+    let names: BTreeSet<String> = archive.names()?.into_iter().collect();
+    let chain = newest_chain(backup, archive, &names)?;
+    let size = backup.segment_size.max(1);
+    let segment = |number: u64| {
+        let begins = |(_, begin): &&(u32, Lsn)| begin.0 / size <= number;
+        let timeline = chain.iter().rfind(begins).map_or(backup.timeline, |(timeline, _)| *timeline);
+        Segment::at(timeline, Lsn(number * size), size)
+    };
+    let first = backup.end().0.saturating_sub(1) / size;
+    let mut reach = Reach { until: backup.end(), timeline: backup.timeline, archived_ms: None, missing: None };
+    let mut number = first;
+    while names.contains(&segment(number).to_string()) {
+        let last = segment(number);
+        (reach.until, reach.timeline) = (Lsn((number + 1) * size), last.timeline);
+        let archived = archive.dir().join(last.to_string()).metadata().and_then(|meta| meta.modified()).ok();
+        reach.archived_ms = archived.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|at| at.as_millis() as u64);
+        number += 1;
+    }
+    let later = names.iter().filter_map(|name| Segment::parse(name)).filter(|there| there.number(size) > number);
+    if later.into_iter().any(|there| there == segment(there.number(size))) {
+        reach.missing = Some(segment(number));
+    }
+    Ok(reach)
+}
+
+/// The chain of the newest timeline in the archive that continues the backup's.
+fn newest_chain(backup: &Backup, archive: &Archive, names: &BTreeSet<String>) -> Result<Chain> {
+    for name in names.iter().rev().filter(|name| name.len() == 16 && name.ends_with(".history")) {
+        let path = archive.dir().join(name);
+        let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
+        let timeline = u32::from_str_radix(&name[..8], 16).unwrap_or_default();
+        let chain = chain(timeline, &text)
+            .ok_or_else(|| Error::io("understand file", &path, "it is not a timeline history"))?;
+        let mut steps = chain.iter().zip(chain.iter().skip(1));
+        let left = steps.find(|((timeline, _), _)| *timeline == backup.timeline).map(|(_, (_, left))| *left);
+        if left.is_some_and(|left| left >= backup.end()) || timeline == backup.timeline {
+            return Ok(chain);
+        }
+    }
+    Ok(vec![(backup.timeline, Lsn(0))])
+}
+
+/// Reads a timeline history: a line for each earlier timeline, with the position at which the next one begins.
+fn chain(timeline: u32, history: &str) -> Option<Chain> {
+    let mut chain: Chain = Vec::new();
+    let mut begin = Lsn(0);
+    for line in history.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let parent: u32 = words.next()?.parse().ok()?;
+        chain.push((parent, begin));
+        begin = words.next()?.parse().ok()?;
+    }
+    chain.push((timeline, begin));
+    Some(chain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::destination::Destination;
+    use super::*;
+
+    const SIZE: u64 = 16 << 20;
+
+    fn backup(timeline: u32, end: u64) -> Backup {
+        Backup {
+            name: "20261130T121500Z".into(),
+            server: "nd1".into(),
+            system_identifier: "7".into(),
+            major_version: 15,
+            begun_ms: 0,
+            ended_ms: 0,
+            verified_ms: 0,
+            timeline,
+            start: Lsn(end - 0x100).to_string(),
+            end: Lsn(end).to_string(),
+            segment_size: SIZE,
+            bytes: 0,
+            tablespaces: vec![],
+        }
+    }
+
+    /// Where WAL ends, on which timeline, and what is missing, with these files in the archive.
+    fn reached(backup: &Backup, files: &[(&str, &str)]) -> (Lsn, u32, Option<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::new(Destination::new(dir.path()));
+        std::fs::create_dir(archive.dir()).unwrap();
+        for (name, text) in files {
+            std::fs::write(archive.dir().join(name), text).unwrap();
+        }
+        let reach = reach(backup, &archive).unwrap();
+        (reach.until, reach.timeline, reach.missing.map(|segment| segment.to_string()))
+    }
+
+    #[test]
+    fn wal_without_a_gap() {
+        let backup = backup(1, 0x200_0100);
+        assert_eq!(reached(&backup, &[]), (Lsn(0x200_0100), 1, None));
+        let two = ("000000010000000000000002", "");
+        let three = ("000000010000000000000003", "");
+        let five = ("000000010000000000000005", "");
+        assert_eq!(reached(&backup, &[two, three]), (Lsn(0x400_0000), 1, None));
+        assert_eq!(
+            reached(&backup, &[two, three, five]),
+            (Lsn(0x400_0000), 1, Some("000000010000000000000004".into()))
+        );
+        // The segment in which the backup ended.
+        assert_eq!(reached(&backup, &[three]), (Lsn(0x200_0100), 1, Some("000000010000000000000002".into())));
+    }
+
+    #[test]
+    fn wal_of_a_later_timeline() {
+        let before = backup(1, 0x200_0100);
+        let files = [
+            ("000000010000000000000002", ""),
+            ("000000010000000000000003.partial", ""),
+            ("00000002.history", "1\t0/3000158\tno recovery target specified\n"),
+            ("000000020000000000000003", ""),
+            ("000000020000000000000004", ""),
+        ];
+        assert_eq!(reached(&before, &files), (Lsn(0x500_0000), 2, None));
+        assert_eq!(reached(&backup(2, 0x300_0200), &files), (Lsn(0x500_0000), 2, None));
+        // A backup of the old timeline that ends past the fork does not lead to the new one.
+        assert_eq!(reached(&backup(1, 0x300_0200), &files[..4]), (Lsn(0x300_0200), 1, None));
+        assert_eq!(reached(&before, &files[..3]), (Lsn(0x300_0000), 1, None));
+    }
+}

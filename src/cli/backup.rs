@@ -1,0 +1,352 @@
+//! `mc_ctl backup`: makes a backup on the primary, and shows, verifies and removes backups. For cron on both servers: on the
+//! standby it does nothing.
+
+use super::archive::destination;
+use super::args::{Common, ListFormat};
+use super::follow::Display;
+use super::{Ended, Exit, Failure, call, print, print_json, say};
+use crate::backup::{self, Archive, Backup, Catalog, Destination, Order, Reach};
+use crate::config::Config;
+use crate::daemon::reload;
+use crate::error::Error;
+use crate::fsm::report::HostRole;
+use crate::messages::utc;
+use crate::pg::Place;
+use crate::pg::bounded::Cancel;
+use crate::rebuild::{copied, human, now_ms};
+use crate::status::{RebuildStatus, duration};
+use serde::Serialize;
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+/// `backup`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Show the backups of this server, and how far each can be recovered
+    #[arg(long, group = "what")]
+    list: bool,
+    /// Report for a monitoring system whether there is a recent backup and whether the archive has a gap
+    #[arg(long, group = "what")]
+    check: bool,
+    /// Verify a backup again: every file, and the WAL that it needs [default: the newest]
+    #[arg(long, group = "what", value_name = "BACKUP", num_args = 0..=1, default_missing_value = "")]
+    verify: Option<String>,
+    /// Remove a backup
+    #[arg(long, group = "what", value_name = "BACKUP")]
+    delete: Option<String>,
+    /// Make the checkpoint at once, instead of spread over time
+    #[arg(long, conflicts_with = "what")]
+    fast_checkpoint: bool,
+    /// With --check, the age in hours from which the newest backup is too old
+    #[arg(long, value_name = "HOURS", requires = "check", default_value_t = 26)]
+    max_age: u64,
+    /// Output format of --list
+    #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT", requires = "list")]
+    format: ListFormat,
+    /// Time limit of a backup in seconds [default: no limit]
+    #[arg(short = 't', value_name = "SEC", value_parser = clap::value_parser!(u64).range(1..=604_800), conflicts_with_all = ["list", "check", "delete"])]
+    seconds: Option<u64>,
+}
+
+pub(super) fn run(args: &Args) -> Ended {
+    if args.check {
+        return Ok(check(args));
+    }
+    let config = match (&args.verify, args.list || args.delete.is_some()) {
+        (None, true) => args.common.client_config()?,
+        _ => args.common.config()?,
+    };
+    let destination = destination(&config)?;
+    if args.list {
+        return list(&destination, args.format);
+    }
+    if let Some(name) = &args.delete {
+        return delete(&destination, name);
+    }
+    let interruption = Interruption::new(args.seconds)?;
+    match &args.verify {
+        Some(name) => verify(&config, &destination, name, &interruption),
+        None => make(args, &config, &destination, &interruption),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- making
+
+fn make(args: &Args, config: &Config, destination: &Destination, interruption: &Interruption) -> Ended {
+    let begin = Instant::now();
+    match role(config)? {
+        HostRole::Primary => {}
+        HostRole::Standby => {
+            print(&format!("server \"{}\" is the standby; the primary makes the backup\n", config.id));
+            return Ok(0);
+        }
+        _ => {
+            let text =
+                format!("server \"{}\" is neither the primary nor the standby, so that it makes no backup", config.id);
+            return Err(Failure::new(Exit::Refused, text).hint("\"mc_ctl status\" shows the state of the pair."));
+        }
+    }
+    destination.check_exists().map_err(Failure::failed)?;
+    let Some(lock) = destination.lock().map_err(Failure::failed)? else {
+        return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
+    };
+    let order = Order {
+        place: Place::new(config),
+        target: reload::target(config),
+        server: config.id.clone(),
+        destination: destination.clone(),
+        generations: config.server.backup_generations as usize,
+        max_rate: config.server.backup_max_rate.clone(),
+        fast_checkpoint: args.fast_checkpoint,
+        configuration: vec![config.dir.join("network.conf"), config.dir.join(format!("{}.conf", config.id))],
+    };
+    let mut display = Display::new();
+    let primary = || match role(config) {
+        Ok(HostRole::Primary) => Ok(()),
+        Ok(_) => Err(Error::new("this server lost the role of the primary during the backup")),
+        Err(failure) => Err(failure.error),
+    };
+    let made = backup::make(&order, &lock, &mut |line| show(&mut display, line), &primary, &interruption.cancel);
+    display.end();
+    let made = made.map_err(|error| interruption.explain(error, "backup"))?;
+    let backup = &made.backup;
+    let mut text = format!(
+        "backup \"{}\": {}, verified, {} in total\n",
+        destination.path().join(&backup.name).display(),
+        human(backup.bytes),
+        duration(begin.elapsed().as_secs())
+    );
+    for name in &made.removed {
+        let _ = writeln!(text, "backup \"{name}\" was removed (backup_generations = {})", order.generations);
+    }
+    if made.wal_removed > 0 {
+        let _ = writeln!(text, "{} WAL files were removed, which no backup needs", made.wal_removed);
+    }
+    if made.incomplete > 0 {
+        let _ = writeln!(text, "{} incomplete backups were removed", made.incomplete);
+    }
+    print(&text);
+    if crate::pg::files::same_filesystem(destination.path(), &order.place.data) {
+        say("mc_ctl: WARNING: backup_destination is on the file system of the data directory, and is lost with it\n");
+    }
+    Ok(0)
+}
+
+/// The role of this server, as its controller knows it.
+fn role(config: &Config) -> Result<HostRole, Failure> {
+    let report = call::snapshot(config)?.report;
+    let primary = report.view.is_some_and(|view| view.primary == report.me);
+    Ok(match report.servers[report.me.index()].role {
+        HostRole::Primary if !primary => HostRole::Unknown,
+        role => role,
+    })
+}
+
+/// A step, or a line of `pg_basebackup --progress`.
+fn show(display: &mut Display, line: &str) {
+    let (step, done, total) = match copied(line) {
+        Some((done, total)) => ("pg_basebackup copies the instance", done, Some(total)),
+        None => (line, 0, None),
+    };
+    display.show(&RebuildStatus {
+        step: step.to_owned(),
+        method: None,
+        why: String::new(),
+        bytes_done: done,
+        bytes_total: total,
+        elapsed_ms: 0,
+        failed: None,
+    });
+}
+
+/// What ends a backup early: a signal, or its time limit.
+struct Interruption {
+    cancel: Cancel,
+    late: Arc<AtomicBool>,
+    seconds: Option<u64>,
+}
+
+impl Interruption {
+    fn new(seconds: Option<u64>) -> Result<Interruption, Failure> {
+        use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+        let (canceller, cancel) = Cancel::new();
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
+            .map_err(|cause| Failure::failed(Error::new(format!("could not wait for signals: {cause}"))))?;
+        let late = Arc::new(AtomicBool::new(false));
+        let (expired, handle) = (late.clone(), signals.handle());
+        std::thread::spawn(move || {
+            // The first signal, or the end of the limit, which closes the iterator.
+            let _ = signals.forever().next();
+            drop(canceller);
+        });
+        if let Some(seconds) = seconds {
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_secs(seconds));
+                expired.store(true, Ordering::Relaxed);
+                handle.close();
+            });
+        }
+        Ok(Interruption { cancel, late, seconds })
+    }
+
+    /// The failure of what may have been interrupted.
+    fn explain(&self, error: Error, what: &str) -> Failure {
+        match (self.cancel.is_set(), self.late.load(Ordering::Relaxed)) {
+            (true, true) => {
+                let seconds = self.seconds.unwrap_or_default();
+                Failure::new(
+                    Exit::TimedOut,
+                    format!("the {what} was not complete within {seconds} s and was cancelled"),
+                )
+            }
+            (true, false) => Failure::new(Exit::Failed, format!("the {what} was cancelled by a signal")),
+            (false, _) => Failure::failed(error),
+        }
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------------- others
+
+fn verify(config: &Config, destination: &Destination, name: &str, interruption: &Interruption) -> Ended {
+    let catalog = Catalog::read(destination).map_err(Failure::failed)?;
+    let name = match (name, catalog.backups.last()) {
+        ("", Some(newest)) => newest.name.clone(),
+        ("", None) => return Err(no_backup(destination)),
+        (name, _) => name.to_owned(),
+    };
+    let place = Place::new(config);
+    backup::verify_again(&place, &catalog, &name, &interruption.cancel)
+        .map_err(|error| interruption.explain(error, "verification"))?;
+    print(&format!("backup \"{name}\" is intact\n"));
+    Ok(0)
+}
+
+fn no_backup(destination: &Destination) -> Failure {
+    let text = format!("there is no complete backup in \"{}\"", destination.path().display());
+    Failure::new(Exit::Failed, text).hint("Run \"mc_ctl backup\" on the primary.")
+}
+
+fn delete(destination: &Destination, name: &str) -> Ended {
+    let Some(_lock) = destination.lock().map_err(Failure::failed)? else {
+        return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
+    };
+    let mut catalog = Catalog::read(destination).map_err(Failure::failed)?;
+    catalog.remove(name).map_err(Failure::failed)?;
+    print(&format!("backup \"{name}\" was removed\n"));
+    if catalog.backups.is_empty() {
+        say("mc_ctl: WARNING: no backup is left on this server\n");
+    }
+    Ok(0)
+}
+
+/// One backup for `--format json`.
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    backup: &'a Backup,
+    /// The earliest time and the last time to which it can be recovered, UTC. The last is when the last WAL was archived.
+    recoverable_from: String,
+    recoverable_until: String,
+    /// The position and the timeline at which its WAL ends.
+    wal_until: String,
+    wal_timeline: u32,
+    /// The first WAL segment that is missing although later ones are there.
+    wal_missing: Option<String>,
+}
+
+fn row<'a>(backup: &'a Backup, reach: &Reach) -> Row<'a> {
+    Row {
+        backup,
+        recoverable_from: time(backup.ended_ms),
+        recoverable_until: time(reach.archived_ms.unwrap_or_default().max(backup.ended_ms)),
+        wal_until: reach.until.to_string(),
+        wal_timeline: reach.timeline,
+        wal_missing: reach.missing.map(|segment| segment.to_string()),
+    }
+}
+
+fn list(destination: &Destination, format: ListFormat) -> Ended {
+    let catalog = Catalog::read(destination).map_err(Failure::failed)?;
+    let archive = Archive::new(destination.clone());
+    let reach = |backup| backup::reach(backup, &archive).map(|reach| row(backup, &reach));
+    let rows: Vec<Row> = catalog.backups.iter().map(reach).collect::<Result<_, _>>().map_err(Failure::failed)?;
+    match format {
+        ListFormat::Json => print_json(&rows),
+        ListFormat::Text if rows.is_empty() => {
+            print(&format!("no backup in \"{}\"\n", destination.path().display()));
+        }
+        ListFormat::Text => print(&table(&rows)),
+    }
+    for path in &catalog.incomplete {
+        say(&format!("mc_ctl: NOTICE: \"{}\" is incomplete; the next backup removes it\n", path.display()));
+    }
+    for (path, error) in &catalog.damaged {
+        say(&format!("mc_ctl: WARNING: \"{}\" is damaged: {error}\n", path.display()));
+    }
+    Ok(0)
+}
+
+fn table(rows: &[Row]) -> String {
+    let mut text = format!(
+        "{:<18}  {:<8} {:>10}  {:<24}  {:<24}  {}\n",
+        "backup", "server", "size", "recoverable from", "until", "WAL"
+    );
+    for row in rows {
+        let wal = match &row.wal_missing {
+            Some(segment) => format!("GAP: {segment} is missing"),
+            None => format!("to {}, timeline {}", row.wal_until, row.wal_timeline),
+        };
+        let Row { backup, recoverable_from, recoverable_until, .. } = row;
+        let _ = writeln!(
+            text,
+            "{:<18}  {:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}",
+            backup.name,
+            backup.server,
+            human(backup.bytes)
+        );
+    }
+    text
+}
+
+fn time(ms: u64) -> String {
+    utc(UNIX_EPOCH + Duration::from_millis(ms.min(1 << 47)))
+}
+
+// -------------------------------------------------------------------------------------------------------- monitoring
+
+/// As monitoring plug-ins do: a line, and 0 OK, 1 WARNING, 2 CRITICAL or 3 UNKNOWN.
+fn check(args: &Args) -> u8 {
+    let (code, text) = checked(args).unwrap_or_else(|failure| (3, failure.error.message));
+    let word = ["OK", "WARNING", "CRITICAL", "UNKNOWN"][usize::from(code)];
+    print(&format!("MC BACKUP {word} - {text}\n"));
+    code
+}
+
+fn checked(args: &Args) -> Result<(u8, String), Failure> {
+    let config = args.common.client_config()?;
+    let destination = destination(&config)?;
+    let catalog = Catalog::read(&destination).map_err(Failure::failed)?;
+    if let Some((path, error)) = catalog.damaged.first() {
+        return Ok((2, format!("\"{}\" is damaged: {}", path.display(), error.message)));
+    }
+    let Some(newest) = catalog.backups.last() else {
+        // The primary's backups are on the primary.
+        return Ok(match role(&config) {
+            Ok(HostRole::Standby) => (0, "this server is the standby and has no backup".to_owned()),
+            _ => (2, format!("no backup in \"{}\"", destination.path().display())),
+        });
+    };
+    let reach = backup::reach(newest, &Archive::new(destination)).map_err(Failure::failed)?;
+    let age = now_ms().saturating_sub(newest.ended_ms) / 1000;
+    let text = format!("backup {} is {} old, WAL to {}", newest.name, duration(age), reach.until);
+    let standby = role(&config).is_ok_and(|role| role == HostRole::Standby);
+    Ok(match (reach.missing, age > args.max_age.saturating_mul(3600) && !standby) {
+        (Some(segment), _) => (2, format!("{text}; WAL segment {segment} is missing")),
+        (None, true) => (1, format!("{text}; the limit is {} h", args.max_age)),
+        (None, false) => (0, text),
+    })
+}

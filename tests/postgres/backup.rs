@@ -1,0 +1,198 @@
+//! `mc_ctl backup` and the WAL archive on real servers: run from cron on both, killed, and recovered from.
+
+use crate::harness::host::signal;
+use crate::harness::pair::{Pair, Setup, own, program};
+use crate::harness::run::{Beside, run};
+use crate::harness::{s, wait_for};
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+
+/// A pair, each server with a directory for its backups, whose instances archive to it.
+fn pair(setup: Setup) -> Pair {
+    let pair = setup.pg("archive_mode = always").make();
+    for n in [0, 1] {
+        let destination = destination(&pair, n);
+        std::fs::create_dir(&destination).expect("could not create a directory");
+        own(&destination);
+        pair.server_line(n, &format!("backup_destination = '{}'", destination.display()));
+    }
+    pair.bring_up();
+    for n in [0, 1] {
+        let command =
+            format!("{} archive-wal -M {} \"%p\" \"%f\"", program().display(), pair.servers[n].management.display());
+        pair.append(n, "postgresql.conf", &format!("archive_command = '{command}'\n"));
+        pair.sql(n, "SELECT pg_reload_conf()");
+    }
+    pair
+}
+
+fn destination(pair: &Pair, server: usize) -> PathBuf {
+    pair.host(server).dir.join("backup")
+}
+
+/// The names of the complete backups on a server, the oldest first.
+fn backups(pair: &Pair, server: usize) -> Vec<String> {
+    let text = pair.mc(server, &["backup", "--list", "--format", "json"]).expect(0, "mc_ctl backup --list").out;
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&text).expect("JSON");
+    rows.iter().map(|row| row["name"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The directories in a destination that look like backups, complete or not.
+fn directories(pair: &Pair, server: usize) -> usize {
+    let entries = std::fs::read_dir(destination(pair, server)).expect("the destination").flatten();
+    entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("20")).count()
+}
+
+/// Waits until both archives have the WAL up to now.
+fn archived(pair: &Pair, primary: usize) -> String {
+    // Without WAL since the last switch, PostgreSQL switches no segment.
+    pair.sql(primary, "SELECT pg_create_restore_point('archived')");
+    let segment = pair.sql(primary, "SELECT pg_walfile_name(pg_switch_wal())");
+    for n in [0, 1] {
+        let file = destination(pair, n).join("archived_wal").join(&segment);
+        wait_for(&format!("{} archives {segment}", pair.servers[n].id), s(60), || file.exists().then_some(()));
+    }
+    segment
+}
+
+/// Cron runs it on both servers. Only the primary makes a backup; after a switch the other one does. A number of generations
+/// is kept, and the WAL that they need.
+#[test]
+fn on_both_servers_from_cron() {
+    let pair = pair(Setup::default());
+    let space = pair.tablespace(0);
+    let fast = ["backup", "--fast-checkpoint"];
+    assert_eq!(pair.mc(0, &["backup", "--check"]).code, 2);
+    let first = pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    assert!(first.out.contains("verified"), "{}", first.out);
+    let standby = pair.mc(1, &fast).expect(0, "mc_ctl backup on the standby");
+    assert_eq!(standby.out, "server \"nd2\" is the standby; the primary makes the backup\n");
+    assert!(backups(&pair, 1).is_empty());
+    let oldest = archived(&pair, 0);
+    pair.fill(0, 40);
+    for _ in 0..2 {
+        pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    }
+    let kept = backups(&pair, 0);
+    assert_eq!((kept.len(), directories(&pair, 0)), (2, 2), "{kept:?}");
+    let archive = destination(&pair, 0).join("archived_wal");
+    assert!(!archive.join(&oldest).exists(), "{oldest} is needed by no backup");
+    let copy = destination(&pair, 0).join(&kept[1]);
+    assert!(std::fs::read_dir(copy.join("tablespaces")).expect("tablespaces").count() == 1 && space.exists());
+    assert!(copy.join("configuration/network.conf").exists());
+    pair.mc(0, &["backup", "--verify"]).expect(0, "mc_ctl backup --verify");
+    let check = pair.mc(0, &["backup", "--check"]).expect(0, "mc_ctl backup --check");
+    assert!(check.out.starts_with("MC BACKUP OK - "), "{}", check.out);
+
+    // A backup that is damaged is not called intact.
+    let file = copy.join("data/global/pg_control");
+    let mut bytes = std::fs::read(&file).expect("pg_control");
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).expect("pg_control");
+    let damaged = pair.mc(0, &["backup", "--verify", &kept[1]]);
+    assert!(damaged.code == 1 && damaged.err.contains("pg_control"), "{damaged:?}");
+    pair.mc(0, &["backup", "--delete", &kept[1]]).expect(0, "mc_ctl backup --delete");
+    assert_eq!(backups(&pair, 0), kept[..1]);
+    assert_eq!(pair.mc(0, &["backup", "--delete", &kept[1]]).code, 1);
+
+    pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    pair.wait_switched(0);
+    assert_eq!(pair.mc(0, &fast).code, 4, "a server without a role");
+    pair.mc(1, &fast).expect(0, "mc_ctl backup on the new primary");
+    assert_eq!(backups(&pair, 1).len(), 1);
+}
+
+/// Killed at any point, a backup leaves nothing that looks complete; the next one removes it. A signal ends it in order.
+#[test]
+fn killed() {
+    let pair = pair(Setup::default().conf("backup_max_rate = 4M"));
+    pair.fill(0, 30);
+    let begin = || {
+        // The second process of a pg_basebackup that was killed runs until the next backup ends it.
+        let before: Vec<u32> = pair.host(0).running("pg_basebackup").iter().map(|process| process.pid).collect();
+        let backup = Beside::start(pair.mc_command(0, &["backup", "--fast-checkpoint"]));
+        wait_for("pg_basebackup runs", s(30), || {
+            let running = pair.host(0).running("pg_basebackup");
+            running.into_iter().find(|process| !before.contains(&process.pid))
+        });
+        backup
+    };
+    let mine = || pair.host(0).processes().into_iter().find(|p| p.command.contains(" backup --fast"));
+    for round in 0..3 {
+        let mut backup = begin();
+        let second = pair.mc(0, &["backup"]);
+        assert!(second.code == 4 && second.err.contains("already in progress"), "{second:?}");
+        std::thread::sleep(std::time::Duration::from_millis(300 * round));
+        signal(mine().expect("mc_ctl backup").pid, Signal::KILL);
+        wait_for("it ends", s(10), || backup.ended());
+        assert_eq!((backups(&pair, 0).len(), directories(&pair, 0)), (0, 1), "round {round}");
+    }
+    let mut backup = begin();
+    signal(mine().expect("mc_ctl backup").pid, Signal::TERM);
+    wait_for("it ends", s(10), || backup.ended());
+    assert_eq!(directories(&pair, 0), 0, "ended in order");
+    wait_for("the next backup succeeds", s(60), || {
+        (pair.mc(0, &["backup", "--fast-checkpoint"]).code == 0).then_some(())
+    });
+    assert_eq!((backups(&pair, 0).len(), directories(&pair, 0)), (1, 1));
+}
+
+/// A backup and the archives of both servers are enough to recover every row that was archived, over a failover. The server that
+/// was rebuilt has not archived what it received from the rebuild.
+#[test]
+fn recovered_by_hand_over_a_failover() {
+    let pair = pair(Setup::default());
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    pair.fail_over_from(0);
+    pair.wait_switched(0);
+    pair.sql(1, "INSERT INTO kept SELECT generate_series(1001, 2000)");
+    pair.rebuild(0, &[]);
+    let last = archived(&pair, 1);
+
+    let names = |n: usize| destination(&pair, n).join("archived_wal").display().to_string();
+    let copy = ["sh", "-c", "cp -pn \"$1\"/* \"$2\"", "sh", &names(1), &names(0)];
+    pair.as_root(0, &copy);
+    let name = backups(&pair, 0).pop().expect("a backup");
+    let rows = pair.mc(0, &["backup", "--list", "--format", "json"]).out;
+    let rows: serde_json::Value = serde_json::from_str(&rows).expect("JSON");
+    assert_eq!((&rows[0]["wal_timeline"], &rows[0]["wal_missing"]), (&2.into(), &serde_json::Value::Null), "{rows}");
+
+    let to = destination(&pair, 0).join("recovered");
+    let shell = |script: &str| {
+        let mut command = pair.host(0).admin("sh");
+        command.args(["-euc", script]);
+        run(command, s(120)).expect(0, script)
+    };
+    let (from, at) = (destination(&pair, 0).join(name).join("data"), to.display().to_string());
+    let restore = format!("{} restore-wal -M {}", program().display(), pair.servers[0].management.display());
+    shell(&format!("cp -a '{}' '{at}' && touch '{at}/recovery.signal'", from.display()));
+    let more = format!(
+        "\nrestore_command = '{restore} \"%f\" \"%p\"'\nrecovery_target_timeline = latest\nrecovery_target_action = \
+         promote\narchive_mode = off\nsynchronous_standby_names = ''\nport = 5999\nlisten_addresses = ''\n\
+         unix_socket_directories = '{at}'\n"
+    );
+    shell(&format!("cat >> '{at}/postgresql.conf' <<'END'{more}END\n"));
+    let bin = crate::harness::bin_dir().display().to_string();
+    shell(&format!("{bin}/pg_ctl -w -t 60 -D '{at}' -l '{at}/server.log' start"));
+    let count =
+        || shell(&format!("{bin}/psql -h '{at}' -p 5999 -Atc 'SELECT count(*), max(id) FROM kept' postgres")).out;
+    wait_for("it is recovered", s(60), || {
+        let promoted = format!("{bin}/psql -h '{at}' -p 5999 -Atc 'SELECT NOT pg_is_in_recovery()' postgres");
+        (shell(&promoted).out.trim() == "t").then_some(())
+    });
+    assert_eq!(count().trim(), "2000|2000", "recovered to {last}");
+    shell(&format!("{bin}/pg_ctl -w -m fast -D '{at}' stop"));
+    gap(&pair, &last);
+}
+
+/// A segment that is missing in the middle is reported.
+fn gap(pair: &Pair, last: &str) {
+    archived(pair, 1);
+    let file = destination(pair, 0).join("archived_wal").join(last);
+    std::fs::remove_file(Path::new(&file)).expect("a segment");
+    let listed = pair.mc(0, &["backup", "--list"]);
+    assert!(listed.out.contains(&format!("GAP: {last} is missing")), "{}", listed.out);
+    let check = pair.mc(0, &["backup", "--check"]);
+    assert!(check.code == 2 && check.out.contains(last), "{check:?}");
+}
