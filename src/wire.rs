@@ -15,10 +15,13 @@ use serde_json::Value;
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 3;
+pub const MINOR: u16 = 4;
 
 /// From this [`MINOR`] on a member answers [`Aside::Inspect`].
 pub const MINOR_OF_ASIDES: u16 = 2;
+
+/// From this [`MINOR`] on a member answers [`Aside::Read`].
+pub const MINOR_OF_ARCHIVES: u16 = 4;
 
 /// The longest body, in bytes: a Noise message is at most 65535 bytes with its 16-byte tag.
 pub const MAX_BODY: usize = 65535 - 16;
@@ -112,6 +115,40 @@ pub enum Aside {
         /// This part of the answer: joined, they are a JSON value that the members' links do not look into.
         text: String,
     },
+    /// Asks a server for a part of what it has archived. Asked again where no answer comes.
+    Read {
+        /// Names the question.
+        id: u64,
+        /// What.
+        what: Archived,
+        /// From which byte on.
+        offset: u64,
+    },
+    /// The answer to [`Aside::Read`], or why there is none.
+    Part {
+        /// Of the question.
+        id: u64,
+        /// The part.
+        part: std::result::Result<Part, String>,
+    },
+}
+
+/// What a server has in its `backup_destination`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Archived {
+    /// The file with this name in its WAL archive.
+    Wal(String),
+    /// The list of its backups and of the files in its archive, as JSON.
+    Contents,
+}
+
+/// A part of what a server has archived.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// How many bytes the whole has; `None` if it is not there.
+    pub total: Option<u64>,
+    /// The bytes in base64.
+    pub data: String,
 }
 
 impl Aside {

@@ -81,18 +81,22 @@ impl Archive {
             self.destination.check_exists()?;
             return Ok(false);
         }
-        if segment::holds_wal(name) {
-            segment::first_page(&from)?;
+        deliver(name, to, |new| copy(&from, new))?;
+        Ok(true)
+    }
+
+    /// Opens the file of this name; `None` if the archive does not have it.
+    ///
+    /// # Errors
+    /// The name is none that PostgreSQL requests, or the file cannot be opened.
+    pub fn open(&self, name: &str) -> Result<Option<File>> {
+        check_name(name)?;
+        let path = self.dir.join(name);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(cause) if cause.kind() == ErrorKind::NotFound => Ok(None),
+            Err(cause) => Err(Error::io("open file", &path, cause)),
         }
-        let mut new = to.to_owned().into_os_string();
-        new.push(".new");
-        let new = PathBuf::from(new);
-        let copied = copy(&from, &new)
-            .and_then(|()| std::fs::rename(&new, to).map_err(|cause| Error::io("rename file", &new, cause)));
-        if copied.is_err() {
-            let _ = std::fs::remove_file(&new);
-        }
-        copied.map(|()| true)
     }
 
     /// The names of the files in the archive, in order.
@@ -150,6 +154,25 @@ impl Archive {
         files::sync_dir(&self.dir)?;
         Ok(Stored::Already)
     }
+}
+
+/// Gives PostgreSQL a file that `make` writes, once it is whole and what its name says.
+///
+/// # Errors
+/// The file cannot be written, or is damaged. Nothing is at `to` then.
+pub fn deliver(name: &str, to: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut new = to.to_owned().into_os_string();
+    new.push(".new");
+    let new = PathBuf::from(new);
+    let made = make(&new).and_then(|()| {
+        if segment::holds_wal(name) {
+            segment::first_page(&new)?;
+        }
+        std::fs::rename(&new, to).map_err(|cause| Error::io("rename file", &new, cause))
+    });
+    made.inspect_err(|_| {
+        let _ = std::fs::remove_file(&new);
+    })
 }
 
 fn check_name(name: &str) -> Result<()> {

@@ -22,9 +22,9 @@ mod make;
 mod reach;
 mod segment;
 
-pub use archive::{Archive, Stored};
+pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock};
 pub use make::{Made, Order, make, verify_again};
-pub use reach::{Reach, reach};
+pub use reach::{Contents, Holdings, Reach, reach};
 pub use segment::Segment;

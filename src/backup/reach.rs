@@ -5,7 +5,8 @@ use super::catalog::Backup;
 use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::fsm::types::Lsn;
-use std::collections::BTreeSet;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 /// Where a recovery of a backup can end.
@@ -21,50 +22,90 @@ pub struct Reach {
     pub missing: Option<Segment>,
 }
 
+/// The WAL that one or both archives have.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Holdings {
+    /// The names of the files, and when each was archived, ms since 1970.
+    files: BTreeMap<String, u64>,
+    /// The timeline histories among them.
+    histories: BTreeMap<u32, String>,
+}
+
+/// What a server has in its destination.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub struct Contents {
+    /// The complete backups, the oldest first.
+    pub backups: Vec<Backup>,
+    /// Its archive.
+    pub holdings: Holdings,
+}
+
+impl Holdings {
+    /// The WAL of this archive.
+    ///
+    /// # Errors
+    /// The archive cannot be read.
+    pub fn read(archive: &Archive) -> Result<Holdings> {
+        let mut holdings = Holdings::default();
+        for name in archive.names()? {
+            let path = archive.dir().join(&name);
+            let modified = path.metadata().and_then(|meta| meta.modified()).ok();
+            let archived = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            if let Some(timeline) = name.strip_suffix(".history").and_then(|name| u32::from_str_radix(name, 16).ok()) {
+                let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
+                holdings.histories.insert(timeline, text);
+            }
+            holdings.files.insert(name, archived.as_millis() as u64);
+        }
+        Ok(holdings)
+    }
+
+    /// The WAL of both.
+    pub fn and(mut self, other: Holdings) -> Holdings {
+        self.files.extend(other.files);
+        self.histories.extend(other.histories);
+        self
+    }
+}
+
 /// The timelines that lead to one: each with the position at which it begins. The first begins at 0.
 type Chain = Vec<(u32, Lsn)>;
 
-/// How far the archive leads from this backup.
+/// How far this WAL leads from this backup.
 ///
 /// # Errors
-/// The archive cannot be read, or a timeline history in it is damaged.
-pub fn reach(backup: &Backup, archive: &Archive) -> Result<Reach> {
-    let names: BTreeSet<String> = archive.names()?.into_iter().collect();
-    let chain = newest_chain(backup, archive, &names)?;
+/// A timeline history is damaged.
+pub fn reach(backup: &Backup, holdings: &Holdings) -> Result<Reach> {
+    let chain = newest_chain(backup, holdings)?;
     let size = backup.segment_size.max(1);
     let segment = |number: u64| {
         let begins = |(_, begin): &&(u32, Lsn)| begin.0 / size <= number;
         let timeline = chain.iter().rfind(begins).map_or(backup.timeline, |(timeline, _)| *timeline);
         Segment::at(timeline, Lsn(number * size), size)
     };
-    let first = backup.end().0.saturating_sub(1) / size;
     let mut reach = Reach { until: backup.end(), timeline: backup.timeline, archived_ms: None, missing: None };
-    let mut number = first;
-    while names.contains(&segment(number).to_string()) {
-        let last = segment(number);
-        (reach.until, reach.timeline) = (Lsn((number + 1) * size), last.timeline);
-        let archived = archive.dir().join(last.to_string()).metadata().and_then(|meta| meta.modified()).ok();
-        reach.archived_ms = archived.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(|at| at.as_millis() as u64);
+    let mut number = backup.end().0.saturating_sub(1) / size;
+    while let Some(archived_ms) = holdings.files.get(&segment(number).to_string()) {
+        (reach.until, reach.timeline) = (Lsn((number + 1) * size), segment(number).timeline);
+        reach.archived_ms = Some(*archived_ms);
         number += 1;
     }
-    let later = names.iter().filter_map(|name| Segment::parse(name)).filter(|there| there.number(size) > number);
-    if later.into_iter().any(|there| there == segment(there.number(size))) {
+    let segments = holdings.files.keys().filter_map(|name| Segment::parse(name));
+    let mut later = segments.filter(|there| there.number(size) > number);
+    if later.any(|there| there == segment(there.number(size))) {
         reach.missing = Some(segment(number));
     }
     Ok(reach)
 }
 
-/// The chain of the newest timeline in the archive that continues the backup's.
-fn newest_chain(backup: &Backup, archive: &Archive, names: &BTreeSet<String>) -> Result<Chain> {
-    for name in names.iter().rev().filter(|name| name.len() == 16 && name.ends_with(".history")) {
-        let path = archive.dir().join(name);
-        let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
-        let timeline = u32::from_str_radix(&name[..8], 16).unwrap_or_default();
-        let chain = chain(timeline, &text)
-            .ok_or_else(|| Error::io("understand file", &path, "it is not a timeline history"))?;
+/// The chain of the newest timeline that continues the backup's.
+fn newest_chain(backup: &Backup, holdings: &Holdings) -> Result<Chain> {
+    for (timeline, text) in holdings.histories.iter().rev() {
+        let chain = chain(*timeline, text)
+            .ok_or_else(|| Error::new(format!("file \"{timeline:08X}.history\" is not a timeline history")))?;
         let mut steps = chain.iter().zip(chain.iter().skip(1));
         let left = steps.find(|((timeline, _), _)| *timeline == backup.timeline).map(|(_, (_, left))| *left);
-        if left.is_some_and(|left| left >= backup.end()) || timeline == backup.timeline {
+        if left.is_some_and(|left| left >= backup.end()) || *timeline == backup.timeline {
             return Ok(chain);
         }
     }
@@ -118,7 +159,7 @@ mod tests {
         for (name, text) in files {
             std::fs::write(archive.dir().join(name), text).unwrap();
         }
-        let reach = reach(backup, &archive).unwrap();
+        let reach = reach(backup, &Holdings::read(&archive).unwrap()).unwrap();
         (reach.until, reach.timeline, reach.missing.map(|segment| segment.to_string()))
     }
 

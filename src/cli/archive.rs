@@ -3,12 +3,21 @@
 
 use super::args::Common;
 use super::{Ended, Exit, Failure};
-use crate::backup::{Archive, Destination};
+use crate::backup::{Archive, Contents, Destination, deliver};
 use crate::config::Config;
+use crate::daemon::archive_link;
+use crate::daemon::control::{self, Answer, Call, CallError};
 use crate::error::{Error, Result};
+use crate::wire::{Archived, Part};
 use crossbeam_channel::RecvTimeoutError;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// How long a part of a file may take from the other server.
+const PART_LIMIT: Duration = Duration::from_secs(5);
 
 /// `archive-wal`.
 #[derive(clap::Args, Debug)]
@@ -39,24 +48,97 @@ pub struct RestoreArgs {
 }
 
 pub(super) fn archive(args: &ArchiveArgs) -> Ended {
-    let archive = open(&args.common)?;
+    let archive = Archive::new(destination(&args.common.client_config()?)?);
     let (path, name) = (args.path.clone(), args.name.clone());
     within(args.seconds, "archive", &args.name, move || archive.store(&path, &name))?;
     Ok(0)
 }
 
 pub(super) fn restore(args: &RestoreArgs) -> Ended {
-    let archive = open(&args.common)?;
+    let config = args.common.client_config()?;
+    let archive = Archive::new(destination(&config)?);
     let (name, path) = (args.name.clone(), args.path.clone());
+    let there = within(args.seconds, "restore", &args.name, move || {
+        let own = archive.fetch(&name, &path);
+        match own {
+            Ok(true) => Ok(true),
+            // Either archive suffices.
+            Ok(false) | Err(_) => match fetch_from_peer(&config, &name, &path) {
+                Ok(true) => Ok(true),
+                Ok(false) => own,
+                Err(error) => own.and(Err(error)),
+            },
+        }
+    })?;
     // PostgreSQL asks for files that may not exist, and takes status 1 for "not there". Its log would fill with messages.
-    let there = within(args.seconds, "restore", &args.name, move || archive.fetch(&name, &path))?;
     Ok(if there { 0 } else { Exit::Failed as u8 })
 }
 
-/// The archive of this server.
-fn open(common: &Common) -> std::result::Result<Archive, Failure> {
-    let config = common.client_config()?;
-    destination(&config).map(Archive::new)
+/// Copies a file from the other server's archive, through the controllers. False if it is not there, or no controller runs.
+fn fetch_from_peer(config: &Config, name: &str, to: &Path) -> Result<bool> {
+    let what = Archived::Wal(name.to_owned());
+    let first = match part(config, &what, 0) {
+        Ok(Part { total: None, .. }) | Err(None) => return Ok(false),
+        Ok(first) => first,
+        Err(Some(why)) => return Err(Error::new(format!("could not get \"{name}\" from the other server: {why}"))),
+    };
+    deliver(name, to, |new| {
+        let _ = std::fs::remove_file(new);
+        let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new);
+        let mut file = created.map_err(|cause| Error::io("create file", new, cause))?;
+        whole(config, &what, first, &mut |bytes| {
+            file.write_all(bytes).map_err(|cause| Error::io("write file", new, cause))
+        })
+    })?;
+    Ok(true)
+}
+
+/// What the other server has.
+pub(super) fn contents_of_peer(config: &Config) -> std::result::Result<Contents, String> {
+    let not_running = || "the controller of this server is not running".to_owned();
+    let first = part(config, &Archived::Contents, 0).map_err(|why| why.unwrap_or_else(not_running))?;
+    if first.total.is_none() {
+        return Err("its backup_destination is not set".to_owned());
+    }
+    let mut text = Vec::new();
+    let read = whole(config, &Archived::Contents, first, &mut |bytes| {
+        text.extend_from_slice(bytes);
+        Ok(())
+    });
+    read.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|cause| format!("its response is not understood: {cause}"))
+}
+
+/// Asks for the parts after the first, and gives all to `take`.
+fn whole(config: &Config, what: &Archived, first: Part, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    let total = first.total.unwrap_or_default();
+    let (mut next, mut offset) = (first, 0);
+    loop {
+        let bytes = archive_link::decode(&next)?;
+        take(&bytes)?;
+        offset += bytes.len() as u64;
+        if offset >= total {
+            return Ok(());
+        }
+        let failed = |why: &str| Error::new(format!("the transfer from the other server ended early: {why}"));
+        next = part(config, what, offset).map_err(|why| failed(why.as_deref().unwrap_or("no controller runs")))?;
+        if next.total != Some(total) || bytes.is_empty() {
+            return Err(failed("the file has changed"));
+        }
+    }
+}
+
+/// One part; `Err(None)` if no controller runs on this host.
+fn part(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, Option<String>> {
+    let call = Call::Archived { what: what.clone(), offset };
+    match control::call(&config.run_dir(), &call, PART_LIMIT) {
+        Ok(Answer::Archived(answer)) => answer.map_err(Some),
+        Ok(Answer::Busy(why)) => Err(Some(why)),
+        Ok(_) => Err(Some("the controller of this server has another version".to_owned())),
+        Err(CallError::NotRunning) => Err(None),
+        Err(CallError::TimedOut) => Err(Some("the controller of this server does not respond".to_owned())),
+        Err(CallError::Failed(error)) => Err(Some(error.to_string())),
+    }
 }
 
 /// `backup_destination`.

@@ -1,11 +1,11 @@
 //! `mc_ctl backup`: makes a backup on the primary, and shows, verifies and removes backups. For cron on both servers: on the
 //! standby it does nothing.
 
-use super::archive::destination;
+use super::archive::{self, destination};
 use super::args::{Common, ListFormat};
 use super::follow::Display;
 use super::{Ended, Exit, Failure, call, print, print_json, say};
-use crate::backup::{self, Archive, Backup, Catalog, Destination, Order, Reach};
+use crate::backup::{self, Archive, Backup, Catalog, Contents, Destination, Holdings, Order};
 use crate::config::Config;
 use crate::daemon::reload;
 use crate::error::Error;
@@ -26,10 +26,10 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 pub struct Args {
     #[command(flatten)]
     common: Common,
-    /// Show the backups of this server, and how far each can be recovered
+    /// Show the backups of both servers, and how far each can be recovered
     #[arg(long, group = "what")]
     list: bool,
-    /// Report for a monitoring system whether there is a recent backup and whether the archive has a gap
+    /// Report for a monitoring system whether either server has a recent backup, and whether WAL is missing
     #[arg(long, group = "what")]
     check: bool,
     /// Verify a backup again: every file, and the WAL that it needs [default: the newest]
@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Ended {
     };
     let destination = destination(&config)?;
     if args.list {
-        return list(&destination, args.format);
+        return list(&config, &destination, args.format);
     }
     if let Some(name) = &args.delete {
         return delete(&destination, name);
@@ -248,37 +248,48 @@ fn delete(destination: &Destination, name: &str) -> Ended {
 struct Row<'a> {
     #[serde(flatten)]
     backup: &'a Backup,
-    /// The earliest time and the last time to which it can be recovered, UTC. The last is when the last WAL was archived.
+    /// The server that has it.
+    on: &'a str,
+    /// The earliest time to which it can be recovered, UTC.
     recoverable_from: String,
+    /// When the last WAL that follows it was archived.
     recoverable_until: String,
-    /// The position and the timeline at which its WAL ends.
+    /// Where that WAL ends, and on which timeline.
     wal_until: String,
     wal_timeline: u32,
     /// The first WAL segment that is missing although later ones are there.
     wal_missing: Option<String>,
 }
 
-fn row<'a>(backup: &'a Backup, reach: &Reach) -> Row<'a> {
-    Row {
+fn row<'a>(on: &'a str, backup: &'a Backup, holdings: &Holdings) -> Result<Row<'a>, Error> {
+    let reach = backup::reach(backup, holdings)?;
+    Ok(Row {
         backup,
+        on,
         recoverable_from: time(backup.ended_ms),
         recoverable_until: time(reach.archived_ms.unwrap_or_default().max(backup.ended_ms)),
         wal_until: reach.until.to_string(),
         wal_timeline: reach.timeline,
         wal_missing: reach.missing.map(|segment| segment.to_string()),
-    }
+    })
 }
 
-fn list(destination: &Destination, format: ListFormat) -> Ended {
+fn list(config: &Config, destination: &Destination, format: ListFormat) -> Ended {
     let catalog = Catalog::read(destination).map_err(Failure::failed)?;
-    let archive = Archive::new(destination.clone());
-    let reach = |backup| backup::reach(backup, &archive).map(|reach| row(backup, &reach));
-    let rows: Vec<Row> = catalog.backups.iter().map(reach).collect::<Result<_, _>>().map_err(Failure::failed)?;
+    let own = Holdings::read(&Archive::new(destination.clone())).map_err(Failure::failed)?;
+    let peer = &config.peer().id;
+    let theirs = archive::contents_of_peer(config).unwrap_or_else(|why| {
+        say(&format!("mc_ctl: WARNING: what server \"{peer}\" has is not known: {why}\n"));
+        Contents::default()
+    });
+    let holdings = own.and(theirs.holdings);
+    let backups = catalog.backups.iter().map(|backup| (&config.id, backup));
+    let backups = backups.chain(theirs.backups.iter().map(|backup| (peer, backup)));
+    let rows: Result<Vec<Row>, Error> = backups.map(|(on, backup)| row(on, backup, &holdings)).collect();
+    let rows = rows.map_err(Failure::failed)?;
     match format {
         ListFormat::Json => print_json(&rows),
-        ListFormat::Text if rows.is_empty() => {
-            print(&format!("no backup in \"{}\"\n", destination.path().display()));
-        }
+        ListFormat::Text if rows.is_empty() => print("no backup\n"),
         ListFormat::Text => print(&table(&rows)),
     }
     for path in &catalog.incomplete {
@@ -293,19 +304,18 @@ fn list(destination: &Destination, format: ListFormat) -> Ended {
 fn table(rows: &[Row]) -> String {
     let mut text = format!(
         "{:<18}  {:<8} {:>10}  {:<24}  {:<24}  {}\n",
-        "backup", "server", "size", "recoverable from", "until", "WAL"
+        "backup", "on", "size", "recoverable from", "until", "WAL"
     );
     for row in rows {
-        let wal = match &row.wal_missing {
+        let Row { backup, on, recoverable_from, recoverable_until, wal_until, wal_timeline, wal_missing } = row;
+        let wal = match wal_missing {
             Some(segment) => format!("GAP: {segment} is missing"),
-            None => format!("to {}, timeline {}", row.wal_until, row.wal_timeline),
+            None => format!("to {wal_until}, timeline {wal_timeline}"),
         };
-        let Row { backup, recoverable_from, recoverable_until, .. } = row;
         let _ = writeln!(
             text,
-            "{:<18}  {:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}",
+            "{:<18}  {on:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}",
             backup.name,
-            backup.server,
             human(backup.bytes)
         );
     }
@@ -333,18 +343,25 @@ fn checked(args: &Args) -> Result<(u8, String), Failure> {
     if let Some((path, error)) = catalog.damaged.first() {
         return Ok((2, format!("\"{}\" is damaged: {}", path.display(), error.message)));
     }
-    let Some(newest) = catalog.backups.last() else {
-        // The primary's backups are on the primary.
-        return Ok(match role(&config) {
-            Ok(HostRole::Standby) => (0, "this server is the standby and has no backup".to_owned()),
-            _ => (2, format!("no backup in \"{}\"", destination.path().display())),
+    let own = Holdings::read(&Archive::new(destination)).map_err(Failure::failed)?;
+    let theirs = archive::contents_of_peer(&config);
+    let unknown =
+        theirs.as_ref().err().map(|why| format!("what server \"{}\" has is not known: {why}", config.peer().id));
+    let theirs = theirs.unwrap_or_default();
+    let Some(newest) = catalog.backups.iter().chain(&theirs.backups).max_by_key(|backup| backup.ended_ms) else {
+        return Ok(match unknown {
+            Some(why) => (3, format!("this server has no backup, and {why}")),
+            None => (2, "neither server has a backup".to_owned()),
         });
     };
-    let reach = backup::reach(newest, &Archive::new(destination)).map_err(Failure::failed)?;
+    let reach = backup::reach(newest, &own.and(theirs.holdings)).map_err(Failure::failed)?;
     let age = now_ms().saturating_sub(newest.ended_ms) / 1000;
-    let text = format!("backup {} is {} old, WAL to {}", newest.name, duration(age), reach.until);
-    let standby = role(&config).is_ok_and(|role| role == HostRole::Standby);
-    Ok(match (reach.missing, age > args.max_age.saturating_mul(3600) && !standby) {
+    let Backup { name, server, .. } = newest;
+    let mut text = format!("backup {name} of {server} is {} old, WAL to {}", duration(age), reach.until);
+    if let Some(why) = unknown {
+        let _ = write!(text, "; {why}");
+    }
+    Ok(match (reach.missing, age > args.max_age.saturating_mul(3600)) {
         (Some(segment), _) => (2, format!("{text}; WAL segment {segment} is missing")),
         (None, true) => (1, format!("{text}; the limit is {} h", args.max_age)),
         (None, false) => (0, text),

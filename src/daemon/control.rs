@@ -4,6 +4,7 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
+use super::archive_link::ArchiveLink;
 use super::inspect::{Checked, Inspector};
 use super::reload::{Reloaded, Reloader};
 use super::store::wall_ms;
@@ -19,6 +20,7 @@ use crate::messages;
 use crate::rebuild;
 use crate::status::Snapshot;
 use crate::what_if::{self, Fault, MOST_FAULTS, Prediction};
+use crate::wire::{Archived, Part};
 use crossbeam_channel::Sender;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -69,6 +71,13 @@ pub enum Call {
         /// How long the asker waits for the answer, ms.
         limit_ms: u64,
     },
+    /// A part of what the other server has archived.
+    Archived {
+        /// What.
+        what: Archived,
+        /// From which byte on.
+        offset: u64,
+    },
     /// Something that changes something.
     Request {
         /// What.
@@ -110,6 +119,8 @@ pub enum Answer {
     },
     /// To [`Call::Check`].
     Checked(Box<Checked>),
+    /// To [`Call::Archived`]: the part, or why there is none.
+    Archived(std::result::Result<Part, String>),
     /// To [`Call::Request`].
     Reply(Reply),
     /// To [`Call::WhatIf`].
@@ -241,6 +252,7 @@ struct Shared {
     next: AtomicU64,
     clients: AtomicUsize,
     inspector: OnceLock<Inspector>,
+    archive: OnceLock<ArchiveLink>,
     reloader: OnceLock<Arc<Reloader>>,
     inbox: Inbox,
     /// Somebody waits for a copy of the core's state.
@@ -272,6 +284,7 @@ impl Board {
             next: AtomicU64::new(1),
             clients: AtomicUsize::new(0),
             inspector: OnceLock::new(),
+            archive: OnceLock::new(),
             reloader: OnceLock::new(),
             inbox,
             wanted: AtomicBool::new(false),
@@ -284,6 +297,11 @@ impl Board {
     /// From now on [`Call::Check`] is answered.
     pub fn inspected_by(&self, inspector: Inspector) {
         let _ = self.shared.inspector.set(inspector);
+    }
+
+    /// From now on [`Call::Archived`] is answered.
+    pub fn archives_by(&self, archive: ArchiveLink) {
+        let _ = self.shared.archive.set(archive);
     }
 
     /// From now on [`Call::Configuration`] and [`Call::Reload`] are answered.
@@ -372,6 +390,10 @@ impl Board {
                 let asked = asked.unwrap_or_else(|| Err("it is still starting".to_owned()));
                 asked.map_or_else(Answer::Busy, |checked| Answer::Checked(Box::new(checked)))
             }
+            Call::Archived { what, offset } => match self.shared.archive.get() {
+                Some(link) => Answer::Archived(link.ask(&what, offset)),
+                None => Answer::Busy("the controller is still starting".to_owned()),
+            },
             Call::Request { request, limit_ms } => self.execute(request, limit_ms),
             Call::WhatIf { faults, each } => self.foretell(&faults, each),
         }

@@ -3,6 +3,7 @@
 //! It waits for nothing but its inbox: what can block is done for it by other threads, which answer by event. It alone
 //! sends, and it alone shows the watcher that the controller lives.
 
+use super::archive_link::ArchiveLink;
 use super::calls::Calls;
 use super::control::{Board, Control};
 use super::health::Health;
@@ -120,9 +121,17 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let pace = Arc::new(Pace::default());
     let inspector = Inspector::new(config, pace.clone());
     let listener = inspector.clone();
-    let bystander = Bystander { pace: pace.clone(), asides: Arc::new(move |from, aside| listener.hear(from, aside)) };
+    let archive = ArchiveLink::start(config, pace.clone())?;
+    let archive_listener = archive.clone();
+    let asides = move |from, aside| {
+        if let Some(other) = archive_listener.hear(from, aside) {
+            listener.hear(from, other);
+        }
+    };
+    let bystander = Bystander { pace: pace.clone(), asides: Arc::new(asides) };
     let links = Links::start(link_settings(config), inbox.clone(), bystander)?;
     inspector.speak(links.voice());
+    archive.speak(links.voice());
     let health = config.server.health_check_address.clone();
     let by_operator = by != StartedBy::Watcher;
     let health = health.map(|at| Health::bind(at, by_operator, &links.resolver())).transpose()?;
@@ -176,6 +185,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
     inspector.shows(board.clone());
     board.inspected_by(inspector.clone());
+    board.archives_by(archive.clone());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
@@ -202,7 +212,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         ended: false,
     };
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
-    let reloader = Arc::new(Reloader::new(config, probe, runner, calls, inspector, connections));
+    let reloader = Arc::new(Reloader::new(config, probe, runner, calls, (inspector, archive), connections));
     board.reloaded_by(reloader.clone());
     take_signals(alive, reloader, inbox)?;
     for action in first {

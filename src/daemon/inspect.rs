@@ -208,6 +208,7 @@ impl Inspector {
                     let _ = answers.try_send((from, aside, wall_ms()));
                 }
             }
+            Aside::Read { .. } | Aside::Part { .. } => {}
         }
     }
 

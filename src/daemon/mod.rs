@@ -3,6 +3,7 @@
 //! Threads talk to the decision thread through its [`Inbox`] alone and never to each other. The decision thread is
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
 pub mod arbiter;
+pub mod archive_link;
 mod boot;
 mod calls;
 pub mod checkpoint;

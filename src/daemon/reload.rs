@@ -4,6 +4,7 @@
 //! name and takes effect at the next start. Files with a mistake change nothing. Runs on a thread that may wait; the decision
 //! thread is not involved.
 
+use super::archive_link::ArchiveLink;
 use super::calls::{Calls, Programs};
 use super::inspect::Inspector;
 use super::runner::Runner;
@@ -65,6 +66,7 @@ pub struct Reloader {
     connect: Box<dyn Fn(&Config) + Send + Sync>,
     programs: Arc<Mutex<Programs>>,
     inspector: Inspector,
+    archive: ArchiveLink,
     connections: connection_probe::Handle,
     /// What commands are sent that cannot read the files.
     in_effect: Mutex<InEffect>,
@@ -82,7 +84,7 @@ impl Reloader {
         probe: Sender<db_probe::Command>,
         runner: &Runner,
         calls: &Calls,
-        inspector: Inspector,
+        (inspector, archive): (Inspector, ArchiveLink),
         connections: connection_probe::Handle,
     ) -> Reloader {
         Reloader {
@@ -91,6 +93,7 @@ impl Reloader {
             connect: Box::new(runner.connections()),
             programs: calls.programs(),
             inspector,
+            archive,
             connections,
             in_effect: Mutex::new(InEffect::of(config)),
             remote_call_ms: AtomicU64::new(remote_call_ms(config)),
@@ -154,6 +157,7 @@ impl Reloader {
             self.connections.uses(config);
         }
         self.inspector.uses(config);
+        self.archive.uses(config);
         *lock(&self.in_effect) = InEffect::of(config);
         self.remote_call_ms.store(remote_call_ms(config), Ordering::Relaxed);
     }

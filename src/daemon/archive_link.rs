@@ -1,0 +1,194 @@
+//! The other server's WAL archive and list of backups, over the members' link.
+//!
+//! A command asks the controller of this host for one part at a time, and the controller the other one, by [`Aside`]s: the
+//! decision thread takes no part in it. What is asked for is read on a thread of its own, one part after the other. A
+//! heartbeat waits for one part at most. Messages may be lost, so a part is asked for again until it comes.
+
+use super::links::Voice;
+use super::pace::Pace;
+use super::watcher::random;
+use super::{lock, spawn};
+use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
+use crate::config::Config;
+use crate::error::{self, Error};
+use crate::fsm::types::Member;
+use crate::wire::{Archived, Aside, MINOR_OF_ARCHIVES, Part};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use crossbeam_channel::{Receiver, Sender};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+/// The longest part, bytes.
+const PART: usize = 32 << 10;
+/// A part that does not come within this time is asked for again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// How long a part may take.
+const LIMIT: Duration = Duration::from_secs(3);
+/// Questions that may wait to be answered.
+const QUESTIONS: usize = 8;
+
+/// A question of the other server's: its number, what, and from which byte on.
+type Question = (u64, Archived, u64);
+
+/// The controller's part. One clone for each thread.
+#[derive(Clone)]
+pub struct ArchiveLink(Arc<Shared>);
+
+struct Shared {
+    peer: Member,
+    pace: Arc<Pace>,
+    destination: Mutex<Option<Destination>>,
+    voice: OnceLock<Voice>,
+    questions: Sender<Question>,
+    /// Held by who asks.
+    turn: Mutex<()>,
+    /// The question that is out, and where its answer goes.
+    asking: Mutex<Option<(u64, Sender<Result<Part, String>>)>>,
+}
+
+impl ArchiveLink {
+    /// One that can answer; it can ask from [`ArchiveLink::speak`] on.
+    ///
+    /// # Errors
+    /// The thread that reads cannot be started.
+    pub fn start(config: &Config, pace: Arc<Pace>) -> error::Result<ArchiveLink> {
+        let (questions, asked) = crossbeam_channel::bounded(QUESTIONS);
+        let link = ArchiveLink(Arc::new(Shared {
+            peer: Member::Server(config.me.other()),
+            pace,
+            destination: Mutex::default(),
+            voice: OnceLock::new(),
+            questions,
+            turn: Mutex::default(),
+            asking: Mutex::default(),
+        }));
+        link.uses(config);
+        let shared = Arc::downgrade(&link.0);
+        spawn("archive", move || {
+            for (id, what, offset) in asked {
+                let Some(shared) = shared.upgrade() else { return };
+                shared.answer(id, &what, offset);
+            }
+        })?;
+        Ok(link)
+    }
+
+    /// From now on this configuration is in effect.
+    pub fn uses(&self, config: &Config) {
+        *lock(&self.0.destination) = config.server.backup_destination.as_ref().map(Destination::new);
+    }
+
+    /// From now on it can ask and answer.
+    pub fn speak(&self, voice: Voice) {
+        let _ = self.0.voice.set(voice);
+    }
+
+    /// Takes in what another member says; returns what is not for it. Does not block.
+    pub fn hear(&self, from: Member, aside: Aside) -> Option<Aside> {
+        match aside {
+            // The arbiter holds no data, and is shown none.
+            Aside::Read { id, what, offset } if from == self.0.peer => {
+                let _ = self.0.questions.try_send((id, what, offset));
+            }
+            Aside::Read { .. } => {}
+            Aside::Part { id, part } => {
+                if let Some((asked, answer)) = &*lock(&self.0.asking)
+                    && *asked == id
+                    && from == self.0.peer
+                {
+                    let _ = answer.try_send(part);
+                }
+            }
+            other => return Some(other),
+        }
+        None
+    }
+
+    /// Asks the other server for a part, and waits for it, a few seconds at most. Called by the threads of the control socket's
+    /// clients; one after the other.
+    ///
+    /// # Errors
+    /// The other server does not respond, cannot read it, or its version does not know the question.
+    pub fn ask(&self, what: &Archived, offset: u64) -> Result<Part, String> {
+        let _turn = lock(&self.0.turn);
+        if self.0.pace.minor(self.0.peer).is_some_and(|minor| minor < MINOR_OF_ARCHIVES) {
+            return Err("the controller of the other server has an older version".to_owned());
+        }
+        let Some(voice) = self.0.voice.get() else { return Err("the controller is still starting".to_owned()) };
+        let id = random().map_err(|error| error.to_string())?;
+        let (tell, told) = crossbeam_channel::bounded(1);
+        *lock(&self.0.asking) = Some((id, tell));
+        let part = self.0.wait(voice, id, what, offset, &told);
+        *lock(&self.0.asking) = None;
+        part
+    }
+}
+
+impl Shared {
+    fn wait(
+        &self,
+        voice: &Voice,
+        id: u64,
+        what: &Archived,
+        offset: u64,
+        told: &Receiver<Result<Part, String>>,
+    ) -> Result<Part, String> {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            voice.say(self.peer, &Aside::Read { id, what: what.clone(), offset });
+            match told.recv_deadline(deadline.min(Instant::now() + AGAIN)) {
+                Ok(part) => return part,
+                Err(_) if Instant::now() >= deadline => {
+                    return Err("the other server does not respond".to_owned());
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn answer(&self, id: u64, what: &Archived, offset: u64) {
+        let Some(voice) = self.voice.get() else { return };
+        let part = self.read(what, offset).map_err(|error| error.to_string());
+        voice.say(self.peer, &Aside::Part { id, part });
+    }
+
+    fn read(&self, what: &Archived, offset: u64) -> error::Result<Part> {
+        let missing = Part { total: None, data: String::new() };
+        let Some(destination) = lock(&self.destination).clone() else { return Ok(missing) };
+        let archive = Archive::new(destination.clone());
+        match what {
+            Archived::Wal(name) => match archive.open(name)? {
+                Some(file) => part_of(&file, offset),
+                None => Ok(missing),
+            },
+            Archived::Contents => {
+                let backups = Catalog::read(&destination)?.backups;
+                let contents = Contents { backups, holdings: Holdings::read(&archive)? };
+                let text = serde_json::to_string(&contents).unwrap_or_default();
+                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+                let part = &text.as_bytes()[from..text.len().min(from + PART)];
+                Ok(Part { total: Some(text.len() as u64), data: STANDARD.encode(part) })
+            }
+        }
+    }
+}
+
+fn part_of(file: &File, offset: u64) -> error::Result<Part> {
+    let failed = |cause: std::io::Error| Error::new(format!("could not read the archive: {cause}"));
+    let total = file.metadata().map_err(failed)?.len();
+    let mut bytes = vec![0; PART.min(usize::try_from(total.saturating_sub(offset)).unwrap_or(PART))];
+    file.read_exact_at(&mut bytes, offset).map_err(failed)?;
+    Ok(Part { total: Some(total), data: STANDARD.encode(bytes) })
+}
+
+/// The bytes of a part.
+///
+/// # Errors
+/// It is not what a controller sends.
+pub fn decode(part: &Part) -> error::Result<Vec<u8>> {
+    let decoded = STANDARD.decode(&part.data);
+    decoded.map_err(|cause| Error::new(format!("malformed part of a file: {cause}")))
+}
