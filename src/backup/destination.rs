@@ -125,8 +125,9 @@ impl Destination {
     /// Locks the directory for a backup; `None` if another one is being made. Ends what an interrupted backup has left running.
     ///
     /// # Errors
-    /// A lock file cannot be opened, or a process of an interrupted backup does not end.
+    /// The directory does not exist, a lock file cannot be opened, or a process of an interrupted backup does not end.
     pub fn lock(&self) -> Result<Option<Lock>> {
+        self.check_exists()?;
         let mine = self.open_lock(LOCK)?;
         if !try_lock(&mine, &self.path.join(LOCK))? {
             return Ok(None);

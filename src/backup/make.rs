@@ -162,7 +162,7 @@ fn instance(order: &Order) -> Result<(Instance, String)> {
     let mut session = Session::open(&order.target, QUERY, "the backup")?;
     let text = session.query(INSTANCE, QUERY)?.into_iter().flatten().flatten().next().unwrap_or_default();
     let instance = serde_json::from_str(&text)
-        .map_err(|cause| Error::new(format!("could not understand what the instance says of itself: {cause}")))?;
+        .map_err(|cause| Error::new(format!("could not parse the state of the instance: {cause}")))?;
     Ok((instance, order.target.conninfo()?))
 }
 
@@ -261,26 +261,37 @@ fn range(data: &Path) -> Result<Range> {
     last.ok_or_else(|| Error::io("understand file", &path, "it has no WAL range"))
 }
 
-/// Removes the oldest backups beyond the number that is kept, and then the WAL that precedes the oldest that is left.
+/// Removes the oldest backups beyond the number that is kept, and then the WAL that no backup needs.
 fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
     let beyond = catalog.backups.len().saturating_sub(order.generations.max(1));
     let removed: Vec<String> = catalog.backups[..beyond].iter().map(|backup| backup.name.clone()).collect();
     removed.iter().try_for_each(|name| catalog.remove(name))?;
+    let wal_removed = remove_wal(&order.destination, catalog, &[])?;
+    Ok((removed, wal_removed))
+}
+
+/// Removes the WAL that none of these backups needs: those of this destination and `others`. Returns how many files.
+///
+/// After a recovery to an earlier time, a newer backup can begin at a lower position than an older one.
+///
+/// # Errors
+/// The archive cannot be read, or a file cannot be removed.
+pub fn remove_wal(destination: &Destination, catalog: &Catalog, others: &[Backup]) -> Result<usize> {
+    let needed = catalog.backups.iter().chain(others).map(|backup| backup.start().0 / backup.segment_size.max(1)).min();
     // A backup whose description cannot be read may need any WAL.
-    let Some(oldest) = catalog.backups.first().filter(|_| catalog.damaged.is_empty()) else { return Ok((removed, 0)) };
-    let archive = Archive::new(order.destination.clone());
-    let size = oldest.segment_size.max(1);
-    let needed = oldest.start().0 / size;
-    let mut wal_removed = 0;
+    let Some(needed) = needed.filter(|_| catalog.damaged.is_empty()) else { return Ok(0) };
+    let size = catalog.backups.iter().chain(others).next().map_or(1, |backup| backup.segment_size.max(1));
+    let archive = Archive::new(destination.clone());
+    let mut removed = 0;
     for name in archive.names()? {
         let segment = Segment::parse(name.get(..24).unwrap_or_default());
         if segment.is_some_and(|segment| segment.number(size) < needed) {
             let path = archive.dir().join(&name);
             std::fs::remove_file(&path).map_err(|cause| Error::io("remove file", &path, cause))?;
-            wal_removed += 1;
+            removed += 1;
         }
     }
-    Ok((removed, wal_removed))
+    Ok(removed)
 }
 
 /// Verifies a backup again, and notes when.
@@ -291,4 +302,40 @@ pub fn verify_again(place: &Place, catalog: &Catalog, name: &str, cancel: &Cance
     let backup = catalog.find(name)?;
     verify(place, &catalog.dir(backup), cancel)?;
     catalog.describe(&Backup { verified_ms: now_ms(), ..backup.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::reach::tests::backup;
+    use super::*;
+
+    /// The names in an archive with the segments 1 to 6 after WAL was removed for these backups.
+    fn left(own: &[u64], others: &[u64], damaged: bool) -> Vec<u64> {
+        let dir = tempfile::tempdir().unwrap();
+        let destination = Destination::new(dir.path());
+        let archive = Archive::new(destination.clone());
+        std::fs::create_dir(archive.dir()).unwrap();
+        for number in 1..=6 {
+            std::fs::write(archive.dir().join(format!("0000000100000000{number:08X}")), "").unwrap();
+        }
+        let begin = |segments: &[u64]| segments.iter().map(|n| backup(1, (n << 24) + 0x200)).collect::<Vec<_>>();
+        let mut catalog = Catalog::read(&destination).unwrap();
+        catalog.backups = begin(own);
+        if damaged {
+            catalog.damaged.push((dir.path().into(), Error::new("damaged")));
+        }
+        remove_wal(&destination, &catalog, &begin(others)).unwrap();
+        archive.names().unwrap().iter().map(|name| Segment::parse(name).unwrap().number(1 << 24)).collect()
+    }
+
+    #[test]
+    fn wal_that_no_backup_needs() {
+        assert_eq!(left(&[3, 5], &[], false), [3, 4, 5, 6]);
+        // Made after a recovery to an earlier time.
+        assert_eq!(left(&[5, 3], &[], false), [3, 4, 5, 6]);
+        assert_eq!(left(&[5], &[4], false), [4, 5, 6]);
+        assert_eq!(left(&[], &[4], false), [4, 5, 6]);
+        assert_eq!(left(&[], &[], false), [1, 2, 3, 4, 5, 6]);
+        assert_eq!(left(&[5], &[], true), [1, 2, 3, 4, 5, 6]);
+    }
 }

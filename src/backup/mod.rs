@@ -25,6 +25,6 @@ mod segment;
 pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock};
-pub use make::{Made, Order, make, verify_again};
+pub use make::{Made, Order, make, remove_wal, verify_again};
 pub use reach::{Contents, Holdings, Reach, reach};
 pub use segment::Segment;

@@ -127,13 +127,14 @@ fn chain(timeline: u32, history: &str) -> Option<Chain> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::destination::Destination;
     use super::*;
 
     const SIZE: u64 = 16 << 20;
 
-    fn backup(timeline: u32, end: u64) -> Backup {
+    /// A backup of this timeline that ends at this position.
+    pub fn backup(timeline: u32, end: u64) -> Backup {
         Backup {
             name: "20261130T121500Z".into(),
             server: "nd1".into(),

@@ -82,7 +82,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
         HostRole::Primary => {}
         HostRole::Standby => {
             print(&format!("server \"{}\" is the standby; the primary makes the backup\n", config.id));
-            return Ok(0);
+            return trim(config, destination);
         }
         _ => {
             let text =
@@ -90,7 +90,6 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
             return Err(Failure::new(Exit::Refused, text).hint("\"mc_ctl status\" shows the state of the pair."));
         }
     }
-    destination.check_exists().map_err(Failure::failed)?;
     let Some(lock) = destination.lock().map_err(Failure::failed)? else {
         return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
     };
@@ -132,6 +131,17 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
     print(&text);
     if crate::pg::files::same_filesystem(destination.path(), &order.place.data) {
         say("mc_ctl: WARNING: backup_destination is on the file system of the data directory, and is lost with it\n");
+    }
+    Ok(0)
+}
+
+/// Removes the WAL of the standby's archive that no backup of either server needs. Without the other server's list, none.
+fn trim(config: &Config, destination: &Destination) -> Ended {
+    let catalog = Catalog::read(destination).map_err(Failure::failed)?;
+    if let Ok(theirs) = archive::contents_of_peer(config)
+        && !theirs.backups.is_empty()
+    {
+        backup::remove_wal(destination, &catalog, &theirs.backups).map_err(Failure::failed)?;
     }
     Ok(0)
 }
