@@ -1,8 +1,8 @@
 //! `mc_ctl archive-wal` and `mc_ctl restore-wal`, which PostgreSQL runs as `archive_command` and `restore_command`. They read
-//! `ID.conf` and talk to no controller, so that they work while it is stopped.
+//! `ID.conf` and work while the controller is stopped. If it runs, `restore-wal` also gets files from the other server by it.
 
 use super::args::Common;
-use super::{Ended, Exit, Failure};
+use super::{Ended, Exit, Failure, say};
 use crate::backup::{Archive, Contents, Destination, deliver};
 use crate::config::Config;
 use crate::daemon::archive_link;
@@ -55,20 +55,34 @@ pub(super) fn archive(args: &ArchiveArgs) -> Ended {
 }
 
 pub(super) fn restore(args: &RestoreArgs) -> Ended {
+    restored(args).map_err(|failure| match recovers_a_backup() {
+        true => Failure { exit: Exit::AbortsRecovery, ..failure },
+        false => failure,
+    })
+}
+
+/// Whether PostgreSQL recovers a backup in the working directory, its data directory. It would take a file that cannot be read
+/// for the end of WAL, and commits that are in the archive would be missing. A standby continues from another source.
+fn recovers_a_backup() -> bool {
+    let exists = |name: &str| Path::new(name).exists();
+    exists("recovery.signal") && !exists("standby.signal")
+}
+
+fn restored(args: &RestoreArgs) -> Ended {
     let config = args.common.client_config()?;
     let archive = Archive::new(destination(&config)?);
     let (name, path) = (args.name.clone(), args.path.clone());
     let there = within(args.seconds, "restore", &args.name, move || {
         let own = archive.fetch(&name, &path);
-        match own {
-            Ok(true) => Ok(true),
-            // Either archive suffices.
-            Ok(false) | Err(_) => match fetch_from_peer(&config, &name, &path) {
-                Ok(true) => Ok(true),
-                Ok(false) => own,
-                Err(error) => own.and(Err(error)),
-            },
+        if own == Ok(true) {
+            return own;
         }
+        // Either archive suffices. The other server may be down: then the own archive is all there is.
+        let theirs = fetch_from_peer(&config, &name, &path).unwrap_or_else(|error| {
+            say(&format!("mc_ctl: {error}\n"));
+            false
+        });
+        if theirs { Ok(true) } else { own }
     })?;
     // PostgreSQL asks for files that may not exist, and takes status 1 for "not there". Its log would fill with messages.
     Ok(if there { 0 } else { Exit::Failed as u8 })

@@ -53,6 +53,8 @@ pub(crate) enum Exit {
     Refused = 4,
     /// It did not end in time.
     TimedOut = 5,
+    /// Of a `restore_command`: PostgreSQL aborts the recovery, while it takes any status up to 125 for the end of WAL.
+    AbortsRecovery = 126,
 }
 
 /// A command that did not succeed: its exit code, and what is said on standard error.
