@@ -290,7 +290,7 @@ mod tests {
         assert!(refused(&from, "postgresql.conf").contains("not the name of a WAL file"));
         let short = dir.path().join("short");
         std::fs::write(&short, &segment(7, 1)[..4096]).unwrap();
-        assert!(refused(&short, NAME).contains("its header says 1048576"));
+        assert!(refused(&short, NAME).contains("instead of the 1048576 in its header"));
         std::fs::write(&short, vec![0; 1 << 20]).unwrap();
         assert!(refused(&short, NAME).contains("no valid header"));
         assert!(archive.names().unwrap().is_empty());

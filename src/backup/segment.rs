@@ -107,7 +107,7 @@ pub fn first_page(path: &Path) -> Result<First> {
         return damaged("its first page has no valid header".to_owned());
     }
     if length != first.size {
-        return damaged(format!("it has {length} bytes, and its header says {}", first.size));
+        return damaged(format!("it has {length} bytes instead of the {} in its header", first.size));
     }
     Ok(first)
 }

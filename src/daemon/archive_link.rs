@@ -33,6 +33,9 @@ const QUESTIONS: usize = 8;
 /// A question of the other server's: its number, what, and from which byte on.
 type Question = (u64, Archived, u64);
 
+/// A question that this server has asked: its number, and where the answer goes.
+type Asked = (u64, Sender<Result<Part, String>>);
+
 /// The controller's part. One clone for each thread.
 #[derive(Clone)]
 pub struct ArchiveLink(Arc<Shared>);
@@ -45,8 +48,8 @@ struct Shared {
     questions: Sender<Question>,
     /// Held by who asks.
     turn: Mutex<()>,
-    /// The question that is out, and where its answer goes.
-    asking: Mutex<Option<(u64, Sender<Result<Part, String>>)>>,
+    /// The question that waits for its answer.
+    asking: Mutex<Option<Asked>>,
 }
 
 impl ArchiveLink {

@@ -1,5 +1,6 @@
 //! `mc_ctl` as a user sees it: help, exit codes, refused users, bad files, and a controller that does not run.
 
+mod backup;
 mod rebuild;
 #[path = "../common/user.rs"]
 mod user;
