@@ -37,7 +37,7 @@
 //! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
 //! - [`error`]: the one error type.
 //!
-//! Arrows: `cli → daemon, backup, rebuild, config, status, messages`; `daemon → fsm, wire, rebuild, pg, config, messages, status`; `status →
+//! Arrows: `cli → daemon, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, backup, rebuild, pg, config, messages, status`; `status →
 //! fsm, messages, rebuild`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why

@@ -236,7 +236,7 @@ fn cron_lines_run() {
             line.splitn(6, ' ').nth(5).unwrap().replace("/var/lib/prometheus/node-exporter", metrics.to_str().unwrap())
         })
         .collect();
-    assert_eq!(lines.len(), 3);
+    assert_eq!(lines.len(), 5);
     let cron = |line: &str, code: u8| {
         write_program(&dir.path().join("mc_ctl"), &format!("echo \"$1 is said\"\nexit {code}"));
         let path = format!("{}:/usr/bin:/bin", dir.path().display());
@@ -249,10 +249,14 @@ fn cron_lines_run() {
     assert_eq!(cron(&lines[1], 1), "check is said\n");
     let files =
         || fs::read_dir(&metrics).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>();
-    assert_eq!(cron(&lines[2], 0), "");
+    for line in [&lines[2], &lines[3]] {
+        assert_eq!(cron(line, 0), "");
+        assert_eq!(cron(line, 1), "backup is said\n");
+    }
+    assert_eq!(cron(&lines[4], 0), "");
     assert_eq!(files(), ["mirroring.prom"]);
     assert_eq!(fs::read_to_string(metrics.join("mirroring.prom")).unwrap(), "status is said\n");
-    assert_eq!(cron(&lines[2], 3), "");
+    assert_eq!(cron(&lines[4], 3), "");
     assert_eq!(files(), [""; 0]);
 }
 

@@ -99,13 +99,23 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 
 /// The arrows of the architecture: who may use whom.
 const ALLOWED: &[(&str, &[&str])] = &[
+    ("backup", &["error", "fsm", "pg", "rebuild"]),
     ("bin", &["cli", "daemon"]),
     ("check", &["config", "error", "fsm", "pg", "rebuild", "status"]),
-    ("cli", &["check", "config", "daemon", "error", "fsm", "init", "messages", "rebuild", "status", "what_if"]),
+    (
+        "cli",
+        &[
+            "backup", "check", "config", "daemon", "error", "fsm", "init", "messages", "pg", "rebuild", "status",
+            "what_if", "wire",
+        ],
+    ),
     ("config", &["error", "fsm"]),
     (
         "daemon",
-        &["check", "config", "error", "fsm", "messages", "pg", "rebuild", "shared", "status", "what_if", "wire"],
+        &[
+            "backup", "check", "config", "error", "fsm", "messages", "pg", "rebuild", "shared", "status", "what_if",
+            "wire",
+        ],
     ),
     ("error", &[]),
     ("fsm", &[]),

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 
 /// A pair, each server with a directory for its backups, whose instances archive to it.
-fn pair(setup: Setup) -> Pair {
+pub fn pair(setup: Setup) -> Pair {
     let pair = setup.pg("archive_mode = always").make();
     for n in [0, 1] {
         let destination = destination(&pair, n);
@@ -26,12 +26,12 @@ fn pair(setup: Setup) -> Pair {
     pair
 }
 
-fn destination(pair: &Pair, server: usize) -> PathBuf {
+pub fn destination(pair: &Pair, server: usize) -> PathBuf {
     pair.host(server).dir.join("backup")
 }
 
 /// The names of the complete backups on a server, the oldest first, as both servers list them.
-fn backups(pair: &Pair, server: usize) -> Vec<String> {
+pub fn backups(pair: &Pair, server: usize) -> Vec<String> {
     let id = pair.servers[server].id;
     let [own, theirs] = [server, 1 - server].map(|at| {
         let text = pair.mc(at, &["backup", "--list", "--format", "json"]).expect(0, "mc_ctl backup --list").out;
@@ -83,6 +83,11 @@ fn on_both_servers_from_cron() {
     assert_eq!((kept.len(), directories(&pair, 0)), (2, 2), "{kept:?}");
     let archive = destination(&pair, 0).join("archived_wal");
     assert!(!archive.join(&oldest).exists(), "{oldest} is needed by no backup");
+    // The standby's archive is trimmed by the same line of cron.
+    let of_standby = destination(&pair, 1).join("archived_wal").join(&oldest);
+    assert!(of_standby.exists(), "{oldest} is archived on both servers");
+    pair.mc(1, &fast).expect(0, "mc_ctl backup on the standby");
+    assert!(!of_standby.exists(), "{oldest} is needed by no backup");
     let copy = destination(&pair, 0).join(&kept[1]);
     assert!(std::fs::read_dir(copy.join("tablespaces")).expect("tablespaces").count() == 1 && space.exists());
     assert!(copy.join("configuration/network.conf").exists());

@@ -1,11 +1,12 @@
 //! The procedures of mirroring-controller(7) that no other case goes through, typed as they stand there, under a client
 //! that remembers every acknowledged row.
 
+use crate::backup;
 use crate::harness::client::{Client, Style};
 use crate::harness::pair::{Pair, Setup, new_key, write_private};
 use crate::harness::remedy::commands;
 use crate::harness::run::Answer;
-use crate::harness::{bin_dir, s};
+use crate::harness::{bin_dir, s, wait_for};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -205,53 +206,88 @@ fn a_ledger_is_unreadable() {
     client.check(&pair, 0, &[0]);
 }
 
-/// The command of the manual's section on backups, with this directory.
-fn archive_command(archive: &str) -> String {
+/// The lines of the section's examples that run on a server, with its identifier.
+fn procedure(section: &str) -> Vec<(String, String)> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
         .expect("could not read the manual");
-    let line = page.lines().find_map(|line| line.strip_prefix("archive_command = '")).expect("a command");
-    line.trim_end_matches('\'').replace("/archive", archive)
+    let (_, text) = page.split_once(&format!("\n.Ss {section}\n")).expect("the section");
+    let lines = text.split("\n.S").next().into_iter().flat_map(str::lines);
+    let split = |line: &str| line.split_once("$ ").map(|(id, line)| (id.to_owned(), line.to_owned()));
+    lines.filter(|line| line.starts_with("nd")).filter_map(split).collect()
 }
 
-/// A point-in-time recovery from a base backup and the archive, after a user's mistake; then the other server is made anew.
+/// A point-in-time recovery from a backup and the archives, after a user's mistake, by the lines of the manual. The recovery
+/// takes longer than the start waits, and the controller does not end it early. Then the other server is made the standby.
 #[test]
 #[ignore = "of the manual: run it where the procedure changes"]
 fn point_in_time_recovery() {
-    let pair = with_arbiter().pg("archive_mode = always").make();
-    let archive = pair.hosts[0].dir.join("archive");
-    std::fs::create_dir(&archive).expect("could not create a directory");
-    crate::harness::pair::own(&archive);
-    let archive = archive.to_str().expect("ASCII");
+    let pair = backup::pair(with_arbiter());
+    let space = pair.servers[0].data.ancestors().nth(3).expect("the pair's directory").join("space");
+    std::fs::create_dir(&space).expect("could not create a directory");
     for n in [0, 1] {
-        pair.append(n, "postgresql.conf", &format!("archive_command = '{}'\n", archive_command(archive)));
+        let disk = pair.host(n).dir.join("space");
+        std::fs::create_dir_all(disk.join("a")).expect("could not create a directory");
+        crate::harness::pair::own(&disk);
+        crate::harness::pair::own(&disk.join("a"));
+        pair.as_root(n, &["mount", "--bind", disk.to_str().expect("ASCII"), space.to_str().expect("ASCII")]);
     }
-    pair.bring_up();
-    let backup = pair.hosts[0].dir.join("disk/backup").to_str().expect("ASCII").to_string();
-    let words = ["-D", &backup, "-c", "fast", "-U", "postgres", "-h", pair.servers[0].address];
-    pair.host(0).pg("pg_basebackup", &words).expect(0, "pg_basebackup");
-    pair.sql(0, "CREATE TABLE precious AS SELECT 1 AS id");
-    let before = pair.sql(0, "SELECT pg_create_restore_point('before')");
-    assert!(!before.is_empty());
+    pair.sql(0, &format!("CREATE TABLESPACE apart LOCATION '{}/a'", space.display()));
+    pair.sql(0, "CREATE TABLE in_space TABLESPACE apart AS SELECT generate_series(1, 10000) AS id");
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    pair.sql(0, "CREATE TABLE precious (id int) TABLESPACE apart");
+    for id in 1..=20 {
+        pair.sql(0, &format!("INSERT INTO precious VALUES ({id})"));
+        pair.sql(0, "SELECT pg_switch_wal()");
+    }
+    pair.sql(0, "SELECT pg_create_restore_point('before')");
     pair.sql(0, "DROP TABLE precious");
-    pair.sql(0, "SELECT pg_switch_wal()");
-    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
-    let data = pair.data(0);
-    pair.as_root(0, &["mv", data, &format!("{data}.wrong")]);
-    pair.as_root(0, &["cp", "-a", &backup, data]);
-    let restore = format!(
-        "restore_command = 'cp {archive}/%f %p'\nrecovery_target_name = 'before'\nrecovery_target_action = 'promote'\n"
-    );
-    pair.append(0, "postgresql.conf", &restore);
-    pair.append(0, "recovery.signal", "");
+
+    let [own, theirs] = [0, 1].map(|n| backup::destination(&pair, n).display().to_string());
+    let name = backup::backups(&pair, 0).pop().expect("a backup");
+    let oid = pair.sql(0, "SELECT oid FROM pg_tablespace WHERE spcname = 'apart'");
+    let of_pair = |line: &str| {
+        let line = line.replace("nd2:/backup/mc", &theirs).replace("/backup/mc", &own);
+        let line = line.replace("20261130T010000Z", &name).replace("16385", &oid);
+        line.replace("/space/a", &format!("{}/a", space.display())).replace("/data/15", pair.data(0))
+    };
+    let lines = procedure("Restoring a backup");
+    let (main, of_space) =
+        lines.split_at(lines.iter().position(|(_, line)| line.contains("/space/a")).expect("a line"));
+    let start = main.iter().position(|(_, line)| line.contains("--adopt-data")).expect("the start");
+    assert_eq!((main.len(), start, of_space.len()), (11, 7, 3));
+    for (id, line) in main[..start].iter().chain(of_space) {
+        assert_eq!(id, "nd1");
+        if line.contains("vi ") {
+            let restore = format!(
+                "restore_command = 'sleep 2; {} restore-wal -M {} \"%f\" \"%p\"'\nrecovery_target_name = 'before'\n\
+                 recovery_target_action = 'promote'\n",
+                crate::harness::pair::program().display(),
+                pair.servers[0].management.display()
+            );
+            pair.append(0, "postgresql.conf", &restore);
+        } else {
+            pair.paste(0, &of_pair(line)).expect(0, line);
+        }
+    }
     let refused = pair.mc(0, &["start", "-t", "20"]);
     assert_ne!(refused.code, 0, "{}", refused.text());
     pair.mc(0, &["stop"]).expect(0, "mc_ctl stop");
-    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
-    assert_eq!(pair.sql(0, "SELECT pg_is_in_recovery()"), "f");
-    assert_eq!(pair.sql(0, "SELECT id FROM precious"), "1");
+    let started = pair.mc(0, &["start", "--adopt-data", "--yes", "-f", "-t", "20"]);
+    eprintln!("TOLD {}", started.text());
+    assert_eq!(started.code, 5, "{}", started.text());
+    wait_for("nd1 is recovered", s(180), || {
+        let answer = pair.try_sql(0, "SELECT NOT pg_is_in_recovery()");
+        eprintln!("TOLD {answer:?} {}", pair.mc(0, &["status"]).text());
+        (answer.as_deref() == Ok("t")).then_some(())
+    });
+    assert_eq!(pair.sql(0, "SELECT count(*) FROM precious"), "20");
+    assert_eq!(pair.sql(0, "SELECT count(*) FROM in_space"), "10000");
     eprintln!("TOLD {}", pair.mc(1, &["rebuild", "--dry-run"]).text());
     pair.rebuild(1, &[]);
-    assert_eq!(pair.sql(1, "SELECT id FROM precious"), "1");
+    assert_eq!(pair.sql(1, "SELECT count(*) FROM precious"), "20");
+    pair.paste(0, &main[10].1).expect(0, &main[10].1);
+    eprintln!("TOLD {}", pair.mc(0, &["backup", "--list"]).text());
+    pair.mc(0, &["backup", "--check"]).expect(0, "mc_ctl backup --check");
     pair.client(Style::PerHost).check(&pair, 0, &[0]);
 }
 

@@ -23,6 +23,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("pre_detach_command", "none"),
     ("post_attach_command", "none"),
     ("health_check_address", "none"),
+    ("backup_destination", "none"),
+    ("backup_max_rate", "no limit"),
     ("core_file_path", "management directory"),
 ];
 
