@@ -270,7 +270,7 @@ cat <<EOF
 The pair and the arbiter continue to run: nd1 is the primary, nd2 its standby.
 
   ${prefix}$wrapper status --local-server nd1
-  ${prefix}$wrapper check --local-server nd1      (warns of same-filesystem, because all data is on one disk)
+  ${prefix}$wrapper check --local-server nd1      (warns of same-file-system, because all data is on one disk)
   ${prefix}$wrapper what-if all --local-server nd1
   ${prefix}$wrapper switch --local-server nd1
   ${prefix}$wrapper rebuild --local-server nd1

@@ -167,3 +167,14 @@ fn every_quoted_command_parses() {
     assert!(count > 60, "only {count} commands were found");
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// The list of renamed codes of findings: the old ones are gone, the new ones exist.
+#[test]
+fn renamed_findings_are_listed() {
+    let page = read("man/mc_ctl.8");
+    let (_, list) = page.split_once("codes of findings were renamed").expect("the list");
+    let rows = list.split(".El").next().unwrap_or_default().lines().filter_map(|line| line.strip_prefix(".It Li "));
+    let rows: Vec<(&str, &str)> = rows.map(|row| row.split_once(" Ta Li ").expect("two codes")).collect();
+    let is_code = |code: &str| check::catalogue().any(|entry| entry.code == code);
+    assert!(rows.len() > 10 && rows.iter().all(|(old, new)| !is_code(old) && is_code(new)), "{rows:?}");
+}

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// What there can be found here.
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
-    PEER_UNHEARD, PEER_REFUSED, ARBITER_UNHEARD, LINK_UNSTEADY,
+    PEER_NO_HEARTBEAT, CONNECTION_REJECTED, ARBITER_NO_HEARTBEAT, LINK_UNSTEADY,
     HEARTBEAT_LATE, ARBITER_LATE, INSTANCE_LATE, DISK_LATE, DETECTION_SLOW,
 ];
 
@@ -19,18 +19,18 @@ const ENOUGH: u64 = 100;
 /// Connections with one member in one to two days that are too many.
 const MANY_CONNECTIONS: u32 = 6;
 
-const PEER_UNHEARD: Entry = Entry::error(
-    "peer-unheard",
+const PEER_NO_HEARTBEAT: Entry = Entry::error(
+    "peer-no-heartbeat",
     "The controllers of the servers do not receive each other's heartbeats, in one or both directions. A link is up only while \
      both directions work.",
 );
-const PEER_REFUSED: Entry = Entry::warning(
-    "caller-refused",
+const CONNECTION_REJECTED: Entry = Entry::warning(
+    "connection-rejected",
     "Within the last ten minutes this controller refused a connection to its port. The caller is a member with a different \
      mc.key or network.conf, or is not a member.",
 );
-const ARBITER_UNHEARD: Entry = Entry::warning(
-    "arbiter-unheard",
+const ARBITER_NO_HEARTBEAT: Entry = Entry::warning(
+    "arbiter-no-heartbeat",
     "network.conf names an arbiter, and a server does not receive its heartbeats. Without the arbiter, neither server \
      continues alone when the other server does not respond.",
 );
@@ -163,7 +163,7 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
                  controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); otherwise block the caller \
                  with a firewall"
             );
-            found.push(PEER_REFUSED.found(&server.id, format!("a connection was refused: {why}"), fix));
+            found.push(CONNECTION_REJECTED.found(&server.id, format!("a connection was refused: {why}"), fix));
         }
         examine_times(seen, server, pace, found);
     }
@@ -175,13 +175,13 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
     let limit_ms = pace.heartbeat.detection_ms().max(3000);
     if !pace.peer.within(limit_ms) {
         let what = format!("this controller receives no heartbeats from \"{peer}\": {}", pace.peer.silence());
-        found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(peer, &pace.peer)));
+        found.push(PEER_NO_HEARTBEAT.found(peer, what, fix_of_silence(peer, &pace.peer)));
     } else if let Some(theirs) = seen.peer.as_ref().ok().and_then(|facts| facts.pace.as_ref())
         && !theirs.peer.within(limit_ms)
     {
         let own = &seen.own.id;
         let what = format!("its controller receives no heartbeats from \"{own}\": {}", theirs.peer.silence());
-        found.push(PEER_UNHEARD.found(peer, what, mend_of_silence(own, &theirs.peer)));
+        found.push(PEER_NO_HEARTBEAT.found(peer, what, fix_of_silence(own, &theirs.peer)));
     } else if !pace.peer.unreached.is_empty() {
         let what = format!(
             "this controller receives heartbeats from \"{peer}\" but cannot connect to it: {}",
@@ -192,11 +192,11 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
              differs, and restart its controller (mc_ctl reload && mc_ctl stop --mc-only && mc_ctl start --mc-only -f); if \
              they are the same, open that port in the firewalls between this server and \"{peer}\""
         );
-        found.push(PEER_UNHEARD.found(peer, what, fix));
+        found.push(PEER_NO_HEARTBEAT.found(peer, what, fix));
     }
 }
 
-fn mend_of_silence(id: &str, heard: &Heard) -> String {
+fn fix_of_silence(id: &str, heard: &Heard) -> String {
     let why = &heard.unreached;
     if why.contains("authenticating") {
         return format!(
@@ -237,7 +237,7 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             }
             _ => "on its host: mc_arb status; if it serves this pair, open its port in the firewalls",
         };
-        found.push(ARBITER_UNHEARD.found(id, what, fix));
+        found.push(ARBITER_NO_HEARTBEAT.found(id, what, fix));
     }
 }
 
@@ -458,17 +458,20 @@ mod tests {
             let heard = Heard { silent_ms: Some(9000), unreached: unreached.to_owned(), ..Heard::default() };
             move |pace: &mut Facts| pace.peer = heard
         };
-        check(silent(""), &[("peer-unheard", "open the port")]);
-        check(silent("h:1 refuses connections"), &[("peer-unheard", "mc_ctl start")]);
+        check(silent(""), &[("peer-no-heartbeat", "open the port")]);
+        check(silent("h:1 refuses connections"), &[("peer-no-heartbeat", "mc_ctl start")]);
         check(
             silent("the other end closed the connection instead of authenticating itself"),
-            &[("peer-unheard", "mc.key")],
+            &[("peer-no-heartbeat", "mc.key")],
         );
-        check(silent("h:1 refuses connections"), &[("peer-unheard", "mc_ctl init --join there, then mc_ctl rebuild")]);
-        check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("caller-refused", "firewall")]);
+        check(
+            silent("h:1 refuses connections"),
+            &[("peer-no-heartbeat", "mc_ctl init --join there, then mc_ctl rebuild")],
+        );
+        check(|pace| pace.refused = Some("192.0.2.7: so".to_owned()), &[("connection-rejected", "firewall")]);
         check(
             |pace| pace.refused = Some("192.0.2.7: so".to_owned()),
-            &[("caller-refused", "check whether the caller")],
+            &[("connection-rejected", "check whether the caller")],
         );
         check(|pace| pace.peer.connections = 7, &[("link-unsteady", "network")]);
         assert!(found(silent(""))[0].what.ends_with("no heartbeat for 9 s"));
@@ -483,7 +486,7 @@ mod tests {
         let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };
         let mut found = Vec::new();
         examine(&seen, &mut found);
-        assert!(found[0].code == "arbiter-unheard" && found[0].fix.contains("after the rebuild"), "{found:?}");
+        assert!(found[0].code == "arbiter-no-heartbeat" && found[0].fix.contains("after the rebuild"), "{found:?}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 #[derive(clap::Args, Debug)]
 pub(super) struct Args {
-    /// The number of a message, such as MCA00062, or the code of a finding, such as same-filesystem
+    /// The number of a message, such as MCA00062, or the code of a finding, such as same-file-system
     #[arg(value_name = "MESSAGE|FINDING", required_unless_present = "list", value_parser = Word, hide_possible_values = true)]
     what: Option<String>,
     /// List all messages and findings, one per line
@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Ended {
     let message = || catalogue::parse_number(what).and_then(catalogue::find).map(|entry| entry.explain(&form()));
     let Some(text) = remedies::find(what).map(|entry| entry.explain()).or_else(message) else {
         return Err(Failure::new(Exit::Usage, format!("there is no message or finding \"{what}\"")).hint(
-            "Specify the number at the end of a message, such as MCA00062, or the code of a finding, such as same-filesystem. \
+            "Specify the number at the end of a message, such as MCA00062, or the code of a finding, such as same-file-system. \
              Run \"mc_ctl explain --list\" for a list of all.",
         ));
     };

@@ -74,7 +74,8 @@ impl Report {
     pub fn codes(&self) -> Vec<String> {
         let machine = |code: &str| {
             code.ends_with("-late")
-                || ["unfit-filesystem", "disk-space", "backup-room", "link-unsteady", "oom-killer"].contains(&code)
+                || ["unsuitable-file-system", "disk-space", "backup-space", "link-unsteady", "oom-killer"]
+                    .contains(&code)
         };
         let findings = self.findings();
         let of_the_pair = findings.iter().filter(|finding| !machine(&finding.code));

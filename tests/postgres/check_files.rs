@@ -43,8 +43,8 @@ fn settings() {
     conf("recovery_target_time = '2026-01-01'", "recovery-target");
     conf("recovery_min_apply_delay = 1h", "recovery-min-apply-delay");
     conf("listen_addresses = '127.0.0.1'", "listen-addresses");
-    conf("synchronous_standby_names = 'FIRST 1 (nd2, nd3)'", "names-not-one");
-    line(&pair, 0, "postgresql.auto.conf", "synchronous_standby_names = 'nd2'", "names-elsewhere");
+    conf("synchronous_standby_names = 'FIRST 1 (nd2, nd3)'", "standby-names-not-one");
+    line(&pair, 0, "postgresql.auto.conf", "synchronous_standby_names = 'nd2'", "standby-names-overridden");
     line(&pair, 1, "postgresql.conf", "max_connections = 20", "standby-settings");
     let major: u32 = pair.read(0, "PG_VERSION").trim().parse().expect("a version");
     if major < 16 {
@@ -69,10 +69,10 @@ fn lines_and_files() {
     let names = "synchronous_standby_names = 'nd2'";
     {
         let edit = Edit::append(&pair, 0, &path, names);
-        let found = expect(&pair, 0, "names-twice", "nd1");
+        let found = expect(&pair, 0, "standby-names-repeated", "nd1");
         assert!(found.line > 0 && found.line < edit.line(names), "{found:?}");
     }
-    expect_gone(&pair, 0, "names-twice", "nd1");
+    expect_gone(&pair, 0, "standby-names-repeated", "nd1");
     // a value that PostgreSQL refuses, and a line that it cannot read
     line(&pair, 0, "postgresql.conf", "wal_level = nonsense", "conf-errors");
     line(&pair, 0, "postgresql.conf", "wal_level = = replica", "conf-errors");
@@ -82,10 +82,10 @@ fn lines_and_files() {
     {
         let _include = Edit::append(&pair, 0, &path, "include 'more.conf'");
         let edit = Edit::change(&pair, 0, &included, |_| format!("# ours\n{names}\n"));
-        let found = expect(&pair, 0, "names-elsewhere", "nd1");
+        let found = expect(&pair, 0, "standby-names-overridden", "nd1");
         assert_eq!((found.file.as_str(), found.line), (included.as_str(), edit.line(names)));
     }
-    expect_gone(&pair, 0, "names-elsewhere", "nd1");
+    expect_gone(&pair, 0, "standby-names-overridden", "nd1");
     pair.as_root(0, &["chmod", "400", &path]);
     assert_eq!(expect(&pair, 0, "conf-not-writable", "nd1").file, path);
     pair.as_root(0, &["chmod", "600", &path]);
@@ -97,11 +97,11 @@ fn lines_and_files() {
     let me = pair.servers[0].management.to_str().expect("ASCII");
     pair.as_root(0, &["sh", "-c", "mkdir \"$0.disk\" && cp -a \"$0/.\" \"$0.disk\" && umount \"$0\"", me]);
     pair.as_root(0, &["sh", "-c", "cp -a \"$0.disk/.\" \"$0\"", me]);
-    let found = expect(&pair, 0, "same-filesystem", "nd1");
+    let found = expect(&pair, 0, "same-file-system", "nd1");
     assert!(found.what.contains(me) && found.what.contains(pair.data(0)), "{found:?}");
     assert_eq!(found.severity, "warning", "as init and start report it");
     apart(&pair);
-    expect_gone(&pair, 0, "same-filesystem", "nd1");
+    expect_gone(&pair, 0, "same-file-system", "nd1");
     // a standby that is still to be made
     {
         let to = format!("db_instance = '{}.none'", pair.data(1));
@@ -191,8 +191,8 @@ fn where_a_standby_connects() {
     };
     let host = pair.servers[0].address;
     conninfo("conninfo-name", &format!("host={host} user=postgres password=secret"));
-    conninfo("conninfo-elsewhere", "host=192.0.2.99 user=postgres application_name=nd2");
-    conninfo("conninfo-elsewhere", "user=postgres application_name=nd2");
+    conninfo("conninfo-host", "host=192.0.2.99 user=postgres application_name=nd2");
+    conninfo("conninfo-host", "user=postgres application_name=nd2");
     conninfo("conninfo-unreadable", &format!("postgresql://postgres:secret@{host}/?application_name=nd2"));
 }
 

@@ -68,16 +68,16 @@ fn who_is_heard() {
     }
     let text = pair.mc(0, &["check"]).out;
     assert!(text.contains("heartbeats") && text.contains("detection"), "{text}");
-    expect_none(&pair, 0, &["peer-unheard", "peer-not-seen", "arbiter-unheard", "caller-refused"]);
+    expect_none(&pair, 0, &["peer-no-heartbeat", "peer-not-seen", "arbiter-no-heartbeat", "connection-rejected"]);
 
     pair.arb(&["stop"]).expect(0, "mc_arb stop");
-    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd1\" receives no heartbeats", "mc_arb start"]);
-    expect(&pair, 0, "arbiter-unheard", "arb", &["\"nd2\" receives no heartbeats", "mc_arb start"]);
+    expect(&pair, 0, "arbiter-no-heartbeat", "arb", &["\"nd1\" receives no heartbeats", "mc_arb start"]);
+    expect(&pair, 0, "arbiter-no-heartbeat", "arb", &["\"nd2\" receives no heartbeats", "mc_arb start"]);
     pair.start_arbiter();
-    expect_none(&pair, 0, &["arbiter-unheard"]);
+    expect_none(&pair, 0, &["arbiter-no-heartbeat"]);
 
     pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
-    expect(&pair, 0, "peer-unheard", "nd2", &["refuses connections", "mc_ctl start"]);
+    expect(&pair, 0, "peer-no-heartbeat", "nd2", &["refuses connections", "mc_ctl start"]);
     let told = check(&pair, 1);
     assert!(is_found(&told, "peer-not-seen", "nd2", &["is not running"]), "{:#}", told.json);
     assert_eq!(told.json["seen"].as_array().map(Vec::len), Some(1), "{:#}", told.json);
@@ -90,8 +90,8 @@ fn another_key() {
     pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
     write_private(&pair.servers[1].management.join("mc.key"), &new_key());
     pair.mc(1, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
-    expect(&pair, 0, "caller-refused", "nd1", &["192.0.2.110", "mc.key"]);
-    expect(&pair, 0, "peer-unheard", "nd2", &["copy the correct mc.key"]);
+    expect(&pair, 0, "connection-rejected", "nd1", &["192.0.2.110", "mc.key"]);
+    expect(&pair, 0, "peer-no-heartbeat", "nd2", &["copy the correct mc.key"]);
 }
 
 /// A file on the server, given to the administrator user.
@@ -147,7 +147,7 @@ fn late_answers() {
         wait_for("its watcher starts another", s(30), || {
             pair.host(1).controllers().into_iter().find(|p| p.pid != old && p.command.contains("--controller"))
         });
-        wait_for("it is heard", s(30), || (!is_found(&check(&pair, 0), "peer-unheard", "nd2", &[])).then_some(()));
+        wait_for("it is heard", s(30), || (!is_found(&check(&pair, 0), "peer-no-heartbeat", "nd2", &[])).then_some(()));
     }
     expect(&pair, 0, "link-unsteady", "nd1", &["the other server"]);
 }
@@ -246,21 +246,21 @@ fn the_host() {
     expect_none(
         &pair,
         0,
-        &["instance-port", "tool-missing", "tool-version", "rebuild-hindered", "disk-unread", "backup-room"],
+        &["instance-port", "tool-missing", "tool-version", "rebuild-prevented", "disk-not-readable", "backup-space"],
     );
 
     // The disk is in memory, and small.
-    expect(&pair, 0, "unfit-filesystem", "nd1", &["data directory", "tmpfs"]);
+    expect(&pair, 0, "unsuitable-file-system", "nd1", &["data directory", "tmpfs"]);
     expect(&pair, 0, "disk-space", "nd1", &["pg_wal", "max_wal_size is 1.0 GB"]);
     let disk = format!("{data}/..");
     root(&format!("dd if=/dev/zero of={disk}/filler bs=1M count=100 2>/dev/null"));
-    expect(&pair, 0, "backup-room", "nd1", &["--old-data delete"]);
+    expect(&pair, 0, "backup-space", "nd1", &["--old-data delete"]);
     root(&format!("rm {disk}/filler; chmod 555 {disk}"));
-    expect(&pair, 0, "rebuild-hindered", "nd1", &["chown"]);
+    expect(&pair, 0, "rebuild-prevented", "nd1", &["chown"]);
     root(&format!("chmod 755 {disk}; mkdir {data}/extra && mount -t tmpfs none {data}/extra"));
-    expect(&pair, 0, "rebuild-hindered", "nd1", &["extra"]);
+    expect(&pair, 0, "rebuild-prevented", "nd1", &["extra"]);
     root(&format!("umount {data}/extra && rmdir {data}/extra"));
-    expect_none(&pair, 0, &["rebuild-hindered"]);
+    expect_none(&pair, 0, &["rebuild-prevented"]);
 
     root("echo 5000 60999 > /proc/sys/net/ipv4/ip_local_port_range");
     expect(&pair, 0, "instance-port", "nd1", &["port 5432", "ip_local_reserved_ports"]);
@@ -277,7 +277,7 @@ fn the_host() {
     // A disk that does not answer, on a server whose controller and instance are down.
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
     pair.as_root(1, &["mv", &format!("{}/pg_wal", pair.data(1)), &format!("{}/pg_wal.away", pair.data(1))]);
-    expect(&pair, 1, "disk-unread", "nd2", &["pg_wal", "findmnt"]);
+    expect(&pair, 1, "disk-not-readable", "nd2", &["pg_wal", "findmnt"]);
 }
 
 fn services(pair: &Pair, data: &str) {
@@ -381,7 +381,7 @@ fn names_and_tools(pair: &Pair) {
 #[test]
 fn a_wrong_port_on_one_side() {
     let pair = Setup::default().conf("heartbeat_error_action = switch").up();
-    expect_none(&pair, 0, &["peer-unheard"]);
+    expect_none(&pair, 0, &["peer-no-heartbeat"]);
     expect(&pair, 0, "isolated-primary-waits", "nd2", &["isolated_primary_action = 'stop'"]);
     let text = pair.mc(0, &["check"]).out;
     assert!(text.contains("NOTICE isolated-primary-waits nd1, nd2: "), "{text}");
@@ -390,6 +390,6 @@ fn a_wrong_port_on_one_side() {
     pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
     write_private(&path, &network.replace("nd2 192.0.2.110 27540", "nd2 192.0.2.110 27549"));
     pair.mc(0, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
-    expect(&pair, 0, "peer-unheard", "nd2", &["receives heartbeats", "cannot connect", "27549", "network.conf"]);
-    expect(&pair, 1, "peer-unheard", "nd1", &["receives no heartbeats"]);
+    expect(&pair, 0, "peer-no-heartbeat", "nd2", &["receives heartbeats", "cannot connect", "27549", "network.conf"]);
+    expect(&pair, 1, "peer-no-heartbeat", "nd1", &["receives no heartbeats"]);
 }

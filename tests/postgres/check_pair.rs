@@ -48,11 +48,11 @@ fn of_both_servers() {
         let edit = Edit::change(&pair, 0, &path, |old| old.replace("synchronous_standby_names = 'nd2'", names));
         // the other server tells the same
         for n in [0, 1] {
-            let found = expect(&pair, n, "names-not-peer", "nd1");
+            let found = expect(&pair, n, "standby-names-not-peer", "nd1");
             assert_eq!((found.file.as_str(), found.line), (path.as_str(), edit.line(names)), "{found:?}");
         }
     }
-    expect_gone(&pair, 0, "names-not-peer", "nd1");
+    expect_gone(&pair, 0, "standby-names-not-peer", "nd1");
 
     {
         let path = in_data(&pair, 0, "pg_hba.conf");

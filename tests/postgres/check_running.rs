@@ -153,7 +153,7 @@ fn impostor(pair: &Pair) {
     wait_for("it receives", s(20), || {
         (pair.sql(0, "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'nd2'") == "2").then_some(())
     });
-    let found = expect(pair, 0, "impostor", "nd1");
+    let found = expect(pair, 0, "foreign-wal-receiver", "nd1");
     assert!(found.what.contains(pair.servers[0].address) && found.what.contains(pair.servers[1].address), "{found:?}");
     for process in pair.host(0).running("pg_receivewal") {
         signal(process.pid, Signal::KILL);
@@ -162,7 +162,7 @@ fn impostor(pair: &Pair) {
     wait_for("it is gone", s(20), || {
         (pair.sql(0, "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'nd2'") == "1").then_some(())
     });
-    expect_gone(pair, 0, "impostor", "nd1");
+    expect_gone(pair, 0, "foreign-wal-receiver", "nd1");
 }
 
 /// As the instance itself tells them; nothing is reloaded.
@@ -196,17 +196,17 @@ fn silence(pair: &Pair) {
     drop(locker);
     let report = crate::check::Report::of(&answer);
     assert!(
-        report.find("unread", "nd1").is_some() || report.find("instance-silent", "nd1").is_some(),
+        report.find("not-checked", "nd1").is_some() || report.find("instance-not-responding", "nd1").is_some(),
         "{:#}",
         report.json
     );
-    expect_gone(pair, 0, "unread", "nd1");
+    expect_gone(pair, 0, "not-checked", "nd1");
     let postmaster = pair.postmaster(1);
     signal(postmaster.pid, Signal::STOP);
     let answer = pair.mc(1, &["check", "--format", "json", "-t", "8"]);
     signal(postmaster.pid, Signal::CONT);
     assert!(answer.took < s(15), "{:?}", answer.took);
     let report = crate::check::Report::of(&answer);
-    assert!(report.find("instance-silent", "nd2").is_some(), "{:#}", report.json);
-    expect_gone(pair, 1, "instance-silent", "nd2");
+    assert!(report.find("instance-not-responding", "nd2").is_some(), "{:#}", report.json);
+    expect_gone(pair, 1, "instance-not-responding", "nd2");
 }

@@ -188,7 +188,7 @@ impl Hosts {
 fn of_the_machine(finding: &str) -> bool {
     let code = finding.split(' ').nth(1).unwrap_or_default();
     !finding.starts_with("ERROR ")
-        && (code.ends_with("-late") || ["disk-space", "link-unsteady", "unfit-filesystem"].contains(&code))
+        && (code.ends_with("-late") || ["disk-space", "link-unsteady", "unsuitable-file-system"].contains(&code))
 }
 
 /// A file of the project.

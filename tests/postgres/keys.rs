@@ -29,7 +29,7 @@ fn restart(pair: &Pair, member: usize) {
 
 /// Either server hears the other and the arbiter.
 fn all_hear_each_other(pair: &Pair, when: &str) {
-    let silent = ["peer-unheard", "arbiter-unheard", "peer-not-seen"];
+    let silent = ["peer-no-heartbeat", "arbiter-no-heartbeat", "peer-not-seen"];
     wait_for(when, s(60), || {
         let told = [0, 1].map(|n| check(pair, n).codes());
         (!told.iter().flatten().any(|code| silent.contains(&code.split(' ').next().unwrap_or_default()))).then_some(())

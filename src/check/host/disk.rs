@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
 
-pub(super) const DISK_UNREAD: Entry = Entry::error(
-    "disk-unread",
+pub(super) const DISK_NOT_READABLE: Entry = Entry::error(
+    "disk-not-readable",
     "The file system of the data directory, of pg_wal or of the management directory cannot be read, or does not respond.",
 );
 pub(super) const DISK_SPACE: Entry = Entry::warning(
@@ -21,24 +21,24 @@ pub(super) const DISK_SPACE: Entry = Entry::warning(
      file can be created. A server that cannot write its ledger cannot consent to a switch, and an instance without space for \
      WAL stops.",
 );
-pub(super) const BACKUP_ROOM: Entry = Entry::notice(
-    "backup-room",
+pub(super) const BACKUP_SPACE: Entry = Entry::notice(
+    "backup-space",
     "There is no space for a second data directory beside the present one: a rebuild by base backup works only with --old-data \
      delete.",
 );
-pub(super) const UNFIT_FILESYSTEM: Entry = Entry::warning(
-    "unfit-filesystem",
+pub(super) const UNSUITABLE_FILE_SYSTEM: Entry = Entry::warning(
+    "unsuitable-file-system",
     "The data directory, pg_wal or the management directory is in memory and does not survive a restart of the host, or is on \
      a network file system, which hangs when the network fails and gives no guarantee that flushed data is durable.",
 );
-pub(super) const REBUILD_HINDERED: Entry = Entry::warning(
-    "rebuild-hindered",
+pub(super) const REBUILD_PREVENTED: Entry = Entry::warning(
+    "rebuild-prevented",
     "A rebuild by base backup would be refused: the data directory is a mount point or contains one, or its parent directory \
      is not writable.",
 );
 
 /// Kinds of file systems, by the magic number of statfs(2): what is wrong with each.
-const UNFIT: [(u64, &str, &str); 5] = [
+const UNSUITABLE: [(u64, &str, &str); 5] = [
     (0x0102_1994, "tmpfs", "in memory"),
     (0x8584_58f6, "ramfs", "in memory"),
     (0x6969, "NFS", "on the network"),
@@ -171,14 +171,14 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
             Ok(disk) => disk,
             Err(why) => {
                 let fix = "check its mount and the log of the kernel: findmnt, dmesg";
-                found.push(DISK_UNREAD.found(id, format!("the {of}: {why}"), fix));
+                found.push(DISK_NOT_READABLE.found(id, format!("the {of}: {why}"), fix));
                 continue;
             }
         };
         let path = &disk.path;
-        if let Some((_, name, why)) = UNFIT.iter().find(|(kind, ..)| *kind == disk.kind) {
+        if let Some((_, name, why)) = UNSUITABLE.iter().find(|(kind, ..)| *kind == disk.kind) {
             let what = format!("the {of} \"{path}\" is {why} ({name})");
-            found.push(UNFIT_FILESYSTEM.found(id, what, "move it to a local disk"));
+            found.push(UNSUITABLE_FILE_SYSTEM.found(id, what, "move it to a local disk"));
         }
         let (free, whole) = (human(disk.free), human(disk.size));
         let short = match of.as_str() {
@@ -200,11 +200,11 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
         {
             let what = format!("the data directory has {}, and the file system has {free} free", human(used));
             let fix = "mc_ctl rebuild --old-data delete, when it is needed; or enlarge the file system";
-            found.push(BACKUP_ROOM.found(id, what, fix));
+            found.push(BACKUP_SPACE.found(id, what, fix));
         }
     }
     for (what, fix) in &facts.hindrances {
-        found.push(REBUILD_HINDERED.found(id, what.as_str(), fix.as_str()));
+        found.push(REBUILD_PREVENTED.found(id, what.as_str(), fix.as_str()));
     }
 }
 
@@ -246,8 +246,8 @@ mod tests {
         assert!(codes("data directory", disk(100, 50, 0xef53)).is_empty());
         assert_eq!(codes("data directory", disk(100, 9, 0xef53)), ["disk-space"]);
         assert!(codes("data directory", disk(1000, 60, 0xef53)).is_empty());
-        assert_eq!(codes("data directory", disk(4, 1, 0xef53)), ["backup-room"]);
-        assert_eq!(codes("pg_wal", disk(4, 0, 0x6969)), ["unfit-filesystem", "disk-space"]);
+        assert_eq!(codes("data directory", disk(4, 1, 0xef53)), ["backup-space"]);
+        assert_eq!(codes("pg_wal", disk(4, 0, 0x6969)), ["unsuitable-file-system", "disk-space"]);
         assert_eq!(codes("management directory", Disk { files_free: Some(0), ..disk(9, 9, 0) }), ["disk-space"]);
     }
 

@@ -14,8 +14,8 @@ pub(super) const SESSION_REFUSED: Entry = Entry::error(
     "The instance rejects the controller's connection: check pg_hba.conf, the role, its password, target_db, and the number of \
      clients. Until the controller can connect, it cannot monitor the instance and does not switch.",
 );
-pub(super) const INSTANCE_SILENT: Entry =
-    Entry::error("instance-silent", "The instance runs but does not respond within the time limit.");
+pub(super) const INSTANCE_NOT_RESPONDING: Entry =
+    Entry::error("instance-not-responding", "The instance runs but does not respond within the time limit.");
 pub(super) const NOT_SUPERUSER: Entry = Entry::error(
     "not-superuser",
     "db_instance_username must be a superuser: the controller reads the state of replication and waiting sessions, makes \
@@ -75,7 +75,7 @@ pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<F
     }
     if facts.silent {
         let what = "the instance runs but does not respond within the time limit";
-        found.push(INSTANCE_SILENT.found(id, what, "check its disk and its log: mc_ctl status, ps"));
+        found.push(INSTANCE_NOT_RESPONDING.found(id, what, "check its disk and its log: mc_ctl status, ps"));
     }
     if facts.told.as_ref().is_some_and(|told| !told.superuser) {
         let what = format!("role \"{}\", as which the controller connects, is not a superuser", own.user);

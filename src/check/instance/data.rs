@@ -4,8 +4,8 @@ use super::super::{Entry, Facts as Server, Finding, Seen};
 use super::facts::Problem;
 use crate::pg::version;
 
-pub(super) const UNREAD: Entry = Entry::warning(
-    "unread",
+pub(super) const NOT_CHECKED: Entry = Entry::warning(
+    "not-checked",
     "Some information could not be read within the time limit, and was not checked. The usual cause is a disk or an instance \
      that does not respond.",
 );
@@ -21,8 +21,8 @@ pub(super) const NO_DATA_DIRECTORY: Entry = Entry::notice(
     "no-data-directory",
     "The data directory is missing or empty. This is correct for a standby that has not been created yet.",
 );
-pub(super) const SAME_FILESYSTEM: Entry = Entry::warning(
-    "same-filesystem",
+pub(super) const SAME_FILE_SYSTEM: Entry = Entry::warning(
+    "same-file-system",
     "The management directory is on the file system of the data directory. If that file system fails, this server cannot write \
      its ledger, and therefore cannot consent to a takeover by the other server.",
 );
@@ -110,7 +110,7 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         facts
             .unread
             .iter()
-            .map(|why| UNREAD.found(id, why, "check the disk and the instance, or increase the time limit (-t)")),
+            .map(|why| NOT_CHECKED.found(id, why, "check the disk and the instance, or increase the time limit (-t)")),
     );
     for remark in &facts.own.remarks {
         let entry = if remark.warning { CONFIGURATION_WARNING } else { CONFIGURATION_NOTICE };
@@ -126,7 +126,7 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         );
         let fix = "move it to another file system while this server is the standby: \"Moving the management directory\" in \
                     mirroring-controller(7)";
-        found.push(SAME_FILESYSTEM.found(id, what, fix));
+        found.push(SAME_FILE_SYSTEM.found(id, what, fix));
     }
     startup_race(server, found);
     if let Some(why) = &facts.own.no_data {

@@ -26,11 +26,11 @@ use std::time::{Duration, Instant};
 
 /// What there can be found here.
 pub const CATALOGUE: &[Entry] = &[
-    data::UNREAD,
+    data::NOT_CHECKED,
     data::CONFIGURATION_WARNING,
     data::CONFIGURATION_NOTICE,
     data::NO_DATA_DIRECTORY,
-    data::SAME_FILESYSTEM,
+    data::SAME_FILE_SYSTEM,
     data::CONF_NOT_WRITABLE,
     data::CONF_ERRORS,
     data::PENDING_RESTART,
@@ -44,7 +44,7 @@ pub const CATALOGUE: &[Entry] = &[
     log::SERVER_LOG,
     log::SERVER_LOG_UNWRITABLE,
     access::SESSION_REFUSED,
-    access::INSTANCE_SILENT,
+    access::INSTANCE_NOT_RESPONDING,
     access::NOT_SUPERUSER,
     access::ROLE_LIMITS,
     access::LISTEN_ADDRESSES,
@@ -79,13 +79,13 @@ pub const CATALOGUE: &[Entry] = &[
     settings::RECOVERY_TARGET,
     settings::APPLY_DELAY,
     settings::PROMOTE_TRIGGER,
-    replication::NAMES_ELSEWHERE,
-    replication::NAMES_TWICE,
-    replication::NAMES_NOT_ONE,
-    replication::NAMES_NOT_PEER,
-    replication::IMPOSTOR,
+    replication::STANDBY_NAMES_OVERRIDDEN,
+    replication::STANDBY_NAMES_REPEATED,
+    replication::STANDBY_NAMES_NOT_ONE,
+    replication::STANDBY_NAMES_NOT_PEER,
+    replication::FOREIGN_WAL_RECEIVER,
     replication::CONNINFO_NAME,
-    replication::CONNINFO_ELSEWHERE,
+    replication::CONNINFO_HOST,
     replication::CONNINFO_UNREADABLE,
     replication::SLOT_UNLIMITED,
     replication::SLOT_INACTIVE,
@@ -258,11 +258,11 @@ mod tests {
         check(primary("nd2", &[real]), Ok(standby(true)), &[]);
         check(primary("nd2", &[]), Ok(standby(false)), &[]);
         check(primary("ND2", &[("Nd2", "192.0.2.2")]), Err("down".into()), &[]);
-        let impostor = ["impostor nd1"];
-        check(primary("nd2", &[real, ("nd2", "")]), Ok(standby(true)), &impostor);
-        check(primary("nd2", &[("nd2", "192.0.2.77")]), Err("down".into()), &impostor);
-        check(primary("nd2", &[real]), Ok(standby(false)), &impostor);
-        check(primary("*", &[real]), Ok(standby(true)), &["names-not-one nd1"]);
-        check(primary("nd3", &[real]), Ok(standby(true)), &["names-not-peer nd1"]);
+        let foreign = ["foreign-wal-receiver nd1"];
+        check(primary("nd2", &[real, ("nd2", "")]), Ok(standby(true)), &foreign);
+        check(primary("nd2", &[("nd2", "192.0.2.77")]), Err("down".into()), &foreign);
+        check(primary("nd2", &[real]), Ok(standby(false)), &foreign);
+        check(primary("*", &[real]), Ok(standby(true)), &["standby-names-not-one nd1"]);
+        check(primary("nd3", &[real]), Ok(standby(true)), &["standby-names-not-peer nd1"]);
     }
 }

@@ -5,29 +5,29 @@ use super::facts::Facts;
 use super::{addresses_of_other, set};
 use crate::pg::queries;
 
-pub(super) const NAMES_ELSEWHERE: Entry = Entry::error(
-    "names-elsewhere",
+pub(super) const STANDBY_NAMES_OVERRIDDEN: Entry = Entry::error(
+    "standby-names-overridden",
     "synchronous_standby_names is set outside postgresql.conf (ALTER SYSTEM, an included file, the command line). The \
      controller edits only its line in postgresql.conf: a setting elsewhere overrides it, or takes effect when the line is \
      commented out.",
 );
-pub(super) const NAMES_TWICE: Entry = Entry::warning(
-    "names-twice",
+pub(super) const STANDBY_NAMES_REPEATED: Entry = Entry::warning(
+    "standby-names-repeated",
     "postgresql.conf sets synchronous_standby_names in several lines. The last one counts, and the controller comments the \
      others out at its next change.",
 );
-pub(super) const NAMES_NOT_ONE: Entry = Entry::error(
-    "names-not-one",
+pub(super) const STANDBY_NAMES_NOT_ONE: Entry = Entry::error(
+    "standby-names-not-one",
     "synchronous_standby_names is not the name of one standby, but a list, a quorum, or an asterisk, with which any WAL \
      receiver acknowledges commits.",
 );
-pub(super) const NAMES_NOT_PEER: Entry = Entry::error(
-    "names-not-peer",
+pub(super) const STANDBY_NAMES_NOT_PEER: Entry = Entry::error(
+    "standby-names-not-peer",
     "synchronous_standby_names does not name the other server: commits wait for a standby that does not connect, or another \
      WAL receiver acknowledges them.",
 );
-pub(super) const IMPOSTOR: Entry = Entry::error(
-    "impostor",
+pub(super) const FOREIGN_WAL_RECEIVER: Entry = Entry::error(
+    "foreign-wal-receiver",
     "A WAL receiver other than the other server (a second standby, pg_receivewal) uses its name and acknowledges commits in \
      its place: a failover may lose them.",
 );
@@ -35,8 +35,8 @@ pub(super) const CONNINFO_NAME: Entry = Entry::error(
     "conninfo-name",
     "primary_conninfo has no application_name (nor is cluster_name set), so that this standby is not the synchronous standby.",
 );
-pub(super) const CONNINFO_ELSEWHERE: Entry = Entry::error(
-    "conninfo-elsewhere",
+pub(super) const CONNINFO_HOST: Entry = Entry::error(
+    "conninfo-host",
     "primary_conninfo of this standby names a host or port that is not that of the other server's instance.",
 );
 pub(super) const CONNINFO_UNREADABLE: Entry = Entry::warning(
@@ -67,17 +67,21 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
             false => format!("remove the line from \"{}\", and reload", line.file),
         };
         let what = format!("{name} is set to \"{}\" outside postgresql.conf", line.value);
-        found.push(NAMES_ELSEWHERE.found(id, what, fix).at(&line.file, line.line));
+        found.push(STANDBY_NAMES_OVERRIDDEN.found(id, what, fix).at(&line.file, line.line));
     }
     let setting = facts.setting(name);
     if setting.command_line {
         let what = format!("{name} is set to \"{}\" on the postmaster's command line", setting.value);
-        found.push(NAMES_ELSEWHERE.found(id, what, "start the instance only with mc_ctl, without that option"));
+        found.push(STANDBY_NAMES_OVERRIDDEN.found(
+            id,
+            what,
+            "start the instance only with mc_ctl, without that option",
+        ));
     }
     let ours: Vec<_> = facts.files.names.iter().filter(|line| line.ours).collect();
     if let [first, .., last] = ours.as_slice() {
         let what = format!("{name} is set in {} lines, of which line {} counts", ours.len(), last.line);
-        found.push(NAMES_TWICE.found(id, what, "remove the others").at(&first.file, first.line));
+        found.push(STANDBY_NAMES_REPEATED.found(id, what, "remove the others").at(&first.file, first.line));
     }
     if setting.value.trim().is_empty() {
         return;
@@ -88,11 +92,11 @@ fn names(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     match queries::single_name(&setting.value) {
         None => {
             let what = format!("{name} is \"{}\", and not one name", setting.value);
-            found.push(NAMES_NOT_ONE.found(id, what, fix).at(setting.file, setting.line));
+            found.push(STANDBY_NAMES_NOT_ONE.found(id, what, fix).at(setting.file, setting.line));
         }
         Some(given) if other.is_some() && !given.eq_ignore_ascii_case(peer) => {
             let what = format!("{name} is \"{given}\", and {} connects as \"{peer}\"", facts.own.peer);
-            found.push(NAMES_NOT_PEER.found(id, what, fix).at(setting.file, setting.line));
+            found.push(STANDBY_NAMES_NOT_PEER.found(id, what, fix).at(setting.file, setting.line));
         }
         Some(_) => {}
     }
@@ -107,7 +111,7 @@ fn senders(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     let mut say = |what: String| {
         let fix = "end that WAL receiver, and give it another application_name: psql -c \"SELECT pid, application_name, \
                     client_addr FROM pg_stat_replication\"";
-        found.push(IMPOSTOR.found(&server.id, what, fix));
+        found.push(FOREIGN_WAL_RECEIVER.found(&server.id, what, fix));
     };
     if named.len() > 1 {
         let from = named.iter().map(|sender| place(&sender.address)).collect::<Vec<_>>().join(" and ");
@@ -158,7 +162,7 @@ fn conninfo(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
         let port = port.map(|port| format!(" port {port}")).unwrap_or_default();
         let what =
             format!("primary_conninfo names {host} port {}, and {} is {there}{port}", upstream.port, facts.own.peer);
-        found.push(at(CONNINFO_ELSEWHERE.found(
+        found.push(at(CONNINFO_HOST.found(
             id,
             what,
             format!("write host={there}{} into it", port.replace(" port ", " port=")),
