@@ -115,6 +115,11 @@ fn see(session: &mut Session, wanted: &str) -> Result<Seen> {
             return Ok(Seen::Waiters(waiters));
         }
     }
+    if !wanted.is_empty() && queries::max_wal_senders(session, QUERY)? == 0 && !queries::is_in_recovery(session, QUERY)?
+    {
+        return Err(Error::new("max_wal_senders is 0, so that synchronous_standby_names has no effect")
+            .hint("Set max_wal_senders to at least 3 and restart the instance."));
+    }
     Ok(Seen::Effect)
 }
 

@@ -37,8 +37,7 @@ impl Node {
         } else if self.told.awaits_said {
             let why = match self.lacks_names_unheard() {
                 true => {
-                    "synchronous_standby_names was changed, and no other member responds; the instance is started when one \
-                     responds"
+                    "commits may not wait for the standby, and no other member responds; the instance is started when one responds"
                 }
                 false => {
                     "the instance crashed, and no other member responds; the instance is started when one responds"

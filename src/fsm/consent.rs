@@ -24,6 +24,7 @@ impl Node {
         }
         let boots = self.standing() == Some(Standing::Standby) && self.awaits_what_members_remember();
         if boots || self.awaits_comparison() {
+            self.verify_wal_while_down();
             return;
         }
         let view = ledger.view;

@@ -97,6 +97,10 @@ impl Node {
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
+        // A server that lacks commits must not have the other one fenced.
+        if fencing && self.awaits_comparison() {
+            return;
+        }
         let term = self.view().map(|view| view.term);
         let asked = |proposal: &Proposal| proposal.fenced && Some(proposal.base) == term;
         // What was asked after a fencing is asked until it is answered, even where the fenced server shows life.
@@ -118,6 +122,9 @@ impl Node {
 
     /// `heartbeat_error_action = command`: the operator's script says that the other server is dead, and fencing sees to it.
     fn ask_command(&mut self, why: &'static str) {
+        if self.awaits_comparison() {
+            return;
+        }
         let dead = self.clear(Purpose::Arbitration, false, why) == Clearance::Given;
         if dead && (!self.settings.fencing || self.clear(Purpose::Fencing, false, why) == Clearance::Given) {
             self.take_alone_by_itself(true, why);

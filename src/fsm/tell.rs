@@ -549,8 +549,8 @@ impl Node {
             (Standing::Outcast | Standing::Standby, Role::None) if self.rebuild_is_needed() => {
                 Progress::Refused("the other server now has the role of the primary".to_owned())
             }
-            (Standing::Standby, Role::None) if self.peer_is_closed() => Progress::Waiting(
-                "the primary's controller, whose connection the primary's instance rejects, to confirm which WAL that has; run \
+            (Standing::Standby | Standing::Outcast, Role::None) if self.peer_is_closed() => Progress::Waiting(
+                "the primary's controller to report its role: the primary's instance rejects the controller's connection; run \
                  mc_ctl check on the primary"
                     .to_owned(),
             ),

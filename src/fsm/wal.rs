@@ -94,6 +94,11 @@ impl WalSide {
     }
 }
 
+/// Whether an instance of unknown role may run as a primary. One that rejects its controller is well.
+fn may_run(instance: Health) -> bool {
+    matches!(instance, Health::Unknown | Health::Starting | Health::Well)
+}
+
 impl Node {
     // ------------------------------------------------------------------------------------------------------- the own
 
@@ -209,6 +214,14 @@ impl Node {
         }
     }
 
+    /// Compares what must be there while the instance is down, for a right that is not asked for before.
+    pub(super) fn verify_wal_while_down(&mut self) {
+        let idle = self.own.running == Running::Down && !self.work.busy() && self.now >= self.work.retry_at();
+        if let Some((point, _)) = self.wal.must.filter(|_| idle) {
+            self.run(Job::CompareWal(CompareWal { own: Some(point), peer: None, find_end: false }));
+        }
+    }
+
     fn compare_running(&mut self, point: WalPoint) {
         let out = |(other, at): (WalPoint, Time)| other == point && self.now.since(at) < REPEAT_MS;
         if !self.wal.comparing.is_some_and(out) {
@@ -240,7 +253,9 @@ impl Node {
         } else {
             self.wal.must = None;
             self.contains(Some(must));
-            self.wal.anchor = self.wal.point;
+            if self.wal.anchor.is_none_or(|anchor| anchor == must) {
+                self.wal.anchor = self.wal.point;
+            }
         }
     }
 
@@ -289,11 +304,7 @@ impl Node {
     fn awaits_peer_role(&self) -> bool {
         match &self.peer.heartbeat {
             None => self.standing() == Some(Standing::Standby) && self.has_just_booted() && self.peer.refused == 0,
-            Some(told) => {
-                // An instance that rejects its controller is well, and its role is not known.
-                let unknown = matches!(told.instance, Health::Unknown | Health::Starting | Health::Well);
-                told.role == Role::None && unknown && self.peer_responds()
-            }
+            Some(told) => told.role == Role::None && may_run(told.instance) && self.peer_responds(),
         }
     }
 
@@ -301,7 +312,7 @@ impl Node {
     pub(super) fn peer_is_closed(&self) -> bool {
         let told = self.peer.heartbeat.as_ref();
         let closed = told.is_some_and(|told| told.role == Role::None && told.instance == Health::Well);
-        self.own.running == Running::Down && closed
+        self.own.running == Running::Down && closed && self.peer_responds()
     }
 
     /// Whether this server booted within the detection time.
@@ -417,6 +428,7 @@ impl Node {
         let before = self.wal.met.map(|(incarnation, _)| incarnation);
         if told.role == Role::Primary && told.wal.incarnation != 0 && before != Some(told.wal.incarnation) {
             self.wal.met = Some((told.wal.incarnation, self.wal.point));
+            self.wal.lapsed = true;
             self.told.introduce = true;
             // A WAL receiver that has connected to this run before it was compared may have overwritten what was there.
             if self.own.running == Running::Up && self.own.is_standby_dir() && self.wal.must.is_none() {
@@ -424,6 +436,9 @@ impl Node {
             }
         } else if told.role == Role::Primary && told.wal.incarnation != 0 && self.wal.must.is_none() {
             (self.wal.anchor, self.wal.lapsed) = (self.wal.point, false);
+        } else if told.role == Role::None && may_run(told.instance) {
+            // A run that is not reported may send WAL.
+            self.wal.lapsed = true;
         }
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.other()))
             && told.ledger.map(|ledger| ledger.view) == self.view();

@@ -518,10 +518,11 @@ impl Node {
         primary && self.own.running == Running::Down && (crashed || self.lacks_names_unheard())
     }
 
-    /// Whether the names were changed under the present view, and no member responds that has learned of it.
+    /// Whether the configuration files set no names under the present view, and no member responds that has learned of it.
     pub(super) fn lacks_names_unheard(&self) -> bool {
         let patience = self.patience_ms();
-        self.notes.unmirrored && !self.peer_talks(patience) && !self.arbiter_heard(patience)
+        let unnamed = self.notes.unmirrored && self.own.data.is_some_and(|data| data.unnamed);
+        unnamed && !self.peer_talks(patience) && !self.arbiter_heard(patience)
     }
 
     fn being(&self) -> Being {
