@@ -259,7 +259,11 @@ fn primary_lost_wal(setup: Setup, loss: Loss, first: usize) {
         pair.sql(0, "SELECT pg_switch_wal()");
         client.wait_ack(Instant::now(), s(20));
     }
-    std::thread::sleep(s(1));
+    // Past what is left of the segment.
+    wait_for("acknowledged WAL past three pages of the segment", s(60), || {
+        let past = "SELECT (pg_current_wal_flush_lsn() - '0/0') % 16777216 > 24576";
+        (pair.sql(0, past) == "t").then(|| client.wait_ack(Instant::now(), s(20)))
+    });
     let last = pair.sql(0, "SELECT pg_walfile_name(pg_current_wal_lsn())");
     end_both(&mut pair, End::Killed);
     let streamed = streams(&pair);
