@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 13] = [
+const KEPT_WITH_HOOKS: [u64; 14] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -272,6 +272,7 @@ const KEPT_WITH_HOOKS: [u64; 13] = [
     700_085_710,
     700_161_398,
     800_004_197,
+    1_400_048_654,
 ];
 
 #[test]

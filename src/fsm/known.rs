@@ -83,8 +83,8 @@ pub(super) struct OwnSide {
     pub row_flushed: Lsn,
     /// It is down and its data directory shows that it was not shut down cleanly.
     pub crashed: bool,
-    /// A start was ordered since it was last found down, so it may have served clients since.
-    pub start_ordered: bool,
+    /// A start was ordered, or a postmaster ended, since it was last found down, so that it may have served clients since.
+    pub may_have_run: bool,
     /// No member was heard since that was found.
     pub unheard: bool,
     /// The last position that the standby has confirmed under the present view; 0 where none is known.
@@ -128,7 +128,7 @@ impl OwnSide {
             flushed: Lsn(0),
             row_flushed: Lsn(0),
             crashed: false,
-            start_ordered: false,
+            may_have_run: false,
             unheard: false,
             confirmed: Lsn(0),
         }
@@ -151,8 +151,8 @@ impl OwnSide {
     pub fn note_crash(&mut self, data: &DataDir) {
         let clean = matches!(data.state, ControlState::ShutDown | ControlState::ShutDownInRecovery);
         let crashed = !data.running && !clean;
-        let ordered = !data.running && std::mem::take(&mut self.start_ordered);
-        self.unheard = crashed && (self.unheard || !self.crashed || ordered);
+        let ran = !data.running && std::mem::take(&mut self.may_have_run);
+        self.unheard = crashed && (self.unheard || !self.crashed || ran);
         self.crashed = crashed;
     }
 

@@ -386,6 +386,12 @@ impl Node {
     }
 
     pub(super) fn died(&mut self, signal: Option<u8>) {
+        // It was started behind the controller's back, and no look has found it: its data directory is read again.
+        let read_before = self.now.since(self.own.data_at) >= super::work::FRESH_LOOK_MS;
+        if self.own.running == Running::Down && read_before && !self.work.starts_or_stops() {
+            self.own.may_have_run = true;
+            self.own.running = Running::Unknown;
+        }
         if self.own.running != Running::Up || self.work.starts_or_stops() {
             return;
         }

@@ -171,7 +171,7 @@ impl Node {
         match &job {
             Job::Start { .. } => {
                 self.own.named_while_down = false;
-                self.own.start_ordered = true;
+                self.own.may_have_run = true;
                 self.own.starts.push(self.now);
             }
             Job::Stop { .. } => {
