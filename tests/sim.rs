@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 14] = [
+const KEPT_WITH_HOOKS: [u64; 15] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -273,6 +273,7 @@ const KEPT_WITH_HOOKS: [u64; 14] = [
     700_161_398,
     800_004_197,
     1_400_048_654,
+    1_600_054_616,
 ];
 
 #[test]

@@ -159,6 +159,10 @@ impl Node {
     /// runs, or has to wait for its turn.
     pub(super) fn announces(&mut self) -> bool {
         let Some(view) = self.view().filter(|_| self.settings.hooks.pre_detach) else { return false };
+        // A view that is not durable may be another one after a restart.
+        if !self.settled() {
+            return true;
+        }
         match self.calls.running().map(|(hook, _)| hook) {
             None if self.announced == view.term => false,
             None => {
