@@ -29,6 +29,7 @@ need() { # program package
 need cc gcc
 need mandoc mandoc
 need openssl openssl
+need mkfs.ext4 e2fsprogs
 need ip iproute2
 need bridge iproute2
 need nsenter util-linux
