@@ -2,7 +2,7 @@
 
 use super::destination::Destination;
 use crate::error::{Error, Result};
-use crate::fsm::types::{Lsn, SystemId};
+use crate::fsm::types::Lsn;
 use crate::pg::files;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
@@ -52,11 +52,6 @@ pub struct Tablespace {
 }
 
 impl Backup {
-    /// Its cluster.
-    pub fn system(&self) -> SystemId {
-        SystemId(self.system_identifier.parse().unwrap_or_default())
-    }
-
     /// Where its recovery begins; 0 if its description is damaged.
     pub fn start(&self) -> Lsn {
         self.start.parse().unwrap_or(Lsn(0))

@@ -10,7 +10,7 @@ use crate::fsm::types::{Lsn, SystemId};
 use crate::pg::bounded::Cancel;
 use crate::pg::connect::{Session, Target};
 use crate::pg::{Place, commands, files};
-use crate::rebuild::{human, now_ms, stamp, used};
+use crate::rebuild::{Need, copied, human, now_ms, rooms, stamp, tablespace_mapping, used};
 use serde::Deserialize;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -101,12 +101,11 @@ struct Range {
 /// The destination is not fit, there is no room, a program failed, or it was cancelled. Older backups are untouched then.
 pub fn make(
     order: &Order,
-    lock: &Lock,
+    _lock: &Lock,
     step: &mut dyn FnMut(&str),
     primary: &dyn Fn() -> Result<()>,
     cancel: &Cancel,
 ) -> Result<Made> {
-    let _ = lock;
     let (instance, conninfo) = instance(order)?;
     let system = SystemId(instance.system.parse().unwrap_or_default());
     if instance.in_recovery {
@@ -117,7 +116,7 @@ pub fn make(
     order.destination.claim(system)?;
     let mut catalog = Catalog::read(&order.destination)?;
     let incomplete = catalog.remove_incomplete()?;
-    room(&order.destination, instance.bytes)?;
+    check_room(&order.destination, instance.bytes)?;
 
     let begun_ms = now_ms();
     let name = catalog.new_name(&stamp(begun_ms));
@@ -186,19 +185,15 @@ fn outside(destination: &Destination, data: &Path, tablespaces: &[Tablespace]) -
     Ok(())
 }
 
-fn room(destination: &Destination, bytes: u64) -> Result<()> {
+fn check_room(destination: &Destination, bytes: u64) -> Result<()> {
     let path = destination.path();
-    let stat = rustix::fs::statvfs(path)
-        .map_err(|cause| Error::io("read the free space of", path, std::io::Error::from(cause)))?;
-    let (free, needed) = (stat.f_bavail.saturating_mul(stat.f_frsize), bytes.saturating_add(bytes / 10));
-    if free >= needed {
-        return Ok(());
-    }
+    let rooms = rooms(&[Need::new(path, bytes)])?;
+    let Some(room) = rooms.iter().find(|room| room.free < room.needed) else { return Ok(()) };
     Err(Error::new(format!(
         "the file system of backup_destination \"{}\" has {} free, and a backup needs {}",
         path.display(),
-        human(free),
-        human(needed)
+        human(room.free),
+        human(room.needed)
     ))
     .hint("Enlarge it, or remove a backup: \"mc_ctl backup --list\" and \"mc_ctl backup --delete BACKUP\"."))
 }
@@ -223,14 +218,13 @@ fn copy(
     }
     for tablespace in &instance.tablespaces {
         let copy = dir.join("tablespaces").join(&tablespace.oid);
-        let escaped = |path: &Path| path.to_string_lossy().replace('=', "\\=");
-        args.extend(["-T".into(), format!("{}={}", escaped(&tablespace.location), escaped(&copy)).into()]);
+        args.extend(["-T".into(), tablespace_mapping(&tablespace.location, &copy)]);
     }
     step("pg_basebackup copies the instance");
     let program = commands::program(&order.place, "pg_basebackup", args).password(order.target.password.as_deref());
     program.follow(cancel, |line| {
         step(line);
-        !line.contains(" kB (")
+        copied(line).is_none()
     })?;
     let outside = |path: &&PathBuf| !path.starts_with(&order.place.data);
     let configuration = instance.configuration.iter().filter(outside).chain(&order.configuration);

@@ -33,8 +33,8 @@ pub struct Args {
     #[arg(long, group = "what")]
     check: bool,
     /// Verify a backup again: every file, and the WAL that it needs [default: the newest]
-    #[arg(long, group = "what", value_name = "BACKUP", num_args = 0..=1, default_missing_value = "")]
-    verify: Option<String>,
+    #[arg(long, group = "what", value_name = "BACKUP", num_args = 0..=1)]
+    verify: Option<Option<String>>,
     /// Remove a backup
     #[arg(long, group = "what", value_name = "BACKUP")]
     delete: Option<String>,
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Args) -> Ended {
     }
     let interruption = Interruption::new(args.seconds)?;
     match &args.verify {
-        Some(name) => verify(&config, &destination, name, &interruption),
+        Some(name) => verify(&config, &destination, name.as_deref(), &interruption),
         None => make(args, &config, &destination, &interruption),
     }
 }
@@ -221,12 +221,12 @@ impl Interruption {
 
 // ------------------------------------------------------------------------------------------------------------- others
 
-fn verify(config: &Config, destination: &Destination, name: &str, interruption: &Interruption) -> Ended {
+fn verify(config: &Config, destination: &Destination, name: Option<&str>, interruption: &Interruption) -> Ended {
     let catalog = Catalog::read(destination).map_err(Failure::failed)?;
     let name = match (name, catalog.backups.last()) {
-        ("", Some(newest)) => newest.name.clone(),
-        ("", None) => return Err(no_backup(destination)),
-        (name, _) => name.to_owned(),
+        (Some(name), _) => name.to_owned(),
+        (None, Some(newest)) => newest.name.clone(),
+        (None, None) => return Err(no_backup(destination)),
     };
     let place = Place::new(config);
     backup::verify_again(&place, &catalog, &name, &interruption.cancel)

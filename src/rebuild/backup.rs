@@ -110,8 +110,7 @@ pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, tell: &Teller, c
         let oid = change.link.strip_prefix("pg_tblspc").ok();
         match locations.iter().find(|(other, _)| oid.is_some_and(|oid| oid == Path::new(other))) {
             Some((_, location)) => {
-                let mapping = [escaped(location), escaped(&change.staged)].join(&OsString::from("="));
-                args.extend(["-T".into(), mapping]);
+                args.extend(["-T".into(), tablespace_mapping(location, &change.staged)]);
             }
             None => args.extend(["--waldir".into(), change.staged.clone().into()]),
         }
@@ -126,9 +125,10 @@ pub fn run(setup: &Setup, journal: &Journal, primary: &Primary, tell: &Teller, c
     staged.chain([staging]).try_for_each(|staged| files::sync_parent(staged))
 }
 
-/// A path as `--tablespace-mapping` takes it.
-fn escaped(path: &Path) -> OsString {
-    path.to_string_lossy().replace('=', "\\=").into()
+/// The value of `pg_basebackup --tablespace-mapping` for a tablespace that is copied to another directory.
+pub fn tablespace_mapping(location: &Path, copy: &Path) -> OsString {
+    let escaped = |path: &Path| path.to_string_lossy().replace('=', "\\=");
+    format!("{}={}", escaped(location), escaped(copy)).into()
 }
 
 fn verify(setup: &Setup, staging: &Path, primary: &Primary) -> Result<()> {

@@ -30,12 +30,13 @@ mod target;
 mod wal;
 mod words;
 
+pub use backup::tablespace_mapping;
 pub use journal::{Journal, Move, Phase, now_ms, stamp};
 pub use lost::{Lost, list as list_lost, prune as prune_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress, copied};
-pub use room::{human, is_mount_point, mount_point, mounted_in, used};
+pub use room::{Need, human, is_mount_point, mount_point, mounted_in, rooms, used};
 pub use source::remote;
 
 use crate::pg::Place;
