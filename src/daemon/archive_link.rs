@@ -1,7 +1,7 @@
 //! The other server's WAL archive and list of backups, over the members' link.
 //!
-//! A command asks the controller of this host for one part at a time, and the controller the other one, by [`Aside`]s: the
-//! decision thread takes no part in it. What is asked for is read on a thread of its own, one part after the other. A
+//! A command requests one part at a time from the controller of this host, which requests it from the other server's controller
+//! by [`Aside`]s. The decision thread takes no part in it. What is asked for is read on a thread of its own, one part after the other. A
 //! heartbeat waits for one part at most. Messages may be lost, so a part is asked for again until it comes.
 
 use super::links::Voice;

@@ -35,7 +35,7 @@ impl Node {
             let force = self.advice_on_force("the standby", "detach");
             advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
         } else if self.told.awaits_said {
-            let why = match self.lacks_names_unheard() {
+            let why = match self.change_of_names_is_unreported() {
                 true => {
                     "commits may not wait for the standby, and no other member responds; the instance is started when one responds"
                 }

@@ -38,7 +38,7 @@
 //! - *The exception of R7* holds only while the server is eligible, so that the loser of a split can be rebuilt.
 //! - *`start --adopt-data` without a ledger* begins at a random term above 2^40: above every term that a lost ledger can
 //!   have known, and not that of another lost one. With a ledger, the command skips a thousand terms: the primary may write
-//!   `Mirrored` at this moment, under a term that this server has not heard of, and must adopt the operator's view.
+//!   `Mirrored` at this moment, under a term that this server does not know, and must adopt the operator's view.
 //! - *A standby that has lost its ledger* receives the present view, and skips at least a thousand terms: under force, the lost
 //!   ledger may have held a view that no other member has seen.
 //! - *A data directory of another cluster* (section 2). Without a ledger, a server belongs to no cluster while its peer holds the

@@ -471,7 +471,7 @@ impl Node {
         self.notes.wanted = true;
         self.rebuilds = super::rebuild::Rebuilds::default();
         self.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
-        // The other server may write `Mirrored` at this moment, under a term that this server has not heard of. The operator's
+        // The other server may write `Mirrored` at this moment, under a term that this server does not know. The operator's
         // view has a term above it, so that the other server adopts it. A lost ledger may have known any term. The new one
         // begins above all that a history can have reached, and at a random place, so that what the other server has is not
         // taken for newer, nor for the same.

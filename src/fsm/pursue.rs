@@ -97,7 +97,7 @@ impl Node {
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
     fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
-        // A server that lacks commits must not have the other one fenced.
+        // A server that lacks commits must not fence the other server.
         if fencing && self.awaits_comparison() {
             return;
         }

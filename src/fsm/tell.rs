@@ -522,7 +522,7 @@ impl Node {
             return Progress::Waiting(why.to_owned());
         }
         if self.awaits_member() && self.notes.wanted {
-            let why = match self.lacks_names_unheard() {
+            let why = match self.change_of_names_is_unreported() {
                 true => "a response of the other server or the arbiter, because commits may not wait for the standby",
                 false => {
                     "a response of the other server or the arbiter, because the instance crashed (isolated_restart = off)"

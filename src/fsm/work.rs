@@ -515,11 +515,11 @@ impl Node {
     pub(super) fn awaits_member(&self) -> bool {
         let primary = self.standing() == Some(Standing::Primary) && !self.own.is_standby_dir();
         let crashed = self.own.unheard && !self.settings.isolated_restart;
-        primary && self.own.running == Running::Down && (crashed || self.lacks_names_unheard())
+        primary && self.own.running == Running::Down && (crashed || self.change_of_names_is_unreported())
     }
 
     /// Whether the configuration files set no names under the present view, and no member responds that has learned of it.
-    pub(super) fn lacks_names_unheard(&self) -> bool {
+    pub(super) fn change_of_names_is_unreported(&self) -> bool {
         let patience = self.patience_ms();
         let unnamed = self.notes.unmirrored && self.own.data.is_some_and(|data| data.unnamed);
         unnamed && !self.peer_talks(patience) && !self.arbiter_heard(patience)

@@ -59,8 +59,8 @@ fn nonsense(what: &str) -> Refusal {
 }
 
 /// Columns: 0 in recovery; 1 segment, 2 flushed, 3 names (none if `max_wal_senders` is 0, since no commit waits then), 4 names
-/// from the main file, 5 somebody waits; of the rows of the peer's name 6 count, 7 streaming, 8 sync, 9 flushed, 10 reply; of the WAL receiver 11 received, 12 replayed,
-/// 13 timeline, 14 timeline in `pg_control`, 15 streaming, 16 last message.
+/// from the main file, 5 commits wait; of the rows of the peer's name 6 count, 7 streaming, 8 sync, 9 flushed, 10 reply; of the
+/// WAL receiver 11 received, 12 replayed, 13 timeline, 14 timeline in `pg_control`, 15 streaming, 16 last message.
 fn probe_sql(peer: &str) -> String {
     format!(
         "SELECT pg_is_in_recovery(), \

@@ -61,7 +61,7 @@ fn archived(pair: &Pair, primary: usize) -> String {
     segment
 }
 
-/// Cron runs it on both servers. Only the primary makes a backup; after a switch the other one does. A number of generations
+/// Cron runs it on both servers. Only the primary makes a backup; after a switch the new primary does. A number of generations
 /// is kept, and the WAL that they need.
 #[test]
 fn on_both_servers_from_cron() {
