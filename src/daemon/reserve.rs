@@ -144,7 +144,7 @@ impl Reserve {
             Ok::<_, io::Error>(length > 0)
         };
         let given = shrink().unwrap_or(false);
-        if !std::mem::replace(&mut state.reported, true) {
+        if given && !std::mem::replace(&mut state.reported, true) {
             messages::tell(&Tell::ReserveUsed { path: self.path.display().to_string() });
         }
         given

@@ -17,7 +17,7 @@ use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
 use rustix::process::Signal;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Detection at defaults, and the time to act.
 const SILENCE: Duration = Duration::from_millis(6400);
@@ -82,29 +82,6 @@ fn without_arbiter(action: &str) -> Setup {
 fn lose_standby(pair: &mut Pair) {
     lose(pair, 1);
     wait_for("the primary continues alone", s(30), || (pair.view(0)?["mode"] == "degraded").then_some(()));
-}
-
-/// The primary's management directory on a small disk of its own.
-/// Large enough for what a rebuild keeps there: the WAL that only this server has, a segment at the least.
-fn small_management(pair: &Pair) {
-    let dir = pair.servers[0].management.to_str().expect("ASCII");
-    let options = "size=64m,mode=700,uid=postgres,gid=postgres";
-    let script = format!(
-        "cp -a {dir} {dir}.kept && mount -t tmpfs -o {options} none {dir} && cp -a {dir}.kept/. {dir}/ && rm -r {dir}.kept"
-    );
-    pair.as_root(0, &["sh", "-c", &script]);
-}
-
-fn fill_management(pair: &mut Pair) {
-    let at = Instant::now();
-    let dir = pair.servers[0].management.to_str().expect("ASCII");
-    pair.as_root(0, &["sh", "-c", &format!("dd if=/dev/zero of={dir}/filler bs=1k 2>/dev/null; true")]);
-    assert!(at.elapsed() < s(20));
-}
-
-fn empty_management(pair: &mut Pair) {
-    let dir = pair.servers[0].management.to_str().expect("ASCII");
-    pair.as_root(0, &["rm", &format!("{dir}/filler")]);
 }
 
 #[test]
@@ -496,25 +473,25 @@ fn primary_disk_full() {
 #[ignore = "in the fault matrix"]
 fn management_disk_full() {
     let what = "the disk of the primary's management directory is full";
-    let fault = Fault::nothing(what, fill_management);
-    run("management_disk_full", fault.prepare(small_management).repair(empty_management));
+    let fault = Fault::nothing(what, |pair| pair.fill_management(0));
+    run("management_disk_full", fault.prepare(|pair| pair.small_management(0)).repair(|pair| pair.empty_management(0)));
 }
 
 #[test]
 fn management_disk_full_and_primary_killed() {
     let what = "management disk full, SIGKILL of the primary's postmaster";
-    let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(small_management);
+    let fault = Fault::takes_over(what, |pair| kill(pair, 0)).prepare(|pair| pair.small_management(0));
     // the space that is reserved for the ledger lets it consent
-    let fault = fault.before(fill_management).bound(s(2)).repair(empty_management);
+    let fault = fault.before(|pair| pair.fill_management(0)).bound(s(2)).repair(|pair| pair.empty_management(0));
     run("management_disk_full_and_primary_killed", fault);
 }
 
 #[test]
 fn management_disk_full_and_standby_host_killed() {
     let what = "management disk full, SIGKILL of the standby's host";
-    let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off()).prepare(small_management);
+    let fault = Fault::goes_on(what, |pair| pair.host_mut(1).power_off()).prepare(|pair| pair.small_management(0));
     // it is mirrored again on the full disk
-    let fault = fault.before(fill_management).bound(s(2)).repair(|pair| boot(pair, 1)).started();
+    let fault = fault.before(|pair| pair.fill_management(0)).bound(s(2)).repair(|pair| boot(pair, 1)).started();
     run("management_disk_full_and_standby_host_killed", fault);
 }
 

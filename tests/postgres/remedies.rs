@@ -171,26 +171,21 @@ fn a_data_directory_that_cannot_be_read() {
 #[test]
 fn the_management_directory_is_full() {
     let pair = Setup::default().make();
-    let dir = pair.servers[0].management.display().to_string();
-    let options = "size=64m,mode=700,uid=postgres,gid=postgres";
-    let mount =
-        format!("cp -a $0 $0.kept && mount -t tmpfs -o {options} none $0 && cp -a $0.kept/. $0/ && rm -r $0.kept");
-    pair.as_root(0, &["sh", "-c", &mount, &dir]);
+    pair.small_management(0);
     pair.bring_up();
-    let fill = "dd if=/dev/zero of=$0/filler$1 bs=4k 2>/dev/null; true";
     let at = Instant::now();
-    pair.as_root(0, &["sh", "-c", fill, &dir, "1"]);
+    pair.fill_management(0);
     pair.mc(0, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
     pair.run_explained(0, at, 1171);
     let reserve = pair.run_dir(0).join("reserve");
     assert!(pair.host(0).path(&reserve).exists(), "no file {reserve:?}");
     pair.as_root(0, &["rm", reserve.to_str().expect("ASCII")]);
-    pair.as_root(0, &["sh", "-c", fill, &dir, "2"]);
+    pair.fill_management_again(0);
     let at = Instant::now();
     let mut waits = pair.mc_command(0, &["enable-failover"]);
     let mut waits = waits.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("could not run mc_ctl");
     pair.run_explained(0, at, 1028);
-    pair.as_root(0, &["sh", "-c", "rm $0/filler*", &dir]);
+    pair.empty_management(0);
     assert!(waits.wait().expect("a child").success(), "mc_ctl enable-failover failed");
     pair.wait_word(0, "switchable");
 }

@@ -11,6 +11,7 @@ pub mod arbiter;
 pub mod client;
 #[path = "../../common/mod.rs"]
 mod common;
+pub mod disk;
 pub mod document;
 pub mod evidence;
 pub mod far;
