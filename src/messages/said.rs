@@ -445,7 +445,7 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::Detached(false) => m(1032, &[]),
         Say::Isolated => m(1033, &[me]),
         Say::AwaitsMember => m(1185, &[me]),
-        Say::AsksArbiterLater { seconds } => m(1250, &[peer, me, &seconds.to_string()]),
+        Say::AsksArbiterLater { seconds } => m(1250, &[peer, &seconds.to_string(), me]),
         Say::Weakened(found) if found.is_empty() => m(1187, &[me]),
         Say::Weakened(found) => m(1186, &[me, &found.join("; ")]),
         Say::Calling(command) => m(1034, &[command.purpose.parameter(), names.id(command.target), &command.reason]),

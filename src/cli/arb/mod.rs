@@ -179,7 +179,7 @@ fn forget_cluster(args: &Forget) -> Ended {
         }
         Err(failure) => return Err(failure),
     }
-    print(&format!("system identifier {system} is forgotten\n"));
+    print(&format!("the ledger of system identifier {system} was removed\n"));
     Ok(0)
 }
 
