@@ -387,6 +387,10 @@ impl Node {
             None => String::new(),
         };
         if self.notes.lost_split {
+            let run = match self.source(RebuildOrder::default()) {
+                Ok(_) => "run \"mc_ctl rebuild --method basebackup\" here, which keeps its data directory,",
+                Err(_) => run,
+            };
             Some(format!(
                 "{again}both servers ran alone; this server was stopped: {run} to make it the other server's standby"
             ))

@@ -514,7 +514,7 @@ impl Node {
         }
         if self.notes.lost_split {
             return Progress::Refused(
-                "both servers ran alone and this server was stopped: run mc_ctl rebuild".to_owned(),
+                "both servers ran alone and this server was stopped: run mc_ctl rebuild --method basebackup".to_owned(),
             );
         }
         if self.own.isolated {

@@ -92,7 +92,7 @@ pub static COMMANDS: &[Command] = &[
     c(1015, "mc_ctl status", THIS),
     c(1020, "mc_ctl start", THIS),
     c(1021, "mc_ctl status", THIS),
-    c(1024, "mc_ctl rebuild", "the server whose instance was stopped"),
+    c(1024, "mc_ctl rebuild --method basebackup", "the server whose instance was stopped"),
     c(1028, "mc_ctl status", THIS),
     c(1029, "mc_ctl rebuild", "the server that is to be the standby"),
     c(1036, "mc_ctl status", THIS),
