@@ -292,8 +292,9 @@ fn seeds_without_arbiter() {
     run_seeds(false, CI_SEEDS_WITHOUT, &MUST_REACH_WITHOUT);
 }
 
-/// The same without an arbiter: a primary that had noted that commits may not have waited, and whose data directory was exchanged.
-const KEPT_WITHOUT: [u64; 3] = [1452, 300_106_609, 410_027_773];
+/// The same without an arbiter: a primary that had noted that commits may not have waited, and whose data directory was exchanged;
+/// a server that continued through a split, and sent nothing because a write of its ledger did not return.
+const KEPT_WITHOUT: [u64; 4] = [1452, 300_106_609, 410_027_773, 1_900_008_716];
 
 #[test]
 fn kept_seeds_without_arbiter() {

@@ -45,7 +45,8 @@
 //!   ledger of another one, and when it was started for a rebuild. It founds no pair, does not stop what runs there, and is
 //!   rebuilt as if its directory were empty.
 //! - *A write that hangs*. A member whose ledger has not become durable for its detection time sends nothing: it could
-//!   neither consent nor act, and silence lets the others do what silence allows.
+//!   neither consent nor act, and silence lets the others do what silence allows. A server that durably holds the right to
+//!   run alone continues to send: its silence would only let the other server act without consent, or prolong a split.
 //! - *A rebuild* (R10) is ordered durably, with a new name for the data directory, before anything is touched, and continued
 //!   after a restart only while the other server still allows it. The loser of a split may be rebuilt though its own ledger
 //!   says `Degraded(self)`: it has given that up, and under its new name is not eligible any more.

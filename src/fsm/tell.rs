@@ -195,9 +195,14 @@ impl Node {
     }
 
     /// A member whose ledger cannot be written can neither consent nor act. It falls silent, which is always safe, so that
-    /// the others do what silence allows.
+    /// the others do what silence allows. A server that durably holds the right to run alone continues to send: its silence
+    /// would allow nothing but `fallback` and commands of the operator, which lead to a split, and a split ends only if both
+    /// servers hear each other.
     fn is_stuck_writing(&self) -> bool {
-        self.writing_since().is_some_and(|at| self.now.since(at) >= self.settings.heartbeat_detection_ms)
+        let durable = self.confirmed.map(|durable| durable.ledger.view);
+        let alone = [self.view(), durable].iter().all(|view| view.is_some_and(|view| view.is_alone(self.me())));
+        let hangs = self.writing_since().is_some_and(|at| self.now.since(at) >= self.settings.heartbeat_detection_ms);
+        hangs && !alone
     }
 
     /// A planned switch waits for this standby's word that it has received the shutdown checkpoint: look now.
