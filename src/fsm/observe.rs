@@ -532,7 +532,7 @@ impl Node {
 
     /// Whether the data directory cannot be read, or was not whole when an interrupted rebuild was resumed.
     fn lacks_data_directory(&self) -> bool {
-        self.unreadable() || self.own.data.is_none() && self.notes.rebuild.is_some()
+        self.unreadable() || self.work.unread || self.own.data.is_none() && self.notes.rebuild.is_some()
     }
 
     pub(super) fn own_health(&self) -> Health {
