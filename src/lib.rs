@@ -19,7 +19,7 @@
 //!
 //! # Code map
 //!
-//! - [`fsm`]: the decision core, all of the safety protocol. Pure: no I/O, no clock, no thread, no randomness, no log.
+//! - [`fsm`]: the decision core, all of the safety protocol, which [`fsm::protocol`] specifies. Pure: no I/O, no clock, no thread, no randomness, no log.
 //! - [`daemon`]: the controller process: the decision thread, and the threads that observe and act for it; the watcher
 //!   that starts a dead or hung controller again; the callers of the operator's commands; the health
 //!   endpoint. [`daemon::arbiter`] is `mc_arb`: one loop over the connections of all pairs, which steps one core for each.

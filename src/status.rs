@@ -215,7 +215,7 @@ impl Status {
         }
     }
 
-    /// The text of CONTRACT section 6, and with `arbiter` its table too.
+    /// The text of mc_ctl(8), STATUS, and with `arbiter` its table too.
     pub fn text(&self, arbiter: bool, colour: Colour) -> String {
         let mut out = format!("mirroring status\n-----------------\n{}\n", self.paint_word(colour));
         let header = ["server_id", "host_role", "host", "host_status", "db_proc_status", "disk_status"];

@@ -1,7 +1,7 @@
 //! Messages between the members as bytes: total (junk is an error, never a panic), versioned and bounded.
 //!
 //! A body is JSON. What a newer minor version adds is ignored here, and what an older one does not know to say is filled
-//! in from [`Heartbeat::blank`], so that members one minor version apart work together (CONTRACT section 9); a ledger is
+//! in from [`Heartbeat::blank`], so that members one minor version apart work together; a ledger is
 //! whole or none, and nothing inside it is ever filled in. A message of an unknown kind is an error for that message
 //! alone. Only `daemon::links` and `daemon::arbiter` call this; encryption and framing are their work.
 

@@ -1,5 +1,7 @@
 //! House rules: what the core may not touch, which module may use which, and what the manual must mention.
 
+#[path = "tidy/citations.rs"]
+mod citations;
 #[path = "tidy/defaults.rs"]
 mod defaults;
 #[path = "tidy/guide.rs"]

@@ -30,7 +30,7 @@ pub(super) struct Args {
 /// How long a line of a finding may be.
 const COLUMNS: usize = 120;
 
-/// The outcome as monitoring systems count it (CONTRACT section 3).
+/// The outcome as monitoring systems count it (mc_ctl(8), EXIT STATUS).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {

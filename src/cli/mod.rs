@@ -1,4 +1,4 @@
-//! The command line of `mc_ctl`: what was typed, and the exit code it ends with (CONTRACT sections 2 and 3).
+//! The command line of `mc_ctl`: what was typed, and the exit code it ends with (mc_ctl(8)).
 //!
 //! Results go to standard output; errors, hints and what is waited for to standard error. Decides nothing: every change
 //! is a request to the controller of this host, which may refuse it. Must start fast: a command that only talks to the
@@ -37,7 +37,7 @@ use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// How a command ends (CONTRACT section 3).
+/// How a command ends (mc_ctl(8), EXIT STATUS).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Exit {

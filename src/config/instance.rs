@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The oldest major version that is supported (CONTRACT section 10).
+/// The oldest major version that is supported.
 pub const OLDEST: u32 = 12;
 /// Programs that the controller runs.
 const PROGRAMS: [&str; 3] = ["postgres", "pg_ctl", "pg_controldata"];

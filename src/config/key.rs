@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
-/// The pre-shared key of the members' links (CONTRACT section 9).
+/// The pre-shared key of the members' links (network.conf(5)).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key([u8; 32]);
 

@@ -1,4 +1,4 @@
-//! The table of the parameters of `ID.conf` (CONTRACT section 5): a row a key, with its kind, range and default; and
+//! The table of the parameters of `ID.conf` (mc_server.conf(5)): a row a key, with its kind, range and default; and
 //! how one value is read by its row. Text in, values out; reads no file.
 
 use super::network::check_host;

@@ -1,4 +1,4 @@
-//! Who may read and change the files of the management directory (CONTRACT section 4), and reading them.
+//! Who may read and change the files of the management directory (mc_ctl(8), FILES), and reading them.
 //!
 //! A file is read through the handle that was checked. Called by [`super::Config`] alone.
 
@@ -116,7 +116,7 @@ pub fn check_data_directory(path: &Path, meta: &Metadata) -> Result<()> {
 }
 
 /// Refuses a program of the user's that cannot be run, or that others could exchange. Called at a start, not when it is
-/// needed (CONTRACT section 7).
+/// needed (mc_hooks(5)).
 pub fn check_program(path: &Path) -> Result<()> {
     let refused = |why: String, hint: String| Err(Error::new(format!("\"{}\" {why}", path.display())).hint(hint));
     let meta = match path.metadata() {

@@ -1,4 +1,4 @@
-//! `ID.conf`: one server's parameters (CONTRACT section 5), from text to checked values with the defaults filled in.
+//! `ID.conf`: one server's parameters (mc_server.conf(5)), from text to checked values with the defaults filled in.
 
 use super::assignments::{self, Assignment};
 use super::instance;

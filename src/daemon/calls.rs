@@ -1,4 +1,4 @@
-//! Calls the operator's commands for the decision thread (CONTRACT section 7), each on a thread of its own, beside whatever
+//! Calls the operator's commands for the decision thread (mc_hooks(5)), each on a thread of its own, beside whatever
 //! the runner does: `fencing_command` and `arbitration_command`, and the hooks beside them. Decides nothing; what a command
 //! ended with goes to the inbox. `user_command.rs` runs the program.
 

@@ -1,4 +1,4 @@
-//! Runs a command of the user's (CONTRACT section 7): never through a shell, with a time limit, its output logged.
+//! Runs a command of the user's (mc_hooks(5)): never through a shell, with a time limit, its output logged.
 //!
 //! Blocks its caller for at most the limit, so it is called on a thread that may wait: a server's runner, the arbiter's.
 //! The command gets a process group of its own, which is killed whole at the limit or when the caller is cancelled.

@@ -717,7 +717,7 @@ pub enum Outcome {
 
 // ------------------------------------------------------------------------------------------------------ user commands
 
-/// What a command of the operator's is for (CONTRACT section 7).
+/// What a command of the operator's is for (mc_hooks(5)).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Purpose {
     /// `fencing_command`: makes sure that the target acknowledges nothing any more.

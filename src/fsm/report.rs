@@ -6,7 +6,7 @@ use super::event::{OnSilence, Rebuild};
 use super::types::{Lsn, Server, Time, Timeline, View};
 use serde::{Deserialize, Serialize};
 
-/// The status word: the third line of `mc_ctl status` (CONTRACT section 6).
+/// The status word: the third line of `mc_ctl status` (mc_ctl(8), STATUS).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Word {

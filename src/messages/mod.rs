@@ -1,7 +1,7 @@
 //! What is told to the operator: every message has a number, a type, a cause and a remedy, kept in one catalogue.
 //!
 //! The decision core says ([`crate::fsm::event::Say`]) and the daemon tells ([`Tell`]); [`log`] and [`tell`] turn either
-//! into `programName[pid]: TYPE: text (MCAnnnnn)` (CONTRACT section 8) and hand it to the sink: syslog through the local
+//! into `programName[pid]: TYPE: text (MCAnnnnn)` (mc_messages(7)) and hand it to the sink: syslog through the local
 //! socket, the server's own bounded log file, and standard error with `--foreground`. Neither ever blocks the caller nor
 //! fails: a full or dying disk and a stuck syslog daemon lose messages, not the controller. `mc_ctl explain` prints what
 //! the catalogue knows. Must not decide anything, and must never be given a password or a key.
@@ -50,7 +50,7 @@ impl Type {
         }
     }
 
-    /// The severity for syslog (CONTRACT section 8; numbers of RFC 3164, section 4.1.1).
+    /// The severity for syslog (mc_messages(7); numbers of RFC 3164, section 4.1.1).
     pub fn severity(self) -> u8 {
         match self {
             Type::Info | Type::Log => 6,

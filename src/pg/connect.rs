@@ -110,7 +110,7 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// Why there is no session, or no answer (CONTRACT section 10).
+/// Why there is no session, or no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// Nobody listens: no `postmaster.pid`, no socket, or the kernel refuses.

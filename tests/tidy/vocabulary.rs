@@ -165,10 +165,10 @@ fn strings() -> Vec<(String, String)> {
     found
 }
 
-/// The README, the pages and the samples: the name of the file, and its text.
+/// The README, the pages, the samples and the protocol: the name of the file, and its text.
 fn documents() -> Vec<(String, String)> {
     let mut found = Vec::new();
-    let mut open = vec![root().join("README.md"), root().join("man"), root().join("samples")];
+    let mut open = ["README.md", "man", "samples", "src/fsm/PROTOCOL.md"].map(|name| root().join(name)).to_vec();
     while let Some(path) = open.pop() {
         if path.is_dir() {
             open.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));

@@ -1,4 +1,4 @@
-//! The command line of `mc_arb`: what was typed, and the exit code it ends with (CONTRACT sections 2 and 3).
+//! The command line of `mc_arb`: what was typed, and the exit code it ends with (mc_arb(8)).
 //!
 //! As with `mc_ctl`: results go to standard output, the rest to standard error, and nothing is decided here. Called by
 //! `bin/mc_arb.rs`.

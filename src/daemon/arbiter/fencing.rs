@@ -55,7 +55,7 @@ impl Fencing {
     }
 }
 
-/// `monitor|command switch|detach CALLER TARGET primarycenter` (CONTRACT section 7).
+/// `monitor|command switch|detach CALLER TARGET primarycenter` (mc_hooks(5)).
 fn arguments(names: &Names, command: &UserCommand) -> [String; 5] {
     let mode = if command.by_operator { "command" } else { "monitor" };
     let aim = match command.aim {
