@@ -22,9 +22,9 @@ pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel
     let cancelled = cancel.clone();
     bounded::call("write synchronous_standby_names", limit, cancel, move || {
         let unnamed = control::is_unnamed(&place);
-        files::edit(&place.config_file, |text| match &name {
-            // Its turn came only after a later order's may have.
-            _ if cancelled.is_set() => Ok(text.to_vec()),
+        // Its turn may come only after that of a later order.
+        let wanted = || !cancelled.is_set();
+        files::edit_if(&place.config_file, wanted, |text| match &name {
             Some(value) => conf::set(text, value),
             None => Ok(conf::comment_out(text)),
         })?;
@@ -32,12 +32,15 @@ pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel
     })
 }
 
-/// Whether the file can be read and does not set exactly this name.
+/// Whether the file can be read and does not set exactly this name, or will not when an earlier edit that hangs returns.
 pub fn differs(place: &Place, name: &str, limit: Duration, cancel: &Cancel) -> Result<bool> {
     let (file, value) = (place.config_file.clone(), conf::names_value(name));
     bounded::call("read the configuration file", limit, cancel, move || {
+        // In this order: an edit that ends in between has changed the text that is read.
+        let pending = files::pending(&file);
         let text = std::fs::read(&file).map_err(|e| Error::io("read file", &file, e))?;
-        Ok(conf::set(&text, &value)? != text)
+        let other = |text: Vec<u8>| Ok::<_, Error>(conf::set(&text, &value)? != text);
+        Ok(other(text)? || pending.map_or(Ok(false), other)?)
     })
 }
 
@@ -164,4 +167,38 @@ fn stuck(place: &Place, waiters: u64) -> Error {
         "synchronous_standby_names is empty, but {waiters} commits still wait for the standby: the checkpointer {condition}"
     ))
     .hint("Only the checkpointer puts the setting into effect; the likely cause is a disk that hangs.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edit_that_hangs_counts_with_the_text_that_it_writes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("postgresql.conf");
+        std::fs::write(&file, "synchronous_standby_names = 'nd2'\n").unwrap();
+        let place = Place {
+            config_file: file.clone(),
+            bin_dir: dir.path().into(),
+            major: 15,
+            log_file: dir.path().join("log"),
+            startup_log: dir.path().join("log"),
+            data: dir.path().into(),
+        };
+        let differs = || differs(&place, "nd2", Duration::from_secs(60), &Cancel::never()).unwrap();
+        assert!(!differs());
+        let (begun, has_begun) = crossbeam_channel::bounded(0);
+        let (go, may_go) = crossbeam_channel::bounded::<()>(0);
+        let hangs = move || {
+            begun.send(()).unwrap();
+            may_go.recv().unwrap();
+            true
+        };
+        let edit = std::thread::spawn(move || files::edit_if(&file, hangs, |text| Ok(conf::comment_out(text))));
+        has_begun.recv().unwrap();
+        let during = differs();
+        go.send(()).unwrap();
+        assert_eq!((during, edit.join().unwrap(), differs()), (true, Ok(true), true));
+    }
 }

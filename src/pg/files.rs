@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// The longest file that is edited, in bytes.
@@ -18,6 +18,19 @@ const MAX_LENGTH: u64 = 16 << 20;
 const TURN: Duration = Duration::from_millis(500);
 
 static ONE_EDIT: Mutex<()> = Mutex::new(());
+
+/// The file that the edit under way replaces, and its new text.
+static UNDER_WAY: Mutex<Option<(PathBuf, Vec<u8>)>> = Mutex::new(None);
+
+fn under_way() -> MutexGuard<'static, Option<(PathBuf, Vec<u8>)>> {
+    UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The text that the edit under way writes to this file, maybe long after its caller has given it up.
+pub fn pending(path: &Path) -> Option<Vec<u8>> {
+    let target = std::fs::canonicalize(path).ok()?;
+    under_way().as_ref().filter(|(file, _)| *file == target).map(|(_, text)| text.clone())
+}
 
 fn turn() -> Option<MutexGuard<'static, ()>> {
     let end = Instant::now() + TURN;
@@ -34,6 +47,15 @@ fn turn() -> Option<MutexGuard<'static, ()>> {
 /// Edits a file in place: reads it, and where `edit` changes it, replaces it by rename. Mode and owner stay, a symbolic
 /// link stays a link. On return the file and its directory entry are durable, changed or not. Returns whether it changed.
 pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<bool> {
+    edit_if(path, || true, edit)
+}
+
+/// The same, unless `wanted` returns false once [`pending`] returns the new text: then the file stays as it is.
+pub fn edit_if(
+    path: &Path,
+    wanted: impl FnOnce() -> bool,
+    edit: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
+) -> Result<bool> {
     let _one = turn().ok_or_else(|| {
         Error::new(format!("could not edit file \"{}\": an earlier edit hangs", path.display()))
             .hint("The disk does not respond.")
@@ -47,17 +69,24 @@ pub fn edit(path: &Path, edit: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<bool
         return Err(Error::io("edit file", &target, "it is larger than 16 MiB"));
     }
     let new = edit(&text)?;
-    if new == text {
-        file.sync_all().map_err(|e| Error::io("fsync file", &target, e))?;
-        sync_parent(&target)?;
-        return Ok(false);
-    }
-    rustix::fs::access(&target, Access::WRITE_OK).map_err(|e| {
-        Error::io("write file", &target, std::io::Error::from(e))
+    *under_way() = Some((target.clone(), new.clone()));
+    let changed = wanted() && new != text;
+    let done = if changed { replace_writable(&target, &new, &old) } else { sync_unchanged(&file, &target) };
+    *under_way() = None;
+    done.map(|()| changed)
+}
+
+fn sync_unchanged(file: &File, target: &Path) -> Result<()> {
+    file.sync_all().map_err(|e| Error::io("fsync file", target, e))?;
+    sync_parent(target)
+}
+
+fn replace_writable(target: &Path, new: &[u8], old: &std::fs::Metadata) -> Result<()> {
+    rustix::fs::access(target, Access::WRITE_OK).map_err(|e| {
+        Error::io("write file", target, std::io::Error::from(e))
             .hint("The file must be writable by the instance administrator user.")
     })?;
-    replace(&target, &new, Some(&old))?;
-    Ok(true)
+    replace(target, new, Some(old))
 }
 
 /// Writes a file whole: a new one beside it, fsync, rename, fsync of the directory. With `old`, the new file gets that
