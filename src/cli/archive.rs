@@ -41,6 +41,9 @@ pub struct RestoreArgs {
     /// Time limit in seconds
     #[arg(short = 't', value_name = "SEC", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     seconds: u64,
+    /// Do not ask the other server
+    #[arg(long)]
+    own_archive: bool,
     /// The name in the archive: %f of restore_command
     name: String,
     /// Where the copy is written: %p
@@ -71,25 +74,33 @@ fn recovers_a_backup() -> bool {
 fn restored(args: &RestoreArgs) -> Ended {
     let config = args.common.client_config()?;
     let archive = Archive::new(destination(&config)?);
-    let (name, path) = (args.name.clone(), args.path.clone());
+    let (name, path, own_only) = (args.name.clone(), args.path.clone(), args.own_archive);
+    let patience = Duration::from_secs(args.seconds);
     let there = within(args.seconds, "restore", &args.name, move || {
         let own = archive.fetch(&name, &path);
-        if own == Ok(true) {
+        if own_only || own == Ok(true) {
             return own;
         }
         // Either archive suffices. The other server may be down: then the own archive is all there is.
-        let theirs = fetch_from_peer(&config, &name, &path).unwrap_or_else(|error| {
-            say(&format!("mc_ctl: {error}\n"));
-            false
-        });
-        if theirs { Ok(true) } else { own }
+        match fetch_from_peer(&config, &name, &path, patience) {
+            Ok(true) => Ok(true),
+            Ok(false) => own,
+            Err(error) if recovers_a_backup() => Err(error.hint(
+                "The recovery would end before WAL that only the other server may have. Repair the connection, or add \
+                 --own-archive to restore_command if that server is lost.",
+            )),
+            Err(error) => {
+                say(&format!("mc_ctl: {error}\n"));
+                own
+            }
+        }
     })?;
     // PostgreSQL asks for files that may not exist, and takes status 1 for "not there". Its log would fill with messages.
     Ok(if there { 0 } else { Exit::Failed as u8 })
 }
 
 /// Copies a file from the other server's archive, through the controllers. False if it is not there, or no controller runs.
-fn fetch_from_peer(config: &Config, name: &str, to: &Path) -> Result<bool> {
+fn fetch_from_peer(config: &Config, name: &str, to: &Path, patience: Duration) -> Result<bool> {
     let what = Archived::Wal(name.to_owned());
     let first = match part(config, &what, 0) {
         Ok(Part { total: None, .. }) | Err(None) => return Ok(false),
@@ -100,7 +111,7 @@ fn fetch_from_peer(config: &Config, name: &str, to: &Path) -> Result<bool> {
         let _ = std::fs::remove_file(new);
         let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(new);
         let mut file = created.map_err(|cause| Error::io("create file", new, cause))?;
-        whole(config, &what, first, &mut |bytes| {
+        archive_link::whole(&|offset| ask(config, &what, offset), first, patience, &mut |bytes| {
             file.write_all(bytes).map_err(|cause| Error::io("write file", new, cause))
         })
     })?;
@@ -109,37 +120,12 @@ fn fetch_from_peer(config: &Config, name: &str, to: &Path) -> Result<bool> {
 
 /// What the other server has.
 pub(super) fn contents_of_peer(config: &Config) -> std::result::Result<Contents, String> {
-    let not_running = || "the controller of this server is not running".to_owned();
-    let first = part(config, &Archived::Contents, 0).map_err(|why| why.unwrap_or_else(not_running))?;
-    if first.total.is_none() {
-        return Err("its backup_destination is not set".to_owned());
-    }
-    let mut text = Vec::new();
-    let read = whole(config, &Archived::Contents, first, &mut |bytes| {
-        text.extend_from_slice(bytes);
-        Ok(())
-    });
-    read.map_err(|error| error.to_string())?;
-    serde_json::from_slice(&text).map_err(|cause| format!("its response is not understood: {cause}"))
+    archive_link::contents(&|offset| ask(config, &Archived::Contents, offset))
 }
 
-/// Asks for the parts after the first, and gives all to `take`.
-fn whole(config: &Config, what: &Archived, first: Part, take: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
-    let total = first.total.unwrap_or_default();
-    let (mut next, mut offset) = (first, 0);
-    loop {
-        let bytes = archive_link::decode(&next)?;
-        take(&bytes)?;
-        offset += bytes.len() as u64;
-        if offset >= total {
-            return Ok(());
-        }
-        let failed = |why: &str| Error::new(format!("the transfer from the other server ended early: {why}"));
-        next = part(config, what, offset).map_err(|why| failed(why.as_deref().unwrap_or("no controller runs")))?;
-        if next.total != Some(total) || bytes.is_empty() {
-            return Err(failed("the file has changed"));
-        }
-    }
+fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, String> {
+    let not_running = || "the controller of this server is not running".to_owned();
+    part(config, what, offset).map_err(|why| why.unwrap_or_else(not_running))
 }
 
 /// One part; `Err(None)` if no controller runs on this host.

@@ -27,6 +27,12 @@ const PART: usize = 32 << 10;
 const AGAIN: Duration = Duration::from_millis(500);
 /// How long a part may take.
 const LIMIT: Duration = Duration::from_secs(3);
+/// For how long a server that did not respond is not asked for the beginning of another file.
+const SILENT: Duration = Duration::from_secs(10);
+/// The time between two attempts to continue a transfer.
+const RESUME: Duration = Duration::from_millis(200);
+/// How long the list of the other server's backups may be interrupted.
+const LIST_PATIENCE: Duration = Duration::from_secs(5);
 /// Questions that may wait to be answered.
 const QUESTIONS: usize = 8;
 
@@ -43,13 +49,15 @@ pub struct ArchiveLink(Arc<Shared>);
 struct Shared {
     peer: Member,
     pace: Arc<Pace>,
-    destination: Mutex<Option<Destination>>,
+    config: Mutex<Config>,
     voice: OnceLock<Voice>,
     questions: Sender<Question>,
     /// Held by who asks.
     turn: Mutex<()>,
     /// The question that waits for its answer.
     asking: Mutex<Option<Asked>>,
+    /// When the other server did not respond.
+    silent: Mutex<Option<Instant>>,
 }
 
 impl ArchiveLink {
@@ -62,13 +70,13 @@ impl ArchiveLink {
         let link = ArchiveLink(Arc::new(Shared {
             peer: Member::Server(config.me.other()),
             pace,
-            destination: Mutex::default(),
+            config: Mutex::new(config.clone()),
             voice: OnceLock::new(),
             questions,
             turn: Mutex::default(),
             asking: Mutex::default(),
+            silent: Mutex::default(),
         }));
-        link.uses(config);
         let shared = Arc::downgrade(&link.0);
         spawn("archive", move || {
             for (id, what, offset) in asked {
@@ -81,7 +89,12 @@ impl ArchiveLink {
 
     /// From now on this configuration is in effect.
     pub fn uses(&self, config: &Config) {
-        *lock(&self.0.destination) = config.server.backup_destination.as_ref().map(Destination::new);
+        *lock(&self.0.config) = config.clone();
+    }
+
+    /// The configuration in effect.
+    pub(super) fn config(&self) -> Config {
+        lock(&self.0.config).clone()
     }
 
     /// From now on it can ask and answer.
@@ -121,12 +134,79 @@ impl ArchiveLink {
             return Err("the controller of the other server has an older version".to_owned());
         }
         let Some(voice) = self.0.voice.get() else { return Err("the controller is still starting".to_owned()) };
+        // A recovery requests many files, and would wait for each.
+        if offset == 0
+            && let Some(since) = lock(&self.0.silent).map(|at| at.elapsed()).filter(|since| *since < SILENT)
+        {
+            return Err(format!("the other server did not respond {} s ago", since.as_secs()));
+        }
         let id = random().map_err(|error| error.to_string())?;
         let (tell, told) = crossbeam_channel::bounded(1);
         *lock(&self.0.asking) = Some((id, tell));
         let part = self.0.wait(voice, id, what, offset, &told);
         *lock(&self.0.asking) = None;
         part
+    }
+
+    /// What the other server has.
+    ///
+    /// # Errors
+    /// It does not respond, or its `backup_destination` is not set or cannot be read.
+    pub(super) fn contents(&self) -> Result<Contents, String> {
+        contents(&|offset| self.ask(&Archived::Contents, offset))
+    }
+}
+
+/// Requests the list of backups by its parts.
+///
+/// # Errors
+/// As [`ArchiveLink::ask`]; or the other server has no `backup_destination`.
+pub fn contents(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Contents, String> {
+    let first = ask(0)?;
+    if first.total.is_none() {
+        return Err("its backup_destination is not set".to_owned());
+    }
+    let mut text = Vec::new();
+    let read = whole(ask, first, LIST_PATIENCE, &mut |bytes| {
+        text.extend_from_slice(bytes);
+        Ok(())
+    });
+    read.map_err(|error| error.to_string())?;
+    serde_json::from_slice(&text).map_err(|cause| format!("its response is not understood: {cause}"))
+}
+
+/// Requests the parts after the first, and passes all of them to `take`. A part that does not come is requested again until
+/// the transfer has been interrupted for longer than `patience`.
+///
+/// # Errors
+/// It was interrupted for longer, the file has changed, or `take` failed.
+pub fn whole(
+    ask: &dyn Fn(u64) -> Result<Part, String>,
+    first: Part,
+    patience: Duration,
+    take: &mut dyn FnMut(&[u8]) -> error::Result<()>,
+) -> error::Result<()> {
+    let failed = |why: &str| Error::new(format!("the transfer from the other server ended early: {why}"));
+    let total = first.total.unwrap_or_default();
+    let (mut next, mut offset) = (first, 0);
+    loop {
+        let bytes = decode(&next)?;
+        take(&bytes)?;
+        offset += bytes.len() as u64;
+        if offset >= total {
+            return Ok(());
+        }
+        let interrupted = Instant::now();
+        next = loop {
+            match ask(offset) {
+                Ok(part) => break part,
+                Err(why) if interrupted.elapsed() >= patience => return Err(failed(&why)),
+                Err(_) => std::thread::sleep(RESUME),
+            }
+        };
+        if next.total != Some(total) || bytes.is_empty() {
+            return Err(failed("the file has changed"));
+        }
     }
 }
 
@@ -143,8 +223,12 @@ impl Shared {
         loop {
             voice.say(self.peer, &Aside::Read { id, what: what.clone(), offset });
             match told.recv_deadline(deadline.min(Instant::now() + AGAIN)) {
-                Ok(part) => return part,
+                Ok(part) => {
+                    *lock(&self.silent) = None;
+                    return part;
+                }
                 Err(_) if Instant::now() >= deadline => {
+                    *lock(&self.silent) = Some(Instant::now());
                     return Err("the other server does not respond".to_owned());
                 }
                 Err(_) => {}
@@ -160,7 +244,8 @@ impl Shared {
 
     fn read(&self, what: &Archived, offset: u64) -> error::Result<Part> {
         let missing = Part { total: None, data: String::new() };
-        let Some(destination) = lock(&self.destination).clone() else { return Ok(missing) };
+        let destination = lock(&self.config).server.backup_destination.as_ref().map(Destination::new);
+        let Some(destination) = destination else { return Ok(missing) };
         let archive = Archive::new(destination.clone());
         match what {
             Archived::Wal(name) => match archive.open(name)? {
@@ -194,4 +279,43 @@ fn part_of(file: &File, offset: u64) -> error::Result<Part> {
 pub fn decode(part: &Part) -> error::Result<Vec<u8>> {
     let decoded = STANDARD.decode(&part.data);
     decoded.map_err(|cause| Error::new(format!("malformed part of a file: {cause}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    /// The bytes that arrive of a file of 100 bytes in parts of 10, if the requests of these numbers are not answered.
+    fn transferred(lost: &[usize], patience: Duration) -> error::Result<Vec<u8>> {
+        let file: Vec<u8> = (0..100).collect();
+        let asked = Cell::new(0);
+        let part = |offset: u64| {
+            let begin = offset as usize;
+            Part { total: Some(100), data: STANDARD.encode(&file[begin..begin + 10]) }
+        };
+        let ask = |offset| {
+            asked.set(asked.get() + 1);
+            if lost.contains(&asked.get()) {
+                Err("the other server does not respond".to_owned())
+            } else {
+                Ok(part(offset))
+            }
+        };
+        let mut bytes = Vec::new();
+        whole(&ask, part(0), patience, &mut |part| {
+            bytes.extend_from_slice(part);
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    #[test]
+    fn an_interrupted_transfer_is_resumed() {
+        let all: Vec<u8> = (0..100).collect();
+        assert_eq!(transferred(&[], Duration::ZERO), Ok(all.clone()));
+        assert_eq!(transferred(&[3, 4, 9], Duration::from_secs(60)), Ok(all));
+        let ended = transferred(&[3], Duration::ZERO).unwrap_err();
+        assert!(ended.message.ends_with("ended early: the other server does not respond"), "{ended}");
+    }
 }
