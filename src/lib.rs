@@ -38,7 +38,7 @@
 //! - [`error`]: the one error type.
 //!
 //! Arrows: `cli → daemon, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, backup, rebuild, pg, config, messages, status`; `status →
-//! fsm, messages, rebuild`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! backup, fsm, messages, rebuild`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!

@@ -4,6 +4,7 @@
 //! `cli::status` and by `daemon::health`. The JSON field names are an interface: fields are added,
 //! never renamed.
 
+mod backups;
 mod checkpoint;
 mod connection;
 mod disconnection;
@@ -13,7 +14,9 @@ mod rebuild;
 mod snapshot;
 mod space;
 
+pub use crate::backup::Survey;
 pub use crate::messages::commands::Form;
+pub use backups::BackupStatus;
 pub use checkpoint::Checkpoint;
 pub use connection::{ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
@@ -70,6 +73,8 @@ pub struct Status {
     pub checkpoint: Option<Checkpoint>,
     /// The space of the directories that the answering server writes to.
     pub disk_space: Vec<Space>,
+    /// The backups of both servers; `null` if `backup_destination` is not set, or if they are not known yet.
+    pub backups: Option<BackupStatus>,
     /// What the health endpoint says of the answering server.
     pub health: HealthStatus,
     /// The answering controller.
@@ -205,6 +210,7 @@ impl Status {
             rebuild: RebuildStatus::new(snapshot),
             checkpoint: snapshot.checkpoint.clone(),
             disk_space: snapshot.space.clone(),
+            backups: BackupStatus::new(snapshot),
             health: HealthStatus::new(snapshot),
             controller: ControllerStatus {
                 pid: snapshot.pid,
@@ -230,6 +236,9 @@ impl Status {
         }
         for failure in &self.connection_failures {
             let _ = writeln!(out, "\nWARNING: {}", failure.sentence());
+        }
+        for problem in self.backups.iter().flat_map(|backups| &backups.problems) {
+            let _ = writeln!(out, "\nWARNING: backups: {problem}");
         }
         if let Some(rebuild) = self.rebuild.as_ref().filter(|rebuild| rebuild.failed.is_none()) {
             let _ = writeln!(out, "\nrebuild of {}: {}", self.local_server, rebuild.line());
@@ -278,6 +287,7 @@ impl Status {
             || !self.connection_failures.is_empty()
             || self.disconnection.is_some()
             || self.configuration_error.is_some()
+            || self.backups.as_ref().is_some_and(|backups| !backups.problems.is_empty())
             || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
             _ if full.clone().count() > 0 => ("CRITICAL", 2),
@@ -315,6 +325,9 @@ impl Status {
                 let _ = write!(line, ", {:.1} hours left", seconds as f64 / 3600.0);
             }
             line.push(')');
+        }
+        for problem in self.backups.iter().flat_map(|backups| &backups.problems) {
+            let _ = write!(line, ", backups: {problem}");
         }
         if self.commits_waiting {
             line.push_str(", commits wait");
@@ -364,7 +377,7 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     connections.dedup();
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
     let advice = snapshot.report.advice.iter().cloned().chain(disconnected);
-    advice.chain(lost).chain(connections).chain(scarce).chain(full).collect()
+    advice.chain(lost).chain(connections).chain(scarce).chain(full).chain(BackupStatus::remedies(snapshot)).collect()
 }
 
 impl HealthStatus {
@@ -548,6 +561,7 @@ pub(crate) mod tests {
             checkpoint: None,
             space: Vec::new(),
             connections: Vec::new(),
+            backups: None,
         }
     }
 
@@ -721,7 +735,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter checkpoint commits_waiting configuration_error connection_failures controller \
+        let expected = "advice arbiter backups checkpoint commits_waiting configuration_error connection_failures controller \
                         disconnection disk_space durability_warnings failover_enabled health heartbeat_error_action \
                         lag_bytes lag_seconds local_server mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);

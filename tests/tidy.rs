@@ -103,7 +103,7 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
 const ALLOWED: &[(&str, &[&str])] = &[
     ("backup", &["error", "fsm", "pg", "rebuild"]),
     ("bin", &["cli", "daemon"]),
-    ("check", &["config", "error", "fsm", "pg", "rebuild", "status"]),
+    ("check", &["backup", "config", "error", "fsm", "pg", "rebuild", "status"]),
     (
         "cli",
         &[
@@ -127,7 +127,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("pg", &["config", "error", "fsm"]),
     ("rebuild", &["error", "fsm", "pg", "shared"]),
     ("shared", &[]),
-    ("status", &["fsm", "messages", "rebuild"]),
+    ("status", &["backup", "fsm", "messages", "rebuild"]),
     ("what_if", &["fsm"]),
     ("wire", &["error", "fsm"]),
 ];

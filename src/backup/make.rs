@@ -257,11 +257,16 @@ fn range(data: &Path) -> Result<Range> {
 
 /// Removes the oldest backups beyond the number that is kept, and then the WAL that no backup needs.
 fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
-    let beyond = catalog.backups.len().saturating_sub(order.generations.max(1));
-    let removed: Vec<String> = catalog.backups[..beyond].iter().map(|backup| backup.name.clone()).collect();
+    let removed = beyond(&catalog.backups, order.generations.max(1));
     removed.iter().try_for_each(|name| catalog.remove(name))?;
     let wal_removed = remove_wal(&order.destination, catalog, &[])?;
     Ok((removed, wal_removed))
+}
+
+/// The names of the oldest backups beyond this number.
+pub(super) fn beyond(backups: &[Backup], generations: usize) -> Vec<String> {
+    let beyond = backups.len().saturating_sub(generations);
+    backups[..beyond].iter().map(|backup| backup.name.clone()).collect()
 }
 
 /// Removes the WAL that none of these backups needs: those of this destination and `others`. Returns how many files.

@@ -21,6 +21,7 @@ mod destination;
 mod make;
 mod reach;
 mod segment;
+mod survey;
 
 pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
@@ -28,3 +29,6 @@ pub use destination::{Destination, Lock};
 pub use make::{Made, Order, make, remove_wal, verify_again};
 pub use reach::{Contents, Holdings, Reach, reach};
 pub use segment::Segment;
+#[cfg(test)]
+pub(crate) use survey::tests::survey as sample_survey;
+pub use survey::{Archiver, Newest, Problem, Scope, Severity, Survey};

@@ -7,9 +7,10 @@
 //! A part of the facts, with how it is collected and what is found in it, is one module: [`general`] (the configuration
 //! itself, and what could not be looked at), [`instance`] (what PostgreSQL and its
 //! files say), [`connections`] (passwords that are rejected, rebuilds that failed), [`host`] (the machine, its services,
-//! clocks, programs), [`pace`] (how quickly heartbeats and probes were
+//! clocks, programs), [`backups`], [`pace`] (how quickly heartbeats and probes were
 //! answered). Called by `cli::check`, and by the controller for the other server.
 
+pub mod backups;
 pub mod connections;
 pub mod general;
 pub mod histogram;
@@ -47,9 +48,16 @@ pub struct Entry {
 
 /// Every finding that there can be, in the order of the manual. A test provokes each.
 pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
-    [general::CATALOGUE, instance::CATALOGUE, connections::CATALOGUE, host::CATALOGUE, pace::CATALOGUE]
-        .into_iter()
-        .flatten()
+    [
+        general::CATALOGUE,
+        instance::CATALOGUE,
+        connections::CATALOGUE,
+        host::CATALOGUE,
+        backups::CATALOGUE,
+        pace::CATALOGUE,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// One thing that was found. As JSON its fields are stable.
@@ -196,6 +204,8 @@ pub struct Facts {
     pub instance: instance::Facts,
     /// The machine.
     pub host: host::Facts,
+    /// Its backups.
+    pub backups: backups::Facts,
     /// What its controller has measured; `None` where none runs.
     pub pace: Option<pace::Facts>,
 }
@@ -267,6 +277,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
         id: config.id.clone(),
         instance: instance::collect(config, deadline),
         host: host::collect(config, deadline),
+        backups: backups::collect(config, deadline),
         pace: None,
     }
 }
@@ -278,6 +289,7 @@ pub fn examine(seen: &Seen) -> Vec<Finding> {
     instance::examine(seen, &mut found);
     connections::examine(seen, &mut found);
     host::examine(seen, &mut found);
+    backups::examine(seen, &mut found);
     pace::examine(seen, &mut found);
     // stable: within a severity, as they were found
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -2,6 +2,7 @@
 
 use super::histogram::Histogram;
 use super::{Entry, Facts as Server, Finding, Seen};
+use crate::backup::Survey;
 use crate::fsm::report::Rebuilding;
 use crate::status::ConnectionFailure;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,8 @@ pub struct Facts {
     pub failing: Vec<ConnectionFailure>,
     /// Where a rebuild stands; `None` of an older version.
     pub rebuilding: Option<Rebuilding>,
+    /// The backups of both servers; `None` if `backup_destination` is not set.
+    pub backups: Option<Survey>,
 }
 
 /// Another member, as it is heard.

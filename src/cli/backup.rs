@@ -5,14 +5,14 @@ use super::archive::{self, destination};
 use super::args::{Common, ListFormat};
 use super::follow::Display;
 use super::{Ended, Exit, Failure, call, print, print_json, say};
-use crate::backup::{self, Archive, Backup, Catalog, Contents, Destination, Holdings, Order};
+use crate::backup::{self, Archive, Archiver, Backup, Catalog, Contents, Destination, Holdings, Newest, Order, Survey};
 use crate::config::Config;
-use crate::daemon::reload;
+use crate::daemon::{backup_watch, reload};
 use crate::error::Error;
 use crate::fsm::report::HostRole;
 use crate::messages::utc;
 use crate::pg::Place;
-use crate::pg::bounded::Cancel;
+use crate::pg::bounded::{self, Cancel};
 use crate::rebuild::{copied, human, now_ms};
 use crate::status::{RebuildStatus, duration};
 use serde::Serialize;
@@ -41,9 +41,9 @@ pub struct Args {
     /// Make the checkpoint at once, instead of spread over time
     #[arg(long, conflicts_with = "what")]
     fast_checkpoint: bool,
-    /// With --check, the age in hours from which the newest backup is too old
-    #[arg(long, value_name = "HOURS", requires = "check", default_value_t = 26)]
-    max_age: u64,
+    /// With --check, the age in hours from which the newest backup is too old [default: backup_max_age]
+    #[arg(long, value_name = "HOURS", requires = "check")]
+    max_age: Option<u32>,
     /// Output format of --list
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT", requires = "list")]
     format: ListFormat,
@@ -346,34 +346,89 @@ fn check(args: &Args) -> u8 {
     code
 }
 
+/// How long the destination and the other server may take.
+const CHECK: Duration = Duration::from_secs(30);
+
 fn checked(args: &Args) -> Result<(u8, String), Failure> {
     let config = args.common.client_config()?;
-    let destination = destination(&config)?;
-    let catalog = Catalog::read(&destination).map_err(Failure::failed)?;
-    if let Some((path, error)) = catalog.damaged.first() {
-        return Ok((2, format!("\"{}\" is damaged: {}", path.display(), error.message)));
+    destination(&config)?;
+    let mut scope = backup_watch::scope(&config).ok_or_else(|| Failure::failed(Error::new("nothing to check")))?;
+    scope.max_age_hours = args.max_age.unwrap_or(scope.max_age_hours);
+    let survey = bounded::call("read backup_destination", CHECK, &Cancel::never(), move || {
+        let theirs = archive::contents_of_peer(&config);
+        let archiver = Archiver::read(&reload::target(&config)).ok();
+        Ok(Survey::take(&scope, theirs, archiver))
+    });
+    Ok(judged(&survey.map_err(Failure::failed)?, now_ms()))
+}
+
+/// The exit status, and the line with the performance data.
+fn judged(survey: &Survey, now_ms: u64) -> (u8, String) {
+    let problems = survey.problems(now_ms);
+    let worst = problems.iter().map(backup::Problem::severity).max();
+    let mut parts: Vec<String> = problems.iter().map(backup::Problem::sentence).collect();
+    if !survey.peer_error.is_empty() {
+        parts.push(format!("the backups of the other server are not known: {}", survey.peer_error));
     }
-    let own = Holdings::read(&Archive::new(destination)).map_err(Failure::failed)?;
-    let theirs = archive::contents_of_peer(&config);
-    let unknown =
-        theirs.as_ref().err().map(|why| format!("what server \"{}\" has is not known: {why}", config.peer().id));
-    let theirs = theirs.unwrap_or_default();
-    let Some(newest) = catalog.backups.iter().chain(&theirs.backups).max_by_key(|backup| backup.ended_ms) else {
-        return Ok(match unknown {
-            Some(why) => (3, format!("this server has no backup, and {why}")),
-            None => (2, "neither server has a backup".to_owned()),
-        });
+    let age_s = survey.age_s(now_ms);
+    if let (Some(Newest { name, on, wal_until, .. }), Some(age_s)) = (&survey.newest, age_s) {
+        parts.push(format!("backup {name} of {on} is {} old, WAL to {wal_until}", duration(age_s)));
+    }
+    match &survey.archiver {
+        Some(archiver) if archiver.failed_count > 0 && !archiver.failing => {
+            parts.push(format!("{} attempts to archive failed earlier", archiver.failed_count));
+        }
+        Some(_) => {}
+        None => parts.push("the instance of this server does not report its archiver".to_owned()),
+    }
+    if let Some(free) = survey.free_bytes {
+        parts.push(format!("{} free", human(free)));
+    }
+    if !survey.next_removed.is_empty() {
+        parts.push(format!("the next backup of this server removes {}", survey.next_removed.join(", ")));
+    }
+    let code = match (worst, survey.newest.is_some()) {
+        (Some(backup::Severity::Critical), _) => 2,
+        // Nothing is wrong that is known, and whether there is a backup is not.
+        (_, false) => 3,
+        (Some(backup::Severity::Warning), true) => 1,
+        (None, true) => 0,
     };
-    let reach = backup::reach(newest, &own.and(theirs.holdings)).map_err(Failure::failed)?;
-    let age = now_ms().saturating_sub(newest.ended_ms) / 1000;
-    let Backup { name, server, .. } = newest;
-    let mut text = format!("backup {name} of {server} is {} old, WAL to {}", duration(age), reach.until);
-    if let Some(why) = unknown {
-        let _ = write!(text, "; {why}");
+    let number = |value: Option<u64>, unit: &str| value.map_or("U".to_owned(), |value| format!("{value}{unit}"));
+    let limit_s = u64::from(survey.max_age_hours).saturating_mul(3600);
+    let failures = survey.archiver.as_ref().map(|archiver| archiver.failed_count);
+    let data = format!(
+        "age={};{limit_s} free={};{}: archive_failures={}",
+        number(age_s, "s"),
+        number(survey.free_bytes, "B"),
+        survey.needed_bytes.unwrap_or_default(),
+        number(failures, "c")
+    );
+    (code, format!("{} | {data}", parts.join("; ").replace(['|', '\n'], " ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::sample_survey;
+
+    fn check(change: impl FnOnce(&mut Survey), code: u8, begin: &str) {
+        let mut survey = sample_survey();
+        change(&mut survey);
+        let (found, text) = judged(&survey, survey.read_ms);
+        assert!(found == code && text.starts_with(begin), "{found} {text}");
     }
-    Ok(match (reach.missing, age > args.max_age.saturating_mul(3600)) {
-        (Some(segment), _) => (2, format!("{text}; WAL segment {segment} is missing")),
-        (None, true) => (1, format!("{text}; the limit is {} h", args.max_age)),
-        (None, false) => (0, text),
-    })
+
+    #[test]
+    fn the_line_for_monitoring() {
+        let all = "backup 19700105T030000Z of nd1 is 1 h 0 min old, WAL to 0/9000000; 10 GB free; the next backup of this \
+                   server removes 19700104T030000Z | age=3600s;93600 free=10737418240B;1073741824: archive_failures=0c";
+        check(|_| (), 0, all);
+        check(|of| of.max_age_hours = 0, 1, "the newest backup is 1 h old; the limit is 0 h; backup 19700105");
+        check(|of| of.newest = None, 2, "neither server has a backup; 10 GB free");
+        let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, "it is down".into());
+        check(unknown, 3, "the backups of the other server are not known: it is down; 10 GB");
+        check(|of| of.archiver = None, 0, "backup 19700105T030000Z");
+        check(|of| of.archiver.as_mut().unwrap().failing = true, 1, "archiving fails");
+    }
 }

@@ -90,6 +90,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         checkpoint: None,
         space: Vec::new(),
         connections: Vec::new(),
+        backups: None,
         ..snapshot.clone()
     })
 }

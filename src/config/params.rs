@@ -134,6 +134,7 @@ pub const TABLE: &[Row] = &[
     row("health_check_address",                  Address,                                  Elsewhere),
     row("backup_destination",                    Path,                                     Elsewhere),
     row("backup_generations",                    Number,                                   Is("2")),
+    row("backup_max_age",                        Number,                                   Is("26")),
     row("backup_max_rate",                       Rate,                                     Elsewhere),
     row("syslog_facility",                       WordAnyCase(FACILITIES),                  Is("LOCAL0")),
     row("syslog_ident",                          Text(64),                                 Is("MirroringControllerOpen")),

@@ -112,6 +112,8 @@ pub struct ServerFile {
     pub backup_destination: Option<PathBuf>,
     /// How many backups are kept, at least 1.
     pub backup_generations: u32,
+    /// The age of the newest backup from which it is reported, hours.
+    pub backup_max_age: u32,
     /// The limit of `pg_basebackup --max-rate`, with its unit; `None` for no limit.
     pub backup_max_rate: Option<String>,
     /// 0 to 7, for `LOCAL0` to `LOCAL7`.
@@ -500,6 +502,7 @@ impl<'a> Values<'a> {
             arbiter_connect_timeout_ms: self.ms("arbiter_connect_timeout"),
             backup_destination: self.optional("backup_destination").map(|path| normal(&path)),
             backup_generations: self.count("backup_generations"),
+            backup_max_age: self.count("backup_max_age"),
             backup_max_rate: self.optional("backup_max_rate"),
             syslog_facility: self.text("syslog_facility").bytes().last().map_or(0, |digit| digit.saturating_sub(b'0')),
             syslog_ident: self.text("syslog_ident"),

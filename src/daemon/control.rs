@@ -8,7 +8,7 @@ use super::archive_link::ArchiveLink;
 use super::inspect::{Checked, Inspector};
 use super::reload::{Reloaded, Reloader};
 use super::store::wall_ms;
-use super::{Inbox, checkpoint, connections, disk_space, lock, now, spawn};
+use super::{Inbox, backup_watch, checkpoint, connections, disk_space, lock, now, spawn};
 use crate::config::InEffect;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Event, Reply, Request, Say};
@@ -18,7 +18,7 @@ use crate::fsm::report::Report;
 use crate::fsm::types::{Member, Time};
 use crate::messages;
 use crate::rebuild;
-use crate::status::Snapshot;
+use crate::status::{BackupStatus, Snapshot};
 use crate::what_if::{self, Fault, MOST_FAULTS, Prediction};
 use crate::wire::{Archived, Part};
 use crossbeam_channel::Sender;
@@ -245,6 +245,7 @@ struct Shared {
     checkpoints: checkpoint::Board,
     space: disk_space::Board,
     connections: connections::Board,
+    backups: backup_watch::Board,
     /// When the decision thread last went round, ms.
     alive: AtomicU64,
     /// The changing command that is being executed: its id, and where the answer goes.
@@ -270,7 +271,7 @@ impl Board {
         first: Snapshot,
         rebuilds: rebuild::Board,
         checkpoints: checkpoint::Board,
-        (space, connections): (disk_space::Board, connections::Board),
+        (space, connections, backups): (disk_space::Board, connections::Board, backup_watch::Board),
         inbox: Inbox,
     ) -> Board {
         let shared = Shared {
@@ -278,6 +279,7 @@ impl Board {
             checkpoints,
             space,
             connections,
+            backups,
             alive: AtomicU64::new(first.alive.0),
             snapshot: Mutex::new(first),
             executing: Mutex::new(None),
@@ -359,6 +361,7 @@ impl Board {
         snapshot.checkpoint = self.shared.checkpoints.read();
         snapshot.space = self.shared.space.read();
         snapshot.connections = self.shared.connections.read();
+        snapshot.backups = self.shared.backups.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
         if let Some(ms) = snapshot.stuck_ms() {
@@ -440,7 +443,13 @@ impl Board {
             true => Fault::ALL.iter().map(|fault| [faults, &[*fault]].concat()).collect(),
             false => vec![faults.to_vec()],
         };
-        match stories.iter().map(|story| what_if::predict(&present, story, &names)).collect() {
+        let predict = |story: &Vec<Fault>| {
+            let mut prediction = what_if::predict(&present, story, &names)?;
+            let data = story.iter().any(|fault| fault.can_lose_data());
+            prediction.remarks.extend(BackupStatus::remark(&snapshot).filter(|_| data));
+            Ok(prediction)
+        };
+        match stories.iter().map(predict).collect() {
             Ok(predictions) => Answer::WhatIf(predictions),
             Err(why) => Answer::Reply(Reply::Refused(why)),
         }
@@ -597,6 +606,7 @@ mod tests {
             checkpoint: None,
             space: Vec::new(),
             connections: Vec::new(),
+            backups: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! sends, and it alone shows the watcher that the controller lives.
 
 use super::archive_link::ArchiveLink;
+use super::backup_watch;
 use super::calls::Calls;
 use super::control::{Board, Control};
 use super::health::Health;
@@ -179,8 +180,12 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         checkpoint: None,
         space: Vec::new(),
         connections: Vec::new(),
+        backups: None,
     };
-    let board = Board::new(snapshot, rebuilds, checkpoints, (space, connections.clone()), inbox.clone());
+    let backups = backup_watch::Board::default();
+    backup_watch::watch(archive.clone(), backups.clone())?;
+    let boards = (space, connections.clone(), backups);
+    let board = Board::new(snapshot, rebuilds, checkpoints, boards, inbox.clone());
     let writer = runner.password_writer();
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
     inspector.shows(board.clone());

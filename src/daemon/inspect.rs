@@ -186,6 +186,7 @@ impl Inspector {
             disk_check: timing(server.disk_check_interval_ms, server.disk_check_timeout_ms, server.disk_check_retry),
             started_with: lock(&self.0.digests).clone(),
             rebuilding: snapshot.as_ref().map(|snapshot| snapshot.report.rebuilding.clone()),
+            backups: snapshot.as_ref().and_then(|snapshot| snapshot.backups.clone()),
             failing: snapshot.map(|snapshot| snapshot.connections).unwrap_or_default(),
             ..self.0.pace.read(network.arbiter.is_some())
         }

@@ -4,6 +4,7 @@
 //! `decision.rs`; everything that can block (disk, network, child processes, PostgreSQL) is on a thread of its own.
 pub mod arbiter;
 pub mod archive_link;
+pub mod backup_watch;
 mod boot;
 mod calls;
 pub mod checkpoint;

@@ -35,6 +35,7 @@ pub const CHANGEABLE: &[&str] = &[
     "status_change_command_timeout",
     "backup_destination",
     "backup_generations",
+    "backup_max_age",
     "backup_max_rate",
 ];
 
@@ -236,6 +237,7 @@ fn take_over(config: &mut Config, new: &Config, changed: &[String]) {
             }
             "backup_destination" => old.backup_destination.clone_from(&new.backup_destination),
             "backup_generations" => old.backup_generations = new.backup_generations,
+            "backup_max_age" => old.backup_max_age = new.backup_max_age,
             "backup_max_rate" => old.backup_max_rate.clone_from(&new.backup_max_rate),
             "fencing_command" => old.fencing_command.clone_from(&new.fencing_command),
             "arbitration_command" => old.arbitration_command.clone_from(&new.arbitration_command),

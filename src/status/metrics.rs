@@ -43,6 +43,7 @@ impl Status {
         self.put_servers(&mut to);
         self.put_space(&mut to);
         self.put_rebuild(&mut to);
+        self.put_backups(&mut to);
         let controller = &self.controller;
         to.put("build_info", "The version of the controller.", &[(label("version", &controller.version), 1.0)]);
         to.one(
@@ -138,6 +139,31 @@ impl Status {
             }
         }
     }
+
+    fn put_backups(&self, to: &mut Metrics) {
+        let Some(backups) = &self.backups else { return };
+        let problems = backups.problems.len() as f64;
+        to.one("backup_problems", "The number of problems that \"mc_ctl status\" shows for backups.", problems);
+        if let Some(age) = backups.newest_age_seconds {
+            to.one("backup_age_seconds", "The age of the newest verified backup of both servers.", age as f64);
+        }
+        if let Some(newest) = &backups.newest {
+            let missing = newest.wal_missing.is_some();
+            to.flag("backup_wal_missing", "A WAL segment after the newest backup is missing.", missing);
+        }
+        to.one("backups", "The number of complete backups of this server.", backups.own_backups as f64);
+        if let Some(free) = backups.free_bytes {
+            to.one("backup_free_bytes", "The bytes that can be written to backup_destination.", free as f64);
+        }
+        if let Some(needed) = backups.needed_bytes {
+            to.one("backup_needed_bytes", "The bytes that the next backup is expected to need.", needed as f64);
+        }
+        if let Some(archiver) = &backups.archiver {
+            to.flag("archiver_failing", "The last attempt of the instance to archive failed.", archiver.failing);
+            let failures = archiver.failed_count as f64;
+            to.one("archiver_failures", "The failed attempts to archive that pg_stat_archiver counts.", failures);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -229,6 +255,7 @@ mod tests {
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
         s.connections =
             vec![crate::status::ConnectionFailure { purpose: crate::status::Purpose::Replication, error: "e".into() }];
+        s.backups = Some(crate::backup::sample_survey());
         Status::new(&s)
     }
 

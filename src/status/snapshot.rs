@@ -4,6 +4,7 @@
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
 use super::{Checkpoint, ConnectionFailure, Space};
+use crate::backup::Survey;
 use crate::fsm::report::Report;
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
@@ -53,6 +54,9 @@ pub struct Snapshot {
     /// Connections that this server needs and that fail.
     #[serde(default)]
     pub connections: Vec<ConnectionFailure>,
+    /// The backups of both servers; `None` if `backup_destination` is not set, or before they were read.
+    #[serde(default)]
+    pub backups: Option<Survey>,
 }
 
 /// A line of `network.conf`.

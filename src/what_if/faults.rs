@@ -78,6 +78,11 @@ impl std::str::FromStr for Fault {
 }
 
 impl Fault {
+    /// Whether the data of a server can be lost with it, so that a further fault would leave only backups.
+    pub fn can_lose_data(self) -> bool {
+        matches!(self, Fault::PrimaryHost | Fault::PrimaryDisk | Fault::StandbyHost | Fault::StandbyDisk)
+    }
+
     /// The member that it befalls; the primary where it befalls more than one.
     fn whose(self, primary: usize) -> usize {
         match self {

@@ -115,6 +115,7 @@ impl Told {
             checkpoint: None,
             space: Vec::new(),
             connections: Vec::new(),
+            backups: None,
         };
         let run_dir = site.dir().join("nd1");
         fs::create_dir(&run_dir).unwrap();

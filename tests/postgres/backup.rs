@@ -50,7 +50,7 @@ fn directories(pair: &Pair, server: usize) -> usize {
 }
 
 /// Waits until both archives have the WAL up to now.
-fn archived(pair: &Pair, primary: usize) -> String {
+pub fn archived(pair: &Pair, primary: usize) -> String {
     // Without WAL since the last switch, PostgreSQL switches no segment.
     pair.sql(primary, "SELECT pg_create_restore_point('archived')");
     let segment = pair.sql(primary, "SELECT pg_walfile_name(pg_switch_wal())");

@@ -10,6 +10,7 @@ mod harness;
 mod arbiter;
 mod backup;
 mod check;
+mod check_backups;
 mod check_connections;
 mod check_files;
 mod check_host;

@@ -1,0 +1,113 @@
+//! What `mc_ctl check`, `mc_ctl status`, `mc_ctl what-if`, the metrics and `mc_ctl backup --check` report of backups.
+
+use crate::backup::{archived, backups, destination, pair};
+use crate::check::check;
+use crate::harness::pair::{Pair, Setup};
+use crate::harness::{s, wait_for};
+use serde_json::Value;
+use std::path::Path;
+
+/// The controllers read the backups in the background.
+#[track_caller]
+fn reported(pair: &Pair, code: &str, member: &str, expected: bool) {
+    let what = format!("{code} {member} is {}", if expected { "reported" } else { "not reported" });
+    wait_for(&what, s(150), || (check(pair, 0).find(code, member).is_some() == expected).then_some(()));
+}
+
+fn status(pair: &Pair) -> Value {
+    let text = pair.mc(0, &["status", "--format", "json"]).expect(0, "mc_ctl status").out;
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Changes a file, and puts it back.
+fn changed(path: &Path, change: impl FnOnce(&str) -> String, then: impl FnOnce()) {
+    let before = std::fs::read_to_string(path).expect("a file");
+    std::fs::write(path, change(&before)).expect("a file");
+    then();
+    std::fs::write(path, before).expect("a file");
+}
+
+#[test]
+fn backups_of_a_pair() {
+    let pair = pair(Setup::default());
+    let monitored = |code: i32, part: &str| {
+        let line = pair.mc(0, &["backup", "--check"]);
+        assert!(line.code == code && line.out.contains(part), "{}", line.text());
+    };
+    reported(&pair, "backup-overdue", "", true);
+    assert!(check(&pair, 0).find("backup-same-disk", "nd2").is_some());
+    let text = pair.mc(0, &["status"]).text();
+    assert!(text.contains("WARNING: backups: neither server has a backup"), "{text}");
+    assert!(pair.mc(0, &["status", "--check"]).out.contains("neither server has a backup"));
+    assert!(pair.mc(0, &["what-if", "primary-host"]).out.contains("lost: there is no backup"));
+
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    reported(&pair, "backup-overdue", "", false);
+    let segment = archived(&pair, 0);
+    let name = backups(&pair, 0).pop().expect("a backup");
+    wait_for("both controllers know it", s(150), || {
+        let shown = status(&pair);
+        let other = pair.mc(1, &["status", "--format", "json"]).out;
+        (shown["backups"]["newest"]["name"] == name.as_str() && other.contains(&name)).then_some(())
+    });
+    let shown = status(&pair);
+    assert!(shown["backups"]["problems"].as_array().is_some_and(Vec::is_empty), "{shown:#}");
+    assert!(!pair.mc(0, &["status"]).text().contains("backups:"));
+    let metrics = pair.mc(0, &["status", "--format", "prometheus"]).out;
+    assert!(
+        metrics.contains("mirroring_backup_age_seconds ") && metrics.contains("mirroring_backups 1\n"),
+        "{metrics}"
+    );
+    assert!(pair.mc(1, &["what-if", "primary-host"]).out.contains(&format!("backup {name} of nd1 is left")));
+    monitored(0, "archive_failures=");
+    monitored(0, " free");
+
+    // A backup that was damaged, one that would not fit twice, and WAL that is missing.
+    let description = destination(&pair, 0).join(&name).join("backup.json");
+    changed(
+        &description,
+        |_| "damaged".into(),
+        || {
+            reported(&pair, "backup-damaged", "nd1", true);
+            monitored(2, "cannot be read");
+        },
+    );
+    let bytes = |text: &str| text.replace("\"bytes\": ", "\"bytes\": 99999999");
+    changed(&description, bytes, || {
+        reported(&pair, "backup-destination-space", "nd1", true);
+        monitored(1, "and a backup needs");
+    });
+    reported(&pair, "backup-destination-space", "nd1", false);
+    archived(&pair, 0);
+    for n in [0, 1] {
+        std::fs::remove_file(destination(&pair, n).join("archived_wal").join(&segment)).expect("a segment");
+    }
+    reported(&pair, "backup-wal-missing", "", true);
+    monitored(2, &format!("{segment} after the newest backup is missing from the archives of both servers"));
+
+    // An archiver that fails, a destination that is not mounted, and one that is not set.
+    let archive = pair.sql(0, "SHOW archive_command");
+    pair.append(0, "postgresql.conf", "archive_command = 'false'\n");
+    pair.sql(0, "SELECT pg_reload_conf(), pg_switch_wal()");
+    pair.sql(0, "CREATE TABLE more AS SELECT 1; SELECT pg_switch_wal()");
+    wait_for("archiving fails", s(60), || {
+        pair.mc(0, &["backup", "--check"]).out.contains("archiving fails, last for").then_some(())
+    });
+    pair.append(0, "postgresql.conf", &format!("archive_command = '{archive}'\n"));
+    pair.sql(0, "SELECT pg_reload_conf()");
+    let place = destination(&pair, 1);
+    let aside = place.with_extension("aside");
+    std::fs::rename(&place, &aside).expect("the destination");
+    reported(&pair, "backup-destination", "nd2", true);
+    assert_eq!(pair.mc(1, &["backup", "--check"]).code, 2);
+    std::fs::rename(&aside, &place).expect("the destination");
+    reported(&pair, "backup-destination", "nd2", false);
+    let file = pair.servers[1].management.join("nd2.conf");
+    changed(
+        &file,
+        |text| text.lines().filter(|l| !l.contains("backup_destination")).map(|l| format!("{l}\n")).collect(),
+        || {
+            reported(&pair, "backup-one-server", "nd2", true);
+        },
+    );
+}
