@@ -18,7 +18,7 @@ use std::time::Instant;
 const ADDRESS: &str = "192.0.2.50";
 
 /// Installs a sample on a server's host, with these lines (`name=value`) in place of its own.
-fn install(pair: &Pair, n: usize, name: &str, lines: &[(&str, &str)]) -> PathBuf {
+pub fn install(pair: &Pair, n: usize, name: &str, lines: &[(&str, &str)]) -> PathBuf {
     let management = pair.servers[n].management.display().to_string();
     let ours = [("mc", management.as_str()), ("mc_ctl", program().to_str().expect("ASCII"))];
     let mut text = sample(name);

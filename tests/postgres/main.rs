@@ -9,6 +9,7 @@ mod harness;
 
 mod arbiter;
 mod backup;
+mod backup_samples;
 mod check;
 mod check_backups;
 mod check_connections;
