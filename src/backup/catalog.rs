@@ -40,6 +40,9 @@ pub struct Backup {
     pub bytes: u64,
     /// The tablespaces outside of the data directory.
     pub tablespaces: Vec<Tablespace>,
+    /// The full backup that an incremental one is restored with; `None` of a full backup.
+    #[serde(default)]
+    pub full: Option<String>,
 }
 
 /// A tablespace of a backup.
@@ -98,7 +101,32 @@ impl Catalog {
                 Err(cause) => catalog.damaged.push((path, Error::io("read file", &file, cause))),
             }
         }
+        catalog.set_aside_orphans();
         Ok(catalog)
+    }
+
+    /// An incremental backup without its full backup cannot be restored.
+    fn set_aside_orphans(&mut self) {
+        let names: Vec<String> = self.backups.iter().map(|backup| backup.name.clone()).collect();
+        let orphaned = |backup: &mut Backup| backup.full.as_ref().is_some_and(|full| !names.contains(full));
+        for backup in self.backups.extract_if(.., orphaned).collect::<Vec<_>>() {
+            let full = backup.full.clone().unwrap_or_default();
+            self.damaged
+                .push((self.dir(&backup), Error::new(format!("full backup \"{full}\", which it needs, is missing"))));
+        }
+    }
+
+    /// The full backup that this one is restored with; `None` of a full backup.
+    ///
+    /// # Errors
+    /// It is missing.
+    pub fn full_of(&self, backup: &Backup) -> Result<Option<&Backup>> {
+        backup.full.as_ref().map(|full| self.find(full)).transpose()
+    }
+
+    /// The newest full backup.
+    pub fn newest_full(&self) -> Option<&Backup> {
+        self.backups.iter().rfind(|backup| backup.full.is_none())
     }
 
     /// The backup with this name.
@@ -135,9 +163,13 @@ impl Catalog {
     /// Removes a backup. Interrupted, it leaves a directory that is no backup any more.
     ///
     /// # Errors
-    /// A file cannot be removed.
+    /// An incremental backup needs it, or a file cannot be removed.
     pub fn remove(&mut self, name: &str) -> Result<()> {
         let dir = self.dir(self.find(name)?);
+        if let Some(needs) = self.backups.iter().find(|backup| backup.full.as_deref() == Some(name)) {
+            return Err(Error::new(format!("incremental backup \"{}\" needs backup \"{name}\"", needs.name))
+                .hint(format!("First remove it: \"mc_ctl backup --delete {}\".", needs.name)));
+        }
         let description = dir.join(DESCRIPTION);
         std::fs::remove_file(&description).map_err(|cause| Error::io("remove file", &description, cause))?;
         files::sync_dir(&dir)?;

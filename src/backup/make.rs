@@ -16,6 +16,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// The part of the instance for which an incremental backup needs room at least.
+const INCREMENT: u64 = 10;
 /// How long a session's opening, or a query, may take.
 const QUERY: Duration = Duration::from_secs(30);
 
@@ -38,6 +40,8 @@ pub struct Order {
     pub fast_checkpoint: bool,
     /// Files of the management directory that are saved with it.
     pub configuration: Vec<PathBuf>,
+    /// It contains only what has changed since the newest full backup of this server.
+    pub incremental: bool,
 }
 
 /// What was made, and what was removed for it.
@@ -60,6 +64,7 @@ struct Instance {
     system: String,
     bytes: u64,
     segment_size: u64,
+    summarize_wal: Option<String>,
     configuration: Vec<PathBuf>,
     tablespaces: Vec<Tablespace>,
 }
@@ -70,6 +75,7 @@ const INSTANCE: &str = "SELECT json_build_object('in_recovery', pg_is_in_recover
                       ELSE system_identifier END::text FROM pg_control_system()), \
     'bytes', (SELECT sum(pg_tablespace_size(oid)) FROM pg_tablespace), \
     'segment_size', (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_segment_size'), \
+    'summarize_wal', current_setting('summarize_wal', true), \
     'configuration', (SELECT json_agg(setting) FROM pg_settings \
                       WHERE name IN ('config_file', 'hba_file', 'ident_file') AND setting <> ''), \
     'tablespaces', (SELECT coalesce(json_agg(json_build_object('oid', oid::text, \
@@ -116,14 +122,18 @@ pub fn make(
     order.destination.claim(system)?;
     let mut catalog = Catalog::read(&order.destination)?;
     let incomplete = catalog.remove_incomplete()?;
-    check_room(&order.destination, instance.bytes)?;
+    let full = if order.incremental { Some(full_for(&catalog, &instance, order.place.major)?.clone()) } else { None };
+    // How much has changed is not known before the copy.
+    let bytes = if full.is_some() { instance.bytes / INCREMENT } else { instance.bytes };
+    check_room(&order.destination, bytes)?;
 
     let begun_ms = now_ms();
     let name = catalog.new_name(&stamp(begun_ms));
     let dir = order.destination.path().join(&name);
-    let made = copy(order, &instance, (&dir, &conninfo), step, cancel).and_then(|()| {
+    let full_dir = full.as_ref().map(|full| catalog.dir(full));
+    let made = copy(order, &instance, (&dir, full_dir.as_deref(), &conninfo), step, cancel).and_then(|()| {
         step("verifying the backup");
-        verify(&order.place, &dir, cancel)?;
+        verify(&order.place, &dir, full_dir.as_deref(), cancel)?;
         let range = range(&dir.join("data"))?;
         primary()?;
         let backup = Backup {
@@ -140,6 +150,7 @@ pub fn make(
             segment_size: instance.segment_size,
             bytes: used(&dir, cancel)?,
             tablespaces: instance.tablespaces.clone(),
+            full: full.as_ref().map(|full| full.name.clone()),
         };
         catalog.describe(&backup)?;
         Ok(backup)
@@ -155,6 +166,24 @@ pub fn make(
     catalog.backups.push(backup.clone());
     let (removed, wal_removed) = retire(&mut catalog, order)?;
     Ok(Made { backup, removed, incomplete, wal_removed })
+}
+
+/// The full backup to which an incremental one is made.
+fn full_for<'a>(catalog: &'a Catalog, instance: &Instance, major: u32) -> Result<&'a Backup> {
+    const WITHOUT: &str = "Run \"mc_ctl backup\" without --incremental.";
+    let Some(summarizes) = &instance.summarize_wal else {
+        let what = format!("incremental backups require PostgreSQL 17 or later, and this instance is version {major}");
+        return Err(Error::new(what).hint(WITHOUT));
+    };
+    if summarizes != "on" {
+        return Err(Error::new("incremental backups require summarize_wal = on").hint(
+            "Set summarize_wal = on on both servers and reload the instances. Then make a full backup: \"mc_ctl backup\".",
+        ));
+    }
+    let newest = catalog.newest_full();
+    newest.ok_or_else(|| {
+        Error::new("this server has no full backup to which an incremental one can be made").hint(WITHOUT)
+    })
 }
 
 fn instance(order: &Order) -> Result<(Instance, String)> {
@@ -201,7 +230,7 @@ fn check_room(destination: &Destination, bytes: u64) -> Result<()> {
 fn copy(
     order: &Order,
     instance: &Instance,
-    (dir, conninfo): (&Path, &str),
+    (dir, full, conninfo): (&Path, Option<&Path>, &str),
     step: &mut dyn FnMut(&str),
     cancel: &Cancel,
 ) -> Result<()> {
@@ -213,6 +242,11 @@ fn copy(
     if let Some(rate) = &order.max_rate {
         args.extend(["-r".into(), rate.into()]);
     }
+    if let Some(full) = full {
+        let mut option = OsString::from("--incremental=");
+        option.push(full.join("data/backup_manifest"));
+        args.push(option);
+    }
     if !instance.tablespaces.is_empty() {
         make_private_dir(&dir.join("tablespaces"))?;
     }
@@ -222,9 +256,14 @@ fn copy(
     }
     step("pg_basebackup copies the instance");
     let program = commands::program(&order.place, "pg_basebackup", args).password(order.target.password.as_deref());
-    program.follow(cancel, |line| {
+    let copied = program.follow(cancel, |line| {
         step(line);
         copied(line).is_none()
+    });
+    copied.map_err(|error| match full {
+        Some(_) if error.hint.is_empty() => error
+            .hint("If the instance has no WAL summaries since the full backup, make a full backup: \"mc_ctl backup\"."),
+        _ => error,
     })?;
     let outside = |path: &&PathBuf| !path.starts_with(&order.place.data);
     let configuration = instance.configuration.iter().filter(outside).chain(&order.configuration);
@@ -239,9 +278,55 @@ fn copy(
     files::sync_parent(dir)
 }
 
-/// `pg_verifybackup`, which reads every file and the WAL that the backup needs.
-pub(super) fn verify(place: &Place, dir: &Path, cancel: &Cancel) -> Result<()> {
-    commands::program(place, "pg_verifybackup", ["-q".into(), dir.join("data").into()]).follow(cancel, |_| true)
+/// `pg_verifybackup`, which reads every file and the WAL that the backup needs; and that an incremental backup fits its full
+/// backup.
+pub(super) fn verify(place: &Place, dir: &Path, full: Option<&Path>, cancel: &Cancel) -> Result<()> {
+    let check = ["-q".into(), dir.join("data").into()];
+    commands::program(place, "pg_verifybackup", check).follow(cancel, |_| true)?;
+    let Some(full) = full else { return Ok(()) };
+    let oid = |path: PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let oids = files::entries(&dir.join("tablespaces")).into_iter().map(oid);
+    let moves: Vec<(String, PathBuf)> = oids.map(|oid| (oid.clone(), dir.join(format!("combined.{oid}")))).collect();
+    combine(place, (full, dir), &dir.join("combined"), &moves, true, cancel)
+}
+
+/// `pg_combinebackup` of an incremental backup in the second directory with the full backup in the first. `moves`: to where
+/// each of the tablespaces, by its OID, is written.
+fn combine(
+    place: &Place,
+    (full, dir): (&Path, &Path),
+    to: &Path,
+    moves: &[(String, PathBuf)],
+    dry_run: bool,
+    cancel: &Cancel,
+) -> Result<()> {
+    let mut args: Vec<OsString> = vec!["-o".into(), to.into()];
+    if dry_run {
+        args.push("-n".into());
+    }
+    for (oid, location) in moves {
+        args.extend(["-T".into(), tablespace_mapping(&dir.join("tablespaces").join(oid), location)]);
+    }
+    args.extend([full.join("data").into(), dir.join("data").into()]);
+    commands::program(place, "pg_combinebackup", args).follow(cancel, |_| true)
+}
+
+/// Restores an incremental backup of this catalog to `to`, which must not exist or be empty, as its full backup would be: a data
+/// directory whose links in `pg_tblspc` lead to `moves`. The result is durable, and has a manifest of its own.
+///
+/// # Errors
+/// Its full backup is missing, one of both is damaged, it cannot be written, or it was cancelled.
+pub fn combine_to(
+    place: &Place,
+    catalog: &Catalog,
+    backup: &Backup,
+    (to, moves): (&Path, &[(String, PathBuf)]),
+    cancel: &Cancel,
+) -> Result<()> {
+    let Some(full) = catalog.full_of(backup)? else {
+        return Err(Error::new(format!("backup \"{}\" is not incremental", backup.name)));
+    };
+    combine(place, (&catalog.dir(full), &catalog.dir(backup)), to, moves, false, cancel)
 }
 
 /// The WAL that recovery of the backup needs, by its manifest.
@@ -255,7 +340,7 @@ fn range(data: &Path) -> Result<Range> {
     last.ok_or_else(|| Error::io("understand file", &path, "it has no WAL range"))
 }
 
-/// Removes the oldest backups beyond the number that is kept, and then the WAL that no backup needs.
+/// Removes the oldest backups beyond the number that is kept, each with its incremental backups, and then the WAL that no backup needs.
 fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
     let removed = beyond(&catalog.backups, order.generations.max(1));
     removed.iter().try_for_each(|name| catalog.remove(name))?;
@@ -263,10 +348,15 @@ fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> 
     Ok((removed, wal_removed))
 }
 
-/// The names of the oldest backups beyond this number.
+/// The names of the oldest full backups beyond this number, each after its incremental backups.
 pub(super) fn beyond(backups: &[Backup], generations: usize) -> Vec<String> {
-    let beyond = backups.len().saturating_sub(generations);
-    backups[..beyond].iter().map(|backup| backup.name.clone()).collect()
+    let full: Vec<&Backup> = backups.iter().filter(|backup| backup.full.is_none()).collect();
+    let mut names = Vec::new();
+    for old in &full[..full.len().saturating_sub(generations)] {
+        let increments = backups.iter().filter(|backup| backup.full.as_ref() == Some(&old.name));
+        names.extend(increments.map(|backup| backup.name.clone()).chain([old.name.clone()]));
+    }
+    names
 }
 
 /// Removes the WAL that none of these backups needs: those of this destination and `others`. Returns how many files.
@@ -299,7 +389,11 @@ pub fn remove_wal(destination: &Destination, catalog: &Catalog, others: &[Backup
 /// `pg_verifybackup` found it damaged, or could not be run.
 pub fn verify_again(place: &Place, catalog: &Catalog, name: &str, cancel: &Cancel) -> Result<()> {
     let backup = catalog.find(name)?;
-    verify(place, &catalog.dir(backup), cancel)?;
+    let full = catalog.full_of(backup)?.map(|full| catalog.dir(full));
+    if let Some(full) = &full {
+        verify(place, full, None, cancel)?;
+    }
+    verify(place, &catalog.dir(backup), full.as_deref(), cancel)?;
     catalog.describe(&Backup { verified_ms: now_ms(), ..backup.clone() })
 }
 
@@ -325,6 +419,19 @@ mod tests {
         }
         remove_wal(&destination, &catalog, &begin(others)).unwrap();
         archive.names().unwrap().iter().map(|name| Segment::parse(name).unwrap().number(1 << 24)).collect()
+    }
+
+    #[test]
+    fn a_full_backup_is_kept_as_long_as_its_increments() {
+        let of = |name: &str, full: Option<&str>| Backup {
+            name: name.into(),
+            full: full.map(str::to_owned),
+            ..backup(1, 0x200_0100)
+        };
+        let backups = [of("a", None), of("b", Some("a")), of("c", None), of("d", Some("c")), of("e", Some("c"))];
+        assert!(beyond(&backups, 2).is_empty());
+        assert_eq!(beyond(&backups, 1), ["b", "a"]);
+        assert_eq!(beyond(&backups, 0), ["b", "a", "d", "e", "c"]);
     }
 
     #[test]

@@ -26,7 +26,7 @@ mod survey;
 pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock};
-pub use make::{Made, Order, make, remove_wal, verify_again};
+pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
 pub use reach::{Contents, Holdings, Reach, reach};
 pub use segment::Segment;
 #[cfg(test)]

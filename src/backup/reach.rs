@@ -149,6 +149,7 @@ pub(super) mod tests {
             segment_size: SIZE,
             bytes: 0,
             tablespaces: vec![],
+            full: None,
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Survey {
     pub archiver: Option<Archiver>,
     /// What this user can still write to the destination, bytes; `None` if not known.
     pub free_bytes: Option<u64>,
-    /// Bytes of the largest backup of this server, which the next one is expected to need.
+    /// Bytes of the newest full backup of this server, which the next one is expected to need.
     pub needed_bytes: Option<u64>,
     /// The backups that this server removes after its next full backup.
     pub next_removed: Vec<String>,
@@ -156,7 +156,7 @@ impl Survey {
         self.damaged = catalog.damaged.iter().map(|(path, _)| path.display().to_string()).collect();
         let room = rustix::fs::statvfs(scope.destination.path()).ok();
         self.free_bytes = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
-        self.needed_bytes = catalog.backups.iter().map(|backup| backup.bytes).max();
+        self.needed_bytes = catalog.newest_full().map(|backup| backup.bytes);
         self.next_removed = beyond(&catalog.backups, scope.generations.saturating_sub(1));
         let holdings = Holdings::read(&Archive::new(scope.destination.clone()))?.and(theirs.holdings);
         let own = catalog.backups.iter().map(|backup| (&scope.server, backup));

@@ -41,6 +41,9 @@ pub struct Args {
     /// Make the checkpoint at once, instead of spread over time
     #[arg(long, conflicts_with = "what")]
     fast_checkpoint: bool,
+    /// Save only what has changed since the newest full backup of this server (PostgreSQL 17 and later)
+    #[arg(long, conflicts_with = "what")]
+    incremental: bool,
     /// With --check, the age in hours from which the newest backup is too old [default: backup_max_age]
     #[arg(long, value_name = "HOURS", requires = "check")]
     max_age: Option<u32>,
@@ -101,6 +104,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
         generations: config.server.backup_generations as usize,
         max_rate: config.server.backup_max_rate.clone(),
         fast_checkpoint: args.fast_checkpoint,
+        incremental: args.incremental,
         configuration: vec![config.dir.join("network.conf"), config.dir.join(format!("{}.conf", config.id))],
     };
     let mut display = Display::new();
@@ -322,9 +326,10 @@ fn table(rows: &[Row]) -> String {
             Some(segment) => format!("GAP: {segment} is missing"),
             None => format!("to {wal_until}, timeline {wal_timeline}"),
         };
+        let full = backup.full.as_ref().map(|full| format!("; incremental, needs {full}")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "{:<18}  {on:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}",
+            "{:<18}  {on:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}{full}",
             backup.name,
             human(backup.bytes)
         );

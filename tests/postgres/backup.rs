@@ -207,3 +207,83 @@ fn gap(pair: &Pair, last: &str) {
     let check = pair.mc(0, &["backup", "--check"]);
     assert!(check.code == 2 && check.out.contains(last), "{check:?}");
 }
+
+/// From PostgreSQL 17 on, an incremental backup is made to the newest full one, and combined with it for a recovery. A full
+/// backup is kept as long as an incremental one needs it.
+#[test]
+fn incremental() {
+    let pair = pair(Setup::default());
+    let space = pair.tablespace(0);
+    let fast = ["backup", "--fast-checkpoint"];
+    let more = ["backup", "--fast-checkpoint", "--incremental"];
+    let refused = |code: &str| {
+        let answer = pair.mc(0, &more);
+        assert!(answer.code == 1 && answer.err.contains(code) && answer.err.contains("HINT:"), "{answer:?}");
+        assert_eq!(directories(&pair, 0), backups(&pair, 0).len());
+    };
+    if pair.sql(0, "SELECT current_setting('server_version_num')::int < 170000") == "t" {
+        return refused("incremental backups require PostgreSQL 17 or later");
+    }
+    refused("incremental backups require summarize_wal = on");
+    pair.sql(0, "ALTER SYSTEM SET summarize_wal = on");
+    pair.sql(0, "SELECT pg_reload_conf()");
+    refused("this server has no full backup");
+    pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    let full = backups(&pair, 0).pop().expect("a backup");
+    pair.fill(0, 20);
+    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    pair.mc(0, &more).expect(0, "mc_ctl backup --incremental");
+    let name = backups(&pair, 0).pop().expect("a backup");
+    let listed = pair.mc(1, &["backup", "--list"]).out;
+    assert!(listed.contains(&format!("incremental, needs {full}")), "{listed}");
+    pair.mc(0, &["backup", "--verify", &name]).expect(0, "mc_ctl backup --verify");
+
+    // It is not full, and the two together are.
+    let size = |name: &str| {
+        let text = std::fs::read_to_string(destination(&pair, 0).join(name).join("backup.json")).expect("backup.json");
+        serde_json::from_str::<serde_json::Value>(&text).expect("JSON")["bytes"].as_u64().expect("bytes")
+    };
+    assert!(size(&name) < size(&full) + (20 << 20), "{} {}", size(&name), size(&full));
+    combined(&pair, &full, &name);
+    assert!(space.exists());
+
+    // Generations are full backups with their increments; the one that is needed cannot be removed.
+    let needed = pair.mc(0, &["backup", "--delete", &full]);
+    assert!(needed.code == 1 && needed.err.contains(&format!("--delete {name}")), "{needed:?}");
+    pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    assert_eq!(backups(&pair, 0).len(), 3);
+    pair.mc(0, &more).expect(0, "mc_ctl backup --incremental");
+    pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    let kept = backups(&pair, 0);
+    assert!(kept.len() == 3 && !kept.contains(&full) && !kept.contains(&name), "{kept:?}");
+
+    // Damage of the full backup is found by the verification of the incremental one.
+    let file = destination(&pair, 0).join(&kept[0]).join("data/global/pg_control");
+    let mut bytes = std::fs::read(&file).expect("pg_control");
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).expect("pg_control");
+    assert_eq!(pair.mc(0, &["backup", "--verify", &kept[1]]).code, 1);
+    std::fs::remove_dir_all(destination(&pair, 0).join(&kept[0])).expect("a backup");
+    assert!(!backups(&pair, 0).contains(&kept[1]), "it cannot be restored");
+}
+
+/// Combines both as PostgreSQL's manual describes, starts the result beside the pair, and reads it.
+fn combined(pair: &Pair, full: &str, name: &str) {
+    let from = destination(pair, 0);
+    let bin = crate::harness::bin_dir().display().to_string();
+    let (dir, at) = (from.display(), from.join("combined").display().to_string());
+    let maps = "for t in $(ls \"$2/tablespaces\"); do set -- \"$@\" -T \"$2/tablespaces/$t=$3.$t\"; done";
+    let script = format!(
+        "set -- '{dir}/{full}' '{dir}/{name}' '{at}'; a=$1 b=$2 c=$3; {maps}; shift 3\n\
+         '{bin}/pg_combinebackup' \"$a/data\" \"$b/data\" -o \"$c\" \"$@\"\n\
+         cat >> '{at}/postgresql.conf' <<'END'\narchive_mode = off\nsynchronous_standby_names = ''\nport = 5999\n\
+         listen_addresses = ''\nunix_socket_directories = '{at}'\nEND\n\
+         '{bin}/pg_ctl' -w -t 60 -D '{at}' -l '{at}/server.log' start >&2\n\
+         '{bin}/psql' -h '{at}' -p 5999 -Atc 'SELECT count(*), max(id) FROM kept' postgres\n\
+         '{bin}/pg_ctl' -w -m fast -D '{at}' stop >&2"
+    );
+    let mut command = pair.host(0).admin("sh");
+    command.args(["-euc", &script]);
+    let answer = run(command, s(180)).expect(0, "pg_combinebackup and a start");
+    assert_eq!(answer.out.trim(), "1000|1000");
+}
