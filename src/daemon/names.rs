@@ -2,6 +2,7 @@
 
 use super::jobs::{PAUSE, QUERY, Setup, hang_up, in_session, value_of};
 use crate::error::{Error, Result};
+use crate::messages::{self, Tell};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::checkpointer::Signs;
 use crate::pg::connect::Session;
@@ -24,10 +25,19 @@ pub fn write(setup: &Setup, name: Option<&str>, limit: Duration, cancel: &Cancel
         let unnamed = control::is_unnamed(&place);
         // Its turn may come only after that of a later order.
         let wanted = || !cancelled.is_set();
-        files::edit_if(&place.config_file, wanted, |text| match &name {
+        let edited = files::edit_if(&place.config_file, wanted, |text| match &name {
             Some(value) => conf::set(text, value),
             None => Ok(conf::comment_out(text)),
-        })?;
+        });
+        match edited {
+            // A full file system must not keep a server with the right to run alone from serving.
+            Err(error) if name.is_none() => {
+                let edit = |text: &[u8]| Ok(conf::comment_out_in_place(text));
+                files::overwrite_if(&place.config_file, wanted, edit).map_err(|_| error.clone())?;
+                messages::tell(&Tell::Warning(error));
+            }
+            edited => _ = edited?,
+        }
         Ok(unnamed)
     })
 }

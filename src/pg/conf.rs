@@ -146,6 +146,18 @@ pub fn comment_out(text: &[u8]) -> Vec<u8> {
     map_lines(text, |_, line| active(line).map(|setting| write_line("#", &as_quoted(&setting.raw), &setting.rest)))
 }
 
+/// The same where the text must not grow: one byte of each line becomes `#`, the last blank before the name, or the first
+/// letter of the name.
+pub fn comment_out_in_place(text: &[u8]) -> Vec<u8> {
+    map_lines(text, |_, line| {
+        active(line)?;
+        let mut line = line.to_vec();
+        let blank = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
+        line[blank.saturating_sub(1)] = b'#';
+        Some(line)
+    })
+}
+
 /// Sets `synchronous_standby_names` to this value (see [`names_value`]): in its last uncommented line (earlier ones are
 /// commented out), else in the line that [`comment_out`] left, else in the commented line of the default file, else in
 /// a new line at the end.
@@ -211,10 +223,11 @@ fn active(line: &[u8]) -> Option<Setting> {
     parse_line(line).filter(|setting| setting.name == NAMES)
 }
 
-/// A line that would set the parameter but for its `#`.
+/// A line that would set the parameter except for its `#`, which may stand for the first letter ([`comment_out_in_place`]).
 fn commented(line: &[u8]) -> Option<Setting> {
     let blank = line.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
-    active(line[blank..].strip_prefix(b"#")?)
+    let rest = line[blank..].strip_prefix(b"#")?;
+    active(rest).or_else(|| active(&[&NAMES.as_bytes()[..1], rest].concat()))
 }
 
 fn as_quoted(raw: &[u8]) -> Vec<u8> {
@@ -406,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn comments_out_in_place() {
+        for (text, expected) in [
+            ("a=1\nsynchronous_standby_names = 'x' # y\n", "a=1\n#ynchronous_standby_names = 'x' # y\n"),
+            ("  SYNCHRONOUS_standby_names=x\r\n", " #SYNCHRONOUS_standby_names=x\r\n"),
+            ("#synchronous_standby_names = 'x'\n", "#synchronous_standby_names = 'x'\n"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&comment_out_in_place(text.as_bytes())), expected);
+        }
+        check_set("#ynchronous_standby_names = 'x' # y\n", "x", "synchronous_standby_names = 'x' # y\n");
+    }
+
+    #[test]
     fn sets() {
         check_set("a = 1", "x", "a = 1\nsynchronous_standby_names = 'x'\n");
         check_set("a = 1\r\n", "x", "a = 1\r\nsynchronous_standby_names = 'x'\r\n");
@@ -524,6 +549,12 @@ mod tests {
             prop_assert_eq!(effective(&off), None);
             prop_assert_eq!(foreign(&off), foreign(text.as_bytes()));
             prop_assert_eq!(comment_out(&off), off.clone());
+            let in_place = comment_out_in_place(&on);
+            prop_assert_eq!(in_place.len(), on.len());
+            prop_assert_eq!(effective(&in_place), None);
+            let on_again = set(&in_place, &value).unwrap();
+            prop_assert_eq!(effective(&on_again), Some(value.clone()));
+            prop_assert_eq!(foreign(&on_again), foreign(text.as_bytes()));
             let again = set(&off, &value).unwrap();
             prop_assert_eq!(effective(&again), Some(value.clone()));
             prop_assert_eq!(foreign(&again), foreign(text.as_bytes()));

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use rustix::fs::{Access, Mode};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -56,6 +56,32 @@ pub fn edit_if(
     wanted: impl FnOnce() -> bool,
     edit: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
 ) -> Result<bool> {
+    edit_by(path, wanted, edit, |target, _, new, old| replace_writable(target, new, old))
+}
+
+/// The same without a new file, and so on a full file system too: `edit` changes single bytes and no length. Each byte is
+/// written by itself, the last one first.
+pub fn overwrite_if(
+    path: &Path,
+    wanted: impl FnOnce() -> bool,
+    edit: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
+) -> Result<bool> {
+    edit_by(path, wanted, edit, |target, text, new, _| {
+        let failed = |e: std::io::Error| Error::io("write file", target, e);
+        let file = OpenOptions::new().write(true).open(target).map_err(failed)?;
+        for at in (0..new.len()).rev().filter(|at| text.get(*at) != new.get(*at)) {
+            file.write_all_at(&new[at..=at], at as u64).map_err(failed)?;
+        }
+        sync_unchanged(&file, target)
+    })
+}
+
+fn edit_by(
+    path: &Path,
+    wanted: impl FnOnce() -> bool,
+    edit: impl FnOnce(&[u8]) -> Result<Vec<u8>>,
+    put: impl FnOnce(&Path, &[u8], &[u8], &std::fs::Metadata) -> Result<()>,
+) -> Result<bool> {
     let _one = turn().ok_or_else(|| {
         Error::new(format!("could not edit file \"{}\": an earlier edit hangs", path.display()))
             .hint("The disk does not respond.")
@@ -71,7 +97,7 @@ pub fn edit_if(
     let new = edit(&text)?;
     *under_way() = Some((target.clone(), new.clone()));
     let changed = wanted() && new != text;
-    let done = if changed { replace_writable(&target, &new, &old) } else { sync_unchanged(&file, &target) };
+    let done = if changed { put(&target, &text, &new, &old) } else { sync_unchanged(&file, &target) };
     *under_way() = None;
     done.map(|()| changed)
 }
@@ -227,6 +253,11 @@ mod tests {
         assert!(link.is_symlink());
         assert_eq!(real.metadata().unwrap().mode() & 0o7777, 0o640);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+
+        let inode = real.metadata().unwrap().ino();
+        assert_eq!(overwrite_if(&link, || true, |_| Ok(b"AXY".to_vec())), Ok(true));
+        assert_eq!(overwrite_if(&link, || false, |_| Ok(b"ABC".to_vec())), Ok(false));
+        assert_eq!((std::fs::read(&real).unwrap(), real.metadata().unwrap().ino()), (b"AXY".to_vec(), inode));
 
         let error = edit(&dir.path().join("none"), shout).unwrap_err();
         assert!(error.message.starts_with("could not open file"), "{error}");

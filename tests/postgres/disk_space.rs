@@ -5,6 +5,7 @@ use crate::harness::pair::{Pair, Setup};
 use crate::harness::run::run;
 use crate::harness::{s, wait_for};
 use crate::health::{ADDRESS, codes};
+use std::path::Path;
 use std::time::Instant;
 
 /// With `logging_collector = off`, `startup.log` receives PostgreSQL's whole log. The controller keeps it, and the older file
@@ -263,4 +264,42 @@ fn management_directory() {
     wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
     expect_check(&pair, 0, 0, "OK");
     assert_eq!(codes(&pair, 0), [200, 503, 200]);
+}
+
+/// Moves `postgresql.conf` to a file system of its own.
+fn mount_configuration(pair: &Pair, server: usize) -> String {
+    let dir = pair.host(server).dir.join("etc").display().to_string();
+    let script = "mkdir $2 && mount -t tmpfs -o size=1m,mode=700,uid=postgres,gid=postgres none $2 \
+                  && cp -p $1/postgresql.conf $2/ && ln -sf $2/postgresql.conf $1/postgresql.conf";
+    pair.as_root(server, &["sh", "-c", script, "sh", pair.data(server), &dir]);
+    dir
+}
+
+/// Without space for a new `postgresql.conf`, a server that receives the right to run alone serves all the same: the primary
+/// that detaches the standby, and the standby that takes over.
+#[test]
+fn file_system_of_the_configuration() {
+    let pair = Setup::default().make();
+    let dirs = [0, 1].map(|server| mount_configuration(&pair, server));
+    pair.bring_up();
+    pair.sql(0, "CREATE TABLE t (i int)");
+    let names = |server: usize| {
+        let text = pair.host(server).path(&Path::new(&dirs[server]).join("postgresql.conf"));
+        let text = std::fs::read_to_string(text).expect("the configuration");
+        text.lines().filter(|line| line.contains("ynchronous_standby_names")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mirrored = names(0);
+    fill(&pair, 0, &dirs[0]);
+    pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
+    assert_eq!(pair.sql(0, "SHOW synchronous_standby_names"), "");
+    pair.sql(0, "INSERT INTO t VALUES (1)");
+    empty(&pair, 0, &dirs[0]);
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    pair.start(1, &[]);
+    pair.wait_word(0, "switchable");
+    assert_eq!(names(0), mirrored, "the line was not restored");
+    fill(&pair, 1, &dirs[1]);
+    pair.kill_postmaster(0);
+    wait_for("the standby takes over", s(40), || pair.try_sql(1, "INSERT INTO t VALUES (2)").ok());
+    assert_eq!(pair.sql(1, "SELECT sum(i) FROM t"), "3");
 }
