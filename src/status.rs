@@ -18,7 +18,7 @@ pub use crate::backup::Survey;
 pub use crate::messages::commands::Form;
 pub use backups::BackupStatus;
 pub use checkpoint::Checkpoint;
-pub use connection::{ConnectionFailure, Purpose};
+pub use connection::{Cause, ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
@@ -363,10 +363,12 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
                      does not act if the other server does not respond", arbiter.id)
         }
     });
-    let scarce = snapshot.space.iter().filter(|space| space.state != Level::Normal).map(|space| {
-        let wal = if space.directory == Directory::TranLog { "; never delete files in pg_wal" } else { "" };
-        format!("{}{wal}", space.sentence())
-    });
+    let scarce = |level| {
+        snapshot.space.iter().filter(move |space| space.state == level).map(|space| {
+            let wal = if space.directory == Directory::TranLog { "; never delete files in pg_wal" } else { "" };
+            format!("{}{wal}", space.sentence())
+        })
+    };
     let peer = snapshot.report.me.other().index();
     let full = Some(&snapshot.report.servers[peer].full).filter(|full| !full.is_empty()).map(|full| {
         let id = &snapshot.servers[peer].id;
@@ -377,7 +379,10 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     connections.dedup();
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
     let advice = snapshot.report.advice.iter().cloned().chain(disconnected);
-    advice.chain(lost).chain(connections).chain(scarce).chain(full).chain(BackupStatus::remedies(snapshot)).collect()
+    // The cause comes before its consequences.
+    let causes = scarce(Level::Full).chain(full).chain(connections);
+    let later = scarce(Level::NearlyFull).chain(BackupStatus::remedies(snapshot));
+    causes.chain(advice).chain(lost).chain(later).collect()
 }
 
 impl HealthStatus {
@@ -776,7 +781,7 @@ arb         arbiter.example  offline
         let mut s = snapshot();
         assert_eq!(Status::new(&s).check().1, 0);
         let error = "password authentication failed for user \"mc\"".to_owned();
-        s.connections = vec![ConnectionFailure { purpose: Purpose::Replication, error }];
+        s.connections = vec![ConnectionFailure::new(Purpose::Replication, error)];
         let status = Status::new(&s);
         let text = "this standby cannot connect to the primary: password authentication failed for user \"mc\"";
         assert!(status.text(false, Colour::Never).contains(&format!("\nWARNING: {text}\n")));
@@ -787,9 +792,12 @@ arb         arbiter.example  offline
         assert!(advice.contains("run \"systemctl reload mc\" here") && !advice.contains("mc_ctl"), "{advice}");
         for error in ["timeout expired", "connection to server at \"nd1\", port 5432 failed: Connection refused"] {
             let mut s = s.clone();
-            s.connections[0].error = error.to_owned();
+            s.connections = vec![ConnectionFailure::new(Purpose::Replication, error.to_owned())];
             assert_eq!(Status::new(&s).advice, [""; 0]);
         }
+        let mut lacks = s.clone();
+        lacks.connections = vec![ConnectionFailure::missing_wal("000000010000000000000003")];
+        assert!(Status::new(&lacks).advice[0].ends_with("run \"mc_ctl rebuild\" on this server"));
         s.report.rebuilding = crate::fsm::report::Rebuilding::Starting;
         assert_eq!(Status::new(&s).rebuild.map(|rebuild| rebuild.step).as_deref(), Some(text));
     }

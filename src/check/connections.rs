@@ -6,7 +6,7 @@
 use super::instance::Trial;
 use super::{Entry, Facts as Server, Finding, Seen};
 use crate::fsm::report::Rebuilding;
-use crate::status::{Form, Purpose};
+use crate::status::{Cause, Form, Purpose};
 
 const PASSWORD_REJECTED: Entry = Entry::error(
     "password-rejected",
@@ -18,6 +18,11 @@ const REPLICATION_FAILS: Entry = Entry::error(
     "The standby's controller cannot open a replication connection with primary_conninfo. A connected WAL receiver continues \
      to stream until its connection ends.",
 );
+const WAL_REMOVED: Entry = Entry::error(
+    "wal-removed",
+    "The primary no longer has the WAL that the standby requires next, and no restore_command can fetch it. The pair is not \
+     mirrored until the standby is rebuilt.",
+);
 const REBUILD_FAILED: Entry = Entry::error(
     "rebuild-failed",
     "The last rebuild of this server failed, or left an incomplete data directory. The pair is not mirrored until a rebuild \
@@ -25,7 +30,7 @@ const REBUILD_FAILED: Entry = Entry::error(
 );
 
 /// The findings of this module.
-pub const CATALOGUE: &[Entry] = &[PASSWORD_REJECTED, REPLICATION_FAILS, REBUILD_FAILED];
+pub const CATALOGUE: &[Entry] = &[PASSWORD_REJECTED, REPLICATION_FAILS, WAL_REMOVED, REBUILD_FAILED];
 
 /// What fails on both servers.
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
@@ -40,14 +45,14 @@ fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
     let (id, instance) = (&server.id, &server.instance);
     let failing = |purpose| {
         let mut all = server.pace.iter().flat_map(|pace| &pace.failing);
-        all.find(|failure| failure.purpose == purpose).map(|failure| failure.error.clone())
+        all.find(|failure| failure.purpose == purpose)
     };
     let file = format!("{}/{id}.conf", server.host.directory);
     // The result of this check is newer than that of the controller.
     let rejected = match &instance.rebuild_session {
         Some(Trial::PasswordRejected(why)) => Some(why.clone()),
         Some(Trial::Opened | Trial::Refused(_)) => None,
-        None => failing(Purpose::OtherInstance),
+        None => failing(Purpose::OtherInstance).map(|failure| failure.error.clone()),
     };
     if let Some(why) = rejected {
         let what = format!("the instance of \"{other}\" rejects the password of db_instance_username: {why}");
@@ -56,9 +61,15 @@ fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
         );
         found.push(PASSWORD_REJECTED.found(id, what, fix));
     }
-    if let Some(why) = failing(Purpose::Replication) {
-        let what = format!("this standby cannot open a replication connection to \"{other}\": {why}");
-        found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint(&Form::Direct)));
+    match failing(Purpose::Replication) {
+        Some(failure) if failure.cause == Cause::MissingWal => {
+            found.push(WAL_REMOVED.found(id, failure.error.clone(), "mc_ctl rebuild"));
+        }
+        Some(failure) => {
+            let what = format!("this standby cannot open a replication connection to \"{other}\": {}", failure.error);
+            found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint(&Form::Direct)));
+        }
+        None => (),
     }
 }
 
@@ -103,7 +114,7 @@ mod tests {
 
     fn fails(purpose: Purpose) -> impl Fn(&mut Server) {
         move |server| {
-            let failing = vec![ConnectionFailure { purpose, error: "wrong".into() }];
+            let failing = vec![ConnectionFailure::new(purpose, "wrong".into())];
             server.pace = Some(pace::Facts { failing, ..pace::Facts::default() });
         }
     }
@@ -121,6 +132,11 @@ mod tests {
             &[("password-rejected", "nd1", "instance of \"nd2\""), ("password-rejected", "nd2", "instance of \"nd1\"")],
         );
         check(|_| (), fails(Purpose::Replication), &[("replication-fails", "nd2", "wrong")]);
+        let lacks = |server: &mut Server| {
+            let failing = vec![ConnectionFailure::missing_wal("000000010000000000000003")];
+            server.pace = Some(pace::Facts { failing, ..pace::Facts::default() });
+        };
+        check(|_| (), lacks, &[("wal-removed", "nd2", "000000010000000000000003")]);
         // The controller has found it before it was corrected.
         let corrected = |own: &mut Server| {
             fails(Purpose::OtherInstance)(own);

@@ -18,9 +18,9 @@ use crate::error::Result;
 use crate::fsm::report::{HostRole, HostStatus, Rebuilding, Report};
 use crate::messages::{self, Tell};
 use crate::pg::connect::{Refusal, Session};
-use crate::pg::follow;
+use crate::pg::{conf, follow, queries};
 use crate::rebuild::{self, Journal};
-use crate::status::{ConnectionFailure, Purpose};
+use crate::status::{Cause, ConnectionFailure, Purpose};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,7 @@ pub fn start(
         address: String::new(),
         session_due: Instant::now(),
         written: false,
+        idle: true,
     };
     spawn("connections", move || probe.run(&inbox))?;
     Ok(Handle(commands))
@@ -116,6 +117,8 @@ struct Probe {
     session_due: Instant,
     /// The last check has written the password.
     written: bool,
+    /// No rebuild was in progress, and none had failed, at the last check.
+    idle: bool,
 }
 
 impl Probe {
@@ -140,51 +143,78 @@ impl Probe {
     /// Checks what the present state of the pair needs. Returns when to check again.
     fn check(&mut self) -> Duration {
         let report = self.status.snapshot().report;
-        self.check_other_instance();
+        // A rebuild has connected in the same way, and succeeded or failed.
+        let idle = report.rebuilding == Rebuilding::Idle;
+        if !std::mem::replace(&mut self.idle, idle) && idle {
+            self.session_due = Instant::now();
+        }
+        let session = self.check_other_instance();
         self.written = false;
-        let failure = if follows(&report) { self.check_replication() } else { None };
+        let failure = if follows(&report) { self.check_replication(&report, session) } else { None };
         self.report(Purpose::Replication, failure);
         if streams(&report) { INTERVAL } else { NOT_STREAMING }
     }
 
-    fn report(&self, purpose: Purpose, error: Option<String>) {
-        if !connections::note(&self.board, purpose, error.clone()) {
+    fn report(&self, purpose: Purpose, failure: Option<ConnectionFailure>) {
+        if !connections::note(&self.board, purpose, failure.clone()) {
             return;
         }
-        messages::tell(&match error {
-            Some(error) => Tell::ConnectionFails { failure: ConnectionFailure { purpose, error }.sentence() },
+        messages::tell(&match failure {
+            Some(failure) if failure.cause == Cause::MissingWal => Tell::WalMissing { what: failure.error },
+            Some(failure) => Tell::ConnectionFails { failure: failure.sentence() },
             None => Tell::ConnectionWorks { what: purpose.works() },
         });
     }
 
     /// Only on request: the probe of the instance opens a new session every few seconds.
     fn check_own_instance(&self) {
-        let error = match Session::open(&reload::target(&self.config), SESSION, "a check of the password") {
-            Err(Refusal::Closed(why) | Refusal::Password(why)) => Some(why),
+        let failure = match Session::open(&reload::target(&self.config), SESSION, "a check of the password") {
+            Err(Refusal::Closed(why) | Refusal::Password(why)) => {
+                Some(ConnectionFailure::new(Purpose::OwnInstance, why))
+            }
             _ => None,
         };
-        connections::note(&self.board, Purpose::OwnInstance, error);
+        connections::note(&self.board, Purpose::OwnInstance, failure);
     }
 
     /// Whether the password fits is known only if that server answers. What else `pg_hba.conf` may reject there,
-    /// `mc_ctl check` reports.
-    fn check_other_instance(&mut self) {
+    /// `mc_ctl check` reports. Returns the session.
+    fn check_other_instance(&mut self) -> Option<Session> {
         if self.address.is_empty() || Instant::now() < self.session_due {
-            return;
+            return None;
         }
         let setup = rebuild_setup(&self.config, &self.name);
-        let Ok(remote) = rebuild::remote(&setup, &self.address) else { return };
-        let (wrong, wait) = match Session::open_remote(&remote, SESSION, SESSION, "a check of the password") {
-            Err(Refusal::Password(why)) => (Some(why), REJECTED),
-            Err(Refusal::Closed(_)) => (None, REJECTED),
-            _ => (None, Duration::ZERO),
+        let remote = rebuild::remote(&setup, &self.address).ok()?;
+        let (session, wrong, wait) = match Session::open_remote(&remote, SESSION, SESSION, "a check of the password") {
+            Ok(session) => (Some(session), None, Duration::ZERO),
+            Err(Refusal::Password(why)) => (None, Some(ConnectionFailure::new(Purpose::OtherInstance, why)), REJECTED),
+            Err(Refusal::Closed(_)) => (None, None, REJECTED),
+            Err(_) => (None, None, Duration::ZERO),
         };
         self.session_due = Instant::now() + wait;
         self.report(Purpose::OtherInstance, wrong);
+        session
+    }
+
+    /// The replication connection, and whether the primary still has the WAL that a standby requires which does not stream.
+    fn check_replication(&mut self, report: &Report, session: Option<Session>) -> Option<ConnectionFailure> {
+        if let Some(error) = self.try_replication() {
+            return Some(ConnectionFailure::new(Purpose::Replication, error));
+        }
+        let received = report.servers[report.me.index()].lsn.filter(|_| !streams(report))?;
+        let place = rebuild_setup(&self.config, &self.name).place;
+        // What the primary no longer has may be in the archive.
+        let archive = conf::effective("restore_command", &place.config_file, &place.data);
+        if archive.is_some_and(|command| !command.is_empty()) {
+            return None;
+        }
+        let segment = queries::removed_wal(&mut session?, received, SESSION).ok()??;
+        Some(ConnectionFailure::missing_wal(&segment))
     }
 
     /// Connects as the WAL receiver does. Writes the password of `ID.conf` to `primary_conninfo` if the primary accepts it.
-    fn check_replication(&mut self) -> Option<String> {
+    /// Returns the error.
+    fn try_replication(&mut self) -> Option<String> {
         let setup = rebuild_setup(&self.config, &self.name);
         let place = &setup.place;
         let running = place.data.join("standby.signal").exists() && place.data.join("postmaster.pid").exists();

@@ -6,14 +6,13 @@ use crate::status::{ConnectionFailure, Purpose};
 /// What fails, for `mc_ctl status`.
 pub type Board = Shared<Vec<ConnectionFailure>>;
 
-/// Notes on the board whether a connection fails, and why. Returns whether that has changed.
-pub fn note(board: &Board, purpose: Purpose, error: Option<String>) -> bool {
+/// Notes on the board whether the connection for this purpose fails. Returns whether that has changed.
+pub fn note(board: &Board, purpose: Purpose, failure: Option<ConnectionFailure>) -> bool {
     let mut changed = false;
     board.update(|failures| {
-        let before = failures.iter().find(|failure| failure.purpose == purpose).map(|failure| failure.error.clone());
-        changed = before != error;
+        changed = failures.iter().find(|failure| failure.purpose == purpose) != failure.as_ref();
         failures.retain(|failure| failure.purpose != purpose);
-        failures.extend(error.map(|error| ConnectionFailure { purpose, error }));
+        failures.extend(failure);
         failures.sort_by_key(|failure| failure.purpose);
     });
     changed
@@ -26,9 +25,10 @@ mod tests {
     #[test]
     fn failures_are_noted_in_order_and_once() {
         let board = Board::default();
-        assert!(note(&board, Purpose::Replication, Some("a".into())));
-        assert!(note(&board, Purpose::OwnInstance, Some("b".into())));
-        assert!(!note(&board, Purpose::Replication, Some("a".into())));
+        let fails = |purpose, error: &str| note(&board, purpose, Some(ConnectionFailure::new(purpose, error.into())));
+        assert!(fails(Purpose::Replication, "a"));
+        assert!(fails(Purpose::OwnInstance, "b"));
+        assert!(!fails(Purpose::Replication, "a"));
         let shown: Vec<_> = board.read().into_iter().map(|failure| (failure.purpose, failure.error)).collect();
         assert_eq!(shown, [(Purpose::OwnInstance, "b".into()), (Purpose::Replication, "a".into())]);
         assert!(note(&board, Purpose::OwnInstance, None) && board.read().len() == 1);

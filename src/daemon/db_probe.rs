@@ -19,7 +19,7 @@ use crate::pg::connect::{Refusal, Session, Target};
 use crate::pg::process::{self, Process};
 use crate::pg::queries;
 use crate::pg::wal::{self, Segments};
-use crate::status::Purpose;
+use crate::status::{ConnectionFailure, Purpose};
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::BTreeMap;
@@ -320,7 +320,9 @@ impl Probe {
         let Settings { target, interval, timeout, connections, .. } = &self.settings;
         let opened = Session::open(target, *timeout, "the instance probe");
         let rejected = match &opened {
-            Err(Refusal::Closed(why) | Refusal::Password(why)) => Some(why.clone()),
+            Err(Refusal::Closed(why) | Refusal::Password(why)) => {
+                Some(ConnectionFailure::new(Purpose::OwnInstance, why.clone()))
+            }
             _ => None,
         };
         connections::note(connections, Purpose::OwnInstance, rejected);

@@ -183,9 +183,8 @@ impl Node {
         let primary = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
         let follows = matches!(self.own.role, Some(Instance::Standby { streaming: false, .. })) && !self.wal_flows();
         (primary && follows && self.peer_talks(self.patience_ms())).then(|| {
-            "this standby receives no WAL from the primary: PostgreSQL's log on this server contains the error of the WAL receiver; \
-             the usual causes are the network, pg_hba.conf on the primary and the password in primary_conninfo; run \
-             \"mc_ctl check\", which names the mistake in the configuration"
+            "this standby receives no WAL from the primary: run \"mc_ctl check\", which names an error in the configuration, and \
+             WAL that the primary no longer has; the error of the WAL receiver is in PostgreSQL's log on this server"
                 .to_owned()
         })
     }

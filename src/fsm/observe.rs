@@ -433,6 +433,13 @@ impl Node {
     /// A job that began at `since` has read the data directory. Gives the directory a new name where it is not the one that it was
     /// (PROTOCOL section 2).
     pub(super) fn found_data(&mut self, data: DataDir, since: Time) {
+        if let Some(replaced) = self.read_data(data, since) {
+            self.say(replaced);
+        }
+    }
+
+    /// The same. Returns the message if the directory is not the one that it was.
+    pub(super) fn read_data(&mut self, data: DataDir, since: Time) -> Option<Say> {
         self.own.data = Some(data);
         self.own.data_at = self.now;
         self.own.read_since = since;
@@ -460,7 +467,7 @@ impl Node {
         } else if self.own.running != Running::Dead {
             self.own.down();
         }
-        let Some(ledger) = self.ledger else { return };
+        let ledger = self.ledger?;
         let known = ledger.data;
         let older = data.checkpoint < known.checkpoint;
         let why = if !data.has_fingerprint(&known) {
@@ -477,7 +484,7 @@ impl Node {
             if data.unnamed && self.eligible() {
                 self.found_names_changed();
             }
-            return;
+            return None;
         };
         let named = data.identity(DataId(self.random()));
         // What a mirrored view leans on is missing here, and must be on the other server (R13).
@@ -493,7 +500,7 @@ impl Node {
         self.notes.labelled = false;
         self.wal.directory_replaced();
         self.write("");
-        self.say(Say::DataReplaced { why, data: named });
+        Some(Say::DataReplaced { why, data: named })
     }
 
     fn forget_silence(&mut self) {

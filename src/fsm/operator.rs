@@ -265,7 +265,7 @@ impl Node {
             return Some("the standby was detached; \"mc_ctl start\" on the standby attaches it".to_owned());
         }
         if facts.standing != Standing::Primary {
-            return Some("the pair is not mirrored".to_owned());
+            return Some("the pair is not mirrored; \"mc_ctl status\" shows the reason".to_owned());
         }
         if facts.peer != Peer::Talks {
             return Some("the standby's controller does not respond, or reports a failure".to_owned());

@@ -58,7 +58,7 @@ impl Node {
             Some(Standing::Outcast) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
             Some(Standing::Standby) => {
-                return Err("the pair is mirrored, and this server is its standby; run mc_ctl detach first".to_owned());
+                return Err("this server is the standby of the mirrored pair, and needs no rebuild; to copy the data again, run mc_ctl detach first".to_owned());
             }
         };
         if !lost_role {
@@ -255,7 +255,8 @@ impl Node {
         self.own.revive();
         self.told.restart = None;
         self.own.down();
-        self.found_data(data, since);
+        // The rebuild has replaced the directory, which is not worth a warning.
+        let _replaced = self.read_data(data, since);
         self.rebuilds.made = Some((Lsn(0), self.now));
         self.write("");
         self.say(Say::RebuildEnded);

@@ -166,6 +166,11 @@ pub enum Tell {
         /// Which one, and why.
         failure: String,
     },
+    /// The primary no longer has the WAL that this standby requires next.
+    WalMissing {
+        /// In a sentence.
+        what: String,
+    },
     /// It works again.
     ConnectionWorks {
         /// In a sentence.
@@ -520,6 +525,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::NeedsRestart { what } => m(1231, &[what]),
         Tell::NotReloaded { why } => m(1232, &[&why.to_string()]),
         Tell::ConnectionFails { failure } => m(1233, &[failure]),
+        Tell::WalMissing { what } => m(1237, &[what]),
         Tell::ConnectionWorks { what } => m(1234, &[what]),
         Tell::NoLogFile { why, instead } => m(1236, &[&why.message, instead]),
         Tell::PasswordWritten => m(1235, &[]),
@@ -679,6 +685,7 @@ mod tests {
             Tell::NeedsRestart { what: s() },
             Tell::NotReloaded { why: error() },
             Tell::ConnectionFails { failure: s() },
+            Tell::WalMissing { what: s() },
             Tell::ConnectionWorks { what: "works" },
             Tell::PasswordWritten,
             Tell::NoLogFile { why: error(), instead: s() },

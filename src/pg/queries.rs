@@ -263,6 +263,17 @@ pub fn weakened(session: &mut Session, limit: Duration) -> Result<Vec<String>, R
     Ok(session.query(&sql, limit)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
+/// The WAL segment that contains what follows `received`, if this primary no longer has it.
+pub fn removed_wal(session: &mut Session, received: Lsn, limit: Duration) -> Result<Option<String>, Refusal> {
+    // The name of a position at the end of a segment is that of this segment, and the next one is required.
+    let sql = format!(
+        "SELECT name FROM pg_walfile_name('{}') AS name WHERE substr(name, 9) < (SELECT min(substr(file.name, 9)) FROM \
+         pg_ls_waldir() AS file WHERE file.name ~ '^[0-9A-F]{{24}}$')",
+        Lsn(received.0 + 1)
+    );
+    one(session, &sql, limit)
+}
+
 /// `server_version_num`, such as 150018.
 pub fn server_version_num(session: &mut Session, limit: Duration) -> Result<u32, Refusal> {
     let found = number(session, "SELECT current_setting('server_version_num')", limit)?;

@@ -144,7 +144,9 @@ impl Draft<'_> {
             if self.deletes() {
                 rooms = freed;
             } else if !small(&freed) {
-                remedy = "Free space there, or delete the old data directory first: mc_ctl rebuild --old-data delete.";
+                remedy = "Free space there, for example remove what earlier rebuilds have kept (*.old-*); or run \"mc_ctl rebuild \
+                          --old-data delete\", which deletes this server's data directory before the copy, so that only the other \
+                          server has the data meanwhile.";
             }
         }
         let lacking = rooms.iter().filter(|room| room.needed > room.free).map(|room| {

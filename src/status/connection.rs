@@ -15,25 +15,67 @@ pub enum Purpose {
     Replication,
 }
 
+/// Why a connection fails, as far as that decides the remedy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// What the two sides authenticate with: a password, a certificate, `pg_hba.conf`, a role.
+    Authentication,
+    /// The primary no longer has the WAL that this standby requires next.
+    MissingWal,
+    /// The network or the server.
+    #[default]
+    #[serde(other)]
+    Other,
+}
+
+impl Cause {
+    /// The cause that an error of libpq or of a server names. libpq reports nothing but text.
+    pub fn of(error: &str) -> Cause {
+        let words = ["authentication", "password", "certificate", "pg_hba.conf", "SSL error", "support SSL", "role \""];
+        if words.iter().any(|word| error.contains(word)) { Cause::Authentication } else { Cause::Other }
+    }
+}
+
 /// A connection that fails.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ConnectionFailure {
     /// What it is for.
     pub purpose: Purpose,
+    /// Why it fails. A controller of an older version reports none.
+    #[serde(default)]
+    pub cause: Cause,
     /// The error of the server or of libpq.
     pub error: String,
 }
 
 impl ConnectionFailure {
-    /// How to repair it; `None` where the network or the server is at fault, not what the two authenticate with.
+    /// A failure with this error of libpq or of a server.
+    pub fn new(purpose: Purpose, error: String) -> ConnectionFailure {
+        ConnectionFailure { purpose, cause: Cause::of(&error), error }
+    }
+
+    /// The standby can connect, and the primary no longer has this WAL segment.
+    pub fn missing_wal(segment: &str) -> ConnectionFailure {
+        let error = format!("the primary no longer has WAL segment {segment}, which this standby requires next");
+        ConnectionFailure { purpose: Purpose::Replication, cause: Cause::MissingWal, error }
+    }
+
+    /// How to repair it; `None` if the network or the server is the cause.
     pub fn hint(&self, form: &Form) -> Option<String> {
-        let words = ["authentication", "password", "certificate", "pg_hba.conf", "SSL error", "support SSL", "role \""];
-        words.iter().any(|word| self.error.contains(word)).then(|| self.purpose.hint(form))
+        match self.cause {
+            Cause::Authentication => Some(self.purpose.hint(form)),
+            Cause::MissingWal => Some(format!("{}: run \"mc_ctl rebuild\" on this server", self.error)),
+            Cause::Other => None,
+        }
     }
 
     /// In a sentence.
     pub fn sentence(&self) -> String {
-        format!("{}: {}", self.purpose.what_fails(), self.error)
+        match self.cause {
+            Cause::MissingWal => self.error.clone(),
+            Cause::Authentication | Cause::Other => format!("{}: {}", self.purpose.what_fails(), self.error),
+        }
     }
 }
 

@@ -253,8 +253,7 @@ mod tests {
         s.rebuild = Some(crate::rebuild::Progress { step: "copying".into(), total: 2, ..Default::default() });
         s.checkpoint = Some(crate::status::Checkpoint { number: 1, count: 2, bytes_written: Some(1), elapsed_ms: 1 });
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
-        s.connections =
-            vec![crate::status::ConnectionFailure { purpose: crate::status::Purpose::Replication, error: "e".into() }];
+        s.connections = vec![crate::status::ConnectionFailure::new(crate::status::Purpose::Replication, "e".into())];
         s.backups = Some(crate::backup::sample_survey());
         Status::new(&s)
     }

@@ -106,8 +106,15 @@ impl Space {
             human(self.free_bytes),
             human(self.size_bytes)
         );
-        if let Some(seconds) = self.seconds_left.filter(|_| self.state == Level::NearlyFull) {
-            text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0);
+        if self.state == Level::Full && self.free_bytes > 0 {
+            text += &format!(", and the next write needs {}", human(self.needed_bytes));
+        }
+        match self.seconds_left.filter(|_| self.state == Level::NearlyFull) {
+            Some(seconds) if seconds < 3600 => {
+                text += &format!(", {} minutes at the present rate", seconds.div_ceil(60))
+            }
+            Some(seconds) => text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0),
+            None => (),
         }
         if !self.consumers.is_empty() {
             text += &format!("; {}", self.consumers);
@@ -158,6 +165,10 @@ pub(super) mod tests {
         nearly.seconds_left = Some(5400);
         let text = "the file system \"/srv\" of \"/srv/data\" (data) is nearly full: 3.0 MB of 100 MB are free";
         assert_eq!(nearly.sentence(), format!("{text}, 1.5 hours at the present rate"));
+        nearly.seconds_left = Some(61);
+        assert_eq!(nearly.sentence(), format!("{text}, 2 minutes at the present rate"));
+        let wal = space("tran_log", 14 << 20, Level::Full).sentence();
+        assert!(wal.ends_with("is full: 14 MB of 100 MB are free, and the next write needs 16 MB"), "{wal}");
         let full = Space { consumers: "pg_wal has 3 segments (48 MB)".into(), ..space("data", 0, Level::Full) };
         let text = "the file system \"/srv\" of \"/srv/data\" (data) is full: 0 bytes of 100 MB are free";
         assert_eq!(full.sentence(), format!("{text}; pg_wal has 3 segments (48 MB)"));

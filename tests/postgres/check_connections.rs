@@ -1,4 +1,5 @@
-//! `mc_ctl check`: passwords that are rejected at the next connection, and a rebuild that failed. Both servers report them.
+//! `mc_ctl check`: passwords that are rejected at the next connection, WAL that was removed, and a rebuild that failed. Both servers
+//! report them.
 
 use crate::check::{expect, expect_gone, id_conf};
 use crate::harness::host::signal;
@@ -7,6 +8,7 @@ use crate::harness::run::run;
 use crate::harness::{s, wait_for};
 use crate::password::{conninfo, guarded, new_password};
 use rustix::process::Signal;
+use std::time::Instant;
 
 /// Both servers report it.
 #[track_caller]
@@ -62,4 +64,28 @@ fn a_rebuild_that_failed() {
     assert!(crate::check::check(&pair, 1).find("configuration", "").is_some());
     pair.rebuild(1, &[]);
     [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "rebuild-failed", "nd2"));
+}
+
+/// The primary has removed WAL that the standby requires: the controller and `mc_ctl check` name it, and the printed command
+/// repairs the pair.
+#[test]
+fn wal_that_the_primary_no_longer_has() {
+    let pair = Setup::default().up();
+    pair.sql(0, "ALTER SYSTEM SET wal_keep_size = 0");
+    pair.sql(0, "SELECT pg_reload_conf()");
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    for _ in 0..4 {
+        pair.sql(0, "SELECT pg_logical_emit_message(false, 'x', 'x'), pg_switch_wal()");
+    }
+    pair.sql(0, "CHECKPOINT");
+    let at = Instant::now();
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start --mc-only");
+    pair.mc(1, &["start", "-W", "-f"]);
+    pair.wait_log(1, at, "(MCA01237)", s(60));
+    both_expect(&pair, "wal-removed", "nd2", "the primary no longer has WAL segment");
+    pair.run_hinted(1, "the primary no longer has WAL segment");
+    pair.wait_word(0, "switchable");
+    wait_for("the finding is gone", s(60), || {
+        crate::check::check(&pair, 0).find("wal-removed", "nd2").is_none().then_some(())
+    });
 }

@@ -255,6 +255,8 @@ fn the_host() {
     let disk = format!("{data}/..");
     root(&format!("dd if=/dev/zero of={disk}/filler bs=1M count=100 2>/dev/null"));
     expect(&pair, 0, "backup-space", "nd1", &["--old-data delete"]);
+    root(&format!("dd if=/dev/zero of={disk}/filler bs=1M 2>/dev/null; true"));
+    expect(&pair, 0, "disk-full", "nd1", &["pg_wal", "the next write needs 16 MB"]);
     root(&format!("rm {disk}/filler; chmod 555 {disk}"));
     expect(&pair, 0, "rebuild-prevented", "nd1", &["chown"]);
     root(&format!("chmod 755 {disk}; mkdir {data}/extra && mount -t tmpfs none {data}/extra"));

@@ -15,6 +15,11 @@ pub(super) const DISK_NOT_READABLE: Entry = Entry::error(
     "disk-not-readable",
     "The file system of the data directory, of pg_wal or of the management directory cannot be read, or does not respond.",
 );
+pub(super) const DISK_FULL: Entry = Entry::error(
+    "disk-full",
+    "A file system has no space for the next write. An instance without space for WAL stops, a standby receives no WAL, and a \
+     server that cannot write its ledger cannot consent to a switch.",
+);
 pub(super) const DISK_SPACE: Entry = Entry::warning(
     "disk-space",
     "A file system is nearly full: less than a tenth and less than 50 GB is free, pg_wal has no space for max_wal_size, or no \
@@ -46,6 +51,9 @@ const UNSUITABLE: [(u64, &str, &str); 5] = [
     (0xfe53_4d42, "SMB", "on the network"),
 ];
 
+/// What the next write needs, bytes: a WAL segment of the usual size, and a few blocks elsewhere.
+const SEGMENT: u64 = 16 << 20;
+const BLOCKS: u64 = 1 << 20;
 /// Free space that is enough however large the whole is, bytes.
 const PLENTY: u64 = 50 << 30;
 
@@ -181,6 +189,17 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
             found.push(UNSUITABLE_FILE_SYSTEM.found(id, what, "move it to a local disk"));
         }
         let (free, whole) = (human(disk.free), human(disk.size));
+        let needed = if of == "pg_wal" { SEGMENT } else { BLOCKS };
+        if disk.free < needed {
+            let what =
+                format!("the {of} \"{path}\": {free} of {whole} are free, and the next write needs {}", human(needed));
+            found.push(DISK_FULL.found(
+                id,
+                what,
+                "free space, or enlarge the file system; never delete files in pg_wal",
+            ));
+            continue;
+        }
         let short = match of.as_str() {
             _ if disk.files_free == Some(0) => Some("no file can be created on the file system".to_owned()),
             _ if disk.free < disk.size / 10 && disk.free < PLENTY => Some(format!("{free} of {whole} are free")),
@@ -191,8 +210,8 @@ pub(super) fn examine(id: &str, facts: &Facts, found: &mut Vec<Finding>) {
             _ => None,
         };
         if let Some(short) = short {
-            let fix = "free space, or enlarge the file system; an unused replication slot retains WAL: SELECT * FROM \
-                       pg_replication_slots";
+            let fix = "free space, enlarge the file system, or reduce max_wal_size; an unused replication slot retains WAL: \
+                       SELECT * FROM pg_replication_slots";
             found.push(DISK_SPACE.found(id, format!("the {of} \"{path}\": {short}"), fix));
         }
         if let (Some(used), "data directory") = (facts.used, of.as_str())
@@ -247,7 +266,8 @@ mod tests {
         assert_eq!(codes("data directory", disk(100, 9, 0xef53)), ["disk-space"]);
         assert!(codes("data directory", disk(1000, 60, 0xef53)).is_empty());
         assert_eq!(codes("data directory", disk(4, 1, 0xef53)), ["backup-space"]);
-        assert_eq!(codes("pg_wal", disk(4, 0, 0x6969)), ["unsuitable-file-system", "disk-space"]);
+        assert_eq!(codes("pg_wal", disk(4, 0, 0x6969)), ["unsuitable-file-system", "disk-full"]);
+        assert_eq!(codes("data directory", disk(4, 0, 0xef53)), ["disk-full"]);
         assert_eq!(codes("management directory", Disk { files_free: Some(0), ..disk(9, 9, 0) }), ["disk-space"]);
     }
 
