@@ -42,6 +42,9 @@ need pg_createcluster postgresql-common
 need logger bsdutils
 need pgbouncer pgbouncer
 need sudo sudo
+# tools of sites for backups
+need pgbackrest pgbackrest
+need barman barman
 # for the others, and a load balancer
 need systemd-analyze systemd
 need logrotate logrotate

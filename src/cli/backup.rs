@@ -4,7 +4,7 @@
 use super::archive::{self, destination};
 use super::args::{Common, ListFormat};
 use super::follow::Display;
-use super::{Ended, Exit, Failure, call, print, print_json, say};
+use super::{Ended, Exit, Failure, backup_command, call, print, print_json, say};
 use crate::backup::{self, Archive, Archiver, Backup, Catalog, Contents, Destination, Holdings, Newest, Order, Survey};
 use crate::config::Config;
 use crate::daemon::{backup_watch, reload};
@@ -17,6 +17,7 @@ use crate::rebuild::{copied, human, now_ms};
 use crate::status::{RebuildStatus, duration};
 use serde::Serialize;
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -63,6 +64,11 @@ pub(super) fn run(args: &Args) -> Ended {
         (None, true) => args.common.client_config()?,
         _ => args.common.config()?,
     };
+    if let (Some(program), None, false) =
+        (&config.server.backup_command, &args.verify, args.list || args.delete.is_some())
+    {
+        return by_command(args, &config, program);
+    }
     let destination = destination(&config)?;
     if args.list {
         return list(&config, &destination, args.format);
@@ -79,19 +85,51 @@ pub(super) fn run(args: &Args) -> Ended {
 
 // -------------------------------------------------------------------------------------------------------------- making
 
-fn make(args: &Args, config: &Config, destination: &Destination, interruption: &Interruption) -> Ended {
-    let begin = Instant::now();
+/// Whether this server makes the backup: it is the primary. The standby reports this.
+fn is_ours(config: &Config) -> Result<bool, Failure> {
     match role(config)? {
-        HostRole::Primary => {}
+        HostRole::Primary => Ok(true),
         HostRole::Standby => {
             print(&format!("server \"{}\" is the standby; the primary makes the backup\n", config.id));
-            return trim(config, destination);
+            Ok(false)
         }
         _ => {
             let text =
                 format!("server \"{}\" is neither the primary nor the standby, so that it makes no backup", config.id);
-            return Err(Failure::new(Exit::Refused, text).hint("\"mc_ctl status\" shows the state of the pair."));
+            Err(Failure::new(Exit::Refused, text).hint("\"mc_ctl status\" shows the state of the pair."))
         }
+    }
+}
+
+/// Fails if this server is no longer the primary.
+fn still_primary(config: &Config) -> Result<(), Error> {
+    match role(config) {
+        Ok(HostRole::Primary) => Ok(()),
+        Ok(_) => Err(Error::new("this server lost the role of the primary during the backup")),
+        Err(failure) => Err(failure.error),
+    }
+}
+
+/// A backup by `backup_command`.
+fn by_command(args: &Args, config: &Config, program: &Path) -> Ended {
+    if args.incremental || args.fast_checkpoint {
+        return Err(Failure::new(
+            Exit::Usage,
+            "backup_command decides how a backup is made: --incremental and --fast-checkpoint are not possible",
+        ));
+    }
+    if !is_ours(config)? {
+        return Ok(0);
+    }
+    let interruption = Interruption::new(args.seconds)?;
+    let explain = |error| interruption.explain(error, "backup");
+    backup_command::make(config, program, &interruption.cancel, &explain, &|| still_primary(config))
+}
+
+fn make(args: &Args, config: &Config, destination: &Destination, interruption: &Interruption) -> Ended {
+    let begin = Instant::now();
+    if !is_ours(config)? {
+        return trim(config, destination);
     }
     let Some(lock) = destination.lock().map_err(Failure::failed)? else {
         return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
@@ -108,11 +146,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
         configuration: vec![config.dir.join("network.conf"), config.dir.join(format!("{}.conf", config.id))],
     };
     let mut display = Display::new();
-    let primary = || match role(config) {
-        Ok(HostRole::Primary) => Ok(()),
-        Ok(_) => Err(Error::new("this server lost the role of the primary during the backup")),
-        Err(failure) => Err(failure.error),
-    };
+    let primary = || still_primary(config);
     let made = backup::make(&order, &lock, &mut |line| show(&mut display, line), &primary, &interruption.cancel);
     display.end();
     let made = made.map_err(|error| interruption.explain(error, "backup"))?;

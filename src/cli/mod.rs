@@ -8,6 +8,7 @@ pub mod arb;
 mod archive;
 mod args;
 mod backup;
+mod backup_command;
 mod call;
 mod check;
 mod completions;

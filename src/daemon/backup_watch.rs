@@ -48,9 +48,12 @@ pub fn watch(archive: ArchiveLink, board: Board) -> Result<()> {
     Ok(())
 }
 
-/// What is to be surveyed with this configuration.
+/// What is to be surveyed with this configuration; `None` if there is nothing, or another program makes the backups.
 pub fn scope(config: &Config) -> Option<Scope> {
     let server = &config.server;
+    if server.backup_command.is_some() {
+        return None;
+    }
     Some(Scope {
         destination: Destination::new(server.backup_destination.clone()?),
         generations: server.backup_generations as usize,

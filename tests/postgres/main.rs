@@ -9,7 +9,9 @@ mod harness;
 
 mod arbiter;
 mod backup;
+mod backup_kills;
 mod backup_samples;
+mod backup_tools;
 mod check;
 mod check_backups;
 mod check_connections;
