@@ -44,7 +44,7 @@ pub fn backups(pair: &Pair, server: usize) -> Vec<String> {
 }
 
 /// The directories in a destination that look like backups, complete or not.
-fn directories(pair: &Pair, server: usize) -> usize {
+pub fn directories(pair: &Pair, server: usize) -> usize {
     let entries = std::fs::read_dir(destination(pair, server)).expect("the destination").flatten();
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("20")).count()
 }
