@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 15] = [
+const KEPT_WITH_HOOKS: [u64; 16] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -274,6 +274,7 @@ const KEPT_WITH_HOOKS: [u64; 15] = [
     800_004_197,
     1_400_048_654,
     1_600_054_616,
+    2_400_000_001,
 ];
 
 #[test]
@@ -293,8 +294,9 @@ fn seeds_without_arbiter() {
 }
 
 /// The same without an arbiter: a primary that had noted that commits may not have waited, and whose data directory was exchanged;
-/// a server that continued through a split, and sent nothing because a write of its ledger did not return.
-const KEPT_WITHOUT: [u64; 4] = [1452, 300_106_609, 410_027_773, 1_900_008_716];
+/// a server that continued through a split, and sent nothing because a write of its ledger did not return; an old primary that an
+/// rc script started, and whose data directory could not be read.
+const KEPT_WITHOUT: [u64; 5] = [1452, 300_106_609, 410_027_773, 1_900_008_716, 2_300_000_280];
 
 #[test]
 fn kept_seeds_without_arbiter() {

@@ -2,6 +2,7 @@
 //! a place at which everything can end.
 
 use crate::note;
+use crate::rng::Rng;
 use crate::world::{Ev, NAMES, Run, World};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::types::*;
@@ -217,7 +218,7 @@ impl World {
         }
         let (job, stage, late, mark) = (running.job.clone(), running.stage, self.t >= running.deadline, running.mark);
         match job {
-            Job::Inspect => match self.readable(s) {
+            Job::Inspect => match self.readable(s).filter(|_| !self.is_torn(s)) {
                 Some(data) => self.finish(s, Outcome::Data(data)),
                 None => self.fail_job(s, "could not open file \"global/pg_control\""),
             },
@@ -252,6 +253,12 @@ impl World {
             Job::Rebuild(what) => self.rebuild_steps(s, stage, &what),
             Job::Abandon => self.abandon_rebuild(s),
         }
+    }
+
+    /// Whether `pg_control` is torn wherever it is read, for a while: of one period of 20 s in eight. No number is drawn for it.
+    fn is_torn(&self, s: usize) -> bool {
+        let period = self.t / 20_000 * 2 + s as u64;
+        !self.calm() && Rng::new(self.seed ^ period << 48).chance(125)
     }
 
     fn start_steps(&mut self, s: usize, stage: u8, late: bool, names: Option<String>, follow: bool) {

@@ -122,6 +122,7 @@ impl Ord for Due {
 
 /// Everything.
 pub struct World {
+    pub seed: u64,
     pub broken: Broken,
     pub rng: Rng,
     /// What hooks do: they take nothing from the rest.
@@ -220,6 +221,7 @@ impl World {
         let jinx = if rng.chance(600) { rng.pick(&[10, 50, 200]) } else { 0 };
         let restart_after = rng.range(50, 1000);
         let mut world = World {
+            seed,
             broken,
             rng,
             aside,
