@@ -26,6 +26,7 @@
 //! - [`pg`]: what is known of PostgreSQL: its files (text in, text out), programs, processes, sessions, versions.
 //! - [`rebuild`]: a data directory becomes a copy of the other server's: what would be done, and doing it.
 //! - [`backup`]: backups and the WAL archive: making, verifying, listing and removing them with PostgreSQL's own tools.
+//! - [`recover`]: a data directory becomes what a backup and the WAL archives lead to.
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
@@ -37,8 +38,8 @@
 //! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
 //! - [`error`]: the one error type.
 //!
-//! Arrows: `cli → daemon, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, backup, rebuild, pg, config, messages, status`; `status →
-//! backup, fsm, messages, rebuild`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! Arrows: `cli → daemon, recover, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, recover, backup, rebuild, pg, config, messages, status`; `status →
+//! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!
@@ -70,6 +71,7 @@ pub mod init;
 pub mod messages;
 pub mod pg;
 pub mod rebuild;
+pub mod recover;
 pub mod shared;
 pub mod status;
 pub mod what_if;

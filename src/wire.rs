@@ -140,6 +140,13 @@ pub enum Archived {
     Wal(String),
     /// The list of its backups and of the files in its archive, as JSON.
     Contents,
+    /// Has the server rebuilt from the asker, after a recovery: as an operator orders it there. Nothing is answered.
+    Rebuild {
+        /// By a full copy, else by `pg_rewind`.
+        copy: bool,
+    },
+    /// How the rebuild goes, as JSON.
+    Rebuilding,
 }
 
 /// A part of what a server has archived.

@@ -107,16 +107,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "backup", "check", "config", "daemon", "error", "fsm", "init", "messages", "pg", "rebuild", "status",
-            "what_if", "wire",
+            "backup", "check", "config", "daemon", "error", "fsm", "init", "messages", "pg", "rebuild", "recover",
+            "status", "what_if", "wire",
         ],
     ),
     ("config", &["error", "fsm"]),
     (
         "daemon",
         &[
-            "backup", "check", "config", "error", "fsm", "messages", "pg", "rebuild", "shared", "status", "what_if",
-            "wire",
+            "backup", "check", "config", "error", "fsm", "messages", "pg", "rebuild", "recover", "shared", "status",
+            "what_if", "wire",
         ],
     ),
     ("error", &[]),
@@ -126,6 +126,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("messages", &["config", "error", "fsm"]),
     ("pg", &["config", "error", "fsm"]),
     ("rebuild", &["error", "fsm", "pg", "shared"]),
+    ("recover", &["backup", "error", "fsm", "pg", "rebuild"]),
     ("shared", &[]),
     ("status", &["backup", "fsm", "messages", "rebuild"]),
     ("what_if", &["fsm"]),

@@ -27,7 +27,7 @@ pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock};
 pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
-pub use reach::{Contents, Holdings, Reach, reach};
+pub use reach::{Contents, Holdings, Reach, reach, timeline_at};
 pub use segment::Segment;
 #[cfg(test)]
 pub(crate) use survey::tests::survey as sample_survey;

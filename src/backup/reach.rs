@@ -16,6 +16,8 @@ pub struct Reach {
     pub until: Lsn,
     /// Its timeline.
     pub timeline: u32,
+    /// The newest timeline to which a recovery can lead, of which there may be no WAL yet.
+    pub newest_timeline: u32,
     /// When the last segment before it was archived, ms since 1970; `None` if the backup's own WAL is all.
     pub archived_ms: Option<u64>,
     /// The first segment that is missing although later ones are there.
@@ -38,6 +40,9 @@ pub struct Contents {
     pub backups: Vec<Backup>,
     /// Its archive.
     pub holdings: Holdings,
+    /// What is in progress there that a recovery must not meet.
+    #[serde(default)]
+    pub busy: Option<String>,
 }
 
 impl Holdings {
@@ -58,6 +63,31 @@ impl Holdings {
             holdings.files.insert(name, archived.as_millis() as u64);
         }
         Ok(holdings)
+    }
+
+    /// Timelines of which there is WAL, and no history. The first has none.
+    pub fn without_history(&self) -> Vec<u32> {
+        let mut timelines: Vec<u32> =
+            self.files.keys().filter_map(|name| Segment::parse(name)).map(|segment| segment.timeline).collect();
+        timelines.dedup();
+        timelines.retain(|timeline| *timeline > 1 && !self.histories.contains_key(timeline));
+        timelines
+    }
+
+    /// The histories of timelines: number and text.
+    pub fn histories(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.histories.iter().map(|(timeline, text)| (*timeline, text.as_str()))
+    }
+
+    /// Whether either archive has this file.
+    pub fn contains(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
+    /// The newest timeline that is known.
+    pub fn newest_timeline(&self) -> u32 {
+        let segments = self.files.keys().filter_map(|name| Segment::parse(name)).map(|segment| segment.timeline);
+        segments.chain(self.histories.keys().copied()).max().unwrap_or_default()
     }
 
     /// The WAL of both.
@@ -83,7 +113,9 @@ pub fn reach(backup: &Backup, holdings: &Holdings) -> Result<Reach> {
         let timeline = chain.iter().rfind(begins).map_or(backup.timeline, |(timeline, _)| *timeline);
         Segment::at(timeline, Lsn(number * size), size)
     };
-    let mut reach = Reach { until: backup.end(), timeline: backup.timeline, archived_ms: None, missing: None };
+    let newest_timeline = chain.last().map_or(backup.timeline, |(timeline, _)| *timeline);
+    let (until, timeline) = (backup.end(), backup.timeline);
+    let mut reach = Reach { until, timeline, newest_timeline, archived_ms: None, missing: None };
     let mut number = backup.end().0.saturating_sub(1) / size;
     while let Some(archived_ms) = holdings.files.get(&segment(number).to_string()) {
         (reach.until, reach.timeline) = (Lsn((number + 1) * size), segment(number).timeline);
@@ -96,6 +128,19 @@ pub fn reach(backup: &Backup, holdings: &Holdings) -> Result<Reach> {
         reach.missing = Some(segment(number));
     }
     Ok(reach)
+}
+
+/// The timeline on which this position lies, on the way from the backup to the newest timeline, and where the next one begins. A
+/// position at which one begins is the end of the one before.
+///
+/// # Errors
+/// A timeline history is damaged.
+pub fn timeline_at(backup: &Backup, holdings: &Holdings, position: Lsn) -> Result<(u32, Option<Lsn>)> {
+    let chain = newest_chain(backup, holdings)?;
+    let index = chain.iter().rposition(|(timeline, begin)| *begin < position || *timeline == backup.timeline);
+    let index = index.unwrap_or_default();
+    let timeline = chain.get(index).map_or(backup.timeline, |(timeline, _)| *timeline);
+    Ok((timeline, chain.get(index + 1).map(|(_, begin)| *begin)))
 }
 
 /// The chain of the newest timeline that continues the backup's.
@@ -193,6 +238,14 @@ pub(super) mod tests {
         ];
         assert_eq!(reached(&before, &files), (Lsn(0x500_0000), 2, None));
         assert_eq!(reached(&backup(2, 0x300_0200), &files), (Lsn(0x500_0000), 2, None));
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::new(Destination::new(dir.path()));
+        std::fs::create_dir(archive.dir()).unwrap();
+        std::fs::write(archive.dir().join(files[2].0), files[2].1).unwrap();
+        let holdings = Holdings::read(&archive).unwrap();
+        let at = |position| timeline_at(&before, &holdings, Lsn(position)).unwrap();
+        let fork = Some(Lsn(0x300_0158));
+        assert_eq!((at(0x200_0200), at(0x300_0158), at(0x300_0159)), ((1, fork), (1, fork), (2, None)));
         // A backup of the old timeline that ends past the fork does not lead to the new one.
         assert_eq!(reached(&backup(1, 0x300_0200), &files[..4]), (Lsn(0x300_0200), 1, None));
         assert_eq!(reached(&before, &files[..3]), (Lsn(0x300_0000), 1, None));

@@ -129,7 +129,7 @@ fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Par
 }
 
 /// One part; `Err(None)` if no controller runs on this host.
-fn part(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, Option<String>> {
+pub(super) fn part(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, Option<String>> {
     let call = Call::Archived { what: what.clone(), offset };
     match control::call(&config.run_dir(), &call, PART_LIMIT) {
         Ok(Answer::Archived(answer)) => answer.map_err(Some),

@@ -54,6 +54,8 @@ pub(super) enum Verb {
     Conninfo(super::conninfo::Args),
     /// Make a backup on the primary, or show, verify and remove backups
     Backup(super::backup::Args),
+    /// Recover the pair from a backup, to the end of WAL or to an earlier target
+    Recover(super::recover::Args),
     /// Archive a WAL file: for archive_command
     ArchiveWal(super::archive::ArchiveArgs),
     /// Copy a WAL file from the archive: for restore_command

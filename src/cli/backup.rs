@@ -195,7 +195,7 @@ fn role(config: &Config) -> Result<HostRole, Failure> {
 }
 
 /// A step, or a line of `pg_basebackup --progress`.
-fn show(display: &mut Display, line: &str) {
+pub(super) fn show(display: &mut Display, line: &str) {
     let (step, done, total) = match copied(line) {
         Some((done, total)) => ("pg_basebackup copies the instance", done, Some(total)),
         None => (line, 0, None),
@@ -212,14 +212,14 @@ fn show(display: &mut Display, line: &str) {
 }
 
 /// What ends a backup early: a signal, or its time limit.
-struct Interruption {
-    cancel: Cancel,
+pub(super) struct Interruption {
+    pub cancel: Cancel,
     late: Arc<AtomicBool>,
     seconds: Option<u64>,
 }
 
 impl Interruption {
-    fn new(seconds: Option<u64>) -> Result<Interruption, Failure> {
+    pub fn new(seconds: Option<u64>) -> Result<Interruption, Failure> {
         use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
         let (canceller, cancel) = Cancel::new();
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP])
@@ -242,7 +242,7 @@ impl Interruption {
     }
 
     /// The failure of what may have been interrupted.
-    fn explain(&self, error: Error, what: &str) -> Failure {
+    pub fn explain(&self, error: Error, what: &str) -> Failure {
         match (self.cancel.is_set(), self.late.load(Ordering::Relaxed)) {
             (true, true) => {
                 let seconds = self.seconds.unwrap_or_default();
@@ -371,7 +371,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-fn time(ms: u64) -> String {
+pub(super) fn time(ms: u64) -> String {
     utc(UNIX_EPOCH + Duration::from_millis(ms.min(1 << 47)))
 }
 

@@ -19,6 +19,7 @@ mod history;
 mod init;
 pub mod mc_std;
 mod rebuild;
+mod recover;
 mod reload;
 mod running;
 mod service_form;
@@ -145,6 +146,7 @@ fn run(verb: &Verb) -> Ended {
         Verb::WhatIf(args) => what_if::run(args),
         Verb::Conninfo(args) => conninfo::run(args),
         Verb::Backup(args) => backup::run(args),
+        Verb::Recover(args) => recover::run(args),
         Verb::ArchiveWal(args) => archive::archive(args),
         Verb::RestoreWal(args) => archive::restore(args),
     }

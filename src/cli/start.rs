@@ -2,7 +2,7 @@
 
 use super::args::Start;
 use super::call::{LOOK, PATIENCE};
-use super::{Ended, Exit, Failure, call, print, running, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, recover, running, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
@@ -37,6 +37,9 @@ pub(super) fn run(args: &Start) -> Ended {
     let config = config(args, begin, limit.min(EARLY_LIMIT))?;
     if let Some(why) = config.server.no_data.clone().filter(|_| !args.mc_only && !daemon::is_being_rebuilt(&config)) {
         return Err(Failure::usage(why));
+    }
+    if !args.mc_only && !args.foreground {
+        recover::refuse_start(&config)?;
     }
     if args.adopt_data && !args.yes {
         call::confirm(ADOPT)?;

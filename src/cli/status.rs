@@ -1,7 +1,7 @@
 //! `mc_ctl status`.
 
 use super::args::{Format, Status as Args};
-use super::{Ended, Exit, Failure, call, coloured, print, say, service_form};
+use super::{Ended, Exit, Failure, call, coloured, print, recover, say, service_form};
 use crate::config::Config;
 use crate::error::Error;
 use crate::status::Status;
@@ -69,7 +69,9 @@ impl Marks {
 fn status(config: &Config, mistake: Option<&Error>) -> Result<Status, Failure> {
     let configuration_error = mistake.map(|mistake| mistake.message.clone());
     let form = || service_form::when_running(&config.dir);
-    Ok(Status { configuration_error, ..Status::in_form(&*call::status(config)?, form) })
+    let mut snapshot = call::status(config)?;
+    snapshot.report.advice.extend(recover::in_progress(config));
+    Ok(Status { configuration_error, ..Status::in_form(&snapshot, form) })
 }
 
 fn show(args: &Args, config: &Config, mistake: Option<&Error>, marks: &mut Option<Marks>) -> Result<(), Failure> {

@@ -40,7 +40,7 @@ fn emergency(args: &Stop) -> Ended {
 }
 
 /// A start right after the stop finds neither a controller nor a watcher.
-fn wait_until_gone(config: &Config) {
+pub(super) fn wait_until_gone(config: &Config) {
     let begin = Instant::now();
     while store::is_locked(&config.run_dir()) {
         if begin.elapsed() > GONE {

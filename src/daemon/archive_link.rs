@@ -11,7 +11,11 @@ use super::{lock, spawn};
 use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::{self, Error};
-use crate::fsm::types::Member;
+use crate::fsm::event::Reply;
+use crate::fsm::report::Rebuilding;
+use crate::fsm::types::{Member, Method};
+use crate::rebuild;
+use crate::recover;
 use crate::wire::{Archived, Aside, MINOR_OF_ARCHIVES, Part};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -42,6 +46,14 @@ type Question = (u64, Archived, u64);
 /// A question that this server has asked: its number, and where the answer goes.
 type Asked = (u64, Sender<Result<Part, String>>);
 
+/// How a rebuild of this server is ordered, and how it goes.
+pub struct Rebuilds {
+    /// Where it stands.
+    pub state: Box<dyn Fn() -> Rebuilding + Send + Sync>,
+    /// Orders it, and waits so long for the reply.
+    pub order: Box<dyn Fn(Method, Duration) -> Reply + Send + Sync>,
+}
+
 /// The controller's part. One clone for each thread.
 #[derive(Clone)]
 pub struct ArchiveLink(Arc<Shared>);
@@ -51,6 +63,7 @@ struct Shared {
     pace: Arc<Pace>,
     config: Mutex<Config>,
     voice: OnceLock<Voice>,
+    rebuilds: OnceLock<Rebuilds>,
     questions: Sender<Question>,
     /// Held by who asks.
     turn: Mutex<()>,
@@ -72,6 +85,7 @@ impl ArchiveLink {
             pace,
             config: Mutex::new(config.clone()),
             voice: OnceLock::new(),
+            rebuilds: OnceLock::new(),
             questions,
             turn: Mutex::default(),
             asking: Mutex::default(),
@@ -100,6 +114,11 @@ impl ArchiveLink {
     /// From now on it can ask and answer.
     pub fn speak(&self, voice: Voice) {
         let _ = self.0.voice.set(voice);
+    }
+
+    /// From now on a rebuild can be ordered through it.
+    pub fn orders(&self, rebuilds: Rebuilds) {
+        let _ = self.0.rebuilds.set(rebuilds);
     }
 
     /// Takes in what another member says; returns what is not for it. Does not block.
@@ -242,8 +261,37 @@ impl Shared {
         voice.say(self.peer, &Aside::Part { id, part });
     }
 
+    /// Orders a rebuild as an operator on this host does. One that is in progress is the one that was ordered.
+    fn rebuild(&self, copy: bool) -> error::Result<()> {
+        let Some(rebuilds) = self.rebuilds.get() else { return Err(Error::new("the controller is still starting")) };
+        if !matches!((rebuilds.state)(), Rebuilding::Idle | Rebuilding::Failed(_)) {
+            return Ok(());
+        }
+        match (rebuilds.order)(if copy { Method::BaseBackup } else { Method::Rewind }, LIMIT) {
+            Reply::Done => Ok(()),
+            Reply::Refused(why) | Reply::Failed(why) | Reply::TimedOut(why) => Err(Error::new(why)),
+        }
+    }
+
+    /// What is in progress here that a recovery on the other server must not meet.
+    fn busy(&self) -> Option<String> {
+        let run_dir = lock(&self.config).run_dir();
+        if recover::Journal::exists(&run_dir) {
+            return Some("a recovery is in progress".to_owned());
+        }
+        let rebuilds = rebuild::Journal::path(&run_dir).exists();
+        rebuilds.then(|| "a rebuild is in progress".to_owned())
+    }
+
     fn read(&self, what: &Archived, offset: u64) -> error::Result<Part> {
         let missing = Part { total: None, data: String::new() };
+        if let Archived::Rebuild { copy } = what {
+            return self.rebuild(*copy).map(|()| missing);
+        }
+        if *what == Archived::Rebuilding {
+            let state = self.rebuilds.get().map(|rebuilds| (rebuilds.state)());
+            return Ok(part_of_text(&serde_json::to_string(&state).unwrap_or_default(), offset));
+        }
         let destination = lock(&self.config).server.backup_destination.as_ref().map(Destination::new);
         let Some(destination) = destination else { return Ok(missing) };
         let archive = Archive::new(destination.clone());
@@ -254,14 +302,18 @@ impl Shared {
             },
             Archived::Contents => {
                 let backups = Catalog::read(&destination)?.backups;
-                let contents = Contents { backups, holdings: Holdings::read(&archive)? };
-                let text = serde_json::to_string(&contents).unwrap_or_default();
-                let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
-                let part = &text.as_bytes()[from..text.len().min(from + PART)];
-                Ok(Part { total: Some(text.len() as u64), data: STANDARD.encode(part) })
+                let contents = Contents { backups, holdings: Holdings::read(&archive)?, busy: self.busy() };
+                Ok(part_of_text(&serde_json::to_string(&contents).unwrap_or_default(), offset))
             }
+            Archived::Rebuild { .. } | Archived::Rebuilding => Ok(missing),
         }
     }
+}
+
+fn part_of_text(text: &str, offset: u64) -> Part {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
+    let part = &text.as_bytes()[from..text.len().min(from + PART)];
+    Part { total: Some(text.len() as u64), data: STANDARD.encode(part) }
 }
 
 fn part_of(file: &File, offset: u64) -> error::Result<Part> {

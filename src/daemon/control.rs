@@ -4,7 +4,7 @@
 //! snapshot that the decision thread publishes, so that neither a busy decision thread nor anything that it waits for
 //! delays it. This module decides nothing.
 
-use super::archive_link::ArchiveLink;
+use super::archive_link::{ArchiveLink, Rebuilds};
 use super::inspect::{Checked, Inspector};
 use super::reload::{Reloaded, Reloader};
 use super::store::wall_ms;
@@ -15,7 +15,7 @@ use crate::fsm::event::{Event, Reply, Request, Say};
 use crate::fsm::node::Node;
 use crate::fsm::present::Present;
 use crate::fsm::report::Report;
-use crate::fsm::types::{Member, Time};
+use crate::fsm::types::{Member, RebuildOrder, Time};
 use crate::messages;
 use crate::rebuild;
 use crate::status::{BackupStatus, Snapshot};
@@ -397,7 +397,7 @@ impl Board {
                 Some(link) => Answer::Archived(link.ask(&what, offset)),
                 None => Answer::Busy("the controller is still starting".to_owned()),
             },
-            Call::Request { request, limit_ms } => self.execute(request, limit_ms),
+            Call::Request { request, limit_ms } => Answer::Reply(self.execute(request, limit_ms)),
             Call::WhatIf { faults, each } => self.foretell(&faults, each),
         }
     }
@@ -455,24 +455,35 @@ impl Board {
         }
     }
 
-    fn execute(&self, request: Request, limit_ms: u64) -> Answer {
+    /// How a rebuild of this server is ordered, and how it goes.
+    pub(super) fn rebuilds(&self) -> Rebuilds {
+        let (state, orders) = (self.clone(), self.clone());
+        let order = |method| Request::Rebuild(RebuildOrder { method, ..RebuildOrder::default() });
+        Rebuilds {
+            state: Box::new(move || lock(&state.shared.snapshot).report.rebuilding.clone()),
+            order: Box::new(move |method, limit| orders.execute(order(method), limit.as_millis() as u64)),
+        }
+    }
+
+    /// Has the core do it, and waits for its reply.
+    fn execute(&self, request: Request, limit_ms: u64) -> Reply {
         let id = self.shared.next.fetch_add(1, Ordering::SeqCst);
         let (sender, receiver) = crossbeam_channel::bounded(1);
         {
             let mut executing = lock(&self.shared.executing);
             if executing.is_some() {
-                return Answer::Reply(Reply::Refused("mc_ctl command is being executed".to_owned()));
+                return Reply::Refused("mc_ctl command is being executed".to_owned());
             }
             *executing = Some((id, sender));
         }
         self.shared.inbox.put(Event::Request { id, request, limit_ms });
         let reply = receiver.recv_timeout(Duration::from_millis(limit_ms).saturating_add(GRACE));
         lock(&self.shared.executing).take_if(|(executing, _)| *executing == id);
-        Answer::Reply(reply.unwrap_or_else(|_| {
+        reply.unwrap_or_else(|_| {
             Reply::TimedOut(
                 "the controller did not respond in time; \"mc_ctl status\" shows the present state".to_owned(),
             )
-        }))
+        })
     }
 }
 

@@ -191,6 +191,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     inspector.shows(board.clone());
     board.inspected_by(inspector.clone());
     board.archives_by(archive.clone());
+    archive.orders(board.rebuilds());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {

@@ -23,7 +23,16 @@ pub fn prepare(
     primary: &Primary,
     cancel: &Cancel,
 ) -> Result<Journal> {
-    let data = &setup.place.data;
+    let journal = replacement(&setup.place, &setup.name, primary.tablespaces(cancel)?)?;
+    Ok(Journal { ruined, old_data, ..journal })
+}
+
+/// The journal of a replacement of the data directory, which has these tablespaces (OID and directory) afterwards.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn replacement(place: &Place, name: &str, tablespaces: Vec<(String, PathBuf)>) -> Result<Journal> {
+    let data = &place.data;
     if let Some(why) = swap::fixed(data) {
         return Err(Error::new(format!("could not replace the data directory \"{}\": {why}", data.display())).hint(
             "The copy is created beside the data directory and renamed to it. Use a data directory below the mount point; the \
@@ -39,21 +48,21 @@ pub fn prepare(
     let journal = Journal {
         method: Chosen::BaseBackup,
         phase: Phase::Copying,
-        ruined,
-        old_data,
+        ruined: false,
+        old_data: OldData::Keep,
         existed: swap::has_content(data)?,
-        name: setup.name.clone(),
+        name: name.to_owned(),
         data: data.clone(),
         staging: swap::staging(data),
         old: swap::old(data, &stamp),
-        moves: moves(setup, &stamp, primary, cancel)?,
+        moves: moves(place, &stamp, tablespaces)?,
         swapped: false,
         stamp,
     };
     let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
     for path in asides.chain([&journal.staging, &journal.old]) {
         if path.symlink_metadata().is_ok() {
-            return Err(Error::new(format!("\"{}\" prevents the rebuild", path.display()))
+            return Err(Error::new(format!("\"{}\" already exists", path.display()))
                 .hint("Its origin is unknown. Examine it, and remove it if it is not needed."));
         }
     }
@@ -61,14 +70,14 @@ pub fn prepare(
 }
 
 /// What lies outside of the data directory: where it does here, else where it does on the other server.
-fn moves(setup: &Setup, stamp: &str, primary: &Primary, cancel: &Cancel) -> Result<Vec<Move>> {
-    let Place { data, major, .. } = &setup.place;
+fn moves(place: &Place, stamp: &str, tablespaces: Vec<(String, PathBuf)>) -> Result<Vec<Move>> {
+    let Place { data, major, .. } = place;
     let mut moves = Vec::new();
     let wal = PathBuf::from("pg_wal");
     if let Some(at) = linked(&data.join(&wal))? {
         moves.push(swap::plan(&wal, &at, stamp, None)?);
     }
-    for (oid, location) in primary.tablespaces(cancel)? {
+    for (oid, location) in tablespaces {
         let link = Path::new("pg_tblspc").join(oid);
         let at = match linked(&data.join(&link))? {
             Some(at) => at,

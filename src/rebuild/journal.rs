@@ -1,11 +1,12 @@
 //! The journal of a rebuild: what was begun and how far it came, in the run-time directory (`DIR/ID/rebuild.json`), so that
 //! whoever comes after a kill or a power loss knows. Each phase is durable before its first change is made. Written by
-//! [`super::perform`] and [`super::abandon`], read by the plan.
+//! [`super::perform`] and [`super::abandon`], read by the plan. [`load`], [`write`] and [`remove`] are the same for any journal.
 
 use super::Chosen;
 use crate::error::{Error, Result};
 use crate::fsm::types::OldData;
 use crate::pg::files;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -93,22 +94,7 @@ impl Journal {
     /// # Errors
     /// It cannot be read or makes no sense. Then nothing must be done: not even whether the data directory is whole is known.
     pub fn load(run_dir: &Path) -> Result<Option<Journal>> {
-        let path = run_dir.join(FILE);
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(Error::io("read the journal of the rebuild", &path, cause)),
-        };
-        let bad = |cause: String| {
-            Error::io("read the journal of the rebuild", &path, cause).hint(
-                "If the data directory is no longer needed, move it and this file away, and run the rebuild again.",
-            )
-        };
-        let stored: Stored<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
-        if stored.format != FORMAT {
-            return Err(bad(format!("its format is {}, but {FORMAT} is required", stored.format)));
-        }
-        serde_json::from_value(stored.journal).map(Some).map_err(|e| bad(e.to_string()))
+        load(&Journal::path(run_dir), "rebuild")
     }
 
     /// Writes it, durably.
@@ -116,11 +102,7 @@ impl Journal {
     /// # Errors
     /// It could not be written.
     pub fn write(&self, run_dir: &Path) -> Result<()> {
-        let path = run_dir.join(FILE);
-        let stored = Stored { format: FORMAT, journal: self };
-        let text = serde_json::to_vec_pretty(&stored)
-            .map_err(|cause| Error::io("write the journal of the rebuild", &path, cause))?;
-        files::replace(&path, &text, None)
+        write(&Journal::path(run_dir), self, "rebuild")
     }
 
     /// Removes it, durably; it may be gone already.
@@ -128,13 +110,7 @@ impl Journal {
     /// # Errors
     /// It could not be removed.
     pub fn remove(run_dir: &Path) -> Result<()> {
-        let path = run_dir.join(FILE);
-        match std::fs::remove_file(&path) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => {
-                Err(Error::io("remove the journal of the rebuild", &path, cause))
-            }
-            _ => files::sync_parent(&path),
-        }
+        files::remove(&Journal::path(run_dir))
     }
 
     /// The server's `application_name`, while a rebuild is under way.
@@ -146,6 +122,39 @@ impl Journal {
     pub fn needs_base_backup(&self) -> bool {
         self.ruined || self.phase == Phase::Rewinding
     }
+}
+
+/// Reads the journal of `what`; `None` where there is none.
+///
+/// # Errors
+/// It cannot be read or makes no sense.
+pub fn load<J: DeserializeOwned>(path: &Path, what: &str) -> Result<Option<J>> {
+    let failed = format!("read the journal of the {what}");
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(cause) => return Err(Error::io(&failed, path, cause)),
+    };
+    let bad = |cause: String| {
+        Error::io(&failed, path, cause).hint(format!(
+            "If the data directory is no longer needed, move it and this file away, and run the {what} again."
+        ))
+    };
+    let stored: Stored<serde_json::Value> = serde_json::from_slice(&text).map_err(|e| bad(e.to_string()))?;
+    if stored.format != FORMAT {
+        return Err(bad(format!("its format is {}, but {FORMAT} is required", stored.format)));
+    }
+    serde_json::from_value(stored.journal).map(Some).map_err(|e| bad(e.to_string()))
+}
+
+/// Writes the journal of `what`, durably.
+///
+/// # Errors
+/// It could not be written.
+pub fn write(path: &Path, journal: &impl Serialize, what: &str) -> Result<()> {
+    let text = serde_json::to_vec_pretty(&Stored { format: FORMAT, journal })
+        .map_err(|cause| Error::io(&format!("write the journal of the {what}"), path, cause))?;
+    files::replace(path, &text, None)
 }
 
 /// A time, ms since the epoch, as part of a file name: `20261123T171145Z`, in UTC.

@@ -30,14 +30,16 @@ mod target;
 mod wal;
 mod words;
 
-pub use backup::tablespace_mapping;
-pub use journal::{Journal, Move, Phase, now_ms, stamp};
+pub use backup::{replacement, tablespace_mapping};
+pub use journal::{Journal, Move, Phase, load as load_journal, now_ms, stamp, write as write_journal};
+pub use keep::{forget as forget_configuration, keep as keep_configuration, put_back as put_back_configuration};
 pub use lost::{Lost, list as list_lost, prune as prune_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress, copied};
 pub use room::{Need, human, is_mount_point, mount_point, mounted_in, rooms, used};
 pub use source::remote;
+pub use swap::{run as swap, settle_old, unstage};
 
 use crate::pg::Place;
 use std::path::PathBuf;

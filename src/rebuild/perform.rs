@@ -369,11 +369,7 @@ impl Work<'_> {
         if journal.method == Chosen::BaseBackup {
             swap::run(journal, *major)?;
             Journal { swapped: true, ..journal.clone() }.write(run_dir)?;
-            if !journal.existed || journal.old_data == OldData::Delete {
-                swap::remove_old(journal)?;
-            } else if !journal.ruined && journal.old.exists() {
-                control::unguard(&journal.old, *major)?;
-            }
+            swap::settle_old(journal, *major)?;
         }
         keep::put_back(data, run_dir)?;
         self.become_standby()?;

@@ -1,11 +1,11 @@
 //! Renames: the new content takes the place of the old, and can be killed between any two of them and done again. All
-//! directories are guarded meanwhile. Called by [`super::perform`].
+//! directories are guarded meanwhile. Called by [`super::perform`] and by the recovery.
 
 use super::journal::{Journal, Move};
 use super::room;
 use crate::error::{Error, Result};
 use crate::fsm::types::OldData;
-use crate::pg::files;
+use crate::pg::{control, files};
 use rustix::fs::Access;
 use std::path::{Path, PathBuf};
 
@@ -134,8 +134,8 @@ fn check_staged(journal: &Journal) -> Result<()> {
     match moves.chain(whole).find(|(staged, at, old, was_there)| gone(staged, at, old, *was_there)) {
         None => Ok(()),
         Some((staged, ..)) => Err(Error::new(format!("the new copy in \"{}\" is missing", staged.display())).hint(
-            "Mount its file system. If the copy was removed, remove \"rebuild.json\" in the run-time directory, and run the \
-             rebuild again to make another copy.",
+            "Mount its file system. If the copy was removed, remove the journal, \"rebuild.json\" or \"recover.json\", in the \
+             run-time directory, and run the command again to make another copy.",
         )),
     }
 }
@@ -202,8 +202,18 @@ fn move_inside(change: &Move, major: Option<u32>) -> Result<()> {
     Ok(())
 }
 
+/// What becomes of the old content once the new one is in its place.
+pub fn settle_old(journal: &Journal, major: u32) -> Result<()> {
+    if !journal.existed || journal.old_data == OldData::Delete {
+        remove_old(journal)?;
+    } else if !journal.ruined && journal.old.exists() {
+        control::unguard(&journal.old, major)?;
+    }
+    Ok(())
+}
+
 /// Removes what was replaced: all of it where that was ordered, and else what is empty.
-pub fn remove_old(journal: &Journal) -> Result<()> {
+fn remove_old(journal: &Journal) -> Result<()> {
     let ordered = journal.existed && journal.old_data == OldData::Delete;
     for old in journal.moves.iter().map(|change| &change.old).chain([&journal.old]) {
         if ordered || !has_content(old)? {

@@ -48,6 +48,7 @@ mod orders;
 mod password;
 mod rebuild;
 mod rebuild_kills;
+mod recover;
 mod reload;
 mod remedies;
 mod removal;

@@ -1,0 +1,273 @@
+//! `mc_ctl recover`: the pair continues with what a backup and the WAL archives lead to.
+//!
+//! What is decided, and how far it has come, is in the journal ([`Journal`]); [`work`] holds the steps.
+
+mod pair;
+mod plan;
+mod work;
+
+use super::archive::destination;
+use super::args::{Common, ListFormat};
+use super::backup::Interruption;
+use super::{Ended, Exit, Failure, call, print, print_json, say};
+use crate::backup::Destination;
+use crate::config::Config;
+use crate::daemon::reload;
+use crate::daemon::store::Lock;
+use crate::error::Error;
+use crate::pg::connect::Session;
+use crate::pg::{Place, conf, follow};
+use crate::rebuild;
+use crate::recover::{Journal, Phase, Target};
+use crate::status::Snapshot;
+use pair::Standing;
+use std::time::{Duration, Instant};
+use work::Work;
+
+/// Held by the command.
+const LOCK: &str = "recover.lock";
+/// How long a session's opening, or a query, may take.
+const QUERY: Duration = Duration::from_secs(10);
+/// How long the WAL up to now may take to be archived.
+const ARCHIVED: Duration = Duration::from_secs(60);
+
+/// `recover`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    #[command(flatten)]
+    common: Common,
+    /// Recover all WAL
+    #[arg(long, group = "target")]
+    latest: bool,
+    /// Recover what was committed up to a time, such as '2026-11-30 14:05:00+00'
+    #[arg(long, group = "target", value_name = "TIMESTAMP", value_parser = Target::time)]
+    time: Option<Target>,
+    /// Recover up to a restore point (pg_create_restore_point)
+    #[arg(long, group = "target", value_name = "RESTORE_POINT", value_parser = Target::name)]
+    name: Option<Target>,
+    /// Recover up to a position in WAL
+    #[arg(long, group = "target", value_name = "LSN", value_parser = Target::lsn)]
+    lsn: Option<Target>,
+    /// Recover up to the commit of a transaction
+    #[arg(long, group = "target", value_name = "XID")]
+    xid: Option<u64>,
+    /// Recover to the end of the backup
+    #[arg(long, group = "target")]
+    immediate: bool,
+    /// The backup to restore [default: the newest that precedes the target]
+    #[arg(long, value_name = "BACKUP", requires = "target")]
+    backup: Option<String>,
+    /// Undo a recovery that was interrupted before it replaced the data directory
+    #[arg(long, conflicts_with_all = ["target", "dry_run", "yes"])]
+    abandon: bool,
+    /// Only show the plan
+    #[arg(long, requires = "target", conflicts_with = "yes")]
+    dry_run: bool,
+    /// Output format
+    #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT", requires = "dry_run")]
+    format: ListFormat,
+    /// Do not request confirmation
+    #[arg(long)]
+    yes: bool,
+}
+
+pub(super) fn run(args: &Args) -> Ended {
+    let config = args.common.config()?;
+    let destination = destination(&config)?;
+    let run_dir = config.run_dir();
+    if args.dry_run && !Journal::exists(&run_dir) {
+        return dry_run(args, &config, &destination);
+    }
+    let Some(_lock) = Lock::try_take(&run_dir, LOCK).map_err(Failure::failed)? else {
+        return Err(Failure::new(Exit::Refused, "a recovery is already in progress"));
+    };
+    let interruption = Interruption::new(None)?;
+    let work = Work::new(&config, destination, &interruption);
+    match (Journal::load(&run_dir).map_err(Failure::failed)?, args.target()) {
+        (None, _) if args.abandon => Err(Failure::new(Exit::Refused, "no recovery is in progress")),
+        (Some(journal), _) if args.abandon => abandon(&work, &journal),
+        (Some(journal), Some(_)) => {
+            let text = format!("a recovery to {} is in progress", journal.target);
+            Err(Failure::new(Exit::Refused, text).hint(REMEDY))
+        }
+        (Some(journal), None) if journal.phase == Phase::Copying => {
+            work.undo(&journal)?;
+            begin(&work, &journal.target, None, true)
+        }
+        (Some(journal), None) => complete(&work, journal),
+        (None, Some(target)) => begin(&work, &target, args.backup.as_deref(), args.yes),
+        (None, None) => Err(Failure::new(Exit::Usage, "no target is specified, and no recovery is in progress").hint(
+            "Use --latest, --time, --name, --lsn, --xid or --immediate. \"mc_ctl backup --list\" shows the backups.",
+        )),
+    }
+}
+
+const REMEDY: &str =
+    "Run \"mc_ctl recover\" without a target to continue it, or \"mc_ctl recover --abandon\" to undo it.";
+
+/// What a server with a recovery in progress reports; `None` if none is.
+pub(super) fn in_progress(config: &Config) -> Option<String> {
+    let run_dir = config.run_dir();
+    if !Journal::exists(&run_dir) {
+        return None;
+    }
+    let phase = Journal::load(&run_dir).ok().flatten().map(|journal| journal.phase);
+    let undo = if phase.is_none_or(|phase| phase < Phase::Swapping) {
+        ", or \"mc_ctl recover --abandon\" to undo it"
+    } else {
+        ""
+    };
+    Some(format!("A recovery is in progress. If it was interrupted, run \"mc_ctl recover\" to continue it{undo}."))
+}
+
+/// Why `mc_ctl start` does not start the instance: only the recovery does.
+pub(super) fn refuse_start(config: &Config) -> Result<(), Failure> {
+    let journal = Journal::load(&config.run_dir()).map_err(Failure::failed)?;
+    match journal {
+        Some(journal) if (Phase::Recovering..=Phase::Adopting).contains(&journal.phase) => {
+            let hint = in_progress(config).unwrap_or_default();
+            Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Args {
+    fn target(&self) -> Option<Target> {
+        let given = [&self.time, &self.name, &self.lsn].into_iter().flatten().next().cloned();
+        given
+            .or_else(|| self.xid.map(Target::Xid))
+            .or_else(|| self.latest.then_some(Target::Latest))
+            .or_else(|| self.immediate.then_some(Target::Immediate))
+    }
+}
+
+fn dry_run(args: &Args, config: &Config, destination: &Destination) -> Ended {
+    let Some(target) = args.target() else { return Err(Failure::new(Exit::Usage, "no target is specified")) };
+    let snapshot = match call::is_running(config)? {
+        true => Some(pair::look(config)?),
+        false => None,
+    };
+    let standing = snapshot.as_ref().map_or(Ok(Standing::Down), |snapshot| pair::standing(config, &snapshot.report));
+    let order = (&target, args.backup.as_deref());
+    let known = *standing.as_ref().unwrap_or(&Standing::Down);
+    let mut found = plan::find(config, destination, order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
+    if let Err(failure) = standing {
+        found.plan.obstacles.push(failure.error.to_string());
+    }
+    match args.format {
+        ListFormat::Json => print_json(&found.plan),
+        ListFormat::Text => print(&found.plan.text()),
+    }
+    if found.plan.obstacles.is_empty() {
+        return Ok(0);
+    }
+    refuse(&found.plan).map(|()| 0)
+}
+
+fn refuse(plan: &plan::Plan) -> Result<(), Failure> {
+    match plan.obstacles.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(Failure::new(Exit::Refused, format!("the recovery cannot be done: {}", plan.obstacles.join("\n"))))
+        }
+    }
+}
+
+fn begin(work: &Work, target: &Target, backup: Option<&str>, yes: bool) -> Ended {
+    let config = work.config;
+    pair::start_controller(config)?;
+    let snapshot = pair::look(config)?;
+    let standing = pair::standing(config, &snapshot.report)?;
+    let order = (target, backup);
+    let look = || plan::find(config, &work.destination, order, (Some(&snapshot), standing)).map_err(Failure::failed);
+    let mut found = look()?;
+    refuse(&found.plan)?;
+    say(&found.plan.text());
+    if !yes {
+        call::confirm("The recovery replaces the data of both servers. Commits after the target are lost.")?;
+    }
+    if !found.within && !target.is_latest() && standing != Standing::Down {
+        work.step("archiving WAL up to now");
+        archive_up_to_now(work, &snapshot, standing)?;
+        found = look()?;
+        refuse(&found.plan)?;
+    }
+    let journal = work.prepare(&found.candidates, target, snapshot.report.failover)?;
+    complete(work, journal)
+}
+
+/// Has the primary archive its WAL up to now, in which a target may lie. A commit follows every time before now.
+fn archive_up_to_now(work: &Work, snapshot: &Snapshot, standing: Standing) -> Result<(), Failure> {
+    let config = work.config;
+    let failed = |error: Error| Failure::failed(Error::new(format!("could not have WAL archived: {}", error.message)));
+    let mut session = session(config, snapshot, standing).map_err(failed)?;
+    let mut query = |sql: &str| session.query(sql, QUERY).map_err(|refusal| failed(refusal.into()));
+    query("SET synchronous_commit = local")?;
+    query("SELECT txid_current()")?;
+    let rows = query("SELECT pg_walfile_name(pg_switch_wal())")?;
+    let segment = rows.into_iter().flatten().flatten().next().unwrap_or_default();
+    let begin = Instant::now();
+    while begin.elapsed() < ARCHIVED {
+        let (holdings, ..) = plan::holdings(config, &work.destination).map_err(failed)?;
+        if holdings.contains(&segment) {
+            return Ok(());
+        }
+        work.interruption.cancel.sleep(Duration::from_millis(200)).map_err(failed)?;
+    }
+    let text = format!("WAL segment {segment} was not archived within {} s", ARCHIVED.as_secs());
+    Err(Failure::new(Exit::TimedOut, text)
+        .hint("Nothing was changed. Check archive_mode and archive_command; pg_stat_archiver shows failures."))
+}
+
+/// A session of the primary.
+fn session(config: &Config, snapshot: &Snapshot, standing: Standing) -> Result<Session, Error> {
+    if standing == Standing::Primary {
+        return Ok(Session::open(&reload::target(config), QUERY, "the recovery")?);
+    }
+    let place = Place::new(config);
+    let conninfo = conf::effective("primary_conninfo", &place.config_file, &place.data).unwrap_or_default();
+    let keys = follow::parse_conninfo(&conninfo).unwrap_or_default();
+    let value = |name: &str| keys.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+    let host = value("host").ok_or_else(|| Error::new("primary_conninfo has no host"))?;
+    let host = if host.contains(':') { format!("[{host}]") } else { host };
+    let source = format!("{host}:{}", value("port").unwrap_or_else(|| "5432".to_owned()));
+    let name = &snapshot.servers[config.me.index()].id;
+    let remote = rebuild::remote(&crate::daemon::jobs::rebuild_setup(config, name), &source)?;
+    Ok(Session::open_remote(&remote, QUERY, QUERY, "the recovery")?)
+}
+
+fn complete(work: &Work, journal: Journal) -> Ended {
+    let (id, peer) = (&work.config.id, &work.config.peer().id);
+    let old = journal.replacement.old.clone();
+    let olds: Vec<_> = journal.replacement.moves.iter().map(|change| change.old.clone()).chain([old]).collect();
+    let ended = work.complete(journal)?;
+    let target = "the pair continues with the recovered data";
+    match ended {
+        work::Ended::Mirrored => {
+            print(&format!("{target}; server \"{id}\" is the primary, and the pair is mirrored\n"))
+        }
+        work::Ended::Alone => {
+            print(&format!("{target}; server \"{id}\" is the primary, and runs alone\n"));
+            say(&format!(
+                "mc_ctl: WARNING: the controller of server \"{peer}\" does not respond\nHINT: Run \"mc_ctl rebuild\" on server \
+                 \"{peer}\".\n"
+            ));
+        }
+    }
+    for kept in olds.iter().filter(|kept| kept.exists()) {
+        say(&format!("mc_ctl: the old data is kept; when it is no longer needed: rm -r '{}'\n", kept.display()));
+    }
+    say("HINT: Make a backup now: \"mc_ctl backup --fast-checkpoint\".\n");
+    Ok(0)
+}
+
+fn abandon(work: &Work, journal: &Journal) -> Ended {
+    if journal.phase >= Phase::Swapping {
+        return Err(Failure::new(Exit::Refused, "the recovery has replaced the data directory and cannot be undone")
+            .hint("Run \"mc_ctl recover\" to continue it."));
+    }
+    work.undo(journal)?;
+    print("the recovery was undone\n");
+    Ok(0)
+}

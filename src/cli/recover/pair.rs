@@ -1,0 +1,247 @@
+//! What a recovery requires of the pair: this server is taken down and serves again by requests that an operator could make.
+
+use super::super::archive;
+use super::super::call::{self, LOOK};
+use super::super::{Exit, Failure, say, stop};
+use crate::config::Config;
+use crate::daemon::archive_link;
+use crate::daemon::watcher;
+use crate::error::Error;
+use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
+use crate::fsm::report::{HostRole, Rebuilding, Report};
+use crate::pg::{Place, process};
+use crate::status::Snapshot;
+use crate::wire::Archived;
+use std::time::{Duration, Instant};
+
+/// How long the controller may take to start.
+const START: Duration = Duration::from_secs(60);
+/// How long the pair may take to change, and this server to serve.
+const CHANGE: Duration = Duration::from_secs(120);
+/// What is waited for beyond two detection times, until the other server has sent its state.
+const INTRODUCTION: Duration = Duration::from_secs(5);
+/// How often the other server is asked how its rebuild goes.
+const ASK: Duration = Duration::from_secs(1);
+/// How long it may not respond.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What this server is before the recovery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    /// The view names it as the primary.
+    Primary,
+    /// It is the standby of a mirrored pair.
+    Standby,
+    /// Neither server is known to serve.
+    Down,
+}
+
+/// What this server is, or why a recovery cannot begin on it.
+pub fn standing(config: &Config, report: &Report) -> Result<Standing, Failure> {
+    let (me, peer) = (report.me, report.me.other());
+    if !matches!(report.rebuilding, Rebuilding::Idle | Rebuilding::Failed(_)) {
+        return Err(Failure::new(Exit::Refused, "a rebuild of this server is in progress")
+            .hint("\"mc_ctl rebuild\" follows it."));
+    }
+    match report.view {
+        Some(view) if view.primary == me => return Ok(Standing::Primary),
+        Some(view)
+            if view.is_mirrored(peer) && report.peer_lives && report.servers[me.index()].role == HostRole::Standby =>
+        {
+            return Ok(Standing::Standby);
+        }
+        _ => {}
+    }
+    if report.peer_lives && report.servers[peer.index()].role == HostRole::Primary {
+        let id = &config.peer().id;
+        let text = format!("server \"{id}\" is the primary, and this server is not its standby");
+        return Err(Failure::new(Exit::Refused, text).hint(format!(
+            "Run \"mc_ctl recover\" on server \"{id}\" if it has a backup; otherwise run \"mc_ctl rebuild\" on this server first."
+        )));
+    }
+    Ok(Standing::Down)
+}
+
+/// The state of the pair, once the other server has sent its own or had the time to.
+pub fn look(config: &Config) -> Result<Box<Snapshot>, Failure> {
+    let introduction = Duration::from_millis(config.settings(0).heartbeat_detection_ms) * 2 + INTRODUCTION;
+    let mut said = false;
+    loop {
+        let snapshot = call::snapshot(config)?;
+        let age = Duration::from_millis(snapshot.now.since(snapshot.started));
+        if snapshot.report.peer_lives || age >= introduction {
+            return Ok(snapshot);
+        }
+        if !said {
+            said = true;
+            say(&format!("mc_ctl: waiting for the controller of server \"{}\"\n", config.peer().id));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// Starts the controller alone if none runs: `start --mc-only`.
+pub fn start_controller(config: &Config) -> Result<(), Failure> {
+    if call::is_running_or_gone(config, Instant::now(), START)? {
+        return Ok(());
+    }
+    let by = StartedBy::Operator { instance: false, failover: None };
+    watcher::start_detached(config, by, START).map_err(Failure::failed)
+}
+
+/// Ends the controller alone if one runs: `stop --mc-only`.
+pub fn stop_controller(config: &Config) -> Result<(), Failure> {
+    if call::is_running_or_gone(config, Instant::now(), START)? {
+        call::request(config, Request::Stop { instance: false, all: false }, CHANGE)?;
+        stop::wait_until_gone(config);
+    }
+    Ok(())
+}
+
+/// Takes this server down as the only server of the pair that may serve: `switch` if it is the standby, `detach`, `stop`. Can be
+/// done again.
+pub fn take_down(config: &Config) -> Result<(), Failure> {
+    let begin = Instant::now();
+    while call::is_running_or_gone(config, Instant::now(), START)? {
+        let report = call::snapshot(config)?.report;
+        let request = match standing(config, &report)? {
+            Standing::Standby => Request::Switch,
+            Standing::Primary if report.view.is_some_and(|view| view.is_mirrored(report.me)) => Request::Detach,
+            Standing::Primary | Standing::Down => Request::Stop { instance: true, all: false },
+        };
+        let stops = matches!(request, Request::Stop { .. });
+        match call::request(config, request, call::limit(config, None).min(CHANGE)) {
+            Ok(()) if stops => {
+                stop::wait_until_gone(config);
+                break;
+            }
+            Err(failure) if begin.elapsed() > CHANGE || failure.error.message != UNDER_WAY => return Err(failure),
+            _ => std::thread::sleep(LOOK),
+        }
+    }
+    let place = Place::new(config);
+    if process::scan(&place.data).map_err(Failure::failed)?.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Refused, "the instance runs, and the controller does not")
+        .hint("Start the controller with \"mc_ctl start\", or stop the instance with \"pg_ctl stop\". Then run this command again."))
+}
+
+/// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again.
+pub fn adopt(config: &Config) -> Result<(), Failure> {
+    start_controller(config)?;
+    let begin = Instant::now();
+    let mut adopted = false;
+    loop {
+        let report = call::snapshot(config)?.report;
+        let alone = report.view.is_some_and(|view| view.is_alone(report.me));
+        if alone && report.servers[report.me.index()].role == HostRole::Primary {
+            return Ok(());
+        }
+        let request = if adopted { Request::Start { failover: None } } else { Request::AdoptData };
+        match call::request(config, request, CHANGE) {
+            Ok(()) => adopted = true,
+            // It was adopted before this command was interrupted.
+            Err(failure) if failure.exit == Exit::Refused && alone && failure.error.message != UNDER_WAY => {
+                adopted = true
+            }
+            Err(failure) if failure.error.message != UNDER_WAY || begin.elapsed() > CHANGE => return Err(failure),
+            Err(_) => {}
+        }
+        let wait = Instant::now();
+        while wait.elapsed() < ASK && !serves(config)? {
+            std::thread::sleep(LOOK);
+        }
+        if begin.elapsed() > CHANGE {
+            let text = format!("server \"{}\" does not serve with the recovered data", config.id);
+            return Err(
+                Failure::new(Exit::TimedOut, text).hint("\"mc_ctl status\" and PostgreSQL's log contain the reason.")
+            );
+        }
+    }
+}
+
+fn serves(config: &Config) -> Result<bool, Failure> {
+    let report = call::snapshot(config)?.report;
+    Ok(report.servers[report.me.index()].role == HostRole::Primary)
+}
+
+/// Automatic switch and disconnection, as they were.
+pub fn failover(config: &Config, on: bool) -> Result<(), Failure> {
+    if on { call::request(config, Request::Failover(true), CHANGE) } else { Ok(()) }
+}
+
+/// Has the other server rebuilt, and waits until the pair is mirrored. False if its controller does not respond.
+pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+    let id = &config.peer().id;
+    if is_mirrored(config)? {
+        return Ok(true);
+    }
+    step(&format!("ordering the rebuild of server \"{id}\""));
+    if !look(config)?.report.peer_lives {
+        return Ok(false);
+    }
+    // What the other server would have after a switch is not what this server has now: it does not just follow.
+    for copy in [false, true] {
+        order(config, copy)?;
+        step(&format!("server \"{id}\" is rebuilt"));
+        match follow(config)? {
+            Ok(()) => break,
+            Err(why) if copy => return Err(failed(id, &why)),
+            Err(why) => step(&format!("server \"{id}\" is copied: {why}")),
+        }
+    }
+    Ok(true)
+}
+
+/// Has the other server rebuilt by `pg_rewind` or a full copy.
+fn order(config: &Config, copy: bool) -> Result<(), Failure> {
+    let begin = Instant::now();
+    while let Err(why) = archive::part(config, &Archived::Rebuild { copy }, 0) {
+        if is_mirrored(config)? {
+            break;
+        }
+        if begin.elapsed() > SILENCE {
+            let why = why.as_deref().unwrap_or("the controller of this server is not running");
+            return Err(failed(&config.peer().id, why));
+        }
+        std::thread::sleep(ASK);
+    }
+    Ok(())
+}
+
+/// Waits until the pair is mirrored; the inner error is why the rebuild has failed.
+fn follow(config: &Config) -> Result<Result<(), String>, Failure> {
+    let mut heard = Instant::now();
+    while !is_mirrored(config)? {
+        match rebuilding(config) {
+            Ok(Rebuilding::Failed(why)) => return Ok(Err(why)),
+            Ok(_) => heard = Instant::now(),
+            Err(why) if heard.elapsed() > SILENCE => return Err(failed(&config.peer().id, &why)),
+            Err(_) => {}
+        }
+        std::thread::sleep(ASK);
+    }
+    Ok(Ok(()))
+}
+
+fn failed(id: &str, why: &str) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        format!("this server serves with the recovered data; server \"{id}\" is not rebuilt: {why}"),
+    )
+    .hint(format!("Run \"mc_ctl rebuild\" on server \"{id}\", then \"mc_ctl recover\" on this server."))
+}
+
+fn is_mirrored(config: &Config) -> Result<bool, Failure> {
+    let report = call::snapshot(config)?.report;
+    Ok(report.view.is_some_and(|view| view.is_mirrored(report.me)))
+}
+
+fn rebuilding(config: &Config) -> Result<Rebuilding, String> {
+    let part = archive::part(config, &Archived::Rebuilding, 0).map_err(Option::unwrap_or_default)?;
+    let text = archive_link::decode(&part).map_err(|error| error.to_string())?;
+    let state: Option<Rebuilding> =
+        serde_json::from_slice(&text).map_err(|cause| Error::new(cause.to_string()).message)?;
+    Ok(state.unwrap_or_default())
+}

@@ -1,0 +1,229 @@
+//! The plan of a recovery: what is recovered from what, what is lost, and what happens to both servers. Only reads.
+
+use super::super::archive;
+use super::super::backup::time;
+use super::pair::Standing;
+use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
+use crate::config::Config;
+use crate::error::Error;
+use crate::pg::Place;
+use crate::pg::bounded::Cancel;
+use crate::rebuild::{self, Room, human, now_ms, rooms};
+use crate::recover::{self, Candidate, Target, candidates};
+use crate::status::Snapshot;
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// What is found before a recovery.
+pub struct Found {
+    /// What will be done.
+    pub plan: Plan,
+    /// The backups that lead to the target, the newest first.
+    pub candidates: Vec<Candidate>,
+    /// It is certain that the archives contain the target.
+    pub within: bool,
+}
+
+/// The plan.
+#[derive(Serialize, Debug, Default)]
+pub struct Plan {
+    target: String,
+    /// The name of the backup, when it ended, and its size.
+    backup: Option<String>,
+    backup_ended: Option<String>,
+    bytes: u64,
+    /// The end of the WAL that follows it, and on which timeline.
+    wal_until: Option<String>,
+    wal_timeline: Option<u32>,
+    /// The primary, and the end of its WAL.
+    primary: Option<String>,
+    primary_lsn: Option<String>,
+    lost: String,
+    disk_space: Vec<Room>,
+    /// Where the old data directory is kept.
+    kept: Option<PathBuf>,
+    steps: Vec<String>,
+    warnings: Vec<String>,
+    /// Why it cannot be done.
+    pub obstacles: Vec<String>,
+}
+
+/// The WAL of both archives, what the other server has, and why that is not known.
+pub fn holdings(config: &Config, destination: &Destination) -> Result<(Holdings, Contents, Option<String>), Error> {
+    let own = Holdings::read(&Archive::new(destination.clone()))?;
+    let (theirs, why) = match archive::contents_of_peer(config) {
+        Ok(theirs) => (theirs, None),
+        Err(why) => (Contents::default(), Some(why)),
+    };
+    Ok((own.and(theirs.holdings.clone()), theirs, why))
+}
+
+/// Finds the backups that lead to the target, and what a recovery would do.
+pub fn find(
+    config: &Config,
+    destination: &Destination,
+    (target, only): (&Target, Option<&str>),
+    (snapshot, standing): (Option<&Snapshot>, Standing),
+) -> Result<Found, Error> {
+    let catalog = Catalog::read(destination)?;
+    let (holdings, theirs, unknown) = holdings(config, destination)?;
+    let place = Place::new(config);
+    let own: Vec<_> = match only {
+        Some(name) => vec![catalog.find(name)?.clone()],
+        None => catalog.backups.clone(),
+    };
+    let (found, refused) = candidates(&own, &holdings, target, place.major);
+    let mut plan = Plan { target: target.to_string(), ..Plan::default() };
+    let peer = &config.peer().id;
+    if let Some(why) = unknown {
+        plan.warnings.push(format!("what server \"{peer}\" has archived is not known: {why}"));
+    }
+    if let Some(why) = &theirs.busy {
+        plan.obstacles.push(format!("on server \"{peer}\" {why}"));
+    }
+    if rebuild::Journal::path(&config.run_dir()).exists() {
+        plan.obstacles.push("a rebuild of this server has not ended; run \"mc_ctl rebuild\" first".to_owned());
+    }
+    if target.is_later_than(now_ms()) {
+        plan.obstacles.push("the target is in the future".to_owned());
+    }
+    let (elsewhere, _) = candidates(&theirs.backups, &holdings, target, place.major);
+    let newer =
+        elsewhere.iter().find(|other| found.first().is_none_or(|own| other.backup.ended_ms > own.backup.ended_ms));
+    match (found.first(), newer) {
+        (None, Some(newer)) => {
+            let name = &newer.backup.name;
+            plan.obstacles.push(format!("this server has no backup that leads to the target, and server \"{peer}\" has \"{name}\"; run \"mc_ctl recover\" there"));
+        }
+        (None, None) => plan.obstacles.push("no backup on either server leads to the target".to_owned()),
+        (Some(_), Some(newer)) => plan.warnings.push(format!(
+            "server \"{peer}\" has a newer backup, \"{}\", from which the recovery is faster",
+            newer.backup.name
+        )),
+        (Some(_), None) => {}
+    }
+    for refused in refused {
+        let line = format!("backup \"{}\" is not used: {}", refused.backup, refused.why);
+        if found.is_empty() { plan.obstacles.push(line) } else { plan.warnings.push(line) }
+    }
+    for (path, error) in &catalog.damaged {
+        plan.warnings.push(format!("backup \"{}\" is not used: {}", path.display(), error.message));
+    }
+    if let Some(first) = found.first() {
+        describe(&mut plan, first, &catalog, &place);
+    }
+    present(&mut plan, config, snapshot, standing, target);
+    let within = found.first().is_some_and(|first| target.is_within(first.reach.archived_ms, first.reach.until));
+    Ok(Found { plan, candidates: found, within })
+}
+
+fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place) {
+    let Candidate { backup, reach } = first;
+    plan.backup = Some(backup.name.clone());
+    plan.backup_ended = Some(time(backup.ended_ms));
+    plan.bytes = backup.bytes;
+    plan.wal_until = Some(reach.until.to_string());
+    plan.wal_timeline = Some(reach.newest_timeline);
+    let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
+    let rooms = rebuild::replacement(place, &backup.server, spaces).and_then(|replacement| {
+        plan.kept = replacement.existed.then(|| replacement.old.clone());
+        rooms(&recover::needs(catalog, backup, &replacement, &Cancel::never())?)
+    });
+    match rooms {
+        Ok(rooms) => {
+            for room in rooms.iter().filter(|room| room.free < room.needed) {
+                plan.obstacles.push(format!(
+                    "the file system of \"{}\" has {} free, and the recovery needs {}",
+                    room.path.display(),
+                    human(room.free),
+                    human(room.needed)
+                ));
+            }
+            plan.disk_space = rooms;
+        }
+        Err(error) => plan.obstacles.push(error.to_string()),
+    }
+}
+
+/// What becomes of the pair.
+fn present(plan: &mut Plan, config: &Config, snapshot: Option<&Snapshot>, standing: Standing, target: &Target) {
+    let (id, peer) = (&config.id, &config.peer().id);
+    let report = snapshot.map(|snapshot| &snapshot.report);
+    let primary = report.and_then(|report| Some((report, report.view?.primary)));
+    if let Some((report, primary)) = primary {
+        plan.primary = Some(if primary == report.me { id.clone() } else { peer.clone() });
+        plan.primary_lsn = report.servers[primary.index()].lsn.map(|lsn| lsn.to_string());
+    }
+    plan.lost = match target {
+        Target::Latest => "commits whose WAL neither archive nor this server's pg_wal contains".to_owned(),
+        _ => format!("every commit after {target}"),
+    };
+    let steps = &mut plan.steps;
+    if target.is_latest() {
+        steps.push("restore and verify the backup beside the data directory; the pair is not affected".to_owned());
+    } else {
+        steps.push(format!(
+            "restore and verify the backup beside the data directory, and recover it to {target}; the pair is not affected, and \
+             nothing else is done if the target is not reached"
+        ));
+    }
+    match standing {
+        Standing::Primary => {
+            steps.push(format!("detach server \"{peer}\", and stop this server; clients lose their connections"))
+        }
+        Standing::Standby => steps.push(format!(
+            "switch to this server, detach server \"{peer}\", and stop this server; clients lose their connections"
+        )),
+        Standing::Down => {
+            steps.push("keep this server stopped".to_owned());
+            if report.is_none_or(|report| !report.peer_lives) {
+                plan.warnings.push(format!(
+                    "the controller of server \"{peer}\" does not respond; if its instance runs as the primary, both servers \
+                     acknowledge commits: confirm that it does not, and that it stays down until it is rebuilt"
+                ));
+            }
+        }
+    }
+    if target.is_latest() {
+        steps.push("recover all WAL".to_owned());
+    }
+    let kept = plan.kept.as_ref().map(|path| format!("; the old one is kept as \"{}\"", path.display()));
+    steps.push(format!("replace the data directory{}", kept.unwrap_or_default()));
+    steps.push("start this server with the right to run alone".to_owned());
+    steps.push(format!("rebuild server \"{peer}\""));
+}
+
+impl Plan {
+    /// As text.
+    pub fn text(&self) -> String {
+        let mut out = format!("target:     {}\n", self.target);
+        if let (Some(backup), Some(ended)) = (&self.backup, &self.backup_ended) {
+            _ = writeln!(out, "backup:     {backup}, {}, ended at {ended}", human(self.bytes));
+        }
+        if let (Some(until), Some(timeline)) = (&self.wal_until, self.wal_timeline) {
+            _ = writeln!(out, "WAL:        archived to {until}, timeline {timeline}");
+        }
+        if let (Some(primary), Some(lsn)) = (&self.primary, &self.primary_lsn) {
+            _ = writeln!(out, "primary:    {primary}, at {lsn}");
+        }
+        _ = writeln!(out, "lost:       {}", self.lost);
+        for room in &self.disk_space {
+            _ = writeln!(
+                out,
+                "disk space: {}: {} needed, {} free",
+                room.path.display(),
+                human(room.needed),
+                human(room.free)
+            );
+        }
+        out += "steps:\n";
+        for (number, step) in self.steps.iter().enumerate() {
+            _ = writeln!(out, "  {}. {step}", number + 1);
+        }
+        for warning in &self.warnings {
+            _ = writeln!(out, "warning:    {warning}");
+        }
+        out
+    }
+}

@@ -1,0 +1,130 @@
+//! The journal of a recovery (`DIR/ID/recover.json`). Each phase is durable before its first change.
+
+use super::Target;
+use crate::error::Result;
+use crate::pg::files;
+use crate::rebuild;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "recover.json";
+const WHAT: &str = "recovery";
+
+/// How far a recovery has come.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// The backup is restored and recovered beside the data directory. The pair is not affected.
+    Copying,
+    /// The copy can be recovered to the target. The pair is being stopped.
+    Stopping,
+    /// The instance is down, and nothing can start it. The copy is recovered, and becomes the beginning of a timeline.
+    Recovering,
+    /// The copy replaces the data directory. From here on the recovery is continued, and never undone.
+    Swapping,
+    /// The copy has replaced it. This server gets the right to run alone with it.
+    Adopting,
+    /// This server serves. The other server is rebuilt.
+    Rebuilding,
+}
+
+/// The journal.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Journal {
+    /// How far.
+    pub phase: Phase,
+    /// To what the recovery leads.
+    pub target: Target,
+    /// The name of the backup.
+    pub backup: String,
+    /// The timeline on which the recovery ends.
+    pub timeline: u32,
+    /// Automatic switch and disconnection were enabled before.
+    pub failover: bool,
+    /// The replacement of the data directory: where the copy is, and where the old content is kept.
+    pub replacement: rebuild::Journal,
+}
+
+impl Journal {
+    /// Where it is while a recovery is in progress.
+    pub fn path(run_dir: &Path) -> PathBuf {
+        run_dir.join(FILE)
+    }
+
+    /// Reads it; `None` if no recovery is in progress.
+    ///
+    /// # Errors
+    /// It cannot be read or understood.
+    pub fn load(run_dir: &Path) -> Result<Option<Journal>> {
+        rebuild::load_journal(&Journal::path(run_dir), WHAT)
+    }
+
+    /// Writes it, durably.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn write(&self, run_dir: &Path) -> Result<()> {
+        rebuild::write_journal(&Journal::path(run_dir), self, WHAT)
+    }
+
+    /// Begins the next phase, durably.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub fn enter(&mut self, phase: Phase, run_dir: &Path) -> Result<()> {
+        self.phase = phase;
+        self.write(run_dir)
+    }
+
+    /// Removes it, durably.
+    ///
+    /// # Errors
+    /// It could not be removed.
+    pub fn remove(run_dir: &Path) -> Result<()> {
+        files::remove(&Journal::path(run_dir))
+    }
+
+    /// Whether a recovery is in progress, also if its journal cannot be read.
+    pub fn exists(run_dir: &Path) -> bool {
+        Journal::path(run_dir).symlink_metadata().is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rebuild::Chosen;
+
+    #[test]
+    fn is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(Journal::load(dir.path()), Ok(None));
+        let replacement = rebuild::Journal {
+            method: Chosen::BaseBackup,
+            phase: rebuild::Phase::Copying,
+            stamp: "20261130T121500Z".into(),
+            ruined: false,
+            old_data: crate::fsm::types::OldData::Keep,
+            existed: true,
+            name: "nd1".into(),
+            data: "/d".into(),
+            staging: "/d.rebuild-new".into(),
+            old: "/d.old-20261130T121500Z".into(),
+            moves: vec![],
+            swapped: false,
+        };
+        let mut journal = Journal {
+            phase: Phase::Copying,
+            target: Target::time("2026-11-30 14:05Z").unwrap(),
+            backup: "20261130T121500Z".into(),
+            timeline: 2,
+            failover: true,
+            replacement,
+        };
+        journal.enter(Phase::Stopping, dir.path()).unwrap();
+        assert!(Journal::exists(dir.path()));
+        assert_eq!(Journal::load(dir.path()), Ok(Some(journal)));
+        Journal::remove(dir.path()).unwrap();
+        assert!(!Journal::exists(dir.path()));
+    }
+}

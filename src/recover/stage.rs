@@ -1,0 +1,159 @@
+//! The restore of a backup to the staging directories.
+
+use crate::backup::{Backup, Catalog, combine_to};
+use crate::error::{Error, Result};
+use crate::pg::bounded::Cancel;
+use crate::pg::{Place, commands, files};
+use crate::rebuild::{self, Move, Need, used};
+use std::fs::{DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// What of the data directory is restored elsewhere: from where in the backup, and to where.
+fn outside<'a>(dir: &Path, moves: &'a [Move]) -> Vec<(PathBuf, &'a Move)> {
+    let from = |change: &Move| match change.link.strip_prefix("pg_tblspc") {
+        Ok(oid) => dir.join("tablespaces").join(oid),
+        Err(_) => dir.join("data").join(&change.link),
+    };
+    moves.iter().map(|change| (from(change), change)).collect()
+}
+
+/// What a restore of this backup writes, and where.
+///
+/// # Errors
+/// Its full backup is missing, or it was cancelled.
+pub fn needs(catalog: &Catalog, backup: &Backup, replacement: &rebuild::Journal, cancel: &Cancel) -> Result<Vec<Need>> {
+    let mut needs = Vec::new();
+    for part in catalog.full_of(backup)?.into_iter().chain([backup]) {
+        let dir = catalog.dir(part);
+        let mut inside = used(&dir.join("data"), cancel)?;
+        for (from, change) in outside(&dir, &replacement.moves) {
+            let bytes = used(&from, cancel)?;
+            if from.starts_with(dir.join("data")) {
+                inside = inside.saturating_sub(bytes);
+            }
+            needs.push(Need::new(&change.staged, bytes));
+        }
+        needs.push(Need::new(&replacement.staging, inside));
+    }
+    Ok(needs)
+}
+
+/// Restores a backup, verifies the copy, and prepares it for recovery. It is durable then. `copied` receives the bytes that are
+/// copied so far.
+///
+/// # Errors
+/// The backup is damaged, a file cannot be read or written, or it was cancelled.
+pub fn stage(
+    place: &Place,
+    (catalog, backup): (&Catalog, &Backup),
+    replacement: &rebuild::Journal,
+    copied: &mut dyn FnMut(u64),
+    cancel: &Cancel,
+) -> Result<()> {
+    let dir = catalog.dir(backup);
+    let outside = outside(&dir, &replacement.moves);
+    let staging = &replacement.staging;
+    let mut copy = Copy { but: &[], bytes: 0, copied, cancel };
+    match &backup.full {
+        Some(_) => combine(place, (catalog, backup), replacement, &mut copy)?,
+        None => {
+            let data = dir.join("data");
+            let elsewhere: Vec<PathBuf> = outside.iter().map(|(_, change)| data.join(&change.link)).collect();
+            Copy { but: &elsewhere, ..copy.reborrow() }.dir(&data, staging)?;
+            for (from, change) in &outside {
+                copy.dir(from, &change.staged)?;
+                link(staging, change)?;
+            }
+        }
+    }
+    verify(place, staging, cancel)
+        .map_err(|error| Error::new(format!("backup \"{}\" is damaged: {}", backup.name, error.message)))?;
+    for name in ["backup_manifest", "standby.signal"] {
+        files::remove(&staging.join(name))?;
+    }
+    files::touch(&staging.join("recovery.signal"))?;
+    let mut staged = outside.iter().map(|(_, change)| &change.staged).chain([staging]);
+    staged.try_for_each(|path| sync(path))
+}
+
+/// Restores an incremental backup: `pg_combinebackup` places everything but `pg_wal`.
+fn combine(
+    place: &Place,
+    (catalog, backup): (&Catalog, &Backup),
+    replacement: &rebuild::Journal,
+    copy: &mut Copy,
+) -> Result<()> {
+    let staging = &replacement.staging;
+    let oid = |change: &Move| Some(change.link.strip_prefix("pg_tblspc").ok()?.to_string_lossy().into_owned());
+    let spaces = replacement.moves.iter().filter_map(|change| Some((oid(change)?, change.staged.clone())));
+    combine_to(place, catalog, backup, (staging, &spaces.collect::<Vec<_>>()), copy.cancel)?;
+    for change in replacement.moves.iter().filter(|change| oid(change).is_none()) {
+        let inside = staging.join(&change.link);
+        copy.dir(&inside, &change.staged)?;
+        files::remove(&inside)?;
+        link(staging, change)?;
+    }
+    Ok(())
+}
+
+fn link(staging: &Path, change: &Move) -> Result<()> {
+    let link = staging.join(&change.link);
+    symlink(&change.staged, &link).map_err(|cause| Error::io("create symbolic link", &link, cause))
+}
+
+fn verify(place: &Place, staging: &Path, cancel: &Cancel) -> Result<()> {
+    commands::program(place, "pg_verifybackup", ["-q".into(), staging.into()]).follow(cancel, |_| true)
+}
+
+/// Makes a staging directory durable with all that is in it.
+fn sync(path: &Path) -> Result<()> {
+    let failed = |cause: std::io::Error| Error::io("synchronize the file system of", path, cause);
+    let dir = File::open(path).map_err(failed)?;
+    rustix::fs::syncfs(&dir).map_err(|cause| failed(cause.into()))?;
+    files::sync_parent(path)
+}
+
+/// A copy in progress.
+struct Copy<'a> {
+    /// What is not copied.
+    but: &'a [PathBuf],
+    bytes: u64,
+    copied: &'a mut dyn FnMut(u64),
+    cancel: &'a Cancel,
+}
+
+impl Copy<'_> {
+    fn reborrow(&mut self) -> Copy<'_> {
+        Copy { but: self.but, bytes: self.bytes, copied: &mut *self.copied, cancel: self.cancel }
+    }
+
+    fn dir(&mut self, from: &Path, to: &Path) -> Result<()> {
+        let entries = std::fs::read_dir(from).map_err(|cause| Error::io("open directory", from, cause))?;
+        let mode = from.metadata().map_or(0o700, |meta| meta.permissions().mode() & 0o7777);
+        let created = DirBuilder::new().mode(mode).create(to);
+        created.map_err(|cause| Error::io("create directory", to, cause))?;
+        for entry in entries {
+            self.cancel.check()?;
+            let entry = entry.map_err(|cause| Error::io("read directory", from, cause))?;
+            let (source, target) = (entry.path(), to.join(entry.file_name()));
+            if self.but.contains(&source) {
+                continue;
+            }
+            let kind = entry.file_type().map_err(|cause| Error::io("stat file", &source, cause))?;
+            if kind.is_dir() {
+                self.dir(&source, &target)?;
+            } else if kind.is_symlink() {
+                let link = std::fs::read_link(&source).and_then(|link| symlink(link, &target));
+                link.map_err(|cause| Error::io("create symbolic link", &target, cause))?;
+            } else {
+                let written = std::fs::copy(&source, &target);
+                self.bytes += written.map_err(|cause| {
+                    Error::new(format!("could not copy \"{}\" to \"{}\": {cause}", source.display(), target.display()))
+                })?;
+                (self.copied)(self.bytes);
+            }
+        }
+        Ok(())
+    }
+}
