@@ -58,7 +58,10 @@ impl Node {
             Some(Standing::Outcast) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
             Some(Standing::Standby) => {
-                return Err("this server is the standby of the mirrored pair, and needs no rebuild; to copy the data again, run mc_ctl detach first".to_owned());
+                return Err(
+                    "this server is the standby of the mirrored pair; to copy its data again, run mc_ctl detach first"
+                        .to_owned(),
+                );
             }
         };
         if !lost_role {
