@@ -287,3 +287,50 @@ fn combined(pair: &Pair, full: &str, name: &str) {
     let answer = run(command, s(180)).expect(0, "pg_combinebackup and a start");
     assert_eq!(answer.out.trim(), "1000|1000");
 }
+
+/// A transfer from the other server is resumed after the link was broken. While that server cannot be asked, the recovery of a
+/// backup is aborted instead of ended before WAL that only that server may have.
+#[test]
+fn restored_over_a_broken_link() {
+    let pair = pair(Setup::default());
+    pair.mc(0, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
+    let segment = archived(&pair, 0);
+    let [own, theirs] = [0, 1].map(|n| destination(&pair, n).join("archived_wal").join(&segment));
+    std::fs::remove_file(own).expect("a segment");
+    let dir = pair.host(0).dir.join("run");
+    let to = dir.join("restored");
+    let restore = |more: &str, name: &str| {
+        let (program, management) = (program().display(), pair.servers[0].management.display());
+        let script = format!("cd {}; exec {program} restore-wal -M {management} {more} {name} restored", dir.display());
+        let mut command = pair.host(0).admin("sh");
+        command.args(["-c", &script]);
+        command
+    };
+    let mut transfer = Beside::start(restore("-t 90", &segment));
+    let new = dir.join("restored.new");
+    wait_for("it is transferred", s(30), || new.metadata().ok().filter(|meta| meta.len() > 0));
+    pair.net.cut(1);
+    assert!(transfer.ended().is_none(), "the link was cut too late");
+    std::thread::sleep(s(8));
+    pair.net.heal(1);
+    let status = wait_for("the transfer ends", s(90), || transfer.ended());
+    assert!(status.success(), "{status}");
+    assert_eq!(std::fs::read(&to).expect("a segment"), std::fs::read(theirs).expect("a segment"));
+
+    let missing = "0000000100000000000000FF";
+    let answer = |more: &str| {
+        let answer = run(restore(more, missing), s(60));
+        (
+            answer.code,
+            answer.err.contains("the other server did not respond") || answer.err.contains("does not respond"),
+        )
+    };
+    assert_eq!(answer(""), (1, false), "neither server has it");
+    pair.net.cut(1);
+    assert_eq!(answer(""), (1, true), "a standby continues with another source");
+    std::fs::write(dir.join("recovery.signal"), "").expect("a file");
+    assert_eq!(answer(""), (126, true), "the recovery is aborted");
+    assert_eq!(answer("--own-archive"), (1, false));
+    pair.net.heal(1);
+    wait_for("the other server is asked again", s(60), || (answer("") == (1, false)).then_some(()));
+}
