@@ -334,3 +334,26 @@ fn restored_over_a_broken_link() {
     pair.net.heal(1);
     wait_for("the other server is asked again", s(60), || (answer("") == (1, false)).then_some(()));
 }
+
+/// `mc_ctl recover` restores an incremental backup with its full backup, tablespaces included.
+#[test]
+fn recovered_from_an_incremental_one() {
+    if crate::harness::major() < 17 {
+        return eprintln!("skipped: incremental backups require PostgreSQL 17");
+    }
+    let pair = pair(Setup::default().pg("summarize_wal = on"));
+    pair.tablespace(0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    pair.fill(0, 20);
+    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    pair.mc(0, &["backup", "--fast-checkpoint", "--incremental"]).expect(0, "mc_ctl backup --incremental");
+    let name = backups(&pair, 0).pop().expect("a backup");
+    pair.sql(0, "INSERT INTO kept SELECT generate_series(1001, 2000)");
+    pair.sql(0, "SELECT pg_create_restore_point('mistake')");
+    pair.sql(0, "DROP TABLE kept");
+    let answer = pair.mc(0, &["recover", "--yes", "--name", "mistake"]).expect(0, "mc_ctl recover");
+    assert!(answer.text().contains(&name), "{}", answer.text());
+    for n in [0, 1] {
+        assert_eq!(pair.sql(n, "SELECT count(*), max(id) FROM kept"), "2000|2000");
+    }
+}

@@ -4,7 +4,7 @@
 use crate::backup::{archived, backups, destination, pair};
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::run::{Answer, run};
-use crate::harness::s;
+use crate::harness::{s, wait_for};
 use crate::hook_samples::install;
 use std::path::Path;
 
@@ -44,4 +44,31 @@ fn of_the_guide() {
     assert!(listed.out.contains(&name), "{}", listed.out);
     let both = call(&pair, 0, &rcvall[0], &["-e", "2026-11-30 12:00:00", "-n", "a"]);
     assert!(both.code == 1 && both.err.contains("exclude each other"), "{both:?}");
+
+    // A mistake is undone as in chapter 5.5, to a time as the guide writes it, and to a restore point.
+    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    std::thread::sleep(s(2));
+    let mut date = pair.host(0).admin("date");
+    date.arg("+%Y-%m-%d %H:%M:%S");
+    let time = run(date, s(10)).expect(0, "date").out;
+    std::thread::sleep(s(2));
+    pair.sql(0, "SELECT pg_create_restore_point('mistake')");
+    pair.sql(0, "DELETE FROM kept");
+    let kept = |rows: &str| {
+        for n in [0, 1] {
+            wait_for("the rows are there", s(30), || (pair.sql(n, "SELECT count(*) FROM kept") == rows).then_some(()));
+        }
+    };
+    let dir = destination(&pair, 0).display().to_string();
+    let words = ["-B", &dir, "-D", pair.data(0), "-e", time.trim()];
+    call(&pair, 0, &rcvall[0], &words).expect(0, "pgx_rcvall -e");
+    kept("1000");
+    pair.sql(0, "INSERT INTO kept VALUES (1001)");
+    pair.sql(0, "SELECT pg_create_restore_point('second')");
+    pair.sql(0, "DROP TABLE kept");
+    call(&pair, 0, &rcvall[0], &["-n", "second"]).expect(0, "pgx_rcvall -n");
+    kept("1001");
+    let unknown = call(&pair, 0, &rcvall[0], &["-n", "nowhere"]);
+    assert!(unknown.code == 1 && unknown.err.contains("ERROR:the recovery failed"), "{unknown:?}");
+    kept("1001");
 }
