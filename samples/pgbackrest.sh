@@ -24,6 +24,8 @@ set -eu
 stanza=main
 config=/etc/pgbackrest/pgbackrest.conf
 pgbackrest=/usr/bin/pgbackrest
+psql=/usr/bin/psql
+connection='dbname=postgres'            # of a superuser, by the instance's socket; a password in ~/.pgpass
 
 call() {
     "$pgbackrest" --config="$config" --stanza="$stanza" --log-level-console=warn "$@"
@@ -31,6 +33,8 @@ call() {
 
 type=incr
 [ "$(date +%u)" -ne 7 ] || type=full
+# pgBackRest makes no backup between a promotion and the next checkpoint.
+"$psql" -qX -v ON_ERROR_STOP=1 -d "$connection port=${MC_PRIMARY_PORT:-5432}" -c CHECKPOINT
 call stanza-create
 call --type="$type" backup
 call check

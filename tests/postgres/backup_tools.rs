@@ -90,7 +90,10 @@ fn pgbackrest() {
         let config = write(&pair, n, "pgbackrest.conf", &text, 0o600).display().to_string();
         let line = format!("archive_command = 'pgbackrest --config={config} --stanza=main archive-push %p'\n");
         pair.append(n, "postgresql.conf", &line);
-        use_command(&pair, n, &install(&pair, n, "pgbackrest.sh", &[("config", &config)]));
+        let psql = bin_dir().join("psql").display().to_string();
+        let connection = format!("'host={dir}/run dbname=postgres'");
+        let lines = [("config", config.as_str()), ("psql", &psql), ("connection", &connection)];
+        use_command(&pair, n, &install(&pair, n, "pgbackrest.sh", &lines));
     }
     pair.bring_up();
     let made = pair.mc(0, &["backup"]).expect(0, "mc_ctl backup");
@@ -101,10 +104,33 @@ fn pgbackrest() {
         tool(&pair, n, &["pgbackrest", &config, "--stanza=main", "info"]).out
     };
     assert_eq!(info(0).matches("full backup:").count(), 1, "{}", info(0));
+    restored(&pair);
     pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
     pair.wait_switched(0);
     pair.mc(1, &["backup"]).expect(0, "mc_ctl backup on the new primary");
     assert_eq!(info(1).matches("full backup:").count(), 1, "{}", info(1));
+}
+
+/// As "Restoring with another program" in mirroring-controller(7) describes.
+fn restored(pair: &Pair) {
+    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    pair.sql(0, "SELECT pg_create_restore_point('mistake')");
+    pair.sql(0, "DROP TABLE kept");
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    let data = pair.data(0);
+    let config = format!("--config={}", pair.host(0).dir.join("pgbackrest.conf").display());
+    tool(pair, 0, &["mv", data, &format!("{data}.wrong")]).expect(0, "mv");
+    tool(pair, 0, &["mkdir", "-m", "700", data]).expect(0, "mkdir");
+    let target = ["--type=name", "--target=mistake", "--target-action=promote", "restore"];
+    let words = [&["pgbackrest", &config, "--stanza=main"][..], &target].concat();
+    tool(pair, 0, &words).expect(0, "pgbackrest restore");
+    pair.mc(0, &["start", "--adopt-data", "--yes", "-f"]).expect(0, "mc_ctl start --adopt-data");
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start --mc-only");
+    pair.rebuild(1, &[]);
+    for n in [0, 1] {
+        let kept = || pair.try_sql(n, "SELECT count(*) FROM kept").is_ok_and(|rows| rows == "1000");
+        wait_for("the rows are there", s(30), || kept().then_some(()));
+    }
 }
 
 #[test]
