@@ -258,7 +258,7 @@ const KEPT: [u64; 9] = [
 ];
 
 /// Those that were found with hooks.
-const KEPT_WITH_HOOKS: [u64; 16] = [
+const KEPT_WITH_HOOKS: [u64; 18] = [
     60_059_840,
     100_019_538,
     120_014_161,
@@ -275,6 +275,8 @@ const KEPT_WITH_HOOKS: [u64; 16] = [
     1_400_048_654,
     1_600_054_616,
     2_400_000_001,
+    2_500_052_308,
+    2_500_064_091,
 ];
 
 #[test]

@@ -223,6 +223,13 @@ impl Node {
             Instance::Closed if self.work.starts_or_stops() => {}
             // It was started behind the controller's back: look.
             Instance::Closed if self.own.running == Running::Down => self.own.running = Running::Unknown,
+            // The data directory, which was a primary's, cannot be read, but the instance runs without the right to.
+            Instance::Closed
+                if self.own.running == Running::Unknown && self.work.unread && self.is_inactivated_primary() =>
+            {
+                self.own.running = Running::Up;
+                self.alive_at(self.now);
+            }
             Instance::Closed if self.own.running != Running::Up => {}
             Instance::Closed => {
                 self.alive_at(self.now);
@@ -311,6 +318,12 @@ impl Node {
         self.wal_role_reading(reading);
         self.own.role = Some(reading);
         self.forget_failed_rebuild();
+    }
+
+    /// Whether the data directory was a primary's when it was last read, and the view has another primary.
+    fn is_inactivated_primary(&self) -> bool {
+        let follows = matches!(self.standing(), Some(Standing::Outcast | Standing::Standby));
+        follows && self.own.data.is_some_and(|data| !data.is_standby())
     }
 
     /// Whether this is a primary where the view has another one.
@@ -487,6 +500,7 @@ impl Node {
             return None;
         };
         let named = data.identity(DataId(self.random()));
+        let unmirrored = data.unnamed && self.eligible();
         // What a mirrored view leans on is missing here, and must be on the other server (R13).
         if older && self.eligible() && self.wal.known().is_some() {
             self.notes.went_back = self.wal.known();
@@ -500,6 +514,10 @@ impl Node {
         self.notes.labelled = false;
         self.wal.directory_replaced();
         self.write("");
+        if unmirrored {
+            // The former directory may have served with these names, and have commits that did not wait.
+            self.found_names_changed();
+        }
         Some(Say::DataReplaced { why, data: named })
     }
 

@@ -39,6 +39,8 @@ pub struct Process {
     pub hook: Option<crate::scripts::Script>,
     pub answered: Option<(JobId, Outcome)>,
     pub answer_lost: bool,
+    /// The last write that was ordered contains that commits may not have waited.
+    pub orders_unmirrored: bool,
     /// No answer comes before this time.
     pub answer_at: u64,
     /// The reading that was ordered last comes at this time.

@@ -67,6 +67,7 @@ impl World {
         match action {
             Action::Send(to, message) => self.send(m, to.index(), message),
             Action::Store(n, durable, why) => {
+                self.procs[m].orders_unmirrored = durable.notes.unmirrored;
                 if !why.is_empty() {
                     let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
                     let consents = ["the arbiter consented", "the other server consented"];
@@ -224,7 +225,9 @@ impl World {
             self.abandon_job(m);
         }
         self.abandon_script(m);
-        if m != ARBITER && !self.procs[m].writes.is_empty() {
+        let process = &self.procs[m];
+        let noted = process.disk.is_some_and(|durable| durable.notes.unmirrored);
+        if m != ARBITER && (!process.writes.is_empty() || process.orders_unmirrored && !noted) {
             // The files show it to the next controller.
             self.hosts[m].noticed = self.hosts[m].dir.names == Names::Unset && self.hosts[m].noticed;
         }

@@ -126,6 +126,7 @@ pub fn process(rng: &mut Rng) -> Process {
         hook: None,
         answered: None,
         answer_lost: false,
+        orders_unmirrored: false,
         answer_at: 0,
         look_at: 0,
         reading_at: 0,
