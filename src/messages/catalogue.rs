@@ -198,7 +198,7 @@ pub static CATALOGUE: &[Entry] = &[
         "The controller resets it. No switch is possible until the controller has verified that the pair is mirrored.",
         "Do not change this setting. Remove the lines that override it. Use \"mc_ctl detach\" to run without the standby."),
     e(1024, Panic, "split brain: server \"{server}\" ({position}) and server \"{other}\" ({other_position}) have both run alone; the instance of server \"{stopped}\" stays down",
-        "Both servers accepted writes separately: one of them after \"--force\", or because heartbeat_error_action is 'fallback'.",
+        "Both servers accepted writes separately: one of them after \"--force\", or because heartbeat_error_action is 'fallback' or 'command'.",
         "The controller stops the server that was not promoted, so that the data does not diverge further. Nothing is deleted.",
         "Stop the applications and decide which data to keep. To keep the data of the running server, run \"mc_ctl rebuild --method basebackup\" on the stopped server, which keeps its data directory beside the new one."),
     e(1025, Warning, "the controller was paused for {ms} ms; its failure counters are reset",

@@ -108,7 +108,7 @@ fn remove(places: &Places, on_debian: bool, own_role: bool) {
     let blocks = blocks();
     let [plain, debian, role] = blocks.as_slice() else { panic!("three literal blocks: {blocks:?}") };
     let procedure = if on_debian { debian } else { plain };
-    assert!(procedure.len() <= 9, "{procedure:?}");
+    assert!(procedure.len() <= 11, "{procedure:?}");
     let client = pair.client(Style::PerHost);
     for line in procedure {
         let starts = line.0 == 0 && line.2.contains("systemctl enable");
