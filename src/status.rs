@@ -10,6 +10,7 @@ mod connection;
 mod disconnection;
 pub mod health;
 mod metrics;
+mod next_step;
 mod rebuild;
 mod snapshot;
 mod space;
@@ -20,6 +21,7 @@ pub use backups::BackupStatus;
 pub use checkpoint::Checkpoint;
 pub use connection::{Cause, ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
+pub use next_step::{advice_or_next_step, next_step};
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 pub use space::{Directory, Level, Space, TABLESPACE};
@@ -57,6 +59,8 @@ pub struct Status {
     pub lag_seconds: Option<f64>,
     /// Commits wait for the standby.
     pub commits_waiting: bool,
+    /// For how many seconds the standby has not flushed what they wait for; `null` if no commit waits, or none for 1 s.
+    pub commits_waiting_seconds: Option<u64>,
     /// What makes commits less durable on the answering server, a sentence each; empty for nothing.
     pub durability_warnings: Vec<String>,
     /// Connections that the answering server needs and that fail; empty for none.
@@ -202,6 +206,7 @@ impl Status {
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
+            commits_waiting_seconds: report.waits_ms.map(|ms| ms / 1000).filter(|seconds| *seconds > 0),
             durability_warnings: report.weakened.clone(),
             connection_failures: snapshot.connections.clone(),
             advice: advice(snapshot, form),
@@ -287,6 +292,7 @@ impl Status {
             || !self.connection_failures.is_empty()
             || self.disconnection.is_some()
             || self.configuration_error.is_some()
+            || self.commits_waiting_seconds.is_some()
             || self.backups.as_ref().is_some_and(|backups| !backups.problems.is_empty())
             || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
@@ -329,8 +335,8 @@ impl Status {
         for problem in self.backups.iter().flat_map(|backups| &backups.problems) {
             let _ = write!(line, ", backups: {problem}");
         }
-        if self.commits_waiting {
-            line.push_str(", commits wait");
+        if let Some(seconds) = self.commits_waiting_seconds {
+            let _ = write!(line, ", commits have waited for the standby for {seconds} s");
         }
         // `|` begins the performance data. "U": not known.
         let line = line.replace('|', "/").replace('\n', " ");
@@ -378,7 +384,7 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     let mut connections: Vec<_> = snapshot.connections.iter().filter_map(|failure| failure.hint(&form)).collect();
     connections.dedup();
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
-    let advice = snapshot.report.advice.iter().cloned().chain(disconnected);
+    let advice = advice_or_next_step(snapshot).into_iter().chain(disconnected);
     // The cause comes before its consequences.
     let causes = scarce(Level::Full).chain(full).chain(connections);
     let later = scarce(Level::NearlyFull).chain(BackupStatus::remedies(snapshot));
@@ -690,6 +696,15 @@ arb         arbiter.example  offline
         );
         let text = "MIRRORING CRITICAL - switched, nd1 none(inactivated primary), nd2 primary, arbiter offline | lag_bytes=U\n";
         assert_eq!(check(&failed()), (text.into(), 2));
+        // Every commit waits for a moment.
+        let mut s = snapshot();
+        (s.report.waiting, s.report.waits_ms) = (true, Some(999));
+        assert_eq!((check(&s).1, check(&s).0.contains("commits")), (0, false));
+        s.report.waits_ms = Some(2_300);
+        let (line, code) = check(&s);
+        let text =
+            "MIRRORING WARNING - switchable, nd1 primary, nd2 standby, commits have waited for the standby for 2 s |";
+        assert!(code == 1 && line.starts_with(text), "{line}");
         for (word, code) in WORDS.into_iter().zip([0, 1, 2, 2, 1, 2, 3]) {
             let mut s = snapshot();
             s.report.word = word;
@@ -740,7 +755,7 @@ arb         arbiter.example  offline
         );
         let mut names: Vec<_> = json.as_object().unwrap().keys().cloned().collect();
         names.sort();
-        let expected = "advice arbiter backups checkpoint commits_waiting configuration_error connection_failures controller \
+        let expected = "advice arbiter backups checkpoint commits_waiting commits_waiting_seconds configuration_error connection_failures controller \
                         disconnection disk_space durability_warnings failover_enabled health heartbeat_error_action \
                         lag_bytes lag_seconds local_server mirroring_status progress progress_detail rebuild servers view";
         assert_eq!(names.join(" "), expected);

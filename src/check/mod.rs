@@ -8,7 +8,7 @@
 //! itself, and what could not be looked at), [`instance`] (what PostgreSQL and its
 //! files say), [`connections`] (passwords that are rejected, rebuilds that failed), [`host`] (the machine, its services,
 //! clocks, programs), [`backups`], [`pace`] (how quickly heartbeats and probes were
-//! answered). Called by `cli::check`, and by the controller for the other server.
+//! answered), [`pair`] (not mirrored, instances that do not run). Called by `cli::check`, and by the controller for the other server.
 
 pub mod backups;
 pub mod connections;
@@ -17,6 +17,7 @@ pub mod histogram;
 pub mod host;
 pub mod instance;
 pub mod pace;
+pub mod pair;
 pub mod remedies;
 
 use crate::config::Config;
@@ -55,6 +56,7 @@ pub fn catalogue() -> impl Iterator<Item = &'static Entry> {
         host::CATALOGUE,
         backups::CATALOGUE,
         pace::CATALOGUE,
+        pair::CATALOGUE,
     ]
     .into_iter()
     .flatten()
@@ -291,6 +293,7 @@ pub fn examine(seen: &Seen) -> Vec<Finding> {
     host::examine(seen, &mut found);
     backups::examine(seen, &mut found);
     pace::examine(seen, &mut found);
+    pair::examine(seen, &mut found);
     // stable: within a severity, as they were found
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     found

@@ -1,6 +1,7 @@
 //! How quickly heartbeats and probes were answered, as histograms, against the detection times; and who is heard at all.
 
 use super::histogram::Histogram;
+use super::pair::State;
 use super::{Entry, Facts as Server, Finding, Seen};
 use crate::backup::Survey;
 use crate::fsm::report::Rebuilding;
@@ -120,6 +121,8 @@ pub struct Facts {
     pub rebuilding: Option<Rebuilding>,
     /// The backups of both servers; `None` if `backup_destination` is not set.
     pub backups: Option<Survey>,
+    /// The state of the pair; `None` without a view, or of an older version.
+    pub state: Option<State>,
 }
 
 /// Another member, as it is heard.
@@ -229,6 +232,11 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             continue;
         }
         let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());
+        // A server without a view is not of the arbiter's pair before its first rebuild.
+        let certain = ["authenticating", "refuses"].iter().any(|word| heard.unreached.contains(word));
+        if pace.state.is_none() && !certain {
+            continue;
+        }
         let fix = match heard.unreached.as_str() {
             why if why.contains("authenticating") => {
                 "copy mc.key to the arbiter's directory, then on its host: mc_arb stop; mc_arb start"
@@ -402,6 +410,7 @@ pub fn json(seen: &Seen) -> serde_json::Value {
 mod tests {
     use super::super::histogram::tests::of;
     use super::*;
+    use crate::fsm::report::Word;
 
     /// A server whose heartbeats come well, and everything else at once.
     fn server(id: &str) -> Server {
@@ -482,14 +491,26 @@ mod tests {
 
     #[test]
     fn an_arbiter_that_hangs_up_serves_a_new_standby_after_the_rebuild() {
-        let mut own = server("nd2");
-        let unreached = "it closes the connection without an answer; so".to_owned();
-        own.pace.as_mut().unwrap().arbiter = Some(Heard { unreached, ..Heard::default() });
-        let arbiter = Some(super::super::Arbiter { id: "arb".to_owned(), version: Ok(String::new()) });
-        let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };
-        let mut found = Vec::new();
-        examine(&seen, &mut found);
-        assert!(found[0].code == "arbiter-no-heartbeat" && found[0].fix.contains("after the rebuild"), "{found:?}");
+        let found = |state: Option<State>, unreached: &str| {
+            let mut own = server("nd2");
+            let pace = own.pace.as_mut().unwrap();
+            pace.arbiter = Some(Heard { unreached: unreached.to_owned(), ..Heard::default() });
+            pace.state = state;
+            let arbiter = Some(super::super::Arbiter { id: "arb".to_owned(), version: Ok(String::new()) });
+            let seen = Seen { own, peer: Ok(server("nd1")), peer_id: "nd1".to_owned(), clock: None, arbiter };
+            let mut found = Vec::new();
+            examine(&seen, &mut found);
+            found.into_iter().map(|finding| finding.fix).collect::<Vec<_>>()
+        };
+        let closes = "it closes the connection without an answer; so";
+        [closes, ""].iter().for_each(|why| assert_eq!(found(None, why), [""; 0]));
+        assert_eq!(found(None, "h:1 refuses connections"), ["on its host: mc_arb start"]);
+        let state = || {
+            let (text, start) = (String::new(), String::new());
+            Some(State { word: Word::Switchable, text, complete: true, hints: Vec::new(), start })
+        };
+        assert!(found(state(), closes)[0].contains("after the rebuild"));
+        assert!(found(state(), "")[0].contains("open its port"));
     }
 
     #[test]

@@ -71,7 +71,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("conninfo-unreadable", "Write primary_conninfo as host=... port=... user=... application_name=... in postgresql.auto.conf."),
     ("slot-unlimited", "Set max_slot_wal_keep_size, and reload the instance."),
     ("slot-inactive", "If no client needs the slot: SELECT pg_drop_replication_slot('NAME')."),
-    ("password-rejected", "Set db_instance_password in ID.conf to the password of the database user, and run mc_ctl reload: \"Changing the password\" in mirroring-controller(7)."),
+    ("password-rejected", "Set db_instance_password in ID.conf of both servers to the password of the database user, and run mc_ctl reload on both: \"Changing the password\" in mirroring-controller(7)."),
     ("replication-fails", "Correct the cause that the error reports (password, certificate, pg_hba.conf of the primary), and run mc_ctl reload on the standby."),
     ("wal-removed", "Run mc_ctl rebuild on the standby. To prevent it, set wal_keep_size higher, or a restore_command."),
     ("rebuild-failed", "Repair the cause that the finding names, and run mc_ctl rebuild on this server."),
@@ -96,7 +96,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("disk-space", "Free space, or enlarge the file system. A slot that no client uses retains WAL."),
     ("backup-space", "Enlarge the file system, or use --old-data delete if a rebuild is required."),
     ("unsuitable-file-system", "Move the directory to a local disk."),
-    ("rebuild-prevented", "Move the data directory into a directory that this user can write to, so that it is not a mount point itself."),
+    ("rebuild-prevented", "Move the data directory into a directory that this user can write to, so that it is not a mount point itself, or change the owner of the directory above it."),
     ("autostart", "Disable the unit or script that the finding names; on Debian write manual into start.conf."),
     ("not-started-at-boot", "Enable the controller's unit: \"Starting at boot\" in mirroring-controller(7). Ignore this if another service manager starts the controller."),
     ("unit-kill-mode", "Set KillMode=process in the [Service] section of the unit, and run systemctl daemon-reload."),
@@ -118,6 +118,8 @@ const REMEDIES: &[(&str, &str)] = &[
     ("arbiter-late", "Increase arbiter_alive_timeout to the value that the finding names, and restart the controller."),
     ("instance-late", "Increase db_instance_check_timeout to the value that the finding names, and restart the controller."),
     ("disk-late", "Increase disk_check_timeout to the value that the finding names, and restart the controller."),
+    ("instance-down", "Run mc_ctl start on the server, or mc_ctl rebuild if it has lost its role."),
+    ("not-mirrored", "Run the command that the finding names. mc_ctl status shows the state, mc_ctl history what led to it."),
     ("detection-slow", "Reduce the timeout to the value that the finding names, if failures should be detected sooner."),
 ];
 

@@ -136,13 +136,14 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
     request(&config, what, limit(&config, args.seconds))?;
     let servers = snapshot(&config).ok().and_then(|s| {
         let primary = s.report.view?.primary;
-        Some([primary, primary.other()].map(|server| s.servers[server.index()].id.clone()))
+        let [primary, standby] = [primary, primary.other()].map(|server| s.servers[server.index()].id.clone());
+        Some((primary, standby, s.report.start_command()))
     });
     match servers {
-        Some([primary, standby]) => {
+        Some((primary, standby, start)) => {
             print(&format!("{done}; server \"{primary}\" is the primary\n"));
             if verb == "detach" {
-                say(&format!("HINT: To attach the standby again, run \"mc_ctl start\" on server \"{standby}\".\n"));
+                say(&format!("HINT: To attach the standby again, run \"{start}\" on server \"{standby}\".\n"));
             }
         }
         None => print(&format!("{done}\n")),

@@ -9,7 +9,7 @@ use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Progress};
 use crate::fsm::types::Mode;
 use crate::messages::{self, Facility, Output};
-use crate::status::{Directory, Level, Snapshot, Space};
+use crate::status::{Directory, Level, Snapshot, Space, advice_or_next_step};
 use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
@@ -246,6 +246,7 @@ fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: 
 fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>) -> Ended {
     let id = &config.id;
     let mut said = String::new();
+    let mut asks_said = false;
     loop {
         let snapshot = call::snapshot(config).map_err(|failure| match failure.exit {
             Exit::NotRunning => Failure::new(Exit::Failed, format!("the controller of server \"{id}\" has ended"))
@@ -274,6 +275,13 @@ fn wait(config: &Config, begin: Instant, limit: Duration, failover: Option<bool>
                 "The controller continues to try; reasons are in",
             )));
         }
+        if let Some(seconds) = snapshot.report.asks_arbiter_in.filter(|_| !asks_said) {
+            asks_said = true;
+            say(&format!(
+                "mc_ctl: the primary does not respond; this server asks the arbiter for the right to run in {seconds} s \
+                 (startup_wait)\n"
+            ));
+        }
         if begin.elapsed() > PATIENCE && *waits_for != said {
             said.clone_from(waits_for);
             say(&format!("mc_ctl: waiting: {said}\n"));
@@ -291,7 +299,7 @@ fn full(snapshot: &Snapshot) -> String {
 /// What the controller advises, and where more is told.
 fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
     let (log, server) = (config.run_dir().join("log"), &config.server.log_file);
-    let mut hints = snapshot.report.advice.clone();
+    let mut hints = advice_or_next_step(snapshot);
     for space in snapshot.space.iter().filter(|space| space.state == Level::Full) {
         let Space { mount_point, directory, .. } = space;
         let wal = if *directory == Directory::TranLog { " Never delete files in pg_wal." } else { "" };
@@ -323,7 +331,7 @@ fn started(config: &Config, snapshot: &Snapshot, waits_for: Option<&String>, fai
         _ => "not mirrored".to_owned(),
     };
     print(&format!("server \"{id}\" {role}; {pair}\n"));
-    for advice in &report.advice {
+    for advice in advice_or_next_step(snapshot) {
         say(&format!("HINT: {advice}\n"));
     }
     if failover.is_none() && !report.failover {

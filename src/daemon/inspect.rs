@@ -187,6 +187,7 @@ impl Inspector {
             started_with: lock(&self.0.digests).clone(),
             rebuilding: snapshot.as_ref().map(|snapshot| snapshot.report.rebuilding.clone()),
             backups: snapshot.as_ref().and_then(|snapshot| snapshot.backups.clone()),
+            state: snapshot.as_ref().and_then(check::pair::State::new),
             failing: snapshot.map(|snapshot| snapshot.connections).unwrap_or_default(),
             ..self.0.pace.read(network.arbiter.is_some())
         }

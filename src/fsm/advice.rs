@@ -11,7 +11,7 @@ const MOVE_LEDGER: &str =
     "rename its directory in the management directory there (\"mv $MCCONTROLDIR/ID $MCCONTROLDIR/ID.old\")";
 
 impl Node {
-    pub(super) fn advice(&self, word: Word) -> Vec<String> {
+    pub(super) fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         let standing = self.standing();
         advice.extend(self.advice_on_rebuild());
@@ -95,7 +95,6 @@ impl Node {
                 "{name} has failed ({why}): do its work manually; run \"mc_ctl explain MCA01051\" for more"
             ));
         }
-        advice.extend(self.advice_on_word(word, advice.is_empty()));
         advice
     }
 
@@ -148,7 +147,7 @@ impl Node {
     }
 
     /// What an operator can do in a state for which there is no other advice.
-    fn advice_on_word(&self, word: Word, alone: bool) -> Option<String> {
+    pub(super) fn advice_on_word(&self, word: Word, alone: bool) -> Option<String> {
         let text = match word {
             Word::FailoverDisabled => {
                 "failures are only reported: run \"mc_ctl enable-failover\" to enable automatic switch and disconnection"

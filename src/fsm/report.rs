@@ -179,6 +179,9 @@ pub struct Report {
     pub lag_ms: Option<u64>,
     /// Commits wait for the standby.
     pub waiting: bool,
+    /// While commits wait: how long ago the standby last flushed what it had to, ms.
+    #[serde(default)]
+    pub waits_ms: Option<u64>,
     /// What makes commits less durable on this server, a sentence each.
     #[serde(default)]
     pub weakened: Vec<String>,
@@ -188,8 +191,14 @@ pub struct Report {
     pub peer_lives: bool,
     /// What an operator should know or do, in sentences; empty for nothing.
     pub advice: Vec<String>,
+    /// The advice is nothing but a reference to `mc_ctl check`.
+    #[serde(default)]
+    pub refers_to_check: bool,
     /// How far this server's start has come.
     pub progress: Progress,
+    /// In how many seconds this standby, which has received nothing from the primary, asks the arbiter for the right to run.
+    #[serde(default)]
+    pub asks_arbiter_in: Option<u64>,
     /// The controller is being stopped.
     #[serde(default)]
     pub stopping: bool,
@@ -202,6 +211,11 @@ pub struct Report {
 }
 
 impl Report {
+    /// The command that starts a server and leaves automatic switch and disconnection as they are.
+    pub fn start_command(&self) -> &'static str {
+        if self.failover { "mc_ctl start -f" } else { "mc_ctl start" }
+    }
+
     /// Of a server that knows nothing.
     pub fn blank(me: Server) -> Report {
         Report {
@@ -218,10 +232,13 @@ impl Report {
             lag_bytes: None,
             lag_ms: None,
             waiting: false,
+            waits_ms: None,
             weakened: Vec::new(),
             peer_lives: false,
             advice: Vec::new(),
+            refers_to_check: false,
             progress: Progress::Waiting(String::new()),
+            asks_arbiter_in: None,
             stopping: false,
             rebuilding: Rebuilding::Idle,
             rebuild_from: unknown_source(),

@@ -320,6 +320,10 @@ impl Node {
     pub fn report(&self, now: Time) -> Report {
         let servers = self.me().in_order(self.my_row(), self.their_row(now));
         let word = self.word(&servers);
+        let mut advice = self.advice();
+        let general = self.advice_on_word(word, advice.is_empty());
+        let refers_to_check = general.is_some() && advice.is_empty() && word != Word::FailoverDisabled;
+        advice.extend(general);
         Report {
             me: self.me(),
             word,
@@ -339,15 +343,22 @@ impl Node {
                 Some(Instance::Standby { .. }) => self.lag_bytes().map(|_| now.since(self.own.caught_up_at)),
                 _ => self.own.is_followed().then(|| now.since(self.own.caught_up_at)),
             },
-            waiting: matches!(self.own.role, Some(Instance::Primary { waiting: true, .. })),
+            waiting: self.commits_wait(),
+            waits_ms: self.commits_wait().then(|| now.since(self.own.flow_at)),
             weakened: self.own.weakened.clone(),
             peer_lives: self.peer_lives(),
-            advice: self.advice(word),
+            advice,
+            refers_to_check,
             progress: self.progress(),
+            asks_arbiter_in: self.asks_arbiter_in(),
             stopping: self.stopping,
             rebuilding: self.rebuilding(),
             rebuild_from: self.rebuild_from(),
         }
+    }
+
+    fn commits_wait(&self) -> bool {
+        matches!(self.own.role, Some(Instance::Primary { waiting: true, .. }))
     }
 
     /// Why the standby is disconnected; `None` while the pair is mirrored or switched, or if it never was mirrored.

@@ -1,7 +1,7 @@
 //! The disconnected standby: by what, since when, and what attaches it again.
 
 use super::{Snapshot, ViewStatus, duration};
-use crate::fsm::report::Disconnected;
+use crate::fsm::report::{Disconnected, HostStatus};
 use serde::Serialize;
 
 /// A standby for which commits do not wait, and which cannot take over.
@@ -27,15 +27,29 @@ impl Disconnection {
         let server_id = snapshot.servers[view.primary.other().index()].id.clone();
         let ViewStatus { seconds, reason, .. } = ViewStatus::new(snapshot, view);
         let since = seconds.map(|seconds| format!(" {} ago", duration(seconds))).unwrap_or_default();
+        let other = snapshot.report.me.other().index();
+        let lost = snapshot.report.servers[other].host != HostStatus::Normal;
         let text = match by_operator {
+            // An instance that an operator has stopped is detached too, and its controller ends.
+            true if lost => format!("standby \"{server_id}\" was detached or stopped by an operator{since}"),
             true => format!("standby \"{server_id}\" was detached by an operator{since}"),
             false if reason.is_empty() => format!("standby \"{server_id}\" was disconnected{since}"),
             false => format!("standby \"{server_id}\" was disconnected{since}: {reason}"),
         };
-        let start = format!("run \"mc_ctl start\" on server \"{server_id}\"");
-        let remedy = match by_operator {
-            true => format!("{start} to attach it again"),
-            false => format!("it is attached again when it streams from the primary; if it is not running, {start}"),
+        let command = snapshot.report.start_command();
+        let start = |id: &str| format!("run \"{command}\" on server \"{id}\"");
+        let attached = format!("standby \"{server_id}\" is attached again when it streams from the primary");
+        let remedy = match (by_operator, lost) {
+            (true, _) => format!("{} to attach it again", start(&server_id)),
+            (false, false) => format!("{attached}; if its instance is not running, {}", start(&server_id)),
+            (false, true) => {
+                let id = &snapshot.servers[other].id;
+                format!(
+                    "server \"{id}\" does not respond: if its controller is running, repair the network between the servers; if it \
+                     is not running, {}; {attached}",
+                    start(id)
+                )
+            }
         };
         Some(Disconnection { server_id, by_operator, seconds, text, remedy })
     }
@@ -66,11 +80,14 @@ mod tests {
             s.report.me = me;
             let status = Status::new(&s);
             let text = "standby \"nd2\" was detached by an operator 4 s ago";
-            let remedy = "run \"mc_ctl start\" on server \"nd2\" to attach it again";
+            let remedy = "run \"mc_ctl start -f\" on server \"nd2\" to attach it again";
             assert!(status.text(false, Colour::Never).ends_with(&format!("\nWARNING: {text}\n")));
             assert_eq!(status.advice, [remedy]);
             let (line, code) = status.check();
             assert!(line.contains(&format!(", {text}; {remedy}")) && code == 2, "{line}");
+            s.report.servers[me.other().index()].host = HostStatus::Abnormal;
+            let stopped = "standby \"nd2\" was detached or stopped by an operator 4 s ago";
+            assert_eq!(Disconnection::new(&s).expect("a disconnection").text, stopped);
             s.report.word = Word::Switchable;
             assert_eq!(Status::new(&s).check().1, 1);
         }
@@ -85,10 +102,17 @@ mod tests {
             serde_json::json!({
                 "server_id": "nd2", "by_operator": false, "seconds": 4,
                 "text": "standby \"nd2\" was disconnected 4 s ago: the standby's instance has failed",
-                "remedy": "it is attached again when it streams from the primary; if it is not running, run \"mc_ctl start\" \
-                           on server \"nd2\"",
+                "remedy": "standby \"nd2\" is attached again when it streams from the primary; if its instance is not running, run \
+                           \"mc_ctl start -f\" on server \"nd2\"",
             })
         );
+        s.report.failover = false;
+        assert!(shown(&s)["remedy"].as_str().expect("text").ends_with("run \"mc_ctl start\" on server \"nd2\""));
+        s.report.servers[1].host = HostStatus::Abnormal;
+        let lost = shown(&s);
+        let text = "server \"nd2\" does not respond: if its controller is running, repair the network between the servers; if it is \
+                    not running, run \"mc_ctl start\" on server \"nd2\"; standby \"nd2\" is attached again when it streams from the primary";
+        assert_eq!(lost["remedy"], text);
         (s.report.since, s.report.reason) = (None, String::new());
         assert_eq!(shown(&s)["text"], "standby \"nd2\" was disconnected");
         s.report.disconnected = None;

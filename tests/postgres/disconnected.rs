@@ -31,7 +31,7 @@ fn a_detached_standby_says_so() {
     for server in [1, 0] {
         let shown = wait_disconnection(&pair, server, true);
         assert!(shown["seconds"].as_u64().is_some(), "{shown}");
-        let command = "run \"mc_ctl start\" on server \"nd2\" to attach it again";
+        let command = "run \"mc_ctl start -f\" on server \"nd2\" to attach it again";
         let answer = pair.mc(server, &["status"]).expect(0, "mc_ctl status");
         assert!(answer.out.contains("\nWARNING: standby \"nd2\" was detached by an operator "), "{}", answer.text());
         assert!(answer.err.contains(command), "{}", answer.text());

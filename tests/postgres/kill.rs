@@ -111,6 +111,10 @@ fn lone_standby_after_a_power_loss() {
         |answer: &str| answer.split_once(text).and_then(|(_, rest)| rest.split(' ').next()?.parse::<u32>().ok());
     let started = pair.mc(1, &["start", "-w", "-t", "12", "-f"]).text();
     assert!(seconds(&started).is_some_and(|seconds| seconds <= 30), "{started}");
+    // It is reported before the command waits.
+    let first =
+        started.find("mc_ctl: the primary does not respond; this server asks the arbiter for the right to run in ");
+    assert!(first.is_some() && first < started.find("HINT: "), "{started}");
     let shown = pair.mc(1, &["status"]).err;
     assert!(seconds(&shown) <= seconds(&started) && seconds(&shown).is_some(), "{shown}");
     pair.wait_log(1, at, "MCA01250", s(10));
@@ -182,7 +186,7 @@ fn detached_standby_is_attached_as_printed() {
     assert!(detached.contains("run \"mc_ctl start\" on server \"nd2\""), "{detached}");
     pair.wait_word(0, "not-switchable");
     let advice = pair.json(0).expect("a status")["advice"].to_string();
-    assert!(advice.contains("run \\\"mc_ctl start\\\" on server \\\"nd2\\\" to attach it again"), "{advice}");
+    assert!(advice.contains("run \\\"mc_ctl start -f\\\" on server \\\"nd2\\\" to attach it again"), "{advice}");
     let line = pair.hinted(0, "to attach it again");
     let started = pair.paste(1, &line).expect(0, &line).text();
     assert!(started.contains("mirrored"), "{started}");

@@ -18,6 +18,7 @@ mod check_connections;
 mod check_files;
 mod check_host;
 mod check_log;
+mod check_mirroring;
 mod check_pair;
 mod check_running;
 mod clients;

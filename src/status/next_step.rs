@@ -1,0 +1,76 @@
+//! The next step of an operator where the controller has no advice but a reference to `mc_ctl check`.
+
+use super::Snapshot;
+use crate::fsm::report::{HostRole, HostStatus, Word};
+use crate::fsm::types::DataId;
+
+/// The controller's advice, with the next step where that follows from what the snapshot shows of both servers.
+pub fn advice_or_next_step(snapshot: &Snapshot) -> Vec<String> {
+    match next_step(snapshot) {
+        Some(next) => vec![next],
+        None => snapshot.report.advice.clone(),
+    }
+}
+
+/// Of the server that runs alone; `None` if the controller's advice or the findings of the check lead.
+pub fn next_step(snapshot: &Snapshot) -> Option<String> {
+    let report = &snapshot.report;
+    let view = report.view.filter(|view| report.refers_to_check && view.is_alone(report.me))?;
+    let other = report.me.other().index();
+    let (id, row) = (&snapshot.servers[other].id, &report.servers[other]);
+    if view.data[other] != DataId(0) {
+        let gone = report.word == Word::Switched && row.host != HostStatus::Normal;
+        return gone.then(|| format!("when server \"{id}\" is back, run \"mc_ctl rebuild\" on it"));
+    }
+    Some(match row.role {
+        HostRole::Primary => format!("server \"{id}\" has another cluster: run \"mc_ctl rebuild\" on it"),
+        _ => format!("next: run \"mc_ctl rebuild\" on \"{id}\", or \"{}\" if it has a copy", report.start_command()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::snapshot;
+    use super::super::{Colour, Status};
+    use super::*;
+    use crate::fsm::types::Mode;
+
+    const CHECK: &str = "run \"mc_ctl check\"";
+
+    fn alone(edit: impl FnOnce(&mut Snapshot)) -> Vec<String> {
+        let mut s = snapshot();
+        let mut view = s.report.view.expect("a view");
+        view.mode = Mode::Degraded;
+        (s.report.view, s.report.word) = (Some(view), Word::NotSwitchable);
+        (s.report.advice, s.report.refers_to_check) = (vec![CHECK.to_owned()], true);
+        edit(&mut s);
+        assert!(!Status::new(&s).text(false, Colour::Never).is_empty());
+        Status::new(&s).advice
+    }
+
+    #[test]
+    fn of_a_new_pair() {
+        let rebuild = "next: run \"mc_ctl rebuild\" on \"nd2\", or \"mc_ctl start -f\" if it has a copy";
+        let roles = |role| move |s: &mut Snapshot| s.report.servers[1].role = role;
+        assert_eq!(alone(roles(HostRole::Unknown)), [rebuild]);
+        assert_eq!(
+            alone(roles(HostRole::Primary)),
+            ["server \"nd2\" has another cluster: run \"mc_ctl rebuild\" on it"]
+        );
+        // Advice of the controller leads.
+        assert_eq!(alone(|s| s.report.refers_to_check = false), [CHECK]);
+    }
+
+    #[test]
+    fn after_a_takeover() {
+        let switched = |host| {
+            alone(|s| {
+                s.report.view.as_mut().expect("a view").data = [DataId(1), DataId(2)];
+                s.report.word = Word::Switched;
+                s.report.servers[1].host = host;
+            })
+        };
+        assert_eq!(switched(HostStatus::Abnormal), ["when server \"nd2\" is back, run \"mc_ctl rebuild\" on it"]);
+        assert_eq!(switched(HostStatus::Normal), [CHECK]);
+    }
+}
