@@ -217,7 +217,14 @@ fn a_member_joins_by_the_block() {
     assert!(!printed.out.contains("sesame") && !printed.out.contains(private.trim()), "{}", printed.out);
     let block = block(&printed);
     assert!(!one.init("").done().out.contains("BEGIN"));
-    assert!(one.init("--show-join").done().out.contains(&block));
+    let shown = one.init("--show-join").done().says(&[&block]);
+    let heading = format!("on {AWAY} (nd2), as ");
+    assert!(
+        printed.out.lines().any(|line| line.starts_with(&heading) && !line.contains("new host")),
+        "{}",
+        printed.out
+    );
+    assert!(shown.out.lines().any(|line| line.starts_with(&heading) && line.ends_with(", only if nd2 is a new host:")));
 
     let two = Site::new();
     let join = "--join - --password-file - --data data";
@@ -419,6 +426,24 @@ fn a_parent_that_is_not_writable() {
     fs::set_permissions(site.root.path(), Permissions::from_mode(0o700)).unwrap();
     assert_eq!(ran.status.code(), Some(2), "{told}");
     assert!(told.contains("could not create directory") && told.contains("install -d -m 700 -o "), "{told}");
+}
+
+/// A rebuild makes a data directory beside the present one, or the first one.
+#[test]
+fn a_rebuild_that_is_prevented() {
+    let site = Site::new();
+    fs::create_dir(site.at("big")).unwrap();
+    site.data("big/data");
+    site.own(&site.at("big"), 0o500);
+    let ran = site.init(&first().replace("--data data", "--data big/data")).done();
+    let expected = format!("directory \"{}\" is not writable for this user", site.at("big").display());
+    assert!(ran.err.contains(&expected) && ran.err.contains("HINT: To change that, as root: chown "), "{}", ran.err);
+    let other = Site::new();
+    fs::create_dir(other.at("big")).unwrap();
+    other.own(&other.at("big"), 0o500);
+    let ran = other.give("--join - --data big/data", &block(&ran)).done();
+    assert!(ran.err.contains("so that \"mc_ctl rebuild\" cannot create a data directory in it"), "{}", ran.err);
+    assert!(!other.init("--data data").err.contains("mc_ctl rebuild"));
 }
 
 #[test]

@@ -492,7 +492,7 @@ fn read_only_files_and_directories_are_seen() {
     mode(old.dir.path(), 0o500);
     let plan = old.plan(&new);
     mode(old.dir.path(), 0o700);
-    says(&plan.obstacles[0], "is not writable, so that the new data directory cannot be created beside the old one");
+    says(&plan.obstacles[0], "so that the new data directory cannot be created in it. To change that, as root: chown ");
 }
 
 #[test]

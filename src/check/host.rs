@@ -7,7 +7,7 @@ mod disk;
 mod services;
 pub mod unit;
 
-pub use disk::Disk;
+pub use disk::{Disk, hindrances};
 pub use services::{Autostart, RemoveIpc, Unit};
 
 use super::pace::Timing;

@@ -4,7 +4,7 @@
 //! that calls this never hangs at a prompt. It is never printed.
 
 use super::{Ended, Failure, print, say, say_remark};
-use crate::check::host::autostarts;
+use crate::check::host::{autostarts, hindrances};
 use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
@@ -74,6 +74,9 @@ pub(super) fn run(args: &Args) -> Ended {
     print(&if names.is_empty() { "nothing had to be created\n".to_owned() } else { names.concat() });
     config.remarks.iter().for_each(|remark| say_remark("mc_ctl", remark));
     warn_of_the_disk(&config);
+    for (what, fix) in hindrances(&config.server.db_instance) {
+        say_remark("mc_ctl", &Remark::warning(what, format!("To change that, {fix}.")));
+    }
     let first = args.join.is_none() && made.iter().any(|path| path.ends_with("network.conf"));
     let here = Here { first, ..Here::new(&config) };
     if here.one_host && first {
@@ -104,6 +107,9 @@ pub(super) fn run(args: &Args) -> Ended {
     print(&here.rules(&missing));
     print(&here.key());
     print(&here.autostart());
+    if args.join.is_some() {
+        print(&here.running());
+    }
     if first || args.show_join {
         print(&here.elsewhere().map_err(Failure::failed)?);
     }
@@ -297,6 +303,23 @@ impl Here<'_> {
         text
     }
 
+    /// On a server that joins, a cluster that runs is replaced by the copy of the primary.
+    fn running(&self) -> String {
+        let file = &self.config.server;
+        if !self.instance || self.controller {
+            return String::new();
+        }
+        let stop = match find::unit(&file.db_instance) {
+            Some(unit) => format!("as root: systemctl disable --now {unit}"),
+            None => format!("{}/pg_ctl stop -D {}", file.bin_dir.display(), file.db_instance.display()),
+        };
+        format!(
+            "\nA cluster runs in {}, and \"mc_ctl rebuild\" makes this server the standby. Stop the cluster before, and disable its \
+             service:\n  {stop}\n",
+            file.db_instance.display()
+        )
+    }
+
     fn effect(&self, needs: &[settings::Need]) -> String {
         let (bin, data) = (self.config.server.bin_dir.display(), self.config.server.db_instance.display());
         match (self.instance, needs.iter().any(|need| need.restart), self.controller) {
@@ -436,7 +459,8 @@ impl Here<'_> {
     /// The head of what another host needs, and what root does there: `unit` must not start the instance.
     fn on(&self, host: &str, id: &str, user: &str, unit: Option<String>) -> String {
         let dir = &self.config.dir;
-        let mut text = format!("\non {host} ({id}), as {user}:\n");
+        let new = if self.first { String::new() } else { format!(", only if {id} is a new host") };
+        let mut text = format!("\non {host} ({id}), as {user}{new}:\n");
         if let Some(unit) = unit {
             let _ = writeln!(text, "  # as root: systemctl disable --now {unit}");
         }

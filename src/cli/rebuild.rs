@@ -9,6 +9,7 @@ use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
+use crate::pg::process;
 use crate::rebuild::{Chosen, Plan};
 use indicatif::HumanBytes;
 use std::fmt::Write;
@@ -128,6 +129,10 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
 
 fn hint(other: &str, report: &Report) -> String {
     match report.servers[report.me.index()].role {
+        _ if !report.peer_lives && report.view.is_none() => format!(
+            "Run \"mc_ctl start -f\" on server \"{other}\", which must be the primary. If its controller is running, repair the \
+             network between the servers."
+        ),
         HostRole::Primary if !report.peer_lives => format!(
             "Server \"{other}\" does not respond and may have taken over. Repair the network between the servers first, then \
              run this command again."
@@ -139,6 +144,11 @@ fn hint(other: &str, report: &Report) -> String {
         _ if report.view.is_some_and(|view| view.is_mirrored(report.me.other())) => {
             "\"mc_ctl status\" shows whether anything is wrong with the pair.".to_owned()
         }
+        _ if !report.peer_lives => format!(
+            "If the controller of server \"{other}\" is not running, run \"{}\" on it. Otherwise repair the network between the \
+             servers.",
+            report.start_command()
+        ),
         _ => format!("\"mc_ctl status\" on server \"{other}\" must show that server as the primary."),
     }
 }
@@ -163,8 +173,12 @@ fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
             format!("The data directory \"{data}\" is DELETED before a copy replaces it.")
         }
     };
+    let stopped = match process::postmaster(&process::home(&config.server.db_instance)) {
+        Ok(Some(running)) => format!("The instance that runs in it (process {}) is stopped first.\n", running.pid),
+        Ok(None) | Err(_) => String::new(),
+    };
     say(&format!("{}\n", summary(&plan)));
-    call::confirm(&risk)
+    call::confirm(&format!("{stopped}{risk}"))
 }
 
 // ----------------------------------------------------------------------------------------------------------- the plan
@@ -227,6 +241,7 @@ fn text(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::types::{DataId, LedgerId, Mode, Server, Term, View};
     use crate::rebuild::{Lost, Room};
 
     fn lost() -> Lost {
@@ -248,8 +263,22 @@ mod tests {
 
     #[test]
     fn a_primary_that_is_cut_off_is_not_sent_to_switch() {
-        let mut report = Report::blank(crate::fsm::types::Server::First);
+        let mut report = Report::blank(Server::First);
         report.servers[0].role = HostRole::Primary;
+        let hinted = hint("nd2", &report);
+        // Without a view nothing can have been taken over.
+        assert!(
+            hinted.starts_with("Run \"mc_ctl start -f\" on server \"nd2\"") && !hinted.contains("taken over"),
+            "{hinted}"
+        );
+        report.view = Some(View {
+            term: Term(1),
+            primary: Server::First,
+            mode: Mode::Degraded,
+            data: [DataId(1), DataId(0)],
+            arbiter: LedgerId(0),
+            forced: false,
+        });
         let hinted = hint("nd2", &report);
         assert!(hinted.starts_with("Server \"nd2\" does not respond") && !hinted.contains("switch"), "{hinted}");
         report.peer_lives = true;

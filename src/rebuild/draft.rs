@@ -216,10 +216,12 @@ impl Draft<'_> {
                 data.display()
             ));
         } else if !writable(parent) {
+            let user = rustix::process::geteuid().as_raw();
             found.push(format!(
-                "Directory \"{}\" is not writable, so that the new data directory cannot be created beside the old one. Change \
-                 its owner to the user who runs the instance.",
-                parent.display()
+                "Directory \"{0}\" is not writable for the user who runs the instance (user id {user}), so that the new data \
+                 directory cannot be created in it. To change that, {1}.",
+                parent.display(),
+                room::fix_of_parent(parent, &user.to_string())
             ));
         }
         if let Some(point) = room::mounted_in(data) {

@@ -37,7 +37,7 @@ pub use lost::{Lost, list as list_lost, prune as prune_lost};
 pub use perform::{abandon, perform};
 pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress, copied};
-pub use room::{Need, human, is_mount_point, mount_point, mounted_in, rooms, used};
+pub use room::{Need, fix_of_parent, human, is_mount_point, mount_point, mounted_in, rooms, used};
 pub use source::remote;
 pub use swap::{run as swap, settle_old, unstage};
 

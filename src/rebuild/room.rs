@@ -122,6 +122,17 @@ fn each_file(root: &Path, cancel: &Cancel, mut each: impl FnMut(&Path, &std::fs:
     Ok(())
 }
 
+/// What lets this user create a data directory in a directory.
+pub fn fix_of_parent(parent: &Path, user: &str) -> String {
+    match (parent == Path::new("/"), parent.exists()) {
+        (true, _) => {
+            "move the data directory into a directory that this user can write to, and correct db_instance".into()
+        }
+        (false, true) => format!("as root: chown {user} \"{}\"", parent.display()),
+        (false, false) => format!("as root: install -d -o {user} -m 755 \"{}\"", parent.display()),
+    }
+}
+
 /// Whether a filesystem is mounted on exactly this directory, so that it cannot be renamed.
 pub fn is_mount_point(dir: &Path) -> bool {
     mount_points().iter().any(|point| point == dir)

@@ -113,12 +113,20 @@ pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
 }
 
 fn refused(remote: &Remote, why: Refusal) -> Error {
+    let hint = match why {
+        Refusal::Password(_) => {
+            "Set db_instance_password in ID.conf of both servers to the password of the database user, and run \"mc_ctl reload\" \
+             on both."
+        }
+        _ => {
+            "The other server's instance must run as a primary, and its pg_hba.conf must accept this server as \
+             db_instance_username, for target_db and for replication."
+        }
+    };
     let why = match why {
         Refusal::NotRunning => "no process listens there".to_owned(),
         other => other.to_string(),
     };
-    let hint = "The other server's instance must run as a primary, and its pg_hba.conf must accept this server as \
-                db_instance_username, for target_db and for replication.";
     Error::new(format!("could not query the other server's instance at {} port {}: {why}", remote.host, remote.port))
         .hint(hint)
 }

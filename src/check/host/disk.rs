@@ -6,7 +6,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::{Place, conf};
-use crate::rebuild::{human, is_mount_point, mounted_in, used};
+use crate::rebuild::{fix_of_parent, human, is_mount_point, mounted_in, used};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use std::time::Instant;
@@ -134,7 +134,8 @@ fn look(path: &Path) -> Result<Disk, Error> {
     })
 }
 
-fn hindrances(data: &Path) -> Vec<(String, String)> {
+/// What prevents a rebuild that makes this data directory, each with what fixes it.
+pub fn hindrances(data: &Path) -> Vec<(String, String)> {
     let parent = data.parent().unwrap_or(Path::new("/"));
     let wanted = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
     let mut found = Vec::new();
@@ -145,10 +146,12 @@ fn hindrances(data: &Path) -> Vec<(String, String)> {
             "move the data directory into a directory on that file system, and correct db_instance".into(),
         ));
     } else if rustix::fs::access(parent, wanted).is_err() {
-        let what =
-            format!("directory \"{}\", beside which a new data directory is made, cannot be written", parent.display());
+        let what = format!(
+            "directory \"{}\" is not writable for this user, so that \"mc_ctl rebuild\" cannot create a data directory in it",
+            parent.display()
+        );
         let user = crate::config::running_user().unwrap_or_else(|_| "USER".into());
-        found.push((what, format!("as root: chown {user} \"{}\"", parent.display())));
+        found.push((what, fix_of_parent(parent, &user)));
     }
     if let Some(point) = mounted_in(data) {
         let what = format!("a file system is mounted in the data directory, on \"{}\"", point.display());
