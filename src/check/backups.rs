@@ -82,8 +82,8 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         let (id, facts) = (&server.id, &server.backups);
         if facts.destination.is_empty() {
             if let Some(other) = other.filter(|other| !other.backups.destination.is_empty()) {
-                let what = format!("backup_destination is set on \"{}\" and not here", other.id);
-                let fix = format!("set backup_destination in {id}.conf, and run \"mc_ctl reload\"");
+                let what = format!("backup_destination is set on \"{}\" and not on \"{id}\"", other.id);
+                let fix = format!("set backup_destination in {id}.conf, and run \"mc_ctl reload\" on \"{id}\"");
                 found.push(BACKUP_ONE_SERVER.found(id, what, fix));
             }
             continue;

@@ -57,17 +57,19 @@ fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
     if let Some(why) = rejected {
         let what = format!("the instance of \"{other}\" rejects the password of db_instance_username: {why}");
         let fix = format!(
-            "set db_instance_password in \"{file}\" to the password of that user, then run \"mc_ctl reload\" here"
+            "set db_instance_password in \"{file}\" and in {other}.conf of \"{other}\" to the password of that user, then run \
+             \"mc_ctl reload\" on both servers"
         );
         found.push(PASSWORD_REJECTED.found(id, what, fix));
     }
     match failing(Purpose::Replication) {
         Some(failure) if failure.cause == Cause::MissingWal => {
-            found.push(WAL_REMOVED.found(id, failure.error.clone(), "mc_ctl rebuild"));
+            found.push(WAL_REMOVED.found(id, failure.error.clone(), format!("run \"mc_ctl rebuild\" on \"{id}\"")));
         }
         Some(failure) => {
             let what = format!("this standby cannot open a replication connection to \"{other}\": {}", failure.error);
-            found.push(REPLICATION_FAILS.found(id, what, Purpose::Replication.hint(&Form::Direct)));
+            let fix = Purpose::Replication.hint_on(&Form::Direct, &format!("on \"{id}\""));
+            found.push(REPLICATION_FAILS.found(id, what, fix));
         }
         None => (),
     }
@@ -86,8 +88,8 @@ fn rebuild(server: &Server, found: &mut Vec<Finding>) {
         }
         Some(Rebuilding::Idle) | None => return,
     };
-    let again = "repair the cause, then run \"mc_ctl rebuild\" here";
-    let fix = if hint.is_empty() { again.to_owned() } else { format!("{hint}; {again}") };
+    let again = format!("repair the cause, then run \"mc_ctl rebuild\" on \"{}\"", server.id);
+    let fix = if hint.is_empty() { again } else { format!("{hint}; {again}") };
     found.push(REBUILD_FAILED.found(&server.id, what, fix));
 }
 

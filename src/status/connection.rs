@@ -97,16 +97,21 @@ impl Purpose {
         }
     }
 
-    /// How to repair it, with the command in this form.
+    /// How to repair it on this server, with the command in this form.
     pub fn hint(self, form: &Form) -> String {
+        self.hint_on(form, "here")
+    }
+
+    /// How to repair it on the server at this place.
+    pub fn hint_on(self, form: &Form, place: &str) -> String {
         let reload = form.command(Verb::Reload);
         match self {
             Purpose::OwnInstance | Purpose::OtherInstance => format!(
-                "if the password is wrong, set db_instance_password in ID.conf to the password of the database user, and run \
-                 \"{reload}\""
+                "if the password is wrong, set db_instance_password in ID.conf of both servers to the password of the database \
+                 user, and run \"{reload}\" on both"
             ),
             Purpose::Replication => format!(
-                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"{reload}\" here"
+                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"{reload}\" {place}"
             ),
         }
     }

@@ -229,7 +229,7 @@ fn clients(server: &Server, other: &Server, found: &mut Vec<Finding>) {
     let more = if missing.len() > SHOWN { format!(" and {} more", missing.len() - SHOWN) } else { String::new() };
     let shown = missing.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     let what = format!("this server would reject clients after a switch that {} accepts: {shown}{more}", other.id);
-    let fix = "write these lines here too, and reload: psql -c \"SELECT pg_reload_conf()\"";
+    let fix = format!("on \"{}\": write these lines too, and reload: psql -c \"SELECT pg_reload_conf()\"", server.id);
     found.push(HBA_CLIENTS.found(&server.id, what, fix).at(facts.hba_file(), 0));
 }
 

@@ -130,7 +130,7 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     }
     startup_race(server, found);
     if let Some(why) = &facts.own.no_data {
-        let fix = "mc_ctl rebuild here, while the other server is the primary";
+        let fix = format!("run \"mc_ctl rebuild\" on \"{id}\" while the other server is the primary");
         found.push(NO_DATA_DIRECTORY.found(id, why, fix));
         return;
     }
@@ -165,6 +165,31 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
             found.push(INVALID_INDEX.found(id, what, format!("psql -d {name} -c 'REINDEX INDEX {index}', or drop it")));
         }
     }
+}
+
+/// Settings that a reload changes; the others that are looked at require a restart.
+const RELOADED: [&str; 8] = [
+    "archive_command",
+    "fsync",
+    "full_page_writes",
+    "synchronous_commit",
+    "wal_keep_segments",
+    "wal_keep_size",
+    "wal_receiver_timeout",
+    "wal_sender_timeout",
+];
+
+/// A setting whose value in the file has not taken effect yet.
+pub(super) fn pending(server: &Server, name: &str) -> Finding {
+    let (facts, used) = (&server.instance, server.instance.value(name));
+    let file = facts.files.settings.get(name).cloned().unwrap_or_default();
+    let (what, fix) = match RELOADED.contains(&name) {
+        true => ("a reload", "psql -c \"SELECT pg_reload_conf()\""),
+        false if server.pace.is_some() => ("a restart", "mc_ctl stop and mc_ctl start, the standby first"),
+        false => ("a restart", "restart the instance"),
+    };
+    let what = format!("{name} is \"{used}\", was changed to \"{}\" and requires {what}", file.value);
+    PENDING_RESTART.found(&server.id, what, fix).at(file.file, file.line)
 }
 
 fn startup_race(server: &Server, found: &mut Vec<Finding>) {

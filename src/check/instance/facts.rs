@@ -368,6 +368,16 @@ impl Facts {
         found.unwrap_or_else(|| Setting { value: super::files::default(name).to_owned(), ..Setting::default() })
     }
 
+    /// The settings for which a running instance uses another value than the one in its files.
+    pub fn changed_in_files(&self) -> Vec<&str> {
+        let Some(told) = &self.told else { return Vec::new() };
+        let differs = |name: &str, file: &Setting| {
+            told.settings.get(name).is_some_and(|used| used.value != file.value && !used.command_line)
+        };
+        let files = self.files.settings.iter().filter(|(name, file)| differs(name, file));
+        files.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// Its value.
     pub fn value(&self, name: &str) -> String {
         self.setting(name).value

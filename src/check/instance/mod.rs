@@ -137,10 +137,36 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         if server.instance.own.no_data.is_some() {
             continue;
         }
-        access::examine(server, other, found);
-        settings::examine(server, found);
+        let of_settings = |server: &Server| {
+            let mut found = Vec::new();
+            access::examine(server, other, &mut found);
+            settings::examine(server, &mut found);
+            found
+        };
+        let mut now = of_settings(server);
+        for name in server.instance.changed_in_files() {
+            let configured: Vec<&str> =
+                of_settings(&with_file(server, name)).iter().map(|finding| finding.code).collect();
+            let before = now.len();
+            now.retain(|finding| configured.contains(&finding.code));
+            let reported =
+                server.instance.told.iter().flat_map(|told| &told.pending).any(|pending| pending.text == name);
+            if now.len() < before && !reported {
+                found.push(data::pending(server, name));
+            }
+        }
+        found.append(&mut now);
         replication::examine(server, other, found);
     }
+}
+
+/// The server as it is when its instance uses the value of the file for this setting.
+fn with_file(server: &Server, name: &str) -> Server {
+    let mut server = server.clone();
+    if let (Some(told), Some(setting)) = (&mut server.instance.told, server.instance.files.settings.get(name)) {
+        told.settings.insert(name.to_owned(), setting.clone());
+    }
+    server
 }
 
 /// The addresses from which the other server's instance and its rebuild come; none where that cannot be told.
@@ -236,6 +262,58 @@ mod tests {
         check(apart("nd1", 1), Ok(apart("nd2", 2)), &both);
         // a name that was not resolved
         check(server("nd1", |facts| facts.files.peer_addresses.clear()), Err("down".into()), &[]);
+    }
+
+    /// An instance that has run since before its files were changed: only the change is a finding.
+    #[test]
+    fn a_change_that_has_not_taken_effect() {
+        let used = [("listen_addresses", "localhost"), ("wal_log_hints", "off"), ("wal_keep_size", "0")];
+        let instance = |change: fn(&mut Facts)| {
+            server("nd1", |facts| {
+                let setting = |value: &str| Setting { value: value.into(), ..Setting::default() };
+                let mut settings = facts.files.settings.clone();
+                settings.extend(used.map(|(name, value)| (name.to_owned(), setting(value))));
+                facts.told = Some(Told { superuser: true, clients: 1, settings, ..Told::default() });
+                facts.files.control = Some(Control::default());
+                change(facts);
+            })
+        };
+        check(instance(|_| {}), Err("down".into()), &["pending-restart nd1"; 3]);
+        let expected = ["listen-addresses nd1", "no-rewind nd1", "wal-keep nd1"];
+        check(instance(|facts| facts.files.settings.clear()), Err("down".into()), &expected);
+        // The instance reports its restart already.
+        let reported = |facts: &mut Facts| {
+            let problem = Problem { text: "wal_log_hints".into(), ..Problem::default() };
+            facts.told.as_mut().unwrap().pending.push(problem);
+        };
+        check(instance(reported), Err("down".into()), &["pending-restart nd1"; 3]);
+    }
+
+    #[test]
+    fn fixes_fit_the_configuration() {
+        let fixes = |change: &dyn Fn(&mut Server)| {
+            let (mut own, mut found) = (plain("nd1"), Vec::new());
+            change(&mut own);
+            examine(
+                &Seen { own, peer: Err("down".into()), peer_id: "nd2".into(), clock: None, arbiter: None },
+                &mut found,
+            );
+            found.into_iter().map(|finding| finding.fix).collect::<Vec<_>>().join("\n")
+        };
+        let set = |server: &mut Server, name: &str, value: &str| {
+            server.instance.files.settings.get_mut(name).unwrap().value = value.into();
+        };
+        let off = |server: &mut Server| set(server, "archive_mode", "off");
+        assert!(fixes(&off).contains("stores a segment on another host"));
+        let backups = fixes(&|server| {
+            off(server);
+            server.instance.own.dir = "/srv/mc".into();
+            server.backups.destination = "/backup".into();
+        });
+        assert!(backups.contains("archive_command = 'mc_ctl archive-wal -M /srv/mc \"%p\" \"%f\"'"), "{backups}");
+        // A notice of both servers is listed once.
+        let long = fixes(&|server| set(server, "wal_sender_timeout", "60000"));
+        assert!(long.starts_with("on each server: write wal_sender_timeout = '11s'"), "{long}");
     }
 
     #[test]

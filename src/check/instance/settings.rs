@@ -146,10 +146,17 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
     }
     if is("archive_mode", "off") {
         // Without a command, any other mode keeps WAL until the disk is full: there is no line that could be pasted.
-        let fix = format!(
-            "on both servers, set archive_command (or archive_library) to a command that stores a segment on another host, and \
-             archive_mode to always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
-        );
+        let fix = match server.backups.destination.is_empty() {
+            true => format!(
+                "on both servers, set archive_command (or archive_library) to a command that stores a segment on another host, \
+                 and archive_mode to always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
+            ),
+            false => format!(
+                "on both servers, set archive_mode = always and archive_command = 'mc_ctl archive-wal -M {} \"%p\" \"%f\"', and \
+                 restart the instances, the standby's first: \"Backups\" in mirroring-controller(7)",
+                facts.own.dir
+            ),
+        };
         found.push(worded(server, &ARCHIVE_OFF, "archive_mode", "archive_mode is \"off\"".to_owned(), &fix));
     }
     if is("wal_log_hints", "off") && facts.files.control.as_ref().is_some_and(|control| !control.checksums) {
@@ -235,6 +242,8 @@ fn timeouts(server: &Server, found: &mut Vec<Finding>) {
             found.push(about(server, off, name, &better, false));
         } else if value > detection.saturating_mul(LONG) {
             let mut finding = about(server, long, name, &better, false);
+            // Each server has the line for itself, and a notice of both is listed once.
+            finding.fix = format!("on each server: {}", finding.fix);
             finding.what = format!("{name} is {value} ms, and the detection time of the heartbeats {detection} ms");
             found.push(finding);
         }
