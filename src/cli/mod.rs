@@ -214,7 +214,7 @@ fn print_json(value: &impl serde::Serialize) {
 /// How a member's public key comes into `network.conf`.
 fn unlisted_key(id: &str, key: &PublicKey) -> String {
     format!(
-        "\nnetwork.conf does not list the public key of {id}. When every member has a key, add each key to the end of the \
+        "\nOptional: network.conf does not list the public key of {id}. When every member has a key, add each key to the end of the \
          member's line, and copy the file to all members (see network.conf(5)):\n  key={key}\n"
     )
 }

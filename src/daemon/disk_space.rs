@@ -235,6 +235,7 @@ fn of_instance(data: &Path, here: impl Fn(&Path) -> bool, found: &mut Vec<(u64, 
     if here(&wal) {
         found.push(of_wal(&wal, data));
     }
+    found.extend(kept(data, &here).map(|text| (u64::MAX, text)));
     let log = conf::effective("log_directory", &data.join("postgresql.conf"), data).unwrap_or_else(|| "log".into());
     for (what, place) in [
         (format!("log directory \"{log}\""), data.join(&log)),
@@ -245,6 +246,20 @@ fn of_instance(data: &Path, here: impl Fn(&Path) -> bool, found: &mut Vec<(u64, 
             found.push((bytes, format!("{what}: {}", human(bytes))));
         }
     }
+}
+
+/// The data directories that rebuilds have kept beside this one. Their sizes are not known without reading all of them.
+fn kept(data: &Path, here: impl Fn(&Path) -> bool) -> Option<String> {
+    let (parent, own) = (data.parent()?, data.file_name()?.to_str()?);
+    let old =
+        |entry: &DirEntry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&format!("{own}.old-")));
+    let mut found: Vec<_> = entries(parent).filter(old).map(|entry| entry.path()).filter(|path| here(path)).collect();
+    found.sort();
+    let shown: Vec<String> = found.iter().take(3).map(|path| format!("\"{}\"", path.display())).collect();
+    let more = found.len().checked_sub(4).map(|more| format!(" and {} more", more + 1)).unwrap_or_default();
+    let text =
+        format!("data directories that rebuilds have kept: {}{more} (remove them if not needed)", shown.join(", "));
+    (!found.is_empty()).then_some(text)
 }
 
 /// `pg_wal`, and what keeps it from being smaller.
@@ -307,6 +322,25 @@ mod tests {
         assert_eq!(gauge.seconds_left(at(300), 1000, 1000), None, "it does not shrink");
         // The oldest samples are forgotten.
         assert_eq!(gauge.seconds_left(at(790), 500, 500), Some(500 * 590 / 300));
+    }
+
+    #[test]
+    fn kept_data_directories_are_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        let text = |name: &str| {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            consumers(&data, Some(&data), &Directory::Data)
+        };
+        assert_eq!(text("data"), text("data2.old-1"));
+        let first = dir.path().join("data.old-1").display().to_string();
+        let shown = text("data.old-1");
+        assert!(
+            shown.starts_with(&format!("data directories that rebuilds have kept: \"{first}\" (remove")),
+            "{shown}"
+        );
+        ["data.old-2", "data.old-3", "data.old-4"].iter().for_each(|name| drop(text(name)));
+        assert!(text("data.old-5").contains("data.old-3\" and 2 more (remove"));
     }
 
     #[test]

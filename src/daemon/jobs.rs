@@ -12,7 +12,7 @@ use crate::pg::bounded::{self, Cancel};
 use crate::pg::connect::{Session, Target};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, commands, conf, control, process, queries, slots, wal};
-use crate::rebuild;
+use crate::rebuild::{self, Chosen};
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -261,8 +261,12 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
         messages::tell(&Tell::Warning(Error::new(what)));
     }
     if let Some(chosen) = progress.chosen.filter(|_| made) {
-        let (done, seconds) = (progress.done, progress.elapsed_ms / 1000);
-        messages::tell(&Tell::Rebuilt { how: chosen.program(), why: progress.why.clone(), bytes: done, seconds });
+        let copied = match chosen {
+            Chosen::Follow => "nothing had to be copied".to_owned(),
+            Chosen::Rewind | Chosen::BaseBackup => format!("{} copied {} bytes", chosen.program(), progress.done),
+        };
+        let seconds = progress.elapsed_ms / 1000;
+        messages::tell(&Tell::Rebuilt { copied, why: progress.why.clone(), seconds });
     }
 }
 

@@ -413,7 +413,7 @@ impl Node {
         self.own.failed = Some("dead");
         self.own.signal = signal;
         self.own.freed = false;
-        self.say(Say::InstanceFailed { how: "dead" });
+        self.say(Say::InstanceFailed { how: "its postmaster has ended" });
     }
 
     pub(super) fn weakened(&mut self, found: Vec<String>) {

@@ -369,7 +369,7 @@ impl Node {
         match self.source(RebuildOrder::default()) {
             Ok(_) => "run \"mc_ctl rebuild\" here",
             Err(_) => {
-                "run \"mc_ctl status\" on the other server, and \"mc_ctl rebuild\" here once the other server runs as the primary"
+                "when the other server runs as the primary (\"mc_ctl status\" there), run \"mc_ctl rebuild\" here"
             }
         }
     }
@@ -403,7 +403,12 @@ impl Node {
         } else if lost && self.notes.handed_over == Lsn(0) {
             Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
         } else if lost {
-            Some(format!("this server has handed over its role: {run} to make it the standby at once"))
+            Some(match self.settings.rebuild_auto {
+                true => format!(
+                    "this server has handed over its role and becomes the standby automatically; otherwise, {run}"
+                ),
+                false => format!("this server has handed over its role: {run} to make it the standby"),
+            })
         } else {
             (!again.is_empty()).then(|| format!("{again}{run} to try again"))
         }

@@ -37,7 +37,7 @@ pub enum Say {
     PeerAlive,
     /// The own instance has failed.
     InstanceFailed {
-        /// `dead` or `does not answer`.
+        /// What is wrong, after "has failed: ".
         how: &'static str,
     },
     /// The own instance answers again.

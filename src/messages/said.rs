@@ -256,12 +256,10 @@ pub enum Tell {
     },
     /// A rebuild has made the data directory.
     Rebuilt {
-        /// The program that copied it.
-        how: &'static str,
-        /// Why that one.
+        /// What was copied, in words.
+        copied: String,
+        /// Why by that method.
         why: String,
-        /// What it copied.
-        bytes: u64,
         /// How long that took.
         seconds: u64,
     },
@@ -543,7 +541,7 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Full { what } => m(1240, &[what]),
         Tell::NearlyFull { what } => m(1241, &[what]),
         Tell::EnoughSpace { path, place } => m(1242, &[path, place]),
-        Tell::Rebuilt { how, why, bytes, seconds } => m(1124, &[how, &bytes.to_string(), &seconds.to_string(), why]),
+        Tell::Rebuilt { copied, why, seconds } => m(1124, &[&seconds.to_string(), copied, why]),
         Tell::Lost { what, kept } => m(1125, &[what, kept]),
         Tell::CheckpointRuns { number, count, far } => m(1200, &[&number.to_string(), &count.to_string(), far]),
         Tell::SlotRemoved { name, kept } => m(1170, &[name, kept]),
@@ -603,7 +601,7 @@ mod tests {
             Say::HeartbeatLost { done: "x" },
             Say::HeartbeatBack,
             Say::PeerAlive,
-            Say::InstanceFailed { how: "dead" },
+            Say::InstanceFailed { how: "its postmaster has ended" },
             Say::InstanceWell,
             Say::InstanceClosed,
             Say::DiskFailed(s()),
@@ -704,7 +702,7 @@ mod tests {
             Tell::NearlyFull { what: s() },
             Tell::EnoughSpace { path: s(), place: s() },
             Tell::NotFull { path: s(), place: s() },
-            Tell::Rebuilt { how: "x", why: s(), bytes: 1, seconds: 1 },
+            Tell::Rebuilt { copied: s(), why: s(), seconds: 1 },
             Tell::Lost { what: s(), kept: s() },
             Tell::CheckpointRuns { number: 1, count: 2, far: s() },
             Tell::SlotRemoved { name: s(), kept: s() },

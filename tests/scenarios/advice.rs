@@ -8,7 +8,10 @@ use mirroring_controller::fsm::report::Word;
 use mirroring_controller::fsm::types::Time;
 
 /// How a command continues that is run on another host, or later.
-const ELSEWHERE: [&str; 7] = [" on it", " on that", " on the ", " on server", " on its", " and", " here once"];
+const ELSEWHERE: [&str; 6] = [" on it", " on that", " on the ", " on server", " on its", " and"];
+
+/// What precedes a command that is run later.
+const LATER: &str = "when the other server runs as the primary (\"mc_ctl status\" there), run \"mc_ctl rebuild\" here";
 
 /// Why a command is refused while another one is carried out.
 const BUSY: &str = "mc_ctl command is being executed";
@@ -35,7 +38,8 @@ fn mistake_of(node: &Node, now: Time) -> Option<String> {
         if let Some((command, _)) = found.iter().find(|(command, _)| !parses(command)) {
             return Some(format!("{command} is no command: {advice}"));
         }
-        let here = found.into_iter().filter(|(_, after)| !ELSEWHERE.iter().any(|on| after.starts_with(on)));
+        let advice_now = advice.replace(LATER, "");
+        let here = commands(&advice_now).filter(|(_, after)| !ELSEWHERE.iter().any(|on| after.starts_with(on)));
         here.filter_map(|(command, _)| Some((command, refusal(node, now, command)?)))
             .map(|(command, why)| format!("{command} is refused ({why}): {advice}"))
             .next()
