@@ -3,7 +3,7 @@
 
 use super::args::{ListFormat, Method, OldData, Rebuild as Args};
 use super::follow::Follower;
-use super::{Ended, Exit, Failure, call, print, print_json, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, print_json, recover, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
@@ -26,6 +26,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 pub(super) fn run(args: &Args) -> Ended {
     let begin = Instant::now();
+    recover::refuse_rebuild(&args.common.file_config()?)?;
     let config = controlled(args)?;
     let order = RebuildOrder {
         method: match args.method {

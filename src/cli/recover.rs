@@ -22,7 +22,7 @@ use crate::recover::{Journal, Phase, Target};
 use crate::status::Snapshot;
 use pair::Standing;
 use std::time::{Duration, Instant};
-use work::Work;
+use work::{Before, Work};
 
 /// Held by the command.
 const LOCK: &str = "recover.lock";
@@ -120,6 +120,14 @@ pub(super) fn in_progress(config: &Config) -> Option<String> {
     Some(format!("A recovery is in progress. If it was interrupted, run \"mc_ctl recover\" to continue it{undo}."))
 }
 
+/// Why `mc_ctl rebuild` does not begin: both replace the data directory.
+pub(super) fn refuse_rebuild(config: &Config) -> Result<(), Failure> {
+    match in_progress(config) {
+        Some(hint) => Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint)),
+        None => Ok(()),
+    }
+}
+
 /// Why `mc_ctl start` does not start the instance: only the recovery does.
 pub(super) fn refuse_start(config: &Config) -> Result<(), Failure> {
     let journal = Journal::load(&config.run_dir()).map_err(Failure::failed)?;
@@ -193,7 +201,8 @@ fn begin(work: &Work, target: &Target, backup: Option<&str>, yes: bool) -> Ended
         found = look()?;
         refuse(&found.plan)?;
     }
-    let journal = work.prepare(&found.candidates, target, snapshot.report.failover)?;
+    let before = Before { served: standing != Standing::Down, failover: snapshot.report.failover };
+    let journal = work.prepare(&found.candidates, target, before)?;
     complete(work, journal)
 }
 

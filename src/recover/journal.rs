@@ -39,6 +39,8 @@ pub struct Journal {
     pub backup: String,
     /// The timeline on which the recovery ends.
     pub timeline: u32,
+    /// This server served before, or was a standby.
+    pub served: bool,
     /// Automatic switch and disconnection were enabled before.
     pub failover: bool,
     /// The replacement of the data directory: where the copy is, and where the old content is kept.
@@ -118,6 +120,7 @@ mod tests {
             target: Target::time("2026-11-30 14:05Z").unwrap(),
             backup: "20261130T121500Z".into(),
             timeline: 2,
+            served: true,
             failover: true,
             replacement,
         };

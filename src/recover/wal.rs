@@ -67,7 +67,10 @@ pub fn name_for_timeline(
         };
         let name = Segment::at(timeline, segment.begin(size), size).to_string();
         if !holdings.contains(&name) {
-            copy(&from, &dir.join(name))?;
+            copy(&from, &dir.join(&name))?;
+            // It is archived by another name. The end of the recovery would have it archived as a partial segment, of which the
+            // archive may have another one.
+            files::touch(&dir.join("archive_status").join(format!("{name}.done")))?;
         }
     }
     Ok(())

@@ -1,7 +1,8 @@
 //! `mc_ctl recover` on real servers: to exactly the target, over failovers and rebuilds, and killed at any time.
 
-use crate::backup::pair;
-use crate::harness::pair::{Pair, Setup};
+use crate::backup::{archived, backups, destination, pair};
+use crate::debian::{create_cluster, version_of_debian};
+use crate::harness::pair::{Pair, Setup, own, program};
 use crate::harness::run::Answer;
 use std::time::Duration;
 
@@ -81,6 +82,7 @@ fn to_random_times(rounds: u32) {
             assert_eq!(ids(&rows(&pair, n)), ids(&before[..=last]), "round {round}, {target}, server {n}");
         }
         pair.as_root(0, &["sh", "-c", "rm -rf \"$0\".old-*", pair.data(0)]);
+        archived(&pair, 0);
         eprintln!("RECOVERED {round}: to {target}, row {} of {}", last + 1, before.len());
     }
 }
@@ -94,4 +96,182 @@ fn to_a_time_over_failovers() {
 #[ignore = "20 recoveries take minutes"]
 fn to_twenty_times() {
     to_random_times(20);
+}
+
+/// What cannot be reached, or is damaged: a clear refusal that changes nothing, or the next best copy.
+#[test]
+fn what_is_refused() {
+    let pair = pair(Setup::default());
+    table(&pair, 0);
+    let fast = ["backup", "--fast-checkpoint"];
+    for _ in 0..2 {
+        pair.mc(0, &fast).expect(0, "mc_ctl backup");
+        write(&pair, 0, 1);
+        archived(&pair, 0);
+    }
+    pair.sql(0, "SELECT pg_create_restore_point('here')");
+    write(&pair, 0, 1);
+    let last = archived(&pair, 0);
+    let postmaster = pair.postmaster(0).pid;
+    let refused = |words: &[&str], code: i32, why: &str| {
+        let answer = pair.mc(0, &[&["recover"], words].concat());
+        assert!(answer.code == code && answer.text().contains(why), "{words:?}: {answer:?}");
+        assert_eq!(pair.postmaster(0).pid, postmaster, "{words:?}");
+        check(&pair, 0);
+    };
+    refused(&[], 2, "no target is specified");
+    refused(&["--time", "2026-01-01 00:00", "--yes"], 2, "no time zone");
+    refused(&["--abandon"], 4, "no recovery is in progress");
+    refused(&["--latest"], 2, "confirmation is required");
+    refused(&["--time", "2020-01-01 00:00Z", "--yes"], 4, "it was made after the target");
+    refused(&["--time", "2999-01-01 00:00Z", "--yes"], 4, "in the future");
+    refused(&["--lsn", "FF/0", "--yes"], 1, "could not be recovered to position FF/0");
+    refused(&["--name", "nowhere", "--yes"], 1, "trying the next older backup");
+    assert_eq!(pair.mc(1, &["recover", "--latest", "--dry-run"]).code, 4, "that server has no backup");
+    let plan = pair.mc(0, &["recover", "--name", "here", "--dry-run", "--format", "json"]).expect(0, "the plan").out;
+    let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
+    let names = backups(&pair, 0);
+    assert_eq!(plan["backup"], names[1].as_str(), "the newest");
+
+    // A segment that neither archive has; one that is damaged in its middle, in both; a history that is missing.
+    let files = [0, 1].map(|n| destination(&pair, n).join("archived_wal").join(&last));
+    let whole = std::fs::read(&files[0]).expect("a segment");
+    let next = archived(&pair, 0);
+    files.iter().for_each(|file| std::fs::remove_file(file).expect("a segment"));
+    refused(&["--latest", "--yes"], 4, &format!("WAL segment {last} is missing in both archives"));
+    let mut damaged = whole.clone();
+    damaged[64..8192].fill(0x55);
+    for file in &files {
+        std::fs::write(file, &damaged).expect("a segment");
+        own(file);
+    }
+    let orphan = destination(&pair, 0).join("archived_wal").join(format!("00000007{}", &next[8..]));
+    std::fs::copy(destination(&pair, 0).join("archived_wal").join(&next), &orphan).expect("a segment");
+    refused(&["--latest", "--yes"], 4, "neither has \"00000007.history\"");
+    std::fs::remove_file(&orphan).expect("a segment");
+    let answer = pair.mc(0, &["recover", "--latest", "--yes"]);
+    assert!(answer.code == 1 && answer.err.contains("the WAL there is damaged; the recovery was undone"), "{answer:?}");
+    pair.start(1, &[]);
+    check(&pair, 0);
+    assert_eq!(ids(&rows_without_times(&pair, 0)), [1, 2, 3]);
+
+    // The archive of this server is damaged, and that of the other server is not. The newest backup is damaged.
+    std::fs::write(&files[1], &whole).expect("a segment");
+    std::fs::write(&files[0], &whole[..4096]).expect("a segment");
+    let file = destination(&pair, 0).join(&names[1]).join("data/global/pg_control");
+    let mut bytes = std::fs::read(&file).expect("pg_control");
+    bytes[100] ^= 1;
+    std::fs::write(&file, bytes).expect("pg_control");
+    let answer = recover(&pair, 0, &["--name", "here"]);
+    assert!(answer.err.contains(&format!("backup \"{}\" is damaged", names[1])), "{answer:?}");
+    assert_eq!(ids(&rows_without_times(&pair, 1)), [1, 2]);
+}
+
+fn rows_without_times(pair: &Pair, server: usize) -> Vec<(i64, i64)> {
+    let text = pair.sql(server, "SELECT id FROM paced ORDER BY id");
+    text.lines().map(|id| (id.parse().expect("a number"), 0)).collect()
+}
+
+/// Both data directories and ledgers, and one archive, are lost: nothing that was archived is missing. The pair is set up again
+/// from the other archive.
+#[test]
+fn on_new_hosts() {
+    let pair = pair(Setup::default());
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    write(&pair, 0, 3);
+    archived(&pair, 0);
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    for n in [0, 1] {
+        let run_dir = pair.run_dir(n);
+        pair.as_root(n, &["rm", "-rf", pair.data(n), run_dir.to_str().expect("ASCII")]);
+    }
+    let lost = destination(&pair, 1);
+    pair.as_root(1, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", lost.to_str().expect("ASCII")]);
+    let answer = pair.mc(0, &["recover", "--latest", "--yes"]).expect(0, "mc_ctl recover");
+    assert!(answer.out.contains("runs alone") && answer.err.contains("does not respond"), "{answer:?}");
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
+    pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
+    check(&pair, 0);
+    assert_eq!(ids(&rows_without_times(&pair, 1)), [1, 2, 3]);
+}
+
+/// Both servers were stopped. The other one is rebuilt when its controller runs again.
+#[test]
+fn while_both_are_down() {
+    let pair = pair(Setup::default());
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    write(&pair, 0, 2);
+    pair.sql(0, "SELECT pg_create_restore_point('here')");
+    write(&pair, 0, 2);
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    let answer = pair.mc(0, &["recover", "--name", "here", "--yes"]).expect(0, "mc_ctl recover");
+    assert!(answer.out.contains("runs alone") && answer.err.contains("confirm that it does not"), "{answer:?}");
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
+    pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
+    check(&pair, 0);
+    assert_eq!(ids(&rows_without_times(&pair, 1)), [1, 2]);
+    // Every file can be archived: none differs from one with its name.
+    archived(&pair, 0);
+    for n in [0, 1] {
+        assert_eq!(pair.sql(n, "SELECT failed_count FROM pg_stat_archiver"), "0");
+    }
+}
+
+/// The WAL is on a disk of its own, and what only it has is recovered too.
+#[test]
+fn with_wal_elsewhere() {
+    let pair = pair(Setup { wal_apart: true, ..Setup::default() });
+    let space = pair.tablespace(0);
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    // From here on nothing is archived, as if both archives were slow.
+    for n in [0, 1] {
+        pair.append(n, "postgresql.conf", "archive_command = '/bin/false'\n");
+        pair.sql(n, "SELECT pg_reload_conf()");
+    }
+    write(&pair, 0, 3);
+    pair.sql(0, "SELECT pg_switch_wal()");
+    write(&pair, 0, 3);
+    recover(&pair, 0, &["--latest"]);
+    for n in [0, 1] {
+        assert_eq!(rows_without_times(&pair, n).len(), 6);
+        assert_eq!(pair.sql(n, "SELECT count(*) FROM in_space"), "10000");
+    }
+    let wal = std::fs::read_link(pair.servers[0].data.join("pg_wal")).expect("a link");
+    assert_eq!(wal, pair.host(0).dir.join("disk/wal"));
+    assert!(space.exists());
+}
+
+/// A cluster of Debian's: its configuration is outside of the data directory, and remains.
+#[test]
+fn on_debian() {
+    let Some(version) = version_of_debian() else { return };
+    let mut pair = Setup::default().make();
+    for n in [0, 1] {
+        create_cluster(&mut pair, n, &version);
+        let at = destination(&pair, n);
+        std::fs::create_dir(&at).expect("could not create a directory");
+        own(&at);
+        pair.server_line(n, &format!("backup_destination = '{}'", at.display()));
+        let command = format!("{} archive-wal -M {}", program().display(), pair.servers[n].management.display());
+        let lines = format!("archive_mode = always\narchive_command = '{command} \"%p\" \"%f\"'");
+        let file = format!("/etc/postgresql/{version}/main/postgresql.conf");
+        pair.as_root(n, &["sh", "-c", "echo \"$0\" >>\"$1\"", &lines, &file]);
+    }
+    pair.as_root(1, &["find", pair.data(1), "-mindepth", "1", "-delete"]);
+    pair.start(0, &["-f"]);
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "the first mc_ctl rebuild");
+    pair.wait_word(0, "switchable");
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    write(&pair, 0, 2);
+    pair.sql(0, "SELECT pg_create_restore_point('here')");
+    write(&pair, 0, 2);
+    recover(&pair, 0, &["--name", "here"]);
+    assert_eq!(rows_without_times(&pair, 1).len(), 2);
+    let shown = pair.sql(0, "SELECT current_setting('config_file')");
+    assert_eq!(shown, format!("/etc/postgresql/{version}/main/postgresql.conf"));
+    assert!(!pair.host(0).path(&pair.servers[0].data).join("postgresql.conf").exists());
 }

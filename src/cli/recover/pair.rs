@@ -9,6 +9,7 @@ use crate::daemon::watcher;
 use crate::error::Error;
 use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
+use crate::pg::bounded::Cancel;
 use crate::pg::{Place, process};
 use crate::status::Snapshot;
 use crate::wire::Archived;
@@ -32,7 +33,7 @@ pub enum Standing {
     Primary,
     /// It is the standby of a mirrored pair.
     Standby,
-    /// Neither server is known to serve.
+    /// Neither server is known to serve. A standby whose controller does not run is not promoted.
     Down,
 }
 
@@ -44,7 +45,9 @@ pub fn standing(config: &Config, report: &Report) -> Result<Standing, Failure> {
             .hint("\"mc_ctl rebuild\" follows it."));
     }
     match report.view {
-        Some(view) if view.primary == me => return Ok(Standing::Primary),
+        Some(view) if view.primary == me => {
+            return Ok(if report.peer_lives || runs(config)? { Standing::Primary } else { Standing::Down });
+        }
         Some(view)
             if view.is_mirrored(peer) && report.peer_lives && report.servers[me.index()].role == HostRole::Standby =>
         {
@@ -119,12 +122,16 @@ pub fn take_down(config: &Config) -> Result<(), Failure> {
             _ => std::thread::sleep(LOOK),
         }
     }
-    let place = Place::new(config);
-    if process::scan(&place.data).map_err(Failure::failed)?.is_empty() {
+    if !runs(config)? {
         return Ok(());
     }
     Err(Failure::new(Exit::Refused, "the instance runs, and the controller does not")
         .hint("Start the controller with \"mc_ctl start\", or stop the instance with \"pg_ctl stop\". Then run this command again."))
+}
+
+/// Whether the instance of this server runs.
+fn runs(config: &Config) -> Result<bool, Failure> {
+    process::scan(&Place::new(config).data).map(|found| !found.is_empty()).map_err(Failure::failed)
 }
 
 /// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again.
@@ -161,6 +168,25 @@ pub fn adopt(config: &Config) -> Result<(), Failure> {
     }
 }
 
+/// This server serves after an interruption: `start`, if its controller or its instance does not run.
+pub fn serve(config: &Config) -> Result<(), Failure> {
+    let begin = Instant::now();
+    if !call::is_running_or_gone(config, begin, START)? {
+        let by = StartedBy::Operator { instance: true, failover: None };
+        watcher::start_detached(config, by, START).map_err(Failure::failed)?;
+    } else if !serves(config)? {
+        call::request(config, Request::Start { failover: None }, CHANGE)?;
+    }
+    while !serves(config)? {
+        if begin.elapsed() > CHANGE {
+            return Err(Failure::new(Exit::TimedOut, format!("server \"{}\" is not the primary", config.id))
+                .hint("\"mc_ctl status\" and PostgreSQL's log contain the reason."));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
 fn serves(config: &Config) -> Result<bool, Failure> {
     let report = call::snapshot(config)?.report;
     Ok(report.servers[report.me.index()].role == HostRole::Primary)
@@ -172,7 +198,7 @@ pub fn failover(config: &Config, on: bool) -> Result<(), Failure> {
 }
 
 /// Has the other server rebuilt, and waits until the pair is mirrored. False if its controller does not respond.
-pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str)) -> Result<bool, Failure> {
+pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str), cancel: &Cancel) -> Result<bool, Failure> {
     let id = &config.peer().id;
     if is_mirrored(config)? {
         return Ok(true);
@@ -183,9 +209,9 @@ pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str)) -> Result<bool,
     }
     // What the other server would have after a switch is not what this server has now: it does not just follow.
     for copy in [false, true] {
-        order(config, copy)?;
+        order(config, copy, cancel)?;
         step(&format!("server \"{id}\" is rebuilt"));
-        match follow(config)? {
+        match follow(config, cancel)? {
             Ok(()) => break,
             Err(why) if copy => return Err(failed(id, &why)),
             Err(why) => step(&format!("server \"{id}\" is copied: {why}")),
@@ -195,7 +221,7 @@ pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str)) -> Result<bool,
 }
 
 /// Has the other server rebuilt by `pg_rewind` or a full copy.
-fn order(config: &Config, copy: bool) -> Result<(), Failure> {
+fn order(config: &Config, copy: bool, cancel: &Cancel) -> Result<(), Failure> {
     let begin = Instant::now();
     while let Err(why) = archive::part(config, &Archived::Rebuild { copy }, 0) {
         if is_mirrored(config)? {
@@ -205,13 +231,13 @@ fn order(config: &Config, copy: bool) -> Result<(), Failure> {
             let why = why.as_deref().unwrap_or("the controller of this server is not running");
             return Err(failed(&config.peer().id, why));
         }
-        std::thread::sleep(ASK);
+        pause(cancel)?;
     }
     Ok(())
 }
 
 /// Waits until the pair is mirrored; the inner error is why the rebuild has failed.
-fn follow(config: &Config) -> Result<Result<(), String>, Failure> {
+fn follow(config: &Config, cancel: &Cancel) -> Result<Result<(), String>, Failure> {
     let mut heard = Instant::now();
     while !is_mirrored(config)? {
         match rebuilding(config) {
@@ -220,9 +246,16 @@ fn follow(config: &Config) -> Result<Result<(), String>, Failure> {
             Err(why) if heard.elapsed() > SILENCE => return Err(failed(&config.peer().id, &why)),
             Err(_) => {}
         }
-        std::thread::sleep(ASK);
+        pause(cancel)?;
     }
     Ok(Ok(()))
+}
+
+fn pause(cancel: &Cancel) -> Result<(), Failure> {
+    cancel.sleep(ASK).map_err(|_| {
+        Failure::new(Exit::Failed, "this server serves with the recovered data; the command was cancelled by a signal")
+            .hint("The rebuild of the other server continues. Run \"mc_ctl recover\" to follow it.")
+    })
 }
 
 fn failed(id: &str, why: &str) -> Failure {

@@ -49,6 +49,15 @@ pub struct Work<'a> {
     display: RefCell<Display>,
 }
 
+/// What this server was before.
+#[derive(Clone, Copy)]
+pub struct Before {
+    /// It served, or was a standby.
+    pub served: bool,
+    /// Automatic switch and disconnection were enabled.
+    pub failover: bool,
+}
+
 /// What has become of the other server.
 pub enum Ended {
     /// The pair is mirrored.
@@ -89,7 +98,7 @@ impl<'a> Work<'a> {
         &self,
         candidates: &[Candidate],
         target: &Target,
-        failover: bool,
+        before: Before,
     ) -> std::result::Result<Journal, Failure> {
         let lock = self.destination.lock().map_err(Failure::failed)?;
         let Some(_lock) = lock else {
@@ -105,7 +114,7 @@ impl<'a> Work<'a> {
                     candidate.backup.name
                 ));
             }
-            match self.attempt(candidate, target, failover) {
+            match self.attempt(candidate, target, before) {
                 Ok(Ok(journal)) => return Ok(journal),
                 Ok(Err(unusable)) => failed = failed.or(Some(unusable)),
                 Err(error) => return Err(self.explain(error)),
@@ -117,7 +126,7 @@ impl<'a> Work<'a> {
     }
 
     /// The inner error: another backup may do.
-    fn attempt(&self, candidate: &Candidate, target: &Target, failover: bool) -> Result<Result<Journal>> {
+    fn attempt(&self, candidate: &Candidate, target: &Target, before: Before) -> Result<Result<Journal>> {
         let Candidate { backup, reach } = candidate;
         let catalog = Catalog::read(&self.destination)?;
         let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
@@ -138,7 +147,8 @@ impl<'a> Work<'a> {
             target: target.clone(),
             backup: backup.name.clone(),
             timeline: reach.newest_timeline,
-            failover,
+            served: before.served,
+            failover: before.failover,
             replacement,
         };
         journal.write(&self.run_dir)?;
@@ -242,7 +252,7 @@ impl<'a> Work<'a> {
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("mc_ctl"));
         let quoted = |text: &str| format!("'{}'", text.replace('\'', "'\\''").replace('%', "%%"));
         format!(
-            "{} restore-wal -t 60 -M {} --local-server {}{} \"%f\" \"%p\"",
+            "{} restore-wal -t 300 -M {} --local-server {}{} \"%f\" \"%p\"",
             quoted(&program.to_string_lossy()),
             quoted(&self.config.dir.to_string_lossy()),
             quoted(&self.config.id),
@@ -273,8 +283,11 @@ impl<'a> Work<'a> {
         if journal.phase == Phase::Adopting {
             self.step("starting this server with the recovered data");
             self.adopt(&mut journal)?;
+        } else {
+            pair::serve(self.config)?;
+            pair::failover(self.config, journal.failover)?;
         }
-        let mirrored = pair::rebuild_peer(self.config, &mut |text| self.step(text));
+        let mirrored = pair::rebuild_peer(self.config, &mut |text| self.step(text), &self.interruption.cancel);
         self.end_display();
         let mirrored = mirrored?;
         Journal::remove(&self.run_dir).map_err(Failure::failed)?;
@@ -313,7 +326,7 @@ impl<'a> Work<'a> {
         let staging = journal.replacement.staging.clone();
         pair::start_controller(self.config).map_err(|failure| failure.error)?;
         let peer_lives = pair::look(self.config).map_err(|failure| failure.error)?.report.peer_lives;
-        if journal.replacement.existed {
+        if journal.replacement.existed && staging.join("recovery.signal").exists() {
             carry_over(&self.place.data, &archive, &staging, journal.target.is_latest())?;
         }
         let catalog = Catalog::read(&self.destination)?;
@@ -410,7 +423,7 @@ impl<'a> Work<'a> {
         }
         self.unstage(journal).map_err(Failure::failed)?;
         Journal::remove(&self.run_dir).map_err(Failure::failed)?;
-        if journal.phase == Phase::Copying || !guards {
+        if journal.phase == Phase::Copying || !journal.served {
             return Ok(());
         }
         if call::is_running(self.config)? {
