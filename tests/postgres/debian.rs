@@ -165,13 +165,16 @@ fn a_cluster_on_both_servers() {
     let Some(version) = version_of_debian() else { return };
     let mut pair = Setup::default().make();
     [0, 1].into_iter().for_each(|n| create_cluster(&mut pair, n, &version));
-    pair.start(0, &["-f"]);
+    let started = pair.start(0, &["-f"]).text();
+    assert!(started.contains("next: run \"mc_ctl rebuild\" on \"nd2\""), "{started}");
     pair.as_root(1, &["sh", "-c", &format!("echo manual >/etc/postgresql/{version}/main/start.conf")]);
     pair.as_root(1, &["pg_ctlcluster", &version, "main", "start"]);
     let refused = pair.mc(1, &["start", "-f"]);
     let advice = "run \"mc_ctl rebuild\" here, which keeps the present data directory";
     assert!(refused.code != 0 && refused.text().contains(advice), "{}", refused.text());
     assert_eq!(listed(&pair, 1), "online", "the cluster was stopped");
+    let shown = pair.mc(0, &["status"]).err;
+    assert!(shown.contains("server \"nd2\" has another cluster: run \"mc_ctl rebuild\" on it"), "{shown}");
     let found = pair.mc(1, &["check", "-t", "60"]).out;
     let (_, found) = found.split_once("ERROR system-identifiers").unwrap_or_else(|| panic!("no finding in {found}"));
     assert!(
