@@ -68,3 +68,33 @@ fn a_disconnected_standby_says_so() {
     client.wait_ack(Instant::now(), s(10));
     assert_eq!(json(&pair, 1)["disconnection"], Value::Null);
 }
+
+/// Hints of the status, soon.
+#[track_caller]
+fn wait_hint(pair: &Pair, server: usize, text: &str) {
+    wait_for(&format!("the hint of server {server}: {text}"), s(60), || {
+        pair.mc(server, &["status"]).err.contains(text).then_some(())
+    });
+}
+
+/// The arbiter reaches both servers, and they do not reach each other: each names the server, the network and the command.
+#[test]
+fn a_cut_between_the_servers_is_named() {
+    let pair = Setup::default().arbiter().up();
+    pair.net.cut_between(0, 1);
+    pair.wait_word(0, "not-switchable");
+    for (n, other) in [(0, "nd2"), (1, "nd1")] {
+        let network = format!(
+            "server \"{other}\" does not respond: if its controller is running, repair the network between the servers; if it is \
+             not running, run \"mc_ctl start -f\" on server \"{other}\"; standby \"nd2\" is attached again when it streams"
+        );
+        wait_hint(&pair, n, &network);
+    }
+}
+
+#[test]
+fn the_next_step_after_a_takeover_is_named() {
+    let mut pair = Setup::default().up();
+    pair.host_mut(0).power_off();
+    wait_hint(&pair, 1, "when server \"nd1\" is back, run \"mc_ctl rebuild\" on it");
+}
