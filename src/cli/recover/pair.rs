@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 const START: Duration = Duration::from_secs(60);
 /// How long the pair may take to change, and this server to serve.
 const CHANGE: Duration = Duration::from_secs(120);
+/// For how long a request is repeated that is refused, because another change is in progress or the other server cannot consent yet.
+const REFUSED: Duration = Duration::from_secs(20);
 /// What is waited for beyond two detection times, until the other server has sent its state.
 const INTRODUCTION: Duration = Duration::from_secs(5);
 /// How often the other server is asked how its rebuild goes.
@@ -106,7 +108,8 @@ pub fn stop_controller(config: &Config) -> Result<(), Failure> {
 pub fn take_down(config: &Config) -> Result<(), Failure> {
     let begin = Instant::now();
     while call::is_running_or_gone(config, Instant::now(), START)? {
-        let report = call::snapshot(config)?.report;
+        // A controller that was started again may not be connected yet.
+        let report = look(config)?.report;
         let request = match standing(config, &report)? {
             Standing::Standby => Request::Switch,
             Standing::Primary if report.view.is_some_and(|view| view.is_mirrored(report.me)) => Request::Detach,
@@ -118,7 +121,7 @@ pub fn take_down(config: &Config) -> Result<(), Failure> {
                 stop::wait_until_gone(config);
                 break;
             }
-            Err(failure) if begin.elapsed() > CHANGE || failure.error.message != UNDER_WAY => return Err(failure),
+            Err(failure) if failure.exit != Exit::Refused || begin.elapsed() > REFUSED => return Err(failure),
             _ => std::thread::sleep(LOOK),
         }
     }
