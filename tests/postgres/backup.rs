@@ -306,14 +306,14 @@ fn restored_over_a_broken_link() {
         command.args(["-c", &script]);
         command
     };
-    let mut transfer = Beside::start(restore("-t 90", &segment));
+    let mut transfer = Beside::start(restore("-t 500", &segment));
     let new = dir.join("restored.new");
     wait_for("it is transferred", s(30), || new.metadata().ok().filter(|meta| meta.len() > 0));
     pair.net.cut(1);
     assert!(transfer.ended().is_none(), "the link was cut too late");
     std::thread::sleep(s(8));
     pair.net.heal(1);
-    let status = wait_for("the transfer ends", s(90), || transfer.ended());
+    let status = wait_for("the transfer ends", s(500), || transfer.ended());
     assert!(status.success(), "{status}");
     assert_eq!(std::fs::read(&to).expect("a segment"), std::fs::read(theirs).expect("a segment"));
 
