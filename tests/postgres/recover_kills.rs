@@ -118,6 +118,32 @@ fn kills() {
     }
 }
 
+/// Killed as soon as each phase begins, with the whole host; then only the controller is started.
+#[test]
+fn in_each_phase() {
+    let mut pair = pair(Setup::default());
+    pair.sql(0, "CREATE TABLE written_before (id serial)");
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    for at in ["stopping", "recovering", "swapping", "adopting"] {
+        pair.sql(0, "INSERT INTO written_before DEFAULT VALUES");
+        let expected = ids(&pair, 0);
+        pair.sql(0, &format!("SELECT pg_create_restore_point('{at}')"));
+        pair.sql(0, "INSERT INTO written_before DEFAULT VALUES");
+        let mut command = Beside::start(pair.mc_command(0, &["recover", "--yes", "--name", at]));
+        wait_for(at, s(120), || (phase(&pair) == at || command.ended().is_some()).then_some(()));
+        kill(&mut pair, Victim::Host);
+        let now = phase(&pair);
+        eprintln!("KILL at {at}: in phase \"{now}\"");
+        assert!(!now.is_empty(), "the recovery is in progress");
+        pair.mc(0, &["start", "--mc-only"]);
+        one_primary(&pair);
+        settle(&pair, &now, false, &["--name", at]);
+        mirrored(&pair);
+        assert_eq!(ids(&pair, 1), expected, "{at}");
+        pair.as_root(0, &["sh", "-c", "rm -rf \"$0\".old-*", pair.data(0)]);
+    }
+}
+
 /// Continues or undoes what was interrupted.
 fn settle(pair: &Pair, phase: &str, undo: bool, target: &[&str]) -> &'static str {
     if undo {

@@ -275,9 +275,9 @@ impl<'a> Work<'a> {
             if let Err(error) = self.recover(&mut journal) {
                 return Err(self.undo_failed(&journal, error));
             }
-            pair::stop_controller(self.config)?;
         }
         if journal.phase <= Phase::Swapping {
+            pair::stop_controller(self.config)?;
             self.swap(&mut journal).map_err(|error| self.explain(error))?;
         }
         if journal.phase == Phase::Adopting {
