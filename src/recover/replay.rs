@@ -85,8 +85,15 @@ impl Replay<'_> {
         let staged = self.staged();
         for _ in 0..TRIES {
             let recovers = self.staging.join("recovery.signal").exists();
-            if !recovers && control::state(&staged)? == ControlState::ShutDown {
-                return Ok(());
+            match control::state(&staged)? {
+                ControlState::ShutDown if !recovers => return Ok(()),
+                ControlState::ShutDown | ControlState::ShutDownInRecovery | ControlState::InProduction => {}
+                // PostgreSQL removes recovery.signal before it begins the timeline. Without both it would replay all WAL.
+                _ if !recovers => {
+                    return Err(Error::new("the end of the recovery of the backup was interrupted")
+                        .hint("Run this command again with the target: the backup is restored again."));
+                }
+                _ => {}
             }
             let (_, promoted) = self.run(Action::Promote, tick, cancel)?;
             if !promoted {
