@@ -92,7 +92,8 @@ pub(super) fn run(args: &Args) -> Ended {
         }
         (Some(journal), None) if journal.phase == Phase::Copying => {
             work.undo(&journal)?;
-            begin(&work, &journal.target, None, true)
+            // Without a server that serves, the other one may: that is confirmed again.
+            begin(&work, &journal.target, None, args.yes || journal.served)
         }
         (Some(journal), None) => complete(&work, journal),
         (None, Some(target)) => begin(&work, &target, args.backup.as_deref(), args.yes),
@@ -112,19 +113,22 @@ pub(super) fn in_progress(config: &Config) -> Option<String> {
         return None;
     }
     let phase = Journal::load(&run_dir).ok().flatten().map(|journal| journal.phase);
-    let undo = if phase.is_none_or(|phase| phase < Phase::Swapping) {
-        ", or \"mc_ctl recover --abandon\" to undo it"
-    } else {
-        ""
+    let undo = match phase {
+        Some(Phase::Swapping) => "",
+        Some(Phase::Adopting | Phase::Rebuilding) => ", or \"mc_ctl recover --abandon\" to end it as it is",
+        _ => ", or \"mc_ctl recover --abandon\" to undo it",
     };
     Some(format!("A recovery is in progress. If it was interrupted, run \"mc_ctl recover\" to continue it{undo}."))
 }
 
 /// Why `mc_ctl rebuild` does not begin: both replace the data directory.
 pub(super) fn refuse_rebuild(config: &Config) -> Result<(), Failure> {
+    let rebuilds = |journal: Journal| journal.phase == Phase::Rebuilding;
     match in_progress(config) {
-        Some(hint) => Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint)),
-        None => Ok(()),
+        Some(hint) if !Journal::load(&config.run_dir()).ok().flatten().is_some_and(rebuilds) => {
+            Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -132,7 +136,7 @@ pub(super) fn refuse_rebuild(config: &Config) -> Result<(), Failure> {
 pub(super) fn refuse_start(config: &Config) -> Result<(), Failure> {
     let journal = Journal::load(&config.run_dir()).map_err(Failure::failed)?;
     match journal {
-        Some(journal) if (Phase::Recovering..=Phase::Adopting).contains(&journal.phase) => {
+        Some(journal) if (Phase::Stopping..=Phase::Adopting).contains(&journal.phase) => {
             let hint = in_progress(config).unwrap_or_default();
             Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint))
         }
@@ -272,9 +276,18 @@ fn complete(work: &Work, journal: Journal) -> Ended {
 }
 
 fn abandon(work: &Work, journal: &Journal) -> Ended {
-    if journal.phase >= Phase::Swapping {
-        return Err(Failure::new(Exit::Refused, "the recovery has replaced the data directory and cannot be undone")
+    if journal.phase == Phase::Swapping {
+        return Err(Failure::new(Exit::Refused, "the recovery replaces the data directory and cannot be undone")
             .hint("Run \"mc_ctl recover\" to continue it."));
+    }
+    if journal.phase > Phase::Swapping {
+        work.leave()?;
+        print("the recovery was ended; the data directory is the recovered one, and the old one is kept\n");
+        say(
+            "HINT: If the other server is the primary, run \"mc_ctl rebuild\" here. Otherwise run \"mc_ctl start --adopt-data -f\" \
+             here.\n",
+        );
+        return Ok(0);
     }
     work.undo(journal)?;
     print("the recovery was undone\n");

@@ -41,6 +41,9 @@ pub struct Journal {
     pub timeline: u32,
     /// This server served before, or was a standby.
     pub served: bool,
+    /// The plan knew the archive of the other server.
+    #[serde(default)]
+    pub both: bool,
     /// Automatic switch and disconnection were enabled before.
     pub failover: bool,
     /// The replacement of the data directory: where the copy is, and where the old content is kept.
@@ -121,6 +124,7 @@ mod tests {
             backup: "20261130T121500Z".into(),
             timeline: 2,
             served: true,
+            both: true,
             failover: true,
             replacement,
         };

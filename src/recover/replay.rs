@@ -69,6 +69,7 @@ impl Replay<'_> {
     /// The instance cannot be started, or it was cancelled.
     pub fn to_target(&self, tick: &mut dyn FnMut(), cancel: &Cancel) -> Result<Reached> {
         let (status, promoted) = self.run(Action::Shutdown, tick, cancel)?;
+        cancel.check()?;
         let staged = self.staged();
         // Before version 13 an instance that does not reach its target is promoted.
         if !status.success() || promoted || control::state(&staged)? != ControlState::ShutDownInRecovery {

@@ -23,7 +23,9 @@ pub fn carry_over(data: &Path, archive: &Archive, staging: &Path, all: bool) -> 
         let name = from.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let wanted = name.ends_with(".history") || all && Segment::parse(&name).is_some();
         let to = staging.join("pg_wal").join(&name);
-        if !wanted || to.exists() || archive.open(&name)?.is_some() {
+        // A segment may be there that an interrupted copy, or the backup, has left incomplete.
+        let there = to.exists() && name.ends_with(".history");
+        if !wanted || there || archive.open(&name)?.is_some() {
             continue;
         }
         copy(&from, &to)?;
@@ -77,7 +79,10 @@ pub fn name_for_timeline(
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let copied = std::fs::copy(from, to).and_then(|_| std::fs::File::open(to)?.sync_all());
+    let new = to.with_extension("new");
+    let copied = std::fs::copy(from, &new)
+        .and_then(|_| std::fs::File::open(&new)?.sync_all())
+        .and_then(|()| std::fs::rename(&new, to));
     copied.map_err(|cause| {
         Error::new(format!("could not copy \"{}\" to \"{}\": {cause}", from.display(), to.display()))
     })?;

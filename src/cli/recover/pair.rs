@@ -57,7 +57,8 @@ pub fn standing(config: &Config, report: &Report) -> Result<Standing, Failure> {
         }
         _ => {}
     }
-    if report.peer_lives && report.servers[peer.index()].role == HostRole::Primary {
+    let alone = report.view.is_some_and(|view| view.is_alone(peer));
+    if report.peer_lives && (alone || report.servers[peer.index()].role == HostRole::Primary) {
         let id = &config.peer().id;
         let text = format!("server \"{id}\" is the primary, and this server is not its standby");
         return Err(Failure::new(Exit::Refused, text).hint(format!(
@@ -104,8 +105,10 @@ pub fn stop_controller(config: &Config) -> Result<(), Failure> {
 }
 
 /// Takes this server down as the only server of the pair that may serve: `switch` if it is the standby, `detach`, `stop`. Can be
-/// done again.
-pub fn take_down(config: &Config) -> Result<(), Failure> {
+/// done again. `served`: this server was the primary or a standby when the recovery began, so that it needs the durable right to
+/// run alone, which only a member that responds can give.
+pub fn take_down(config: &Config, served: bool) -> Result<(), Failure> {
+    start_controller(config)?;
     let begin = Instant::now();
     while call::is_running_or_gone(config, Instant::now(), START)? {
         // A controller that was started again may not be connected yet.
@@ -113,6 +116,7 @@ pub fn take_down(config: &Config) -> Result<(), Failure> {
         let request = match standing(config, &report)? {
             Standing::Standby => Request::Switch,
             Standing::Primary if report.view.is_some_and(|view| view.is_mirrored(report.me)) => Request::Detach,
+            Standing::Down if served => return Err(lost_right(config)),
             Standing::Primary | Standing::Down => Request::Stop { instance: true, all: false },
         };
         let stops = matches!(request, Request::Stop { .. });
@@ -132,14 +136,28 @@ pub fn take_down(config: &Config) -> Result<(), Failure> {
         .hint("Start the controller with \"mc_ctl start\", or stop the instance with \"pg_ctl stop\". Then run this command again."))
 }
 
+/// Another server may have the right to run alone.
+fn lost_right(config: &Config) -> Failure {
+    let peer = &config.peer().id;
+    let text = format!("server \"{}\" no longer has its role, and server \"{peer}\" may be the primary", config.id);
+    Failure::new(Exit::Refused, text).hint(format!(
+        "See \"mc_ctl status\" on server \"{peer}\". If it is the primary, run \"mc_ctl recover --abandon\", then \"mc_ctl rebuild\" here."
+    ))
+}
+
 /// Whether the instance of this server runs.
-fn runs(config: &Config) -> Result<bool, Failure> {
+pub fn runs(config: &Config) -> Result<bool, Failure> {
     process::scan(&Place::new(config).data).map(|found| !found.is_empty()).map_err(Failure::failed)
 }
 
-/// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again.
-pub fn adopt(config: &Config) -> Result<(), Failure> {
+/// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again. `served`: as in
+/// [`take_down`]; the right is durable here, and no other member can have ended it.
+pub fn adopt(config: &Config, served: bool) -> Result<(), Failure> {
     start_controller(config)?;
+    let report = look(config)?.report;
+    if served && !report.view.is_some_and(|view| view.is_alone(report.me)) {
+        return Err(lost_right(config));
+    }
     let begin = Instant::now();
     let mut adopted = false;
     loop {
@@ -168,6 +186,16 @@ pub fn adopt(config: &Config) -> Result<(), Failure> {
                 Failure::new(Exit::TimedOut, text).hint("\"mc_ctl status\" and PostgreSQL's log contain the reason.")
             );
         }
+    }
+}
+
+/// Whether this server is still the primary of the view, after an interruption.
+pub fn keeps_role(config: &Config) -> Result<(), Failure> {
+    start_controller(config)?;
+    let report = look(config)?.report;
+    match report.view.is_some_and(|view| view.primary != report.me) {
+        true => Err(lost_right(config)),
+        false => Ok(()),
     }
 }
 

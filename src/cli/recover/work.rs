@@ -23,7 +23,7 @@ use crate::daemon::watcher;
 use crate::error::{Error, Result};
 use crate::fsm::event::{Request, StartedBy};
 use crate::fsm::types::Lsn;
-use crate::pg::{Place, control};
+use crate::pg::{Place, control, files};
 use crate::rebuild::{self, human, rooms};
 use crate::recover::{
     self, Candidate, Journal, Phase, Reached, Replay, Target, add_histories, carry_over, name_for_timeline,
@@ -148,6 +148,7 @@ impl<'a> Work<'a> {
             backup: backup.name.clone(),
             timeline: reach.newest_timeline,
             served: before.served,
+            both: archive::contents_of_peer(self.config).is_ok(),
             failover: before.failover,
             replacement,
         };
@@ -261,7 +262,12 @@ impl<'a> Work<'a> {
     }
 
     fn unstage(&self, journal: &Journal) -> Result<()> {
-        Replay::end_leftovers(&self.place, &journal.replacement.staging)?;
+        let staging = &journal.replacement.staging;
+        Replay::end_leftovers(&self.place, staging)?;
+        // A copy that is removed in part is never taken for a whole one.
+        if staging.exists() {
+            files::remove(&staging.join("global/pg_control"))?;
+        }
         rebuild::unstage(&journal.replacement)
     }
 
@@ -284,6 +290,7 @@ impl<'a> Work<'a> {
             self.step("starting this server with the recovered data");
             self.adopt(&mut journal)?;
         } else {
+            pair::keeps_role(self.config)?;
             pair::serve(self.config)?;
             pair::failover(self.config, journal.failover)?;
         }
@@ -302,7 +309,11 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         self.step("stopping this server");
-        pair::take_down(self.config).map_err(|failure| self.continues(failure))?;
+        if archive::contents_of_peer(self.config).is_ok_and(|contents| contents.busy.is_some()) {
+            let text = format!("a recovery or a rebuild is in progress on server \"{}\"", self.config.peer().id);
+            return Err(self.continues(Failure::new(Exit::Refused, text)));
+        }
+        pair::take_down(self.config, journal.served).map_err(|failure| self.continues(failure))?;
         let mut guard = || {
             if guards {
                 rebuild::keep_configuration(&self.place, &self.run_dir)?;
@@ -312,7 +323,15 @@ impl<'a> Work<'a> {
             journal.enter(Phase::Recovering, &self.run_dir)?;
             if guards { control::guard(data, self.place.major) } else { Ok(()) }
         };
-        guard().map_err(|error| self.explain(error))
+        guard().map_err(|error| self.explain(error))?;
+        // An instance that another program has started meanwhile does not read the guard.
+        if pair::runs(self.config)? {
+            if guards {
+                control::unguard(data, self.place.major).map_err(Failure::failed)?;
+            }
+            return Err(self.continues(Failure::new(Exit::Refused, "another program has started the instance")));
+        }
+        Ok(())
     }
 
     fn continues(&self, failure: Failure) -> Failure {
@@ -334,6 +353,14 @@ impl<'a> Work<'a> {
         let (holdings, unknown) = self.holdings(peer_lives)?;
         add_histories(&staging, &holdings)?;
         let reach = reach(backup, &holdings)?;
+        if journal.target.is_latest() && (reach.newest_timeline < journal.timeline || journal.both && unknown.is_some())
+        {
+            let why = unknown.as_deref().unwrap_or("a part of it is missing");
+            return Err(Error::new(format!(
+                "the archive of server \"{}\", which the recovery needs, cannot be read: {why}",
+                self.config.peer().id
+            )));
+        }
         if journal.target.is_latest() && journal.timeline != reach.newest_timeline {
             journal.timeline = reach.newest_timeline;
             journal.write(&self.run_dir)?;
@@ -352,6 +379,15 @@ impl<'a> Work<'a> {
                 reach.until
             ))
             .hint(format!("To recover what precedes it, run \"mc_ctl recover --lsn {end}\".")));
+        }
+        let whole = journal.served && journal.replacement.existed && !journal.replacement.ruined;
+        if journal.target.is_latest() && whole {
+            let checkpoint = control::inspect(&self.place)?.checkpoint;
+            if end < checkpoint {
+                return Err(Error::new(format!(
+                    "the recovery ended at {end}, before {checkpoint}, up to which this server's data reaches: WAL is missing"
+                )));
+            }
         }
         self.end_display();
         say(&format!("mc_ctl: the backup is recovered to {end}; timeline {timeline} begins there\n"));
@@ -400,7 +436,7 @@ impl<'a> Work<'a> {
             pair::stop_controller(self.config)?;
             control::unguard(data, *major).map_err(Failure::failed)?;
         }
-        pair::adopt(self.config).map_err(|failure| self.continues_only(failure))?;
+        pair::adopt(self.config, journal.served).map_err(|failure| self.continues_only(failure))?;
         pair::failover(self.config, journal.failover)?;
         journal.enter(Phase::Rebuilding, &self.run_dir).map_err(Failure::failed)
     }
@@ -413,15 +449,28 @@ impl<'a> Work<'a> {
 
     // ---------------------------------------------------------------------------------------------------------- undoing
 
+    /// Ends a recovery that has replaced the data directory. Nothing starts the new one without an order.
+    pub fn leave(&self) -> std::result::Result<(), Failure> {
+        let Place { data, major, .. } = &self.place;
+        if control::is_incomplete(data).map_err(Failure::failed)? {
+            pair::stop_controller(self.config)?;
+            control::unguard(data, *major).map_err(Failure::failed)?;
+        }
+        Journal::remove(&self.run_dir).map_err(Failure::failed)
+    }
+
     /// Removes the copy. If this server was stopped for the recovery, it serves again with the data that it had.
     pub fn undo(&self, journal: &Journal) -> std::result::Result<(), Failure> {
         let Place { data, major, .. } = &self.place;
         let guards = journal.replacement.existed && !journal.replacement.ruined;
         if guards && control::is_incomplete(data).map_err(Failure::failed)? {
             pair::stop_controller(self.config)?;
+        }
+        // Its space may be what the rest needs.
+        self.unstage(journal).map_err(Failure::failed)?;
+        if guards && control::is_incomplete(data).map_err(Failure::failed)? {
             control::unguard(data, *major).map_err(Failure::failed)?;
         }
-        self.unstage(journal).map_err(Failure::failed)?;
         Journal::remove(&self.run_dir).map_err(Failure::failed)?;
         if journal.phase == Phase::Copying || !journal.served {
             return Ok(());
