@@ -36,6 +36,9 @@ pub(super) struct WalSide {
     end_found: bool,
     /// The comparison with a running instance that is out.
     comparing: Option<(WalPoint, Time)>,
+    /// As a standby that runs: the point that was not found once. A WAL receiver that has just begun writes the segment again
+    /// from its begin, and the WAL may have been read meanwhile.
+    not_found: Option<WalPoint>,
     /// As the primary: the verdict on the standby's WAL.
     verdict: Option<Verdict>,
     /// As the standby: the run of the primary's instance, and the own point before anything came from it.
@@ -71,6 +74,7 @@ impl WalSide {
     pub fn instance_ended(&mut self) {
         self.incarnation = 0;
         self.comparing = None;
+        self.not_found = None;
         self.verdict = None;
         self.noted_at = None;
         self.end_found = false;
@@ -237,6 +241,13 @@ impl Node {
         }
         self.wal.comparing = None;
         if self.wal.must.is_some_and(|(must, _)| must == point) {
+            let missed = Some(point).filter(|_| found == Contains::No && self.own.is_standby_dir());
+            if missed.is_some() && std::mem::replace(&mut self.wal.not_found, missed) != missed {
+                // Asked again before that counts.
+                self.wal.comparing = Some((point, self.now));
+                return;
+            }
+            self.wal.not_found = None;
             self.own_compared(found, None);
         } else if self.unjudged() == Some(point) && self.wal.incarnation != 0 {
             self.judge_peer(point, found);
