@@ -183,7 +183,7 @@ fn detached_standby_is_attached_as_printed() {
     let pair = Setup::default().up();
     let client = pair.client(Style::PerHost);
     let detached = pair.mc(0, &["detach"]).expect(0, "mc_ctl detach").text();
-    assert!(detached.contains("run \"mc_ctl start\" on server \"nd2\""), "{detached}");
+    assert!(detached.contains("run \"mc_ctl start -f\" on server \"nd2\""), "{detached}");
     pair.wait_word(0, "not-switchable");
     let advice = pair.json(0).expect("a status")["advice"].to_string();
     assert!(advice.contains("run \\\"mc_ctl start -f\\\" on server \\\"nd2\\\" to attach it again"), "{advice}");
