@@ -124,7 +124,8 @@ fn kills() {
 /// Killed as soon as each phase begins, with the whole host; then only the controller is started.
 #[test]
 fn in_each_phase() {
-    let mut pair = pair(Setup::default());
+    // The other server does not take over while the host boots.
+    let mut pair = pair(Setup::default().conf("heartbeat_error_action = message"));
     pair.sql(0, "CREATE TABLE written_before (id serial)");
     pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
     for at in ["stopping", "recovering", "swapping", "adopting"] {
