@@ -92,7 +92,7 @@ pub(super) fn run(args: &Args) -> Ended {
         }
         (Some(journal), None) if journal.phase == Phase::Copying => {
             work.undo(&journal)?;
-            // Without a server that serves, the other one may: that is confirmed again.
+            // If this server did not serve, the other server may serve: the operator confirms again that it does not.
             begin(&work, &journal.target, None, args.yes || journal.served)
         }
         (Some(journal), None) => complete(&work, journal),
@@ -108,12 +108,7 @@ const REMEDY: &str =
 
 /// What a server with a recovery in progress reports; `None` if none is.
 pub(super) fn in_progress(config: &Config) -> Option<String> {
-    let run_dir = config.run_dir();
-    if !Journal::exists(&run_dir) {
-        return None;
-    }
-    let phase = Journal::load(&run_dir).ok().flatten().map(|journal| journal.phase);
-    let undo = match phase {
+    let undo = match phase(config)? {
         Some(Phase::Swapping) => "",
         Some(Phase::Adopting | Phase::Rebuilding) => ", or \"mc_ctl recover --abandon\" to end it as it is",
         _ => ", or \"mc_ctl recover --abandon\" to undo it",
@@ -121,14 +116,21 @@ pub(super) fn in_progress(config: &Config) -> Option<String> {
     Some(format!("A recovery is in progress. If it was interrupted, run \"mc_ctl recover\" to continue it{undo}."))
 }
 
+/// How far a recovery has come; the inner `None` if its journal cannot be read, the outer one if none is in progress.
+fn phase(config: &Config) -> Option<Option<Phase>> {
+    let run_dir = config.run_dir();
+    Journal::exists(&run_dir).then(|| Journal::load(&run_dir).ok().flatten().map(|journal| journal.phase))
+}
+
+fn refused(config: &Config) -> Failure {
+    Failure::new(Exit::Refused, "a recovery is in progress").hint(in_progress(config).unwrap_or_default())
+}
+
 /// Why `mc_ctl rebuild` does not begin: both replace the data directory.
 pub(super) fn refuse_rebuild(config: &Config) -> Result<(), Failure> {
-    let rebuilds = |journal: Journal| journal.phase == Phase::Rebuilding;
-    match in_progress(config) {
-        Some(hint) if !Journal::load(&config.run_dir()).ok().flatten().is_some_and(rebuilds) => {
-            Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint))
-        }
-        _ => Ok(()),
+    match phase(config) {
+        None | Some(Some(Phase::Rebuilding)) => Ok(()),
+        Some(_) => Err(refused(config)),
     }
 }
 
@@ -136,10 +138,7 @@ pub(super) fn refuse_rebuild(config: &Config) -> Result<(), Failure> {
 pub(super) fn refuse_start(config: &Config) -> Result<(), Failure> {
     let journal = Journal::load(&config.run_dir()).map_err(Failure::failed)?;
     match journal {
-        Some(journal) if (Phase::Stopping..=Phase::Adopting).contains(&journal.phase) => {
-            let hint = in_progress(config).unwrap_or_default();
-            Err(Failure::new(Exit::Refused, "a recovery is in progress").hint(hint))
-        }
+        Some(journal) if (Phase::Stopping..=Phase::Adopting).contains(&journal.phase) => Err(refused(config)),
         _ => Ok(()),
     }
 }

@@ -81,6 +81,11 @@ impl Journal {
         self.write(run_dir)
     }
 
+    /// Whether the old data directory can be guarded, so that no program starts it: it is one, and is whole.
+    pub fn guards(&self) -> bool {
+        self.replacement.existed && !self.replacement.ruined
+    }
+
     /// Removes it, durably.
     ///
     /// # Errors

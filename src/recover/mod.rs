@@ -17,6 +17,6 @@ mod wal;
 pub use candidates::{Candidate, Refused, candidates};
 pub use journal::{Journal, Phase};
 pub use replay::{Reached, Replay};
-pub use stage::{needs, stage};
+pub use stage::{needs, shortages, stage};
 pub use target::Target;
 pub use wal::{add_histories, carry_over, name_for_timeline, promote_end};

@@ -4,7 +4,7 @@ use crate::backup::{Backup, Catalog, combine_to};
 use crate::error::{Error, Result};
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, commands, files};
-use crate::rebuild::{self, Move, Need, used};
+use crate::rebuild::{self, Move, Need, Room, human, used};
 use std::fs::{DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,15 @@ fn outside<'a>(dir: &Path, moves: &'a [Move]) -> Vec<(PathBuf, &'a Move)> {
         Err(_) => dir.join("data").join(&change.link),
     };
     moves.iter().map(|change| (from(change), change)).collect()
+}
+
+/// The file systems that have too little space, a sentence each.
+pub fn shortages(rooms: &[Room]) -> Vec<String> {
+    let short = rooms.iter().filter(|room| room.free < room.needed).map(|room| {
+        let (path, free, needed) = (room.path.display(), human(room.free), human(room.needed));
+        format!("the file system of \"{path}\" has {free} free, and the recovery needs {needed}")
+    });
+    short.collect()
 }
 
 /// What a restore of this backup writes, and where.

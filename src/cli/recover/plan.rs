@@ -132,14 +132,7 @@ fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place
     });
     match rooms {
         Ok(rooms) => {
-            for room in rooms.iter().filter(|room| room.free < room.needed) {
-                plan.obstacles.push(format!(
-                    "the file system of \"{}\" has {} free, and the recovery needs {}",
-                    room.path.display(),
-                    human(room.free),
-                    human(room.needed)
-                ));
-            }
+            plan.obstacles.extend(recover::shortages(&rooms));
             plan.disk_space = rooms;
         }
         Err(error) => plan.obstacles.push(error.to_string()),

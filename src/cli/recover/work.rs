@@ -134,12 +134,8 @@ impl<'a> Work<'a> {
         // What is no data directory any more can be neither guarded nor started.
         replacement.ruined = replacement.existed && !self.place.data.join("PG_VERSION").exists();
         let needs = recover::needs(&catalog, backup, &replacement, &self.interruption.cancel)?;
-        if let Some(room) = rooms(&needs)?.iter().find(|room| room.free < room.needed) {
-            let (free, needed) = (human(room.free), human(room.needed));
-            let path = room.path.display();
-            return Err(Error::new(format!(
-                "the file system of \"{path}\" has {free} free, and the recovery needs {needed}"
-            )));
+        if let Some(short) = recover::shortages(&rooms(&needs)?).into_iter().next() {
+            return Err(Error::new(short));
         }
         let _ = std::fs::remove_file(Replay::log(&self.run_dir));
         let mut journal = Journal {
@@ -304,7 +300,7 @@ impl<'a> Work<'a> {
     /// Afterwards no program can start the old data directory.
     fn stop(&self, journal: &mut Journal) -> std::result::Result<(), Failure> {
         let data = &self.place.data;
-        let guards = journal.replacement.existed && !journal.replacement.ruined;
+        let guards = journal.guards();
         if guards && control::is_incomplete(data).map_err(Failure::failed)? {
             return Ok(());
         }
@@ -380,8 +376,7 @@ impl<'a> Work<'a> {
             ))
             .hint(format!("To recover what precedes it, run \"mc_ctl recover --lsn {end}\".")));
         }
-        let whole = journal.served && journal.replacement.existed && !journal.replacement.ruined;
-        if journal.target.is_latest() && whole {
+        if journal.target.is_latest() && journal.served && journal.guards() {
             let checkpoint = control::inspect(&self.place)?.checkpoint;
             if end < checkpoint {
                 return Err(Error::new(format!(
@@ -430,12 +425,7 @@ impl<'a> Work<'a> {
     }
 
     fn adopt(&self, journal: &mut Journal) -> std::result::Result<(), Failure> {
-        let Place { data, major, .. } = &self.place;
-        if control::is_incomplete(data).map_err(Failure::failed)? {
-            // A controller that was started meanwhile has read that.
-            pair::stop_controller(self.config)?;
-            control::unguard(data, *major).map_err(Failure::failed)?;
-        }
+        self.unguard()?;
         pair::adopt(self.config, journal.served).map_err(|failure| self.continues_only(failure))?;
         pair::failover(self.config, journal.failover)?;
         journal.enter(Phase::Rebuilding, &self.run_dir).map_err(Failure::failed)
@@ -451,25 +441,27 @@ impl<'a> Work<'a> {
 
     /// Ends a recovery that has replaced the data directory. Nothing starts the new one without an order.
     pub fn leave(&self) -> std::result::Result<(), Failure> {
+        self.unguard()?;
+        Journal::remove(&self.run_dir).map_err(Failure::failed)
+    }
+
+    /// The data directory can be started again.
+    fn unguard(&self) -> std::result::Result<(), Failure> {
         let Place { data, major, .. } = &self.place;
         if control::is_incomplete(data).map_err(Failure::failed)? {
+            // A controller that was started meanwhile has read that.
             pair::stop_controller(self.config)?;
             control::unguard(data, *major).map_err(Failure::failed)?;
         }
-        Journal::remove(&self.run_dir).map_err(Failure::failed)
+        Ok(())
     }
 
     /// Removes the copy. If this server was stopped for the recovery, it serves again with the data that it had.
     pub fn undo(&self, journal: &Journal) -> std::result::Result<(), Failure> {
-        let Place { data, major, .. } = &self.place;
-        let guards = journal.replacement.existed && !journal.replacement.ruined;
-        if guards && control::is_incomplete(data).map_err(Failure::failed)? {
-            pair::stop_controller(self.config)?;
-        }
         // Its space may be what the rest needs.
         self.unstage(journal).map_err(Failure::failed)?;
-        if guards && control::is_incomplete(data).map_err(Failure::failed)? {
-            control::unguard(data, *major).map_err(Failure::failed)?;
+        if journal.guards() {
+            self.unguard()?;
         }
         Journal::remove(&self.run_dir).map_err(Failure::failed)?;
         if journal.phase == Phase::Copying || !journal.served {
