@@ -232,16 +232,13 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             continue;
         }
         let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());
-        // A server without a view is not of the arbiter's pair before its first rebuild.
-        let certain = ["authenticating", "refuses"].iter().any(|word| heard.unreached.contains(word));
-        if pace.state.is_none() && !certain {
-            continue;
-        }
         let fix = match heard.unreached.as_str() {
             why if why.contains("authenticating") => {
                 "copy mc.key to the arbiter's directory, then on its host: mc_arb stop; mc_arb start"
             }
             why if why.contains("refuses") => "on its host: mc_arb start",
+            // A server without a view is not of the arbiter's pair before its first rebuild.
+            _ if pace.state.is_none() => continue,
             why if why.contains("closes the connection") => {
                 "on its host: mc_arb status; if this server has not been the standby yet, run mc_ctl rebuild on it: the \
                  arbiter serves it after the rebuild"

@@ -322,14 +322,17 @@ impl Node {
 
     /// Whether the data directory was a primary's when it was last read, and the view has another primary.
     fn is_inactivated_primary(&self) -> bool {
-        let follows = matches!(self.standing(), Some(Standing::Outcast | Standing::Standby));
-        follows && self.own.data.is_some_and(|data| !data.is_standby())
+        self.other_is_primary() && self.own.data.is_some_and(|data| !data.is_standby())
     }
 
     /// Whether this is a primary where the view has another one.
     fn is_usurper(&self, reading: Instance) -> bool {
-        let follows = matches!(self.standing(), Some(Standing::Outcast | Standing::Standby));
-        follows && matches!(reading, Instance::Primary { .. })
+        self.other_is_primary() && matches!(reading, Instance::Primary { .. })
+    }
+
+    /// Whether the view has the other server as the primary.
+    fn other_is_primary(&self) -> bool {
+        matches!(self.standing(), Some(Standing::Outcast | Standing::Standby))
     }
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.

@@ -1,7 +1,7 @@
 //! The backups of both servers, as `mc_ctl status` shows them.
 
 use super::{Snapshot, duration};
-use crate::backup::{Archiver, Newest, Problem, Survey};
+use crate::backup::{Archiver, Newest, Problem};
 use serde::Serialize;
 
 /// A survey with what follows from it at the time of the status.
@@ -35,19 +35,18 @@ pub struct BackupStatus {
 
 impl BackupStatus {
     pub(super) fn new(snapshot: &Snapshot) -> Option<BackupStatus> {
-        let Survey { destination, newest, archiver, next_removed, .. } = snapshot.backups.clone()?;
         let survey = snapshot.backups.as_ref()?;
         Some(BackupStatus {
-            destination,
-            newest,
+            destination: survey.destination.clone(),
+            newest: survey.newest.clone(),
             newest_age_seconds: survey.age_s(snapshot.wall_ms),
             max_age_seconds: u64::from(survey.max_age_hours).saturating_mul(3600),
             own_backups: survey.own_backups,
             peer_backups: survey.peer_backups,
-            archiver,
+            archiver: survey.archiver.clone(),
             free_bytes: survey.free_bytes,
             needed_bytes: survey.needed_bytes,
-            next_removed,
+            next_removed: survey.next_removed.clone(),
             read_seconds_ago: snapshot.wall_ms.saturating_sub(survey.read_ms) / 1000,
             problems: problems(snapshot).iter().map(Problem::sentence).collect(),
         })
