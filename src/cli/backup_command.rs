@@ -48,7 +48,7 @@ fn wait(child: &mut Child, cancel: &Cancel) -> std::io::Result<ExitStatus> {
     }
 }
 
-/// What the program is told of the pair.
+/// The environment of the program: what it needs to know about the pair.
 fn environment(config: &Config) -> Result<Vec<(&'static str, String)>, Error> {
     let snapshot = call::snapshot(config).map_err(|failure| failure.error)?;
     let address = &snapshot.clients[config.me.index()];

@@ -1,4 +1,4 @@
-//! Commands of the operator's (PROTOCOL section 4, mc_hooks(5)): those that go before an action, fencing and
+//! Commands of the operator (PROTOCOL section 4, mc_hooks(5)): those that go before an action, fencing and
 //! arbitration, and the hooks, which are told of a change.
 //!
 //! A command that goes before something is called before the right to run alone is asked for, or taken, without the other

@@ -1,4 +1,4 @@
-//! The hooks: commands of the operator's that are told of a change of the pair's state (mc_hooks(5)).
+//! The hooks: commands of the operator that receive a change of the pair's state (mc_hooks(5)).
 //!
 //! They are told, and not asked: whatever becomes of one, nothing waits for it but an operator's own command. What is to be
 //! told is noted beside the ledger in the same write as the view, so that a controller that is killed before the command

@@ -196,7 +196,7 @@ fn on_new_hosts() {
     assert_eq!(ids(&rows_without_times(&pair, 1)), [1, 2, 3]);
 }
 
-/// Both servers were stopped. The other one is rebuilt when its controller runs again.
+/// Both servers were stopped. The other server is rebuilt when its controller runs again.
 #[test]
 fn while_both_are_down() {
     let pair = pair(Setup::default());
