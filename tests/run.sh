@@ -79,6 +79,8 @@ finish() {
     if grep -q '^test result' "$log"; then
         say "results"
         grep -E '^( +Running|test result|failures:|    [a-z_:]+$)' "$log" || :
+        # last, because the begin of a long output may be cut off where it is shown
+        grep -A 6 -E "^thread '.*panicked at" "$log" | cut -c 1-400 | head -n 80 || :
     fi
     rm -f "$log" "$log.step"
     if [ "$code" -eq 0 ]; then say "all passed"; else say "FAILED (exit code $code)"; fi

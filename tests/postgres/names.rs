@@ -110,20 +110,20 @@ fn addresses_that_come_late() {
     let at = Instant::now();
     pair.arb(&["start", "-W"]).expect(0, "mc_arb start");
     wait_for("the arbiter reports it", SOON, || pair.third().syslog.find(at, "could not listen on"));
-    let started: Vec<_> = [0, 1]
-        .map(|n| {
-            let mut command = pair.mc_command(n, &["start", "-W", "-f", "--async-connect-arbiter"]);
-            command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
-            command.spawn().expect("could not run mc_ctl")
-        })
-        .into();
-    // both have begun, and have not given up
-    std::thread::sleep(s(5));
+    let reports = [0, 1].map(|n| pair.host(n).dir.join("start.err"));
+    let started = [0, 1].map(|n| {
+        let mut command = pair.mc_command(n, &["start", "-W", "-f", "--async-connect-arbiter"]);
+        command.stdout(std::process::Stdio::null()).stderr(std::fs::File::create(&reports[n]).expect("a file"));
+        command.spawn().expect("could not run mc_ctl")
+    });
+    let report = |n: usize| std::fs::read_to_string(&reports[n]).expect("a file");
+    for n in [0, 1] {
+        wait_for("mc_ctl start waits for the address", SOON, || report(n).contains("waiting").then_some(()));
+    }
     address("add");
-    for child in started {
-        let ended = child.wait_with_output().expect("could not wait");
-        let text = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert!(ended.status.success() && text.contains("waiting"), "{ended:?}");
+    for (n, mut child) in started.into_iter().enumerate() {
+        let ended = child.wait().expect("could not wait");
+        assert!(ended.success(), "{ended:?}: {}", report(n));
     }
     pair.wait_word(0, "switchable");
     pair.wait_arbiter_named();

@@ -177,10 +177,7 @@ fn the_management_directory_is_full() {
     pair.fill_management(0);
     pair.mc(0, &["disable-failover"]).expect(0, "mc_ctl disable-failover");
     pair.run_explained(0, at, 1171);
-    let reserve = pair.run_dir(0).join("reserve");
-    assert!(pair.host(0).path(&reserve).exists(), "no file {reserve:?}");
-    pair.as_root(0, &["rm", reserve.to_str().expect("ASCII")]);
-    pair.fill_management_again(0);
+    pair.fill_the_reserve(0);
     let at = Instant::now();
     let mut waits = pair.mc_command(0, &["enable-failover"]);
     let mut waits = waits.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("could not run mc_ctl");

@@ -22,12 +22,16 @@ impl Pair {
         wait_for("the space for the ledger is reserved", s(30), || {
             reserve.metadata().is_ok_and(|file| file.len() == RESERVE).then_some(())
         });
-        self.fill_management_again(server);
+        self.in_management(server, "dd if=/dev/zero of=$0/filler bs=1k 2>/dev/null; true");
     }
 
-    /// Fills what was freed since.
-    pub fn fill_management_again(&self, server: usize) {
-        self.in_management(server, "dd if=/dev/zero of=$0/filler$(ls $0 | wc -l) bs=1k 2>/dev/null; true");
+    /// Removes the reserved space and fills what that frees, before the controller can reserve it again.
+    pub fn fill_the_reserve(&self, server: usize) {
+        let id = self.servers[server].id;
+        self.in_management(
+            server,
+            &format!("rm $0/{id}/reserve && {{ dd if=/dev/zero of=$0/filler.more bs=1k 2>/dev/null; true; }}"),
+        );
     }
 
     /// Removes what fills it.
