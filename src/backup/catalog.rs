@@ -74,7 +74,7 @@ pub struct Catalog {
     pub backups: Vec<Backup>,
     /// Directories of backups that were interrupted.
     pub incomplete: Vec<PathBuf>,
-    /// Backups whose description cannot be read, and why. They are never removed by themselves.
+    /// Backups whose description cannot be read, or whose full backup is missing, and why.
     pub damaged: Vec<(PathBuf, Error)>,
 }
 
@@ -160,20 +160,27 @@ impl Catalog {
         files::sync_dir(self.destination.path())
     }
 
-    /// Removes a backup. Interrupted, it leaves a directory that is no backup any more.
+    /// Why the backup with this name cannot be restored; `None` if it is complete or there is none.
+    pub fn damage(&self, name: &str) -> Option<&Error> {
+        self.damaged.iter().find(|(path, _)| path.file_name() == Some(name.as_ref())).map(|(_, why)| why)
+    }
+
+    /// Removes a backup, complete or damaged. Interrupted, it leaves a directory that is no backup any more.
     ///
     /// # Errors
     /// An incremental backup needs it, or a file cannot be removed.
     pub fn remove(&mut self, name: &str) -> Result<()> {
-        let dir = self.dir(self.find(name)?);
+        let dir = match self.damage(name) {
+            Some(_) => self.destination.path().join(name),
+            None => self.dir(self.find(name)?),
+        };
         if let Some(needs) = self.backups.iter().find(|backup| backup.full.as_deref() == Some(name)) {
             return Err(Error::new(format!("incremental backup \"{}\" needs backup \"{name}\"", needs.name))
                 .hint(format!("First remove it: \"mc_ctl backup --delete {}\".", needs.name)));
         }
-        let description = dir.join(DESCRIPTION);
-        std::fs::remove_file(&description).map_err(|cause| Error::io("remove file", &description, cause))?;
-        files::sync_dir(&dir)?;
+        files::remove(&dir.join(DESCRIPTION))?;
         self.backups.retain(|backup| backup.name != name);
+        self.damaged.retain(|(path, _)| *path != dir);
         remove_tree(&dir)
     }
 

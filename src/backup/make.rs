@@ -342,14 +342,26 @@ fn range(data: &Path) -> Result<Range> {
 
 /// Removes the oldest backups beyond the number that is kept, each with its incremental backups, and then the WAL that no backup needs.
 fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
-    let removed = beyond(&catalog.backups, order.generations.max(1));
+    let removed = retired(catalog, order.generations.max(1));
     removed.iter().try_for_each(|name| catalog.remove(name))?;
     let wal_removed = remove_wal(&order.destination, catalog, &[])?;
     Ok((removed, wal_removed))
 }
 
+/// The names of the backups that are removed if this number of full backups is kept. Damaged ones are among them once they are
+/// older than all that is kept.
+pub(super) fn retired(catalog: &Catalog, generations: usize) -> Vec<String> {
+    let mut names = beyond(&catalog.backups, generations);
+    let kept = catalog.backups.iter().filter(|backup| backup.full.is_none() && !names.contains(&backup.name));
+    let (count, oldest) = kept.fold((0, None), |(count, oldest), backup| (count + 1, oldest.or(Some(&backup.name))));
+    let damaged = catalog.damaged.iter().map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy());
+    let older = damaged.filter(|name| count >= generations && oldest.is_none_or(|oldest| **name < **oldest));
+    names.extend(older.map(String::from));
+    names
+}
+
 /// The names of the oldest full backups beyond this number, each after its incremental backups.
-pub(super) fn beyond(backups: &[Backup], generations: usize) -> Vec<String> {
+fn beyond(backups: &[Backup], generations: usize) -> Vec<String> {
     let full: Vec<&Backup> = backups.iter().filter(|backup| backup.full.is_none()).collect();
     let mut names = Vec::new();
     for old in &full[..full.len().saturating_sub(generations)] {
@@ -432,6 +444,19 @@ mod tests {
         assert!(beyond(&backups, 2).is_empty());
         assert_eq!(beyond(&backups, 1), ["b", "a"]);
         assert_eq!(beyond(&backups, 0), ["b", "a", "d", "e", "c"]);
+    }
+
+    #[test]
+    fn damaged_backups_are_retired() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut catalog = Catalog::read(&Destination::new(dir.path())).unwrap();
+        let of = |name: &str| Backup { name: name.into(), ..backup(1, 0x200_0100) };
+        catalog.backups = [of("b"), of("d")].into();
+        catalog.damaged = ["a", "c", "e"].map(|name| (dir.path().join(name), Error::new("damaged"))).into();
+        assert!(retired(&catalog, 3).is_empty());
+        assert_eq!(retired(&catalog, 2), ["a"]);
+        assert_eq!(retired(&catalog, 1), ["b", "a", "c"]);
+        assert_eq!(retired(&catalog, 0), ["b", "d", "a", "c", "e"]);
     }
 
     #[test]

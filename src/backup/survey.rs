@@ -3,7 +3,7 @@
 use super::archive::Archive;
 use super::catalog::{Backup, Catalog};
 use super::destination::Destination;
-use super::make::beyond;
+use super::make::retired;
 use super::reach::{Contents, Holdings, reach};
 use crate::error::Result;
 use crate::pg::connect::{Session, Target};
@@ -157,7 +157,7 @@ impl Survey {
         let room = rustix::fs::statvfs(scope.destination.path()).ok();
         self.free_bytes = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
         self.needed_bytes = catalog.newest_full().map(|backup| backup.bytes);
-        self.next_removed = beyond(&catalog.backups, scope.generations.saturating_sub(1));
+        self.next_removed = retired(&catalog, scope.generations.saturating_sub(1));
         let holdings = Holdings::read(&Archive::new(scope.destination.clone()))?.and(theirs.holdings);
         let own = catalog.backups.iter().map(|backup| (&scope.server, backup));
         let all = own.chain(theirs.backups.iter().map(|backup| (&scope.peer, backup)));
@@ -282,7 +282,10 @@ impl Problem {
             Problem::Unreadable(_) | Problem::Silent(_) => {
                 "mount the file system of backup_destination, and give the directory to the instance administrator user with mode 0700"
             }
-            Problem::Damaged(_) => "examine the disk of backup_destination, and run \"mc_ctl backup\" on the primary",
+            Problem::Damaged(_) => {
+                "examine the disk of backup_destination, run \"mc_ctl backup\" on the primary, and remove the damaged backup \
+                 with \"mc_ctl backup --delete BACKUP\""
+            }
             Problem::NoBackup | Problem::Overdue(..) | Problem::WalMissing(..) => {
                 "run \"mc_ctl backup\" on the primary, and from cron on both servers"
             }

@@ -39,6 +39,9 @@ pub struct Args {
     /// Remove a backup
     #[arg(long, group = "what", value_name = "BACKUP")]
     delete: Option<String>,
+    /// With --delete, do not request confirmation of the removal of a damaged backup
+    #[arg(long, requires = "delete")]
+    yes: bool,
     /// Make the checkpoint at once, instead of spread over time
     #[arg(long, conflicts_with = "what")]
     fast_checkpoint: bool,
@@ -74,7 +77,7 @@ pub(super) fn run(args: &Args) -> Ended {
         return list(&config, &destination, args.format);
     }
     if let Some(name) = &args.delete {
-        return delete(&destination, name);
+        return delete(&destination, name, args.yes);
     }
     let interruption = Interruption::new(args.seconds)?;
     match &args.verify {
@@ -278,11 +281,14 @@ fn no_backup(destination: &Destination) -> Failure {
     Failure::new(Exit::Failed, text).hint("Run \"mc_ctl backup\" on the primary.")
 }
 
-fn delete(destination: &Destination, name: &str) -> Ended {
+fn delete(destination: &Destination, name: &str, yes: bool) -> Ended {
     let Some(_lock) = destination.lock().map_err(Failure::failed)? else {
         return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
     };
     let mut catalog = Catalog::read(destination).map_err(Failure::failed)?;
+    if let Some(why) = catalog.damage(name).filter(|_| !yes) {
+        call::confirm(&format!("Backup \"{name}\" is damaged, and its removal cannot be undone: {why}."))?;
+    }
     catalog.remove(name).map_err(Failure::failed)?;
     print(&format!("backup \"{name}\" was removed\n"));
     if catalog.backups.is_empty() {

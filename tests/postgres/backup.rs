@@ -208,6 +208,32 @@ fn gap(pair: &Pair, last: &str) {
     assert!(check.code == 2 && check.out.contains(last), "{check:?}");
 }
 
+/// A backup that cannot be restored is removed by order, once that is confirmed, or when all that are kept are newer.
+#[test]
+fn damaged() {
+    let pair = pair(Setup::default());
+    let make = || {
+        pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+        backups(&pair, 0).pop().expect("a backup")
+    };
+    let description = |name: &str| destination(&pair, 0).join(name).join("backup.json");
+    let orphan = make();
+    let text = std::fs::read_to_string(description(&orphan)).expect("backup.json");
+    let orphaned = text.replace("\"full\": null", "\"full\": \"20200101T000000Z\"");
+    assert_ne!(text, orphaned);
+    std::fs::write(description(&orphan), &orphaned).expect("backup.json");
+    let unreadable = make();
+    std::fs::write(description(&unreadable), "{").expect("backup.json");
+    let answer = pair.mc(0, &["backup", "--delete", &unreadable]);
+    assert!(answer.code == 2 && answer.err.contains("is damaged, and its removal cannot be undone"), "{answer:?}");
+    assert_eq!(directories(&pair, 0), 2);
+    pair.mc(0, &["backup", "--delete", &unreadable, "--yes"]).expect(0, "mc_ctl backup --delete");
+    let kept = [make(), make()];
+    assert_eq!((backups(&pair, 0), directories(&pair, 0)), (kept.into(), 2));
+    assert_eq!(pair.mc(0, &["backup", "--check"]).code, 0);
+    assert_eq!(pair.mc(0, &["backup", "--delete", &orphan, "--yes"]).code, 1, "it was removed");
+}
+
 /// From PostgreSQL 17 on, an incremental backup is made to the newest full one, and combined with it for a recovery. A full
 /// backup is kept as long as an incremental one needs it.
 #[test]
