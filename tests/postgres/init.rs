@@ -251,28 +251,41 @@ fn block_for_join(text: &str) -> String {
     text[from..=end + rest].to_owned()
 }
 
-/// The commands of the first block of the manual's section after this text, without those of the service manager.
-fn manual_block(section: &str, after: &str) -> Vec<(usize, bool, String)> {
+/// The commands of the first block of the manual's section after this text.
+fn whole_block(section: &str, after: &str) -> Vec<(usize, bool, String)> {
     let manual = document("man/mirroring-controller.7");
     let text = manual.split("\n.Ss ").find(|text| text.starts_with(&format!("{section}\n"))).expect("its section");
     let (_, text) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {section:?}"));
     let (_, text) = text.split_once("\n.Bd -literal").expect("a block");
-    let lines = commands(text.split("\n.Ed").next().unwrap_or_default());
-    lines.into_iter().filter(|(.., line)| !line.starts_with("systemctl ")).collect()
+    commands(text.split("\n.Ed").next().unwrap_or_default())
 }
 
-/// Runs the lines. What `--show-join` prints is pasted where a line reads it. Returns the last answer.
-fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)]) -> String {
-    let (mut block, mut last) = (String::new(), String::new());
+/// The same without those of the service manager.
+fn manual_block(section: &str, after: &str) -> Vec<(usize, bool, String)> {
+    whole_block(section, after).into_iter().filter(|(.., line)| !line.starts_with("systemctl ")).collect()
+}
+
+/// Runs the lines. What `--show-join` prints is pasted where a line reads it. A status and a history are repeated until they show
+/// what their comment names.
+fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)]) {
+    let mut block = String::new();
     for (host, as_root, line) in lines {
         let line = format!("export MCCONTROLDIR=/srv/mc ARBCONTROLDIR=/srv/mc; {}", layout.line(line));
+        if line.contains("mc_ctl status") || line.contains("mc_ctl history") {
+            let (command, words) = line.split_once(" # ").expect("what it shows");
+            let words = words.trim_start_matches("until it shows ").trim_start_matches("soon: ");
+            wait_for(words, s(60), || {
+                let shown = hosts.tries(*host, *as_root, &command.replace(" --watch", ""), "").out.replace('\n', " ");
+                words.split(", ").all(|word| shown.contains(&format!(" {word}"))).then_some(())
+            });
+            continue;
+        }
         let paste = if line.contains("--join") { block.as_str() } else { "" };
-        last = hosts.tries(*host, *as_root, &line, paste).expect(0, &line).out;
+        let shown = hosts.tries(*host, *as_root, &line, paste).expect(0, &line).out;
         if line.contains("--show-join") {
-            block = block_for_join(&last);
+            block = block_for_join(&shown);
         }
     }
-    last
 }
 
 /// Replaces the host of the arbiter, then that of the second server, by one that has only the programs: the blocks of the manual
@@ -280,16 +293,7 @@ fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)])
 fn replace_hosts(hosts: &Hosts, layout: Layout) {
     hosts.types(2, false, "mc_arb stop -M /srv/mc");
     hosts.types(2, true, "rm -r /srv/mc");
-    let lines = manual_block("Adding, replacing and removing the arbiter", ".Sy \"To replace the arbiter\"");
-    let [.., status, history] = &lines[..] else { panic!("{lines:?}") };
-    assert!(status.2.starts_with("mc_ctl status --arbiter") && history.2.starts_with("mc_ctl history"), "{lines:?}");
-    follow_manual(hosts, layout, &lines[..lines.len() - 2]);
-    wait_for("the pair accepts the arbiter", s(60), || {
-        let shown = follow_manual(hosts, layout, std::slice::from_ref(status));
-        let online = shown.lines().any(|line| line.starts_with("arb ") && line.ends_with("online"));
-        let history = follow_manual(hosts, layout, std::slice::from_ref(history));
-        (online && shown.contains("\nswitchable\n") && history.contains("the arbiter was replaced")).then_some(())
-    });
+    follow_manual(hosts, layout, &manual_block("Replacing the arbiter", ""));
 
     hosts.types(1, false, "mc_ctl stop -M /srv/mc");
     hosts.types(1, true, &format!("rm -r /srv/mc {}", layout.data()));
@@ -298,6 +302,41 @@ fn replace_hosts(hosts: &Hosts, layout: Layout) {
     hosts.types(1, false, "mc_ctl rebuild -M /srv/mc --yes");
     let status = hosts.types(0, false, "mc_ctl status -M /srv/mc").out;
     assert_eq!(status.lines().nth(2), Some("switchable"), "{status}");
+}
+
+/// Moves the arbiter to another port, removes it, and adds it again, by the blocks of the manual. The lines of the service manager
+/// are replaced by the commands that the text names for hosts without it.
+fn move_the_arbiter(hosts: &Hosts, layout: Layout) {
+    let line = |(host, as_root, line): (usize, bool, String)| match line.split(" #").next().unwrap_or_default().trim() {
+        "systemctl disable --now mirroring-arbiter" => (host, false, "mc_arb stop && rm -r /srv/mc/*".to_owned()),
+        "systemctl enable --now mirroring-arbiter" => (host, false, "mc_arb start".to_owned()),
+        "systemctl start mirroring-controller" => (host, false, "mc_ctl start --mc-only -f".to_owned()),
+        "vi $MCCONTROLDIR/network.conf" => {
+            (host, false, "sed -i '/ arbiter$/s/27540/27541/' /srv/mc/network.conf".into())
+        }
+        _ => (host, as_root, line),
+    };
+    let moving = whole_block("Moving the arbiter to another address", "").into_iter().map(line).collect::<Vec<_>>();
+    follow_manual(hosts, layout, &moving);
+
+    for (host, name) in NAMES[..2].iter().enumerate() {
+        let edit = "sed -i '/ arbiter$/d' network.conf && echo \"heartbeat_error_action = 'switch'\"";
+        hosts.types(host, false, &format!("cd /srv/mc && {edit} >>{name}.conf"));
+    }
+    follow_manual(hosts, layout, &whole_block("Removing the arbiter", ""));
+    let status = hosts.types(0, false, "mc_ctl status -M /srv/mc").out;
+    assert!(status.contains("heartbeat_error_action switch, no arbiter"), "{status}");
+
+    let manual = document("man/mirroring-controller.7");
+    let address = ADDRESSES[ADMIN][2];
+    let added = manual.lines().find(|line| line.starts_with("arb ")).expect("a line").replace("192.0.2.120", address);
+    for (host, name) in NAMES[..2].iter().enumerate() {
+        let edit = format!("echo '{added}' >>network.conf && sed -i '/^heartbeat_error_action/d' {name}.conf");
+        hosts.types(host, false, &format!("cd /srv/mc && {edit}"));
+    }
+    assert!(moving[3].2.starts_with("mc_ctl init --show-join"), "{moving:?}");
+    hosts.types(2, false, "rm -r /srv/mc/*");
+    follow_manual(hosts, layout, &moving[3..]);
 }
 
 /// Runs the README's lines, and returns what `init` printed on the first server.
@@ -385,6 +424,9 @@ fn three_hosts(name: &str, layout: Layout) {
     }
     if layout == Layout::Plain || layout == Layout::RedHat {
         replace_hosts(&hosts, layout);
+    }
+    if layout == Layout::Plain {
+        move_the_arbiter(&hosts, layout);
     }
     start_at_boot(&hosts);
     // Clients, wherever they are told how to connect, come to the primary.

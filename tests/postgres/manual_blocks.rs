@@ -78,7 +78,8 @@ fn who_has_served_alone() {
     let shown = type_line(&pair, arbiter).out;
     assert!(shown.contains("\"degraded\"") && shown.contains("\"nd1\""), "{shown}");
     let page = include_str!("../../man/mirroring-controller.7");
-    assert!(page.contains(".Ql nd1 serves alone\n") && page.contains(".Ql mirrored, primary nd1\n"));
+    assert!(page.contains("Li nd1 serves alone Ta yes\n") && page.contains("Li mirrored, primary nd1 Ta no\n"));
+    assert!(page.contains("Li degraded No and nd1 Ta yes\n"));
 }
 
 /// Both servers have run alone, and a base backup has replaced the data of the first one. A copy of the replaced directory is
