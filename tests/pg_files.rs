@@ -44,6 +44,7 @@ fn setup(place: &Place, target: &Target) -> Setup {
         name: "nd2".into(),
         host: "127.0.0.1".into(),
         run_dir: place.startup_log.parent().unwrap().into(),
+        archive: None,
     };
     Setup {
         place: place.clone(),

@@ -179,6 +179,7 @@ fn setup(data: &Path, run_dir: &Path) -> Setup {
         name: "nd1".into(),
         host: "127.0.0.1".into(),
         run_dir: run_dir.join("mc/nd1"),
+        archive: None,
     }
 }
 

@@ -96,6 +96,7 @@ impl Db {
             name,
             host: "127.0.0.1".into(),
             run_dir,
+            archive: None,
         };
         Db { dir, place, port, setup }
     }

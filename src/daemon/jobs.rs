@@ -3,6 +3,7 @@
 //! Every step ends within a limit. Polls pause for at most 10 ms, since their pauses are part of every outage.
 
 use super::{checkpoint, names, reload};
+use crate::backup::{Archive, Destination};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::fsm::event::{DataDir, Job, Outcome, Rebuild};
@@ -92,6 +93,7 @@ pub fn rebuild_setup(config: &Config, name: &str) -> rebuild::Setup {
         name: name.to_owned(),
         host: server.replication_address.clone(),
         run_dir: config.run_dir(),
+        archive: server.backup_destination.as_ref().map(|path| Archive::new(Destination::new(path)).dir().to_owned()),
     }
 }
 

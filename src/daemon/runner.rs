@@ -155,6 +155,7 @@ mod tests {
             name: "nd2".into(),
             host: "127.0.0.1".into(),
             run_dir: data.clone(),
+            archive: None,
         };
         let setup = Setup {
             target: Target::new("rep", None, "postgres", &data),

@@ -198,6 +198,7 @@ mod tests {
             name: String::new(),
             host: String::new(),
             run_dir: PathBuf::new(),
+            archive: None,
         };
         let outside = setup(etc.join("postgresql.conf"));
         let at = |name: &str| Path::new("/etc/postgresql/15/main").join(name);

@@ -27,6 +27,7 @@ mod slot;
 mod source;
 mod swap;
 mod target;
+mod unarchived;
 mod wal;
 mod words;
 
@@ -61,4 +62,6 @@ pub struct Setup {
     pub host: String,
     /// The run-time directory (`DIR/ID`): journal, kept configuration, kept WAL.
     pub run_dir: PathBuf,
+    /// This server's WAL archive; `None` if `backup_destination` is not set.
+    pub archive: Option<PathBuf>,
 }

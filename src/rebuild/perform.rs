@@ -20,6 +20,7 @@
 //!    undone. Before that the renames would destroy what an undoing needs.
 //! 10. Renames. The old directory, aside now, gets its links and its `PG_VERSION` back: it is no longer the data directory.
 //! 11. This server's configuration, `standby.signal` first of what makes it a standby, then `primary_conninfo`, and the names.
+//!     WAL that only the primary has archived is marked, so that the standby archives it too.
 //! 12. The guard is taken away: last, since from here on it can be started. It is whole, and a standby's.
 //! 13. The journal goes. Killed before that, step 2 finds a directory without a guard and does only this.
 //!
@@ -30,7 +31,7 @@ use super::primary::Primary;
 use super::progress::Teller;
 use super::rewind::Failed;
 use super::slot::Slot;
-use super::{Board, Chosen, Plan, Setup, backup, config_copy, keep, lost, plan, rewind, shared, swap};
+use super::{Board, Chosen, Plan, Setup, backup, config_copy, keep, lost, plan, rewind, shared, swap, unarchived};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Method, OldData, RebuildOrder};
@@ -373,6 +374,11 @@ impl Work<'_> {
         }
         keep::put_back(data, run_dir)?;
         self.become_standby()?;
+        if let Some(archive) = &self.setup.archive
+            && let Err(error) = unarchived::archive_again(place, archive)
+        {
+            self.tell.line(&error.to_string());
+        }
         control::unguard(data, *major)?;
         Journal::remove(run_dir)
     }

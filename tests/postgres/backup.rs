@@ -234,6 +234,34 @@ fn damaged() {
     assert_eq!(pair.mc(0, &["backup", "--delete", &orphan, "--yes"]).code, 1, "it was removed");
 }
 
+/// The standby archives the WAL that a rebuild has copied: the primary may be lost before it has archived it.
+#[test]
+fn of_a_rebuild() {
+    for method in ["basebackup", "rewind"] {
+        let pair = pair(Setup::default().pg("wal_keep_size = 1GB"));
+        pair.fill(0, 64);
+        pair.fail_over_from(0);
+        pair.sql(1, "ALTER SYSTEM SET archive_command = '/bin/false'");
+        pair.sql(1, "SELECT pg_reload_conf()");
+        pair.sql(1, "UPDATE bulk SET id = -id");
+        let mut rebuild = Beside::start(pair.mc_command(0, &["rebuild", "--yes", "--method", method]));
+        while rebuild.ended().is_none() {
+            pair.sql(1, "INSERT INTO bulk SELECT g, 'x' FROM generate_series(1, 100) g");
+            pair.sql(1, "SELECT pg_switch_wal()");
+        }
+        pair.check_rebuilt(0);
+        pair.sql(1, "SELECT pg_create_restore_point('archived')");
+        let last = pair.sql(1, "SELECT pg_walfile_name(pg_switch_wal())");
+        let complete = pair.sql(0, "SELECT string_agg(name, ' ') FROM pg_ls_waldir() WHERE length(name) = 24");
+        let archive = destination(&pair, 0).join("archived_wal");
+        let of_timeline = |name: &&str| name[..8] == last[..8] && *name <= last.as_str();
+        for name in complete.split(' ').filter(of_timeline) {
+            let archived = || archive.join(name).exists().then_some(());
+            wait_for(&format!("{} archives {name} after {method}", pair.servers[0].id), s(30), archived);
+        }
+    }
+}
+
 /// From PostgreSQL 17 on, an incremental backup is made to the newest full one, and combined with it for a recovery. A full
 /// backup is kept as long as an incremental one needs it.
 #[test]
