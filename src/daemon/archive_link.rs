@@ -14,7 +14,6 @@ use crate::error::{self, Error};
 use crate::fsm::event::Reply;
 use crate::fsm::report::Rebuilding;
 use crate::fsm::types::{Member, Method};
-use crate::rebuild;
 use crate::recover;
 use crate::wire::{Archived, Aside, MINOR_OF_ARCHIVES, Part};
 use base64::Engine;
@@ -264,7 +263,10 @@ impl Shared {
     /// Orders a rebuild as an operator on this host does. One that is in progress is the one that was ordered.
     fn rebuild(&self, copy: bool) -> error::Result<()> {
         let Some(rebuilds) = self.rebuilds.get() else { return Err(Error::new("the controller is still starting")) };
-        if !matches!((rebuilds.state)(), Rebuilding::Idle | Rebuilding::Failed(_)) {
+        if recover::Journal::forbids_rebuild(&lock(&self.config).run_dir()) {
+            return Err(Error::new("a recovery is in progress"));
+        }
+        if self.is_rebuilding() {
             return Ok(());
         }
         match (rebuilds.order)(if copy { Method::BaseBackup } else { Method::Rewind }, LIMIT) {
@@ -273,14 +275,19 @@ impl Shared {
         }
     }
 
+    /// A rebuild that was interrupted, and that nothing continues, is none.
+    fn is_rebuilding(&self) -> bool {
+        let state = self.rebuilds.get().map(|rebuilds| (rebuilds.state)());
+        !matches!(state, None | Some(Rebuilding::Idle | Rebuilding::Failed(_)))
+    }
+
     /// What is in progress here that a recovery on the other server must not meet.
     fn busy(&self) -> Option<String> {
         let run_dir = lock(&self.config).run_dir();
         if recover::Journal::exists(&run_dir) {
             return Some("a recovery is in progress".to_owned());
         }
-        let rebuilds = rebuild::Journal::path(&run_dir).exists();
-        rebuilds.then(|| "a rebuild is in progress".to_owned())
+        self.is_rebuilding().then(|| "a rebuild is in progress".to_owned())
     }
 
     fn read(&self, what: &Archived, offset: u64) -> error::Result<Part> {

@@ -14,6 +14,7 @@ use crate::pg::connect::{Session, Target};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::{Place, commands, conf, control, process, queries, slots, wal};
 use crate::rebuild::{self, Chosen};
+use crate::recover;
 use rustix::process::Signal;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -172,6 +173,10 @@ impl Jobs {
     }
 
     fn rebuild(&mut self, what: &Rebuild, cancel: &Cancel) -> Result<Outcome> {
+        if recover::Journal::forbids_rebuild(&self.setup.rebuild.run_dir) {
+            return Err(Error::new("a recovery of this server is in progress, which replaces the data directory")
+                .hint("Run \"mc_ctl recover\" to continue it, or \"mc_ctl recover --abandon\" to undo it."));
+        }
         let made = rebuild::perform(&self.setup.rebuild, what, &self.board, cancel);
         if let Some(progress) = self.board.read() {
             tell_rebuilt(&progress, made.is_ok());

@@ -86,6 +86,12 @@ impl Journal {
         self.replacement.existed && !self.replacement.ruined
     }
 
+    /// Whether a recovery needs the data directory as it is, or is about to replace it. A rebuild would do the same.
+    pub fn forbids_rebuild(run_dir: &Path) -> bool {
+        Journal::exists(run_dir)
+            && !matches!(Journal::load(run_dir), Ok(None | Some(Journal { phase: Phase::Rebuilding, .. })))
+    }
+
     /// Removes it, durably.
     ///
     /// # Errors
