@@ -2,9 +2,11 @@
 
 use crate::backup::{archived, backups, destination, pair};
 use crate::debian::{create_cluster, version_of_debian};
+use crate::harness::client::Style;
 use crate::harness::pair::{Pair, Setup, own, program};
 use crate::harness::run::Answer;
-use std::time::Duration;
+use crate::harness::s;
+use std::time::{Duration, Instant};
 
 /// A table of which every row is a transaction of its own.
 fn table(pair: &Pair, primary: usize) {
@@ -60,18 +62,27 @@ fn check(pair: &Pair, server: usize) {
 
 /// To a random time between two transactions that are 100 ms apart, so often, while the pair fails over and is rebuilt:
 /// exactly the right rows.
+///
+/// ```text
+/// MC_TEST_WRITE_SECONDS=300 cargo test --test postgres to_a_time -- --nocapture
+/// ```
 fn to_random_times(rounds: u32) {
+    let seconds: u32 = std::env::var("MC_TEST_WRITE_SECONDS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let pair = pair(Setup::default().pg("track_commit_timestamp = on"));
     table(&pair, 0);
     pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    let client = pair.client(Style::OneSession);
     let mut random = 0x9e37_79b9_u64 ^ u64::from(std::process::id());
     for round in 0..rounds {
-        write(&pair, 0, 10);
+        client.resume();
+        write(&pair, 0, seconds * 5);
         pair.fail_over_from(0);
         pair.wait_switched(0);
-        write(&pair, 1, 5);
+        write(&pair, 1, seconds * 5 / 2);
         pair.rebuild(0, &[]);
-        write(&pair, 1, 5);
+        write(&pair, 1, seconds * 5 / 2);
+        client.wait_ack(Instant::now(), s(30));
+        client.pause();
         let before = rows(&pair, 1);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let last = (random >> 33) as usize % (before.len() - 1);
