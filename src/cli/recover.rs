@@ -2,6 +2,7 @@
 //!
 //! What is decided, and how far it has come, is in the journal ([`Journal`]); [`work`] holds the steps.
 
+mod consent;
 mod pair;
 mod plan;
 mod work;
@@ -60,6 +61,9 @@ pub struct Args {
     /// Undo a recovery that was interrupted before it replaced the data directory
     #[arg(long, conflicts_with_all = ["target", "dry_run", "yes"])]
     abandon: bool,
+    /// Recover without the consent of the other server, which does not respond and is confirmed down
+    #[arg(long, conflicts_with = "abandon")]
+    force: bool,
     /// Only show the plan
     #[arg(long, requires = "target", conflicts_with = "yes")]
     dry_run: bool,
@@ -93,10 +97,19 @@ pub(super) fn run(args: &Args) -> Ended {
         (Some(journal), None) if journal.phase == Phase::Copying => {
             work.undo(&journal)?;
             // If this server did not serve, the other server may serve: the operator confirms again that it does not.
-            begin(&work, &journal.target, None, args.yes || journal.served)
+            begin(&work, (&journal.target, None), args.yes || journal.served, args.force)
         }
-        (Some(journal), None) => complete(&work, journal),
-        (None, Some(target)) => begin(&work, &target, args.backup.as_deref(), args.yes),
+        (Some(mut journal), None) => {
+            if args.force && !journal.forced {
+                if !args.yes {
+                    call::confirm(&consent::risk(&config))?;
+                }
+                journal.forced = true;
+                journal.write(&run_dir).map_err(Failure::failed)?;
+            }
+            complete(&work, journal)
+        }
+        (None, Some(target)) => begin(&work, (&target, args.backup.as_deref()), args.yes, args.force),
         (None, None) => Err(Failure::new(Exit::Usage, "no target is specified, and no recovery is in progress").hint(
             "Use --latest, --time, --name, --lsn, --xid or --immediate. \"mc_ctl backup --list\" shows the backups.",
         )),
@@ -165,6 +178,11 @@ fn dry_run(args: &Args, config: &Config, destination: &Destination) -> Ended {
     let mut found = plan::find(config, destination, order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
     if let Err(failure) = standing {
         found.plan.obstacles.push(failure.error.to_string());
+    } else if let Some(snapshot) = snapshot
+        && known == Standing::Down
+    {
+        let consents = pair::has_consent(config, &snapshot.report, args.force);
+        found.plan.obstacles.extend(consents.err().map(|failure| failure.error.to_string()));
     }
     match args.format {
         ListFormat::Json => print_json(&found.plan),
@@ -185,18 +203,24 @@ fn refuse(plan: &plan::Plan) -> Result<(), Failure> {
     }
 }
 
-fn begin(work: &Work, target: &Target, backup: Option<&str>, yes: bool) -> Ended {
+fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) -> Ended {
     let config = work.config;
     pair::start_controller(config)?;
     let snapshot = pair::look(config)?;
     let standing = pair::standing(config, &snapshot.report)?;
-    let order = (target, backup);
+    let target = order.0;
     let look = || plan::find(config, &work.destination, order, (Some(&snapshot), standing)).map_err(Failure::failed);
     let mut found = look()?;
     refuse(&found.plan)?;
+    if standing == Standing::Down {
+        pair::has_consent(config, &snapshot.report, force)?;
+    }
     say(&found.plan.text());
     if !yes {
-        call::confirm("The recovery replaces the data of both servers. Commits after the target are lost.")?;
+        let risk = if force { format!(" {}", consent::risk(config)) } else { String::new() };
+        call::confirm(&format!(
+            "The recovery replaces the data of both servers. Commits after the target are lost.{risk}"
+        ))?;
     }
     if !found.within && !target.is_latest() && standing != Standing::Down {
         work.step("archiving WAL up to now");
@@ -204,7 +228,12 @@ fn begin(work: &Work, target: &Target, backup: Option<&str>, yes: bool) -> Ended
         found = look()?;
         refuse(&found.plan)?;
     }
-    let before = Before { served: standing != Standing::Down, failover: snapshot.report.failover };
+    let before = Before {
+        served: standing != Standing::Down,
+        primary: standing == Standing::Primary,
+        forced: force,
+        failover: snapshot.report.failover,
+    };
     let journal = work.prepare(&found.candidates, target, before)?;
     complete(work, journal)
 }

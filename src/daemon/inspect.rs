@@ -13,7 +13,7 @@ use super::store::wall_ms;
 use super::watcher::random;
 use crate::check::{self, Arbiter, Clock, Facts, Seen, pace};
 use crate::config::Config;
-use crate::fsm::types::Member;
+use crate::fsm::types::{Member, View};
 use crate::wire::{Aside, MINOR_OF_ASIDES};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// A member that has not said anything within this time does not answer.
 const SILENT: Duration = Duration::from_secs(4);
+
+/// How long the arbiter may take to report its view.
+const LOOK: Duration = Duration::from_secs(6);
 
 /// The longest that this server is looked at for another.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -53,6 +56,19 @@ pub struct Checked {
 pub struct ArbiterTells {
     /// Version of `mc_arb`.
     pub version: String,
+    /// The arbiter receives heartbeats of the other server; `None` if its version does not report it.
+    pub other_online: Option<bool>,
+    /// Its durable view of the pair.
+    pub view: Option<View>,
+}
+
+/// What the arbiter reports through the controller of this server; `None` if it does not respond.
+pub fn arbiter(config: &Config) -> Option<ArbiterTells> {
+    let limit_ms = u64::try_from(LOOK.as_millis()).unwrap_or(u64::MAX);
+    match control::call(&config.run_dir(), &Call::Check { limit_ms }, LOOK + Duration::from_secs(1)) {
+        Ok(Answer::Checked(checked)) => serde_json::from_str(&checked.arbiter?.ok()?).ok(),
+        _ => None,
+    }
 }
 
 /// Looks at this server, and by way of its controller at the other one and at the arbiter. Takes `limit`, or a little more,
@@ -407,9 +423,10 @@ fn converse(voice: &Voice, answers: &Receiver<Heard>, mut questions: Vec<&mut Qu
 }
 
 /// What an arbiter answers to a question of one of its servers.
-pub fn arbiter_answer(aside: &Aside) -> Option<Aside> {
+pub fn arbiter_answer(aside: &Aside, other_online: bool, view: Option<View>) -> Option<Aside> {
     let Aside::Inspect { id, part: 0, .. } = aside else { return None };
-    let tells = ArbiterTells { version: env!("CARGO_PKG_VERSION").to_owned() };
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let tells = ArbiterTells { version, other_online: Some(other_online), view };
     let text = serde_json::to_string(&tells).unwrap_or_default();
     Some(Aside::Inspected { id: *id, wall_ms: wall_ms(), part: 0, of: 1, text })
 }

@@ -44,6 +44,12 @@ pub struct Journal {
     /// The plan knew the archive of the other server.
     #[serde(default)]
     pub both: bool,
+    /// This server was the primary before.
+    #[serde(default)]
+    pub primary: bool,
+    /// The operator has confirmed that the other server is down.
+    #[serde(default)]
+    pub forced: bool,
     /// Automatic switch and disconnection were enabled before.
     pub failover: bool,
     /// The replacement of the data directory: where the copy is, and where the old content is kept.
@@ -81,7 +87,7 @@ impl Journal {
         self.write(run_dir)
     }
 
-    /// Whether the old data directory can be guarded, so that no program starts it: it is one, and is whole.
+    /// Whether the old data directory is one, and is whole: it is guarded, so that no program starts it, and can be returned to.
     pub fn guards(&self) -> bool {
         self.replacement.existed && !self.replacement.ruined
     }
@@ -136,6 +142,8 @@ mod tests {
             timeline: 2,
             served: true,
             both: true,
+            primary: true,
+            forced: false,
             failover: true,
             replacement,
         };

@@ -199,7 +199,7 @@ fn on_new_hosts() {
     }
     let lost = destination(&pair, 1);
     pair.as_root(1, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", lost.to_str().expect("ASCII")]);
-    let answer = pair.mc(0, &["recover", "--latest", "--yes"]).expect(0, "mc_ctl recover");
+    let answer = pair.mc(0, &["recover", "--latest", "--yes", "--force"]).expect(0, "mc_ctl recover");
     assert!(answer.out.contains("runs alone") && answer.err.contains("does not respond"), "{answer:?}");
     pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
     pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
@@ -217,7 +217,9 @@ fn while_both_are_down() {
     pair.sql(0, "SELECT pg_create_restore_point('here')");
     write(&pair, 0, 2);
     pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
-    let answer = pair.mc(0, &["recover", "--name", "here", "--yes"]).expect(0, "mc_ctl recover");
+    let refused = pair.mc(0, &["recover", "--name", "here", "--yes"]);
+    assert!(refused.code == 4 && refused.err.contains("add --force"), "{refused:?}");
+    let answer = pair.mc(0, &["recover", "--name", "here", "--yes", "--force"]).expect(0, "mc_ctl recover");
     assert!(answer.out.contains("runs alone") && answer.err.contains("confirm that it does not"), "{answer:?}");
     pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
     pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");

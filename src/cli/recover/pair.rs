@@ -3,6 +3,7 @@
 use super::super::archive;
 use super::super::call::{self, LOOK};
 use super::super::{Exit, Failure, say, stop};
+use super::consent;
 use crate::config::Config;
 use crate::daemon::archive_link;
 use crate::daemon::watcher;
@@ -11,6 +12,7 @@ use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, process};
+use crate::recover::Journal;
 use crate::status::Snapshot;
 use crate::wire::Archived;
 use std::time::{Duration, Instant};
@@ -42,9 +44,16 @@ pub enum Standing {
 /// What this server is, or why a recovery cannot begin on it.
 pub fn standing(config: &Config, report: &Report) -> Result<Standing, Failure> {
     let (me, peer) = (report.me, report.me.other());
-    if !matches!(report.rebuilding, Rebuilding::Idle | Rebuilding::Failed(_)) {
-        return Err(Failure::new(Exit::Refused, "a rebuild of this server is in progress")
-            .hint("\"mc_ctl rebuild\" follows it."));
+    match &report.rebuilding {
+        Rebuilding::Idle | Rebuilding::Failed(_) => {}
+        Rebuilding::Waiting(why) => {
+            return Err(Failure::new(Exit::Refused, format!("a rebuild of this server waits: {why}"))
+                .hint("The controller ends it after startup_wait. Then run this command again."));
+        }
+        Rebuilding::Copying | Rebuilding::Starting => {
+            return Err(Failure::new(Exit::Refused, "a rebuild of this server is in progress")
+                .hint("\"mc_ctl rebuild\" follows it."));
+        }
     }
     match report.view {
         Some(view) if view.primary == me => {
@@ -105,18 +114,28 @@ pub fn stop_controller(config: &Config) -> Result<(), Failure> {
 }
 
 /// Takes this server down as the only server of the pair that may serve: `switch` if it is the standby, `detach`, `stop`. Can be
-/// done again. `served`: this server was the primary or a standby when the recovery began, so that it needs the durable right to
-/// run alone, which only a member that responds can give.
-pub fn take_down(config: &Config, served: bool) -> Result<(), Failure> {
+/// done again. A server that was the primary or a standby when the recovery began needs the durable right to run alone, which only
+/// a member that responds can give. Any other server needs a consent, or that the operator forces it.
+pub fn take_down(config: &Config, journal: &Journal) -> Result<(), Failure> {
     start_controller(config)?;
     let begin = Instant::now();
     while call::is_running_or_gone(config, Instant::now(), START)? {
         // A controller that was started again may not be connected yet.
         let report = look(config)?.report;
-        let request = match standing(config, &report)? {
+        let standing = standing(config, &report)?;
+        if standing == Standing::Standby && (journal.primary || !journal.served) {
+            return Err(Failure::new(
+                Exit::Refused,
+                format!("server \"{}\" has become the standby since the recovery began", config.id),
+            ));
+        }
+        if !journal.served {
+            has_consent(config, &report, journal.forced)?;
+        }
+        let request = match standing {
             Standing::Standby => Request::Switch,
             Standing::Primary if report.view.is_some_and(|view| view.is_mirrored(report.me)) => Request::Detach,
-            Standing::Down if served => return Err(lost_right(config)),
+            Standing::Down if journal.served => return Err(lost_right(config)),
             Standing::Primary | Standing::Down => Request::Stop { instance: true, all: false },
         };
         let stops = matches!(request, Request::Stop { .. });
@@ -136,8 +155,22 @@ pub fn take_down(config: &Config, served: bool) -> Result<(), Failure> {
         .hint("Start the controller with \"mc_ctl start\", or stop the instance with \"pg_ctl stop\". Then run this command again."))
 }
 
+/// Whether a member consents, or the operator forces the recovery.
+///
+/// # Errors
+/// Neither.
+pub fn has_consent(config: &Config, report: &Report, forced: bool) -> Result<(), Failure> {
+    match consent::missing(config, report)?.filter(|_| !forced) {
+        None => Ok(()),
+        Some(why) => Err(Failure::new(Exit::Refused, why).hint(format!(
+            "If server \"{}\" is confirmed down and stays down until it is rebuilt, add --force.",
+            config.peer().id
+        ))),
+    }
+}
+
 /// Another server may have the right to run alone.
-fn lost_right(config: &Config) -> Failure {
+pub fn lost_right(config: &Config) -> Failure {
     let peer = &config.peer().id;
     let text = format!("server \"{}\" no longer has its role, and server \"{peer}\" may be the primary", config.id);
     Failure::new(Exit::Refused, text).hint(format!(
@@ -150,13 +183,16 @@ pub fn runs(config: &Config) -> Result<bool, Failure> {
     process::scan(&Place::new(config).data).map(|found| !found.is_empty()).map_err(Failure::failed)
 }
 
-/// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again. `served`: as in
-/// [`take_down`]; the right is durable here, and no other member can have ended it.
-pub fn adopt(config: &Config, served: bool) -> Result<(), Failure> {
+/// This server serves with its present data directory, and alone: `start --adopt-data`. Can be done again. The right of a server
+/// that served is durable here, and no other member can have ended it.
+pub fn adopt(config: &Config, journal: &Journal) -> Result<(), Failure> {
     start_controller(config)?;
     let report = look(config)?.report;
-    if served && !report.view.is_some_and(|view| view.is_alone(report.me)) {
+    if journal.served && !report.view.is_some_and(|view| view.is_alone(report.me)) {
         return Err(lost_right(config));
+    }
+    if !journal.served {
+        has_consent(config, &report, journal.forced)?;
     }
     let begin = Instant::now();
     let mut adopted = false;
@@ -165,6 +201,9 @@ pub fn adopt(config: &Config, served: bool) -> Result<(), Failure> {
         let alone = report.view.is_some_and(|view| view.is_alone(report.me));
         if alone && report.servers[report.me.index()].role == HostRole::Primary {
             return Ok(());
+        }
+        if adopted && !journal.served {
+            consent::await_record(config, journal.forced)?;
         }
         let request = if adopted { Request::Start { failover: None } } else { Request::AdoptData };
         match call::request(config, request, CHANGE) {

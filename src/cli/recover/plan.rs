@@ -6,8 +6,8 @@ use super::pair::Standing;
 use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::Error;
-use crate::pg::Place;
 use crate::pg::bounded::Cancel;
+use crate::pg::{Place, control};
 use crate::rebuild::{self, Room, human, now_ms, rooms};
 use crate::recover::{self, Candidate, Target, candidates};
 use crate::status::Snapshot;
@@ -82,8 +82,12 @@ pub fn find(
     if let Some(why) = &theirs.busy {
         plan.obstacles.push(format!("on server \"{peer}\" {why}"));
     }
-    if rebuild::Journal::path(&config.run_dir()).exists() {
-        plan.obstacles.push("a rebuild of this server has not ended; run \"mc_ctl rebuild\" first".to_owned());
+    match rebuild::Journal::load(&config.run_dir())? {
+        Some(journal) if journal.phase == rebuild::Phase::Rewinding => {}
+        Some(_) => {
+            plan.obstacles.push("a rebuild of this server has not ended; run \"mc_ctl rebuild\" first".to_owned())
+        }
+        None => {}
     }
     if target.is_later_than(now_ms()) {
         plan.obstacles.push("the target is in the future".to_owned());
@@ -119,6 +123,12 @@ pub fn find(
 }
 
 fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place) {
+    if control::is_incomplete(&place.data) == Ok(true) {
+        plan.warnings.push(
+            "a rebuild has left the data directory incomplete: it is kept, but cannot be started, and its WAL is not used"
+                .to_owned(),
+        );
+    }
     let Candidate { backup, reach } = first;
     plan.backup = Some(backup.name.clone());
     plan.backup_ended = Some(time(backup.ended_ms));

@@ -54,6 +54,10 @@ pub struct Work<'a> {
 pub struct Before {
     /// It served, or was a standby.
     pub served: bool,
+    /// It was the primary.
+    pub primary: bool,
+    /// The operator has confirmed that the other server is down.
+    pub forced: bool,
     /// Automatic switch and disconnection were enabled.
     pub failover: bool,
 }
@@ -131,8 +135,8 @@ impl<'a> Work<'a> {
         let catalog = Catalog::read(&self.destination)?;
         let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
         let mut replacement = rebuild::replacement(&self.place, &self.config.id, spaces)?;
-        // What is no data directory any more can be neither guarded nor started.
-        replacement.ruined = replacement.existed && !self.place.data.join("PG_VERSION").exists();
+        // What is no data directory any more, or half rewound, can be neither guarded nor started.
+        replacement.ruined = replacement.existed && self.is_ruined()?;
         let needs = recover::needs(&catalog, backup, &replacement, &self.interruption.cancel)?;
         if let Some(short) = recover::shortages(&rooms(&needs)?).into_iter().next() {
             return Err(Error::new(short));
@@ -144,6 +148,8 @@ impl<'a> Work<'a> {
             backup: backup.name.clone(),
             timeline: reach.newest_timeline,
             served: before.served,
+            primary: before.primary,
+            forced: before.forced,
             both: archive::contents_of_peer(self.config).is_ok(),
             failover: before.failover,
             replacement,
@@ -167,6 +173,11 @@ impl<'a> Work<'a> {
         self.unstage(&journal)?;
         Journal::remove(&self.run_dir)?;
         staged.map(|unusable| unusable.map(|_| journal))
+    }
+
+    fn is_ruined(&self) -> Result<bool> {
+        let data = &self.place.data;
+        Ok(!data.join("PG_VERSION").exists() || control::is_incomplete(data)?)
     }
 
     /// Returns where the target was reached; `None` if that shows later.
@@ -309,11 +320,11 @@ impl<'a> Work<'a> {
             let text = format!("a recovery or a rebuild is in progress on server \"{}\"", self.config.peer().id);
             return Err(self.continues(Failure::new(Exit::Refused, text)));
         }
-        pair::take_down(self.config, journal.served).map_err(|failure| self.continues(failure))?;
+        pair::take_down(self.config, journal).map_err(|failure| self.continues(failure))?;
         let mut guard = || {
             if guards {
                 rebuild::keep_configuration(&self.place, &self.run_dir)?;
-            } else {
+            } else if !rebuild::Journal::path(&self.run_dir).exists() {
                 rebuild::forget_configuration(&self.run_dir)?;
             }
             journal.enter(Phase::Recovering, &self.run_dir)?;
@@ -341,7 +352,8 @@ impl<'a> Work<'a> {
         let staging = journal.replacement.staging.clone();
         pair::start_controller(self.config).map_err(|failure| failure.error)?;
         let peer_lives = pair::look(self.config).map_err(|failure| failure.error)?.report.peer_lives;
-        if journal.replacement.existed && staging.join("recovery.signal").exists() {
+        // WAL that a rebuild has left half written is none.
+        if journal.guards() && staging.join("recovery.signal").exists() {
             carry_over(&self.place.data, &archive, &staging, journal.target.is_latest())?;
         }
         let catalog = Catalog::read(&self.destination)?;
@@ -421,12 +433,14 @@ impl<'a> Work<'a> {
         journal.write(&self.run_dir)?;
         rebuild::settle_old(&journal.replacement, *major)?;
         rebuild::put_back_configuration(data, &self.run_dir)?;
+        // The rebuild that was interrupted has nothing to continue.
+        rebuild::Journal::remove(&self.run_dir)?;
         journal.enter(Phase::Adopting, &self.run_dir)
     }
 
     fn adopt(&self, journal: &mut Journal) -> std::result::Result<(), Failure> {
         self.unguard()?;
-        pair::adopt(self.config, journal.served).map_err(|failure| self.continues_only(failure))?;
+        pair::adopt(self.config, journal).map_err(|failure| self.continues_only(failure))?;
         pair::failover(self.config, journal.failover)?;
         journal.enter(Phase::Rebuilding, &self.run_dir).map_err(Failure::failed)
     }

@@ -201,7 +201,10 @@ impl Hub {
             Ok(message) => message,
             Err(error) => {
                 // A server's `mc_ctl check` asks what this is.
-                match Aside::decode(body).ok().as_ref().and_then(inspect::arbiter_answer) {
+                let cluster = &self.clusters[index];
+                let (other_online, view) = (cluster.is_online(server.other()), cluster.view());
+                let answer = |aside| inspect::arbiter_answer(&aside, other_online, view);
+                match Aside::decode(body).ok().and_then(answer) {
                     Some(answer) => self.send_body(index, server, answer.encode()),
                     None => log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server)),
                 }
