@@ -185,6 +185,9 @@ fn end_holders(path: &Path) {
 }
 
 /// Makes a directory that only its owner can read.
-pub(super) fn make_private_dir(path: &Path) -> Result<()> {
+///
+/// # Errors
+/// It exists, or it cannot be created.
+pub fn make_private_dir(path: &Path) -> Result<()> {
     DirBuilder::new().mode(0o700).create(path).map_err(|cause| Error::io("create directory", path, cause))
 }

@@ -25,7 +25,7 @@ mod survey;
 
 pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
-pub use destination::{Destination, Lock};
+pub use destination::{Destination, Lock, make_private_dir};
 pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
 pub use reach::{Contents, Holdings, Reach, reach, timeline_at};
 pub use segment::Segment;

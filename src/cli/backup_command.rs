@@ -1,5 +1,5 @@
 //! `backup_command`: a backup that another program makes. `mc_ctl backup` decides whether this server makes one, and limits the
-//! time; the program and its repository do the rest (mc_hooks(5)).
+//! time; the program and its repository do the rest (mc_hooks(5)). `recover_command` is run in the same way.
 
 use super::{Ended, Exit, Failure, call, print};
 use crate::config::Config;
@@ -15,22 +15,25 @@ use std::time::{Duration, Instant};
 /// How often the program is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Runs the program, whose output goes to the outputs of this one.
+/// The program's environment: the names of the variables, and their values.
+pub(super) type Environment = Vec<(&'static str, String)>;
+
+/// Runs the program of a parameter, whose output goes to the outputs of this one.
 ///
 /// # Errors
 /// It cannot be run, failed, or was cancelled.
-pub(super) fn run(config: &Config, program: &Path, cancel: &Cancel) -> Result<(), Error> {
+pub(super) fn run(parameter: &str, program: &Path, environment: Environment, cancel: &Cancel) -> Result<(), Error> {
     let mut command = commands::bare(program);
-    command.envs(environment(config)?).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    command.envs(environment).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+    let failed = |cause| Error::io(&format!("run {parameter}"), program, cause);
     let mut child = command.spawn().map_err(|cause| {
-        Error::io("run backup_command", program, cause)
-            .hint("It must be a program, or a script with a #! line, that this user can execute.")
+        failed(cause).hint("It must be a program, or a script with a #! line, that this user can execute.")
     })?;
-    let status = wait(&mut child, cancel).map_err(|cause| Error::io("run backup_command", program, cause))?;
+    let status = wait(&mut child, cancel).map_err(failed)?;
     match status.code() {
         Some(0) => Ok(()),
-        Some(code) => Err(Error::new(format!("backup_command failed with exit status {code}"))),
-        None => Err(Error::new(format!("backup_command was ended by a signal ({status})"))),
+        Some(code) => Err(Error::new(format!("{parameter} failed with exit status {code}"))),
+        None => Err(Error::new(format!("{parameter} was ended by a signal ({status})"))),
     }
 }
 
@@ -49,7 +52,7 @@ fn wait(child: &mut Child, cancel: &Cancel) -> std::io::Result<ExitStatus> {
 }
 
 /// The environment of the program: what it needs to know about the pair.
-fn environment(config: &Config) -> Result<Vec<(&'static str, String)>, Error> {
+fn environment(config: &Config) -> Result<Environment, Error> {
     let snapshot = call::snapshot(config).map_err(|failure| failure.error)?;
     let address = &snapshot.clients[config.me.index()];
     let (host, port) = address.rsplit_once(':').unwrap_or((address, ""));
@@ -74,7 +77,8 @@ pub(super) fn make(
     primary: &dyn Fn() -> Result<(), Error>,
 ) -> Ended {
     let begin = Instant::now();
-    run(config, program, cancel).map_err(explain)?;
+    let made = environment(config).and_then(|environment| run("backup_command", program, environment, cancel));
+    made.map_err(explain)?;
     primary().map_err(|error| Failure { exit: Exit::Failed, error })?;
     print(&format!("backup_command succeeded after {}\n", duration(begin.elapsed().as_secs())));
     Ok(0)

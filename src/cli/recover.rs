@@ -5,6 +5,7 @@
 mod consent;
 mod pair;
 mod plan;
+mod program;
 mod work;
 
 use super::archive::destination;
@@ -22,8 +23,26 @@ use crate::rebuild;
 use crate::recover::{Journal, Phase, Target};
 use crate::status::Snapshot;
 use pair::Standing;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use work::{Before, Work};
+
+/// What restores the backup and the WAL.
+pub(super) enum Source {
+    /// This command does, from `backup_destination`.
+    Destination(Destination),
+    /// The program of `recover_command`.
+    Program(PathBuf),
+}
+
+impl Source {
+    fn new(config: &Config) -> Result<Source, Failure> {
+        match &config.server.recover_command {
+            Some(program) => Ok(Source::Program(program.clone())),
+            None => destination(config).map(Source::Destination),
+        }
+    }
+}
 
 /// Held by the command.
 const LOCK: &str = "recover.lock";
@@ -77,17 +96,22 @@ pub struct Args {
 
 pub(super) fn run(args: &Args) -> Ended {
     let config = args.common.config()?;
-    let destination = destination(&config)?;
     let run_dir = config.run_dir();
     if args.dry_run && !Journal::exists(&run_dir) {
-        return dry_run(args, &config, &destination);
+        return dry_run(args, &config, &Source::new(&config)?);
     }
     let Some(_lock) = Lock::try_take(&run_dir, LOCK).map_err(Failure::failed)? else {
         return Err(Failure::new(Exit::Refused, "a recovery is already in progress"));
     };
     let interruption = Interruption::new(None)?;
-    let work = Work::new(&config, destination, &interruption);
-    match (Journal::load(&run_dir).map_err(Failure::failed)?, args.target()) {
+    let journal = Journal::load(&run_dir).map_err(Failure::failed)?;
+    let source = match journal.as_ref().map(|journal| journal.program.clone()) {
+        Some(Some(program)) => Source::Program(program),
+        Some(None) => Source::Destination(destination(&config)?),
+        None => Source::new(&config)?,
+    };
+    let work = Work::new(&config, source, &interruption);
+    match (journal, args.target()) {
         (None, _) if args.abandon => Err(Failure::new(Exit::Refused, "no recovery is in progress")),
         (Some(journal), _) if args.abandon => abandon(&work, &journal),
         (Some(journal), Some(_)) => {
@@ -97,7 +121,8 @@ pub(super) fn run(args: &Args) -> Ended {
         (Some(journal), None) if journal.phase == Phase::Copying => {
             work.undo(&journal)?;
             // If this server did not serve, the other server may serve: the operator confirms again that it does not.
-            begin(&work, (&journal.target, None), args.yes || journal.served, args.force)
+            let backup = journal.program.is_some().then_some(journal.backup.as_str()).filter(|name| !name.is_empty());
+            begin(&work, (&journal.target, backup), args.yes || journal.served, args.force)
         }
         (Some(mut journal), None) => {
             if args.force && !journal.forced {
@@ -166,7 +191,7 @@ impl Args {
     }
 }
 
-fn dry_run(args: &Args, config: &Config, destination: &Destination) -> Ended {
+fn dry_run(args: &Args, config: &Config, source: &Source) -> Ended {
     let Some(target) = args.target() else { return Err(Failure::new(Exit::Usage, "no target is specified")) };
     let snapshot = match call::is_running(config)? {
         true => Some(pair::look(config)?),
@@ -175,7 +200,7 @@ fn dry_run(args: &Args, config: &Config, destination: &Destination) -> Ended {
     let standing = snapshot.as_ref().map_or(Ok(Standing::Down), |snapshot| pair::standing(config, &snapshot.report));
     let order = (&target, args.backup.as_deref());
     let known = *standing.as_ref().unwrap_or(&Standing::Down);
-    let mut found = plan::find(config, destination, order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
+    let mut found = plan::find(config, source, order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
     if let Err(failure) = standing {
         found.plan.obstacles.push(failure.error.to_string());
     } else if let Some(snapshot) = snapshot
@@ -209,7 +234,7 @@ fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) ->
     let snapshot = pair::look(config)?;
     let standing = pair::standing(config, &snapshot.report)?;
     let target = order.0;
-    let look = || plan::find(config, &work.destination, order, (Some(&snapshot), standing)).map_err(Failure::failed);
+    let look = || plan::find(config, &work.source, order, (Some(&snapshot), standing)).map_err(Failure::failed);
     let mut found = look()?;
     refuse(&found.plan)?;
     if standing == Standing::Down {
@@ -234,7 +259,10 @@ fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) ->
         forced: force,
         failover: snapshot.report.failover,
     };
-    let journal = work.prepare(&found.candidates, target, before)?;
+    let journal = match &work.source {
+        Source::Destination(_) => work.prepare(&found.candidates, target, before)?,
+        Source::Program(program) => work.prepare_by(program, order, before)?,
+    };
     complete(work, journal)
 }
 
@@ -250,8 +278,14 @@ fn archive_up_to_now(work: &Work, snapshot: &Snapshot, standing: Standing) -> Re
     let segment = rows.into_iter().flatten().flatten().next().unwrap_or_default();
     let begin = Instant::now();
     while begin.elapsed() < ARCHIVED {
-        let (holdings, ..) = plan::holdings(config, &work.destination).map_err(failed)?;
-        if holdings.contains(&segment) {
+        let archived = match &work.source {
+            Source::Destination(at) => plan::holdings(config, at).map_err(failed)?.0.contains(&segment),
+            Source::Program(_) => {
+                let ready = "SELECT FROM pg_ls_archive_statusdir() WHERE name =";
+                query(&format!("{ready} '{segment}.ready'"))?.is_empty()
+            }
+        };
+        if archived {
             return Ok(());
         }
         work.interruption.cancel.sleep(Duration::from_millis(200)).map_err(failed)?;

@@ -133,6 +133,7 @@ pub const TABLE: &[Row] = &[
     row("status_change_command_timeout",         Seconds(1),                               Is("20")),
     row("health_check_address",                  Address,                                  Elsewhere),
     row("backup_command",                        Command,                                  Elsewhere),
+    row("recover_command",                       Command,                                  Elsewhere),
     row("backup_destination",                    Path,                                     Elsewhere),
     row("backup_generations",                    Number,                                   Is("2")),
     row("backup_max_age",                        Number,                                   Is("26")),

@@ -110,6 +110,8 @@ pub struct ServerFile {
     pub arbiter_connect_timeout_ms: u64,
     /// The program that makes backups; `None`: `pg_basebackup`.
     pub backup_command: Option<PathBuf>,
+    /// The program that restores backups for a recovery; `None`: `mc_ctl recover` does, from `backup_destination`.
+    pub recover_command: Option<PathBuf>,
     /// Where backups and the WAL archive are written; `None`: nowhere.
     pub backup_destination: Option<PathBuf>,
     /// How many backups are kept, at least 1.
@@ -503,6 +505,7 @@ impl<'a> Values<'a> {
             arbiter_alive_retry: self.count("arbiter_alive_retry"),
             arbiter_connect_timeout_ms: self.ms("arbiter_connect_timeout"),
             backup_command: program("backup_command"),
+            recover_command: program("recover_command"),
             backup_destination: self.optional("backup_destination").map(|path| normal(&path)),
             backup_generations: self.count("backup_generations"),
             backup_max_age: self.count("backup_max_age"),

@@ -34,6 +34,7 @@ pub const CHANGEABLE: &[&str] = &[
     "arbitration_command_timeout",
     "status_change_command_timeout",
     "backup_command",
+    "recover_command",
     "backup_destination",
     "backup_generations",
     "backup_max_age",
@@ -237,6 +238,7 @@ fn take_over(config: &mut Config, new: &Config, changed: &[String]) {
                 old.status_change_command_timeout_ms = new.status_change_command_timeout_ms;
             }
             "backup_command" => old.backup_command.clone_from(&new.backup_command),
+            "recover_command" => old.recover_command.clone_from(&new.recover_command),
             "backup_destination" => old.backup_destination.clone_from(&new.backup_destination),
             "backup_generations" => old.backup_generations = new.backup_generations,
             "backup_max_age" => old.backup_max_age = new.backup_max_age,

@@ -204,6 +204,16 @@ pub fn recovery_end(place: &Place) -> Result<(Lsn, Timeline)> {
     Ok((lsn, parse(&text).map_err(Error::new)?.min_recovery_timeline))
 }
 
+/// The size of a WAL segment, bytes.
+///
+/// # Errors
+/// The control data cannot be read.
+pub fn segment_size(place: &Place) -> Result<u64> {
+    let text = commands::controldata(place).run(LIMIT, None)?;
+    let size = value(&text, "Bytes per WAL segment").and_then(|text| text.parse().ok());
+    size.ok_or_else(|| Error::new("the control data has no size of a WAL segment"))
+}
+
 /// Puts the mark that names this ledger into the data directory, durably.
 pub fn write_mark(data: &Path, ledger: LedgerId) -> Result<()> {
     files::replace(&data.join(MARK), format!("{:016x}\n", ledger.0).as_bytes(), None)

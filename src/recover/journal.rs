@@ -7,6 +7,9 @@ use crate::rebuild;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
+/// The newest timeline that the archive has, as PostgreSQL finds it.
+pub const NEWEST: u32 = 0;
+
 const FILE: &str = "recover.json";
 const WHAT: &str = "recovery";
 
@@ -35,9 +38,12 @@ pub struct Journal {
     pub phase: Phase,
     /// To what the recovery leads.
     pub target: Target,
-    /// The name of the backup.
+    /// The name of the backup; empty for the one that `program` selects.
     pub backup: String,
-    /// The timeline on which the recovery ends.
+    /// The program of `recover_command` that restores it; `None` of a backup in `backup_destination`.
+    #[serde(default)]
+    pub program: Option<PathBuf>,
+    /// The timeline on which the recovery ends, or [`NEWEST`].
     pub timeline: u32,
     /// This server served before, or was a standby.
     pub served: bool,
@@ -139,6 +145,7 @@ mod tests {
             phase: Phase::Copying,
             target: Target::time("2026-11-30 14:05Z").unwrap(),
             backup: "20261130T121500Z".into(),
+            program: None,
             timeline: 2,
             served: true,
             both: true,

@@ -15,8 +15,8 @@ mod target;
 mod wal;
 
 pub use candidates::{Candidate, Refused, candidates};
-pub use journal::{Journal, Phase};
+pub use journal::{Journal, NEWEST, Phase};
 pub use replay::{Reached, Replay};
-pub use stage::{needs, shortages, stage};
+pub use stage::{accept, needs, shortages, stage};
 pub use target::Target;
-pub use wal::{add_histories, carry_over, name_for_timeline, promote_end};
+pub use wal::{add_histories, carry_over, name_for_timeline, next_timeline, promote_end};

@@ -1,7 +1,7 @@
 //! Recovers a restored backup with an instance that no client can reach: it listens on no network, its socket is in a directory
 //! of its own, and `pg_hba.conf` rejects every connection. It archives nothing; what it has to archive waits for the next start.
 
-use super::Target;
+use super::{NEWEST, Target};
 use crate::error::{Error, Result};
 use crate::fsm::event::ControlState;
 use crate::fsm::types::Lsn;
@@ -33,7 +33,7 @@ pub struct Replay<'a> {
     pub staging: &'a Path,
     /// To what it is recovered.
     pub target: &'a Target,
-    /// The timeline on which that is.
+    /// The timeline on which that is, or [`NEWEST`].
     pub timeline: u32,
     /// `restore_command`.
     pub restore_command: &'a str,
@@ -201,7 +201,8 @@ impl Replay<'_> {
             set("archive_library", &"");
         }
         set("restore_command", &self.restore_command);
-        set("recovery_target_timeline", &self.timeline.to_string());
+        let newest = self.timeline == NEWEST;
+        set("recovery_target_timeline", &if newest { "latest".to_owned() } else { self.timeline.to_string() });
         set("recovery_target_action", &if action == Action::Shutdown { "shutdown" } else { "promote" });
         for (name, value) in self.target.settings() {
             set(name, &value);

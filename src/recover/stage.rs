@@ -2,12 +2,16 @@
 
 use crate::backup::{Backup, Catalog, combine_to};
 use crate::error::{Error, Result};
+use crate::fsm::types::SystemId;
 use crate::pg::bounded::Cancel;
-use crate::pg::{Place, commands, files};
+use crate::pg::{Place, commands, conf, control, files};
 use crate::rebuild::{self, Move, Need, Room, human, used};
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+
+/// The bits of the mode of a data directory with which PostgreSQL does not start.
+const NOT_FOR_POSTGRESQL: u32 = 0o027;
 
 /// What of the data directory is restored elsewhere: from where in the backup, and to where.
 fn outside<'a>(dir: &Path, moves: &'a [Move]) -> Vec<(PathBuf, &'a Move)> {
@@ -78,12 +82,7 @@ pub fn stage(
     }
     verify(place, staging, cancel)
         .map_err(|error| Error::new(format!("backup \"{}\" is damaged: {}", backup.name, error.message)))?;
-    for name in ["backup_manifest", "standby.signal"] {
-        files::remove(&staging.join(name))?;
-    }
-    files::touch(&staging.join("recovery.signal"))?;
-    let mut staged = outside.iter().map(|(_, change)| &change.staged).chain([staging]);
-    staged.try_for_each(|path| sync(path))
+    ready(replacement)
 }
 
 /// Restores an incremental backup: `pg_combinebackup` places everything but `pg_wal`.
@@ -97,13 +96,97 @@ fn combine(
     let oid = |change: &Move| Some(change.link.strip_prefix("pg_tblspc").ok()?.to_string_lossy().into_owned());
     let spaces = replacement.moves.iter().filter_map(|change| Some((oid(change)?, change.staged.clone())));
     combine_to(place, catalog, backup, (staging, &spaces.collect::<Vec<_>>()), copy.cancel)?;
-    for change in replacement.moves.iter().filter(|change| oid(change).is_none()) {
-        let inside = staging.join(&change.link);
-        copy.dir(&inside, &change.staged)?;
-        files::remove(&inside)?;
-        link(staging, change)?;
+    let mut inside = replacement.moves.iter().filter(|change| oid(change).is_none());
+    inside.try_for_each(|change| move_out(staging, change, copy))
+}
+
+/// Moves a directory of the copy to where it is staged.
+fn move_out(staging: &Path, change: &Move, copy: &mut Copy) -> Result<()> {
+    let inside = staging.join(&change.link);
+    copy.dir(&inside, &change.staged)?;
+    files::remove(&inside)?;
+    link(staging, change)
+}
+
+/// Prepares what the program of `recover_command` has restored for recovery, once it is certain that it can be the copy. It is
+/// durable then. `system`: the cluster, if it is known.
+///
+/// # Errors
+/// It is not what mc_hooks(5) requires, a file cannot be read or written, or it was cancelled.
+pub fn accept(place: &Place, system: Option<SystemId>, replacement: &rebuild::Journal, cancel: &Cancel) -> Result<()> {
+    let staging = &replacement.staging;
+    let refused = |what: String| {
+        Err(Error::new(format!(
+            "what recover_command has restored to \"{}\" cannot be used: {what}",
+            staging.display()
+        ))
+        .hint("RECOVERY in mc_hooks(5) describes what the program must do."))
+    };
+    match std::fs::read_to_string(staging.join("PG_VERSION")) {
+        Ok(version) if version.trim() == place.major.to_string() => {}
+        Ok(version) => return refused(format!("it is of PostgreSQL {}", version.trim())),
+        Err(_) => return refused("it is no data directory".to_owned()),
     }
-    Ok(())
+    let staged = Place { data: staging.clone(), ..place.clone() };
+    let restored = control::inspect(&staged)?;
+    if system.is_some_and(|system| restored.system != system) {
+        return refused(format!("it is of another cluster, with the system identifier {}", restored.system.0));
+    }
+    if !restored.backup_label {
+        return refused("it has no backup_label, so that it is not a backup of an instance".to_owned());
+    }
+    if staging.join("pg_wal").is_symlink() {
+        return refused("pg_wal is a symbolic link".to_owned());
+    }
+    let mut spaces = files::entries(&staging.join("pg_tblspc"));
+    spaces.retain(|link| !replacement.moves.iter().any(|change| is_at(link, &change.staged)));
+    if let Some(link) = spaces.first() {
+        let at = std::fs::read_link(link).unwrap_or_default();
+        return refused(format!("tablespace {} is in \"{}\"", link.display(), at.display()));
+    }
+    // The program may have given it the mode of a directory of the repository.
+    let changed = staging.metadata().and_then(|meta| match meta.permissions().mode() & NOT_FOR_POSTGRESQL {
+        0 => Ok(()),
+        _ => std::fs::set_permissions(staging, Permissions::from_mode(0o700)),
+    });
+    changed.map_err(|cause| Error::io("change the mode of", staging, cause))?;
+    let mut copy = Copy { but: &[], bytes: 0, copied: &mut |_| (), cancel };
+    let mut wal = replacement.moves.iter().filter(|change| change.link == Path::new("pg_wal"));
+    wal.try_for_each(|change| move_out(staging, change, &mut copy))?;
+    let settings = staging.join("postgresql.auto.conf");
+    if settings.exists() {
+        files::edit(&settings, |text| Ok(without_recovery(text)))?;
+    }
+    ready(replacement)
+}
+
+fn is_at(link: &Path, staged: &Path) -> bool {
+    link.canonicalize().is_ok_and(|at| Some(at) == staged.canonicalize().ok())
+}
+
+/// `postgresql.auto.conf` without what a program has added for a recovery of its own. A standby would stop at its target.
+fn without_recovery(text: &[u8]) -> Vec<u8> {
+    let of_recovery = |name: &str| {
+        name.starts_with("recovery_target")
+            || matches!(name, "restore_command" | "recovery_end_command" | "archive_cleanup_command")
+    };
+    conf::map_lines(text, |_, line| {
+        let setting = conf::parse_line(line).filter(|setting| of_recovery(&setting.name))?;
+        let comment = format!("#{}", setting.name);
+        Some([comment.as_bytes(), b" = ", &setting.raw, &setting.rest].concat())
+    })
+}
+
+/// The copy is to be recovered, and is durable.
+fn ready(replacement: &rebuild::Journal) -> Result<()> {
+    let staging = &replacement.staging;
+    for name in ["backup_manifest", "standby.signal"] {
+        files::remove(&staging.join(name))?;
+    }
+    files::touch(&staging.join("recovery.signal"))?;
+    // A backup may lack a tablespace of the data directory.
+    let staged = replacement.moves.iter().map(|change| &change.staged).filter(|path| path.exists());
+    staged.chain([staging]).try_for_each(|path| sync(path))
 }
 
 fn link(staging: &Path, change: &Move) -> Result<()> {

@@ -92,6 +92,18 @@ impl Target {
         *self == Target::Latest
     }
 
+    /// What kind of target it is, and its value, for a program: empty if the kind needs none.
+    pub fn kind_and_value(&self) -> (&'static str, String) {
+        match self {
+            Target::Latest => ("latest", String::new()),
+            Target::Immediate => ("immediate", String::new()),
+            Target::Time(at) => ("time", at.text.clone()),
+            Target::Name(name) => ("name", name.clone()),
+            Target::Lsn(lsn) => ("lsn", lsn.clone()),
+            Target::Xid(xid) => ("xid", xid.to_string()),
+        }
+    }
+
     fn position(&self) -> Option<Lsn> {
         let Target::Lsn(text) = self else { return None };
         text.parse().ok()
@@ -99,13 +111,14 @@ impl Target {
 
     /// PostgreSQL's settings for it. Those that are empty come first: one after another target is an error.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
+        let (_, value) = self.kind_and_value();
         let one = match self {
             Target::Latest => None,
             Target::Immediate => Some(("recovery_target", "immediate".to_owned())),
-            Target::Time(at) => Some(("recovery_target_time", at.text.clone())),
-            Target::Name(name) => Some(("recovery_target_name", name.clone())),
-            Target::Lsn(lsn) => Some(("recovery_target_lsn", lsn.clone())),
-            Target::Xid(xid) => Some(("recovery_target_xid", xid.to_string())),
+            Target::Time(_) => Some(("recovery_target_time", value)),
+            Target::Name(_) => Some(("recovery_target_name", value)),
+            Target::Lsn(_) => Some(("recovery_target_lsn", value)),
+            Target::Xid(_) => Some(("recovery_target_xid", value)),
         };
         let names = ["", "_time", "_name", "_lsn", "_xid"].map(|kind| match kind {
             "_time" => "recovery_target_time",

@@ -7,15 +7,17 @@ use crate::pg::files;
 use std::path::Path;
 
 /// Stores what the instance of this data directory has not archived, and gives the copy what the archive does not have: the
-/// histories of timelines, and with `all`, WAL too. The instance must be down.
+/// histories of timelines, and with `all`, WAL too. The instance must be down. Without an archive of ours, another program's
+/// has what the instance has archived.
 ///
 /// # Errors
 /// A file cannot be copied. A file that cannot be archived is none: the data directory, which is kept, has it.
-pub fn carry_over(data: &Path, archive: &Archive, staging: &Path, all: bool) -> Result<()> {
+pub fn carry_over(data: &Path, archive: Option<&Archive>, staging: &Path, all: bool) -> Result<()> {
     let wal = data.join("pg_wal");
-    for ready in files::entries(&wal.join("archive_status")) {
+    let unarchived = archive.map(|_| files::entries(&wal.join("archive_status"))).unwrap_or_default();
+    for ready in unarchived {
         let name = ready.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if let Some(name) = name.strip_suffix(".ready") {
+        if let (Some(archive), Some(name)) = (archive, name.strip_suffix(".ready")) {
             archive.store(&wal.join(name), name).map(drop).unwrap_or_else(|error| log::warn!("{error}"));
         }
     }
@@ -25,7 +27,14 @@ pub fn carry_over(data: &Path, archive: &Archive, staging: &Path, all: bool) -> 
         let to = staging.join("pg_wal").join(&name);
         // A segment may be there that an interrupted copy, or the backup, has left incomplete.
         let there = to.exists() && name.ends_with(".history");
-        if !wanted || there || archive.open(&name)?.is_some() {
+        if !wanted || there {
+            continue;
+        }
+        let archived = match archive {
+            Some(archive) => archive.open(&name)?.is_some(),
+            None => wal.join("archive_status").join(format!("{name}.done")).exists(),
+        };
+        if archived {
             continue;
         }
         copy(&from, &to)?;
@@ -89,21 +98,42 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     files::sync_parent(to)
 }
 
-/// The timeline that the recovery of the copy has begun, and where: the newest history in its `pg_wal`.
+/// Where the timeline after this one begins, on the way to the newest one of which the recovery of the copy has read the history.
 ///
 /// # Errors
-/// There is none, or it cannot be read.
-pub fn promote_end(staging: &Path) -> Result<(u32, Lsn)> {
+/// A file cannot be read.
+pub fn next_timeline(staging: &Path, timeline: u32) -> Result<Option<Lsn>> {
+    let Some((_, text)) = newest_history(staging)? else { return Ok(None) };
+    let mut lines = text.lines().map(str::split_whitespace);
+    let position =
+        lines.find_map(|mut words| (words.next()?.parse() == Ok(timeline)).then(|| words.next()?.parse().ok())?);
+    Ok(position)
+}
+
+/// The newest timeline with a history in the `pg_wal` of the copy, and the history.
+fn newest_history(staging: &Path) -> Result<Option<(u32, String)>> {
     let dir = staging.join("pg_wal");
     let timeline = |path: &Path| {
         let name = path.file_name()?.to_str()?.strip_suffix(".history")?.to_owned();
         u32::from_str_radix(&name, 16).ok()
     };
-    let newest = files::entries(&dir).iter().filter_map(|path| timeline(path)).max();
-    let newest = newest.ok_or_else(|| Error::new("the recovery has begun no timeline"))?;
+    let Some(newest) = files::entries(&dir).iter().filter_map(|path| timeline(path)).max() else { return Ok(None) };
     let path = dir.join(format!("{newest:08X}.history"));
     let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
+    Ok(Some((newest, text)))
+}
+
+/// The timeline that the recovery of the copy has begun, and where: the newest history in its `pg_wal`.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn promote_end(staging: &Path) -> Result<(u32, Lsn)> {
+    let found = newest_history(staging)?.ok_or_else(|| Error::new("the recovery has begun no timeline"))?;
+    let (newest, text) = found;
     let last = text.lines().rfind(|line| line.starts_with(|c: char| c.is_ascii_digit()));
     let position = last.and_then(|line| line.split_whitespace().nth(1)?.parse().ok());
-    position.map(|lsn| (newest, lsn)).ok_or_else(|| Error::io("understand file", &path, "it has no position"))
+    position.map(|lsn| (newest, lsn)).ok_or_else(|| {
+        let path = staging.join(format!("pg_wal/{newest:08X}.history"));
+        Error::io("understand file", &path, "it has no position")
+    })
 }

@@ -36,7 +36,7 @@ fn ids(rows: &[(i64, i64)]) -> Vec<i64> {
 
 /// `mc_ctl recover --yes …`, which must succeed; the pair is mirrored again, and the server is its primary.
 #[track_caller]
-fn recover(pair: &Pair, server: usize, target: &[&str]) -> Answer {
+pub fn recover(pair: &Pair, server: usize, target: &[&str]) -> Answer {
     let answer = pair.mc(server, &[&["recover", "--yes"], target].concat()).expect(0, "mc_ctl recover");
     assert!(answer.out.contains("the pair is mirrored"), "{answer:?}");
     check(pair, server);
@@ -45,7 +45,7 @@ fn recover(pair: &Pair, server: usize, target: &[&str]) -> Answer {
 
 /// The pair is mirrored with this server as its primary, and nothing of the recovery is left but the old data.
 #[track_caller]
-fn check(pair: &Pair, server: usize) {
+pub fn check(pair: &Pair, server: usize) {
     let roles = if server == 0 { ["primary", "standby"] } else { ["standby", "primary"] };
     [0, 1].iter().for_each(|n| pair.wait_roles(*n, "switchable", roles));
     let left: Vec<String> = pair.beside(server).into_iter().filter(|path| path.contains(".rebuild")).collect();

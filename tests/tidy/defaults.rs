@@ -24,6 +24,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("post_attach_command", "none"),
     ("health_check_address", "none"),
     ("backup_command", "none"),
+    ("recover_command", "none"),
     ("backup_destination", "none"),
     ("backup_max_rate", "no limit"),
     ("core_file_path", "management directory"),
@@ -115,8 +116,10 @@ fn the_pages_of_files_and_programs_have_the_usual_sections() {
 fn the_page_of_the_hooks_lists_their_environment() {
     let text = |name: &str| std::fs::read_to_string(root().join(name)).expect("a file");
     let page = text("man/mc_hooks.5");
-    let code =
-        text("src/daemon/calls.rs") + &text("src/daemon/arbiter/fencing.rs") + &text("src/cli/backup_command.rs");
+    let code = text("src/daemon/calls.rs")
+        + &text("src/daemon/arbiter/fencing.rs")
+        + &text("src/cli/backup_command.rs")
+        + &text("src/cli/recover/program.rs");
     let names: std::collections::BTreeSet<&str> =
         code.split('"').filter(|word| word.starts_with("MC_") && !word.contains(' ')).collect();
     assert!(names.len() >= 5, "{names:?}");

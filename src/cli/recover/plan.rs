@@ -2,18 +2,19 @@
 
 use super::super::archive;
 use super::super::backup::time;
+use super::Source;
 use super::pair::Standing;
 use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::Error;
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, control};
-use crate::rebuild::{self, Room, human, now_ms, rooms};
+use crate::rebuild::{self, Need, Room, human, now_ms, rooms};
 use crate::recover::{self, Candidate, Target, candidates};
 use crate::status::Snapshot;
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What is found before a recovery.
 pub struct Found {
@@ -29,6 +30,8 @@ pub struct Found {
 #[derive(Serialize, Debug, Default)]
 pub struct Plan {
     target: String,
+    /// The program that restores the backup.
+    recover_command: Option<PathBuf>,
     /// The name of the backup, when it ended, and its size.
     backup: Option<String>,
     backup_ended: Option<String>,
@@ -62,6 +65,66 @@ pub fn holdings(config: &Config, destination: &Destination) -> Result<(Holdings,
 /// Finds the backups that lead to the target, and what a recovery would do.
 pub fn find(
     config: &Config,
+    source: &Source,
+    order: (&Target, Option<&str>),
+    now: (Option<&Snapshot>, Standing),
+) -> Result<Found, Error> {
+    match source {
+        Source::Destination(destination) => in_destination(config, destination, order, now),
+        Source::Program(program) => by_program(config, program, order, now),
+    }
+}
+
+/// With a program, which selects the backup itself.
+fn by_program(
+    config: &Config,
+    program: &Path,
+    (target, only): (&Target, Option<&str>),
+    (snapshot, standing): (Option<&Snapshot>, Standing),
+) -> Result<Found, Error> {
+    let mut plan = Plan { target: target.to_string(), recover_command: Some(program.to_owned()), ..Plan::default() };
+    plan.backup = only.map(str::to_owned);
+    guard(&mut plan, config, target)?;
+    let place = Place::new(config);
+    match rebuild::replacement(&place, &config.id, vec![]) {
+        Ok(replacement) if replacement.existed => {
+            plan.kept = Some(replacement.old.clone());
+            let bytes = rebuild::used(&place.data, &Cancel::never())?;
+            let rooms = rooms(&[Need::new(&replacement.staging, bytes)])?;
+            // The size of the backup is not known.
+            plan.warnings.extend(recover::shortages(&rooms));
+            plan.disk_space = rooms;
+        }
+        Ok(_) => {}
+        Err(error) => plan.obstacles.push(error.to_string()),
+    }
+    present(&mut plan, config, snapshot, standing, target);
+    Ok(Found { plan, candidates: vec![], within: false })
+}
+
+/// What prevents every recovery to this target now.
+fn guard(plan: &mut Plan, config: &Config, target: &Target) -> Result<(), Error> {
+    match rebuild::Journal::load(&config.run_dir())? {
+        Some(journal) if journal.phase == rebuild::Phase::Rewinding => {}
+        Some(_) => {
+            plan.obstacles.push("a rebuild of this server has not ended; run \"mc_ctl rebuild\" first".to_owned())
+        }
+        None => {}
+    }
+    if target.is_later_than(now_ms()) {
+        plan.obstacles.push("the target is in the future".to_owned());
+    }
+    if control::is_incomplete(&config.server.db_instance) == Ok(true) {
+        plan.warnings.push(
+            "a rebuild has left the data directory incomplete: it is kept, but cannot be started, and its WAL is not used"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn in_destination(
+    config: &Config,
     destination: &Destination,
     (target, only): (&Target, Option<&str>),
     (snapshot, standing): (Option<&Snapshot>, Standing),
@@ -82,16 +145,7 @@ pub fn find(
     if let Some(why) = &theirs.busy {
         plan.obstacles.push(format!("on server \"{peer}\" {why}"));
     }
-    match rebuild::Journal::load(&config.run_dir())? {
-        Some(journal) if journal.phase == rebuild::Phase::Rewinding => {}
-        Some(_) => {
-            plan.obstacles.push("a rebuild of this server has not ended; run \"mc_ctl rebuild\" first".to_owned())
-        }
-        None => {}
-    }
-    if target.is_later_than(now_ms()) {
-        plan.obstacles.push("the target is in the future".to_owned());
-    }
+    guard(&mut plan, config, target)?;
     let (elsewhere, _) = candidates(&theirs.backups, &holdings, target, place.major);
     let newer =
         elsewhere.iter().find(|other| found.first().is_none_or(|own| other.backup.ended_ms > own.backup.ended_ms));
@@ -123,12 +177,6 @@ pub fn find(
 }
 
 fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place) {
-    if control::is_incomplete(&place.data) == Ok(true) {
-        plan.warnings.push(
-            "a rebuild has left the data directory incomplete: it is kept, but cannot be started, and its WAL is not used"
-                .to_owned(),
-        );
-    }
     let Candidate { backup, reach } = first;
     plan.backup = Some(backup.name.clone());
     plan.backup_ended = Some(time(backup.ended_ms));
@@ -163,12 +211,16 @@ fn present(plan: &mut Plan, config: &Config, snapshot: Option<&Snapshot>, standi
         _ => format!("every commit after {target}"),
     };
     let steps = &mut plan.steps;
+    let restore = match plan.recover_command {
+        Some(_) => "have recover_command restore a backup beside the data directory",
+        None => "restore and verify the backup beside the data directory",
+    };
     if target.is_latest() {
-        steps.push("restore and verify the backup beside the data directory; the pair is not affected".to_owned());
+        steps.push(format!("{restore}; the pair is not affected"));
     } else {
         steps.push(format!(
-            "restore and verify the backup beside the data directory, and recover it to {target}; the pair is not affected, and \
-             nothing else is done if the target is not reached"
+            "{restore}, and recover it to {target}; the pair is not affected, and nothing else is done if the target is not \
+             reached"
         ));
     }
     match standing {
@@ -203,6 +255,13 @@ impl Plan {
         let mut out = format!("target:     {}\n", self.target);
         if let (Some(backup), Some(ended)) = (&self.backup, &self.backup_ended) {
             _ = writeln!(out, "backup:     {backup}, {}, ended at {ended}", human(self.bytes));
+        }
+        if let Some(program) = &self.recover_command {
+            let backup = self
+                .backup
+                .as_ref()
+                .map_or("the backup that it selects".to_owned(), |name| format!("backup \"{name}\""));
+            _ = writeln!(out, "backup:     {backup}, restored by \"{}\"", program.display());
         }
         if let (Some(until), Some(timeline)) = (&self.wal_until, self.wal_timeline) {
             _ = writeln!(out, "WAL:        archived to {until}, timeline {timeline}");

@@ -15,7 +15,7 @@ use super::super::archive;
 use super::super::backup::{Interruption, show};
 use super::super::follow::Display;
 use super::super::{Exit, Failure, call, say};
-use super::{pair, plan};
+use super::{Source, pair, plan, program};
 use crate::backup::{Archive, Catalog, Destination, Holdings, reach, timeline_at};
 use crate::config::Config;
 use crate::daemon::store::{CONTROLLER_LOCK, Lock};
@@ -44,7 +44,7 @@ pub struct Work<'a> {
     pub config: &'a Config,
     pub place: Place,
     pub run_dir: PathBuf,
-    pub destination: Destination,
+    pub source: Source,
     pub interruption: &'a Interruption,
     display: RefCell<Display>,
 }
@@ -71,12 +71,12 @@ pub enum Ended {
 }
 
 impl<'a> Work<'a> {
-    pub fn new(config: &'a Config, destination: Destination, interruption: &'a Interruption) -> Work<'a> {
+    pub fn new(config: &'a Config, source: Source, interruption: &'a Interruption) -> Work<'a> {
         Work {
             config,
             place: Place::new(config),
             run_dir: config.run_dir(),
-            destination,
+            source,
             interruption,
             display: RefCell::new(Display::new()),
         }
@@ -90,7 +90,15 @@ impl<'a> Work<'a> {
         self.display.borrow().end();
     }
 
-    fn explain(&self, error: Error) -> Failure {
+    /// `backup_destination`.
+    fn destination(&self) -> Result<&Destination> {
+        match &self.source {
+            Source::Destination(destination) => Ok(destination),
+            Source::Program(_) => Err(Error::new("the backup is not in backup_destination")),
+        }
+    }
+
+    pub(super) fn explain(&self, error: Error) -> Failure {
         self.end_display();
         self.interruption.explain(error, "recovery")
     }
@@ -104,7 +112,7 @@ impl<'a> Work<'a> {
         target: &Target,
         before: Before,
     ) -> std::result::Result<Journal, Failure> {
-        let lock = self.destination.lock().map_err(Failure::failed)?;
+        let lock = self.destination().and_then(Destination::lock).map_err(Failure::failed)?;
         let Some(_lock) = lock else {
             return Err(Failure::new(Exit::Refused, "a backup is in progress")
                 .hint("Run this command again when it has ended."));
@@ -132,7 +140,7 @@ impl<'a> Work<'a> {
     /// The inner error: another backup may do.
     fn attempt(&self, candidate: &Candidate, target: &Target, before: Before) -> Result<Result<Journal>> {
         let Candidate { backup, reach } = candidate;
-        let catalog = Catalog::read(&self.destination)?;
+        let catalog = Catalog::read(self.destination()?)?;
         let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
         let mut replacement = rebuild::replacement(&self.place, &self.config.id, spaces)?;
         // What is no data directory any more, or half rewound, can be neither guarded nor started.
@@ -146,6 +154,7 @@ impl<'a> Work<'a> {
             phase: Phase::Copying,
             target: target.clone(),
             backup: backup.name.clone(),
+            program: None,
             timeline: reach.newest_timeline,
             served: before.served,
             primary: before.primary,
@@ -159,7 +168,7 @@ impl<'a> Work<'a> {
         if let Ok(Ok(reached)) = staged {
             // Of a later timeline, the history of the one that begins there would be wrong.
             if let Some(position) = reached {
-                let (holdings, ..) = plan::holdings(self.config, &self.destination)?;
+                let (holdings, ..) = plan::holdings(self.config, self.destination()?)?;
                 let (timeline, end) = timeline_at(backup, &holdings, position)?;
                 let staging = &journal.replacement.staging;
                 name_for_timeline(staging, (position, end), timeline, backup.segment_size, &holdings)?;
@@ -175,7 +184,7 @@ impl<'a> Work<'a> {
         staged.map(|unusable| unusable.map(|_| journal))
     }
 
-    fn is_ruined(&self) -> Result<bool> {
+    pub(super) fn is_ruined(&self) -> Result<bool> {
         let data = &self.place.data;
         Ok(!data.join("PG_VERSION").exists() || control::is_incomplete(data)?)
     }
@@ -225,13 +234,13 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn tick(&self) {
+    pub(super) fn tick(&self) {
         if let Display::Bar(bar) = &*self.display.borrow() {
             bar.tick();
         }
     }
 
-    fn replay<'r>(&'r self, journal: &'r Journal, restore_command: &'r str) -> Replay<'r> {
+    pub(super) fn replay<'r>(&'r self, journal: &'r Journal, restore_command: &'r str) -> Replay<'r> {
         Replay {
             place: &self.place,
             staging: &journal.replacement.staging,
@@ -247,7 +256,7 @@ impl<'a> Work<'a> {
     fn holdings(&self, peer_lives: bool) -> Result<(Holdings, Option<String>)> {
         let begin = Instant::now();
         loop {
-            let (holdings, _, unknown) = plan::holdings(self.config, &self.destination)?;
+            let (holdings, _, unknown) = plan::holdings(self.config, self.destination()?)?;
             if unknown.is_none() || !peer_lives || begin.elapsed() > RESPONSE {
                 return Ok((holdings, unknown));
             }
@@ -268,9 +277,12 @@ impl<'a> Work<'a> {
         )
     }
 
-    fn unstage(&self, journal: &Journal) -> Result<()> {
+    pub(super) fn unstage(&self, journal: &Journal) -> Result<()> {
         let staging = &journal.replacement.staging;
         Replay::end_leftovers(&self.place, staging)?;
+        if journal.program.is_some() {
+            program::end_leftovers(staging)?;
+        }
         // A copy that is removed in part is never taken for a whole one.
         if staging.exists() {
             files::remove(&staging.join("global/pg_control"))?;
@@ -348,15 +360,18 @@ impl<'a> Work<'a> {
 
     /// Recovers the copy, which is shut down then.
     fn recover(&self, journal: &mut Journal) -> Result<()> {
-        let archive = Archive::new(self.destination.clone());
+        if let Some(program) = &journal.program {
+            return self.recover_by(program, journal);
+        }
+        let archive = Archive::new(self.destination()?.clone());
         let staging = journal.replacement.staging.clone();
         pair::start_controller(self.config).map_err(|failure| failure.error)?;
         let peer_lives = pair::look(self.config).map_err(|failure| failure.error)?.report.peer_lives;
         // WAL that a rebuild has left half written is none.
         if journal.guards() && staging.join("recovery.signal").exists() {
-            carry_over(&self.place.data, &archive, &staging, journal.target.is_latest())?;
+            carry_over(&self.place.data, Some(&archive), &staging, journal.target.is_latest())?;
         }
-        let catalog = Catalog::read(&self.destination)?;
+        let catalog = Catalog::read(self.destination()?)?;
         let backup = catalog.find(&journal.backup)?;
         let (holdings, unknown) = self.holdings(peer_lives)?;
         add_histories(&staging, &holdings)?;
@@ -388,6 +403,11 @@ impl<'a> Work<'a> {
             ))
             .hint(format!("To recover what precedes it, run \"mc_ctl recover --lsn {end}\".")));
         }
+        self.recovered(journal, timeline, end)
+    }
+
+    /// The copy is recovered to this position, where a timeline begins.
+    pub(super) fn recovered(&self, journal: &Journal, timeline: u32, end: Lsn) -> Result<()> {
         if journal.target.is_latest() && journal.served && journal.guards() {
             let checkpoint = control::inspect(&self.place)?.checkpoint;
             if end < checkpoint {
