@@ -43,6 +43,9 @@ pub struct Contents {
     /// What is in progress there that a recovery must not meet.
     #[serde(default)]
     pub busy: Option<String>,
+    /// It has no destination, and so no backups.
+    #[serde(default)]
+    pub without_destination: bool,
 }
 
 impl Holdings {

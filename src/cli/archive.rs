@@ -123,6 +123,11 @@ pub(super) fn contents_of_peer(config: &Config) -> std::result::Result<Contents,
     archive_link::contents(&|offset| ask(config, &Archived::Contents, offset))
 }
 
+/// What is in progress on the other server that a recovery must not meet.
+pub(super) fn busy_peer(config: &Config) -> std::result::Result<Option<String>, String> {
+    archive_link::busy(&|offset| ask(config, &Archived::Contents, offset))
+}
+
 fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, String> {
     let not_running = || "the controller of this server is not running".to_owned();
     part(config, what, offset).map_err(|why| why.unwrap_or_else(not_running))

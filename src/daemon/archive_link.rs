@@ -36,6 +36,8 @@ const SILENT: Duration = Duration::from_secs(10);
 const RESUME: Duration = Duration::from_millis(200);
 /// How long the list of the other server's backups may be interrupted.
 const LIST_PATIENCE: Duration = Duration::from_secs(5);
+/// Why a server has no list of backups.
+const UNSET: &str = "its backup_destination is not set";
 /// Questions that may wait to be answered.
 const QUESTIONS: usize = 8;
 
@@ -180,9 +182,22 @@ impl ArchiveLink {
 /// # Errors
 /// As [`ArchiveLink::ask`]; or the other server has no `backup_destination`.
 pub fn contents(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Contents, String> {
+    let contents = answer(ask)?;
+    if contents.without_destination { Err(UNSET.to_owned()) } else { Ok(contents) }
+}
+
+/// Requests what is in progress on the other server that a recovery must not meet.
+///
+/// # Errors
+/// As [`ArchiveLink::ask`].
+pub fn busy(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Option<String>, String> {
+    answer(ask).map(|contents| contents.busy)
+}
+
+fn answer(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Contents, String> {
     let first = ask(0)?;
     if first.total.is_none() {
-        return Err("its backup_destination is not set".to_owned());
+        return Err(UNSET.to_owned());
     }
     let mut text = Vec::new();
     let read = whole(ask, first, LIST_PATIENCE, &mut |bytes| {
@@ -300,7 +315,11 @@ impl Shared {
             return Ok(part_of_text(&serde_json::to_string(&state).unwrap_or_default(), offset));
         }
         let destination = lock(&self.config).server.backup_destination.as_ref().map(Destination::new);
-        let Some(destination) = destination else { return Ok(missing) };
+        let Some(destination) = destination else {
+            let contents = Contents { busy: self.busy(), without_destination: true, ..Contents::default() };
+            let text = serde_json::to_string(&contents).unwrap_or_default();
+            return Ok(if *what == Archived::Contents { part_of_text(&text, offset) } else { missing });
+        };
         let archive = Archive::new(destination.clone());
         match what {
             Archived::Wal(name) => match archive.open(name)? {
@@ -309,7 +328,8 @@ impl Shared {
             },
             Archived::Contents => {
                 let backups = Catalog::read(&destination)?.backups;
-                let contents = Contents { backups, holdings: Holdings::read(&archive)?, busy: self.busy() };
+                let holdings = Holdings::read(&archive)?;
+                let contents = Contents { backups, holdings, busy: self.busy(), without_destination: false };
                 Ok(part_of_text(&serde_json::to_string(&contents).unwrap_or_default(), offset))
             }
             Archived::Rebuild { .. } | Archived::Rebuilding => Ok(missing),

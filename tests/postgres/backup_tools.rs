@@ -199,6 +199,11 @@ fn a_program_restores() {
     // The target is on timeline 1, from which timeline 2 begins later.
     recover(&pair, 0, &["--name", "first"]);
     rows("500");
+    // Both instances are down. The other server, without a backup_destination, consents.
+    pair.mc(0, &["stop", "-a"]).expect(0, "mc_ctl stop -a");
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start --mc-only");
+    recover(&pair, 0, &["--latest"]);
+    rows("500");
 
     std::fs::remove_file(program).expect("the program");
     let answer = pair.mc(0, &["recover", "--latest", "--yes"]);

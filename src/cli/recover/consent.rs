@@ -37,7 +37,7 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
         return Ok(None);
     }
     if report.peer_lives {
-        return match archive::contents_of_peer(config).map(|contents| contents.busy) {
+        return match archive::busy_peer(config) {
             Ok(None) => Ok(None),
             Ok(Some(why)) => Err(Failure::new(Exit::Refused, format!("on server \"{peer}\" {why}"))),
             Err(why) => {

@@ -104,6 +104,9 @@ fn by_program(
 
 /// What prevents every recovery to this target now.
 fn guard(plan: &mut Plan, config: &Config, target: &Target) -> Result<(), Error> {
+    if let Ok(Some(why)) = archive::busy_peer(config) {
+        plan.obstacles.push(format!("on server \"{}\" {why}", config.peer().id));
+    }
     match rebuild::Journal::load(&config.run_dir())? {
         Some(journal) if journal.phase == rebuild::Phase::Rewinding => {}
         Some(_) => {
@@ -141,9 +144,6 @@ fn in_destination(
     let peer = &config.peer().id;
     if let Some(why) = unknown {
         plan.warnings.push(format!("what server \"{peer}\" has archived is not known: {why}"));
-    }
-    if let Some(why) = &theirs.busy {
-        plan.obstacles.push(format!("on server \"{peer}\" {why}"));
     }
     guard(&mut plan, config, target)?;
     let (elsewhere, _) = candidates(&theirs.backups, &holdings, target, place.major);

@@ -328,7 +328,7 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         self.step("stopping this server");
-        if archive::contents_of_peer(self.config).is_ok_and(|contents| contents.busy.is_some()) {
+        if archive::busy_peer(self.config).is_ok_and(|busy| busy.is_some()) {
             let text = format!("a recovery or a rebuild is in progress on server \"{}\"", self.config.peer().id);
             return Err(self.continues(Failure::new(Exit::Refused, text)));
         }
