@@ -3,12 +3,13 @@
 
 use super::args::{ListFormat, Method, OldData, Rebuild as Args};
 use super::follow::Follower;
-use super::{Ended, Exit, Failure, call, print, print_json, recover, say, say_remark};
+use super::{Ended, Exit, Failure, call, print, print_json, recover, say, say_remark, service_form};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
 use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
+use crate::messages::commands::{Form, Verb};
 use crate::pg::process;
 use crate::rebuild::{Chosen, Plan};
 use indicatif::HumanBytes;
@@ -118,7 +119,8 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
         let patience = introduction.saturating_sub(old).max(SECOND_LOOK.min(introduction));
         if begin.elapsed() >= patience {
             let text = format!("server \"{}\" cannot be rebuilt now: {why}", config.id);
-            return Err(Failure::new(Exit::Refused, text).hint(hint(&config.peer().id, &snapshot.report)));
+            let form = || service_form::when_running(&config.dir);
+            return Err(Failure::new(Exit::Refused, text).hint(hint(&config.peer().id, &snapshot.report, form)));
         }
         if !said && begin.elapsed() > Duration::from_secs(1) {
             said = true;
@@ -128,8 +130,9 @@ fn source(config: &Config) -> Result<Option<Rebuild>, Failure> {
     }
 }
 
-fn hint(other: &str, report: &Report) -> String {
-    match report.servers[report.me.index()].role {
+fn hint(other: &str, report: &Report, form: impl FnOnce() -> Form) -> String {
+    let own = &report.servers[report.me.index()];
+    match own.role {
         _ if !report.peer_lives && report.view.is_none() => format!(
             "Run \"mc_ctl start -f\" on server \"{other}\", which must be the primary. If its controller is running, repair the \
              network between the servers."
@@ -142,6 +145,10 @@ fn hint(other: &str, report: &Report) -> String {
             "Run it on the server that is to become the standby. To make this server the standby, run \"mc_ctl switch\" first."
                 .to_owned()
         }
+        HostRole::Standby if own.processes.as_ref().is_some_and(Vec::is_empty) => format!(
+            "To copy its data again, run \"{}\" on this server, then \"mc_ctl rebuild --method basebackup\".",
+            form().command(Verb::Stop)
+        ),
         _ if report.view.is_some_and(|view| view.is_mirrored(report.me.other())) => {
             "\"mc_ctl status\" shows whether anything is wrong with the pair.".to_owned()
         }
@@ -266,7 +273,7 @@ mod tests {
     fn a_primary_that_is_cut_off_is_not_sent_to_switch() {
         let mut report = Report::blank(Server::First);
         report.servers[0].role = HostRole::Primary;
-        let hinted = hint("nd2", &report);
+        let hinted = hint("nd2", &report, || Form::Direct);
         // Without a view nothing can have been taken over.
         assert!(
             hinted.starts_with("Run \"mc_ctl start -f\" on server \"nd2\"") && !hinted.contains("taken over"),
@@ -280,10 +287,10 @@ mod tests {
             arbiter: LedgerId(0),
             forced: false,
         });
-        let hinted = hint("nd2", &report);
+        let hinted = hint("nd2", &report, || Form::Direct);
         assert!(hinted.starts_with("Server \"nd2\" does not respond") && !hinted.contains("switch"), "{hinted}");
         report.peer_lives = true;
-        assert!(hint("nd2", &report).contains("mc_ctl switch"));
+        assert!(hint("nd2", &report, || Form::Direct).contains("mc_ctl switch"));
     }
 
     #[test]

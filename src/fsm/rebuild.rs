@@ -41,7 +41,10 @@ impl Node {
 
     /// What a rebuild would be made from, or why there can be none (R10).
     pub(super) fn rebuild_from(&self) -> Result<Rebuild, String> {
-        self.source(self.notes.rebuild.unwrap_or_default())
+        match self.follows_already() {
+            Some(why) => Err(why),
+            None => self.source(self.notes.rebuild.unwrap_or_default()),
+        }
     }
 
     fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
@@ -57,12 +60,7 @@ impl Node {
             Some(Standing::Alone) => self.notes.lost_split || !self.eligible(),
             Some(Standing::Outcast) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
-            Some(Standing::Standby) => {
-                return Err(
-                    "this server is the standby of the mirrored pair; to copy its data again, run mc_ctl detach first"
-                        .to_owned(),
-                );
-            }
+            Some(Standing::Standby) => return Err("this server is the standby of the mirrored pair".to_owned()),
         };
         if !lost_role {
             return Err(
@@ -112,11 +110,14 @@ impl Node {
         if !self.settled() || self.hand_over.is_some() {
             return Some(UNDER_WAY.to_owned());
         }
+        self.follows_already().or_else(|| self.source(RebuildOrder::default()).err())
+    }
+
+    /// The instance is a standby of the other server that lacks nothing.
+    fn follows_already(&self) -> Option<String> {
         let follows = self.own_role() == Role::Standby && self.streams() && !self.notes.overwritten;
-        if follows && self.standing() != Some(Standing::Alone) {
-            return Some("this server's instance is a standby and already streams from the other server".to_owned());
-        }
-        self.source(RebuildOrder::default()).err()
+        (follows && matches!(self.standing(), Some(Standing::Outcast) | None))
+            .then(|| "this server's instance is a standby and already streams from the other server".to_owned())
     }
 
     /// Orders it; what follows waits until that is durable.

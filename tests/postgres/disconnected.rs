@@ -3,6 +3,8 @@
 use crate::harness::client::Style;
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup};
+use crate::harness::remedy::commands;
+use crate::harness::run::Answer;
 use crate::harness::{s, wait_for};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -42,10 +44,32 @@ fn a_detached_standby_says_so() {
     // The command works as printed.
     pair.mc(1, &["start", "-w"]).expect(0, "mc_ctl start");
     pair.wait_word(1, "switchable");
+    copied_again(&pair);
+    pair.mc(0, &["detach"]).expect(0, "mc_ctl detach");
+    wait_disconnection(&pair, 1, true);
+    copied_again(&pair);
     for server in [0, 1] {
         wait_for("nothing is shown", s(20), || json(&pair, server)["disconnection"].is_null().then_some(()));
         pair.mc(server, &["status", "--check"]).expect(0, "mc_ctl status --check");
     }
+}
+
+/// A rebuild of a standby that streams is refused, and so is its plan. The printed commands copy the data again.
+#[track_caller]
+fn copied_again(pair: &Pair) {
+    let before = pair.beside(1).len();
+    let refused = pair.mc(1, &["rebuild", "--method", "basebackup", "--yes"]).expect(4, "mc_ctl rebuild of a standby");
+    let plan = pair.mc(1, &["rebuild", "--method", "basebackup", "--dry-run"]).expect(4, "its plan");
+    let last = |answer: &Answer| answer.err.lines().rev().take(2).map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(last(&plan), last(&refused));
+    let hint = refused.err.lines().find(|line| line.starts_with("HINT: ")).unwrap_or_default();
+    let lines = commands(hint);
+    assert_eq!(lines, ["mc_ctl stop", "mc_ctl rebuild --method basebackup"], "{}", refused.text());
+    for line in lines {
+        pair.paste(1, &line).expect(0, &line);
+    }
+    pair.wait_word(0, "switchable");
+    assert_eq!(pair.beside(1).len(), before + 1, "nothing was copied");
 }
 
 /// The primary disconnects a standby that does not receive WAL; the reason is shown, and nothing has to be done.
