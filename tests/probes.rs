@@ -10,16 +10,19 @@ use common::as_postgres;
 use crossbeam_channel::{Receiver, unbounded};
 use mirroring_controller::daemon::resolver::Resolver;
 use mirroring_controller::daemon::{db_probe, disk_probe, peer_probe};
-use mirroring_controller::fsm::event::{Disk, Event, Instance, Names, PeerInstance};
+use mirroring_controller::fsm::event::{Contains, Disk, Event, Instance, Names, PeerInstance, WalReading};
 use mirroring_controller::fsm::types::{Lsn, Timeline};
 use mirroring_controller::pg::connect::{Refusal, Session, Target};
+use mirroring_controller::pg::wal::Segments;
 use mirroring_controller::pg::{queries, version};
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -141,7 +144,17 @@ impl Server {
     /// A probe of this instance, and what it reports.
     fn probe(&self, timeout: Duration) -> (crossbeam_channel::Sender<db_probe::Command>, Receiver<Event>) {
         let (seen, readings) = unbounded();
-        let settings = db_probe::Settings {
+        // Settings and WAL are of no interest here: these servers run without fsync.
+        let report = move |event, _| {
+            if !matches!(event, Event::Weakened(_) | Event::Wal(_)) {
+                let _ = seen.send(event);
+            }
+        };
+        (db_probe::spawn(self.probe_settings(timeout), Arc::new(report)).unwrap(), readings)
+    }
+
+    fn probe_settings(&self, timeout: Duration) -> db_probe::Settings {
+        db_probe::Settings {
             target: self.target(),
             interval: Duration::from_millis(50),
             timeout,
@@ -149,14 +162,7 @@ impl Server {
             tablespaces: db_probe::Tablespaces::default(),
             pace: Arc::default(),
             connections: Default::default(),
-        };
-        // Settings and WAL are of no interest here: these servers run without fsync.
-        let report = move |event, _| {
-            if !matches!(event, Event::Weakened(_) | Event::Wal(_)) {
-                let _ = seen.send(event);
-            }
-        };
-        (db_probe::spawn(settings, Arc::new(report)).unwrap(), readings)
+        }
     }
 }
 
@@ -386,7 +392,7 @@ fn readings_of_a_primary_and_of_its_standby() {
     let standby = primary.standby("ND2");
     standby.start();
     let mut session = primary.session();
-    let look = |session: &mut Session| queries::probe(session, "nd2", LIMIT).unwrap();
+    let look = |session: &mut Session| queries::probe(session, "nd2", LIMIT).unwrap().instance;
     let names = |session: &mut Session| match look(session) {
         Instance::Primary { names, .. } => names,
         other => panic!("{other:?}"),
@@ -419,7 +425,7 @@ fn readings_of_a_primary_and_of_its_standby() {
         matches!(seen, Instance::Standby { timeline: Timeline(1), received, replayed, streaming: true, contact }
             if *received >= end && *replayed >= end && *contact > 0)
     };
-    until(|| queries::probe(&mut replica, "nd1", LIMIT).unwrap(), caught_up);
+    until(|| queries::probe(&mut replica, "nd1", LIMIT).unwrap().instance, caught_up);
 
     // The same value from a file that is not ours, and other values.
     primary.sql("ALTER SYSTEM SET synchronous_standby_names = 'nd2'");
@@ -443,8 +449,106 @@ fn readings_of_a_primary_and_of_its_standby() {
     // Promoted: the new timeline is told at once, long before pg_control follows with a checkpoint.
     run(&mut standby.pg_ctl(&["promote", "-w"]));
     let promoted = |seen: &Instance| matches!(seen, Instance::Primary { timeline: Timeline(2), .. });
-    until(|| queries::probe(&mut replica, "nd1", LIMIT).unwrap(), promoted);
+    until(|| queries::probe(&mut replica, "nd1", LIMIT).unwrap().instance, promoted);
     assert_eq!(queries::primary_timeline(&mut replica, LIMIT), Ok(Timeline(2)));
+}
+
+/// A former primary follows the new one. Its WAL receiver begins the new timeline at the begin of the segment, in a new file, and
+/// has received less of it than the standby has replayed of the old one. A point there would be a digest of zeros.
+#[test]
+fn wal_of_a_new_timeline_is_read_where_it_was_received() {
+    if !as_postgres("wal_of_a_new_timeline_is_read_where_it_was_received") {
+        return;
+    }
+    let first = Server::started();
+    let second = first.standby("nd2");
+    second.start();
+    first.sql("SELECT pg_switch_wal()");
+    first.sql("CREATE TABLE public.t AS SELECT generate_series(1, 50000) AS n");
+    first.stop();
+    run(&mut second.pg_ctl(&["promote", "-w"]));
+    second.sql("INSERT INTO public.t VALUES (0)");
+    let old = Segments::of(&first.data()).unwrap().unwrap();
+    let new = Segments::of(&second.data()).unwrap().unwrap();
+
+    // The rest of the old timeline, which the new primary sends first, and then a part of the new one.
+    let end = control_end(&first);
+    let link = Throttle::to(second.port, end.0 % (16 << 20) + (300 << 10));
+    fs::write(first.data().join("standby.signal"), "").unwrap();
+    first.set(&format!("primary_conninfo = 'host=127.0.0.1 port={} user=postgres application_name=nd1'\n", link.port));
+    first.start();
+
+    let (seen, readings) = unbounded();
+    let report = move |event, _| drop(seen.send(event));
+    let _probe = db_probe::spawn(first.probe_settings(LIMIT), Arc::new(report)).unwrap();
+    let follows = |event: &Event| {
+        matches!(event, Event::Instance(Instance::Standby { timeline: Timeline(2), streaming: true, replayed, .. })
+            if *replayed >= end)
+    };
+    let mut points = Vec::new();
+    let mut looks = 0;
+    while looks < 5 {
+        let event = next(&readings);
+        looks += usize::from(follows(&event));
+        if let Event::Wal(WalReading { point: Some(point), .. }) = event {
+            points.push(point);
+        }
+    }
+    let contained = |segments: &Segments, point| segments.contains(point, Lsn(0)).unwrap() == Contains::Yes;
+    assert!(points.iter().all(|point| contained(&new, point)), "of the part that has arrived: {points:?}");
+    link.open();
+    let whole = until(
+        || next(&readings),
+        |event| matches!(event, Event::Wal(WalReading { point: Some(point), .. }) if point.timeline == Timeline(2) && point.lsn > end),
+    );
+    let Event::Wal(WalReading { point: Some(point), .. }) = whole else { unreachable!() };
+    assert!(contained(&new, &point) && contained(&old, &point));
+}
+
+/// Where the WAL of an instance that was shut down ends: its last checkpoint.
+fn control_end(server: &Server) -> Lsn {
+    let output = program("pg_controldata").arg("-D").arg(server.data()).env("LC_ALL", "C").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Latest checkpoint location:")).unwrap();
+    line.trim().parse().unwrap()
+}
+
+/// A proxy that passes so many bytes of a server to its client, and more only when it is opened.
+struct Throttle {
+    port: u16,
+    opened: Arc<AtomicBool>,
+}
+
+impl Throttle {
+    fn to(port: u16, bytes: u64) -> Throttle {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let throttle = Throttle { port: listener.local_addr().unwrap().port(), opened: Arc::default() };
+        let opened = Arc::clone(&throttle.opened);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else { continue };
+                let (mut up, mut down) = ((client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client));
+                std::thread::spawn(move || io::copy(&mut up.0, &mut up.1).map(|_| up.1.shutdown(Shutdown::Write)));
+                let opened = Arc::clone(&opened);
+                std::thread::spawn(move || {
+                    let (mut left, mut part) = (bytes, [0; 8192]);
+                    while let Ok(length @ 1..) = down.0.read(&mut part) {
+                        while left < length as u64 && !opened.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(20));
+                        }
+                        left = left.saturating_sub(length as u64);
+                        down.1.write_all(&part[..length])?;
+                    }
+                    down.1.shutdown(Shutdown::Both)
+                });
+            }
+        });
+        throttle
+    }
+
+    fn open(&self) {
+        self.opened.store(true, Ordering::Relaxed);
+    }
 }
 
 #[test]
@@ -463,7 +567,7 @@ fn a_commit_that_waits_is_seen() {
         .spawn()
         .unwrap();
     let waits = |seen: &Instance| matches!(seen, Instance::Primary { waiting: true, standby: None, .. });
-    until(|| queries::probe(&mut session, "nd2", LIMIT).unwrap(), waits);
+    until(|| queries::probe(&mut session, "nd2", LIMIT).unwrap().instance, waits);
     assert_eq!(queries::waiters(&mut session, LIMIT).unwrap(), 1);
     server.set("synchronous_standby_names = ''\n");
     server.reload();

@@ -118,6 +118,8 @@ struct Probe {
     segments: Option<Segments>,
     /// The point of the last reading: it is read again only where the position has changed.
     point: Option<WalPoint>,
+    /// How far the WAL receiver of a standby had flushed WAL at the last look.
+    streamed: Lsn,
     /// Names the run of the postmaster.
     incarnation: u64,
     /// What the instance's WAL is to be compared with.
@@ -142,6 +144,7 @@ impl Probe {
             refused: String::new(),
             segments: None,
             point: None,
+            streamed: Lsn(0),
             incarnation: 0,
             compare: Vec::new(),
             lost: String::new(),
@@ -350,11 +353,14 @@ impl Probe {
     fn query(&mut self, end: Instant) -> Result<Instance, Refusal> {
         let Some(session) = &mut self.session else { return Err(Refusal::Silent) };
         let answer = queries::probe(session, &self.settings.peer, end.saturating_duration_since(Instant::now()));
-        if answer.is_err() {
-            self.session = None;
-            self.fresh_due = Instant::now();
+        match &answer {
+            Ok(look) => self.streamed = look.streamed,
+            Err(_) => {
+                self.session = None;
+                self.fresh_due = Instant::now();
+            }
         }
-        answer
+        answer.map(|look| look.instance)
     }
 
     /// Logs why the instance cannot be read, when that changes.
@@ -383,9 +389,10 @@ impl Probe {
                 (row.map(|row| (timeline, row.flushed.min(flushed))), self.incarnation, row.is_some())
             }
             Instance::Primary { timeline, flushed, .. } => (Some((timeline, flushed)), self.incarnation, false),
-            // Without a WAL receiver the timeline is that of the last checkpoint, which may be an earlier one.
+            // Without a WAL receiver the timeline is that of the last checkpoint, which may be an earlier one. What was replayed
+            // and not streamed may lie in the files of an earlier timeline; that of the present one is still empty there.
             Instance::Standby { timeline, received, streaming, .. } => {
-                (streaming.then_some((timeline, received)), 0, false)
+                ((streaming && self.streamed == received).then_some((timeline, received)), 0, false)
             }
             Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return None,
         };

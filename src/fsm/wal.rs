@@ -36,8 +36,7 @@ pub(super) struct WalSide {
     end_found: bool,
     /// The comparison with a running instance that is out.
     comparing: Option<(WalPoint, Time)>,
-    /// As a standby that runs: the point that was not found once. A WAL receiver that has just begun writes the segment again
-    /// from its begin, and the WAL may have been read meanwhile.
+    /// As a standby that runs: the point that was not found once. The WAL receiver may have written the segment while it was read.
     not_found: Option<WalPoint>,
     /// As the primary: the verdict on the standby's WAL.
     verdict: Option<Verdict>,

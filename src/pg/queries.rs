@@ -11,6 +11,16 @@ use std::time::Duration;
 /// The `wait_event` of a commit that waits for its standby.
 const WAITERS: &str = "FROM pg_stat_get_activity(NULL) WHERE wait_event = 'SyncRep'";
 
+/// What one look at the instance has found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    /// Its role and positions.
+    pub instance: Instance,
+    /// On a standby: how far its WAL receiver has flushed WAL, in the files of the timeline that it receives. After a change of
+    /// timeline this begins anew at the begin of a segment, and is less than what the standby has replayed.
+    pub streamed: Lsn,
+}
+
 /// One look at the instance, in one round trip, on a primary as on a standby.
 ///
 /// The timeline of a primary is taken from the name of the WAL segment that it writes (right from the moment of a
@@ -20,7 +30,7 @@ const WAITERS: &str = "FROM pg_stat_get_activity(NULL) WHERE wait_event = 'SyncR
 /// # Errors
 ///
 /// As [`Session::query`]; [`Refusal::Other`] also for an answer that makes no sense.
-pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Instance, Refusal> {
+pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Look, Refusal> {
     let rows = session.query(&probe_sql(peer), limit)?;
     let row = rows.first().ok_or_else(|| nonsense("no row"))?;
     let column = |index: usize| row.get(index).and_then(|value| value.as_deref());
@@ -28,19 +38,20 @@ pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Insta
     let truth = |index: usize| column(index) == Some("t");
     if truth(0) {
         let timeline = number(13).max(if number(13) == 0 { number(14) } else { 0 });
-        return Ok(Instance::Standby {
+        let instance = Instance::Standby {
             timeline: Timeline(u32::try_from(timeline).map_err(|_| nonsense("timeline"))?),
             received: Lsn(number(11).max(number(12))),
             replayed: Lsn(number(12)),
             streaming: truth(15),
             contact: number(16),
-        });
+        };
+        return Ok(Look { instance, streamed: Lsn(number(11)) });
     }
     // A standby that was promoted between two columns of the row: look again next time.
     let segment = column(1).ok_or_else(|| nonsense("no WAL segment"))?;
     let timeline = segment.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok());
     let names = column(3).ok_or_else(|| nonsense("no synchronous_standby_names"))?;
-    Ok(Instance::Primary {
+    let instance = Instance::Primary {
         timeline: Timeline(timeline.ok_or_else(|| nonsense(segment))?),
         flushed: Lsn(number(2)),
         names: classify_names(names, peer, truth(4)),
@@ -51,7 +62,8 @@ pub fn probe(session: &mut Session, peer: &str, limit: Duration) -> Result<Insta
             flushed: Lsn(number(9)),
             reply: number(10),
         }),
-    })
+    };
+    Ok(Look { instance, streamed: Lsn(0) })
 }
 
 fn nonsense(what: &str) -> Refusal {
