@@ -215,6 +215,8 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         unwritten: String::new(),
         last: started,
         published: started,
+        signalled: None,
+        ask_again: false,
         ended: false,
     };
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
@@ -468,6 +470,10 @@ struct Decision {
     last: Time,
     /// When the state was last published.
     published: Time,
+    /// What a signal has asked for, and the time limit.
+    signalled: Option<(Request, u64)>,
+    /// It was refused because of another command, or has failed: asked again with the next tick.
+    ask_again: bool,
     ended: bool,
 }
 
@@ -483,6 +489,7 @@ impl Decision {
             }
             if Instant::now() >= next_tick {
                 self.step(now(), Event::Tick);
+                self.repeat_signal();
                 next_tick = Instant::now() + tick;
             }
             news |= self.last.since(self.published) >= PUBLISH_MS;
@@ -502,8 +509,21 @@ impl Decision {
         // Two threads may stamp in one order and put in in the other.
         self.last = self.last.max(at);
         self.pass_on(&event);
+        self.feed(event);
+    }
+
+    fn feed(&mut self, event: Event) {
         for action in self.node.step(self.last, event) {
             self.perform(action);
+        }
+    }
+
+    /// A service manager sends its signal once, and kills a controller that does not end.
+    fn repeat_signal(&mut self) {
+        if std::mem::take(&mut self.ask_again)
+            && let Some((request, limit_ms)) = self.signalled
+        {
+            self.feed(Event::Request { id: SIGNALLED, request, limit_ms });
         }
     }
 
@@ -534,7 +554,10 @@ impl Decision {
             }
             Event::Done(..) => self.look(),
             Event::Stored(_) => self.unwritten.clear(),
-            Event::Request { request, .. } => {
+            Event::Request { id, request, limit_ms } => {
+                if *id == SIGNALLED {
+                    self.signalled = Some((*request, *limit_ms));
+                }
                 messages::tell(&Tell::Request { what: request_text(request).to_owned() });
             }
             _ => (),
@@ -557,8 +580,10 @@ impl Decision {
             Action::CompareWal(point) => drop(self.probes.instance.send(db_probe::Command::Compare(point))),
             Action::NoteHighWater(note) => self.high_water.write(note),
             Action::Reply(SIGNALLED, Reply::Done) => (),
-            Action::Reply(SIGNALLED, Reply::Refused(why) | Reply::Failed(why) | Reply::TimedOut(why)) => {
+            Action::Reply(SIGNALLED, Reply::Refused(_)) => self.ask_again = true,
+            Action::Reply(SIGNALLED, Reply::Failed(why) | Reply::TimedOut(why)) => {
                 messages::tell(&Tell::Error(Error::new(why)));
+                self.ask_again = true;
             }
             Action::Reply(id, reply) => self.board.reply(id, reply),
             Action::Say(Say::StoreFailed(why)) if why == self.unwritten => (),
