@@ -236,8 +236,14 @@ fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: 
     let detached = own.role == HostRole::Standby
         && snapshot.report.view.is_some_and(|view| view.mode == Mode::Degraded && view.primary != config.me);
     if up && !detached || args.mc_only || args.foreground {
-        return Err(Failure::new(Exit::Refused, format!("the controller of server \"{}\" is already running", config.id))
-            .hint("\"mc_ctl status\" shows its state; \"mc_ctl enable-failover\" and \"disable-failover\" change the setting."));
+        let hint = match args.foreground {
+            true => "To start it here instead, run \"mc_ctl stop --mc-only\" first; its instance continues to run.",
+            false => {
+                "\"mc_ctl status\" shows its state; \"mc_ctl enable-failover\" and \"disable-failover\" change the setting."
+            }
+        };
+        let why = format!("the controller of server \"{}\" is already running", config.id);
+        return Err(Failure::new(Exit::Refused, why).hint(hint));
     }
     call::request(config, Request::Start { failover }, limit)
 }
