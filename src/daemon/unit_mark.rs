@@ -1,9 +1,9 @@
 //! Whether the service manager has restarted the controller after a crash, or an operator has started its unit.
 //!
 //! systemd keeps the directory of `RuntimeDirectory` during an automatic restart (`RuntimeDirectoryPreserve=restart`), and
-//! removes it when the unit stops, but not when it gives up because of the start limit. A controller that serves keeps its
-//! start id in a file there until a stop is requested. If a start finds the file, the controller before it has died: this start
-//! keeps the start id and the settings, as a restart by the watcher does. Without the directory, each start is an operator's.
+//! removes it when the unit stops or has failed. A controller that serves keeps its start id in a file there until a stop is
+//! requested. If a start finds the file, the controller before it has died: this start keeps the start id and the settings, as a
+//! restart by the watcher does. Without the directory, each start is an operator's.
 
 use crate::error::Error;
 use crate::fsm::event::StartedBy;
