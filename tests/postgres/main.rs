@@ -66,6 +66,7 @@ mod soak_faults;
 mod strangers;
 mod switch_paused;
 mod switches;
+mod systemd;
 mod unmirrored;
 mod went_back;
 mod what_if;

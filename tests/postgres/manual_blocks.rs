@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// The text of the first block of a page after this text. Lines that end with a backslash are joined.
-fn block(page: &str, after: &str) -> String {
+pub fn block(page: &str, after: &str) -> String {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("man").join(page));
     let text = text.unwrap_or_else(|e| panic!("could not read {page}: {e}"));
     let (_, text) = text.split_once(after).unwrap_or_else(|| panic!("{after:?} is not in {page}"));
@@ -19,14 +19,14 @@ fn block(page: &str, after: &str) -> String {
 
 /// A command of a page: the host, whether as root, and the line.
 #[derive(Debug)]
-struct Line {
-    host: usize,
-    root: bool,
-    text: String,
+pub struct Line {
+    pub host: usize,
+    pub root: bool,
+    pub text: String,
 }
 
 /// The lines of a block that have a prompt.
-fn lines(block: &str) -> Vec<Line> {
+pub fn lines(block: &str) -> Vec<Line> {
     let line = |line: &str| {
         let (prompt, text) = line.split_once(' ')?;
         let host = ["nd1", "nd2", "arb"]
@@ -37,7 +37,8 @@ fn lines(block: &str) -> Vec<Line> {
     block.lines().filter_map(line).collect()
 }
 
-const MANUAL: &str = "mirroring-controller.7";
+/// The page with the procedures.
+pub const MANUAL: &str = "mirroring-controller.7";
 
 fn type_line(pair: &Pair, Line { host, root, text }: &Line) -> Answer {
     let answer = match (*host, *root) {

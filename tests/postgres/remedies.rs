@@ -5,10 +5,11 @@ use crate::harness::client::Style;
 use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup, own};
 use crate::harness::run::{must, run};
+use crate::harness::systemd::control_groups;
 use crate::harness::{bin_dir, s, wait_for};
 use crate::password::guarded;
 use rustix::process::Signal;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -317,10 +318,7 @@ struct UnitGroup(PathBuf);
 
 impl UnitGroup {
     fn new(unit: &str) -> UnitGroup {
-        let mounts = std::fs::read_to_string("/proc/mounts").expect("could not read /proc/mounts");
-        let mount = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|mount| mount[2] == "cgroup2");
-        let mount = mount.expect("a mounted hierarchy of control groups (cgroup2) is required")[1];
-        let directory = Path::new(mount).join(format!("mc-pg-{}", std::process::id())).join(unit);
+        let directory = control_groups().join(unit);
         std::fs::create_dir_all(&directory).unwrap_or_else(|why| panic!("could not create {directory:?}: {why}"));
         UnitGroup(directory)
     }

@@ -2,15 +2,15 @@
 
 use super::run::{Answer, run};
 use super::syslog::Syslog;
-use super::wait_for;
+use super::{systemd, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// Makes a small /dev with this host's own log socket, then reaps what is orphaned, as an init does. PostgreSQL's programs
-/// that are elsewhere (`PGBIN`) are on it where Debian's packages would have them, and no others.
-const INIT: &str = r#"
+/// Makes a small /dev with this host's own log socket. PostgreSQL's programs that are elsewhere (`PGBIN`) are on it where Debian's
+/// packages would have them, and no others.
+const DEVICES: &str = r#"
 set -e
 dev=$1; log=$2; ready=$3; bin=$4; version=$5
 case $bin in /usr/lib/postgresql/*) ;; *)
@@ -24,6 +24,10 @@ for f in null zero full random urandom tty; do touch "$dev/$f"; mount --bind "/d
 mkdir "$dev/shm"; mount -t tmpfs -o mode=1777 none "$dev/shm"
 ln -s /proc/self/fd "$dev/fd"; ln -s "$log" "$dev/log"
 mount --move "$dev" /dev
+"#;
+
+/// Then reaps what is orphaned, as an init does.
+const INIT: &str = r#"
 touch "$ready"
 while :; do sleep 1000 & wait $! || :; done
 "#;
@@ -51,6 +55,8 @@ pub struct Host {
     pub dir: PathBuf,
     /// What its programs have logged.
     pub syslog: Syslog,
+    /// The control group of a host with systemd.
+    pub(super) group: Option<PathBuf>,
     net_pid: u32,
     init: Option<Child>,
     init_pid: u32,
@@ -61,7 +67,7 @@ impl Host {
     pub fn new(name: &str, address: &'static str, dir: PathBuf, net_pid: u32) -> Host {
         std::fs::create_dir_all(dir.join("dev")).expect("could not create a directory");
         let syslog = Syslog::listen(&dir.join("syslog"));
-        let mut host = Host { name: name.into(), address, dir, syslog, net_pid, init: None, init_pid: 0 };
+        let mut host = Host { name: name.into(), address, dir, syslog, group: None, net_pid, init: None, init_pid: 0 };
         host.boot();
         host
     }
@@ -74,23 +80,37 @@ impl Host {
         let _ = std::fs::remove_file(&ready);
         // what it says at its end, a complaint of unshare's about signals, is nobody's business
         let said = std::fs::File::create(path("boot.log")).expect("could not create a file");
-        let child = Command::new("nsenter")
-            .args(["-t", &self.net_pid.to_string(), "-n", "setpriv", "--pdeathsig", "KILL", "unshare"])
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.net_pid.to_string(), "-n", "setpriv", "--pdeathsig", "KILL"]);
+        let init = match &self.group {
+            Some(group) => systemd::begin(&mut command, group),
+            None => {
+                command.arg("unshare");
+                INIT
+            }
+        };
+        command
             .args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc"])
-            .args(["bash", "-c", &format!("hostname {}; {INIT}", self.name), "init", &path("dev"), &path("syslog")])
-            .arg(&ready)
+            .args(["bash", "-c", &format!("hostname {}; {DEVICES}{init}", self.name), "init"])
+            .args([&path("dev"), &path("syslog"), &ready])
             .arg(super::bin_dir())
-            .arg(super::major().to_string())
-            .stdin(Stdio::null())
-            .stderr(said)
-            .spawn()
-            .expect("could not run nsenter");
+            .arg(super::major().to_string());
+        if self.group.is_some() {
+            command.args([super::root(), &self.dir]).args(systemd::programs());
+        }
+        let child = command.stdin(Stdio::null()).stderr(said).spawn().expect("could not run nsenter");
         let unshare = child.id();
         self.init = Some(child);
         wait_for(&format!("the host boots (see {})", path("boot.log")), Duration::from_secs(30), || {
             Path::new(&ready).exists().then_some(())
         });
         self.init_pid = children(unshare).pop().expect("the host's first process");
+        if self.group.is_some() {
+            wait_for("systemd responds", Duration::from_secs(30), || {
+                let state = self.type_root("systemctl is-system-running").out;
+                ["starting", "running", "degraded"].contains(&state.trim()).then_some(())
+            });
+        }
     }
 
     /// Pulls its plug: every process is killed at once. Its kernel still answers (with refusals); cut it off with
@@ -104,6 +124,17 @@ impl Host {
             signal(self.init_pid, Signal::KILL);
         }
         let _ = child.wait();
+        self.group.iter().for_each(|group| systemd::remove_groups(group));
+    }
+
+    /// Waits until it has switched itself off.
+    #[track_caller]
+    pub fn wait_off(&mut self) {
+        let init = self.init.as_mut().expect("it is on");
+        wait_for("the host has switched itself off", Duration::from_secs(150), || {
+            init.try_wait().expect("could not wait")
+        });
+        self.power_off();
     }
 
     /// Whether it is on.

@@ -24,6 +24,7 @@ pub mod remedy;
 pub mod run;
 pub mod script;
 pub mod syslog;
+pub mod systemd;
 pub mod template;
 pub mod writer;
 
@@ -57,6 +58,7 @@ fn require() {
         ("setpriv", "util-linux"),
         ("ip", "iproute2"),
         ("bridge", "iproute2"),
+        ("systemctl", "systemd"),
     ] {
         need(program, package);
     }
@@ -97,8 +99,9 @@ fn remove_at_the_end(root: &Path) {
         return;
     }
     let child = Command::new("sh")
-        .args(["-c", "trap '' INT TERM HUP; cat; sleep 1; rm -rf \"$1\"", "sh"])
+        .args(["-c", "trap '' INT TERM HUP; cat; sleep 1; rm -rf \"$1\"; find \"$2\" -depth -type d -exec rmdir {} + 2>/dev/null", "sh"])
         .arg(root)
+        .arg(systemd::mount().unwrap_or_default().join(root.file_name().expect("a name")))
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
@@ -106,15 +109,17 @@ fn remove_at_the_end(root: &Path) {
     std::mem::forget(child); // its standard input stays open until this process ends
 }
 
-/// Directories of test processes that ended without removing them.
+/// Directories and control groups of test processes that ended without removing them.
 fn remove_leftovers() {
-    for entry in std::fs::read_dir("/tmp").into_iter().flatten().flatten() {
+    let parents = [Some(PathBuf::from("/tmp")), systemd::mount()];
+    for entry in parents.into_iter().flatten().filter_map(|parent| std::fs::read_dir(parent).ok()).flatten().flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|n| n.strip_prefix("mc-pg-")).and_then(|p| p.parse::<u32>().ok()) else {
             continue;
         };
         if !Path::new(&format!("/proc/{pid}")).exists() {
             let _ = std::fs::remove_dir_all(entry.path());
+            systemd::remove_groups(&entry.path());
         }
     }
 }

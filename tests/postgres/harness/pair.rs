@@ -39,12 +39,19 @@ pub struct Setup {
     pub far: bool,
     /// Host names in `network.conf` ([`super::names`]).
     pub names: bool,
+    /// The first process of each host is systemd ([`super::systemd`]).
+    pub systemd: bool,
 }
 
 impl Setup {
     /// With host names in `network.conf`.
     pub fn names(self) -> Setup {
         Setup { names: true, ..self }
+    }
+
+    /// With systemd, the sample units, and an arbiter.
+    pub fn systemd(self) -> Setup {
+        Setup { systemd: true, arbiter: true, ..self }
     }
 
     /// With one more line in both `ID.conf`.
@@ -219,7 +226,7 @@ impl Pair {
             }
         });
         let arbiter = setup.arbiter.then(|| Host::new("arb", ADDRESSES[ADMIN][2], dir.join("arb"), net.hosts[2].pid()));
-        let pair = Pair { servers, hosts, arbiter, net, began: Instant::now(), dir };
+        let mut pair = Pair { servers, hosts, arbiter, net, began: Instant::now(), dir };
         for host in &pair.hosts {
             let disk = host.dir.join("disk");
             std::fs::create_dir(&disk).expect("could not create a directory");
@@ -239,6 +246,9 @@ impl Pair {
         }
         if pair.arbiter.is_some() {
             pair.install_arbiter(&setup, &key);
+        }
+        if setup.systemd {
+            pair.install_systemd();
         }
         pair
     }
