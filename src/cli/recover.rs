@@ -257,6 +257,7 @@ fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) ->
         served: standing != Standing::Down,
         primary: standing == Standing::Primary,
         forced: force,
+        rival: snapshot.report.view.is_some_and(|view| view.is_alone(snapshot.report.me.other())),
         failover: snapshot.report.failover,
     };
     let journal = match &work.source {
@@ -316,6 +317,7 @@ fn complete(work: &Work, journal: Journal) -> Ended {
     let (id, peer) = (&work.config.id, &work.config.peer().id);
     let old = journal.replacement.old.clone();
     let olds: Vec<_> = journal.replacement.moves.iter().map(|change| change.old.clone()).chain([old]).collect();
+    let rival = journal.rival;
     let ended = work.complete(journal)?;
     let target = "the pair continues with the recovered data";
     match ended {
@@ -324,9 +326,16 @@ fn complete(work: &Work, journal: Journal) -> Ended {
         }
         work::Ended::Alone => {
             print(&format!("{target}; server \"{id}\" is the primary, and runs alone\n"));
+            let first = match rival {
+                true => format!(
+                    "Server \"{peer}\" had the right to run alone, and its controller would stop this server: before it starts, \
+                     rename the directory \"{peer}\" in the management directory of server \"{peer}\". Then run"
+                ),
+                false => "Run".to_owned(),
+            };
             say(&format!(
-                "mc_ctl: WARNING: the controller of server \"{peer}\" does not respond\nHINT: Run \"mc_ctl rebuild\" on server \
-                 \"{peer}\".\n"
+                "mc_ctl: WARNING: the controller of server \"{peer}\" does not respond\nHINT: {first} \"mc_ctl rebuild\" on \
+                 server \"{peer}\".\n"
             ));
         }
     }

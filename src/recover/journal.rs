@@ -56,6 +56,9 @@ pub struct Journal {
     /// The operator has confirmed that the other server is down.
     #[serde(default)]
     pub forced: bool,
+    /// The other server had the right to run alone. If its controller started with its ledger, it would win the split.
+    #[serde(default)]
+    pub rival: bool,
     /// Automatic switch and disconnection were enabled before.
     pub failover: bool,
     /// The replacement of the data directory: where the copy is, and where the old content is kept.
@@ -151,6 +154,7 @@ mod tests {
             both: true,
             primary: true,
             forced: false,
+            rival: false,
             failover: true,
             replacement,
         };

@@ -156,15 +156,18 @@ fn of_a_half_rewound_directory() {
     assert_eq!(journal(&pair, 0, "rebuild.json")["phase"], "rewinding");
     let answer = pair.mc(0, &force).expect(0, "mc_ctl recover --force");
     assert!(answer.err.contains("a rebuild has left the data directory incomplete"), "{answer:?}");
+    assert!(answer.err.contains("rename the directory \"nd2\""), "{answer:?}");
     assert!(journal(&pair, 0, "rebuild.json").is_null());
     assert_eq!(rows(&pair, 0), "3");
     let kept = pair.beside(0).into_iter().find(|name| name.contains(".old-")).expect("the old data directory");
     let version = pair.servers[0].data.with_file_name(kept).join("PG_VERSION");
     let version = std::fs::read_to_string(pair.host(0).path(&version)).expect("PG_VERSION");
     assert!(version.contains("Mirroring Controller"), "the old data directory can be started");
+    let ledger = pair.run_dir(1).display().to_string();
+    pair.as_root(1, &["mv", &ledger, &format!("{ledger}.old")]);
     pair.net.heal_between(0, 1);
     wait_for("nd2 is rebuilt", s(60), || (pair.mc(1, &["rebuild", "--yes"]).code == 0).then_some(()));
-    assert_eq!(rows(&pair, 1), "3");
+    assert_eq!((primaries(&pair), rows(&pair, 1)), (vec![0], "3".to_owned()));
 }
 
 /// With `rebuild_action = auto` on both servers: the other server is rebuilt from the recovered data, and a server that is being

@@ -47,6 +47,7 @@ impl Work<'_> {
             served: before.served,
             primary: before.primary,
             forced: before.forced,
+            rival: before.rival,
             both: false,
             failover: before.failover,
             replacement,

@@ -58,6 +58,8 @@ pub struct Before {
     pub primary: bool,
     /// The operator has confirmed that the other server is down.
     pub forced: bool,
+    /// The other server had the right to run alone.
+    pub rival: bool,
     /// Automatic switch and disconnection were enabled.
     pub failover: bool,
 }
@@ -159,6 +161,7 @@ impl<'a> Work<'a> {
             served: before.served,
             primary: before.primary,
             forced: before.forced,
+            rival: before.rival,
             both: archive::contents_of_peer(self.config).is_ok(),
             failover: before.failover,
             replacement,
