@@ -51,6 +51,9 @@ pub struct Status {
     pub heartbeat_error_action: Option<&'static str>,
     /// The disconnected standby; `null` while the pair is mirrored or switched, or if it never was mirrored.
     pub disconnection: Option<Disconnection>,
+    /// After a takeover, why the pair is not mirrored and what makes it so, for the line of `--check`.
+    #[serde(skip)]
+    pub takeover: Option<String>,
     /// The mistake in the configuration files, if there is one; the controller uses what it read before.
     pub configuration_error: Option<String>,
     /// WAL that the standby has not flushed yet, bytes, as the primary sees it; `null` where not known.
@@ -202,6 +205,7 @@ impl Status {
             failover_enabled: report.failover,
             heartbeat_error_action: report.on_silence.map(OnSilence::text),
             disconnection: Disconnection::new(snapshot),
+            takeover: next_step::takeover(snapshot),
             configuration_error: None,
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
@@ -317,6 +321,9 @@ impl Status {
         }
         if let Some(Disconnection { text, remedy, .. }) = &self.disconnection {
             let _ = write!(line, ", {text}; {remedy}");
+        }
+        if let Some(takeover) = &self.takeover {
+            let _ = write!(line, ", {takeover}");
         }
         if let Some(mistake) = &self.configuration_error {
             let _ = write!(line, ", configuration error: {mistake}");
@@ -695,7 +702,9 @@ arb         arbiter.example  offline
             ("MIRRORING OK - switchable, nd1 primary, nd2 standby | lag_bytes=256B;;;0\n".into(), 0)
         );
         let text = "MIRRORING CRITICAL - switched, nd1 none(inactivated primary), nd2 primary, arbiter offline | lag_bytes=U\n";
-        assert_eq!(check(&failed()), (text.into(), 2));
+        let mut unexplained = failed();
+        unexplained.report.view = None;
+        assert_eq!(check(&unexplained), (text.into(), 2));
         // Every commit waits for a moment.
         let mut s = snapshot();
         (s.report.waiting, s.report.waits_ms) = (true, Some(999));

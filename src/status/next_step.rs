@@ -1,8 +1,8 @@
 //! The next step of an operator where the controller has no advice but a reference to `mc_ctl check`.
 
-use super::Snapshot;
+use super::{RebuildStatus, Snapshot, ViewStatus, duration};
 use crate::fsm::report::{HostRole, HostStatus, Word};
-use crate::fsm::types::DataId;
+use crate::fsm::types::{DataId, Server};
 
 /// The controller's advice, with the next step where that follows from what the snapshot shows of both servers.
 pub fn advice_or_next_step(snapshot: &Snapshot) -> Vec<String> {
@@ -26,6 +26,25 @@ pub fn next_step(snapshot: &Snapshot) -> Option<String> {
         HostRole::Primary => format!("server \"{id}\" has another cluster: run \"mc_ctl rebuild\" on it"),
         _ => format!("next: run \"mc_ctl rebuild\" on \"{id}\", or \"{}\" if it has a copy", report.start_command()),
     })
+}
+
+/// After a takeover: which server took over and why, and what makes the other one its standby.
+pub fn takeover(snapshot: &Snapshot) -> Option<String> {
+    let report = &snapshot.report;
+    let view = report.view.filter(|_| report.word == Word::Switched)?;
+    let id = |server: Server| &snapshot.servers[server.index()].id;
+    let (primary, other) = (id(view.primary), id(view.primary.other()));
+    let ViewStatus { seconds, reason, .. } = ViewStatus::new(snapshot, &view);
+    let since = seconds.map(|seconds| format!(" {} ago", duration(seconds))).unwrap_or_default();
+    let why = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let under_way = RebuildStatus::new(snapshot).is_some_and(|rebuild| rebuild.failed.is_none());
+    let back = report.servers[view.primary.other().index()].host == HostStatus::Normal;
+    let next = match (under_way, back) {
+        (true, _) => format!("server \"{other}\" is being rebuilt"),
+        (false, true) => format!("run \"mc_ctl rebuild\" on server \"{other}\""),
+        (false, false) => format!("when server \"{other}\" is back, run \"mc_ctl rebuild\" on it"),
+    };
+    Some(format!("server \"{primary}\" became the primary{since}{why}; {next}"))
 }
 
 #[cfg(test)]
@@ -72,5 +91,29 @@ mod tests {
         };
         assert_eq!(switched(HostStatus::Abnormal), ["when server \"nd2\" is back, run \"mc_ctl rebuild\" on it"]);
         assert_eq!(switched(HostStatus::Normal), [CHECK]);
+    }
+
+    /// Both servers name the reason and the command.
+    #[test]
+    fn a_takeover_is_explained_to_monitoring() {
+        use crate::fsm::report::Rebuilding;
+        let line = |edit: &dyn Fn(&mut Snapshot)| {
+            let mut s = snapshot();
+            s.report.word = Word::Switched;
+            s.report.reason = "the primary's host does not respond".into();
+            edit(&mut s);
+            Status::new(&s).check()
+        };
+        for me in Server::BOTH {
+            let text = "server \"nd1\" became the primary 4 s ago: the primary's host does not respond; ";
+            let shown = line(&|s| s.report.me = me);
+            assert!(shown.0.contains(&format!(", {text}run \"mc_ctl rebuild\" on server \"nd2\" |")), "{shown:?}");
+            assert_eq!(shown.1, 2);
+            let down = line(&|s| (s.report.me, s.report.servers[1].host) = (me, HostStatus::Abnormal));
+            assert!(down.0.contains("when server \"nd2\" is back, run \"mc_ctl rebuild\" on it"), "{down:?}");
+        }
+        let copies = line(&|s| (s.report.me, s.report.rebuilding) = (Server::Second, Rebuilding::Copying));
+        assert!(copies.0.contains("; server \"nd2\" is being rebuilt |"), "{copies:?}");
+        assert!(!line(&|s| s.report.word = Word::NotSwitchable).0.contains("became"));
     }
 }
