@@ -70,11 +70,11 @@ impl Handle {
         let _ = self.0.send(Command::Uses(Box::new(config.clone())));
     }
 
-    /// Checks all connections; `None` if there is no answer within [`LIMIT`].
-    pub fn check(&self) -> Option<Checked> {
+    /// Checks all connections; `None` if there is no answer within the limit, or within [`LIMIT`].
+    pub fn check(&self, limit: Duration) -> Option<Checked> {
         let (sender, answer) = bounded(1);
         let _ = self.0.send(Command::Check(sender));
-        answer.recv_timeout(LIMIT).ok()
+        answer.recv_timeout(limit.min(LIMIT)).ok()
     }
 }
 

@@ -188,7 +188,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let board = Board::new(snapshot, rebuilds, checkpoints, boards, inbox.clone());
     let writer = runner.password_writer();
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
-    inspector.shows(board.clone());
+    inspector.shows(board.clone(), connections.clone());
     board.inspected_by(inspector.clone());
     board.archives_by(archive.clone());
     archive.orders(board.rebuilds());

@@ -5,6 +5,7 @@
 //! not know of it. What may take long is read on a thread of its own, one at a time; one that hangs (a disk that does not
 //! answer) stays the only one, and is told of. Messages may be lost, so a part is asked for again until it comes.
 
+use super::connection_probe;
 use super::control::{self, Answer, Call, CallError};
 use super::links::Voice;
 use super::lock;
@@ -129,6 +130,8 @@ struct Shared {
     voice: OnceLock<Voice>,
     /// What the controller shows.
     status: OnceLock<control::Board>,
+    /// What tests connections.
+    connections: OnceLock<connection_probe::Handle>,
     /// Held by who asks.
     turn: Mutex<()>,
     /// The question that is out, and where its answers go.
@@ -159,6 +162,7 @@ impl Inspector {
             pace,
             voice: OnceLock::new(),
             status: OnceLock::new(),
+            connections: OnceLock::new(),
             turn: Mutex::default(),
             asking: Mutex::default(),
             answering: Mutex::default(),
@@ -175,14 +179,22 @@ impl Inspector {
         let _ = self.0.voice.set(voice);
     }
 
-    /// From now on it knows what the controller shows.
-    pub(super) fn shows(&self, status: control::Board) {
+    /// From now on it knows what the controller shows, and can have connections tested.
+    pub(super) fn shows(&self, status: control::Board, connections: connection_probe::Handle) {
         let _ = self.0.status.set(status);
+        let _ = self.0.connections.set(connections);
     }
 
-    /// What this controller has measured, with what it runs with.
-    fn pace(&self) -> pace::Facts {
-        let snapshot = self.0.status.get().map(control::Board::snapshot);
+    /// What this controller has measured, with what it runs with. Connections that have failed are tested again, within the
+    /// limit.
+    fn pace(&self, limit: Duration) -> pace::Facts {
+        let snapshot = || self.0.status.get().map(control::Board::snapshot);
+        if let Some(connections) = self.0.connections.get()
+            && snapshot().is_some_and(|snapshot| !snapshot.connections.is_empty())
+        {
+            connections.check(limit);
+        }
+        let snapshot = snapshot();
         let (network, server) = (&self.0.config.network, &self.0.config.server);
         let timing = |interval_ms, timeout_ms, retry| pace::Timing { interval_ms, timeout_ms, retry };
         pace::Facts {
@@ -261,9 +273,10 @@ impl Inspector {
             Ok(config) => (config, None),
             Err(error) => (running.clone(), Some(error)),
         };
-        let mut facts = check::collect(&config, Instant::now() + limit);
+        let deadline = Instant::now() + limit;
+        let mut facts = check::collect(&config, deadline);
         facts.host.refused = refused.map(|error| (error.message, error.hint));
-        facts.pace = Some(self.pace());
+        facts.pace = Some(self.pace(deadline.saturating_duration_since(Instant::now())));
         let text = serde_json::to_string(&facts).unwrap_or_default();
         *lock(&self.0.answering) = Answering::Read(id, cut(&text).into());
     }
@@ -305,7 +318,7 @@ impl Inspector {
         *lock(&self.0.asking) = None;
         let clock = peer.clock.unwrap_or_default();
         Ok(Checked {
-            pace: self.pace(),
+            pace: self.pace(deadline.saturating_duration_since(Instant::now())),
             peer: peer.answer().map(|text| (text, clock)),
             arbiter: arbiter.map(Question::answer),
         })

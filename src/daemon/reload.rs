@@ -142,7 +142,7 @@ impl Reloader {
             self.apply(&config, &reloaded.changed);
         }
         // Also if nothing has changed: a password file or a certificate may have.
-        match self.connections.check() {
+        match self.connections.check(connection_probe::LIMIT) {
             Some(checked) => {
                 reloaded.password_written = checked.written;
                 reloaded.failures = checked.failures.iter().map(ConnectionFailure::sentence).collect();

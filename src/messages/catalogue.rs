@@ -455,7 +455,7 @@ pub static CATALOGUE: &[Entry] = &[
         "Correct the file and run \"mc_ctl reload\"."),
     e(1233, Warning, "{failure}",
         "A password, a certificate or pg_hba.conf has changed. Existing connections continue; new connections fail. The message contains the error of the server or of libpq.",
-        "mc_ctl status shows the failure, and --check is WARNING. The controller tests the connection again every 60 seconds.",
+        "mc_ctl status shows the failure, and --check is WARNING. The controller tests the connection again every 60 seconds, and mc_ctl check tests it at once.",
         "Set db_instance_password in ID.conf on both servers to the password of the database user and run \"mc_ctl reload\" on both, or correct the certificate or pg_hba.conf."),
     e(1234, Log, "{what}", "The cause of MCA01233 is repaired, or the connection is not needed now.", "The warning ends.", NOTHING),
     e(1235, Log, "the password of ID.conf was written to primary_conninfo, and the instance was reloaded",

@@ -39,6 +39,20 @@ fn passwords_that_are_rejected() {
         [0, 1].into_iter().for_each(|n| expect_gone(&pair, n, "password-rejected", id));
     }
 
+    // Repaired on the servers: the next check tests again what has failed, and not the controllers a minute later.
+    let of = |n: usize| pair.sql(n, "SELECT rolpassword FROM pg_authid WHERE rolname = 'mc'");
+    let good = of(0);
+    pair.sql(0, "ALTER ROLE mc PASSWORD 'other'");
+    both_expect(&pair, "password-rejected", "nd1", "password authentication failed");
+    pair.sql(0, &format!("ALTER ROLE mc PASSWORD '{good}'"));
+    wait_for("the standby has the password", s(30), || (of(1) == good).then_some(()));
+    for n in [1, 0] {
+        let report = crate::check::check(&pair, n);
+        for (code, member) in [("password-rejected", "nd1"), ("replication-fails", "nd2")] {
+            assert_eq!(report.find(code, member), None, "found by {n}");
+        }
+    }
+
     conninfo(&pair, "rep", "first");
     pair.sql(1, "SELECT pg_reload_conf()");
     pair.sql(0, "ALTER ROLE rep PASSWORD 'other'");
