@@ -150,8 +150,13 @@ impl Probe {
         }
         let session = self.check_other_instance();
         self.written = false;
-        let failure = if follows(&report) { self.check_replication(&report, session) } else { None };
-        self.report(Purpose::Replication, failure);
+        if follows(&report) {
+            let failure = self.check_replication(&report, session);
+            self.report(Purpose::Replication, failure);
+        } else {
+            // It is not tested, and no cause is repaired.
+            connections::note(&self.board, Purpose::Replication, None);
+        }
         if streams(&report) { INTERVAL } else { NOT_STREAMING }
     }
 

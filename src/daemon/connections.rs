@@ -1,10 +1,18 @@
 //! Which connections fail that this server needs, as the probes note it and `mc_ctl status` shows it.
 
+use crate::fsm::report::HostRole;
 use crate::shared::Shared;
 use crate::status::{ConnectionFailure, Purpose};
 
 /// What fails, for `mc_ctl status`.
 pub type Board = Shared<Vec<ConnectionFailure>>;
+
+/// What fails on a server whose instance has this role: a primary has no replication connection of its own.
+pub fn of_role(board: &Board, role: HostRole) -> Vec<ConnectionFailure> {
+    let mut failures = board.read();
+    failures.retain(|failure| failure.purpose != Purpose::Replication || role != HostRole::Primary);
+    failures
+}
 
 /// Notes on the board whether the connection for this purpose fails. Returns whether that has changed.
 pub fn note(board: &Board, purpose: Purpose, failure: Option<ConnectionFailure>) -> bool {
@@ -32,5 +40,10 @@ mod tests {
         let shown: Vec<_> = board.read().into_iter().map(|failure| (failure.purpose, failure.error)).collect();
         assert_eq!(shown, [(Purpose::OwnInstance, "b".into()), (Purpose::Replication, "a".into())]);
         assert!(note(&board, Purpose::OwnInstance, None) && board.read().len() == 1);
+        assert!(
+            of_role(&board, HostRole::Primary).is_empty(),
+            "a new primary shows the error of its time as a standby"
+        );
+        assert_eq!(of_role(&board, HostRole::Standby), board.read());
     }
 }

@@ -360,7 +360,8 @@ impl Board {
         snapshot.rebuild = self.shared.rebuilds.read();
         snapshot.checkpoint = self.shared.checkpoints.read();
         snapshot.space = self.shared.space.read();
-        snapshot.connections = self.shared.connections.read();
+        let role = snapshot.report.servers[snapshot.report.me.index()].role;
+        snapshot.connections = connections::of_role(&self.shared.connections, role);
         snapshot.backups = self.shared.backups.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
