@@ -811,9 +811,13 @@ arb         arbiter.example  offline
         assert!(status.text(false, Colour::Never).contains(&format!("\nWARNING: {text}\n")));
         let (line, code) = status.check();
         assert!(code == 1 && line.starts_with("MIRRORING WARNING - switchable") && line.contains(text), "{line}");
-        assert_eq!(status.advice, [Purpose::Replication.hint(&Form::Direct)]);
+        assert_eq!(status.advice.len(), 1);
+        assert!(status.advice[0].starts_with("set db_instance_password in ID.conf of both servers"), "{status:?}");
         let advice = Status::in_form(&s, || Form::Unit("mc".to_owned())).advice.join("\n");
-        assert!(advice.contains("run \"systemctl reload mc\" here") && !advice.contains("mc_ctl"), "{advice}");
+        assert!(advice.contains("run \"systemctl reload mc\" on both") && !advice.contains("mc_ctl"), "{advice}");
+        let mut no_line = s.clone();
+        no_line.connections = vec![ConnectionFailure::new(Purpose::Replication, "no pg_hba.conf entry".to_owned())];
+        assert!(Status::new(&no_line).advice[0].ends_with("run \"mc_ctl reload\" here"));
         for error in ["timeout expired", "connection to server at \"nd1\", port 5432 failed: Connection refused"] {
             let mut s = s.clone();
             s.connections = vec![ConnectionFailure::new(Purpose::Replication, error.to_owned())];

@@ -68,7 +68,7 @@ fn passwords(server: &Server, other: &str, found: &mut Vec<Finding>) {
         }
         Some(failure) => {
             let what = format!("this standby cannot open a replication connection to \"{other}\": {}", failure.error);
-            let fix = Purpose::Replication.hint_on(&Form::Direct, &format!("on \"{id}\""));
+            let fix = failure.hint_on(&Form::Direct, &format!("on \"{id}\""));
             found.push(REPLICATION_FAILS.found(id, what, fix));
         }
         None => (),

@@ -11,7 +11,8 @@ use crate::daemon::watcher;
 use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
 use crate::messages::commands::Verb;
-use crate::status::Snapshot;
+use crate::pg::connect::PASSWORD_HINT;
+use crate::status::{ConnectionFailure, Purpose, Snapshot};
 use crate::what_if::{Fault, Prediction};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -133,6 +134,9 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
     if args.force && !args.yes {
         confirm(&risk(&config, verb, args.no_fencing))?;
     }
+    if what == Request::Switch {
+        warn_of_rejection(&config);
+    }
     request(&config, what, limit(&config, args.seconds))?;
     let servers = snapshot(&config).ok().and_then(|s| {
         let primary = s.report.view?.primary;
@@ -149,6 +153,19 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         None => print(&format!("{done}\n")),
     }
     Ok(0)
+}
+
+/// Warns if this server, which a switch makes the standby, could not connect to the new primary.
+fn warn_of_rejection(config: &Config) {
+    let Ok(snapshot) = snapshot(config) else { return };
+    let leads = snapshot.report.view.is_some_and(|view| view.primary == snapshot.report.me);
+    let rejected = |failure: &&ConnectionFailure| failure.purpose == Purpose::OtherInstance;
+    if let Some(failure) = snapshot.connections.iter().find(rejected).filter(|_| leads) {
+        say(&format!(
+            "mc_ctl: WARNING: {}; until this is corrected, this server does not become the standby\nHINT: {PASSWORD_HINT}\n",
+            failure.sentence()
+        ));
+    }
 }
 
 /// What an operator takes upon himself with `--force` (PROTOCOL section 6).

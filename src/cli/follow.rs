@@ -5,6 +5,7 @@ use super::{Ended, Exit, Failure, call, print, say};
 use crate::config::Config;
 use crate::daemon::watcher;
 use crate::fsm::report::{HostRole, Rebuilding, Word};
+use crate::messages::commands::Form;
 use crate::rebuild::{Chosen, Journal, Progress};
 use crate::status::Snapshot;
 use crate::status::{RebuildStatus, WAITING, duration};
@@ -24,6 +25,9 @@ const GONE: Duration = Duration::from_secs(4);
 /// How long it may look as if nothing was being done, with nothing achieved either.
 const ADRIFT: Duration = Duration::from_secs(15);
 
+/// How long the primary must reject the standby: longer than the controller takes to test its connection again.
+const REJECTED: Duration = Duration::from_secs(7);
+
 /// How long nothing is said about what is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,8 @@ enum Seen {
     Done(Word),
     /// It continues.
     Going(RebuildStatus),
+    /// The standby runs, and the primary rejects its replication connection: what fails, and how to repair it.
+    Rejected(RebuildStatus, String),
     /// Nothing is under way, and the instance is no standby.
     Adrift,
     /// It has failed.
@@ -52,8 +58,19 @@ fn look(snapshot: &Snapshot) -> Seen {
         failed: None,
     };
     let mirrored = report.view.is_some_and(|view| view.is_mirrored(report.me.other()));
+    let rejected = snapshot.rejected_replication().map(|failure| (failure, failure.hint_on(&Form::Direct, "here")));
     match (&report.rebuilding, RebuildStatus::new(snapshot)) {
-        (Rebuilding::Failed(why), _) => Seen::Failed(why.clone()),
+        (Rebuilding::Failed(why), _) => Seen::Failed(match rejected {
+            Some((failure, hint)) => {
+                let why = why.split("\nHINT:").next().unwrap_or(why);
+                format!("{why}: {}\nHINT: {hint}", failure.error)
+            }
+            None => why.clone(),
+        }),
+        (Rebuilding::Starting, Some(status)) => match rejected {
+            Some((_, hint)) => Seen::Rejected(status, hint),
+            None => Seen::Going(status),
+        },
         (_, Some(status)) => Seen::Going(status),
         (_, None) => match report.word {
             word @ (Word::Switchable | Word::FailoverDisabled) if mirrored => Seen::Done(word),
@@ -100,6 +117,7 @@ impl<'a> Follower<'a> {
         let mut away: Option<Instant> = None;
         let mut adrift: Option<Instant> = None;
         let mut waiting: Option<Instant> = None;
+        let mut rejected: Option<Instant> = None;
         loop {
             let seen = match call::snapshot(self.config) {
                 Ok(snapshot) => {
@@ -116,6 +134,9 @@ impl<'a> Follower<'a> {
                     continue;
                 }
             };
+            if !matches!(seen, Seen::Rejected(..)) {
+                rejected = None;
+            }
             match seen {
                 Seen::Done(word) => return Ok(self.done(word)),
                 Seen::Failed(why) => return Err(self.failed(&format!("failed: {why}"))),
@@ -123,7 +144,10 @@ impl<'a> Follower<'a> {
                     return Err(self.failed("was abandoned"));
                 }
                 Seen::Adrift => {}
-                Seen::Going(status) => {
+                Seen::Rejected(status, hint) if rejected.get_or_insert_with(Instant::now).elapsed() >= REJECTED => {
+                    return Err(self.rejected(&status.step, &hint));
+                }
+                Seen::Going(status) | Seen::Rejected(status, _) => {
                     adrift = None;
                     let waits = status.step.starts_with(WAITING);
                     let since = *waiting.get_or_insert_with(Instant::now);
@@ -173,6 +197,17 @@ impl<'a> Follower<'a> {
         .hint(
             "It continues in the controller. \"mc_ctl status\" shows its progress, and \"mc_ctl rebuild\" follows it.",
         )
+    }
+
+    /// The data directory is complete, and the primary rejects the connection of the standby.
+    fn rejected(&self, why: &str, hint: &str) -> Failure {
+        self.display.end();
+        let text = format!("the rebuild of server \"{}\" cannot be completed: {why}", self.config.id);
+        Failure::new(Exit::Failed, text).hint(format!(
+            "{}{}. Then the standby connects, and no other rebuild is required.",
+            hint[..1].to_uppercase(),
+            &hint[1..]
+        ))
     }
 
     fn left_alone(&self, failure: Failure) -> Failure {

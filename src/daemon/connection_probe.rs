@@ -203,8 +203,8 @@ impl Probe {
 
     /// The replication connection, and whether the primary still has the WAL that a standby requires which does not stream.
     fn check_replication(&mut self, report: &Report, session: Option<Session>) -> Option<ConnectionFailure> {
-        if let Some(error) = self.try_replication() {
-            return Some(ConnectionFailure::new(Purpose::Replication, error));
+        if let Some(failure) = self.try_replication() {
+            return Some(failure);
         }
         let received = report.servers[report.me.index()].lsn.filter(|_| !streams(report))?;
         let place = rebuild_setup(&self.config, &self.name).place;
@@ -219,7 +219,8 @@ impl Probe {
 
     /// Connects as the WAL receiver does. Writes the password of `ID.conf` to `primary_conninfo` if the primary accepts it.
     /// Returns the error.
-    fn try_replication(&mut self) -> Option<String> {
+    fn try_replication(&mut self) -> Option<ConnectionFailure> {
+        let failed = |error| Some(ConnectionFailure::new(Purpose::Replication, error));
         let setup = rebuild_setup(&self.config, &self.name);
         let place = &setup.place;
         let running = place.data.join("standby.signal").exists() && place.data.join("postmaster.pid").exists();
@@ -237,20 +238,22 @@ impl Probe {
         let changed = match present {
             Some(changed) if psql => changed,
             Some(_) => {
-                return Some(
+                return failed(
                     "primary_conninfo and ID.conf have different passwords, and no psql is available to test them"
                         .into(),
                 );
             }
-            None if psql => return connect(&keys).err(),
+            None if psql => return connect(&keys).err().and_then(failed),
             None => return None,
         };
         if let Err(error) = connect(&changed) {
-            return Some(format!("with the password of ID.conf, which is not written to primary_conninfo, {error}"));
+            let cause = Cause::of(&error);
+            let error = format!("with the password of ID.conf, which is not written to primary_conninfo, {error}");
+            return Some(ConnectionFailure { purpose: Purpose::Replication, cause, error });
         }
         match self.writer.write(&setup.password.unwrap_or_default()) {
             Ok(written) => self.written = written,
-            Err(error) => return Some(format!("the password of ID.conf could not be written: {}", error.message)),
+            Err(error) => return failed(format!("the password of ID.conf could not be written: {}", error.message)),
         }
         if self.written {
             messages::tell(&Tell::PasswordWritten);

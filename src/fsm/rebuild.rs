@@ -320,7 +320,9 @@ impl Node {
         } else if position != at || self.streams() || self.own_role() != Role::Standby || self.stopping {
             self.rebuilds.made = Some((position, self.now));
         } else if self.now.since(since) >= STANDSTILL_MS {
-            let why = "the standby runs but does not stream from the primary; see its log".to_owned();
+            let why = "the standby runs but does not stream from the primary\nHINT: \"mc_ctl status\" on this server shows the error \
+                       of a connection that is rejected. The log of the standby contains other errors."
+                .to_owned();
             self.end_rebuild(why.clone());
             self.say(Say::RebuildFailed(why));
         }

@@ -110,6 +110,10 @@ impl fmt::Debug for Remote {
     }
 }
 
+/// What to do if a server rejects the password.
+pub const PASSWORD_HINT: &str = "Set db_instance_password in ID.conf of both servers to the password of the database user, and run \
+                                 \"mc_ctl reload\" on both.";
+
 /// Why there is no session, or no answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
@@ -152,7 +156,8 @@ impl fmt::Display for Refusal {
 impl From<Refusal> for Error {
     fn from(refusal: Refusal) -> Error {
         let hint = match &refusal {
-            Refusal::Closed(_) | Refusal::Password(_) => {
+            Refusal::Password(_) => PASSWORD_HINT,
+            Refusal::Closed(_) => {
                 "Check db_instance_username, db_instance_password and target_db, pg_hba.conf, and max_connections."
             }
             _ => "",
@@ -619,6 +624,14 @@ mod tests {
         check("57014", Refusal::Silent);
         check("58030", Refusal::Other("text".into()));
         check("XX001", Refusal::Other("text".into()));
+    }
+
+    #[test]
+    fn a_rejected_password_has_one_hint() {
+        let hint = |refusal: Refusal| Error::from(refusal).hint;
+        assert_eq!(hint(Refusal::Password("wrong".into())), PASSWORD_HINT);
+        assert!(hint(Refusal::Closed("full".into())).contains("max_connections"));
+        assert_eq!(hint(Refusal::Silent), "");
     }
 
     #[test]

@@ -172,8 +172,20 @@ pub fn try_replication(place: &Place, keys: &[(String, String)], limit: Duration
     let args = ["-X", "-w", "-A", "-t", "-q", "-c", "IDENTIFY_SYSTEM", "-d", &to_conninfo(&keys)].map(OsString::from);
     commands::program(place, "psql", args).password(password.as_deref()).run(limit, None).map(drop).map_err(|error| {
         let text = error.message.split_once("psql: error: ").map_or(&*error.message, |(_, said)| said);
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
+        one_line(text)
     })
+}
+
+/// The lines in one, each once: libpq tries with and without TLS, and repeats an error of both.
+fn one_line(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !line.is_empty() && !lines.contains(&line) {
+            lines.push(line);
+        }
+    }
+    lines.join(" ")
 }
 
 /// Whether the password belongs into the string: not if it comes from a file alone.
@@ -261,6 +273,16 @@ mod tests {
 
     fn check(text: &str, outside: Option<&str>, expected: &str) {
         assert_eq!(String::from_utf8_lossy(&set_conninfo(text.as_bytes(), outside, &upstream()).unwrap()), expected);
+    }
+
+    #[test]
+    fn an_error_is_shown_once() {
+        let rejected =
+            "connection to server at \"nd1\", port 5432 failed: FATAL:  password authentication failed for user \"mc\"";
+        let once = rejected.replace("  ", " ");
+        assert_eq!(one_line(&format!("{rejected}\n{rejected}\n")), once);
+        let plain = "FATAL: no pg_hba.conf entry for user \"mc\", no encryption";
+        assert_eq!(one_line(&format!("{rejected}\n {plain}")), format!("{once} {plain}"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::fsm::event::Rebuild;
 use crate::fsm::types::{Lsn, SystemId, Timeline};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::conf;
-use crate::pg::connect::{Refusal, Remote, Row, Session};
+use crate::pg::connect::{PASSWORD_HINT, Refusal, Remote, Row, Session};
 use crate::pg::follow::{self, Upstream};
 use crate::pg::tls::Tls;
 use std::path::PathBuf;
@@ -114,10 +114,7 @@ pub fn conninfo(setup: &Setup, remote: &Remote) -> String {
 
 fn refused(remote: &Remote, why: Refusal) -> Error {
     let hint = match why {
-        Refusal::Password(_) => {
-            "Set db_instance_password in ID.conf of both servers to the password of the database user, and run \"mc_ctl reload\" \
-             on both."
-        }
+        Refusal::Password(_) => PASSWORD_HINT,
         _ => {
             "The other server's instance must run as a primary, and its pg_hba.conf must accept this server as \
              db_instance_username, for target_db and for replication."

@@ -61,12 +61,31 @@ impl ConnectionFailure {
         ConnectionFailure { purpose: Purpose::Replication, cause: Cause::MissingWal, error }
     }
 
-    /// How to repair it; `None` if the network or the server is the cause.
+    /// How to repair it on this server; `None` if the network or the server is the cause.
     pub fn hint(&self, form: &Form) -> Option<String> {
         match self.cause {
-            Cause::Authentication => Some(self.purpose.hint(form)),
+            Cause::Authentication => Some(self.hint_on(form, "here")),
             Cause::MissingWal => Some(format!("{}: run \"mc_ctl rebuild\" on this server", self.error)),
             Cause::Other => None,
+        }
+    }
+
+    /// How to repair a rejected connection on the server at this place.
+    pub fn hint_on(&self, form: &Form, place: &str) -> String {
+        let reload = form.command(Verb::Reload);
+        let set = format!(
+            "set db_instance_password in ID.conf of both servers to the password of the database user, and run \"{reload}\" on both"
+        );
+        match self.purpose {
+            Purpose::OwnInstance => format!("if the password is wrong, {set}"),
+            Purpose::OtherInstance => set,
+            // libpq reports nothing but text.
+            Purpose::Replication if self.error.contains("password authentication failed") => {
+                format!("{set}; if primary_conninfo has another user, correct its password there")
+            }
+            Purpose::Replication => format!(
+                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"{reload}\" {place}"
+            ),
         }
     }
 
@@ -94,25 +113,6 @@ impl Purpose {
             Purpose::OwnInstance => "this server's instance accepts sessions of the controller",
             Purpose::OtherInstance => "the other server's instance accepts the password of this server's controller",
             Purpose::Replication => "this standby can connect to the primary",
-        }
-    }
-
-    /// How to repair it on this server, with the command in this form.
-    pub fn hint(self, form: &Form) -> String {
-        self.hint_on(form, "here")
-    }
-
-    /// How to repair it on the server at this place.
-    pub fn hint_on(self, form: &Form, place: &str) -> String {
-        let reload = form.command(Verb::Reload);
-        match self {
-            Purpose::OwnInstance | Purpose::OtherInstance => format!(
-                "if the password is wrong, set db_instance_password in ID.conf of both servers to the password of the database \
-                 user, and run \"{reload}\" on both"
-            ),
-            Purpose::Replication => format!(
-                "correct what the error names (password, certificate, pg_hba.conf of the primary), and run \"{reload}\" {place}"
-            ),
         }
     }
 }

@@ -3,9 +3,9 @@
 //!
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
-use super::{Checkpoint, ConnectionFailure, Space};
+use super::{Cause, Checkpoint, ConnectionFailure, Purpose, Space};
 use crate::backup::Survey;
-use crate::fsm::report::Report;
+use crate::fsm::report::{HostRole, Report};
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,15 @@ pub struct Change {
 }
 
 impl Snapshot {
+    /// The primary rejects the replication connection of this standby: no password, certificate or line of `pg_hba.conf` fits.
+    pub fn rejected_replication(&self) -> Option<&ConnectionFailure> {
+        let standby = self.report.servers[self.report.me.index()].role == HostRole::Standby;
+        let rejected = |failure: &&ConnectionFailure| {
+            failure.purpose == Purpose::Replication && failure.cause == Cause::Authentication
+        };
+        self.connections.iter().find(rejected).filter(|_| standby)
+    }
+
     /// For how long the decision thread has stood still, ms, where that is longer than 2 s.
     pub fn stuck_ms(&self) -> Option<u64> {
         Some(self.now.since(self.alive)).filter(|ms| *ms > STUCK_MS)

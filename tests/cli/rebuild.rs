@@ -1,14 +1,14 @@
 //! `mc_ctl rebuild`: what it wants before it orders one, and how it follows what the controller tells.
 
 use super::{Ran, Site};
-use mirroring_controller::daemon::{Inbox, control};
+use mirroring_controller::daemon::{Inbox, connections, control};
 use mirroring_controller::fsm::event::{Event, Rebuild, Reply, Request};
 use mirroring_controller::fsm::report::{HostRole, HostStatus, Progress, Rebuilding, Report, ServerReport, Word};
 use mirroring_controller::fsm::types::{
     LedgerId, Method, Mode, OldData, RebuildOrder, Server, SystemId, Term, Time, View,
 };
 use mirroring_controller::rebuild::{self, Chosen, Lost};
-use mirroring_controller::status::{MemberName, Snapshot};
+use mirroring_controller::status::{ConnectionFailure, MemberName, Purpose, Snapshot};
 use std::fs;
 use std::process::Stdio;
 
@@ -58,6 +58,7 @@ fn a_rebuild_wants_the_other_servers_word() {
 struct Told {
     board: control::Board,
     rebuilds: rebuild::Board,
+    connections: connections::Board,
     events: crossbeam_channel::Receiver<(Time, Event)>,
     report: Report,
 }
@@ -121,11 +122,13 @@ impl Told {
         fs::create_dir(&run_dir).unwrap();
         let (inbox, events) = Inbox::new();
         let rebuilds = rebuild::Board::default();
-        let board = control::Board::new(snapshot, rebuilds.clone(), Default::default(), Default::default(), inbox);
+        let connections = connections::Board::default();
+        let boards = (Default::default(), connections.clone(), Default::default());
+        let board = control::Board::new(snapshot, rebuilds.clone(), Default::default(), boards, inbox);
         let socket = control::Control::bind(&run_dir).unwrap().serve(board.clone()).unwrap();
         site.own(&run_dir, 0o700);
         site.own(&socket, 0o600);
-        let told = Told { board, rebuilds, events, report };
+        let told = Told { board, rebuilds, connections, events, report };
         told.now(|_| ());
         told
     }
@@ -277,6 +280,19 @@ fn a_rebuild_that_does_not_end_well() {
             "mc_ctl rebuild\" again",
         ],
     );
+    // The standby is rejected: the error of the primary, in the place of a reference to the log.
+    let error = "FATAL: password authentication failed for user \"mc\"";
+    told.connections.write(vec![ConnectionFailure::new(Purpose::Replication, error.into())]);
+    let follow = Follow::start(&site, "--yes");
+    told.ordered();
+    told.now(|report| {
+        report.rebuilding = Rebuilding::Failed("it does not stream\nHINT: see the log".into());
+        report.servers[0].role = HostRole::Standby;
+    });
+    let text =
+        format!("failed: it does not stream: {error}\nHINT: set db_instance_password in ID.conf of both servers");
+    follow.end().refused(1, &[&text]);
+    told.connections.write(Vec::new());
     // The last one has failed: another may be tried.
     let follow = Follow::start(&site, "--yes -t 1 --method basebackup");
     assert_eq!(told.ordered().method, Method::BaseBackup);

@@ -10,6 +10,8 @@ use rustix::process::Signal;
 use std::time::Instant;
 
 const WRONG: &str = "password authentication failed for user \"mc\"";
+/// What all programs advise then.
+const PASSWORD: &str = "et db_instance_password in ID.conf of both servers to the password of the database user";
 
 /// A pair whose controllers and standbys connect as `mc`, with a password that `pg_hba.conf` demands everywhere.
 pub fn guarded(setup: Setup) -> Pair {
@@ -166,6 +168,31 @@ fn a_password_before_its_time() {
     wait_ok(&pair);
     assert_eq!(client.last_error(), "", "a commit failed");
     client.check(&pair, 0, &[0]);
+    a_switch_with_a_rejected_password(&pair);
+}
+
+/// A switch warns of a password that the other server rejects. The rebuild ends with the error of the server as soon as the
+/// standby is rejected, and the printed command completes it.
+#[track_caller]
+fn a_switch_with_a_rejected_password(pair: &Pair) {
+    // Only the other server rejects it.
+    pair.as_root(0, &["sed", "-i", "/^local all mc/d", &format!("{}/pg_hba.conf", pair.data(0))]);
+    pair.sql(0, "SELECT pg_reload_conf()");
+    new_password(pair, 0, "wrong");
+    assert!(reload(pair, 0).err.contains(WRONG));
+    let switched = pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
+    assert!(switched.err.contains(WRONG) && switched.err.contains(PASSWORD), "{}", switched.text());
+    pair.wait_switched(0);
+    let line = pair.mc(1, &["status", "--check"]).expect(2, "mc_ctl status --check").out;
+    assert!(line.contains("server \"nd2\" became the primary") && line.contains("mc_ctl rebuild"), "{line}");
+    let rebuild = pair.mc(0, &["rebuild", "--yes"]).expect(1, "mc_ctl rebuild with a rejected password");
+    assert!(rebuild.err.contains("cannot be completed") && rebuild.err.contains(PASSWORD), "{}", rebuild.text());
+    assert_eq!(rebuild.err.lines().last().map(|line| line.contains("mc_ctl reload")), Some(true), "{}", rebuild.text());
+    let failed = rebuild.err.lines().find(|line| line.contains("cannot be completed")).unwrap_or_default();
+    assert_eq!(failed.matches(WRONG).count(), 1, "{}", rebuild.text());
+    new_password(pair, 0, "second");
+    reload(pair, 0);
+    wait_ok(pair);
 }
 
 /// A standby that cannot reconnect reports the server's error, and so does a rebuild, which otherwise waits for ever.
@@ -187,8 +214,8 @@ fn the_error_of_the_wal_receiver_is_reported() {
     wait_for("it does not stream", s(30), || receiver(&pair, 1).is_empty().then_some(()));
     wait_warning(&pair, 1, text);
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
-    let rebuild = pair.mc(1, &["rebuild", "--yes", "--method", "basebackup", "-t", "60"]);
-    assert!(rebuild.code != 0 && rebuild.text().contains(text), "{}", rebuild.text());
+    let rebuild = pair.mc(1, &["rebuild", "--yes", "--method", "basebackup"]).expect(1, "mc_ctl rebuild");
+    assert!(rebuild.err.contains("cannot be completed") && rebuild.err.contains(text), "{}", rebuild.text());
     conninfo(&pair, "rep", "other");
     pair.host(1).pg("pg_ctl", &["reload", "-D", pair.data(1)]).expect(0, "pg_ctl reload");
     wait_ok(&pair);
