@@ -584,7 +584,16 @@ fn a_copy_that_is_gone_is_not_taken_for_renamed() {
     assert!(why.message.contains("data.rebuild-new\" is missing"), "{why}");
     assert!(control::inspect(&a.place).unwrap().incomplete);
     Journal::remove(&a.setup.run_dir).unwrap();
-    assert_eq!(pair.perform(Method::Auto).unwrap().read().unwrap().chosen, Some(rebuild::Chosen::BaseBackup));
+    let made = pair.perform(Method::Auto).unwrap().read().unwrap();
+    assert_eq!((made.chosen, made.continued), (Some(rebuild::Chosen::BaseBackup), false));
+    // As if the renames had failed: the next attempt uses the copy, and reports that.
+    let put_aside = old_directories(a).pop().unwrap();
+    std::fs::rename(&journal.data, &journal.staging).unwrap();
+    std::fs::rename(put_aside, &journal.data).unwrap();
+    [&journal.data, &journal.staging].into_iter().for_each(|dir| control::guard(dir, common::major()).unwrap());
+    journal.write(&a.setup.run_dir).unwrap();
+    let used = pair.perform(Method::Auto).unwrap().read().unwrap();
+    assert_eq!((used.chosen, used.continued, used.done), (Some(rebuild::Chosen::BaseBackup), true, 0));
     pair.is_mirrored();
 }
 

@@ -98,18 +98,21 @@ pub(super) struct Follower<'a> {
     told: Option<Chosen>,
     /// This command has ordered it, and so missed nothing.
     ordered: bool,
+    /// What the controller reported of an earlier rebuild before the order.
+    earlier: Option<Progress>,
 }
 
 impl<'a> Follower<'a> {
     /// Follows it for at most `limit` from `begin` on.
     pub fn new(config: &'a Config, begin: Instant, limit: Option<Duration>) -> Follower<'a> {
         let (aside, display) = (Vec::new(), Display::new());
-        Follower { config, begin, limit, aside, display, progress: None, told: None, ordered: false }
+        Follower { config, begin, limit, aside, display, progress: None, told: None, ordered: false, earlier: None }
     }
 
-    /// The same of one that is ordered just now.
+    /// The same of one that is about to be ordered.
     pub fn of_order(config: &'a Config, begin: Instant, limit: Option<Duration>) -> Follower<'a> {
-        Follower { ordered: true, ..Follower::new(config, begin, limit) }
+        let earlier = call::snapshot(config).ok().and_then(|snapshot| snapshot.rebuild);
+        Follower { ordered: true, earlier, ..Follower::new(config, begin, limit) }
     }
 
     /// Until its end.
@@ -168,9 +171,10 @@ impl<'a> Follower<'a> {
 
     /// Says how it is done as soon as that is known.
     fn note(&mut self, snapshot: &Snapshot) {
-        // Before, it may be of an earlier rebuild.
+        // Before, it may be of an earlier rebuild. A short one may have ended already.
         let copies = snapshot.report.rebuilding == Rebuilding::Copying;
-        let Some(progress) = snapshot.rebuild.as_ref().filter(|_| copies || self.progress.is_some()) else { return };
+        let own = copies || self.progress.is_some() || self.ordered && snapshot.rebuild != self.earlier;
+        let Some(progress) = snapshot.rebuild.as_ref().filter(|_| own) else { return };
         if progress.chosen.is_some() && progress.chosen != self.told {
             self.told = progress.chosen;
             let how = match progress.chosen {
@@ -243,6 +247,9 @@ impl<'a> Follower<'a> {
         let mut out = format!("server \"{me}\" is the standby of server \"{other}\"; the pair is {}\n", word.text());
         let took = duration(self.begin.elapsed().as_secs());
         match &self.progress {
+            Some(Progress { continued: true, .. }) => {
+                out += &format!("the complete copy of an earlier attempt was used; {took} in total\n");
+            }
             Some(Progress {
                 chosen: Some(chosen @ (Chosen::Rewind | Chosen::BaseBackup)), done, elapsed_ms, ..
             }) => {

@@ -269,6 +269,7 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
     }
     if let Some(chosen) = progress.chosen.filter(|_| made) {
         let copied = match chosen {
+            _ if progress.continued => "the complete copy of an earlier attempt was used".to_owned(),
             Chosen::Follow => "nothing had to be copied".to_owned(),
             Chosen::Rewind | Chosen::BaseBackup => format!("{} copied {} bytes", chosen.program(), progress.done),
         };

@@ -193,8 +193,17 @@ pub fn sync_dir(dir: &Path) -> Result<()> {
 
 /// Renames a file or directory, durably. Nothing may be at its new name but an empty directory.
 pub fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to)
-        .map_err(|e| Error::new(format!("could not rename \"{}\" to \"{}\": {e}", from.display(), to.display())))?;
+    std::fs::rename(from, to).map_err(|e| {
+        let (from, to) = (from.display(), to.display());
+        let error = Error::new(format!("could not rename \"{from}\" to \"{to}\": {e}"));
+        match e.kind() {
+            // Of a directory in the lower layer of an overlay file system.
+            std::io::ErrorKind::CrossesDevices => error.hint(format!(
+                "The file system cannot rename this directory. Run \"mv {from} {to}\", which copies it, then run the command again."
+            )),
+            _ => error,
+        }
+    })?;
     sync_parent(to)?;
     if from.parent() == to.parent() { Ok(()) } else { sync_parent(from) }
 }

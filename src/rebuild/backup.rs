@@ -39,6 +39,13 @@ pub fn replacement(place: &Place, name: &str, tablespaces: Vec<(String, PathBuf)
              instance administrator user must own it and its parent.",
         ));
     }
+    if swap::is_in_lower_layer(data)? {
+        let (data, what) = (data.display(), "the file system cannot rename it");
+        return Err(Error::new(format!("could not replace the data directory \"{data}\": {what}")).hint(format!(
+            "The directory is in the lower layer of an overlay file system. Run \"mv {data} {data}.copy && mv {data}.copy {data}\", \
+             which copies it to the upper layer, then run the command again."
+        )));
+    }
     if data.is_symlink() {
         let what =
             format!("the data directory \"{}\" is a symbolic link to a directory that does not exist", data.display());

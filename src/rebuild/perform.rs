@@ -131,7 +131,13 @@ impl Work<'_> {
         let mut primary = Primary::new(self.setup, self.what)?;
         let slot = self.hold(&primary)?;
         match journal {
-            Some(journal) if journal.phase == Phase::Swapping => self.finish(&journal)?,
+            Some(journal) if journal.phase == Phase::Swapping => {
+                let Plan { chosen, why, .. } = plan::finish(&journal);
+                self.tell.update(|progress| {
+                    (progress.chosen, progress.why, progress.continued) = (Some(chosen), why, true);
+                });
+                self.finish(&journal)?;
+            }
             _ => self.afresh(&mut primary)?,
         }
         if let Some(slot) = slot {

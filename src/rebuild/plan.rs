@@ -145,10 +145,10 @@ fn make(setup: &Setup, what: &Rebuild, exact: bool, cancel: &Cancel) -> Result<P
 }
 
 /// What is left of a rebuild whose new directory is whole.
-fn finish(journal: &Journal) -> Plan {
+pub(super) fn finish(journal: &Journal) -> Plan {
     Plan {
         chosen: journal.method,
-        why: "an earlier rebuild was interrupted when its copy was complete".into(),
+        why: "an earlier rebuild ended when its copy was complete".into(),
         bytes: Some(0),
         room: Vec::new(),
         lost: None,

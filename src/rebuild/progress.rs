@@ -20,6 +20,9 @@ pub struct Progress {
     pub chosen: Option<Chosen>,
     /// Why so.
     pub why: String,
+    /// An earlier attempt had made the copy, which only had to be renamed.
+    #[serde(default)]
+    pub continued: bool,
     /// What is being done, in a few words.
     pub step: String,
     /// Bytes copied, of the step that copies.

@@ -56,6 +56,24 @@ pub fn fixed(dir: &Path) -> Option<String> {
     room::mounted_in(dir).map(|point| format!("a file system is mounted in it, on \"{}\"", point.display()))
 }
 
+/// Whether the file system cannot rename this directory: it is in the lower layer of an overlay file system. Asks by a rename
+/// that fails in any case, because there is a directory with the new name that is not empty.
+///
+/// # Errors
+/// The other directory cannot be created or removed.
+pub fn is_in_lower_layer(dir: &Path) -> Result<bool> {
+    const OVERLAYFS: rustix::fs::FsWord = 0x794c_7630;
+    if !rustix::fs::statfs(dir).is_ok_and(|found| found.f_type == OVERLAYFS) {
+        return Ok(false);
+    }
+    let other = suffixed(dir, ".rebuild-test");
+    let inside = other.join("not-empty");
+    std::fs::create_dir_all(&inside).map_err(|e| Error::io("create directory", &inside, e))?;
+    let refused = std::fs::rename(dir, &other).err().map(|e| e.kind());
+    files::remove(&other)?;
+    Ok(refused == Some(std::io::ErrorKind::CrossesDevices))
+}
+
 /// How the content of a directory outside of the data directory is replaced. Beside it, by renaming it whole, where that
 /// can be done and nothing else lies in it; else inside of it. `major`: it is a tablespace.
 pub fn plan(link: &Path, at: &Path, stamp: &str, major: Option<u32>) -> Result<Move> {

@@ -158,6 +158,7 @@ impl Told {
         self.rebuilds.write(Some(rebuild::Progress {
             chosen,
             why: "the histories have parted".into(),
+            continued: false,
             step: step.into(),
             done,
             total: if chosen.is_some() { 4 << 20 } else { 0 },

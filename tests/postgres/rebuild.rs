@@ -4,7 +4,8 @@
 //! period.
 
 use crate::harness::client::Style;
-use crate::harness::pair::Setup;
+use crate::harness::pair::{Pair, Setup};
+use crate::harness::remedy::commands;
 use crate::harness::run::run;
 use crate::harness::{s, wait_for};
 use std::time::Instant;
@@ -184,9 +185,38 @@ fn by_a_base_backup() {
     assert_eq!(version.expect("a data directory").trim(), pair.read(0, "PG_VERSION").trim());
     pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
     pair.wait_switched(1);
-    pair.rebuild(1, &[]);
+    in_a_lower_layer(&pair, 1);
     client.wait_ack(Instant::now(), s(10));
     client.check(&pair, 0, &[0, 1, 0]);
+}
+
+/// The data directory comes from the lower layer of an overlay file system, as in the image of a container, and cannot be
+/// renamed. That is found before the copy, and the printed commands repair it.
+#[track_caller]
+fn in_a_lower_layer(pair: &Pair, server: usize) {
+    let parent = pair.servers[server].data.parent().and_then(|parent| parent.to_str()).expect("ASCII");
+    let layer = "set -e; mkdir $0.layers; mount -t tmpfs none $0.layers; mkdir $0.layers/upper $0.layers/work; \
+                 chown --reference=$0 $0.layers/upper; chmod --reference=$0 $0.layers/upper; \
+                 mount -t overlay -o lowerdir=$0,upperdir=$0.layers/upper,workdir=$0.layers/work none $0";
+    pair.as_root(server, &["sh", "-c", layer, parent]);
+    let before = pair.beside(server);
+    let rebuild = "mc_ctl rebuild --method basebackup";
+    let fails = |text: &str| {
+        let failed = pair.paste(server, rebuild).expect(1, rebuild);
+        let hint = failed.err.lines().find(|line| line.contains(text)).unwrap_or_default();
+        let command = commands(hint).into_iter().find(|line| line.starts_with("mv "));
+        let command = command.unwrap_or_else(|| panic!("no command for {text:?} in {}", failed.text()));
+        (failed.err, command)
+    };
+    let (err, command) = fails("lower layer of an overlay file system");
+    assert!(!err.contains("copying the data directory"), "{err}");
+    assert_eq!(pair.beside(server), before, "something was left behind");
+    pair.paste(server, &command).expect(0, &command);
+    // The directory of the WAL is renamed after the copy, which the next attempt uses.
+    let (_, command) = fails("The file system cannot rename this directory");
+    pair.paste(server, &command).expect(0, &command);
+    let told = pair.paste(server, rebuild).expect(0, rebuild).out;
+    assert!(told.contains("the complete copy of an earlier attempt was used"), "{told}");
 }
 
 /// The first standby (the guide's chapter 3.4): an empty data directory, and one command on its host.
