@@ -10,12 +10,13 @@ use crate::fsm::event::{Heartbeat, Message};
 use crate::fsm::types::Member;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// Members of different major versions do not talk: the handshake fails.
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 4;
+pub const MINOR: u16 = 5;
 
 /// From this [`MINOR`] on a member answers [`Aside::Inspect`].
 pub const MINOR_OF_ASIDES: u16 = 2;
@@ -147,6 +148,15 @@ pub enum Archived {
     },
     /// How the rebuild goes, as JSON.
     Rebuilding,
+    /// The list of the files of the backup with this name, as JSON.
+    Files(String),
+    /// A file of a backup.
+    File {
+        /// The name of the backup.
+        backup: String,
+        /// The path in its directory.
+        path: PathBuf,
+    },
 }
 
 /// A part of what a server has archived.

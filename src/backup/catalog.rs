@@ -146,6 +146,17 @@ impl Catalog {
         self.destination.path().join(&backup.name)
     }
 
+    /// Whether a file of a backup makes it one.
+    pub(super) fn is_description(path: &Path) -> bool {
+        path == Path::new(DESCRIPTION)
+    }
+
+    /// The directory of the complete backup with this name; `None` if there is none.
+    pub fn dir_of(destination: &Destination, name: &str) -> Option<PathBuf> {
+        let dir = destination.path().join(name);
+        (is_name(Path::new(name)) && !name.contains('/') && dir.join(DESCRIPTION).exists()).then_some(dir)
+    }
+
     /// A name for a backup that begins at this time, and its directory.
     pub(super) fn new_name(&self, stamp: &str) -> String {
         let taken = |name: &str| self.destination.path().join(name).symlink_metadata().is_ok();

@@ -22,6 +22,7 @@ mod make;
 mod reach;
 mod segment;
 mod survey;
+mod transfer;
 
 pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
@@ -32,3 +33,4 @@ pub use segment::Segment;
 #[cfg(test)]
 pub(crate) use survey::tests::survey as sample_survey;
 pub use survey::{Archiver, Newest, Problem, Scope, Severity, Survey};
+pub use transfer::{Entry, entries, open as open_file, receive};

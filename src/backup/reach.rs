@@ -46,6 +46,9 @@ pub struct Contents {
     /// It has no destination, and so no backups.
     #[serde(default)]
     pub without_destination: bool,
+    /// It sends the files of its backups.
+    #[serde(default)]
+    pub sends: bool,
 }
 
 impl Holdings {

@@ -128,7 +128,8 @@ pub(super) fn busy_peer(config: &Config) -> std::result::Result<Option<String>, 
     archive_link::busy(&|offset| ask(config, &Archived::Contents, offset))
 }
 
-fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, String> {
+/// A part of what the other server has.
+pub(super) fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, String> {
     let not_running = || "the controller of this server is not running".to_owned();
     part(config, what, offset).map_err(|why| why.unwrap_or_else(not_running))
 }

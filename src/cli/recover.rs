@@ -3,6 +3,7 @@
 //! What is decided, and how far it has come, is in the journal ([`Journal`]); [`work`] holds the steps.
 
 mod consent;
+mod fetch;
 mod pair;
 mod plan;
 mod program;
@@ -252,6 +253,19 @@ fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) ->
         archive_up_to_now(work, &snapshot, standing)?;
         found = look()?;
         refuse(&found.plan)?;
+    }
+    if let (Source::Destination(destination), Some(wanted)) = (&work.source, &found.missing) {
+        match work.fetch(destination, wanted) {
+            Ok(()) => {
+                found = look()?;
+                refuse(&found.plan)?;
+            }
+            Err(failure) if found.candidates.is_empty() || work.interruption.cancel.is_set() => return Err(failure),
+            Err(failure) => {
+                work.end_display();
+                say(&format!("mc_ctl: WARNING: {}\nmc_ctl: a backup of this server is used\n", failure.error));
+            }
+        }
     }
     let before = Before {
         served: standing != Standing::Down,

@@ -8,7 +8,7 @@ use super::links::Voice;
 use super::pace::Pace;
 use super::watcher::random;
 use super::{lock, spawn};
-use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
+use crate::backup::{self, Archive, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::{self, Error};
 use crate::fsm::event::Reply;
@@ -21,6 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::{Receiver, Sender};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -72,6 +73,8 @@ struct Shared {
     asking: Mutex<Option<Asked>>,
     /// When the other server did not respond.
     silent: Mutex<Option<Instant>>,
+    /// The backup whose files were listed last, and the list.
+    listed: Mutex<Option<(String, Arc<str>)>>,
 }
 
 impl ArchiveLink {
@@ -91,6 +94,7 @@ impl ArchiveLink {
             turn: Mutex::default(),
             asking: Mutex::default(),
             silent: Mutex::default(),
+            listed: Mutex::default(),
         }));
         let shared = Arc::downgrade(&link.0);
         spawn("archive", move || {
@@ -305,6 +309,20 @@ impl Shared {
         self.is_rebuilding().then(|| "a rebuild is in progress".to_owned())
     }
 
+    /// The list of the files of a backup. It is read with its first part.
+    fn files(&self, destination: &Destination, name: &str, offset: u64) -> error::Result<Arc<str>> {
+        let mut listed = lock(&self.listed);
+        match &*listed {
+            Some((of, text)) if of == name && offset > 0 => Ok(text.clone()),
+            _ => {
+                let entries = backup::entries(&dir(destination, name)?)?;
+                let text: Arc<str> = serde_json::to_string(&entries).unwrap_or_default().into();
+                *listed = Some((name.to_owned(), text.clone()));
+                Ok(text)
+            }
+        }
+    }
+
     fn read(&self, what: &Archived, offset: u64) -> error::Result<Part> {
         let missing = Part { total: None, data: String::new() };
         if let Archived::Rebuild { copy } = what {
@@ -329,12 +347,20 @@ impl Shared {
             Archived::Contents => {
                 let backups = Catalog::read(&destination)?.backups;
                 let holdings = Holdings::read(&archive)?;
-                let contents = Contents { backups, holdings, busy: self.busy(), without_destination: false };
+                let contents =
+                    Contents { backups, holdings, busy: self.busy(), without_destination: false, sends: true };
                 Ok(part_of_text(&serde_json::to_string(&contents).unwrap_or_default(), offset))
             }
+            Archived::Files(name) => Ok(part_of_text(&self.files(&destination, name, offset)?, offset)),
+            Archived::File { backup, path } => part_of(&backup::open_file(&dir(&destination, backup)?, path)?, offset),
             Archived::Rebuild { .. } | Archived::Rebuilding => Ok(missing),
         }
     }
+}
+
+fn dir(destination: &Destination, name: &str) -> error::Result<PathBuf> {
+    let dir = Catalog::dir_of(destination, name);
+    dir.ok_or_else(|| Error::new(format!("it has no complete backup \"{name}\"")))
 }
 
 fn part_of_text(text: &str, offset: u64) -> Part {

@@ -3,9 +3,12 @@
 use crate::backup::{archived, backups, destination, pair};
 use crate::debian::{create_cluster, version_of_debian};
 use crate::harness::client::Style;
+use crate::harness::host::signal;
 use crate::harness::pair::{Pair, Setup, own, program};
-use crate::harness::run::Answer;
-use crate::harness::s;
+use crate::harness::run::{Answer, Beside};
+use crate::harness::{s, wait_for};
+use rustix::process::Signal;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// A table of which every row is a transaction of its own.
@@ -138,7 +141,6 @@ fn what_is_refused() {
     refused(&["--time", "2999-01-01 00:00Z", "--yes"], 4, "in the future");
     refused(&["--lsn", "FF/0", "--yes"], 1, "could not be recovered to position FF/0");
     refused(&["--name", "nowhere", "--yes"], 1, "trying the next older backup");
-    assert_eq!(pair.mc(1, &["recover", "--latest", "--dry-run"]).code, 4, "that server has no backup");
     let plan = pair.mc(0, &["recover", "--name", "here", "--dry-run", "--format", "json"]).expect(0, "the plan").out;
     let plan: serde_json::Value = serde_json::from_str(&plan).expect("JSON");
     let names = backups(&pair, 0);
@@ -181,6 +183,51 @@ fn what_is_refused() {
 fn rows_without_times(pair: &Pair, server: usize) -> Vec<(i64, i64)> {
     let text = pair.sql(server, "SELECT id FROM paced ORDER BY id");
     text.lines().map(|id| (id.parse().expect("a number"), 0)).collect()
+}
+
+/// On the server that has no backup: that of the other server is copied, which can be interrupted, and is verified.
+#[test]
+fn from_a_backup_of_the_other_server() {
+    let pair = pair(Setup::default());
+    pair.tablespace(0);
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    let name = backups(&pair, 0).pop().expect("a backup");
+    write(&pair, 0, 2);
+    pair.sql(0, "SELECT pg_create_restore_point('here')");
+    write(&pair, 0, 2);
+    let words = ["recover", "--name", "here", "--yes"];
+    let plan = pair.mc(1, &["recover", "--name", "here", "--dry-run"]).expect(0, "the plan").out;
+    assert!(plan.contains("only on server \"nd1\"") && plan.contains("from server \"nd1\" to backup_dest"), "{plan}");
+
+    let copy = destination(&pair, 1).join(&name);
+    let mut command = Beside::start(pair.mc_command(1, &words));
+    wait_for("files are copied", s(60), || copy.join("data/PG_VERSION").exists().then_some(()));
+    let mine = pair.host(1).processes().into_iter().filter(|process| process.command.contains(" recover "));
+    mine.for_each(|process| signal(process.pid, Signal::KILL));
+    wait_for("the command has ended", s(60), || command.ended());
+    check(&pair, 0);
+    assert!(backups(&pair, 1).is_empty(), "what is incomplete is no backup");
+    let kept = copy.join("data/PG_VERSION").metadata().expect("a file").ino();
+    let answer = recover(&pair, 1, &["--name", "here"]);
+    assert_eq!(copy.join("data/PG_VERSION").metadata().expect("a file").ino(), kept, "it is not copied again");
+    assert!(answer.err.contains(&format!("copying backup \"{name}\" from server \"nd1\"")), "{answer:?}");
+    assert_eq!(backups(&pair, 1), [name.clone()]);
+    for n in [0, 1] {
+        assert_eq!(ids(&rows_without_times(&pair, n)), [1, 2]);
+        assert_eq!(pair.sql(n, "SELECT count(*) FROM in_space"), "10000");
+    }
+
+    // A copy that is damaged is removed.
+    std::fs::remove_file(copy.join("backup.json")).expect("the description");
+    let file = copy.join("data/global/pg_control");
+    let mut damaged = std::fs::read(&file).expect("pg_control");
+    damaged[100] ^= 1;
+    std::fs::write(&file, damaged).expect("pg_control");
+    let answer = pair.mc(1, &words);
+    assert!(answer.code == 1 && answer.err.contains(&format!("could not copy backup \"{name}\"")), "{answer:?}");
+    assert!(!copy.exists() && backups(&pair, 1).is_empty());
+    check(&pair, 1);
 }
 
 /// Both data directories and ledgers, and one archive, are lost: nothing that was archived is missing. The pair is set up again

@@ -4,7 +4,7 @@ use super::super::archive;
 use super::super::backup::time;
 use super::Source;
 use super::pair::Standing;
-use crate::backup::{Archive, Catalog, Contents, Destination, Holdings};
+use crate::backup::{Archive, Backup, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::Error;
 use crate::pg::bounded::Cancel;
@@ -22,6 +22,8 @@ pub struct Found {
     pub plan: Plan,
     /// The backups that lead to the target, the newest first.
     pub candidates: Vec<Candidate>,
+    /// The backup of the other server that is copied first, after the full backup that it needs; `None` if it is here.
+    pub missing: Option<Vec<Backup>>,
     /// It is certain that the archives contain the target.
     pub within: bool,
 }
@@ -36,6 +38,9 @@ pub struct Plan {
     backup: Option<String>,
     backup_ended: Option<String>,
     bytes: u64,
+    /// The server from which it is copied first, and how many bytes.
+    copied_from: Option<String>,
+    copied_bytes: Option<u64>,
     /// The end of the WAL that follows it, and on which timeline.
     wal_until: Option<String>,
     wal_timeline: Option<u32>,
@@ -99,7 +104,7 @@ fn by_program(
         Err(error) => plan.obstacles.push(error.to_string()),
     }
     present(&mut plan, config, snapshot, standing, target);
-    Ok(Found { plan, candidates: vec![], within: false })
+    Ok(Found { plan, candidates: vec![], missing: None, within: false })
 }
 
 /// What prevents every recovery to this target now.
@@ -135,10 +140,12 @@ fn in_destination(
     let catalog = Catalog::read(destination)?;
     let (holdings, theirs, unknown) = holdings(config, destination)?;
     let place = Place::new(config);
-    let own: Vec<_> = match only {
-        Some(name) => vec![catalog.find(name)?.clone()],
-        None => catalog.backups.clone(),
-    };
+    let named = |backup: &&Backup| only.is_none_or(|name| backup.name == name);
+    let own: Vec<_> = catalog.backups.iter().filter(named).cloned().collect();
+    let others: Vec<_> = theirs.backups.iter().filter(named).cloned().collect();
+    if let (Some(name), true, true) = (only, own.is_empty(), others.is_empty()) {
+        catalog.find(name)?;
+    }
     let (found, refused) = candidates(&own, &holdings, target, place.major);
     let mut plan = Plan { target: target.to_string(), ..Plan::default() };
     let peer = &config.peer().id;
@@ -146,37 +153,59 @@ fn in_destination(
         plan.warnings.push(format!("what server \"{peer}\" has archived is not known: {why}"));
     }
     guard(&mut plan, config, target)?;
-    let (elsewhere, _) = candidates(&theirs.backups, &holdings, target, place.major);
-    let newer =
-        elsewhere.iter().find(|other| found.first().is_none_or(|own| other.backup.ended_ms > own.backup.ended_ms));
-    match (found.first(), newer) {
-        (None, Some(newer)) => {
+    let (elsewhere, _) = candidates(&others, &holdings, target, place.major);
+    let newer = elsewhere
+        .into_iter()
+        .filter(|other| catalog.find(&other.backup.name).is_err())
+        .find(|other| found.first().is_none_or(|own| other.backup.ended_ms > own.backup.ended_ms));
+    let newer = match newer {
+        Some(newer) if !theirs.sends => {
             let name = &newer.backup.name;
-            plan.obstacles.push(format!("this server has no backup that leads to the target, and server \"{peer}\" has \"{name}\"; run \"mc_ctl recover\" there"));
+            plan.warnings.push(format!(
+                "only server \"{peer}\" has backup \"{name}\", and its controller has an older version, which cannot send it; run \
+                 \"mc_ctl recover\" there"
+            ));
+            None
         }
-        (None, None) => plan.obstacles.push("no backup on either server leads to the target".to_owned()),
-        (Some(_), Some(newer)) => plan.warnings.push(format!(
-            "server \"{peer}\" has a newer backup, \"{}\", from which the recovery is faster",
-            newer.backup.name
-        )),
-        (Some(_), None) => {}
+        other => other,
+    };
+    if found.is_empty() && newer.is_none() {
+        plan.obstacles.push("no backup on either server leads to the target".to_owned());
     }
+    let usable = !found.is_empty() || newer.is_some();
     for refused in refused {
         let line = format!("backup \"{}\" is not used: {}", refused.backup, refused.why);
-        if found.is_empty() { plan.obstacles.push(line) } else { plan.warnings.push(line) }
+        if usable { plan.warnings.push(line) } else { plan.obstacles.push(line) }
     }
     for (path, error) in &catalog.damaged {
         plan.warnings.push(format!("backup \"{}\" is not used: {}", path.display(), error.message));
     }
-    if let Some(first) = found.first() {
-        describe(&mut plan, first, &catalog, &place);
+    let missing = newer.as_ref().map(|newer| {
+        let full = newer.backup.full.as_ref().filter(|full| catalog.find(full).is_err());
+        let full = full.and_then(|full| theirs.backups.iter().find(|backup| backup.name == *full));
+        full.into_iter().chain([&newer.backup]).cloned().collect::<Vec<_>>()
+    });
+    let first = newer.as_ref().or(found.first());
+    if let Some(missing) = &missing {
+        plan.copied_from = Some(peer.clone());
+        plan.copied_bytes = Some(missing.iter().map(|backup| backup.bytes).sum());
+        let older = found.first().map(|own| format!("; \"--backup {}\" restores one of this server", own.backup.name));
+        plan.warnings.push(format!("on server \"{peer}\" this recovery copies no backup{}", older.unwrap_or_default()));
+    }
+    if let Some(first) = first {
+        describe(&mut plan, first, (&catalog, missing.as_deref(), destination), &place);
     }
     present(&mut plan, config, snapshot, standing, target);
-    let within = found.first().is_some_and(|first| target.is_within(first.reach.archived_ms, first.reach.until));
-    Ok(Found { plan, candidates: found, within })
+    let within = first.is_some_and(|first| target.is_within(first.reach.archived_ms, first.reach.until));
+    Ok(Found { plan, candidates: found, missing, within })
 }
 
-fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place) {
+fn describe(
+    plan: &mut Plan,
+    first: &Candidate,
+    (catalog, missing, destination): (&Catalog, Option<&[Backup]>, &Destination),
+    place: &Place,
+) {
     let Candidate { backup, reach } = first;
     plan.backup = Some(backup.name.clone());
     plan.backup_ended = Some(time(backup.ended_ms));
@@ -186,7 +215,13 @@ fn describe(plan: &mut Plan, first: &Candidate, catalog: &Catalog, place: &Place
     let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
     let rooms = rebuild::replacement(place, &backup.server, spaces).and_then(|replacement| {
         plan.kept = replacement.existed.then(|| replacement.old.clone());
-        rooms(&recover::needs(catalog, backup, &replacement, &Cancel::never())?)
+        let Some(missing) = missing else {
+            return rooms(&recover::needs(catalog, backup, &replacement, &Cancel::never())?);
+        };
+        let full = backup.full.as_ref().and_then(|full| catalog.find(full).ok());
+        let restored = missing.iter().chain(full).map(|part| Need::new(&replacement.staging, part.bytes));
+        let copied = missing.iter().map(|part| Need::new(destination.path(), part.bytes));
+        rooms(&copied.chain(restored).collect::<Vec<_>>())
     });
     match rooms {
         Ok(rooms) => {
@@ -211,6 +246,10 @@ fn present(plan: &mut Plan, config: &Config, snapshot: Option<&Snapshot>, standi
         _ => format!("every commit after {target}"),
     };
     let steps = &mut plan.steps;
+    if let (Some(peer), Some(bytes)) = (&plan.copied_from, plan.copied_bytes) {
+        let size = human(bytes);
+        steps.push(format!("copy the backup, {size}, from server \"{peer}\" to backup_destination, and verify it"));
+    }
     let restore = match plan.recover_command {
         Some(_) => "have recover_command restore a backup beside the data directory",
         None => "restore and verify the backup beside the data directory",
@@ -254,7 +293,8 @@ impl Plan {
     pub fn text(&self) -> String {
         let mut out = format!("target:     {}\n", self.target);
         if let (Some(backup), Some(ended)) = (&self.backup, &self.backup_ended) {
-            _ = writeln!(out, "backup:     {backup}, {}, ended at {ended}", human(self.bytes));
+            let from = self.copied_from.as_ref().map(|peer| format!(", only on server \"{peer}\"")).unwrap_or_default();
+            _ = writeln!(out, "backup:     {backup}, {}, ended at {ended}{from}", human(self.bytes));
         }
         if let Some(program) = &self.recover_command {
             let backup = self
