@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 /// The name of the file.
-const NAME: &str = "reserve";
+pub const NAME: &str = "reserve";
 
 /// How large it is, in bytes.
 const SIZE: u64 = 1 << 20;
@@ -58,11 +58,11 @@ impl Reserve {
         Reserve { path: directory.join(NAME), state: Mutex::default() }
     }
 
-    /// The next of what is queued. Fills the reserve while nothing is.
+    /// The next of what is queued. Fills the reserve while nothing is, and then calls `idle`.
     ///
     /// # Errors
     /// The queue is closed.
-    pub fn next<T>(&self, queue: &Receiver<T>) -> Result<T, RecvError> {
+    pub fn next<T>(&self, queue: &Receiver<T>, mut idle: impl FnMut()) -> Result<T, RecvError> {
         loop {
             let (whole, reported) = {
                 let state = lock(&self.state);
@@ -74,7 +74,10 @@ impl Reserve {
             match queue.recv_timeout(if reported { AGAIN } else { IDLE }) {
                 Ok(next) => return Ok(next),
                 Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
-                Err(RecvTimeoutError::Timeout) => self.fill(),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.fill();
+                    idle();
+                }
             }
         }
     }

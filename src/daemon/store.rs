@@ -294,8 +294,8 @@ impl Store {
     /// No thread can be started.
     pub fn start(run_dir: PathBuf, durable: Option<Durable>, inbox: Inbox) -> Result<Store> {
         let (queue, queued) = crossbeam_channel::unbounded();
-        let mut view = durable.map(|durable| durable.ledger.view);
-        let thread = spawn("store", move || write_all(&run_dir, &mut view, &queued, &inbox))?;
+        let history = History { noted: durable.map(|durable| durable.ledger.view), missing: None };
+        let thread = spawn("store", move || write_all(&run_dir, history, &queued, &inbox))?;
         Ok(Store { queue, thread })
     }
 
@@ -314,11 +314,28 @@ impl Store {
     }
 }
 
+/// What the history lacks: a change that a full disk kept from being noted is noted when there is space, unless a later one was.
+struct History {
+    /// The view that was noted last.
+    noted: Option<View>,
+    missing: Option<(View, String)>,
+}
+
+impl History {
+    fn write(&mut self, run_dir: &Path) -> Result<()> {
+        if let Some((to, reason)) = &self.missing {
+            append_history(run_dir, self.noted, *to, reason)?;
+            self.noted = self.missing.take().map(|(to, _)| to);
+        }
+        Ok(())
+    }
+}
+
 /// Writes until the queue closes. Of several that wait only the last is written: it is at least as new as the others. The
 /// reserve is filled when there is nothing to write.
-fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, inbox: &Inbox) {
+fn write_all(run_dir: &Path, mut history: History, queued: &Receiver<Order>, inbox: &Inbox) {
     let reserve = Reserve::new(run_dir);
-    while let Ok(first) = reserve.next(queued) {
+    while let Ok(first) = reserve.next(queued, || drop(history.write(run_dir))) {
         let mut batch = vec![first];
         batch.extend(queued.try_iter());
         let Some(last) = batch.last() else { continue };
@@ -330,11 +347,10 @@ fn write_all(run_dir: &Path, view: &mut Option<View>, queued: &Receiver<Order>, 
             };
             inbox.put(answer);
             if outcome.is_ok() && !write.reason.is_empty() {
-                let to = write.durable.ledger.view;
-                if let Err(error) = append_history(run_dir, *view, to, &write.reason) {
+                history.missing = Some((write.durable.ledger.view, write.reason));
+                if let Err(error) = history.write(run_dir) {
                     messages::tell(&Tell::Warning(error));
                 }
-                *view = Some(to);
             }
         }
     }
@@ -358,7 +374,12 @@ pub(super) fn append_history(run_dir: &Path, from: Option<View>, to: View, reaso
     line.push(b'\n');
     let file = private().append(true).create(true).open(&path);
     // One write, so that a line is there whole or, after a crash, cut short at the end.
-    file.and_then(|mut file| file.write_all(&line)).map_err(|cause| Error::io("append to file", &path, cause))
+    let write = |mut file: File| {
+        let length = file.metadata()?.len();
+        // A part of a line would spoil the next one.
+        file.write_all(&line).inspect_err(|_| drop(file.set_len(length)))
+    };
+    file.and_then(write).map_err(|cause| Error::io("append to file", &path, cause))
 }
 
 /// Removes the oldest half of a history that is longer than `limit` bytes.
@@ -558,6 +579,21 @@ mod tests {
         // A write without a reason does not change the view: a first ledger comes from none.
         assert_eq!((history[0].from, history[1].from), (None, Some(durable(2).ledger.view)));
         assert_eq!((history[1].to, history[1].reason.as_str()), (durable(4).ledger.view, "why 4"));
+    }
+
+    #[test]
+    fn a_change_that_was_not_noted_is_noted_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("nd1");
+        let [one, two, three] = [1, 2, 3].map(|term| durable(term).ledger.view);
+        let mut history = History { noted: Some(one), missing: Some((two, "why 2".into())) };
+        history.write(&run_dir).unwrap_err();
+        history.missing = Some((three, "why 3".into()));
+        std::fs::create_dir(&run_dir).unwrap();
+        history.write(&run_dir).unwrap();
+        history.write(&run_dir).unwrap();
+        let noted = super::history(&run_dir).unwrap();
+        assert_eq!(noted.iter().map(|change| (change.from, change.to)).collect::<Vec<_>>(), [(Some(one), three)]);
     }
 
     #[test]

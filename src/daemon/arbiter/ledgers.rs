@@ -176,7 +176,7 @@ struct Writer {
 
 impl Writer {
     fn run(mut self, queued: &Receiver<Order>) {
-        while let Ok(order) = self.reserve.next(queued) {
+        while let Ok(order) = self.reserve.next(queued, || ()) {
             match order {
                 Order::Write(write) => self.write(&write),
                 Order::Remove(system) => {
