@@ -11,6 +11,7 @@ mod disconnection;
 pub mod health;
 mod metrics;
 mod next_step;
+mod obstacle;
 mod rebuild;
 mod snapshot;
 mod space;
@@ -22,6 +23,7 @@ pub use checkpoint::Checkpoint;
 pub use connection::{Cause, ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
 pub use next_step::{advice_or_next_step, next_step};
+pub use obstacle::obstacle;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 pub use space::{Directory, Level, Space, TABLESPACE};
@@ -56,6 +58,8 @@ pub struct Status {
     pub takeover: Option<String>,
     /// The mistake in the configuration files, if there is one; the controller uses what it read before.
     pub configuration_error: Option<String>,
+    /// Why the answering server's ledger cannot be written; `null` if it can.
+    pub ledger_error: Option<String>,
     /// WAL that the standby has not flushed yet, bytes, as the primary sees it; `null` where not known.
     pub lag_bytes: Option<u64>,
     /// For how long the standby has not caught up with the primary, as this server sees it.
@@ -122,6 +126,63 @@ pub struct ArbiterStatus {
     pub host: String,
     /// `online`, `offline`.
     pub status: &'static str,
+    /// `normal`, `nearly_full`, `full`; `unknown` while it is offline.
+    pub disk_status: &'static str,
+    /// The space of its directory in a sentence; `null` if it is enough.
+    pub disk_space: Option<String>,
+    /// Why its ledger cannot be written, so that it cannot consent; `null` if it can.
+    pub ledger_error: Option<String>,
+}
+
+impl ArbiterStatus {
+    fn new(name: &MemberName, report: &Report) -> ArbiterStatus {
+        let (online, disk) = (report.arbiter == Some(true), &report.arbiter_disk);
+        let given = |text: &String| Some(text.clone()).filter(|text| online && !text.is_empty());
+        ArbiterStatus {
+            arbiter_id: name.id.clone(),
+            host: name.host.clone(),
+            status: if online { "online" } else { "offline" },
+            disk_status: match (online, disk.full.is_empty(), disk.space.is_empty()) {
+                (false, ..) => "unknown",
+                (true, false, _) => "full",
+                (true, true, false) => "nearly_full",
+                (true, true, true) => "normal",
+            },
+            disk_space: given(&disk.space),
+            ledger_error: given(&disk.failure),
+        }
+    }
+
+    /// What is wrong with it although it is online, in two or three words.
+    fn problem(&self) -> Option<&'static str> {
+        match (&self.ledger_error, self.disk_status) {
+            (Some(_), _) => Some("cannot grant"),
+            (None, "full") => Some("disk full"),
+            (None, "nearly_full") => Some("disk nearly full"),
+            _ => None,
+        }
+    }
+
+    /// The status as the table shows it.
+    fn cell(&self) -> String {
+        match self.problem() {
+            Some(problem) => format!("{}({problem})", self.status),
+            None => self.status.to_owned(),
+        }
+    }
+
+    /// What an operator should do.
+    fn advice(&self) -> Option<String> {
+        let id = &self.arbiter_id;
+        let space = self.disk_space.as_ref().map(|space| format!(": {space}")).unwrap_or_default();
+        match (&self.ledger_error, self.disk_status) {
+            (Some(why), _) => Some(format!(
+                "arbiter \"{id}\" cannot write its ledger and cannot consent to a change ({why}): free space on its host{space}"
+            )),
+            (None, "full" | "nearly_full") => Some(format!("free space on the host of arbiter \"{id}\"{space}")),
+            _ => None,
+        }
+    }
 }
 
 /// The view (PROTOCOL section 2).
@@ -196,17 +257,14 @@ impl Status {
             mirroring_status: report.word,
             local_server: id(report.me),
             servers: [0, 1].map(|i| ServerStatus::new(&snapshot.servers[i], &report.servers[i])),
-            arbiter: snapshot.arbiter.as_ref().map(|name| ArbiterStatus {
-                arbiter_id: name.id.clone(),
-                host: name.host.clone(),
-                status: if report.arbiter == Some(true) { "online" } else { "offline" },
-            }),
+            arbiter: snapshot.arbiter.as_ref().map(|name| ArbiterStatus::new(name, report)),
             view: report.view.as_ref().map(|view| ViewStatus::new(snapshot, view)),
             failover_enabled: report.failover,
             heartbeat_error_action: report.on_silence.map(OnSilence::text),
             disconnection: Disconnection::new(snapshot),
             takeover: next_step::takeover(snapshot),
             configuration_error: None,
+            ledger_error: Some(snapshot.ledger_error.clone()).filter(|why| !why.is_empty()),
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
@@ -261,7 +319,7 @@ impl Status {
             match &self.arbiter {
                 Some(a) => {
                     out.push('\n');
-                    table(&mut out, &["arbiter_id", "host", "status"], &[[&a.arbiter_id, &a.host, a.status]], colour);
+                    table(&mut out, &["arbiter_id", "host", "status"], &[[&a.arbiter_id, &a.host, &a.cell()]], colour);
                 }
                 None => out.push_str("\nno arbiter\n"),
             }
@@ -274,7 +332,7 @@ impl Status {
         let failover = if self.failover_enabled { "enabled" } else { "disabled" };
         let action = self.heartbeat_error_action.map(|action| format!("heartbeat_error_action {action}, "));
         let arbiter = match &self.arbiter {
-            Some(arbiter) => format!("arbiter {} {}", arbiter.arbiter_id, arbiter.status),
+            Some(arbiter) => format!("arbiter {} {}", arbiter.arbiter_id, arbiter.cell()),
             None => "no arbiter".to_owned(),
         };
         format!("failover {failover}, {}{arbiter}", action.unwrap_or_default())
@@ -291,7 +349,11 @@ impl Status {
         let arbiter_lost = self.arbiter.as_ref().is_some_and(|a| a.status != "online");
         let full = self.servers.iter().filter(|server| !server.full_directories.is_empty());
         let nearly = self.disk_space.iter().filter(|space| space.state == Level::NearlyFull);
+        let arbiter_ill = self.arbiter.as_ref().and_then(ArbiterStatus::problem);
+        let cannot_grant = self.arbiter.as_ref().is_some_and(|arbiter| arbiter.ledger_error.is_some());
+        let critical = full.clone().count() > 0 || self.ledger_error.is_some() || cannot_grant;
         let warned = arbiter_lost
+            || arbiter_ill.is_some()
             || !self.durability_warnings.is_empty()
             || !self.connection_failures.is_empty()
             || self.disconnection.is_some()
@@ -300,7 +362,7 @@ impl Status {
             || self.backups.as_ref().is_some_and(|backups| !backups.problems.is_empty())
             || nearly.clone().count() > 0;
         let (state, code) = match self.mirroring_status {
-            _ if full.clone().count() > 0 => ("CRITICAL", 2),
+            _ if critical => ("CRITICAL", 2),
             Word::Switchable if !warned => ("OK", 0),
             Word::Switchable | Word::Switching | Word::FailoverDisabled => ("WARNING", 1),
             Word::Switched | Word::NotSwitchable | Word::SplitBrain => ("CRITICAL", 2),
@@ -312,6 +374,12 @@ impl Status {
         }
         if arbiter_lost {
             line.push_str(", arbiter offline");
+        }
+        if let Some(problem) = arbiter_ill {
+            let _ = write!(line, ", arbiter {problem}");
+        }
+        if let Some(why) = &self.ledger_error {
+            let _ = write!(line, ", the ledger of {} cannot be written: {why}", self.local_server);
         }
         for warning in &self.durability_warnings {
             let _ = write!(line, ", {warning}");
@@ -376,16 +444,18 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
                      does not act if the other server does not respond", arbiter.id)
         }
     });
-    let scarce = |level| {
-        snapshot.space.iter().filter(move |space| space.state == level).map(|space| {
-            let wal = if space.directory == Directory::TranLog { "; never delete files in pg_wal" } else { "" };
-            format!("{}{wal}", space.sentence())
-        })
-    };
+    let scarce = |level| Space::hints(&snapshot.space, level);
+    if !snapshot.ledger_error.is_empty() {
+        // What else does not work follows from it.
+        return std::iter::once(ledger_hint(snapshot)).chain(scarce(Level::Full)).collect();
+    }
+    let arbiter = snapshot.arbiter.as_ref().and_then(|name| ArbiterStatus::new(name, &snapshot.report).advice());
     let peer = snapshot.report.me.other().index();
     let full = Some(&snapshot.report.servers[peer].full).filter(|full| !full.is_empty()).map(|full| {
         let id = &snapshot.servers[peer].id;
-        format!("the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it to see what uses the space")
+        format!(
+            "the disk of server \"{id}\" is full ({full}): run \"mc_ctl status\" on it, which names the file system"
+        )
     });
     let form = if snapshot.connections.is_empty() { Form::Direct } else { form() };
     let mut connections: Vec<_> = snapshot.connections.iter().filter_map(|failure| failure.hint(&form)).collect();
@@ -393,9 +463,41 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
     let advice = advice_or_next_step(snapshot).into_iter().chain(disconnected);
     // The cause comes before its consequences.
-    let causes = scarce(Level::Full).chain(full).chain(connections);
-    let later = scarce(Level::NearlyFull).chain(BackupStatus::remedies(snapshot));
+    let causes = scarce(Level::Full).into_iter().chain(relief(snapshot)).chain(full).chain(arbiter).chain(connections);
+    let later = scarce(Level::NearlyFull).into_iter().chain(BackupStatus::remedies(snapshot));
     causes.chain(advice).chain(lost).chain(later).collect()
+}
+
+/// What an operator can do about a ledger that cannot be written.
+pub fn ledger_hint(snapshot: &Snapshot) -> String {
+    let why = &snapshot.ledger_error;
+    let place = snapshot.space.iter().find(|space| space.directory == Directory::Management);
+    let full = ["No space left", "quota"].iter().any(|text| why.contains(text)).then_some(place).flatten();
+    let fix = match full {
+        Some(Space { mount_point, path, .. }) => {
+            format!("free space on the file system \"{mount_point}\" of \"{path}\"")
+        }
+        None => "repair the file system of the management directory".to_owned(),
+    };
+    format!("the ledger cannot be written: {fix}; until then this server can neither switch nor disconnect ({why})")
+}
+
+/// What an operator of a primary can do whose data or WAL have no space left.
+fn relief(snapshot: &Snapshot) -> Option<String> {
+    let report = &snapshot.report;
+    let blocked = snapshot.space.iter().find(|space| space.blocks_checkpoint())?;
+    report.view.filter(|view| view.mode == Mode::Mirrored && view.primary == report.me)?;
+    let other = &snapshot.servers[report.me.other().index()].id;
+    let row = &report.servers[report.me.other().index()];
+    let mount = &blocked.mount_point;
+    Some(match (report.word, row.full.is_empty()) {
+        (Word::Switchable, true) => format!(
+            "free space on \"{mount}\"; if that takes too long, {}: server \"{other}\" has space and takes over",
+            snapshot.immediate_shutdown()?
+        ),
+        (_, false) => format!("free space on \"{mount}\": a disk of server \"{other}\" is full as well ({})", row.full),
+        (_, true) => format!("free space on \"{mount}\": server \"{other}\" cannot take over now"),
+    })
 }
 
 impl HealthStatus {
@@ -481,7 +583,11 @@ fn table<const N: usize>(out: &mut String, header: &[&str; N], rows: &[[&str; N]
 
 fn row<const N: usize>(out: &mut String, cells: &[&str; N], widths: &[usize], colour: Colour) {
     for (i, cell) in cells.iter().enumerate() {
-        let bad = cell.starts_with("abnormal") || cell.starts_with("none(") || *cell == "offline" || *cell == "full";
+        let bad = cell.starts_with("abnormal")
+            || cell.starts_with("none(")
+            || cell.starts_with("online(")
+            || *cell == "offline"
+            || *cell == "full";
         let (on, off) = match colour {
             Colour::Always if bad => ("\x1b[31m", "\x1b[0m"),
             Colour::Always if *cell == "unknown" => ("\x1b[33m", "\x1b[0m"),
@@ -578,6 +684,7 @@ pub(crate) mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            ledger_error: String::new(),
             connections: Vec::new(),
             backups: None,
         }
@@ -750,6 +857,56 @@ arb         arbiter.example  offline
     }
 
     #[test]
+    fn an_arbiter_without_space_is_a_warning_and_one_that_cannot_grant_critical() {
+        let mut s = failed();
+        (s.report.word, s.report.arbiter) = (Word::Switchable, Some(true));
+        s.report.arbiter_disk.space = "the file system \"/a\" is nearly full".into();
+        let check = |s: &Snapshot, code, text: &str, advice: &str| {
+            let status = Status::new(s);
+            let shown = status.text(true, Colour::Never);
+            assert!(shown.matches(&format!("online({text})")).count() == 2, "{shown}");
+            let (line, actual) = status.check();
+            assert!(actual == code && line.contains(&format!(", arbiter {text}")), "{line}");
+            assert!(status.advice.iter().any(|hint| hint.contains(advice)), "{:?}", status.advice);
+        };
+        check(&s, 1, "disk nearly full", "free space on the host of arbiter \"arb\": the file system \"/a\"");
+        s.report.arbiter_disk.full = "management".into();
+        check(&s, 1, "disk full", "free space on the host of arbiter \"arb\"");
+        s.report.arbiter_disk.failure = "no space".into();
+        check(&s, 2, "cannot grant", "cannot consent to a change (no space): free space on its host");
+        s.report.arbiter = Some(false);
+        assert_eq!(Status::new(&s).arbiter.map(|arbiter| arbiter.disk_status), Some("unknown"));
+    }
+
+    #[test]
+    fn a_ledger_that_cannot_be_written_is_the_only_hint() {
+        let mut s = failed();
+        s.report.advice = vec!["the standby does not respond".into()];
+        s.ledger_error = "could not write file: No space left on device".into();
+        s.space = vec![super::space::tests::space("management", 0, Level::Full)];
+        let status = Status::new(&s);
+        let first = "the ledger cannot be written: free space on the file system \"/srv\" of \"/srv/management\";";
+        assert!(status.advice.len() == 2 && status.advice[0].starts_with(first), "{:?}", status.advice);
+        assert!(status.check().1 == 2 && status.check().0.contains(", the ledger of nd1 cannot be written"));
+    }
+
+    #[test]
+    fn the_hint_of_a_full_primary_is_printed_once_and_names_a_way_out() {
+        let mut s = snapshot();
+        s.space = ["data", "tran_log"].map(|name| super::space::tests::space(name, 0, Level::Full)).into();
+        s.report.servers[0].full = "data, tran_log".into();
+        let advice = Status::new(&s).advice;
+        let both = "of \"/srv/data\" (data) and of \"/srv/tran_log\" (tran_log) is full";
+        assert!(advice.len() == 2 && advice[0].contains(both) && advice[0].contains("\"du -xk"), "{advice:?}");
+        let way =
+            "\"pg_ctl stop -m immediate -D /srv/data\" here as its owner: server \"nd2\" has space and takes over";
+        assert!(advice[1].contains(way), "{advice:?}");
+        s.report.servers[1].full = "data".into();
+        let advice = Status::new(&s).advice;
+        assert!(!advice[1].contains("pg_ctl") && advice[1].contains("\"nd2\" is full as well"), "{advice:?}");
+    }
+
+    #[test]
     fn json_names_are_stable() {
         let json: serde_json::Value = serde_json::from_str(&Status::new(&snapshot()).json()).unwrap();
         assert_eq!(json["mirroring_status"], "switchable");
@@ -766,7 +923,8 @@ arb         arbiter.example  offline
         names.sort();
         let expected = "advice arbiter backups checkpoint commits_waiting commits_waiting_seconds configuration_error connection_failures controller \
                         disconnection disk_space durability_warnings failover_enabled health heartbeat_error_action \
-                        lag_bytes lag_seconds local_server mirroring_status progress progress_detail rebuild servers view";
+                        lag_bytes lag_seconds ledger_error local_server mirroring_status progress progress_detail rebuild \
+                        servers view";
         assert_eq!(names.join(" "), expected);
     }
 

@@ -4,14 +4,14 @@ use super::histogram::Histogram;
 use super::pair::State;
 use super::{Entry, Facts as Server, Finding, Seen};
 use crate::backup::Survey;
-use crate::fsm::report::Rebuilding;
+use crate::fsm::report::{ArbiterDisk, Rebuilding};
 use crate::status::ConnectionFailure;
 use serde::{Deserialize, Serialize};
 
 /// What there can be found here.
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
-    PEER_NO_HEARTBEAT, CONNECTION_REJECTED, ARBITER_NO_HEARTBEAT, LINK_UNSTEADY,
+    PEER_NO_HEARTBEAT, CONNECTION_REJECTED, ARBITER_NO_HEARTBEAT, ARBITER_DISK_FULL, LINK_UNSTEADY,
     HEARTBEAT_LATE, ARBITER_LATE, INSTANCE_LATE, DISK_LATE, DETECTION_SLOW,
 ];
 
@@ -35,6 +35,11 @@ const ARBITER_NO_HEARTBEAT: Entry = Entry::warning(
     "arbiter-no-heartbeat",
     "network.conf names an arbiter, and a server does not receive its heartbeats. Without the arbiter, neither server \
      continues alone when the other server does not respond.",
+);
+const ARBITER_DISK_FULL: Entry = Entry::warning(
+    "arbiter-disk-full",
+    "The arbiter reports that the file system of its directory is full or nearly full. An arbiter that cannot write its ledger \
+     cannot consent to a change.",
 );
 const LINK_UNSTEADY: Entry = Entry::notice(
     "link-unsteady",
@@ -121,6 +126,10 @@ pub struct Facts {
     pub rebuilding: Option<Rebuilding>,
     /// The backups of both servers; `None` if `backup_destination` is not set.
     pub backups: Option<Survey>,
+    /// Why its ledger cannot be written; empty if it can.
+    pub ledger_error: String,
+    /// The arbiter's disk, as the arbiter reports it to this server.
+    pub arbiter_disk: ArbiterDisk,
     /// The state of the pair; `None` without a view, or of an older version.
     pub state: Option<State>,
 }
@@ -179,6 +188,11 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
     let (Some(pace), peer) = (&seen.own.pace, &seen.peer_id) else { return };
     // Longer than a restart of the other controller by its watcher takes.
     let limit_ms = pace.heartbeat.detection_ms().max(3000);
+    // A controller that cannot write its ledger sends nothing.
+    let theirs = seen.peer.as_ref().ok().and_then(|facts| facts.pace.as_ref());
+    if !pace.ledger_error.is_empty() || theirs.is_some_and(|theirs| !theirs.ledger_error.is_empty()) {
+        return;
+    }
     if !pace.peer.within(limit_ms) {
         let what = format!("this controller receives no heartbeats from \"{peer}\": {}", pace.peer.silence());
         found.push(PEER_NO_HEARTBEAT.found(peer, what, fix_of_silence(peer, &pace.peer)));
@@ -229,6 +243,20 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
         let (id, from) = (&arbiter.id, &server.id);
         let Some(heard) = &pace.arbiter else { continue };
         if heard.within(pace.arbiter_alive.detection_ms().max(3000)) {
+            let ArbiterDisk { space, failure, .. } = &pace.arbiter_disk;
+            let known = found.iter().any(|finding| finding.code == ARBITER_DISK_FULL.code);
+            if (space, failure) != (&String::new(), &String::new()) && !known {
+                let ledger = match failure.as_str() {
+                    "" => String::new(),
+                    why => format!("its ledger cannot be written, and it cannot consent to a change ({why}); "),
+                };
+                let fix = format!("free space on the host of \"{id}\"");
+                found.push(ARBITER_DISK_FULL.found(id, format!("{ledger}{space}").trim_end_matches("; "), fix));
+            }
+            continue;
+        }
+        // It does not send, and the arbiter does not answer, until the ledger is written.
+        if !pace.ledger_error.is_empty() {
             continue;
         }
         let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());

@@ -10,6 +10,11 @@ use serde::{Deserialize, Serialize};
 
 const INSTANCE_DOWN: Entry =
     Entry::error("instance-down", "The instance of a server of the pair is not running, and its controller is.");
+const LEDGER_NOT_WRITABLE: Entry = Entry::error(
+    "ledger-not-writable",
+    "A controller cannot write its ledger: its server can neither switch nor disconnect, and the controller sends nothing to the \
+     other members.",
+);
 const NOT_MIRRORED: Entry = Entry::error(
     "not-mirrored",
     "The pair is not mirrored: the mirroring status is switched, not-switchable, split-brain or unknown. Commits are not \
@@ -17,7 +22,7 @@ const NOT_MIRRORED: Entry = Entry::error(
 );
 
 /// The findings of this module.
-pub const CATALOGUE: &[Entry] = &[INSTANCE_DOWN, NOT_MIRRORED];
+pub const CATALOGUE: &[Entry] = &[INSTANCE_DOWN, LEDGER_NOT_WRITABLE, NOT_MIRRORED];
 
 /// What a controller reports of the pair and of its own instance.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -87,6 +92,15 @@ fn start(snapshot: &Snapshot) -> &'static str {
 
 /// What keeps the pair from being mirrored, as its controllers report it.
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
+    let mut blocked = false;
+    for server in seen.servers() {
+        let Some(why) = server.pace.as_ref().map(|pace| &pace.ledger_error).filter(|why| !why.is_empty()) else {
+            continue;
+        };
+        let fix = format!("free space on the file system of \"{}\" on \"{}\"", server.host.directory, server.id);
+        found.push(LEDGER_NOT_WRITABLE.found(&server.id, format!("the ledger cannot be written: {why}"), fix));
+        blocked = true;
+    }
     let state = |server: &super::Facts| server.pace.as_ref().and_then(|pace| pace.state.clone());
     for server in seen.servers() {
         let id = &server.id;
@@ -102,7 +116,8 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
         Word::Switchable | Word::Switching | Word::FailoverDisabled => false,
     };
     // Before the pair is complete, the other findings lead unless the status has the next step.
-    if !broken || !state.complete && state.hints.is_empty() {
+    // The view in the ledger is not what the servers do now.
+    if !broken || blocked || !state.complete && state.hints.is_empty() {
         return;
     }
     let fix = match state.hints.is_empty() {

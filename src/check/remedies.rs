@@ -112,6 +112,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("backup-destination-space", "Enlarge the file system of backup_destination, or remove a backup: mc_ctl backup --delete BACKUP."),
     ("peer-no-heartbeat", "Run mc_ctl status on the other server. If its controller runs, compare network.conf and mc.key, and open the port of its line in network.conf."),
     ("connection-rejected", "If the caller is a member, correct its network.conf and mc.key. Otherwise block it with a firewall."),
+    ("arbiter-disk-full", "Free space on the arbiter's host: \"A disk is full\" in mirroring-controller(7)."),
     ("arbiter-no-heartbeat", "Run mc_arb status on the arbiter's host. If it runs, compare mc.key, and open its port."),
     ("link-unsteady", "See mc_ctl history and both logs for restarts of controllers. Otherwise examine the network."),
     ("heartbeat-late", "Increase heartbeat_timeout to the value that the finding names on both servers, and restart the controllers."),
@@ -119,6 +120,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("instance-late", "Increase db_instance_check_timeout to the value that the finding names, and restart the controller."),
     ("disk-late", "Increase disk_check_timeout to the value that the finding names, and restart the controller."),
     ("instance-down", "Run mc_ctl start on the server, or mc_ctl rebuild if it has lost its role."),
+    ("ledger-not-writable", "Free space on the file system of the management directory, or repair it: \"A disk is full\" in mirroring-controller(7)."),
     ("not-mirrored", "Run the command that the finding names. mc_ctl status shows the state, mc_ctl history what led to it."),
     ("detection-slow", "Reduce the timeout to the value that the finding names, if failures should be detected sooner."),
 ];

@@ -97,7 +97,10 @@ pub(super) fn request(config: &Config, request: Request, limit: Duration) -> Res
     let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
     match ask(config, &Call::Request { request, limit_ms }, limit + GRACE)? {
         Answer::Reply(Reply::Done) => Ok(()),
-        Answer::Reply(Reply::Refused(why)) => Err(Failure::new(Exit::Refused, why)),
+        Answer::Reply(Reply::Refused(why)) => Err(match why.split_once("\nHINT: ") {
+            Some((why, hint)) => Failure::new(Exit::Refused, why).hint(hint),
+            None => Failure::new(Exit::Refused, why),
+        }),
         Answer::Reply(Reply::Failed(why)) => Err(Failure::new(Exit::Failed, why)),
         Answer::Reply(Reply::TimedOut(how)) => Err(Failure::new(Exit::TimedOut, how)),
         other => Err(unexpected(&other)),

@@ -309,8 +309,8 @@ fn hints(config: &Config, snapshot: &Snapshot, more: &str) -> String {
     for space in snapshot.space.iter().filter(|space| space.state == Level::Full) {
         let Space { mount_point, directory, .. } = space;
         let wal = if *directory == Directory::TranLog { " Never delete files in pg_wal." } else { "" };
-        let text =
-            format!("Free space on the file system \"{mount_point}\", or extend it, then run \"mc_ctl start\".{wal}");
+        let start = snapshot.report.start_command();
+        let text = format!("Free space on the file system \"{mount_point}\", or extend it, then run \"{start}\".{wal}");
         if !hints.contains(&text) {
             hints.push(text);
         }

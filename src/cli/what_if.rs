@@ -89,6 +89,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
+        ledger_error: String::new(),
         connections: Vec::new(),
         backups: None,
         ..snapshot.clone()

@@ -18,7 +18,7 @@ use crate::fsm::report::Report;
 use crate::fsm::types::{Member, RebuildOrder, Time};
 use crate::messages;
 use crate::rebuild;
-use crate::status::{BackupStatus, Snapshot};
+use crate::status::{self, BackupStatus, Snapshot};
 use crate::what_if::{self, Fault, MOST_FAULTS, Prediction};
 use crate::wire::{Archived, Part};
 use crossbeam_channel::Sender;
@@ -54,6 +54,9 @@ const COPY_LIMIT: Duration = Duration::from_secs(3);
 
 /// How much longer than the client asked the core may take to answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long after a command began, and how often, the command checks whether the ledger can be written.
+const LEDGER_LOOK: Duration = Duration::from_secs(1);
 
 /// What `mc_ctl` asks.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -321,6 +324,11 @@ impl Board {
         lock(&self.shared.snapshot).report = report;
     }
 
+    /// Shows from now on why the ledger cannot be written; empty if it can.
+    pub fn publish_ledger_error(&self, why: &str) {
+        why.clone_into(&mut lock(&self.shared.snapshot).ledger_error);
+    }
+
     /// Shows this address of a server for its clients from now on.
     pub fn publish_client(&self, server: usize, address: &str) {
         if let Some(shown) = lock(&self.shared.snapshot).clients.get_mut(server) {
@@ -398,7 +406,10 @@ impl Board {
                 Some(link) => Answer::Archived(link.ask(&what, offset)),
                 None => Answer::Busy("the controller is still starting".to_owned()),
             },
-            Call::Request { request, limit_ms } => Answer::Reply(self.execute(request, limit_ms)),
+            Call::Request { request, limit_ms } => Answer::Reply(match status::obstacle(&self.snapshot(), request) {
+                Some(why) => Reply::Refused(why),
+                None => self.execute(request, limit_ms),
+            }),
             Call::WhatIf { faults, each } => self.foretell(&faults, each),
         }
     }
@@ -478,7 +489,20 @@ impl Board {
             *executing = Some((id, sender));
         }
         self.shared.inbox.put(Event::Request { id, request, limit_ms });
-        let reply = receiver.recv_timeout(Duration::from_millis(limit_ms).saturating_add(GRACE));
+        let deadline = Instant::now() + Duration::from_millis(limit_ms).saturating_add(GRACE);
+        let reply = loop {
+            let reply = receiver.recv_timeout(LEDGER_LOOK.min(deadline.saturating_duration_since(Instant::now())));
+            let writable = lock(&self.shared.snapshot).ledger_error.is_empty();
+            match reply {
+                Err(_) if !writable => {
+                    let why = status::ledger_hint(&self.snapshot());
+                    let rest = "the command may still be carried out when it can be written";
+                    break Ok(Reply::Failed(format!("{why}; {rest}")));
+                }
+                Err(_) if Instant::now() < deadline => (),
+                reply => break reply,
+            }
+        };
         lock(&self.shared.executing).take_if(|(executing, _)| *executing == id);
         reply.unwrap_or_else(|_| {
             Reply::TimedOut(
@@ -617,6 +641,7 @@ mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            ledger_error: String::new(),
             connections: Vec::new(),
             backups: None,
         }

@@ -179,6 +179,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
+        ledger_error: String::new(),
         connections: Vec::new(),
         backups: None,
     };
@@ -553,7 +554,10 @@ impl Decision {
                 }
             }
             Event::Done(..) => self.look(),
-            Event::Stored(_) => self.unwritten.clear(),
+            Event::Stored(_) if !self.unwritten.is_empty() => {
+                self.unwritten.clear();
+                self.board.publish_ledger_error("");
+            }
             Event::Request { id, request, limit_ms } => {
                 if *id == SIGNALLED {
                     self.signalled = Some((*request, *limit_ms));
@@ -590,6 +594,7 @@ impl Decision {
             Action::Say(say) => {
                 if let Say::StoreFailed(why) = &say {
                     self.unwritten.clone_from(why);
+                    self.board.publish_ledger_error(why);
                 }
                 messages::log(&say, &self.names);
             }

@@ -7,7 +7,7 @@
 //! and less than 10 GiB are free, if less than twice what the next write needs is free, or if at most twice as much as that is
 //! free and the file system will be full within an hour at the rate of the last minutes.
 
-use super::{disk_probe, spawn};
+use super::{disk_probe, reserve, spawn};
 use crate::error::Result;
 use crate::fsm::types::Lsn;
 use crate::messages::{self, Tell};
@@ -129,6 +129,10 @@ impl Gauge {
             seconds_left,
             wal_end: last.map(Lsn),
             needed_bytes: needed,
+            reserve_bytes: match self.directory {
+                Directory::Management => fs::metadata(path.join(reserve::NAME)).ok().map(|found| found.len()),
+                _ => None,
+            },
         })
     }
 

@@ -18,7 +18,8 @@ impl Node {
         advice.extend(self.advice_on_lost_ledger());
         advice.extend(self.advice_on_rival_ledger());
         if self.own.left_down {
-            advice.push("the instance did not stay up and stays down for ten detection times: see its log; run \"mc_ctl start\" to start it at once".to_owned());
+            let start = if self.notes.failover.enabled { "mc_ctl start -f" } else { "mc_ctl start" };
+            advice.push(format!("the instance did not stay up and stays down for ten detection times: see its log; run \"{start}\" to start it at once"));
         }
         if self.own.hold {
             advice.push(
@@ -211,6 +212,15 @@ impl Node {
             None => "no other member is configured".to_owned(),
         };
         let force = self.advice_on_force(who, verb)?;
+        let disk = &self.arbiter.disk;
+        if self.settings.arbiter && !self.arbiter.lost && !disk.failure.is_empty() && self.calls.failure().is_none() {
+            let then = if verb == "switch" { "this server then takes over" } else { "this server then serves alone" };
+            let place = if disk.space.is_empty() { &disk.failure } else { &disk.space };
+            return Some(format!(
+                "{who} does not respond, and the arbiter cannot write its ledger: free space on the arbiter's host ({place}); \
+                 {then}. Only if no space can be freed there: {force}"
+            ));
+        }
         Some(format!("{who} does not respond, and the controller does not act: {why}; {force}"))
     }
 

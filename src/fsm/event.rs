@@ -390,6 +390,10 @@ pub struct Heartbeat {
     /// Which of its directories have no free space; empty for none. For people: no decision depends on it.
     #[serde(default)]
     pub full: String,
+    /// The arbiter's: how much space the file system of its directory has, if that is little. For people, as `full` and `failure`,
+    /// and not from the core: the process that sends this adds it.
+    #[serde(default)]
+    pub space: String,
     /// Its WAL receiver streams.
     pub streaming: bool,
     /// Timeline of its instance.
@@ -458,6 +462,7 @@ impl Heartbeat {
             disk: String::new(),
             failure: String::new(),
             full: String::new(),
+            space: String::new(),
             streaming: false,
             timeline: Timeline(0),
             lsn: Lsn(0),

@@ -3,6 +3,7 @@
 //! Plain records with the questions that can be answered from one of them alone. [`super::observe`] fills them from events.
 
 use super::event::{ControlState, DataDir, Heartbeat, Instance, StandbyRow};
+use super::report::ArbiterDisk;
 use super::types::{DataId, Ledger, LedgerId, Lsn, SystemId, Term, Time, Timeline, View};
 
 /// How often a host must have refused before that counts as a cause.
@@ -352,6 +353,8 @@ pub(super) struct ArbiterSide {
     pub view: Option<View>,
     /// It would consent if it were asked now.
     pub would_grant: bool,
+    /// What it reports of its disk, for people.
+    pub disk: ArbiterDisk,
     /// It is not heard, and that has been said.
     pub lost: bool,
 }
@@ -366,6 +369,7 @@ impl ArbiterSide {
             seq: 0,
             view: None,
             would_grant: false,
+            disk: ArbiterDisk::default(),
             lost: false,
         }
     }

@@ -8,6 +8,7 @@ use super::event::{
 use super::facts::{Peer, Standing};
 use super::known::{Running, SILENT};
 use super::node::Node;
+use super::report::ArbiterDisk;
 use super::say::Witness;
 use super::tell::reported_by;
 use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
@@ -46,6 +47,8 @@ impl Node {
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
                 self.arbiter.foreign = None;
                 self.arbiter.would_grant = heartbeat.would_grant;
+                let (full, space, failure) = (&heartbeat.full, &heartbeat.space, &heartbeat.failure);
+                self.arbiter.disk = ArbiterDisk { full: full.clone(), space: space.clone(), failure: failure.clone() };
                 self.reminded(heartbeat.wal.remembered, Witness::Arbiter);
                 self.arbiter_ledger(heartbeat.ledger, heartbeat.seq, &heartbeat.why);
             }

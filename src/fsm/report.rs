@@ -109,6 +109,17 @@ impl ServerReport {
     }
 }
 
+/// What the arbiter reports of the file system of its directory; all empty if it has enough space.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct ArbiterDisk {
+    /// Which of its directories are full.
+    pub full: String,
+    /// The space of a file system that is full or nearly full, in a sentence.
+    pub space: String,
+    /// Why its ledger cannot be written, so that it cannot consent to a change.
+    pub failure: String,
+}
+
 /// How far the start of this server has come, for `mc_ctl start -w`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Progress {
@@ -173,6 +184,9 @@ pub struct Report {
     pub disconnected: Option<Disconnected>,
     /// The arbiter is heard; `None` without one.
     pub arbiter: Option<bool>,
+    /// Its disk, while it is heard.
+    #[serde(default)]
+    pub arbiter_disk: ArbiterDisk,
     /// WAL that the standby has not flushed yet, bytes; `None` where that is not known.
     pub lag_bytes: Option<u64>,
     /// For how long it has not caught up, ms; `None` where that is not known.
@@ -229,6 +243,7 @@ impl Report {
             on_silence: None,
             disconnected: None,
             arbiter: None,
+            arbiter_disk: ArbiterDisk::default(),
             lag_bytes: None,
             lag_ms: None,
             waiting: false,

@@ -231,6 +231,7 @@ impl Node {
             disk: beat.disk,
             failure: self.own_failure().or_else(|| self.planned_switch()).unwrap_or_default(),
             full: self.own.disk_full.clone(),
+            space: String::new(),
             streaming: beat.streaming,
             timeline: self.own.timeline(),
             lsn: self.position(),
@@ -338,6 +339,7 @@ impl Node {
                 .settings
                 .arbiter
                 .then(|| self.arbiter.heard_at.is_some_and(|at| now.since(at) < self.settings.heartbeat_detection_ms)),
+            arbiter_disk: self.arbiter.disk.clone(),
             lag_bytes: self.lag_bytes(),
             lag_ms: match self.own.role {
                 Some(Instance::Standby { .. }) => self.lag_bytes().map(|_| now.since(self.own.caught_up_at)),

@@ -47,6 +47,9 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
         }
         Question::Primary => Err(no("is not the primary".into())),
         Question::Standby => Err(no("is not a standby".into())),
+        Question::Healthy if !snapshot.ledger_error.is_empty() => {
+            Err(no(format!("has a ledger that cannot be written: {}", snapshot.ledger_error)))
+        }
         Question::Healthy if leads => {
             is_primary(own, view, report.peer_lives)
                 .and_then(|()| has_disks(own))

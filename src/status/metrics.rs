@@ -85,7 +85,11 @@ impl Status {
         }
         if let Some(arbiter) = &self.arbiter {
             to.flag("arbiter_online", "The arbiter responds.", arbiter.status == "online");
+            to.flag("arbiter_disk_full", "The arbiter's directory is full.", arbiter.disk_status == "full");
+            let failing = arbiter.ledger_error.is_some();
+            to.flag("arbiter_ledger_error", "The arbiter cannot write its ledger, and cannot consent.", failing);
         }
+        to.flag("ledger_error", "This server's ledger cannot be written.", self.ledger_error.is_some());
         let health = &self.health;
         let paths = [("primary", health.primary), ("standby", health.standby), ("healthy", health.healthy)];
         let is = |(path, is)| (label("path", path), number(is));
@@ -209,9 +213,16 @@ mod tests {
         let mut s = snapshot();
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
         s.report.servers[0].full = "data".into();
+        s.ledger_error = "could not write".into();
+        s.arbiter = Some(crate::status::MemberName { id: "arb".into(), host: "h".into() });
+        s.report.arbiter = Some(true);
+        (s.report.arbiter_disk.full, s.report.arbiter_disk.failure) = ("management".into(), "no".into());
         check(
             &s,
             &[
+                "mirroring_arbiter_disk_full 1",
+                "mirroring_arbiter_ledger_error 1",
+                "mirroring_ledger_error 1",
                 "mirroring_server_disk_normal{server_id=\"nd1\"} 0",
                 "mirroring_server_disk_full{server_id=\"nd1\"} 1",
                 "mirroring_server_disk_full{server_id=\"nd2\"} 0",

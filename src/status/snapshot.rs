@@ -3,7 +3,7 @@
 //!
 //! Plain values, sent over the control socket as JSON: fields are added, with a default, and never renamed.
 
-use super::{Cause, Checkpoint, ConnectionFailure, Purpose, Space};
+use super::{Cause, Checkpoint, ConnectionFailure, Directory, Purpose, Space};
 use crate::backup::Survey;
 use crate::fsm::report::{HostRole, Report};
 use crate::fsm::types::{Time, View};
@@ -51,6 +51,9 @@ pub struct Snapshot {
     /// The disk space of this server's directories.
     #[serde(default)]
     pub space: Vec<Space>,
+    /// Why this server's ledger cannot be written; empty if it can.
+    #[serde(default)]
+    pub ledger_error: String,
     /// Connections that this server needs and that fail.
     #[serde(default)]
     pub connections: Vec<ConnectionFailure>,
@@ -89,6 +92,12 @@ impl Snapshot {
             failure.purpose == Purpose::Replication && failure.cause == Cause::Authentication
         };
         self.connections.iter().find(rejected).filter(|_| standby)
+    }
+
+    /// How to stop this server's instance without the checkpoint for which its disk has no space.
+    pub fn immediate_shutdown(&self) -> Option<String> {
+        let data = self.space.iter().find(|space| space.directory == Directory::Data)?;
+        Some(format!("run \"pg_ctl stop -m immediate -D {}\" here as its owner", data.path))
     }
 
     /// For how long the decision thread has stood still, ms, where that is longer than 2 s.

@@ -90,6 +90,9 @@ pub struct Space {
     pub wal_end: Option<Lsn>,
     /// What the next write needs, bytes: a WAL segment for `tran_log`.
     pub needed_bytes: u64,
+    /// `management`: what the ledger's reserve still holds, bytes; `null` if there is none.
+    #[serde(default)]
+    pub reserve_bytes: Option<u64>,
 }
 
 impl Space {
@@ -116,10 +119,51 @@ impl Space {
             Some(seconds) => text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0),
             None => (),
         }
+        match self.reserve_bytes.filter(|_| self.state == Level::Full) {
+            Some(0) => text += "; the ledger's reserve is used up",
+            Some(left) => text += &format!("; {} of the ledger's reserve are left", human(left)),
+            None => (),
+        }
         if !self.consumers.is_empty() {
             text += &format!("; {}", self.consumers);
         }
         text
+    }
+
+    /// Those in this state, in a sentence for each file system. Directories that share one are named together.
+    pub fn hints(spaces: &[Space], state: Level) -> Vec<String> {
+        let mut hints: Vec<(&Space, String)> = Vec::new();
+        for space in spaces.iter().filter(|space| space.state == state) {
+            match hints.iter_mut().find(|(first, _)| first.mount_point == space.mount_point) {
+                None => hints.push((space, space.sentence())),
+                Some((first, hint)) => {
+                    let name = format!("({})", first.directory);
+                    let both = format!("{name} and of \"{}\" ({})", space.path, space.directory);
+                    *hint = hint.replacen(&name, &both, 1);
+                    let more = space.consumers.split("; ").filter(|part| !part.is_empty() && !hint.contains(part));
+                    let more: String = more.map(|part| format!("; {part}")).collect();
+                    hint.push_str(&more);
+                }
+            }
+        }
+        let finish = |(space, mut hint): (&Space, String)| {
+            hint += &format!("; for the rest, run \"du -xk -d 3 {} | sort -n\"", space.mount_point);
+            if hint.contains("(tran_log)") {
+                hint += "; never delete files in pg_wal";
+            }
+            hint
+        };
+        hints.into_iter().map(finish).collect()
+    }
+
+    /// The ledger in this directory cannot be written.
+    pub fn blocks_ledger(&self) -> bool {
+        self.state == Level::Full && self.reserve_bytes == Some(0)
+    }
+
+    /// A primary cannot write a checkpoint here, or the WAL of one.
+    pub fn blocks_checkpoint(&self) -> bool {
+        self.state == Level::Full && matches!(self.directory, Directory::Data | Directory::TranLog)
     }
 
     /// Whether writes of a primary fail now, whose WAL ends at `at`. A full `pg_wal` does not prevent writes as long as it

@@ -219,6 +219,7 @@ pub fn standby(view: View) -> Heartbeat {
         disk: String::new(),
         failure: String::new(),
         full: String::new(),
+        space: String::new(),
         streaming: true,
         timeline: Timeline(1),
         lsn: Lsn(200),

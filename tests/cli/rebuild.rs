@@ -115,6 +115,7 @@ impl Told {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
+            ledger_error: String::new(),
             connections: Vec::new(),
             backups: None,
         };

@@ -1,6 +1,7 @@
 //! What the controller and the instance write into the management directory is bounded. A full disk is reported, on each
 //! directory, on both servers: in the status, by `--check`, in the metrics, by the health endpoint and in the log.
 
+use crate::check::{check, expect};
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::run::run;
 use crate::harness::{s, wait_for};
@@ -106,6 +107,13 @@ fn data_of_the_primary() {
     expect_check(&pair, 1, 2, "nd1 disk full (data)");
     let said = pair.run_explained(0, at, 1240).err;
     assert!(said.contains("(data) is full"), "{said}");
+    // No switch begins with a checkpoint that ends in a PANIC.
+    for (server, args) in [(0, vec!["switch"]), (0, vec!["stop"]), (1, vec!["switch"])] {
+        let refused = pair.mc(server, &args);
+        assert!(refused.code == 4 && refused.err.contains("checkpoint"), "{}", refused.text());
+        assert!(refused.err.contains("\nHINT: Free space"), "{}", refused.text());
+    }
+    assert_eq!(pair.sql(0, "SELECT 1"), "1", "the instance is down");
     empty(&pair, 0, pair.data(0));
     wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
     pair.wait_log(0, at, "MCA01122", s(10));
@@ -113,6 +121,17 @@ fn data_of_the_primary() {
     pair.sql(0, "INSERT INTO t VALUES ('z')");
     assert_eq!(pair.ledger_of(0), view, "the view has changed");
     assert_eq!(pair.status(0).expect("a status").word, "switchable");
+    // The way out without free space, as printed.
+    fill(&pair, 0, pair.data(0));
+    wait_disks(&pair, 0, ["full", "normal"], ["data", ""]);
+    let hint = pair.mc(0, &["switch"]).err;
+    let command = "pg_ctl stop -m immediate -D ";
+    let found = hint.split('"').find(|part| part.starts_with(command)).expect(&hint);
+    assert!(pair.mc(0, &["status"]).err.contains(found), "the status has another command");
+    let args: Vec<&str> = found.split(' ').skip(1).collect();
+    pair.host(0).pg("pg_ctl", &args).expect(0, found);
+    wait_for("the standby takes over", s(40), || pair.try_sql(1, "INSERT INTO t VALUES ('after')").ok());
+    assert_eq!(pair.sql(1, "SELECT count(*) FROM t WHERE x IN ('z', 'after')"), "2");
 }
 
 /// PostgreSQL writes into the segment files that exist. The endpoint answers that this is the primary until it uses the last.
@@ -233,7 +252,42 @@ fn directory_of_the_arbiter() {
     let shown = wait("full");
     assert!(shown.contains("(management) is full: ") && shown.contains("nd1"), "{shown}");
     wait_for("it is logged", s(20), || pair.third().syslog.find(at, "MCA01240"));
-    root("rm $1/filler");
+    // The servers report it as well: first a warning, and an alarm when the reserve of the ledger is used up.
+    let line = |server: usize, code: i32, text: &str| {
+        wait_for(text, s(20), || {
+            let answer = pair.mc(server, &["status", "--check"]);
+            (answer.code == code && answer.out.contains(text)).then_some(())
+        });
+        pair.mc(server, &["status", "--arbiter"])
+    };
+    for server in [0, 1] {
+        let status = line(server, 1, ", arbiter disk full");
+        assert!(
+            status.out.contains("online(disk full)") && status.err.contains("(management) is full"),
+            "{}",
+            status.text()
+        );
+        assert!(metrics(&pair, server).contains("mirroring_arbiter_disk_full 1\n"));
+    }
+    root("find $1 -name reserve -exec truncate -s 0 {} +; dd if=/dev/zero of=$1/more bs=4k 2>/dev/null; true");
+    for server in [0, 1] {
+        let status = line(server, 2, ", arbiter cannot grant");
+        assert!(status.out.contains("online(cannot grant)"), "{}", status.text());
+        assert!(metrics(&pair, server).contains("mirroring_arbiter_ledger_error 1\n"));
+        let found = expect(&pair, server, "arbiter-disk-full", "arb");
+        assert!(found.what.contains("cannot consent") && found.fix.contains("free space"), "{found:?}");
+    }
+    // A server that waits for its consent names the disk, and takes over when it has space.
+    pair.net.cut(0);
+    let said = wait_for("the hint names the disk", s(60), || {
+        let said = pair.mc(1, &["status"]).err;
+        said.contains("cannot write its ledger: free space on the arbiter's host").then_some(said)
+    });
+    let (first, force) = (said.find("this server then takes over"), said.find("switch --force"));
+    assert!(first.is_some() && (force.is_none() || first < force), "{said}");
+    root("rm $1/filler $1/more");
+    wait_for("the standby takes over", s(60), || pair.try_sql(1, "CREATE TABLE t ()").ok());
+    pair.net.heal(0);
     wait("normal");
     wait_for("it is logged", s(20), || pair.third().syslog.find(at, "MCA01122"));
 }
@@ -260,10 +314,37 @@ fn management_directory() {
     expect_check(&pair, 0, 2, "nd1 disk full (management)");
     assert_eq!(codes(&pair, 0), [200, 503, 503]);
     pair.wait_log(0, at, "MCA01240", s(10));
+    // Without its reserve the ledger cannot be written: one cause, and no command that waits in vain.
+    let more = "find $1 -name reserve -exec truncate -s 0 {} +; dd if=/dev/zero of=$1/more bs=4k 2>/dev/null; true";
+    pair.as_root(0, &["sh", "-c", more, "sh", &dir]);
+    let begin = Instant::now();
+    let failed = pair.mc(0, &["detach"]);
+    println!("detach failed after {:?}", begin.elapsed());
+    for answer in [failed, pair.mc(0, &["switch"]), pair.mc(0, &["disable-failover"])] {
+        assert!(
+            answer.code != 0 && answer.err.contains("the ledger cannot be written: free space on"),
+            "{}",
+            answer.text()
+        );
+    }
+    assert!(begin.elapsed() < s(30), "it took {:?}", begin.elapsed());
+    wait_for("heartbeats are missing", s(30), || {
+        (json(&pair, 1)["servers"][0]["host_status"] == "abnormal").then_some(())
+    });
+    let said = pair.mc(0, &["status"]).err;
+    assert!(said.starts_with("HINT: the ledger cannot be written") && !said.contains("does not respond"), "{said}");
+    expect_check(&pair, 0, 2, "the ledger of nd1 cannot be written");
+    assert!(metrics(&pair, 0).contains("mirroring_ledger_error 1\n"));
+    let found = expect(&pair, 0, "ledger-not-writable", "nd1");
+    assert!(found.fix.contains("free space"), "{found:?}");
+    for code in ["peer-no-heartbeat", "not-mirrored"] {
+        assert!(!check(&pair, 0).codes().iter().any(|found| found.starts_with(code)), "{code}");
+    }
+    pair.as_root(0, &["rm", &format!("{dir}/more")]);
     empty(&pair, 0, &dir);
     wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
-    expect_check(&pair, 0, 0, "OK");
-    assert_eq!(codes(&pair, 0), [200, 503, 200]);
+    wait_for("the ledger is written", s(30), || json(&pair, 0)["ledger_error"].is_null().then_some(()));
+    assert_eq!(codes(&pair, 0)[0], 200);
 }
 
 /// Moves `postgresql.conf` to a file system of its own.

@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::fsm::event::{Action, Event, Message, Say, TICK_MS};
 use crate::fsm::types::{Member, Server, SystemId, Time};
 use crate::messages::{self, Tell};
+use crate::status::{Level, Space};
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
@@ -415,7 +416,10 @@ impl Hub {
     fn perform(&mut self, index: usize, action: Action) {
         let cluster = &mut self.clusters[index];
         match action {
-            Action::Send(Member::Server(server), message) => self.send(index, server, &message),
+            Action::Send(Member::Server(server), message) => {
+                let message = with_disk(message, &self.space.read(), &cluster.unwritten);
+                self.send(index, server, &message);
+            }
             Action::Store(number, durable, reason) => {
                 let system = durable.ledger.system;
                 if cluster.system.is_none() {
@@ -548,6 +552,25 @@ impl Hub {
         drop(self.sources);
         self.ledgers.finish(limit);
     }
+}
+
+/// A heartbeat reports the file system of the directory, and a ledger that cannot be written, which is none of the core's
+/// business.
+fn with_disk(mut message: Message, space: &[Space], unwritten: &str) -> Message {
+    if let (Message::Heartbeat(heartbeat), Some(space)) = (&mut message, space.first()) {
+        if space.state == Level::Full {
+            heartbeat.full = space.directory.to_string();
+        }
+        if space.state != Level::Normal {
+            heartbeat.space = space.sentence();
+        }
+        if !unwritten.is_empty() {
+            unwritten.clone_into(&mut heartbeat.failure);
+        } else if space.blocks_ledger() {
+            heartbeat.failure = "the file system is full, and the reserve is used up".to_owned();
+        }
+    }
+    message
 }
 
 /// A connection takes a descriptor, and the usual soft limit is 1024.

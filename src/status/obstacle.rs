@@ -1,0 +1,91 @@
+//! What keeps a command from succeeding that only the disks show: the controller refuses it before anything is done.
+
+use super::{Snapshot, Space, ledger_hint};
+use crate::fsm::event::Request;
+use crate::fsm::types::Mode;
+
+/// Why this request would fail now, with a hint; `None` if nothing is known against it.
+pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
+    if !snapshot.ledger_error.is_empty() {
+        let hint = match request {
+            Request::Stop { .. } => "\nHINT: To end only the controller, run \"mc_ctl stop -e\".",
+            _ => "",
+        };
+        return Some(format!("{}{hint}", ledger_hint(snapshot)));
+    }
+    let report = &snapshot.report;
+    let view = report.view.filter(|view| view.mode == Mode::Mirrored)?;
+    let here = view.primary == report.me;
+    let switches = match request {
+        Request::Switch => true,
+        Request::Stop { instance: true, all: false } => here && report.failover,
+        _ => false,
+    };
+    let full = &report.servers[view.primary.index()].full;
+    if !switches || !full.split(", ").any(|name| name == "data" || name == "tran_log") {
+        return None;
+    }
+    let id = &snapshot.servers[view.primary.index()].id;
+    let place = snapshot.space.iter().filter(|_| here).find(|space| space.blocks_checkpoint());
+    let place = match place {
+        Some(Space { mount_point, path, directory, .. }) => {
+            format!("the file system \"{mount_point}\" of \"{path}\" ({directory})")
+        }
+        None => format!("a file system ({full})"),
+    };
+    let stop = match snapshot.immediate_shutdown().filter(|_| here) {
+        Some(stop) => stop,
+        None => format!("run \"pg_ctl stop -m immediate -D DATA\" on \"{id}\", with its data directory"),
+    };
+    Some(format!(
+        "a switch begins with a checkpoint on the primary, and {place} of server \"{id}\" is full\nHINT: Free space. If that is \
+         not possible, {stop}: the standby has all commits, and takes over."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Level;
+    use super::super::space::tests::space;
+    use super::super::tests::snapshot;
+    use super::*;
+    use crate::fsm::types::Server;
+
+    const STOP: Request = Request::Stop { instance: true, all: false };
+
+    #[test]
+    fn a_full_primary_is_not_switched() {
+        let mut s = snapshot();
+        assert_eq!(obstacle(&s, Request::Switch), None);
+        s.space = vec![space("data", 0, Level::Full)];
+        s.report.servers[0].full = "data".into();
+        for request in [Request::Switch, STOP] {
+            let why = obstacle(&s, request).expect("an obstacle");
+            let hint = "run \"pg_ctl stop -m immediate -D /srv/data\" here as its owner: the standby has all commits";
+            assert!(
+                why.contains("the file system \"/srv\" of \"/srv/data\" (data) of server \"nd1\" is full"),
+                "{why}"
+            );
+            assert!(why.contains(hint), "{why}");
+        }
+        assert_eq!(obstacle(&s, Request::Detach), None);
+        assert_eq!(obstacle(&s, Request::Stop { instance: true, all: true }), None);
+        // As the standby knows it.
+        (s.report.me, s.space) = (Server::Second, Vec::new());
+        assert!(obstacle(&s, Request::Switch).expect("an obstacle").contains("a file system (data) of server \"nd1\""));
+        assert_eq!(obstacle(&s, STOP), None);
+        s.report.servers[0].full = "management, tablespace t".into();
+        assert_eq!(obstacle(&s, Request::Switch), None);
+    }
+
+    #[test]
+    fn without_a_ledger_nothing_is_changed() {
+        let mut s = snapshot();
+        s.space = vec![space("management", 0, Level::Full)];
+        s.ledger_error = "could not write file: No space left on device".into();
+        for request in [Request::Switch, Request::Detach, STOP] {
+            let why = obstacle(&s, request).expect("an obstacle");
+            assert!(why.contains("the ledger cannot be written: free space on the file system \"/srv\""), "{why}");
+        }
+    }
+}
