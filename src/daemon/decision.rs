@@ -22,12 +22,12 @@ use super::{
 use super::{spawn, startup_log};
 use crate::config::{Config, MemberLine, STARTUP_LOG};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Disk, Event, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
+use crate::fsm::event::{Action, Disk, Event, Job, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
 use crate::rebuild;
-use crate::status::{self, Change, MemberName, Snapshot};
+use crate::status::{self, Change, MemberName, Purpose, Snapshot};
 use crossbeam_channel::{Receiver, Sender};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -186,6 +186,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let backups = backup_watch::Board::default();
     backup_watch::watch(archive.clone(), backups.clone())?;
     let boards = (space, connections.clone(), backups);
+    let failing = connections.clone();
     let board = Board::new(snapshot, rebuilds, checkpoints, boards, inbox.clone());
     let writer = runner.password_writer();
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
@@ -204,6 +205,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         calls: Calls::new(config, inbox.clone()),
         probes,
         connections: connections.clone(),
+        failing,
         board: board.clone(),
         names,
         peer,
@@ -449,6 +451,8 @@ struct Decision {
     calls: Calls,
     probes: Probes,
     connections: connection_probe::Handle,
+    /// The connections that fail.
+    failing: connections::Board,
     board: Board,
     names: Names,
     /// The other server.
@@ -575,7 +579,13 @@ impl Decision {
                 self.links.send(to, &message);
             }
             Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
-            Action::Run(id, job) => self.runner.run(id, job),
+            Action::Run(id, job) => {
+                if matches!(job, Job::Rebuild(_)) {
+                    // It was of the data directory that is replaced.
+                    connections::note(&self.failing, Purpose::Replication, None);
+                }
+                self.runner.run(id, job);
+            }
             Action::Call(id, command) => self.calls.call(id, &command),
             Action::CallOff(id) => self.calls.call_off(id),
             Action::Nudge(id) => self.runner.nudge(id),

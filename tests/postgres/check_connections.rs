@@ -97,7 +97,9 @@ fn wal_that_the_primary_no_longer_has() {
     pair.mc(1, &["start", "-W", "-f"]);
     pair.wait_log(1, at, "(MCA01237)", s(60));
     both_expect(&pair, "wal-removed", "nd2", "the primary no longer has WAL segment");
-    pair.run_hinted(1, "the primary no longer has WAL segment");
+    let rebuilt = pair.run_hinted(1, "the primary no longer has WAL segment").text();
+    let said = format!("{rebuilt}{}", pair.mc(1, &["status"]).text());
+    assert!(!said.contains("no longer has WAL segment"), "{said}");
     pair.wait_word(0, "switchable");
     wait_for("the finding is gone", s(60), || {
         crate::check::check(&pair, 0).find("wal-removed", "nd2").is_none().then_some(())
