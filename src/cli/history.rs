@@ -1,14 +1,15 @@
-//! `mc_ctl history`: every change of view that this server has noted, and what rebuilds found that only this server had. Works
-//! without a running controller.
+//! `mc_ctl history`: every change of view that this server has noted, or that its ledger shows, and what rebuilds found that only
+//! this server had. Works without a running controller.
 
 use super::args::{History, ListFormat};
 use super::{Ended, Failure, print, print_json, say};
-use crate::daemon::store;
+use crate::daemon::store::{self, Loaded};
 use crate::fsm::types::{Mode, View};
 use crate::messages::{Names, utc};
 use crate::rebuild::{self, Lost};
 use crate::status::Change;
 use serde::Serialize;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What has happened.
@@ -41,7 +42,16 @@ pub(super) fn run(args: &History) -> Ended {
     let names =
         Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me, arbiter: String::new() };
     let run_dir = config.run_dir();
-    let changes = store::history(&run_dir).map_err(Failure::failed)?;
+    let mut changes = store::history(&run_dir).map_err(Failure::failed)?;
+    let missing = "the last change may be missing";
+    match store::load(&run_dir) {
+        Ok(Loaded { durable: Some(durable), .. }) => {
+            changes.extend(not_noted(&run_dir, &durable.ledger.view, &changes))
+        }
+        Ok(Loaded { durable: None, .. }) if changes.is_empty() => (),
+        Ok(Loaded { durable: None, .. }) => eprintln!("mc_ctl: WARNING: {missing}: there is no ledger"),
+        Err(error) => eprintln!("mc_ctl: WARNING: {missing}: {}", error.message),
+    }
     let lost = rebuild::list_lost(&run_dir).map_err(Failure::failed)?;
     let events = merge(changes, lost);
     match args.format {
@@ -52,6 +62,19 @@ pub(super) fn run(args: &History) -> Ended {
         say("mc_ctl: there is no history yet\n");
     }
     Ok(0)
+}
+
+/// The change to the view of the ledger, if the history lacks it. The ledger is durable before it is acted on, and the history is
+/// not: if the host fails, its last lines can be lost.
+fn not_noted(run_dir: &Path, view: &View, changes: &[Change]) -> Option<Change> {
+    let from = changes.last().map(|change| change.to);
+    if from.is_some_and(|from| from.term >= view.term) {
+        return None;
+    }
+    let written = run_dir.join("ledger").metadata().and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+    let time_ms = written.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+    let reason = "by the ledger; the host failed before the reason was recorded".to_owned();
+    Some(Change { time_ms, from, to: *view, reason })
 }
 
 /// By time. The changes stay in the order in which they were made, whatever the clock did meanwhile.
