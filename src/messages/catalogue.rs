@@ -271,7 +271,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1046, Error, "the rebuild of server \"{server}\" failed: {why}",
         "A step of the rebuild failed; the message states which and why.",
         "The controller restores the former data directory if it can. A data directory that pg_rewind has started to change stays as it is, and cannot be started. If rebuild_action is 'auto', the controller tries again (MCA01181).",
-        "Repair the cause, then run \"mc_ctl rebuild\" on this server. \"mc_ctl rebuild --dry-run\" shows what it would do. A rebuild never changes the other server."),
+        "Repair the cause, then run \"mc_ctl rebuild\" on this server. If pg_rewind failed, run \"mc_ctl rebuild --method basebackup\". \"mc_ctl rebuild --dry-run\" shows what it would do. A rebuild never changes the other server."),
     e(1047, Warning, "a rebuild of server \"{server}\" was interrupted and cannot continue",
         "The controller ended during the rebuild, and since then the other server has not reported that it runs as the primary.",
         "The former data directory is restored if possible. The instance is not started.", "When the other server runs as the primary, run \"mc_ctl rebuild\" on this server."),

@@ -200,7 +200,7 @@ fn document(name: &str) -> String {
 /// The commands of a text: host, whether as root, what.
 fn commands(text: &str) -> Vec<(usize, bool, String)> {
     let lines = text.lines().filter_map(|line| {
-        let (prompt, typed) = line.split_once(' ')?;
+        let (prompt, typed) = line.trim_start_matches("old-").split_once(' ')?;
         let host = NAMES.iter().position(|name| prompt.strip_prefix(name).is_some_and(|p| p == "$" || p == "#"))?;
         Some((host, prompt.ends_with('#'), typed.to_owned()))
     });
@@ -288,20 +288,22 @@ fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)])
     }
 }
 
-/// Replaces the host of the arbiter, then that of the second server, by one that has only the programs: the blocks of the manual
-/// for these situations.
-fn replace_hosts(hosts: &Hosts, layout: Layout) {
+/// Replaces the host of the arbiter by one that has only the programs: the block of the manual for this situation.
+fn replace_the_arbiter(hosts: &Hosts, layout: Layout) {
     hosts.types(2, false, "mc_arb stop -M /srv/mc");
     hosts.types(2, true, "rm -r /srv/mc");
     follow_manual(hosts, layout, &manual_block("Replacing the arbiter", ""));
+}
 
-    hosts.types(1, false, "mc_ctl stop -M /srv/mc");
-    hosts.types(1, true, &format!("rm -r /srv/mc {}", layout.data()));
-    follow_manual(hosts, layout, &manual_block("Moving to new hosts", "If the files are lost"));
-    assert!(document("man/mirroring-controller.7").contains("only run\n.Ql mc_ctl rebuild\non the new host."));
-    hosts.types(1, false, "mc_ctl rebuild -M /srv/mc --yes");
-    let status = hosts.types(0, false, "mc_ctl status -M /srv/mc").out;
-    assert_eq!(status.lines().nth(2), Some("switchable"), "{status}");
+/// Replaces the host of the first server, which is lost while the second server serves, in the same way.
+fn replace_a_server(hosts: &Hosts, layout: Layout) {
+    hosts.types(0, false, "mc_ctl stop -M /srv/mc");
+    hosts.types(0, true, &format!("rm -r /srv/mc {}", layout.data()));
+    follow_manual(hosts, layout, &whole_block("Moving to new hosts", ""));
+    wait_for("the pair is switchable", s(60), || {
+        let status = hosts.tries(1, false, "mc_ctl status -M /srv/mc", "").out;
+        (status.lines().nth(2) == Some("switchable")).then_some(())
+    });
 }
 
 /// Moves the arbiter to another port, removes it, and adds it again, by the blocks of the manual. The lines of the service manager
@@ -423,7 +425,7 @@ fn three_hosts(name: &str, layout: Layout) {
         assert!(again.contains(&format!("as root: systemctl disable {unit}\n")), "{again}");
     }
     if layout == Layout::Plain || layout == Layout::RedHat {
-        replace_hosts(&hosts, layout);
+        replace_the_arbiter(&hosts, layout);
     }
     if layout == Layout::Plain {
         move_the_arbiter(&hosts, layout);
@@ -444,6 +446,9 @@ fn three_hosts(name: &str, layout: Layout) {
     hosts.types(0, false, "mc_ctl rebuild -M /srv/mc --yes");
     if major() >= 14 {
         assert_eq!(ask(1, "--format uri --read-only").trim(), ADDRESSES[ADMIN][0]);
+    }
+    if layout == Layout::Plain || layout == Layout::RedHat {
+        replace_a_server(&hosts, layout);
     }
 }
 

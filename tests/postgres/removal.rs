@@ -52,7 +52,8 @@ impl Places<'_> {
         let line = match version_of(&self.conf) {
             Some(version) => line
                 .replace("postgresql/15/main", &format!("postgresql/{version}/main"))
-                .replace("pg_dropcluster 15 ", &format!("pg_dropcluster {version} ")),
+                .replace("pg_dropcluster 15 ", &format!("pg_dropcluster {version} "))
+                .replace("postgresql@15-main", &format!("postgresql@{version}-main")),
             None => line,
         };
         let mut command = if *as_root { machine.command("sh") } else { machine.admin("sh") };
@@ -78,16 +79,18 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("ASCII")
 }
 
-/// A service manager on each server's host: `enable --now` of the unit of PostgreSQL runs this command.
+/// The name of each server's host, and a service manager that runs this command to start the unit of PostgreSQL.
 fn systemctl(pair: &Pair, start: &str) {
-    for n in [0, 1] {
+    for (n, server) in pair.servers.iter().enumerate() {
         let bin = pair.host(n).dir.join("bin");
         std::fs::create_dir_all(&bin).expect("could not create a directory");
-        let text =
-            format!("#!/bin/sh\ncase $* in 'enable --now postgresql' | 'enable --now postgresql-15') {start};; esac\n");
-        std::fs::write(bin.join("systemctl"), text).expect("could not write");
-        let mode = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(bin.join("systemctl"), mode).expect("could not chmod");
+        let service =
+            format!("#!/bin/sh\ncase $* in 'start postgresql@'*-main | 'enable --now postgresql-15') {start};; esac\n");
+        for (name, text) in [("systemctl", service), ("hostname", format!("#!/bin/sh\necho {}\n", server.id))] {
+            std::fs::write(bin.join(name), text).expect("could not write");
+            let mode = std::fs::Permissions::from_mode(0o755);
+            std::fs::set_permissions(bin.join(name), mode).expect("could not chmod");
+        }
     }
 }
 
