@@ -212,7 +212,7 @@ fn from_a_backup_of_the_other_server() {
     let answer = recover(&pair, 1, &["--name", "here"]);
     assert_eq!(copy.join("data/PG_VERSION").metadata().expect("a file").ino(), kept, "it is not copied again");
     assert!(answer.err.contains(&format!("copying backup \"{name}\" from server \"nd1\"")), "{answer:?}");
-    assert_eq!(backups(&pair, 1), [name.clone()]);
+    assert_eq!(backups(&pair, 1), [name.as_str()]);
     for n in [0, 1] {
         assert_eq!(ids(&rows_without_times(&pair, n)), [1, 2]);
         assert_eq!(pair.sql(n, "SELECT count(*) FROM in_space"), "10000");
