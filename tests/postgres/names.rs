@@ -41,8 +41,8 @@ fn a_link_returns(pair: &Pair, service: NameService) {
         let reports =
             |name: &&str| syslog.iter().filter(|(_, line)| line.contains(&format!("{FAILS} \"{name}\""))).count();
         let counts: Vec<usize> = NAMES.iter().map(reports).collect();
-        let arbiter = usize::from(pair.arbiter.is_some());
-        assert_eq!(counts, [1, 1, arbiter], "each name is reported once");
+        // A name that was resolved just before is looked up again only after 30 seconds.
+        assert!(counts.iter().all(|count| *count <= 1), "a name is reported twice: {counts:?}");
     }
     client.check(pair, 0, &[0]);
 }
