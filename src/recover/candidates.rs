@@ -22,7 +22,8 @@ pub struct Refused {
     pub why: Error,
 }
 
-/// The backups that can lead to the target with this WAL, the newest first, and the others. `major`: PostgreSQL's version.
+/// The backups that can lead to the target with this WAL, and the others. First come those that lead to the newest timeline, which
+/// is that of the pair, and of these the newest. `major`: PostgreSQL's version.
 pub fn candidates(
     backups: &[Backup],
     holdings: &Holdings,
@@ -38,7 +39,15 @@ pub fn candidates(
             Err(why) => refused.push(Refused { backup: backup.name.clone(), why }),
         }
     }
+    found.sort_by_key(|candidate| !candidate.leads_to_newest(holdings));
     (found, refused)
+}
+
+impl Candidate {
+    /// Whether its WAL leads to the newest timeline. Otherwise a recovery to an earlier state has left its timeline.
+    pub fn leads_to_newest(&self, holdings: &Holdings) -> bool {
+        self.reach.newest_timeline >= holdings.newest_timeline()
+    }
 }
 
 fn check(backup: &Backup, holdings: &Holdings, target: &Target, major: u32) -> Result<Reach> {
@@ -50,6 +59,12 @@ fn check(backup: &Backup, holdings: &Holdings, target: &Target, major: u32) -> R
         return Err(Error::new("it was made after the target"));
     }
     let reach = reach(backup, holdings)?;
+    let newest = holdings.newest_timeline();
+    if target.is_latest() && reach.newest_timeline < newest && !holdings.without_history().contains(&newest) {
+        let what =
+            format!("it leads to timeline {}, which a recovery has left for timeline {newest}", reach.newest_timeline);
+        return Err(Error::new(what).hint("Make a backup after each recovery. Commits of a timeline that was left are recovered with --backup and --time."));
+    }
     if target.is_within(reach.archived_ms, reach.until) {
         return Ok(reach);
     }
@@ -84,11 +99,15 @@ mod tests {
 
     /// The names of the backups that lead to the target, with these files in the archives, and why the others do not.
     fn found(target: &Target, files: &[&str]) -> (Vec<String>, Vec<String>) {
+        with_contents(target, &files.iter().map(|name| (*name, "")).collect::<Vec<_>>())
+    }
+
+    fn with_contents(target: &Target, files: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::new(Destination::new(dir.path()));
         std::fs::create_dir(archive.dir()).unwrap();
-        for name in files {
-            std::fs::write(archive.dir().join(name), "").unwrap();
+        for (name, text) in files {
+            std::fs::write(archive.dir().join(name), text).unwrap();
         }
         let backups = [backup("old", 1000, "0/2000100"), backup("new", 2000, "0/3000100")];
         let (found, refused) = candidates(&backups, &Holdings::read(&archive).unwrap(), target, 15);
@@ -105,6 +124,23 @@ mod tests {
         assert_eq!(found(&Target::time("1970-01-01 00:00:01.5Z").unwrap(), &files).0, ["old"]);
         let (none, why) = found(&Target::time("1970-01-01 00:00:00.5Z").unwrap(), &files);
         assert!(none.is_empty() && why.iter().all(|why| why == "it was made after the target"), "{why:?}");
+    }
+
+    /// A recovery to a position between the two backups has begun timeline 2: the newer backup is on the timeline that was left.
+    #[test]
+    fn a_timeline_that_was_left() {
+        let files = [
+            ("000000010000000000000002", ""),
+            ("000000010000000000000003", ""),
+            ("000000010000000000000004", ""),
+            ("00000002.history", "1\t0/2800000\tbefore 2026-11-30\n"),
+            ("000000020000000000000002", ""),
+        ];
+        let (names, why) = with_contents(&Target::Latest, &files);
+        assert_eq!(names, ["old"]);
+        assert_eq!(why, ["it leads to timeline 1, which a recovery has left for timeline 2"]);
+        let later = Target::time("1970-01-01 00:00:03Z").unwrap();
+        assert_eq!(with_contents(&later, &files).0, ["old", "new"]);
     }
 
     #[test]

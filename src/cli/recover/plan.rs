@@ -154,10 +154,11 @@ fn in_destination(
     }
     guard(&mut plan, config, target)?;
     let (elsewhere, _) = candidates(&others, &holdings, target, place.major);
+    let rank = |candidate: &Candidate| (candidate.leads_to_newest(&holdings), candidate.backup.ended_ms);
     let newer = elsewhere
         .into_iter()
         .filter(|other| catalog.find(&other.backup.name).is_err())
-        .find(|other| found.first().is_none_or(|own| other.backup.ended_ms > own.backup.ended_ms));
+        .find(|other| found.first().is_none_or(|own| rank(other) > rank(own)));
     let newer = match newer {
         Some(newer) if !theirs.sends => {
             let name = &newer.backup.name;
@@ -191,6 +192,15 @@ fn in_destination(
         plan.copied_bytes = Some(missing.iter().map(|backup| backup.bytes).sum());
         let older = found.first().map(|own| format!("; \"--backup {}\" restores one of this server", own.backup.name));
         plan.warnings.push(format!("on server \"{peer}\" this recovery copies no backup{}", older.unwrap_or_default()));
+    }
+    if let Some(first) = first.filter(|first| !first.leads_to_newest(&holdings)) {
+        plan.warnings.push(format!(
+            "backup \"{}\" leads to timeline {}, which an earlier recovery has left for timeline {}: commits since that recovery are \
+             lost",
+            first.backup.name,
+            first.reach.newest_timeline,
+            holdings.newest_timeline()
+        ));
     }
     if let Some(first) = first {
         describe(&mut plan, first, (&catalog, missing.as_deref(), destination), &place);
