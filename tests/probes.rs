@@ -453,8 +453,8 @@ fn readings_of_a_primary_and_of_its_standby() {
     assert_eq!(queries::primary_timeline(&mut replica, LIMIT), Ok(Timeline(2)));
 }
 
-/// A former primary follows the new one. Its WAL receiver begins the new timeline at the begin of the segment, in a new file, and
-/// has received less of it than the standby has replayed of the old one. A point there would be a digest of zeros.
+/// A former primary follows the new one. Its WAL receiver writes the new timeline to a new file, from the beginning of the segment,
+/// and has received less of it than the standby has replayed of the old one. A point there would be a digest of zeros.
 #[test]
 fn wal_of_a_new_timeline_is_read_where_it_was_received() {
     if !as_postgres("wal_of_a_new_timeline_is_read_where_it_was_received") {

@@ -390,7 +390,7 @@ impl Probe {
             }
             Instance::Primary { timeline, flushed, .. } => (Some((timeline, flushed)), self.incarnation, false),
             // Without a WAL receiver the timeline is that of the last checkpoint, which may be an earlier one. What was replayed
-            // and not streamed may lie in the files of an earlier timeline; that of the present one is still empty there.
+            // and not streamed may be in the file of an earlier timeline; the file of the present one is still empty there.
             Instance::Standby { timeline, received, streaming, .. } => {
                 ((streaming && self.streamed == received).then_some((timeline, received)), 0, false)
             }

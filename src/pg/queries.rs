@@ -17,7 +17,7 @@ pub struct Look {
     /// Its role and positions.
     pub instance: Instance,
     /// On a standby: how far its WAL receiver has flushed WAL, in the files of the timeline that it receives. After a change of
-    /// timeline this begins anew at the begin of a segment, and is less than what the standby has replayed.
+    /// timeline the receiver starts at the beginning of a segment, so this is less than what the standby has replayed.
     pub streamed: Lsn,
 }
 

@@ -1,5 +1,5 @@
-//! WAL that a rebuild has copied, and that this server's archive does not have. PostgreSQL takes it for archived: the primary
-//! archives it too. If the primary is lost before it has done so, the WAL would be in no archive.
+//! WAL that a rebuild has copied, and that this server's archive does not have. PostgreSQL treats it as archived, because the primary
+//! archives it too. If the primary is lost before it has done so, no archive contains the WAL.
 
 use crate::error::{Error, Result};
 use crate::pg::{Place, conf, files};

@@ -28,7 +28,7 @@ pub fn next_step(snapshot: &Snapshot) -> Option<String> {
     })
 }
 
-/// After a takeover: which server took over and why, and what makes the other one its standby.
+/// After a takeover: which server took over, why, and how the other server becomes its standby.
 pub fn takeover(snapshot: &Snapshot) -> Option<String> {
     let report = &snapshot.report;
     let view = report.view.filter(|_| report.word == Word::Switched)?;

@@ -8,8 +8,8 @@ use super::{arbiter, s, sample, wait_for};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Goes on after the devices. `/srv/mc` and `/usr/local/bin` are as the sample units have them, `/etc/systemd/system` outlives a
-/// boot, and `/tmp`, in which a unit may make a private one, has only the tests' own directory.
+/// Runs when the devices are mounted. `/srv/mc` and `/usr/local/bin` are as in the sample units, `/etc/systemd/system` outlives a
+/// boot, and `/tmp`, in which a unit may make a private one, has only the directory of the tests.
 pub const INIT: &str = r#"
 root=$6; host=$7; shift 7
 hide() { [ ! -d "$1" ] || mount -t tmpfs -o "mode=${2:-755}" none "$1"; }
