@@ -71,6 +71,7 @@ command -v cargo >/dev/null || fail "cargo is missing: see https://rustup.rs"
 
 log=$(mktemp)
 group=
+repeated=
 finish() {
     code=$?
     trap - EXIT INT TERM HUP
@@ -83,6 +84,7 @@ finish() {
         grep -A 6 -E "^thread '.*panicked at" "$log" | cut -c 1-400 | head -n 80 || :
     fi
     rm -f "$log" "$log.step"
+    [ -z "$repeated" ] || say "failed first, and passed when repeated alone: $repeated"
     if [ "$code" -eq 0 ]; then say "all passed"; else say "FAILED (exit code $code)"; fi
     exit "$code"
 }
@@ -102,7 +104,19 @@ step() { # what command...
     group=
     wait
     cat "$log.step" >>"$log"
-    rm -f "$log.step"
+}
+
+# Cases that waited in vain, as happens on a busy machine, must pass when they are run again alone; the summary names them.
+# A case that lost a row or saw two primaries is never repeated, and neither are more than five.
+repeat() {
+    cases=$(sed -n '/^failures:$/,/^test result/s/^    \([a-z0-9_:]*\)$/\1/p' "$log.step" | sort -u)
+    count=$(printf '%s' "$cases" | grep -c . || :)
+    if [ "$count" -eq 0 ] || [ "$count" -gt 5 ]; then return 0; fi
+    if grep -qE 'acknowledged rows are lost|two primaries|acknowledged, in turn' "$log.step"; then return 0; fi
+    failed=$1
+    # shellcheck disable=SC2086 # a list of cases
+    step "once more, alone" cargo test --test postgres -- --exact --test-threads=1 $cases
+    if [ "$failed" -eq "$1" ]; then repeated=$(printf '%s' "$cases" | tr '\n' ' '); fi
 }
 
 step "format" cargo fmt --check
@@ -129,6 +143,8 @@ if [ "${1:-}" != quick ]; then
     # shellcheck disable=SC2086 # a list of targets
     step "single PostgreSQL servers" cargo test --no-fail-fast $servers -- $threads
     # heavy: each case runs two servers, two controllers, an arbiter and clients
+    before=$failed
     step "pairs of PostgreSQL servers" cargo test --test postgres -- $threads
+    repeat "$before"
 fi
 exit "$failed"

@@ -58,7 +58,8 @@ fn an_instance_that_does_not_stay_up() {
     client.check(&pair, 0, &[0]);
 }
 
-/// The second server has a cluster of its own. Both controllers report it, and a rebuild makes that server the standby.
+/// The second server has a cluster of its own. Its controller reports it, and a rebuild makes that server the standby. The
+/// first server's controller reports it only if it receives a heartbeat before the second server has heard from the first.
 #[test]
 fn another_cluster_on_the_second_server() {
     let pair = Setup::default().make();
@@ -67,7 +68,6 @@ fn another_cluster_on_the_second_server() {
     let at = Instant::now();
     let refused = pair.mc(1, &["start", "-f", "-t", "20"]).expect(4, "the start of another cluster").text();
     assert!(refused.contains("belongs to another cluster"), "{refused}");
-    pair.wait_log(0, at, "(MCA01029)", s(20));
     pair.run_explained(1, at, 1029);
     pair.wait_roles(0, "switchable", ["primary", "standby"]);
 }
