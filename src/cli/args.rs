@@ -207,6 +207,9 @@ pub(super) enum ListFormat {
 pub(super) struct History {
     #[command(flatten)]
     pub common: Common,
+    /// Show only the last change
+    #[arg(long)]
+    pub last: bool,
     /// Output format
     #[arg(long, value_enum, default_value_t = ListFormat::Text, value_name = "FORMAT")]
     pub format: ListFormat,

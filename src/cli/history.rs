@@ -52,8 +52,10 @@ pub(super) fn run(args: &History) -> Ended {
         Ok(Loaded { durable: None, .. }) => eprintln!("mc_ctl: WARNING: {missing}: there is no ledger"),
         Err(error) => eprintln!("mc_ctl: WARNING: {missing}: {}", error.message),
     }
-    let lost = rebuild::list_lost(&run_dir).map_err(Failure::failed)?;
-    let events = merge(changes, lost);
+    let events = match args.last {
+        true => changes.pop().into_iter().map(Event::Change).collect(),
+        false => merge(changes, rebuild::list_lost(&run_dir).map_err(Failure::failed)?),
+    };
     match args.format {
         ListFormat::Text => print(&events.iter().map(|event| text(event, &names)).collect::<String>()),
         ListFormat::Json => print_json(&events.iter().map(|event| row(event, &names)).collect::<Vec<Row>>()),

@@ -248,6 +248,7 @@ fn a_controller_that_does_not_run_is_3() {
     let ran = site.run("history");
     assert_eq!((ran.code, ran.out.as_str()), (0, ""));
     assert_eq!(site.run("history --format json").out, "[]\n");
+    assert_eq!(site.run("history --last --format json").out, "[]\n");
 }
 
 /// Clap would propose "detach", which is the opposite.
