@@ -196,7 +196,8 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
     };
     format!(
         "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and the commits of one server are lost when the pair is \
-         restored. {fence} Continue only if server \"{other}\" is confirmed down and stays down until it is rebuilt."
+         restored. {fence} Continue only if server \"{other}\" is confirmed down, stays down until it is rebuilt, and has not served \
+         alone: see \"Who has served alone\" in mirroring-controller(7)."
     )
 }
 

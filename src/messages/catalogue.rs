@@ -245,7 +245,7 @@ pub static CATALOGUE: &[Entry] = &[
     e(1038, Panic, "both servers have the right to run alone: this server by {mine}, and, as the arbiter reports, server \"{peer}\" by {theirs}",
         "One server runs alone after \"--force\", or because heartbeat_error_action is 'fallback' or 'command', and the other server has the right as well. The two servers cannot communicate.",
         "Nothing; a report of the arbiter does not stop a server. When the servers can communicate again, one of them is stopped.",
-        "Decide which server's commits to keep, and, while the network is cut, run \"mc_ctl stop\" on the other server. Then repair the network. When it is back, MCA01024 follows, and no stop is needed. See \"Both servers have run alone\" in mirroring-controller(7)."),
+        "Decide which server's commits to keep, and, while the network is cut, run \"mc_ctl stop\" on the other server. Then repair the network. When it is back, MCA01024 follows, and no stop is needed. See \"Both serve while the network is cut\" in mirroring-controller(7)."),
     e(1039, Warning, "server \"{server}\" requested the right to run alone and was refused: {why}",
         "A server that receives no heartbeats from the other server requested the right, and a rule of the arbiter does not allow it; the message states the rule. Usually only the network between the two servers is cut: the arbiter then prefers the primary.",
         "Nothing changes. The server repeats the request while the cause remains.",

@@ -81,12 +81,59 @@ fn who_has_served_alone() {
     let shown = type_line(&pair, peer_history).out;
     assert!(shown.contains(" -> mirrored, primary nd1"), "{shown}");
     let shown = type_line(&pair, arbiter).out;
-    assert!(shown.contains("\"degraded\"") && shown.contains("\"nd1\""), "{shown}");
-    let confirm = self::lines(&block(MANUAL, "must confirm this"));
+    let shown: Vec<&str> = shown.lines().map(str::trim).collect();
+    assert_eq!(shown, ["\"mode\": \"degraded\",", "\"primary\": \"nd1\","]);
+    let confirm = self::lines(&block(MANUAL, "has none of these lines:"));
     assert!(type_line(&pair, &confirm[0]).out.contains("(MCA01100)"));
     let page = include_str!("../../man/mirroring-controller.7");
-    assert!(page.contains("Li nd1 serves alone Ta yes\n") && page.contains("Li mirrored, primary nd1 Ta no\n"));
-    assert!(page.contains("Li degraded No and nd1 Ta yes\n"));
+    assert!(page.contains("a history: Li X serves alone Ta yes\n"));
+    assert!(page.contains("history of X, no WARNING: Li mirrored, primary nd1 Ta no\n"));
+    assert!(page.contains("arbiter: Li degraded , primary X Ta yes\n"));
+}
+
+/// The ledger of the first server cannot be read: while it is the standby, it receives the view from the primary; while it is the
+/// primary, an operator adopts its data. The lines of the service manager are replaced by the one for hosts without it.
+#[test]
+fn a_lost_ledger() {
+    let pair = Setup::default().arbiter().fast_network().up();
+    let client = pair.client(Style::PerHost);
+    let follow = |is_standby: bool, state: &str| {
+        pair.mc(0, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+        std::fs::write(pair.run_dir(0).join("ledger"), "garbage").expect("could not write the ledger");
+        let mut start = None;
+        for mut line in lines(&block(MANUAL, ".Ss The ledger cannot be read\n")) {
+            line.text = line.text.replace("/data/15", pair.data(0));
+            line.text = line.text.replace("/srv/mc", &pair.servers[0].management.display().to_string());
+            if line.text.starts_with("ls ") {
+                let found = pair.paste(0, &line.text);
+                assert!(found.out.contains("PG_VERSION"), "{}", found.text());
+                assert_eq!(found.out.contains("standby.signal"), is_standby, "{}", found.text());
+            } else if line.text.starts_with("mc_ctl start ") {
+                start = Some(pair.paste(0, &line.text));
+            } else if line.text.starts_with("mc_ctl history ") {
+                let shown = type_line(&pair, &line).out;
+                assert!(shown.contains(&format!(" -> {state}, term ")) && shown.lines().count() == 1, "{shown}");
+            } else if !line.text.starts_with("systemctl ") {
+                type_line(&pair, &line);
+            }
+        }
+        let moved = pair.run_dir(0).with_extension("bad");
+        std::fs::remove_dir_all(moved).expect("the ledger was moved aside");
+        start.expect("a start")
+    };
+    follow(false, "mirrored, primary nd1").expect(4, "the start of a primary without a ledger");
+    let adopt = "mc_ctl start --adopt-data -f";
+    let page = include_str!("../../man/mirroring-controller.7");
+    assert!(page.contains(&format!("It primary Ta Li mirrored, primary nd1 Ta Ql {adopt}\n")));
+    pair.paste(0, adopt).expect(0, adopt);
+    pair.wait_roles(0, "switchable", ["primary", "standby"]);
+    pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+    pair.rebuild(0, &[]);
+    pair.wait_roles(1, "switchable", ["standby", "primary"]);
+    follow(true, "mirrored, primary nd2").expect(0, "the start of a standby without a ledger");
+    pair.wait_roles(1, "switchable", ["standby", "primary"]);
+    client.wait_ack(Instant::now(), s(20));
+    client.check(&pair, 1, &[0, 1]);
 }
 
 /// Both servers have run alone, and a base backup has replaced the data of the first one. A copy of the replaced directory is

@@ -15,12 +15,12 @@ const PASSWORD: &str = "sesame";
 /// A command of the manual: the host, whether as root, the line.
 type Line = (usize, bool, String);
 
-/// The literal blocks of the section.
-fn blocks() -> Vec<Vec<Line>> {
+/// The literal blocks of a section.
+fn blocks(section: &str) -> Vec<Vec<Line>> {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/man/mirroring-controller.7"))
         .expect("could not read the manual");
-    let (_, rest) = page.split_once(".Ss From a pair to a single server\n").expect("the section");
-    let (section, _) = rest.split_once("\n.Ss ").expect("the next section");
+    let (_, rest) = page.split_once(&format!(".Ss {section}\n")).expect("the section");
+    let section = rest.split("\n.Ss ").next().and_then(|text| text.split("\n.Sh ").next()).expect("a section");
     let line = |line: &str| {
         let (prompt, command) = line.split_once(' ').expect("a prompt");
         let host = ["nd1", "nd2", "arb"].iter().position(|name| prompt[..3] == **name).expect("a host");
@@ -35,7 +35,7 @@ struct Places<'a> {
     pair: &'a Pair,
     /// The directory of `postgresql.conf` on the server that stays.
     conf: String,
-    /// The client's `PGHOST`.
+    /// The client's `PGHOST` on that server.
     sockets: String,
 }
 
@@ -59,9 +59,10 @@ impl Places<'_> {
         let mut command = if *as_root { machine.command("sh") } else { machine.admin("sh") };
         let programs = [program(), arbiter::program()].map(|program| path(program.parent().expect("a directory")));
         let (own, bin) = (path(&machine.dir), path(bin_dir()));
+        let sockets = self.sockets.replace(path(&self.pair.host(0).dir), &own);
         let environment = format!(
             "export PGHOST={} PATH={own}/bin:{}:{}:{bin}:/usr/sbin:/usr/bin:/sbin:/bin",
-            self.sockets, programs[0], programs[1]
+            sockets, programs[0], programs[1]
         );
         command.args(["-c", &format!("{environment}; {line}")]);
         let answer = run(command, s(120));
@@ -108,14 +109,20 @@ fn each_was_the_standby(pair: &Pair) {
 /// Runs the procedure while a client writes, and looks for what is left.
 fn remove(places: &Places, on_debian: bool, own_role: bool) {
     let pair = places.pair;
-    let blocks = blocks();
-    let [plain, debian, role] = blocks.as_slice() else { panic!("three literal blocks: {blocks:?}") };
+    let [plain, debian] = &blocks("From a pair to a single server")[..] else { panic!("two literal blocks") };
+    let [role] = &blocks("After the removal of a pair")[..] else { panic!("a literal block") };
     let procedure = if on_debian { debian } else { plain };
-    assert!(procedure.len() <= 11, "{procedure:?}");
+    assert!(procedure.len() <= 12, "{procedure:?}");
     let client = pair.client(Style::PerHost);
     for line in procedure {
         let starts = line.0 == 0 && line.2.contains("systemctl enable");
-        places.run(line).expect(0, &line.2);
+        let answer = places.run(line).expect(0, &line.2);
+        if line.0 == 1 && line.2.starts_with("psql ") {
+            assert!(answer.out.contains(&format!(" {}\n", pair.data(1))), "{}", answer.text());
+        }
+        if line.2.starts_with("pg_lsclusters ") {
+            assert!(answer.out.contains(pair.data(1)), "{}", answer.text());
+        }
         if starts && own_role {
             role.iter().for_each(|line| drop(places.run(line).expect(0, &line.2)));
         }
