@@ -10,6 +10,11 @@
 //! REACHED=1 … seeds -- --exact --nocapture               also says how often what the core can do was done
 //! LINES=500, FAILURES=20                                 show more of a transcript, continue after a violation
 //!
+//! SIM_HASH=1 SEEDS=0..2000 cargo test --profile sim --test sim seeds -- --nocapture
+//!                                                        prints one number for all that the cores did in these seeds (`each`:
+//!                                                        also one for each seed); a change of the code that is not a change of
+//!                                                        behaviour keeps it
+//!
 //! SIM_SECONDS=3600 cargo test --profile sim --test sim seeds -- --exact --nocapture
 //!                                                        seeds that nobody has seen yet, for an hour, on one core; a line
 //!                                                        each minute, and the seeds per second at the end
@@ -39,6 +44,8 @@
 mod checks;
 #[path = "sim/faults.rs"]
 mod faults;
+#[path = "sim/fingerprint.rs"]
+mod fingerprint;
 #[path = "sim/instance.rs"]
 mod instance;
 #[path = "sim/jobs.rs"]
@@ -70,6 +77,7 @@ mod wal;
 #[path = "sim/world.rs"]
 mod world;
 
+use fingerprint::Fingerprint;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -104,6 +112,7 @@ impl Case {
     fn run(&self, tracing: bool) -> (World, Option<String>) {
         let mut world = World::new(self.seed, self.arbiter, self.broken, self.hooks, tracing);
         world.crash_at = self.crash_at;
+        world.fingerprint = std::env::var_os("SIM_HASH").map(|_| Fingerprint::new());
         let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
         let what = match (&world.violation, panicked) {
             (_, Some(panic)) => {
@@ -203,6 +212,8 @@ fn run_seeds(arbiter: bool, of_ci: u64, must_reach: &[&str]) {
     let (seeds, limit) = asked_for(of_ci);
     let (mut progress, mut failed) = (Progress::new(), Vec::new());
     let mut reached = BTreeMap::new();
+    let mut fingerprint = Fingerprint::new();
+    let each = std::env::var("SIM_HASH").is_ok_and(|value| value == "each");
     let at_most = number("FAILURES").unwrap_or(1);
     let all_of_ci = seeds == (0..of_ci);
     for seed in seeds {
@@ -210,6 +221,12 @@ fn run_seeds(arbiter: bool, of_ci: u64, must_reach: &[&str]) {
             break;
         }
         let (world, what) = Case::new(seed, arbiter).run(false);
+        if let Some(of_seed) = world.final_fingerprint() {
+            fingerprint.add(&of_seed.to_le_bytes());
+            if each {
+                println!("seed {seed}: {of_seed:016x}");
+            }
+        }
         for (what, times) in world.reached {
             *reached.entry(what).or_insert(0u64) += times;
         }
@@ -226,6 +243,9 @@ fn run_seeds(arbiter: bool, of_ci: u64, must_reach: &[&str]) {
         reached.iter().for_each(|(what, times)| println!("{times:>9}  {what}"));
     }
     progress.say(failed.len());
+    if std::env::var_os("SIM_HASH").is_some() {
+        println!("{} seeds, arbiter {arbiter}: {:016x}", progress.seeds, fingerprint.0);
+    }
     if let Some(seed) = failed.first() {
         let text = Case::new(*seed, arbiter).report();
         panic!("{} of {} seeds violate an invariant ({failed:?})\n{text}", failed.len(), progress.seeds);

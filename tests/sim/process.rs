@@ -62,6 +62,7 @@ impl World {
 
     fn act(&mut self, m: usize, action: Action) {
         self.trace_action(m, &action);
+        self.fingerprint_action(m, &action);
         self.jinx(m, &action);
         let epoch = self.procs[m].epoch;
         match action {

@@ -189,6 +189,8 @@ pub struct World {
     pub crash_at: Option<CrashAt>,
     /// By member: ledgers written.
     pub written: [u64; 3],
+    /// What the cores did so far, if that is asked for.
+    pub fingerprint: Option<crate::fingerprint::Fingerprint>,
     /// What each core saw last, for the transcript.
     pub seen: Vec<(usize, std::mem::Discriminant<Event>, String)>,
     ids: u32,
@@ -269,6 +271,7 @@ impl World {
             rc: [false; 2],
             crash_at: None,
             written: [0; 3],
+            fingerprint: None,
             seen: Vec::new(),
             ids: 0,
         };
