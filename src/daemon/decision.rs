@@ -578,7 +578,9 @@ impl Decision {
                 let message = self.with_client_address(message);
                 self.links.send(to, &message);
             }
-            Action::Store(number, durable, reason) => self.store.write(number, durable, reason),
+            Action::Store(number, durable, reason) => {
+                self.store.write(number, durable, reason.map_or_else(String::new, |reason| reason.to_string()));
+            }
             Action::Run(id, job) => {
                 if matches!(job, Job::Rebuild(_)) {
                     // It was of the data directory that is replaced.

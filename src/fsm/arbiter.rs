@@ -5,8 +5,8 @@ use super::calls::{Calls, Clearance};
 use super::event::{
     Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand, WalReport,
 };
+use super::reason::{Reason, Who};
 use super::rules;
-use super::tell::{passed_on, reported_by, requested_by};
 use super::types::{
     DataId, DataIdentity, Durable, HighWater, Ledger, LedgerId, Member, Mode, Notes, Server, SystemId, Term, Time,
     View, WalPoint,
@@ -60,7 +60,7 @@ pub struct Arbiter {
     servers: [Seen; 2],
     calls: Calls,
     /// Why its view is what it is.
-    why: String,
+    why: Option<Reason>,
     seq: u64,
     ids: u64,
 }
@@ -107,7 +107,7 @@ impl Arbiter {
             listens_since: now,
             servers: [Seen::default(), Seen::default()],
             calls: Calls::new(seed),
-            why: String::new(),
+            why: None,
             seq: 0,
             ids: 0,
         }
@@ -146,7 +146,7 @@ impl Arbiter {
             _ => {}
         }
         if self.store_failed.is_some_and(|at| now.since(at) >= REWRITE_MS) {
-            self.write("");
+            self.write(None);
         }
         Server::BOTH.into_iter().for_each(|server| self.say_heard(server));
         std::mem::take(&mut self.out)
@@ -161,13 +161,13 @@ impl Arbiter {
         self.store_seq == self.stored_seq
     }
 
-    fn write(&mut self, why: &str) {
+    fn write(&mut self, why: Option<Reason>) {
         let Some(ledger) = self.ledger else { return };
         self.store_seq += 1;
         self.store_failed = None;
         let durable = Durable { ledger, notes: self.notes };
         self.writing.push_back((self.store_seq, durable));
-        self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
+        self.out.push(Action::Store(self.store_seq, Box::new(durable), why));
     }
 
     fn stored(&mut self, seq: u64) {
@@ -222,7 +222,7 @@ impl Arbiter {
             let same_view = self.ledger.is_some_and(|own| own.view == ledger.view);
             if told.unmirrored && same_view && !self.notes.unmirrored {
                 self.notes.unmirrored = true;
-                self.write("");
+                self.write(None);
             }
         }
         self.greet(from);
@@ -239,7 +239,7 @@ impl Arbiter {
         self.ids += 1;
         ledger.id = LedgerId(super::types::draw(self.settings.seed, self.ids));
         ledger.promised = was;
-        self.write("it was restored from a backup");
+        self.write(Some(Reason::own("it was restored from a backup")));
         self.out.push(Action::Say(Say::Renamed { was, now }));
     }
 
@@ -263,15 +263,15 @@ impl Arbiter {
             }
             Some(_) => return,
         }
-        self.entered(from, told.view, reported_by("a server", why));
+        self.entered(from, told.view, Reason::reported(Who::AServer, why));
     }
 
     /// Writes the view that the ledger holds now, and says so.
-    fn entered(&mut self, from: Option<View>, to: View, why: String) {
+    fn entered(&mut self, from: Option<View>, to: View, why: Reason) {
         self.notes.unmirrored = false;
         self.servers.iter_mut().for_each(|seen| seen.said_why = None);
-        self.write(&why);
-        self.why.clone_from(&why);
+        self.write(Some(why.clone()));
+        self.why = Some(why.clone());
         self.out.push(Action::Say(Say::View { from, to, why }));
     }
 
@@ -302,7 +302,7 @@ impl Arbiter {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let was = ledger.view;
         *ledger = rules::entering(*ledger, view);
-        self.entered(Some(was), view, requested_by("that server", why));
+        self.entered(Some(was), view, Reason::requested(Who::ThatServer, why));
     }
 
     /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and
@@ -464,7 +464,7 @@ impl Arbiter {
             on_silence: OnSilence::Arbitration,
             would_grant: self.would_grant(to),
             wal: WalReport { remembered: self.servers[to.index()].high_water, ..WalReport::default() },
-            why: passed_on(&self.why),
+            why: self.why.as_ref().map_or_else(String::new, Reason::sent),
             ..Heartbeat::blank()
         };
         self.out.push(Action::Send(Member::Server(to), Message::Heartbeat(Box::new(heartbeat))));

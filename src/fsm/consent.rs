@@ -1,11 +1,12 @@
 //! Proposals, consent and adoption: the rules R1 to R7 of the protocol, and what happens when two have split.
 
+use super::cause::Cause;
 use super::event::{Action, ControlState, Job, Message, Role, Say};
 use super::facts::Standing;
 use super::known::Running;
 use super::node::{Asked, Node, Proposal};
+use super::reason::{Reason, Who};
 use super::rules::{self, Learned};
-use super::tell::{reported_by, requested_by};
 use super::types::{Ledger, Lsn, Member, Time, Timeline, View, WalPoint};
 use super::work::FRESH_LOOK_MS;
 
@@ -16,7 +17,7 @@ impl Node {
     // ----------------------------------------------------------------------------------------------------- proposing
 
     /// Proposes `Degraded(self)` to a member, or continues to propose it (PROTOCOL R1 to R4).
-    pub(super) fn propose(&mut self, to: Member, why: &'static str) {
+    pub(super) fn propose(&mut self, to: Member, why: Cause) {
         let Some(ledger) = self.ledger else { return };
         let in_recovery = self.own_role() == Role::Standby;
         if !self.settled() || !self.eligible() || !rules::may_propose(&ledger, self.me(), to, in_recovery) {
@@ -58,9 +59,9 @@ impl Node {
                 why,
             });
         }
-        self.proposed_last = Some((proposed, self.with_peer_failure(why)));
+        self.proposed_last = Some((proposed, Reason::own(self.with_peer_failure(why))));
         self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
-        self.write("");
+        self.write(None);
         self.send_proposal(to, proposed);
     }
 
@@ -72,27 +73,27 @@ impl Node {
             Member::Server(_) => self.peer.best,
             Member::Arbiter => self.arbiter.best,
         };
-        let why = self.proposed_last.as_ref().map_or_else(String::new, |(_, why)| why.clone());
+        let why = self.proposed_last.as_ref().map_or_else(String::new, |(_, why)| why.text().to_owned());
         let known = (best.id, best.promised);
         let point = self.wal_point();
         self.hold(Action::Send(to, Message::Propose { base, view, received, point, known, why }));
     }
 
     /// The same without asking, as `heartbeat_error_action` or the operator's script allows.
-    pub(super) fn take_alone_by_itself(&mut self, forced: bool, why: &'static str) {
+    pub(super) fn take_alone_by_itself(&mut self, forced: bool, why: Cause) {
         if !self.awaits_comparison() {
             self.take_alone(forced, why);
         }
     }
 
     /// Writes `Degraded(self)` without asking: by the safe half, or by force (PROTOCOL section 6).
-    pub(super) fn take_alone(&mut self, forced: bool, why: &'static str) {
+    pub(super) fn take_alone(&mut self, forced: bool, why: Cause) {
         if !self.settled() || !self.eligible() {
             return;
         }
         let term = self.next_term();
         if let Some(ledger) = self.ledger {
-            self.enter(rules::alone(&ledger, self.me(), term, forced), why);
+            self.enter(rules::alone(&ledger, self.me(), term, forced), why.into());
         }
     }
 
@@ -104,16 +105,16 @@ impl Node {
             return;
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
-        self.learn(&base, &reported_by("the other server", ""));
-        let at = self.asked.filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
-        self.asked_why = requested_by("the other server", why);
+        self.learn(&base, Reason::reported(Who::OtherServer, ""));
+        let at = self.asked.as_ref().filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
         let (received, point) = position;
-        self.asked = Some(Asked { base, view, received, point, at });
+        let why = Reason::requested(Who::OtherServer, why);
+        self.asked = Some(Asked { base, view, received, point, at, why });
     }
 
     /// Answers the other's proposal, once nothing is under way that the answer depends on.
     pub(super) fn answer_asked(&mut self) {
-        let Some(asked) = self.asked else { return };
+        let Some(asked) = self.asked.clone() else { return };
         if !self.settled() {
             return;
         }
@@ -146,8 +147,7 @@ impl Node {
         if let Some(hand_over) = self.hand_over.as_ref().filter(|hand_over| hand_over.planned) {
             self.notes.handed_over = hand_over.checkpoint;
         }
-        let why = std::mem::take(&mut self.asked_why);
-        self.enter(asked.view, &why);
+        self.enter(asked.view, asked.why);
         let ledger = self.ledger;
         self.hold(Action::Send(self.peer_member(), Message::Answer { ledger }));
     }
@@ -208,16 +208,16 @@ impl Node {
     // ------------------------------------------------------------------------------------------------------ adopting
 
     /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
-    pub(super) fn answered_why(&self, view: &View, who: &str) -> String {
+    pub(super) fn answered_why(&self, view: &View, who: Who) -> Reason {
         match self.proposed_last.as_ref().filter(|(proposed, _)| proposed == view) {
-            Some((_, why)) => format!("{why}; {who} consented"),
-            None if view.is_alone(self.me()) => format!("{who} consented"),
-            None => reported_by(who, ""),
+            Some((_, why)) => Reason::own(format!("{why}; {who} consented")),
+            None if view.is_alone(self.me()) => Reason::own(format!("{who} consented")),
+            None => Reason::reported(who, ""),
         }
     }
 
     /// PROTOCOL R7: adopts what is newer.
-    pub(super) fn learn(&mut self, told: &Ledger, why: &str) {
+    pub(super) fn learn(&mut self, told: &Ledger, why: Reason) {
         let Some(ledger) = self.ledger else { return };
         if told.system != ledger.system {
             return;
@@ -234,7 +234,7 @@ impl Node {
     pub(super) fn see_split_end(&mut self, told: &Ledger) {
         if self.notes.lost_split && told.system == self.system && told.view.is_alone(self.me()) {
             self.notes.lost_split = false;
-            self.write("");
+            self.write(None);
         }
     }
 
@@ -263,7 +263,7 @@ impl Node {
         }
         if lost && !self.notes.lost_split {
             self.notes.lost_split = true;
-            self.write("");
+            self.write(None);
         }
         self.renew_after_split(told, they_lost);
     }
@@ -281,7 +281,7 @@ impl Node {
             let term = self.next_term();
             self.enter(
                 rules::alone(&ledger, self.me(), term, true),
-                "both servers ran alone, and the other server was stopped",
+                Reason::own("both servers ran alone, and the other server was stopped"),
             );
         }
     }

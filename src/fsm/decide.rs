@@ -1,8 +1,10 @@
-//! The decision table: what is started, from the facts alone (PROTOCOL section 4).
+//! The two decision tables: what is started, from the facts alone (PROTOCOL section 4).
 //!
-//! One row a line, first match wins, each with the sentence that is logged as its reason. There is no bare `_` row, so
-//! the compiler names a missing case. `tests/table.txt` lists every cell.
+//! [`assess`] has one row for each situation, with the cause that is logged. Where the other server is silent, or has failed without
+//! handing over, [`on_silence`] decides by the policy. In both the first match wins, and there is no bare `_` row, so that the
+//! compiler names a missing case. `tests/table.txt` and `tests/silence.txt` list every cell.
 
+use super::cause::Cause;
 use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
 
 /// What is to be started, or kept going.
@@ -46,102 +48,146 @@ pub struct Decision {
     pub intent: Intent,
     /// Under which condition.
     pub needs: Needs,
-    /// Why, in a sentence.
-    pub why: &'static str,
+    /// Why.
+    pub why: Cause,
 }
 
-/// Looks the facts up.
-#[rustfmt::skip]
+/// What a row of [`assess`] leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// This is done in any case.
+    Always(Intent),
+    /// This is done if failover is enabled.
+    IfEnabled(Intent),
+    /// [`on_silence`] decides. The cause is that of an action. If there is none, it is this one.
+    BySilence(Sign, Cause),
+}
+
+/// What of the other server leads to the table of silence.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Sign {
+    /// No sign of life past the retries.
+    Lost,
+    /// It was not heard since the start, or its instance still responds.
+    Unproven,
+    /// It reports a failure, and does not hand over.
+    Failed,
+}
+
+/// What is done about each sign.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct OnSign {
+    /// About [`Sign::Lost`].
+    pub lost: Intent,
+    /// About [`Sign::Unproven`].
+    pub unproven: Intent,
+    /// About [`Sign::Failed`].
+    pub failed: Intent,
+}
+
+/// Looks the facts up in both tables.
 pub fn decide(facts: Facts) -> Decision {
+    let Facts { standing, own, peer, stream, policy } = facts;
+    let (outcome, why) = assess(standing, own, peer, stream);
+    match outcome {
+        Outcome::Always(intent) => Decision { intent, needs: Needs::Nothing, why },
+        Outcome::IfEnabled(intent) => Decision { intent, needs: Needs::Failover, why },
+        Outcome::BySilence(sign, otherwise) => {
+            let row = on_silence(standing, policy);
+            let intent = match sign {
+                Sign::Lost => row.lost,
+                Sign::Unproven => row.unproven,
+                Sign::Failed => row.failed,
+            };
+            match intent {
+                Intent::Rest | Intent::Wait => Decision { intent, needs: Needs::Nothing, why: otherwise },
+                _ => Decision { intent, needs: Needs::Failover, why },
+            }
+        }
+    }
+}
+
+/// The table of situations.
+#[rustfmt::skip]
+pub fn assess(standing: Standing, own: Own, peer: Peer, stream: Stream) -> (Outcome, Cause) {
     use Intent::*;
-    use Needs::*;
+    use Outcome::{Always, BySilence, IfEnabled};
     use Own::{Failed, Fit, Unfit};
     use Peer::*;
-    use Policy::*;
     use Standing::{Alone, Outcast, Primary, Standby};
     use Stream::{Changed, Exchanged, Flows, Stalled, Unnamed};
 
-    let Facts { standing, own, peer, stream, policy } = facts;
-    let (intent, needs, why) = match (standing, own, peer, stream, policy) {
-        // standing own            peer                         stream             policy           intent      needs     reason
-        // -- this server runs alone -----------------------------------------------------------------------------------
-        (Alone,   Fit,           Talks,                        Flows,             _)              => (Mirror,     Nothing,  "the standby streams again"),
-        (Alone,   Fit,           Talks,                        Stalled | Changed | Unnamed | Exchanged, _) => (Rest,       Nothing,  "the standby does not stream yet"),
-        (Alone,   Fit,           Ill | Offers | Stuck | Quiet | Alive | Lost | Refused | Young | Never, _, _)
-                                                                                                  => (Rest,       Nothing,  "this server runs alone"),
-        (Alone,   Failed,        _,                            _,                 _)              => (Restart,    Failover, "the instance has failed and no other server may run"),
-        (Alone,   Unfit,         _,                            _,                 _)              => (Rest,       Nothing,  "this server runs alone, and its instance is not up"),
-        // -- the other server runs alone ------------------------------------------------------------------------------
-        (Outcast, Fit | Unfit,   Stuck,                        _,                 _)              => (AskPeer,    Failover, "the other server took over but its instance is down and was not promoted"),
-        (Outcast, Failed,        _,                            _,                 _)              => (Restart,    Failover, "the standby's instance has failed"),
-        (Outcast, Fit | Unfit,   Talks | Ill | Offers | Quiet | Alive | Lost | Refused | Young | Never, _, _)
-                                                                                                  => (Rest,       Nothing,  "the other server runs alone"),
-        // -- mirrored, this server is the primary ---------------------------------------------------------------------
-        (Primary, Failed,        Talks | Quiet,                Changed,           _)              => (Restart,    Failover, "commits may not have waited for the standby, which may lack them"),
-        (Primary, Failed,        Talks | Quiet,                Exchanged,         _)              => (Restart,    Failover, "the standby's data directory is not the one that the view names, so it cannot take over"),
-        (Primary, Failed,        Talks,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
-        (Primary, Failed,        Ill | Offers | Stuck,         _,                 _)              => (Restart,    Failover, "both servers' instances have failed"),
-        (Primary, Failed,        Quiet,                        Flows | Stalled | Unnamed, _)      => (HandOver,   Failover, "the primary's instance or disk has failed"),
-        (Primary, Failed,        Alive | Lost | Refused | Young | Never, _,       _)              => (Restart,    Failover, "the primary's instance has failed and the standby does not respond"),
-        (Primary, Fit,           Ill,                          _,                 _)              => (AskPeer,    Failover, "the standby's instance or disk has failed"),
-        (Primary, Unfit,         Ill,                          _,                 _)              => (Rest,       Nothing,  "neither server's instance is up"),
-        (Primary, Fit,           Talks | Quiet,                Changed,           _)              => (AskPeer,    Nothing,  "synchronous_standby_names was changed, and commits may not have waited for the standby"),
-        (Primary, Fit,           Talks | Quiet,                Unnamed,           _)              => (AskPeer,    Nothing,  "the arbiter was replaced"),
-        (Primary, Fit,           Talks | Quiet,                Exchanged,         _)              => (AskPeer,    Nothing,  "the standby's data directory was replaced"),
-        (Primary, Fit,           Talks | Quiet,                Stalled,           _)              => (AskPeer,    Failover, "the standby is connected but does not stream or flush"),
-        (Primary, Fit,           Talks | Quiet,                Flows,             _)              => (Rest,       Nothing,  "mirrored"),
-        (Primary, Fit | Unfit,   Offers | Stuck,               _,                 _)              => (Rest,       Nothing,  "the other server's view differs"),
-        (Primary, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)    => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance responds"),
-        (Primary, Fit,           Alive,                        Stalled | Changed, Arbiter)        => (AskArbiter, Failover, "the standby's instance responds, but does not stream or flush"),
-        (Primary, Fit,           Alive,                        Stalled | Changed, Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the standby's instance responds"),
-        (Primary, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby"),
-        (Primary, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the standby"),
-        (Primary, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the standby"),
-        (Primary, Fit,           Lost,                         _,                 DisconnectHalf) => (ActByHalf,  Failover, "no heartbeat from the standby"),
-        (Primary, Fit,           Lost,                         _,                 SwitchHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "no heartbeat from the standby, and this server may not disconnect it"),
-        (Primary, Fit,           Refused,                      _,                 Arbiter)        => (AskArbiter, Failover, "the standby's host refuses connections"),
-        (Primary, Fit,           Refused,                      _,                 Command)        => (AskCommand, Failover, "the standby's host refuses connections"),
-        (Primary, Fit,           Refused,                      _,                 Fallback)       => (ActByForce, Failover, "the standby's host refuses connections"),
-        (Primary, Fit,           Refused,                      _,                 DisconnectHalf) => (ActByHalf,  Failover, "the standby's host refuses connections"),
-        (Primary, Fit,           Refused,                      _,                 SwitchHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "the standby's host refuses connections, and this server may not disconnect it"),
-        (Primary, Fit,           Never,                        _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the standby since the start"),
-        (Primary, Fit,           Never,                        _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "no heartbeat from the standby since the start"),
-        (Primary, Fit,           Young,                        _,                 _)              => (Rest,       Nothing,  "waiting for the standby's first heartbeat"),
-        (Primary, Unfit,         Talks | Quiet | Alive | Lost | Refused | Young | Never, _, _)    => (Rest,       Nothing,  "the primary's instance is not up"),
-        // -- mirrored, this server is the standby ---------------------------------------------------------------------
-        (Standby, Failed,        _,                            _,                 _)              => (Restart,    Failover, "the standby's instance has failed"),
-        (Standby, Unfit,         _,                            _,                 _)              => (Rest,       Nothing,  "the standby's instance is not up, or not eligible"),
-        (Standby, Fit,           Offers,                       _,                 _)              => (AskPeer,    Nothing,  "the primary handed over its role"),
-        (Standby, Fit,           Ill | Alive | Lost | Refused | Never, Changed,           _)              => (Wait,       Nothing,  "the primary reported commits that may not have waited for this server"),
-        (Standby, Fit,           Ill,                          _,                 Arbiter)        => (AskArbiter, Failover, "the primary has failed and does not hand over"),
-        (Standby, Fit,           Ill,                          _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Rest,       Nothing,  "the primary has failed and does not hand over yet"),
-        (Standby, Fit,           Talks | Stuck | Quiet,        _,                 _)              => (Rest,       Nothing,  "mirrored"),
-        (Standby, Fit,           Alive,                        Stalled,           Arbiter)        => (AskArbiter, Failover, "the primary's instance responds, but sends no WAL"),
-        (Standby, Fit,           Alive,                        Stalled,           Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance responds"),
-        (Standby, Fit,           Alive,                        Flows | Unnamed | Exchanged, _)
-                                                                                                  => (Wait,       Nothing,  "heartbeats are lost, but the primary's instance responds"),
-        (Standby, Fit,           Lost,                         _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary"),
-        (Standby, Fit,           Lost,                         _,                 Command)        => (AskCommand, Failover, "no heartbeat from the primary"),
-        (Standby, Fit,           Lost,                         _,                 Fallback)       => (ActByForce, Failover, "no heartbeat from the primary"),
-        (Standby, Fit,           Lost,                         _,                 SwitchHalf)     => (ActByHalf,  Failover, "no heartbeat from the primary"),
-        (Standby, Fit,           Lost,                         _,                 DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "no heartbeat from the primary, and this server may not switch"),
-        (Standby, Fit,           Refused,                      _,                 Arbiter)        => (AskArbiter, Failover, "the primary's host refuses connections"),
-        (Standby, Fit,           Refused,                      _,                 Command)        => (AskCommand, Failover, "the primary's host refuses connections"),
-        (Standby, Fit,           Refused,                      _,                 Fallback)       => (ActByForce, Failover, "the primary's host refuses connections"),
-        (Standby, Fit,           Refused,                      _,                 SwitchHalf)     => (ActByHalf,  Failover, "the primary's host refuses connections"),
-        (Standby, Fit,           Refused,                      _,                 DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "the primary's host refuses connections, and this server may not switch"),
-        (Standby, Fit,           Never,                        _,                 Arbiter)        => (AskArbiter, Failover, "no heartbeat from the primary since the start"),
-        (Standby, Fit,           Never,                        _,                 Command | Fallback | SwitchHalf | DisconnectHalf | Report)
-                                                                                                  => (Wait,       Nothing,  "no heartbeat from the primary since the start"),
-        (Standby, Fit,           Young,                        _,                 _)              => (Rest,       Nothing,  "waiting for the primary's first heartbeat"),
+    match (standing, own, peer, stream) {
+        // standing own          peer             stream                                          outcome               cause
+        // -- this server runs alone ----------------------------------------------------------------------------------
+        (Alone,   Fit,         Talks,           Flows)                                 => (Always(Mirror),       Cause::StandbyStreams),
+        (Alone,   Fit,         Talks,           Stalled | Changed | Unnamed | Exchanged) => (Always(Rest),       Cause::StandbyDoesNotStream),
+        (Alone,   Fit,         Ill | Offers | Stuck | Quiet | Alive | Lost | Refused | Young | Never, _)
+                                                                                       => (Always(Rest),         Cause::RunsAlone),
+        (Alone,   Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::FailedAlone),
+        (Alone,   Unfit,       _,               _)                                     => (Always(Rest),         Cause::DownAlone),
+        // -- the other server runs alone -----------------------------------------------------------------------------
+        (Outcast, Fit | Unfit, Stuck,           _)                                     => (IfEnabled(AskPeer),   Cause::PeerNotPromoted),
+        (Outcast, Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::StandbyFailed),
+        (Outcast, Fit | Unfit, Talks | Ill | Offers | Quiet | Alive | Lost | Refused | Young | Never, _)
+                                                                                       => (Always(Rest),         Cause::PeerRunsAlone),
+        // -- mirrored, this server is the primary --------------------------------------------------------------------
+        (Primary, Failed,      Talks | Quiet,   Changed)                               => (IfEnabled(Restart),   Cause::StandbyMayLackCommits),
+        (Primary, Failed,      Talks | Quiet,   Exchanged)                             => (IfEnabled(Restart),   Cause::StandbyNotEligible),
+        (Primary, Failed,      Talks | Quiet,   Flows | Stalled | Unnamed)             => (IfEnabled(HandOver),  Cause::PrimaryFailed),
+        (Primary, Failed,      Ill | Offers | Stuck, _)                                => (IfEnabled(Restart),   Cause::BothFailed),
+        (Primary, Failed,      Alive | Lost | Refused | Young | Never, _)              => (IfEnabled(Restart),   Cause::PrimaryFailedAlone),
+        (Primary, Fit,         Ill,             _)                                     => (IfEnabled(AskPeer),   Cause::PeerStandbyFailed),
+        (Primary, Unfit,       Ill,             _)                                     => (Always(Rest),         Cause::NeitherUp),
+        (Primary, Fit,         Talks | Quiet,   Changed)                               => (Always(AskPeer),      Cause::NamesChanged),
+        (Primary, Fit,         Talks | Quiet,   Unnamed)                               => (Always(AskPeer),      Cause::ArbiterReplaced),
+        (Primary, Fit,         Talks | Quiet,   Exchanged)                             => (Always(AskPeer),      Cause::StandbyReplaced),
+        (Primary, Fit,         Talks | Quiet,   Stalled)                               => (IfEnabled(AskPeer),   Cause::StandbyStalled),
+        (Primary, Fit,         Talks | Quiet,   Flows)                                 => (Always(Rest),         Cause::Mirrored),
+        (Primary, Fit | Unfit, Offers | Stuck,  _)                                     => (Always(Rest),         Cause::ViewsDiffer),
+        (Primary, Fit,         Alive,           Flows | Unnamed | Exchanged)           => (Always(Wait),         Cause::StandbyAlive),
+        (Primary, Fit,         Alive,           Stalled | Changed)                     => (BySilence(Sign::Unproven, Cause::StandbyAlive), Cause::StandbyAliveStalled),
+        (Primary, Fit,         Lost,            _)                                     => (BySilence(Sign::Lost, Cause::StandbyLostWait), Cause::StandbyLost),
+        (Primary, Fit,         Refused,         _)                                     => (BySilence(Sign::Lost, Cause::StandbyRefusesWait), Cause::StandbyRefuses),
+        (Primary, Fit,         Never,           _)                                     => (BySilence(Sign::Unproven, Cause::StandbyNeverSeen), Cause::StandbyNeverSeen),
+        (Primary, Fit,         Young,           _)                                     => (Always(Rest),         Cause::StandbyNotSeenYet),
+        (Primary, Unfit,       Talks | Quiet | Alive | Lost | Refused | Young | Never, _)
+                                                                                       => (Always(Rest),         Cause::PrimaryDown),
+        // -- mirrored, this server is the standby --------------------------------------------------------------------
+        (Standby, Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::StandbyFailed),
+        (Standby, Unfit,       _,               _)                                     => (Always(Rest),         Cause::StandbyDown),
+        (Standby, Fit,         Offers,          _)                                     => (Always(AskPeer),      Cause::PrimaryOffers),
+        (Standby, Fit,         Ill | Alive | Lost | Refused | Never, Changed)          => (Always(Wait),         Cause::MayLackCommits),
+        (Standby, Fit,         Ill,             _)                                     => (BySilence(Sign::Failed, Cause::PeerPrimaryFailedWait), Cause::PeerPrimaryFailed),
+        (Standby, Fit,         Talks | Stuck | Quiet, _)                               => (Always(Rest),         Cause::Mirrored),
+        (Standby, Fit,         Alive,           Stalled)                               => (BySilence(Sign::Unproven, Cause::PrimaryAlive), Cause::PrimaryAliveStalled),
+        (Standby, Fit,         Alive,           Flows | Unnamed | Exchanged)           => (Always(Wait),         Cause::PrimaryAlive),
+        (Standby, Fit,         Lost,            _)                                     => (BySilence(Sign::Lost, Cause::PrimaryLostWait), Cause::PrimaryLost),
+        (Standby, Fit,         Refused,         _)                                     => (BySilence(Sign::Lost, Cause::PrimaryRefusesWait), Cause::PrimaryRefuses),
+        (Standby, Fit,         Never,           _)                                     => (BySilence(Sign::Unproven, Cause::PrimaryNeverSeen), Cause::PrimaryNeverSeen),
+        (Standby, Fit,         Young,           _)                                     => (Always(Rest),         Cause::PrimaryNotSeenYet),
+    }
+}
+
+/// The table of silence: what a mirrored server does if it cannot agree with the other one. Only the arbiter can be asked if the
+/// silence is not proven.
+#[rustfmt::skip]
+pub fn on_silence(standing: Standing, policy: Policy) -> OnSign {
+    use Intent::*;
+    use Policy::*;
+    use Standing::{Alone, Outcast, Primary, Standby};
+
+    let (lost, unproven, failed) = match (standing, policy) {
+        // standing        policy                        lost         unproven     failed
+        (Primary | Standby, Arbiter)                 => (AskArbiter,  AskArbiter,  AskArbiter),
+        (Primary | Standby, Command)                 => (AskCommand,  Wait,        Rest),
+        (Primary | Standby, Fallback)                => (ActByForce,  Wait,        Rest),
+        (Primary,           DisconnectHalf)          => (ActByHalf,   Wait,        Rest),
+        (Standby,           SwitchHalf)              => (ActByHalf,   Wait,        Rest),
+        (Primary,           SwitchHalf | Report)     => (Wait,        Wait,        Rest),
+        (Standby,           DisconnectHalf | Report) => (Wait,        Wait,        Rest),
+        (Alone | Outcast,   Arbiter | Command | Fallback | SwitchHalf | DisconnectHalf | Report)
+                                                     => (Rest,        Rest,        Rest),
     };
-    Decision { intent, needs, why }
+    OnSign { lost, unproven, failed }
 }

@@ -11,6 +11,7 @@
 //!   once nothing of it runs any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
+use super::reason::Reason;
 pub use super::say::{Say, Witness};
 use super::types::{
     DataId, DataIdentity, Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term,
@@ -904,9 +905,8 @@ pub enum Event {
 pub enum Action {
     /// Send a message.
     Send(Member, Message),
-    /// Write this durably and answer [`Event::Stored`] with the number. The text is the reason, for the history; empty
-    /// where the view does not change.
-    Store(u64, Box<Durable>, String),
+    /// Write this durably and answer [`Event::Stored`] with the number. If the view changes, its reason is for the history.
+    Store(u64, Box<Durable>, Option<Reason>),
     /// Do a job.
     Run(JobId, Job),
     /// Call a command of the operator's, beside whatever job is out. One at a time, and one hook at a time beside it; it

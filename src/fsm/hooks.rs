@@ -5,6 +5,7 @@
 //! has ended calls it again after its restart (at least once), and not at every one. One runs at a time, in the order of the
 //! changes; one whose news is not true any more is ended, so that the next one does not wait for it.
 
+use super::cause::Cause;
 use super::event::{Aim, Hook, Instance, JobId, Names, Purpose, UserCommand};
 use super::facts::Standing;
 use super::node::Node;
@@ -114,8 +115,8 @@ impl Node {
         let Some(view) = self.view() else { return };
         let announces = hook == Hook::PreDetach && self.announced == term;
         let reason = match &self.told.reason {
-            _ if announces => "an operator detached the standby".to_owned(),
-            reason if view.term == term && !reason.is_empty() => reason.clone(),
+            _ if announces => Cause::OperatorDetached.text().to_owned(),
+            Some(reason) if view.term == term => reason.to_string(),
             // It was entered before this process was started, or is not the newest.
             _ => format!("see term {term} in mc_ctl history"),
         };
@@ -149,7 +150,7 @@ impl Node {
         // A newer view may owe it again.
         if *entry == term {
             *entry = Term(0);
-            self.write("");
+            self.write(None);
         }
     }
 
@@ -183,7 +184,7 @@ impl Node {
         let Some(view) = self.view() else { return };
         if std::mem::take(&mut self.announced) == view.term && self.settings.hooks.post_attach {
             self.notes.owed.attached = view.term;
-            self.write("");
+            self.write(None);
         }
     }
 }

@@ -9,8 +9,14 @@ use super::types::{DataId, Ledger, LedgerId, Lsn, SystemId, Term, Time, Timeline
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
 
-/// How an instance has failed that is silent past the retries.
-pub(super) const SILENT: &str = "it does not respond";
+/// How the instance has failed.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Failure {
+    /// Its postmaster has ended.
+    Dead,
+    /// It is silent past the retries.
+    Silent,
+}
 
 /// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -40,7 +46,7 @@ pub(super) struct OwnSide {
     /// It was started on order and has not answered in a role since.
     pub starting: bool,
     /// How it failed, until it is started again.
-    pub failed: Option<&'static str>,
+    pub failed: Option<Failure>,
     /// The signal that terminated the postmaster, if that is how it failed and the signal is known.
     pub signal: Option<u8>,
     /// It does not answer, and that has been said.

@@ -20,6 +20,7 @@ pub mod act;
 mod advice;
 pub mod arbiter;
 mod calls;
+pub mod cause;
 mod consent;
 pub mod decide;
 pub mod event;
@@ -35,6 +36,7 @@ pub mod present;
 #[doc = include_str!("PROTOCOL.md")]
 pub mod protocol {}
 mod pursue;
+pub mod reason;
 mod rebuild;
 pub mod report;
 pub mod rules;
@@ -43,5 +45,3 @@ mod tell;
 pub mod types;
 mod wal;
 mod work;
-
-pub use tell::without_source;

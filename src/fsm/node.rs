@@ -4,10 +4,12 @@
 //! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
 //! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
+use super::cause::Cause;
 use super::event::{Action, Boot, Event, Message, Reply, Say, Settings, StartedBy, TICK_MS};
 use super::hand_over::HandOver;
 use super::known::{ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
+use super::reason::{Reason, Who};
 use super::rules;
 use super::types::{
     DataId, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View,
@@ -54,12 +56,10 @@ pub struct Node {
     pub(super) next_hand_over: Time,
     pub(super) proposal: Option<Proposal>,
     /// The view that was proposed last, and why. The answer may arrive after the proposal was withdrawn.
-    pub(super) proposed_last: Option<(View, String)>,
+    pub(super) proposed_last: Option<(View, Reason)>,
     /// Since when the other server is asked for the right, out of the view of this term.
     pub(super) asking: Option<(Term, Time)>,
     pub(super) asked: Option<Asked>,
-    /// Why, as the other server told it.
-    pub(super) asked_why: String,
     pub(super) op: Option<Op>,
     /// What the other server's last requests were answered with.
     pub(super) answers: Vec<(u64, Reply)>,
@@ -77,20 +77,21 @@ pub(super) struct Proposal {
     pub view: View,
     pub to: Member,
     pub base: Term,
-    pub why: &'static str,
+    pub why: Cause,
     pub sent_at: Time,
     /// The other server was fenced before it.
     pub fenced: bool,
 }
 
 /// A proposal of the other server's that could not be answered at once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Asked {
     pub base: Ledger,
     pub view: View,
     pub received: Lsn,
     pub point: Option<super::types::WalPoint>,
     pub at: Time,
+    pub why: Reason,
 }
 
 impl Node {
@@ -129,7 +130,6 @@ impl Node {
             proposed_last: None,
             asking: None,
             asked: None,
-            asked_why: String::new(),
             op: None,
             answers: Vec::new(),
             stopping: false,
@@ -226,7 +226,7 @@ impl Node {
         if let Some(durable) = self.confirmed
             && durable.notes != self.notes
         {
-            self.write("");
+            self.write(None);
         }
     }
 
@@ -292,18 +292,18 @@ impl Node {
 
     // ------------------------------------------------------------------------------------------------------- storing
 
-    /// Writes the newest ledger and notes. Actions that depend on it are given to [`Node::hold`] afterwards.
-    pub(super) fn write(&mut self, why: &str) {
+    /// Writes the newest ledger and notes; `why`: the view changed. Actions that depend on it are given to [`Node::hold`] afterwards.
+    pub(super) fn write(&mut self, why: Option<Reason>) {
         let Some(ledger) = self.ledger else { return };
         self.store_seq += 1;
         self.store_failed = None;
         self.writing_since.get_or_insert(self.now);
         let durable = Durable { ledger, notes: self.notes };
-        self.out.push(Action::Store(self.store_seq, Box::new(durable), why.to_owned()));
+        self.out.push(Action::Store(self.store_seq, Box::new(durable), why));
     }
 
     /// Enters a view: writes it, and says so.
-    pub(super) fn enter(&mut self, view: View, why: &str) {
+    pub(super) fn enter(&mut self, view: View, why: Reason) {
         let from = self.view();
         let Some(ledger) = self.ledger else { return };
         self.ledger = Some(rules::entering(ledger, view));
@@ -341,10 +341,10 @@ impl Node {
         self.owe(from, view);
         // What commits waited for was the view before.
         self.told.waits_since = None;
-        self.told.reason = why.to_owned();
+        self.told.reason = Some(why.clone());
         self.told.since = Some(self.now);
-        self.write(why);
-        self.say(Say::View { from, to: view, why: why.to_owned() });
+        self.write(Some(why.clone()));
+        self.say(Say::View { from, to: view, why });
     }
 
     /// Performs an action once everything written so far is durable.
@@ -390,7 +390,7 @@ impl Node {
         if let Some(at) = self.store_failed
             && self.now.since(at) >= 1000
         {
-            self.write("");
+            self.write(None);
         }
     }
 
@@ -415,12 +415,12 @@ impl Node {
             return;
         }
         let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
-        let why = super::tell::reported_by("the other server", why);
+        let why = Reason::reported(Who::OtherServer, why);
         // If the view names a data directory of this server, this server has had a ledger, and has lost it. That ledger may have
         // held a newer view, which no other member has seen. No term is used twice.
         let lost = told.view.data[self.me().index()] != DataId(0);
         let skipped = if lost { SKIPPED_TERMS + (self.random() & 0xffff) } else { 0 };
-        self.make_ledger(told.view, Term(told.view.term.0 + skipped), &why);
+        self.make_ledger(told.view, Term(told.view.term.0 + skipped), why);
     }
 
     /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
@@ -459,7 +459,7 @@ impl Node {
         let id = DataId(self.random());
         view.data[self.me().index()] = id;
         self.own.data_id = Some(id);
-        self.make_ledger(view, view.term, "the first start of a new pair");
+        self.make_ledger(view, view.term, Reason::own("the first start of a new pair"));
     }
 
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
@@ -495,26 +495,27 @@ impl Node {
         let id = DataId(self.random());
         view.data[self.me().index()] = id;
         self.wal.directory_replaced();
+        let why = Reason::own("an operator adopted the data directory");
         if let Some(ledger) = self.ledger.as_mut() {
             ledger.data.id = id;
-            self.write("");
-            self.enter(view, "an operator adopted the data directory");
+            self.write(None);
+            self.enter(view, why);
         } else {
             self.own.data_id = Some(id);
             self.owe_adoption(term);
-            self.make_ledger(view, term, "an operator adopted the data directory");
+            self.make_ledger(view, term, why);
         }
     }
 
-    fn make_ledger(&mut self, view: View, promised: Term, why: &str) {
+    fn make_ledger(&mut self, view: View, promised: Term, why: Reason) {
         let Some(data) = self.own.data else { return };
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
         self.ledger = Some(Ledger { system: self.system, id, data: data.identity(data_id), view, promised });
-        self.told.reason = why.to_owned();
+        self.told.reason = Some(why.clone());
         self.told.since = Some(self.now);
         self.set_failover_asked();
-        self.write(why);
-        self.say(Say::View { from: None, to: view, why: why.to_owned() });
+        self.write(Some(why.clone()));
+        self.say(Say::View { from: None, to: view, why });
     }
 }

@@ -6,11 +6,11 @@ use super::event::{
     Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, PeerInstance, Role, Say,
 };
 use super::facts::{Peer, Standing};
-use super::known::{Running, SILENT};
+use super::known::{Failure, Running};
 use super::node::Node;
+use super::reason::{Reason, Who};
 use super::report::ArbiterDisk;
 use super::say::Witness;
-use super::tell::reported_by;
 use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
@@ -32,8 +32,8 @@ impl Node {
                     && ledger.system == self.system
                     && self.peer.best.take(&ledger)
                 {
-                    let why = self.answered_why(&ledger.view, "the other server");
-                    self.learn(&ledger, &why);
+                    let why = self.answered_why(&ledger.view, Who::OtherServer);
+                    self.learn(&ledger, why);
                 }
             }
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
@@ -80,11 +80,11 @@ impl Node {
             self.arbiter.view = Some(ledger.view);
             self.say_split_elsewhere(&ledger);
             let why = if why.is_empty() {
-                self.answered_why(&ledger.view, "the arbiter")
+                self.answered_why(&ledger.view, Who::Arbiter)
             } else {
-                reported_by("the arbiter", why)
+                Reason::reported(Who::Arbiter, why)
             };
-            self.learn(&ledger, &why);
+            self.learn(&ledger, why);
         }
     }
 
@@ -180,8 +180,7 @@ impl Node {
         self.set_failover_asked();
         if let Some(ledger) = ledger {
             self.see_split_end(&ledger);
-            let why = reported_by("the other server", &heartbeat.why);
-            self.learn(&ledger, &why);
+            self.learn(&ledger, Reason::reported(Who::OtherServer, &heartbeat.why));
         }
         self.learn_wal(&heartbeat);
     }
@@ -276,7 +275,7 @@ impl Node {
     fn alive_at(&mut self, now: Time) {
         self.own.answered_at = now;
         self.told.restart = None;
-        if self.own.failed == Some(SILENT) {
+        if self.own.failed == Some(Failure::Silent) {
             self.own.failed = None;
         }
         if std::mem::take(&mut self.own.silent) {
@@ -378,7 +377,7 @@ impl Node {
     /// Notes durably that commits may not have waited under the present view.
     fn note_unmirrored(&mut self) {
         self.notes.unmirrored = true;
-        self.write("");
+        self.write(None);
         if self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.planned) {
             self.hand_over_failed("commits may not have waited for the standby");
         }
@@ -416,7 +415,7 @@ impl Node {
         }
         self.own.running = Running::Dead;
         self.own.role = None;
-        self.own.failed = Some("dead");
+        self.own.failed = Some(Failure::Dead);
         self.own.signal = signal;
         self.own.freed = false;
         self.say(Say::InstanceFailed { how: "its postmaster has ended" });
@@ -481,7 +480,7 @@ impl Node {
             // The instance runs and no operator has ordered a stop: it is to continue and to serve.
             if !self.stopping && !self.notes.wanted {
                 self.notes.wanted = true;
-                self.write("");
+                self.write(None);
             }
         } else if self.own.running != Running::Dead {
             self.own.down();
@@ -519,7 +518,7 @@ impl Node {
         self.notes.handed_over = Lsn(0);
         self.notes.labelled = false;
         self.wal.directory_replaced();
-        self.write("");
+        self.write(None);
         if unmirrored {
             // The former directory may have served with these names, and have commits that did not wait.
             self.found_names_changed();
@@ -543,9 +542,9 @@ impl Node {
             && self.settings.on_instance_silence != OnInstanceSilence::None
         {
             self.own.silent = true;
-            self.say(Say::InstanceFailed { how: SILENT });
+            self.say(Say::InstanceFailed { how: "it does not respond" });
             if self.settings.on_instance_silence == OnInstanceSilence::Failover {
-                self.own.failed = Some(SILENT);
+                self.own.failed = Some(Failure::Silent);
             }
         }
         if self.own.disk_bad.is_empty() && self.now.since(self.own.disk_good_at) >= self.settings.disk_detection_ms * 2

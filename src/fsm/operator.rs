@@ -1,6 +1,7 @@
 //! What operators ask for: one command at a time, each with a limit, each told how it ended.
 
 use super::calls::Clearance;
+use super::cause::Cause;
 use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, Say, UNDER_WAY};
 use super::facts::{Peer, Standing, Stream};
 use super::known::Running;
@@ -157,7 +158,7 @@ impl Node {
         if let Some(enabled) = failover {
             self.set_failover(enabled);
         }
-        self.write("");
+        self.write(None);
     }
 
     /// From now on the operator's order counts as this server's last start: it ends a detach.
@@ -326,7 +327,7 @@ impl Node {
                 self.take_back();
                 self.end(Reply::Failed("the standby's controller no longer responds; see mc_ctl status".to_owned()));
             }
-            Stage::Detaching => self.propose(self.peer_member(), "an operator detached the standby"),
+            Stage::Detaching => self.propose(self.peer_member(), Cause::OperatorDetached),
             Stage::Releasing if self.released() => {
                 self.say(Say::Detached(true));
                 self.end(Reply::Done);
@@ -343,7 +344,7 @@ impl Node {
             self.stage(Stage::Announcing(until));
         } else {
             self.stage(Stage::Detaching);
-            self.propose(self.peer_member(), "an operator detached the standby");
+            self.propose(self.peer_member(), Cause::OperatorDetached);
         }
     }
 
@@ -376,7 +377,7 @@ impl Node {
             self.calls.forget_operators();
             self.stage(Stage::Fencing);
         }
-        match self.clear(Purpose::Fencing, true, "an operator requested it") {
+        match self.clear(Purpose::Fencing, true, Cause::OperatorRequested) {
             Clearance::Awaited => {}
             Clearance::Given => self.force(op.request),
             Clearance::Denied(why) => {
@@ -391,8 +392,8 @@ impl Node {
     fn force(&mut self, request: Request) {
         match request {
             Request::AdoptData => self.adopt_data(),
-            Request::ForceSwitch { .. } => self.take_alone(true, "an operator forced the switch"),
-            _ => self.take_alone(true, "an operator forced the disconnection"),
+            Request::ForceSwitch { .. } => self.take_alone(true, Cause::OperatorForcedSwitch),
+            _ => self.take_alone(true, Cause::OperatorForcedDetach),
         }
         self.stage(Stage::Releasing);
     }
@@ -466,7 +467,7 @@ impl Node {
 
     fn note_detached(&mut self) {
         self.notes.detached = self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id);
-        self.write("");
+        self.write(None);
     }
 
     /// Whether no commit waits any more, or none can.
@@ -595,7 +596,7 @@ impl Node {
         let reply = op.last.unwrap_or(Reply::Done);
         if matches!(op.request, Request::Stop { instance: true, .. }) {
             self.notes.wanted = false;
-            self.write("");
+            self.write(None);
         }
         self.reply_when_stored(op.asker, reply);
         self.hold(Action::Exit);
@@ -736,7 +737,7 @@ impl Node {
             self.own.hold = false;
         }
         self.notes.failover = failover;
-        self.write("");
+        self.write(None);
     }
 
     /// What the standby must have received past, while this server offers to hand over.

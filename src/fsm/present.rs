@@ -5,7 +5,7 @@
 
 use super::decide::Decision;
 use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings, UserCommand};
-use super::known::{Running, SILENT};
+use super::known::{Failure, Running};
 use super::node::Node;
 use super::report::Report;
 use super::types::{LedgerId, Term, Time, View};
@@ -118,7 +118,7 @@ impl Node {
                 role: self.own.role,
                 incarnation: self.wal_report().incarnation,
                 freed: self.own.freed,
-                silent: self.own.silent || self.own.failed == Some(SILENT),
+                silent: self.own.silent || self.own.failed == Some(Failure::Silent),
                 closed: self.own.closed,
                 left_down: self.own.left_down,
                 disk: self.own.disk_bad.clone(),

@@ -1,11 +1,13 @@
 //! Pursuing: what the decision table says is started, or kept going.
 
 use super::calls::Clearance;
+use super::cause::Cause;
 use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing, Stream};
 use super::hand_over::HandOver;
 use super::node::{Node, Proposal};
+use super::reason::Reason;
 use super::rules;
 use super::types::{LedgerId, Lsn, Member};
 
@@ -78,7 +80,7 @@ impl Node {
 
     /// Proposes to the other server. One that talks and does not consent within the detection time is held up by something:
     /// the arbiter is asked then, by turns, for a primary that could serve.
-    fn ask_peer_for_the_right(&mut self, why: &'static str) {
+    fn ask_peer_for_the_right(&mut self, why: Cause) {
         let detection = self.settings.heartbeat_detection_ms.max(1);
         let term = self.view().map(|view| view.term);
         let since = match self.asking {
@@ -96,7 +98,7 @@ impl Node {
 
     /// Proposes to the arbiter. The other server is fenced first only where the arbiter would consent: a cut between the two
     /// servers alone is no reason to take down a primary that serves.
-    fn ask_arbiter(&mut self, fencing: bool, why: &'static str) {
+    fn ask_arbiter(&mut self, fencing: bool, why: Cause) {
         // A server that lacks commits must not fence the other server.
         if fencing && self.awaits_comparison() {
             return;
@@ -121,7 +123,7 @@ impl Node {
     }
 
     /// `heartbeat_error_action = command`: the operator's script says that the other server is dead, and fencing sees to it.
-    fn ask_command(&mut self, why: &'static str) {
+    fn ask_command(&mut self, why: Cause) {
         if self.awaits_comparison() {
             return;
         }
@@ -132,10 +134,11 @@ impl Node {
     }
 
     /// Calls a command of the operator's, or says what came of it.
-    pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, reason: &'static str) -> Clearance {
+    pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, why: Cause) -> Clearance {
         let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
         let term = self.view().map_or(super::types::Term(0), |view| view.term);
-        let command = UserCommand { purpose, by_operator, aim, target: self.other(), term, reason: reason.to_owned() };
+        let command =
+            UserCommand { purpose, by_operator, aim, target: self.other(), term, reason: why.text().to_owned() };
         let retry_ms = self.settings.heartbeat_detection_ms * 10;
         let seen_at = self.peer.seen_at();
         self.calls.clear(self.now, command, seen_at, retry_ms, &mut self.out)
@@ -143,7 +146,7 @@ impl Node {
 
     /// Lets the instance be started again; a silent one is stopped first.
     fn restart(&mut self) {
-        if self.own.failed == Some(super::known::SILENT) && self.own.running == super::known::Running::Up {
+        if self.own.failed == Some(super::known::Failure::Silent) && self.own.running == super::known::Running::Up {
             if !self.work.busy() {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: 0, names });
@@ -197,7 +200,7 @@ impl Node {
             return;
         }
         self.work.proof_wait_ms = 0;
-        self.enter(mirrored, "the standby is synchronous and has all committed transactions");
+        self.enter(mirrored, Reason::own("the standby is synchronous and has all committed transactions"));
         self.own.confirmed = position;
         self.say(Say::Mirrored);
         self.out.push(super::event::Action::Look);
@@ -332,7 +335,7 @@ impl Node {
             (Intent::AskPeer | Intent::AskArbiter | Intent::AskCommand, true) => {}
             (_, true) => self.say(Say::Decided { what: done(intent), why }),
         }
-        if why.contains("does not stream or flush") {
+        if matches!(why, Cause::StandbyStalled | Cause::StandbyAliveStalled) {
             self.say(Say::StandbyStalled);
         }
     }

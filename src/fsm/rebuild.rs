@@ -148,7 +148,7 @@ impl Node {
             self.wal.directory_replaced();
             self.say(Say::RebuildBegun(order));
         }
-        self.write("");
+        self.write(None);
     }
 
     /// Whether the data directory was shut down in a hand-over, and nothing has come to it since.
@@ -262,7 +262,7 @@ impl Node {
         // The rebuild has replaced the directory, which is not worth a warning.
         let _replaced = self.read_data(data, since);
         self.rebuilds.made = Some((Lsn(0), self.now));
-        self.write("");
+        self.write(None);
         self.say(Say::RebuildEnded);
     }
 
@@ -297,7 +297,7 @@ impl Node {
     fn end_rebuild(&mut self, why: String) {
         self.notes.rebuild = None;
         self.rebuilds = Rebuilds { failed: Some((why, self.now)), ..Rebuilds::default() };
-        self.write("");
+        self.write(None);
     }
 
     /// After the directory is made: whether the standby comes up, and moves, until the pair is mirrored.

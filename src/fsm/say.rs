@@ -1,6 +1,8 @@
 //! What the cores tell the operator. [`super::event`] shows it as part of what comes out.
 
+use super::cause::Cause;
 use super::event::UserCommand;
+use super::reason::Reason;
 use super::types::{DataIdentity, Lsn, Server, SystemId, Term, Timeline, View, WalPoint};
 
 /// How it is known that WAL is missing.
@@ -23,8 +25,8 @@ pub enum Say {
         from: Option<View>,
         /// The view now.
         to: View,
-        /// Why, in a sentence.
-        why: String,
+        /// Why.
+        why: Reason,
     },
     /// No heartbeat past the retries, and nothing else to be seen of the other server. MCA00019.
     HeartbeatLost {
@@ -55,14 +57,14 @@ pub enum Say {
         /// What.
         what: &'static str,
         /// Why.
-        why: &'static str,
+        why: Cause,
     },
     /// A decision was made: what, and why.
     Decided {
         /// What.
         what: &'static str,
         /// Why.
-        why: &'static str,
+        why: Cause,
     },
     /// The promotion begins.
     PromotionStarted,

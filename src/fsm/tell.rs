@@ -1,10 +1,12 @@
 //! What a node reports: heartbeats to the members, and the report to operators.
 
+use super::cause::Cause;
 use super::decide::Decision;
 use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
 use super::facts::{Peer, Standing};
-use super::known::{Running, SILENT};
+use super::known::{Failure, Running};
 use super::node::Node;
+use super::reason::{Reason, clean};
 use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use super::types::{DataId, Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
@@ -18,9 +20,9 @@ pub(super) struct Told {
     pub introduce: bool,
     pub decision: Option<(Decision, bool)>,
     /// The reason to report when the failed instance is started again.
-    pub restart: Option<&'static str>,
+    pub restart: Option<Cause>,
     pub peer: Option<Peer>,
-    pub reason: String,
+    pub reason: Option<Reason>,
     pub since: Option<Time>,
     pub mirrored_at: Option<Time>,
     pub split: bool,
@@ -69,7 +71,7 @@ impl Told {
             decision: None,
             restart: None,
             peer: None,
-            reason: String::new(),
+            reason: None,
             since: None,
             mirrored_at: None,
             split: false,
@@ -115,43 +117,6 @@ impl Told {
 
 /// The time between two looks at an instance while a planned switch is prepared, ms.
 const CONFIRM_MS: u64 = 100;
-
-/// How much of a reason is passed on, in characters.
-const REASON: usize = 160;
-
-/// What precedes the member from which a reason was received: of a view that exists, and of one that the member proposed.
-const REPORTED: &str = "reported by ";
-const REQUESTED: &str = "requested by ";
-
-/// A reason that another member reports.
-pub(super) fn reported_by(who: &str, why: &str) -> String {
-    received(REPORTED, who, why)
-}
-
-/// The reason for which another member proposed a view.
-pub(super) fn requested_by(who: &str, why: &str) -> String {
-    received(REQUESTED, who, why)
-}
-
-fn received(how: &str, who: &str, why: &str) -> String {
-    match passed_on(why) {
-        why if why.is_empty() => format!("{how}{who}"),
-        why => format!("{why}; {how}{who}"),
-    }
-}
-
-/// A reason without the member from which it was received.
-pub fn without_source(reason: &str) -> &str {
-    let sources = [REPORTED, REQUESTED];
-    let of_its_own = |part: &&str| !sources.iter().any(|source| part.starts_with(source));
-    let length: usize = reason.split("; ").take_while(of_its_own).map(|part| part.len() + 2).sum();
-    &reason[..length.saturating_sub(2)]
-}
-
-/// A reason as it is sent: without the member from which it was received, and nothing but the text of a line.
-pub(super) fn passed_on(reason: &str) -> String {
-    without_source(reason).chars().filter(|char| !char.is_control()).take(REASON).collect()
-}
 
 impl Node {
     // ---------------------------------------------------------------------------------------------------- heartbeats
@@ -257,7 +222,7 @@ impl Node {
             address: self.address.clone(),
             client_address: String::new(),
             would_grant: false,
-            why: passed_on(&self.told.reason),
+            why: self.told.reason.as_ref().map_or_else(String::new, Reason::sent),
         }
     }
 
@@ -265,7 +230,7 @@ impl Node {
     fn own_failure(&self) -> Option<String> {
         let name = &self.name;
         let clean = self.own.data.is_some_and(|data| !data.running) && !self.own.crashed;
-        let failure = if self.own.failed == Some(SILENT) {
+        let failure = if self.own.failed == Some(Failure::Silent) {
             format!("the instance of {name} did not respond")
         } else if self.own.failed.is_some() && clean {
             format!("the instance of {name} was shut down by another program")
@@ -297,11 +262,11 @@ impl Node {
     }
 
     /// The reason, with what the other server reports as its cause.
-    pub(super) fn with_peer_failure(&self, why: &str) -> String {
+    pub(super) fn with_peer_failure(&self, why: Cause) -> String {
         let failed = matches!(self.peer_fact(), Peer::Ill | Peer::Offers);
-        let failure = self.peer.heartbeat.as_ref().filter(|_| failed).map(|told| passed_on(&told.failure));
+        let failure = self.peer.heartbeat.as_ref().filter(|_| failed).map(|told| clean(&told.failure));
         match failure.as_deref() {
-            None | Some("") => why.to_owned(),
+            None | Some("") => why.text().to_owned(),
             Some(failure) => format!("{why} ({failure})"),
         }
     }
@@ -331,7 +296,7 @@ impl Node {
             servers,
             view: self.confirmed.map(|durable| durable.ledger.view),
             since: self.told.since,
-            reason: self.told.reason.clone(),
+            reason: self.told.reason.as_ref().map_or_else(String::new, Reason::to_string),
             failover: self.notes.failover.enabled,
             on_silence: Some(self.settings.on_silence),
             disconnected: self.disconnected(),
@@ -637,22 +602,5 @@ impl Told {
 
     fn they_follow(&self, node: &Node) -> bool {
         node.standing() == Some(Standing::Alone) && !node.notes.promoted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_passed_on_without_its_source() {
-        let check = |reason: &str, own: &str| assert_eq!(without_source(reason), own);
-        check("", "");
-        check("a; the arbiter consented", "a; the arbiter consented");
-        check("reported by the other server", "");
-        check(&reported_by("a server", "a (b)"), "a (b)");
-        check(&requested_by("the other server", &reported_by("the arbiter", "a; b")), "a; b");
-        assert_eq!(reported_by("the arbiter", "a\nb; requested by that server"), "ab; reported by the arbiter");
-        assert_eq!(requested_by("that server", ""), "requested by that server");
     }
 }

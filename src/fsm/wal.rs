@@ -281,7 +281,7 @@ impl Node {
         let incarnation = self.wal.incarnation;
         self.wal.directory_replaced();
         self.wal.incarnation = incarnation;
-        self.write("");
+        self.write(None);
         self.say(Say::WentBack { witness, had, has, data });
     }
 

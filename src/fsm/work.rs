@@ -4,7 +4,7 @@ use super::act::{Todo, act};
 use super::event::{Action, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
 use super::facts::{Being, Data, Leave, Standing};
 use super::hand_over::HandOver;
-use super::known::{OwnSide, Running, SILENT};
+use super::known::{Failure, OwnSide, Running};
 use super::node::Node;
 use super::rules;
 use super::types::{DataId, LedgerId, Lsn, RebuildOrder, Time, Timeline};
@@ -239,7 +239,7 @@ impl Node {
                     None => self.own.lost_sight(),
                 }
                 self.own.down();
-                if self.own.failed == Some(SILENT) && self.hand_over.is_none() {
+                if self.own.failed == Some(Failure::Silent) && self.hand_over.is_none() {
                     self.own.failed = None;
                 }
             }
@@ -617,7 +617,7 @@ impl Node {
     fn promote(&mut self) {
         if !self.notes.promoted {
             self.notes.promoted = true;
-            self.write("");
+            self.write(None);
             return;
         }
         self.run(Job::Promote);

@@ -385,7 +385,7 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
     let (me, peer) = (names.me(), names.peer());
     let m = Message::new;
     match say {
-        Say::View { from, to, why } => m(1000, &[&names.view(from.as_ref()), &names.view(Some(to)), why]),
+        Say::View { from, to, why } => m(1000, &[&names.view(from.as_ref()), &names.view(Some(to)), &why.to_string()]),
         Say::HeartbeatLost { done } => m(19, &[peer, done]),
         Say::HeartbeatBack => m(1001, &[peer]),
         Say::PeerAlive => m(1002, &[peer]),
@@ -395,8 +395,8 @@ pub(super) fn of_say(say: &Say, names: &Names) -> Message {
         Say::DiskFailed(what) => m(1006, &[me, what]),
         Say::DiskWell => m(1007, &[me]),
         Say::StandbyStalled => m(1008, &[peer]),
-        Say::WouldHave { what, why } => m(1009, &[why, what]),
-        Say::Decided { what, why } => m(1010, &[why, what]),
+        Say::WouldHave { what, why } => m(1009, &[why.text(), what]),
+        Say::Decided { what, why } => m(1010, &[why.text(), what]),
         Say::PromotionStarted => m(1011, &[me]),
         Say::PromotionCompleted => m(62, &[]),
         Say::Disconnected => m(1012, &[peer, me]),
@@ -566,7 +566,9 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::cause::Cause;
     use crate::fsm::event::{Purpose, UserCommand};
+    use crate::fsm::reason::Reason;
     use crate::fsm::types::{DataIdentity, LedgerId, RebuildOrder, SystemId, Term};
 
     const NAMES: fn() -> Names =
@@ -581,7 +583,7 @@ mod tests {
         let say = Say::View {
             from: Some(view(Server::First, Mode::Mirrored, 4)),
             to: view(Server::Second, Mode::Degraded, 6),
-            why: "nd1 reported its instance dead".into(),
+            why: Reason::own("nd1 reported its instance dead"),
         };
         let text = "LOG: view: Mirrored(nd1)@4 -> Degraded(nd2)@6: nd1 reported its instance dead (MCA01000)";
         assert_eq!(of_say(&say, &NAMES()).to_string(), text);
@@ -597,7 +599,7 @@ mod tests {
             Box::new(UserCommand { purpose, by_operator: false, aim, target, term: Term(1), reason: s() })
         };
         let said = [
-            Say::View { from: None, to, why: s() },
+            Say::View { from: None, to, why: Reason::own(s()) },
             Say::HeartbeatLost { done: "x" },
             Say::HeartbeatBack,
             Say::PeerAlive,
@@ -607,8 +609,8 @@ mod tests {
             Say::DiskFailed(s()),
             Say::DiskWell,
             Say::StandbyStalled,
-            Say::WouldHave { what: "x", why: "y" },
-            Say::Decided { what: "x", why: "y" },
+            Say::WouldHave { what: "x", why: Cause::Mirrored },
+            Say::Decided { what: "x", why: Cause::Mirrored },
             Say::PromotionStarted,
             Say::PromotionCompleted,
             Say::Disconnected,

@@ -66,6 +66,7 @@ impl World {
                 print.json(message);
             }
             Action::Store(number, durable, why) => {
+                let why = why.as_ref().map_or_else(String::new, |why| why.to_string());
                 print.text(&format!("store {number} {why}"));
                 print.json(durable);
                 // What operators are told at this moment.

@@ -321,7 +321,7 @@ impl World {
         }
         let matters = match action {
             Action::Run(_, job) => !matches!(job, Job::Inspect),
-            Action::Store(_, _, why) => !why.is_empty(),
+            Action::Store(_, _, why) => why.is_some(),
             Action::Send(_, message) => matches!(message, Message::Propose { .. } | Message::Answer { .. }),
             _ => false,
         };

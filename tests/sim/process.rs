@@ -5,10 +5,11 @@ use crate::world::*;
 use mirroring_controller::fsm::arbiter::{Arbiter, ArbiterSettings};
 use mirroring_controller::fsm::event::*;
 use mirroring_controller::fsm::node::Node;
+use mirroring_controller::fsm::reason::{Source, Who};
 use mirroring_controller::fsm::types::*;
 
 /// Why the arbiter's view changes where it has given a right away; what it was told is another reason.
-const GRANT: &str = "requested by that server";
+const GRANT: Source = Source::Requested(Who::ThatServer);
 
 impl World {
     pub fn tick(&mut self, m: usize, epoch: u32) {
@@ -69,13 +70,14 @@ impl World {
             Action::Send(to, message) => self.send(m, to.index(), message),
             Action::Store(n, durable, why) => {
                 self.procs[m].orders_unmirrored = durable.notes.unmirrored;
-                if !why.is_empty() {
+                if let Some(why) = &why {
                     let alone = if durable.ledger.view.mode == Mode::Degraded { "alone" } else { "mirrored" };
                     let consents = ["the arbiter consented", "the other server consented"];
-                    let short = consents.into_iter().find(|consent| why.ends_with(consent)).unwrap_or(&why);
+                    let whole = why.to_string();
+                    let short = consents.into_iter().find(|consent| whole.ends_with(consent)).unwrap_or(&whole);
                     self.reach(format!("view: {alone}: {short}"));
                 }
-                if m == ARBITER && why.contains(GRANT) {
+                if m == ARBITER && why.is_some_and(|why| why.source() == GRANT) {
                     self.check_grant(&durable.ledger.view);
                 }
                 self.check_change(m, &durable.ledger);

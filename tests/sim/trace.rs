@@ -105,7 +105,8 @@ impl World {
                     d.owed.detached,
                     d.owed.attached
                 );
-                note!(self, "{} stores {n}: {l} {notes}{}{why}", NAMES[m], if why.is_empty() { "" } else { ": " });
+                let why = why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                note!(self, "{} stores {n}: {l} {notes}{why}", NAMES[m]);
             }
             other => note!(self, "{} => {other:?}", NAMES[m]),
         }

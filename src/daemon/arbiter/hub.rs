@@ -426,6 +426,7 @@ impl Hub {
                     cluster.system = Some(system);
                     messages::tell(&Tell::ClusterLearned { cluster: cluster.title(), system: system.0 });
                 }
+                let reason = reason.map_or_else(String::new, |reason| reason.to_string());
                 self.ledgers.write(index, &cluster.name, number, durable, reason);
             }
             Action::Call(id, command) => {

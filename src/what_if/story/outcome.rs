@@ -5,7 +5,6 @@ use crate::fsm::decide::Intent;
 use crate::fsm::event::Say;
 use crate::fsm::report::Report;
 use crate::fsm::types::{Mode, Term};
-use crate::fsm::without_source;
 use crate::what_if::Fault;
 use crate::what_if::world::{Said, Service};
 use serde::{Deserialize, Serialize};
@@ -128,7 +127,7 @@ impl Story<'_> {
                 && Some(to.term) > begun
                 && views.iter().all(|(term, _)| *term != to.term)
             {
-                views.push((to.term, without_source(why)));
+                views.push((to.term, why.text()));
             }
         }
         views.truncate(MOST_REASONS);
@@ -147,7 +146,7 @@ impl Story<'_> {
             _ => None,
         });
         if let (Some(why), (NOTHING_MS.., true)) = (acted, self.interruption()) {
-            return why.to_owned();
+            return why.text().to_owned();
         }
         let decided = |m: usize| self.world.node(m)?.decided().map(|(decision, _)| (m, decision));
         let mut decisions: Vec<_> = [0, 1].into_iter().filter_map(decided).collect();
