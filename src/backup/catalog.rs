@@ -124,6 +124,13 @@ impl Catalog {
         backup.full.as_ref().map(|full| self.find(full)).transpose()
     }
 
+    /// Without the backups that this server has made, and without damaged ones, of which that is not known.
+    pub(super) fn without(&self, server: &str) -> Catalog {
+        let mut others = Catalog { damaged: vec![], ..self.clone() };
+        others.backups.retain(|backup| backup.server != server);
+        others
+    }
+
     /// The newest full backup.
     pub fn newest_full(&self) -> Option<&Backup> {
         self.backups.iter().rfind(|backup| backup.full.is_none())

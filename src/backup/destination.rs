@@ -114,6 +114,27 @@ impl Destination {
         }
     }
 
+    /// The same on two servers if they use the same directory, for example of a network file system; `None` if it belongs to no
+    /// cluster yet. No copy of a file has the time of the last change of its inode.
+    pub fn identity(&self) -> Option<String> {
+        let meta = self.path.join(MARK).metadata().ok()?;
+        Some(format!("{} {}.{:09}", meta.ino(), meta.ctime(), meta.ctime_nsec()))
+    }
+
+    /// Why this directory cannot be used if the other server's has this identity; `None` if it can.
+    pub fn shared_with(&self, server: &str, identity: Option<&str>) -> Option<Error> {
+        let own = self.identity().filter(|own| Some(own.as_str()) == identity);
+        own.map(|_| {
+            let path = self.path.display();
+            Error::new(format!("backup_destination \"{path}\" is the same directory as that of server \"{server}\""))
+                .hint(format!(
+                    "Set backup_destination to a directory of its own on each server. If the directories are not the same, because \
+                     the disk of one was cloned, run \"touch {}\".",
+                    self.path.join(MARK).display()
+                ))
+        })
+    }
+
     /// What lies in a directory that belongs to no cluster yet.
     fn strangers(&self) -> Vec<PathBuf> {
         let ours = [LOCK, COPYING, "archived_wal", "lost+found"];

@@ -4,6 +4,7 @@
 use super::archive::Archive;
 use super::catalog::{Backup, Catalog, Tablespace};
 use super::destination::{Destination, Lock, make_private_dir};
+use super::reach::{Holdings, reach};
 use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::fsm::types::{Lsn, SystemId};
@@ -42,6 +43,8 @@ pub struct Order {
     pub configuration: Vec<PathBuf>,
     /// It contains only what has changed since the newest full backup of this server.
     pub incremental: bool,
+    /// The server whose backups are not removed: it does not respond, and may use the same directory.
+    pub spared: Option<String>,
 }
 
 /// What was made, and what was removed for it.
@@ -342,16 +345,22 @@ fn range(data: &Path) -> Result<Range> {
 
 /// Removes the oldest backups beyond the number that is kept, each with its incremental backups, and then the WAL that no backup needs.
 fn retire(catalog: &mut Catalog, order: &Order) -> Result<(Vec<String>, usize)> {
-    let removed = retired(catalog, order.generations.max(1));
+    let holdings = Holdings::read(&Archive::new(order.destination.clone()))?;
+    let removed = match &order.spared {
+        Some(spared) => retired(&catalog.without(spared), order.generations.max(1), &holdings),
+        None => retired(catalog, order.generations.max(1), &holdings),
+    };
     removed.iter().try_for_each(|name| catalog.remove(name))?;
     let wal_removed = remove_wal(&order.destination, catalog, &[])?;
     Ok((removed, wal_removed))
 }
 
-/// The names of the backups that are removed if this number of full backups is kept. Damaged ones are among them once they are
-/// older than all that is kept.
-pub(super) fn retired(catalog: &Catalog, generations: usize) -> Vec<String> {
-    let mut names = beyond(&catalog.backups, generations);
+/// The names of the backups that are removed if this number of full backups is kept: first those that lead only to a timeline that a
+/// recovery has abandoned, then the oldest. Damaged ones are among them once they are older than all that is kept.
+pub(super) fn retired(catalog: &Catalog, generations: usize, holdings: &Holdings) -> Vec<String> {
+    let abandoned =
+        |backup: &Backup| reach(backup, holdings, None).is_ok_and(|reach| holdings.abandoned_for(&reach).is_some());
+    let mut names = beyond(&catalog.backups, generations, &abandoned);
     let kept = catalog.backups.iter().filter(|backup| backup.full.is_none() && !names.contains(&backup.name));
     let (count, oldest) = kept.fold((0, None), |(count, oldest), backup| (count + 1, oldest.or(Some(&backup.name))));
     let damaged = catalog.damaged.iter().map(|(path, _)| path.file_name().unwrap_or_default().to_string_lossy());
@@ -360,9 +369,10 @@ pub(super) fn retired(catalog: &Catalog, generations: usize) -> Vec<String> {
     names
 }
 
-/// The names of the oldest full backups beyond this number, each after its incremental backups.
-fn beyond(backups: &[Backup], generations: usize) -> Vec<String> {
-    let full: Vec<&Backup> = backups.iter().filter(|backup| backup.full.is_none()).collect();
+/// The names of the abandoned and the oldest full backups beyond this number, each after its incremental backups.
+fn beyond(backups: &[Backup], generations: usize, abandoned: &dyn Fn(&Backup) -> bool) -> Vec<String> {
+    let mut full: Vec<&Backup> = backups.iter().filter(|backup| backup.full.is_none()).collect();
+    full.sort_by_key(|backup| !abandoned(backup));
     let mut names = Vec::new();
     for old in &full[..full.len().saturating_sub(generations)] {
         let increments = backups.iter().filter(|backup| backup.full.as_ref() == Some(&old.name));
@@ -441,9 +451,11 @@ mod tests {
             ..backup(1, 0x200_0100)
         };
         let backups = [of("a", None), of("b", Some("a")), of("c", None), of("d", Some("c")), of("e", Some("c"))];
-        assert!(beyond(&backups, 2).is_empty());
-        assert_eq!(beyond(&backups, 1), ["b", "a"]);
-        assert_eq!(beyond(&backups, 0), ["b", "a", "d", "e", "c"]);
+        let beyond = |generations| super::beyond(&backups, generations, &|_| false);
+        assert!(beyond(2).is_empty());
+        assert_eq!(beyond(1), ["b", "a"]);
+        assert_eq!(beyond(0), ["b", "a", "d", "e", "c"]);
+        assert_eq!(super::beyond(&backups, 1, &|backup| backup.name == "c"), ["d", "e", "c"]);
     }
 
     #[test]
@@ -453,10 +465,11 @@ mod tests {
         let of = |name: &str| Backup { name: name.into(), ..backup(1, 0x200_0100) };
         catalog.backups = [of("b"), of("d")].into();
         catalog.damaged = ["a", "c", "e"].map(|name| (dir.path().join(name), Error::new("damaged"))).into();
-        assert!(retired(&catalog, 3).is_empty());
-        assert_eq!(retired(&catalog, 2), ["a"]);
-        assert_eq!(retired(&catalog, 1), ["b", "a", "c"]);
-        assert_eq!(retired(&catalog, 0), ["b", "d", "a", "c", "e"]);
+        let retired = |generations| super::retired(&catalog, generations, &Holdings::default());
+        assert!(retired(3).is_empty());
+        assert_eq!(retired(2), ["a"]);
+        assert_eq!(retired(1), ["b", "a", "c"]);
+        assert_eq!(retired(0), ["b", "d", "a", "c", "e"]);
     }
 
     #[test]

@@ -28,9 +28,9 @@ pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock, make_private_dir};
 pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
-pub use reach::{Contents, Holdings, Reach, reach, timeline_at};
+pub use reach::{Chain, Contents, Holdings, Reach, chain_of, reach, timeline_at};
 pub use segment::Segment;
 #[cfg(test)]
 pub(crate) use survey::tests::survey as sample_survey;
-pub use survey::{Archiver, Newest, Problem, Scope, Severity, Survey};
+pub use survey::{Abandoned, Archiver, Newest, Problem, Scope, Severity, Survey};
 pub use transfer::{Entry, entries, open as open_file, receive};

@@ -49,6 +49,9 @@ pub struct Contents {
     /// It sends the files of its backups.
     #[serde(default)]
     pub sends: bool,
+    /// [`super::Destination::identity`].
+    #[serde(default)]
+    pub identity: Option<String>,
 }
 
 impl Holdings {
@@ -96,6 +99,13 @@ impl Holdings {
         segments.chain(self.histories.keys().copied()).max().unwrap_or_default()
     }
 
+    /// The newest timeline, if it does not continue that to which this leads: a recovery to an earlier state has begun it. WAL whose
+    /// history is missing does not show that.
+    pub fn abandoned_for(&self, reach: &Reach) -> Option<u32> {
+        let newest = self.newest_timeline();
+        (reach.newest_timeline < newest && !self.without_history().contains(&newest)).then_some(newest)
+    }
+
     /// The WAL of both.
     pub fn and(mut self, other: Holdings) -> Holdings {
         self.files.extend(other.files);
@@ -105,14 +115,14 @@ impl Holdings {
 }
 
 /// The timelines that lead to one: each with the position at which it begins. The first begins at 0.
-type Chain = Vec<(u32, Lsn)>;
+pub type Chain = Vec<(u32, Lsn)>;
 
-/// How far this WAL leads from this backup.
+/// How far this WAL leads from this backup to a timeline; `None`: to the newest one that continues the backup's.
 ///
 /// # Errors
-/// A timeline history is damaged.
-pub fn reach(backup: &Backup, holdings: &Holdings) -> Result<Reach> {
-    let chain = newest_chain(backup, holdings)?;
+/// A timeline history is damaged, or the backup does not lead to the timeline.
+pub fn reach(backup: &Backup, holdings: &Holdings, timeline: Option<u32>) -> Result<Reach> {
+    let chain = chain_of(backup, holdings, timeline)?;
     let size = backup.segment_size.max(1);
     let segment = |number: u64| {
         let begins = |(_, begin): &&(u32, Lsn)| begin.0 / size <= number;
@@ -136,31 +146,49 @@ pub fn reach(backup: &Backup, holdings: &Holdings) -> Result<Reach> {
     Ok(reach)
 }
 
-/// The timeline on which this position lies, on the way from the backup to the newest timeline, and where the next one begins. A
-/// position at which one begins is the end of the one before.
+/// The timeline on which this position lies, on the way from the backup to that timeline, and where the next one begins. A
+/// position at which one begins is the end of the one before. `timeline`: as of [`reach`].
 ///
 /// # Errors
-/// A timeline history is damaged.
-pub fn timeline_at(backup: &Backup, holdings: &Holdings, position: Lsn) -> Result<(u32, Option<Lsn>)> {
-    let chain = newest_chain(backup, holdings)?;
+/// As of [`reach`].
+pub fn timeline_at(
+    backup: &Backup,
+    holdings: &Holdings,
+    timeline: Option<u32>,
+    position: Lsn,
+) -> Result<(u32, Option<Lsn>)> {
+    let chain = chain_of(backup, holdings, timeline)?;
     let index = chain.iter().rposition(|(timeline, begin)| *begin < position || *timeline == backup.timeline);
     let index = index.unwrap_or_default();
     let timeline = chain.get(index).map_or(backup.timeline, |(timeline, _)| *timeline);
     Ok((timeline, chain.get(index + 1).map(|(_, begin)| *begin)))
 }
 
-/// The chain of the newest timeline that continues the backup's.
-fn newest_chain(backup: &Backup, holdings: &Holdings) -> Result<Chain> {
-    for (timeline, text) in holdings.histories.iter().rev() {
-        let chain = chain(*timeline, text)
-            .ok_or_else(|| Error::new(format!("file \"{timeline:08X}.history\" is not a timeline history")))?;
+/// The chain from the backup's timeline to this one; `None`: to the newest one that continues the backup's.
+///
+/// # Errors
+/// As of [`reach`].
+pub fn chain_of(backup: &Backup, holdings: &Holdings, timeline: Option<u32>) -> Result<Chain> {
+    let mut histories = holdings.histories.iter().rev().filter(|(of, _)| timeline.is_none_or(|only| only == **of));
+    let found = histories.find_map(|(timeline, text)| {
+        let Some(chain) = chain(*timeline, text) else {
+            return Some(Err(Error::new(format!("file \"{timeline:08X}.history\" is not a timeline history"))));
+        };
         let mut steps = chain.iter().zip(chain.iter().skip(1));
         let left = steps.find(|((timeline, _), _)| *timeline == backup.timeline).map(|(_, (_, left))| *left);
-        if left.is_some_and(|left| left >= backup.end()) || *timeline == backup.timeline {
-            return Ok(chain);
+        let leads = left.is_some_and(|left| left >= backup.end()) || *timeline == backup.timeline;
+        leads.then_some(Ok(chain))
+    });
+    match (found, timeline) {
+        (Some(chain), _) => chain,
+        (None, Some(timeline)) if timeline != backup.timeline => {
+            let history = format!("{timeline:08X}.history");
+            let why =
+                if holdings.contains(&history) { String::new() } else { format!(", and \"{history}\" is missing") };
+            Err(Error::new(format!("it does not lead to timeline {timeline}{why}")))
         }
+        (None, _) => Ok(vec![(backup.timeline, Lsn(0))]),
     }
-    Ok(vec![(backup.timeline, Lsn(0))])
 }
 
 /// Reads a timeline history: a line for each earlier timeline, with the position at which the next one begins.
@@ -212,7 +240,7 @@ pub(super) mod tests {
         for (name, text) in files {
             std::fs::write(archive.dir().join(name), text).unwrap();
         }
-        let reach = reach(backup, &Holdings::read(&archive).unwrap()).unwrap();
+        let reach = reach(backup, &Holdings::read(&archive).unwrap(), None).unwrap();
         (reach.until, reach.timeline, reach.missing.map(|segment| segment.to_string()))
     }
 
@@ -249,11 +277,38 @@ pub(super) mod tests {
         std::fs::create_dir(archive.dir()).unwrap();
         std::fs::write(archive.dir().join(files[2].0), files[2].1).unwrap();
         let holdings = Holdings::read(&archive).unwrap();
-        let at = |position| timeline_at(&before, &holdings, Lsn(position)).unwrap();
+        let at = |position| timeline_at(&before, &holdings, None, Lsn(position)).unwrap();
         let fork = Some(Lsn(0x300_0158));
         assert_eq!((at(0x200_0200), at(0x300_0158), at(0x300_0159)), ((1, fork), (1, fork), (2, None)));
         // A backup of the old timeline that ends past the fork does not lead to the new one.
         assert_eq!(reached(&backup(1, 0x300_0200), &files[..4]), (Lsn(0x300_0200), 1, None));
         assert_eq!(reached(&before, &files[..3]), (Lsn(0x300_0000), 1, None));
+    }
+
+    #[test]
+    fn timelines_that_are_selected() {
+        let files = [
+            ("000000010000000000000002", ""),
+            ("000000010000000000000003", ""),
+            ("00000002.history", "1\t0/2800000\tbefore 2026-11-30\n"),
+            ("000000020000000000000002", ""),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::new(Destination::new(dir.path()));
+        std::fs::create_dir(archive.dir()).unwrap();
+        files.iter().for_each(|(name, text)| std::fs::write(archive.dir().join(name), text).unwrap());
+        let holdings = Holdings::read(&archive).unwrap();
+        let (early, late) = (backup(1, 0x200_0100), backup(1, 0x300_0100));
+        let until =
+            |backup: &Backup, timeline| reach(backup, &holdings, timeline).map(|reach| (reach.until, reach.timeline));
+        assert_eq!(until(&early, None), Ok((Lsn(0x300_0000), 2)));
+        assert_eq!(until(&early, Some(1)), Ok((Lsn(0x400_0000), 1)));
+        assert_eq!(until(&late, Some(1)), Ok((Lsn(0x400_0000), 1)));
+        assert_eq!(until(&late, Some(2)), Err(Error::new("it does not lead to timeline 2")));
+        let missing = Error::new("it does not lead to timeline 3, and \"00000003.history\" is missing");
+        assert_eq!(until(&early, Some(3)), Err(missing));
+        assert_eq!(timeline_at(&early, &holdings, Some(1), Lsn(0x300_0000)).unwrap(), (1, None));
+        let abandoned = |backup: &Backup| holdings.abandoned_for(&reach(backup, &holdings, None).unwrap());
+        assert_eq!((abandoned(&early), abandoned(&late)), (None, Some(2)));
     }
 }

@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::catalog::{Backup, Catalog};
 use super::destination::Destination;
 use super::make::retired;
-use super::reach::{Contents, Holdings, reach};
+use super::reach::{Contents, Holdings, Reach, reach};
 use crate::error::Result;
 use crate::pg::connect::{Session, Target};
 use crate::rebuild::{human, now_ms};
@@ -48,8 +48,12 @@ pub struct Survey {
     pub peer_backups: Option<usize>,
     /// Backups of this server whose description cannot be read.
     pub damaged: Vec<String>,
-    /// The newest verified backup of both servers.
+    /// The newest verified backup of both servers that leads to the newest timeline.
     pub newest: Option<Newest>,
+    /// Backups that lead only to a timeline that a recovery has abandoned.
+    pub abandoned: Vec<Abandoned>,
+    /// The other server uses the same directory.
+    pub shared: bool,
     /// The limit of its age, hours.
     pub max_age_hours: u32,
     /// The archiver of this server's instance; `None` if the instance does not report it.
@@ -80,6 +84,22 @@ pub struct Newest {
     pub wal_until: String,
     /// The first WAL segment that is missing although later ones are there.
     pub wal_missing: Option<String>,
+}
+
+/// A backup that leads only to a timeline that a recovery to an earlier state has abandoned.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Abandoned {
+    /// Its name.
+    pub name: String,
+    /// The server that has it.
+    pub on: String,
+    /// Where the WAL ends that follows it without a gap, and on which timeline.
+    pub wal_until: String,
+    /// See `wal_until`.
+    pub wal_timeline: u32,
+    /// The timeline that was begun instead.
+    pub abandoned_for: u32,
 }
 
 /// `pg_stat_archiver`.
@@ -118,6 +138,10 @@ pub enum Problem {
     Damaged(String),
     /// Neither server has a complete backup, as far as is known.
     NoBackup,
+    /// All backups lead to timelines that a recovery has abandoned for this one.
+    AllAbandoned(u32),
+    /// Both servers use this directory.
+    Shared(String),
     /// This WAL segment after the newest backup is missing from both archives; or from this server's, and the other server
     /// cannot be asked.
     WalMissing(String, bool),
@@ -142,6 +166,7 @@ impl Survey {
             survey.peer_error = why;
             Contents::default()
         });
+        survey.shared = scope.destination.shared_with(&scope.peer, theirs.identity.as_deref()).is_some();
         survey.peer_backups = survey.peer_error.is_empty().then_some(theirs.backups.len());
         if let Err(error) = survey.read(scope, theirs) {
             survey.error = error.message;
@@ -157,12 +182,21 @@ impl Survey {
         let room = rustix::fs::statvfs(scope.destination.path()).ok();
         self.free_bytes = room.map(|room| room.f_bavail.saturating_mul(room.f_frsize));
         self.needed_bytes = catalog.newest_full().map(|backup| backup.bytes);
-        self.next_removed = retired(&catalog, scope.generations.saturating_sub(1));
-        let holdings = Holdings::read(&Archive::new(scope.destination.clone()))?.and(theirs.holdings);
+        let own = Holdings::read(&Archive::new(scope.destination.clone()))?;
+        self.next_removed = retired(&catalog, scope.generations.saturating_sub(1), &own);
+        let holdings = own.and(theirs.holdings);
         let own = catalog.backups.iter().map(|backup| (&scope.server, backup));
         let all = own.chain(theirs.backups.iter().map(|backup| (&scope.peer, backup)));
-        let Some((on, newest)) = all.max_by_key(|(_, backup)| backup.ended_ms) else { return Ok(()) };
-        self.newest = Some(Newest::new(on, newest, &holdings)?);
+        let mut newest: Option<(&String, &Backup, Reach)> = None;
+        for (on, backup) in all {
+            let reach = reach(backup, &holdings, None)?;
+            match holdings.abandoned_for(&reach) {
+                Some(by) => self.abandoned.push(Abandoned::new(on, backup, &reach, by)),
+                None if newest.as_ref().is_some_and(|(_, newest, _)| newest.ended_ms > backup.ended_ms) => {}
+                None => newest = Some((on, backup, reach)),
+            }
+        }
+        self.newest = newest.map(|(on, backup, reach)| Newest::new(on, backup, &reach));
         Ok(())
     }
 
@@ -182,9 +216,13 @@ impl Survey {
             problems.push(Problem::Unreadable(self.error.clone()));
         }
         problems.extend(self.damaged.iter().cloned().map(Problem::Damaged));
+        if self.shared {
+            problems.push(Problem::Shared(self.destination.clone()));
+        }
         // Without the other server's list, whether the pair has a backup is not known.
         if self.newest.is_none() && self.error.is_empty() && self.peer_error.is_empty() {
-            problems.push(Problem::NoBackup);
+            let by = self.abandoned.iter().map(|backup| backup.abandoned_for).max();
+            problems.push(by.map_or(Problem::NoBackup, Problem::AllAbandoned));
         }
         let missing = self.newest.iter().filter_map(|newest| newest.wal_missing.clone());
         problems.extend(missing.map(|segment| Problem::WalMissing(segment, self.peer_error.is_empty())));
@@ -204,16 +242,36 @@ impl Survey {
 }
 
 impl Newest {
-    fn new(on: &str, backup: &Backup, holdings: &Holdings) -> Result<Newest> {
-        let reach = reach(backup, holdings)?;
-        Ok(Newest {
+    fn new(on: &str, backup: &Backup, reach: &Reach) -> Newest {
+        Newest {
             name: backup.name.clone(),
             on: on.to_owned(),
             ended_ms: backup.ended_ms,
             verified_ms: backup.verified_ms,
             wal_until: reach.until.to_string(),
             wal_missing: reach.missing.map(|segment| segment.to_string()),
-        })
+        }
+    }
+}
+
+impl Abandoned {
+    fn new(on: &str, backup: &Backup, reach: &Reach, by: u32) -> Abandoned {
+        Abandoned {
+            name: backup.name.clone(),
+            on: on.to_owned(),
+            wal_until: reach.until.to_string(),
+            wal_timeline: reach.newest_timeline,
+            abandoned_for: by,
+        }
+    }
+
+    /// It, as a sentence.
+    pub fn sentence(&self) -> String {
+        let Abandoned { name, on, wal_until, wal_timeline, abandoned_for } = self;
+        format!(
+            "backup {name} of {on} leads only to timeline {wal_timeline}, to {wal_until}, which a recovery has abandoned for timeline \
+             {abandoned_for}"
+        )
     }
 }
 
@@ -248,7 +306,7 @@ impl Problem {
                 Severity::Warning
             }
             Problem::Unreadable(_) | Problem::Silent(_) | Problem::Damaged(_) | Problem::NoBackup => Severity::Critical,
-            Problem::WalMissing(_, true) => Severity::Critical,
+            Problem::WalMissing(_, true) | Problem::AllAbandoned(_) | Problem::Shared(_) => Severity::Critical,
         }
     }
 
@@ -259,6 +317,14 @@ impl Problem {
             Problem::Silent(seconds) => format!("backup_destination has not responded for {seconds} s"),
             Problem::Damaged(path) => format!("the description of backup \"{path}\" cannot be read"),
             Problem::NoBackup => "neither server has a backup".to_owned(),
+            Problem::AllAbandoned(newest) => {
+                format!("no backup leads to timeline {newest}, which a recovery has begun")
+            }
+            Problem::Shared(path) => {
+                format!(
+                    "backup_destination \"{path}\" is the same directory on both servers, so that no backup is made"
+                )
+            }
             Problem::WalMissing(segment, true) => {
                 format!("WAL segment {segment} after the newest backup is missing from the archives of both servers")
             }
@@ -286,7 +352,10 @@ impl Problem {
                 "examine the disk of backup_destination, run \"mc_ctl backup\" on the primary, and remove the damaged backup \
                  with \"mc_ctl backup --delete BACKUP\""
             }
-            Problem::NoBackup | Problem::Overdue(..) | Problem::WalMissing(..) => {
+            Problem::Shared(_) => {
+                "set backup_destination to a directory of its own on each server, and run \"mc_ctl reload\" there"
+            }
+            Problem::NoBackup | Problem::AllAbandoned(_) | Problem::Overdue(..) | Problem::WalMissing(..) => {
                 "run \"mc_ctl backup\" on the primary, and from cron on both servers"
             }
             Problem::ArchiverFails(_) => "see the log of the instance, and repair archive_command",
@@ -336,6 +405,10 @@ pub(crate) mod tests {
     fn what_is_wrong() {
         check(|_| (), &[]);
         check(|of| of.newest = None, &[Problem::NoBackup]);
+        let abandoned = Abandoned { name: "a".into(), abandoned_for: 2, ..Abandoned::default() };
+        check(|of| of.abandoned = vec![abandoned.clone()], &[]);
+        check(|of| (of.newest, of.abandoned) = (None, vec![abandoned.clone()]), &[Problem::AllAbandoned(2)]);
+        check(|of| of.shared = true, &[Problem::Shared("/backup".into())]);
         let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, "it does not respond".into());
         check(unknown, &[]);
         check(|of| of.max_age_hours = 1, &[Problem::Overdue(3601, 1)]);

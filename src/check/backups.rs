@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
     BACKUP_DESTINATION, BACKUP_SAME_DISK, BACKUP_ONE_SERVER, BACKUP_OVERDUE, BACKUP_DAMAGED, BACKUP_WAL_MISSING, BACKUP_ROOM,
+    BACKUP_SHARED, BACKUP_ABANDONED,
 ];
 
 /// How long the destination may take to be looked at.
@@ -32,7 +33,7 @@ const BACKUP_ONE_SERVER: Entry = Entry::warning(
 );
 const BACKUP_OVERDUE: Entry = Entry::warning(
     "backup-overdue",
-    "Neither server has a verified backup, or the newest one is older than backup_max_age.",
+    "Neither server has a verified backup that leads to the newest timeline, or the newest one is older than backup_max_age.",
 );
 const BACKUP_DAMAGED: Entry =
     Entry::warning("backup-damaged", "The description of a backup cannot be read, so that it cannot be recovered.");
@@ -45,6 +46,17 @@ const BACKUP_ROOM: Entry = Entry::warning(
     "The file system of backup_destination has too little free space for the next backup.",
 );
 
+const BACKUP_SHARED: Entry = Entry::error(
+    "backup-destination-shared",
+    "backup_destination is the same directory on both servers, for example of a network file system: no backup is made, because \
+     each server would remove the backups of the other.",
+);
+const BACKUP_ABANDONED: Entry = Entry::notice(
+    "backup-abandoned",
+    "A backup leads only to a timeline that a recovery to an earlier state has abandoned. mc_ctl recover uses it only with \
+     --timeline, or if no other backup leads to the target.",
+);
+
 /// What is read of one server.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -55,6 +67,8 @@ pub struct Facts {
     pub error: Option<(String, String)>,
     /// It is on the file system of the data directory.
     pub same_disk: bool,
+    /// The same on both servers if they use the same directory; `None` if it is not used yet.
+    pub identity: Option<String>,
     /// The time of that server when the facts were read, ms since 1970.
     pub now_ms: u64,
 }
@@ -67,17 +81,18 @@ pub(super) fn collect(config: &Config, deadline: Instant) -> Facts {
     let limit = LIMIT.min(deadline.saturating_duration_since(Instant::now()));
     let looked = bounded::call("check backup_destination", limit, &Cancel::never(), move || {
         destination.check_exists()?;
-        Ok(files::same_filesystem(destination.path(), &data))
+        Ok((files::same_filesystem(destination.path(), &data), destination.identity()))
     });
-    let (same_disk, error) = match looked {
-        Ok(same) => (same, None),
-        Err(error) => (false, Some((error.message, error.hint))),
+    let ((same_disk, identity), error) = match looked {
+        Ok(found) => (found, None),
+        Err(error) => (Default::default(), Some((error.message, error.hint))),
     };
-    Facts { destination: path.display().to_string(), error, same_disk, now_ms }
+    Facts { destination: path.display().to_string(), error, same_disk, identity, now_ms }
 }
 
 /// What is wrong.
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
+    shared(seen, found);
     for (server, other) in seen.each() {
         let (id, facts) = (&server.id, &server.backups);
         if facts.destination.is_empty() {
@@ -99,19 +114,38 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     }
 }
 
+/// Whether both servers use one directory.
+fn shared(seen: &Seen, found: &mut Vec<Finding>) {
+    let Ok(peer) = &seen.peer else { return };
+    if seen.own.backups.identity.is_some() && seen.own.backups.identity == peer.backups.identity {
+        let (own, peer) = (&seen.own.backups.destination, &peer.backups.destination);
+        let what = match own == peer {
+            true => format!("backup_destination \"{own}\" is the same directory on both servers"),
+            false => format!("backup_destination is the same directory on both servers: \"{own}\" and \"{peer}\""),
+        };
+        let fix = "set backup_destination to a directory of its own on each server, and run \"mc_ctl reload\" there";
+        found.push(BACKUP_SHARED.found("", what, fix));
+    }
+}
+
 /// Problems of the pair are found once; this server's view of them counts.
 fn surveyed(seen: &Seen, server: &Server, found: &mut Vec<Finding>) {
     let survey = |of: &Server| of.pace.as_ref().and_then(|pace| pace.backups.clone());
     let Some(known) = survey(server) else { return };
     let of_pair = server.id == seen.own.id || survey(&seen.own).is_none();
+    for abandoned in known.abandoned.iter().filter(|_| of_pair) {
+        let (name, on) = (&abandoned.name, &abandoned.on);
+        let fix = format!("run \"mc_ctl backup --delete {name}\" on \"{on}\" if its timeline is no longer of interest");
+        found.push(BACKUP_ABANDONED.found("", abandoned.sentence(), fix));
+    }
     for problem in known.problems(server.backups.now_ms) {
         let (entry, once) = match problem {
             // Looked at above, and by the checks of the instance.
-            Problem::Unreadable(_) | Problem::ArchiverFails(_) => continue,
+            Problem::Unreadable(_) | Problem::ArchiverFails(_) | Problem::Shared(_) => continue,
             Problem::Silent(_) => (BACKUP_DESTINATION, false),
             Problem::Damaged(_) => (BACKUP_DAMAGED, false),
             Problem::NoRoom(..) => (BACKUP_ROOM, false),
-            Problem::NoBackup | Problem::Overdue(..) => (BACKUP_OVERDUE, true),
+            Problem::NoBackup | Problem::AllAbandoned(_) | Problem::Overdue(..) => (BACKUP_OVERDUE, true),
             Problem::WalMissing(..) => (BACKUP_WAL_MISSING, true),
         };
         if of_pair || !once {
@@ -125,7 +159,7 @@ fn surveyed(seen: &Seen, server: &Server, found: &mut Vec<Finding>) {
 mod tests {
     use super::super::pace;
     use super::*;
-    use crate::backup::{Survey, sample_survey};
+    use crate::backup::{Abandoned, Survey, sample_survey};
 
     #[test]
     fn problems_of_the_pair_are_found_once() {
@@ -146,6 +180,21 @@ mod tests {
             found.iter().map(|f| format!("{} {}", f.code, f.member)).collect::<Vec<_>>()
         };
         assert_eq!(codes(&seen), ["backup-damaged nd1", "backup-overdue ", "backup-damaged nd2"]);
+        let abandoned = Abandoned { name: "a".into(), ..Abandoned::default() };
+        seen.own.pace.as_mut().unwrap().backups.as_mut().unwrap().abandoned = vec![abandoned];
+        seen.own.backups.identity = Some("7".into());
+        seen.peer.as_mut().unwrap().backups.identity = Some("7".into());
+        let expected = [
+            "backup-destination-shared ",
+            "backup-damaged nd1",
+            "backup-abandoned ",
+            "backup-overdue ",
+            "backup-damaged nd2",
+        ];
+        let mut sorted = [codes(&seen), expected.map(String::from).to_vec()];
+        sorted.iter_mut().for_each(|codes| codes.sort());
+        assert_eq!(sorted[0], sorted[1]);
+        seen.own.backups.identity = None;
         seen.peer.as_mut().unwrap().backups = Facts::default();
         seen.own.pace = None;
         assert_eq!(codes(&seen), ["backup-one-server nd2"]);

@@ -108,6 +108,8 @@ const REMEDIES: &[(&str, &str)] = &[
     ("backup-one-server", "Set backup_destination in ID.conf of both servers, and run mc_ctl reload."),
     ("backup-overdue", "Run mc_ctl backup on the primary, and from cron on both servers."),
     ("backup-damaged", "Examine the disk of backup_destination, and run mc_ctl backup on the primary."),
+    ("backup-destination-shared", "Set backup_destination to a directory of its own on each server, and run mc_ctl reload there."),
+    ("backup-abandoned", "Run mc_ctl backup --delete BACKUP if its timeline is no longer of interest."),
     ("backup-wal-missing", "Run mc_ctl backup on the primary. Its recovery does not need the missing WAL."),
     ("backup-destination-space", "Enlarge the file system of backup_destination, or remove a backup: mc_ctl backup --delete BACKUP."),
     ("peer-no-heartbeat", "Run mc_ctl status on the other server. If its controller runs, compare network.conf and mc.key, and open the port of its line in network.conf."),

@@ -128,6 +128,17 @@ pub(super) fn busy_peer(config: &Config) -> std::result::Result<Option<String>, 
     archive_link::busy(&|offset| ask(config, &Archived::Contents, offset))
 }
 
+/// Fails if the other server uses the same directory. False if the other server does not respond, so that this is not known.
+pub(super) fn refuse_shared(config: &Config, destination: &Destination) -> std::result::Result<bool, Failure> {
+    let Ok(theirs) = archive_link::identity(&|offset| ask(config, &Archived::Contents, offset)) else {
+        return Ok(false);
+    };
+    match destination.shared_with(&config.peer().id, theirs.as_deref()) {
+        Some(error) => Err(Failure { exit: Exit::Refused, error }),
+        None => Ok(true),
+    }
+}
+
 /// A part of what the other server has.
 pub(super) fn ask(config: &Config, what: &Archived, offset: u64) -> std::result::Result<Part, String> {
     let not_running = || "the controller of this server is not running".to_owned();

@@ -134,6 +134,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
     if !is_ours(config)? {
         return trim(config, destination);
     }
+    let separate = archive::refuse_shared(config, destination)?;
     let Some(lock) = destination.lock().map_err(Failure::failed)? else {
         return Err(Failure::new(Exit::Refused, "a backup is already in progress"));
     };
@@ -146,6 +147,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
         max_rate: config.server.backup_max_rate.clone(),
         fast_checkpoint: args.fast_checkpoint,
         incremental: args.incremental,
+        spared: (!separate).then(|| config.peer().id.clone()),
         configuration: vec![config.dir.join("network.conf"), config.dir.join(format!("{}.conf", config.id))],
     };
     let mut display = Display::new();
@@ -178,6 +180,7 @@ fn make(args: &Args, config: &Config, destination: &Destination, interruption: &
 
 /// Removes the WAL of the standby's archive that no backup of either server needs. Without the other server's list, none.
 fn trim(config: &Config, destination: &Destination) -> Ended {
+    archive::refuse_shared(config, destination)?;
     let catalog = Catalog::read(destination).map_err(Failure::failed)?;
     if let Ok(theirs) = archive::contents_of_peer(config)
         && !theirs.backups.is_empty()
@@ -313,11 +316,14 @@ struct Row<'a> {
     wal_timeline: u32,
     /// The first WAL segment that is missing although later ones are there.
     wal_missing: Option<String>,
+    /// The timeline that a recovery has begun instead of those to which this backup leads.
+    abandoned_for: Option<u32>,
 }
 
 fn row<'a>(on: &'a str, backup: &'a Backup, holdings: &Holdings) -> Result<Row<'a>, Error> {
-    let reach = backup::reach(backup, holdings)?;
+    let reach = backup::reach(backup, holdings, None)?;
     Ok(Row {
+        abandoned_for: holdings.abandoned_for(&reach),
         backup,
         on,
         recoverable_from: time(backup.ended_ms),
@@ -336,6 +342,9 @@ fn list(config: &Config, destination: &Destination, format: ListFormat) -> Ended
         say(&format!("mc_ctl: WARNING: what server \"{peer}\" has is not known: {why}\n"));
         Contents::default()
     });
+    if let Some(shared) = destination.shared_with(peer, theirs.identity.as_deref()) {
+        say(&format!("mc_ctl: WARNING: {shared}\n"));
+    }
     let holdings = own.and(theirs.holdings);
     let backups = catalog.backups.iter().map(|backup| (&config.id, backup));
     let backups = backups.chain(theirs.backups.iter().map(|backup| (peer, backup)));
@@ -361,15 +370,25 @@ fn table(rows: &[Row]) -> String {
         "backup", "on", "size", "recoverable from", "until", "WAL"
     );
     for row in rows {
-        let Row { backup, on, recoverable_from, recoverable_until, wal_until, wal_timeline, wal_missing } = row;
+        let Row {
+            backup,
+            on,
+            recoverable_from,
+            recoverable_until,
+            wal_until,
+            wal_timeline,
+            wal_missing,
+            abandoned_for,
+        } = row;
         let wal = match wal_missing {
             Some(segment) => format!("GAP: {segment} is missing"),
             None => format!("to {wal_until}, timeline {wal_timeline}"),
         };
+        let left = abandoned_for.map(|newest| format!("; abandoned for timeline {newest}")).unwrap_or_default();
         let full = backup.full.as_ref().map(|full| format!("; incremental, needs {full}")).unwrap_or_default();
         let _ = writeln!(
             text,
-            "{:<18}  {on:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}{full}",
+            "{:<18}  {on:<8} {:>10}  {recoverable_from:<24}  {recoverable_until:<24}  {wal}{left}{full}",
             backup.name,
             human(backup.bytes)
         );
@@ -419,6 +438,7 @@ fn judged(survey: &Survey, now_ms: u64) -> (u8, String) {
     if let (Some(Newest { name, on, wal_until, .. }), Some(age_s)) = (&survey.newest, age_s) {
         parts.push(format!("backup {name} of {on} is {} old, WAL to {wal_until}", duration(age_s)));
     }
+    parts.extend(survey.abandoned.iter().map(backup::Abandoned::sentence));
     match &survey.archiver {
         Some(archiver) if archiver.failed_count > 0 && !archiver.failing => {
             parts.push(format!("{} attempts to archive failed earlier", archiver.failed_count));

@@ -45,6 +45,23 @@ impl Source {
     }
 }
 
+/// What the operator has ordered.
+struct Order {
+    target: Target,
+    /// The backup; `None`: the newest that leads to the target.
+    backup: Option<String>,
+    /// The timeline on which the recovery is to end; `None`: the newest.
+    timeline: Option<u32>,
+    /// The end of the names under which old directories are kept.
+    stamp: String,
+}
+
+impl Order {
+    fn new(target: Target, backup: Option<String>, timeline: Option<u32>) -> Order {
+        Order { target, backup, timeline, stamp: rebuild::stamp(rebuild::now_ms()) }
+    }
+}
+
 /// Held by the command.
 const LOCK: &str = "recover.lock";
 /// How long a session's opening, or a query, may take.
@@ -75,6 +92,9 @@ pub struct Args {
     /// Recover to the end of the backup
     #[arg(long, group = "target")]
     immediate: bool,
+    /// The timeline to recover along, such as one that an earlier recovery has abandoned [default: the newest]
+    #[arg(long, value_name = "TIMELINE", requires = "target", value_parser = clap::value_parser!(u32).range(1..))]
+    timeline: Option<u32>,
     /// The backup to restore [default: the newest that precedes the target]
     #[arg(long, value_name = "BACKUP", requires = "target")]
     backup: Option<String>,
@@ -98,6 +118,9 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Ended {
     let config = args.common.config()?;
     let run_dir = config.run_dir();
+    if args.timeline.is_some() && config.server.recover_command.is_some() {
+        return Err(Failure::new(Exit::Usage, "recover_command selects the backup: --timeline is not possible"));
+    }
     if args.dry_run && !Journal::exists(&run_dir) {
         return dry_run(args, &config, &Source::new(&config)?);
     }
@@ -112,7 +135,7 @@ pub(super) fn run(args: &Args) -> Ended {
         None => Source::new(&config)?,
     };
     let work = Work::new(&config, source, &interruption);
-    match (journal, args.target()) {
+    match (journal, args.order()) {
         (None, _) if args.abandon => Err(Failure::new(Exit::Refused, "no recovery is in progress")),
         (Some(journal), _) if args.abandon => abandon(&work, &journal),
         (Some(journal), Some(_)) => {
@@ -122,8 +145,10 @@ pub(super) fn run(args: &Args) -> Ended {
         (Some(journal), None) if journal.phase == Phase::Copying => {
             work.undo(&journal)?;
             // If this server did not serve, the other server may serve: the operator confirms again that it does not.
-            let backup = journal.program.is_some().then_some(journal.backup.as_str()).filter(|name| !name.is_empty());
-            begin(&work, (&journal.target, backup), args.yes || journal.served, args.force)
+            let backup = journal.program.is_some().then_some(journal.backup).filter(|name| !name.is_empty());
+            let timeline = journal.selected.then_some(journal.timeline);
+            let order = Order::new(journal.target, backup, timeline);
+            begin(&work, &order, args.yes || journal.served, args.force)
         }
         (Some(mut journal), None) => {
             if args.force && !journal.forced {
@@ -135,7 +160,7 @@ pub(super) fn run(args: &Args) -> Ended {
             }
             complete(&work, journal)
         }
-        (None, Some(target)) => begin(&work, (&target, args.backup.as_deref()), args.yes, args.force),
+        (None, Some(order)) => begin(&work, &order, args.yes, args.force),
         (None, None) => Err(Failure::new(Exit::Usage, "no target is specified, and no recovery is in progress").hint(
             "Use --latest, --time, --name, --lsn, --xid or --immediate. \"mc_ctl backup --list\" shows the backups.",
         )),
@@ -190,18 +215,21 @@ impl Args {
             .or_else(|| self.latest.then_some(Target::Latest))
             .or_else(|| self.immediate.then_some(Target::Immediate))
     }
+
+    fn order(&self) -> Option<Order> {
+        self.target().map(|target| Order::new(target, self.backup.clone(), self.timeline))
+    }
 }
 
 fn dry_run(args: &Args, config: &Config, source: &Source) -> Ended {
-    let Some(target) = args.target() else { return Err(Failure::new(Exit::Usage, "no target is specified")) };
+    let Some(order) = args.order() else { return Err(Failure::new(Exit::Usage, "no target is specified")) };
     let snapshot = match call::is_running(config)? {
         true => Some(pair::look(config)?),
         false => None,
     };
     let standing = snapshot.as_ref().map_or(Ok(Standing::Down), |snapshot| pair::standing(config, &snapshot.report));
-    let order = (&target, args.backup.as_deref());
     let known = *standing.as_ref().unwrap_or(&Standing::Down);
-    let mut found = plan::find(config, source, order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
+    let mut found = plan::find(config, source, &order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
     if let Err(failure) = standing {
         found.plan.obstacles.push(failure.error.to_string());
     } else if let Some(snapshot) = snapshot
@@ -229,12 +257,12 @@ fn refuse(plan: &plan::Plan) -> Result<(), Failure> {
     }
 }
 
-fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) -> Ended {
+fn begin(work: &Work, order: &Order, yes: bool, force: bool) -> Ended {
     let config = work.config;
     pair::start_controller(config)?;
     let snapshot = pair::look(config)?;
     let standing = pair::standing(config, &snapshot.report)?;
-    let target = order.0;
+    let target = &order.target;
     let look = || plan::find(config, &work.source, order, (Some(&snapshot), standing)).map_err(Failure::failed);
     let mut found = look()?;
     refuse(&found.plan)?;
@@ -275,7 +303,7 @@ fn begin(work: &Work, order: (&Target, Option<&str>), yes: bool, force: bool) ->
         failover: snapshot.report.failover,
     };
     let journal = match &work.source {
-        Source::Destination(_) => work.prepare(&found.candidates, target, before)?,
+        Source::Destination(_) => work.prepare(&found.candidates, order, before)?,
         Source::Program(program) => work.prepare_by(program, order, before)?,
     };
     complete(work, journal)

@@ -198,6 +198,14 @@ pub fn busy(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Option<String>,
     answer(ask).map(|contents| contents.busy)
 }
 
+/// Requests the identity of the other server's `backup_destination`; `None` if it has none.
+///
+/// # Errors
+/// As [`ArchiveLink::ask`].
+pub fn identity(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Option<String>, String> {
+    answer(ask).map(|contents| contents.identity)
+}
+
 fn answer(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Contents, String> {
     let first = ask(0)?;
     if first.total.is_none() {
@@ -347,8 +355,15 @@ impl Shared {
             Archived::Contents => {
                 let backups = Catalog::read(&destination)?.backups;
                 let holdings = Holdings::read(&archive)?;
-                let contents =
-                    Contents { backups, holdings, busy: self.busy(), without_destination: false, sends: true };
+                let identity = destination.identity();
+                let contents = Contents {
+                    backups,
+                    holdings,
+                    busy: self.busy(),
+                    without_destination: false,
+                    sends: true,
+                    identity,
+                };
                 Ok(part_of_text(&serde_json::to_string(&contents).unwrap_or_default(), offset))
             }
             Archived::Files(name) => Ok(part_of_text(&self.files(&destination, name, offset)?, offset)),

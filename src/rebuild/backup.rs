@@ -23,15 +23,17 @@ pub fn prepare(
     primary: &Primary,
     cancel: &Cancel,
 ) -> Result<Journal> {
-    let journal = replacement(&setup.place, &setup.name, primary.tablespaces(cancel)?)?;
+    let stamp = stamp(now_ms());
+    let journal = replacement(&setup.place, (&setup.name, &stamp), primary.tablespaces(cancel)?)?;
     Ok(Journal { ruined, old_data, ..journal })
 }
 
-/// The journal of a replacement of the data directory, which has these tablespaces (OID and directory) afterwards.
+/// The journal of a replacement of the data directory, which has these tablespaces (OID and directory) afterwards. `stamp`: the end
+/// of the names of what is kept.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn replacement(place: &Place, name: &str, tablespaces: Vec<(String, PathBuf)>) -> Result<Journal> {
+pub fn replacement(place: &Place, (name, stamp): (&str, &str), tablespaces: Vec<(String, PathBuf)>) -> Result<Journal> {
     let data = &place.data;
     if let Some(why) = swap::fixed(data) {
         return Err(Error::new(format!("could not replace the data directory \"{}\": {why}", data.display())).hint(
@@ -51,7 +53,6 @@ pub fn replacement(place: &Place, name: &str, tablespaces: Vec<(String, PathBuf)
             format!("the data directory \"{}\" is a symbolic link to a directory that does not exist", data.display());
         return Err(Error::new(what).hint("Mount its file system, or create the directory to which it points."));
     }
-    let stamp = stamp(now_ms());
     let journal = Journal {
         method: Chosen::BaseBackup,
         phase: Phase::Copying,
@@ -61,10 +62,10 @@ pub fn replacement(place: &Place, name: &str, tablespaces: Vec<(String, PathBuf)
         name: name.to_owned(),
         data: data.clone(),
         staging: swap::staging(data),
-        old: swap::old(data, &stamp),
-        moves: moves(place, &stamp, tablespaces)?,
+        old: swap::old(data, stamp),
+        moves: moves(place, stamp, tablespaces)?,
         swapped: false,
-        stamp,
+        stamp: stamp.to_owned(),
     };
     let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
     for path in asides.chain([&journal.staging, &journal.old]) {

@@ -23,34 +23,33 @@ pub struct Refused {
 }
 
 /// The backups that can lead to the target with this WAL, and the others. First come those that lead to the newest timeline, which
-/// is that of the pair, and of these the newest. `major`: PostgreSQL's version.
+/// is that of the pair, and of these the newest. `timeline`: the one to which they are to lead, if the operator has selected one.
+/// `major`: PostgreSQL's version.
 pub fn candidates(
     backups: &[Backup],
     holdings: &Holdings,
-    target: &Target,
+    (target, timeline): (&Target, Option<u32>),
     major: u32,
 ) -> (Vec<Candidate>, Vec<Refused>) {
     let mut newest: Vec<&Backup> = backups.iter().collect();
     newest.sort_by_key(|backup| std::cmp::Reverse(backup.ended_ms));
     let (mut found, mut refused) = (Vec::new(), Vec::new());
     for backup in newest {
-        match check(backup, holdings, target, major) {
+        match check(backup, holdings, (target, timeline), major) {
             Ok(reach) => found.push(Candidate { backup: backup.clone(), reach }),
             Err(why) => refused.push(Refused { backup: backup.name.clone(), why }),
         }
     }
-    found.sort_by_key(|candidate| !candidate.leads_to_newest(holdings));
+    found.sort_by_key(|candidate| holdings.abandoned_for(&candidate.reach).is_some());
     (found, refused)
 }
 
-impl Candidate {
-    /// Whether its WAL leads to the newest timeline. Otherwise a recovery to an earlier state has left its timeline.
-    pub fn leads_to_newest(&self, holdings: &Holdings) -> bool {
-        self.reach.newest_timeline >= holdings.newest_timeline()
-    }
-}
-
-fn check(backup: &Backup, holdings: &Holdings, target: &Target, major: u32) -> Result<Reach> {
+fn check(
+    backup: &Backup,
+    holdings: &Holdings,
+    (target, timeline): (&Target, Option<u32>),
+    major: u32,
+) -> Result<Reach> {
     if backup.major_version != major {
         let what = format!("it is of PostgreSQL {}, and {major} is installed", backup.major_version);
         return Err(Error::new(what));
@@ -58,17 +57,24 @@ fn check(backup: &Backup, holdings: &Holdings, target: &Target, major: u32) -> R
     if !target.is_after(backup.ended_ms, backup.end()) {
         return Err(Error::new("it was made after the target"));
     }
-    let reach = reach(backup, holdings)?;
-    let newest = holdings.newest_timeline();
-    if target.is_latest() && reach.newest_timeline < newest && !holdings.without_history().contains(&newest) {
-        let what =
-            format!("it leads to timeline {}, which a recovery has left for timeline {newest}", reach.newest_timeline);
-        return Err(Error::new(what).hint("Make a backup after each recovery. Commits of a timeline that was left are recovered with --backup and --time."));
+    let reach = reach(backup, holdings, timeline)?;
+    if target.is_latest()
+        && timeline.is_none()
+        && let Some(newest) = holdings.abandoned_for(&reach)
+    {
+        let old = reach.newest_timeline;
+        let what = format!("it leads to timeline {old}, which a recovery has abandoned for timeline {newest}");
+        return Err(Error::new(what).hint(format!(
+            "Make a backup after each recovery. To recover commits of that timeline instead, add --timeline {old}."
+        )));
     }
     if target.is_within(reach.archived_ms, reach.until) {
         return Ok(reach);
     }
-    if let Some(timeline) = holdings.without_history().into_iter().find(|timeline| *timeline > reach.newest_timeline) {
+    let unknown = || holdings.without_history().into_iter().find(|timeline| *timeline > reach.newest_timeline);
+    if timeline.is_none()
+        && let Some(timeline) = unknown()
+    {
         let what = format!("both archives have WAL of timeline {timeline}, and neither has \"{timeline:08X}.history\"");
         return Err(Error::new(what).hint(
             "Copy that file to archived_wal in backup_destination from pg_wal of a server, or select a target before that timeline.",
@@ -103,6 +109,10 @@ mod tests {
     }
 
     fn with_contents(target: &Target, files: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
+        on_timeline(target, None, files)
+    }
+
+    fn on_timeline(target: &Target, timeline: Option<u32>, files: &[(&str, &str)]) -> (Vec<String>, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let archive = Archive::new(Destination::new(dir.path()));
         std::fs::create_dir(archive.dir()).unwrap();
@@ -110,7 +120,7 @@ mod tests {
             std::fs::write(archive.dir().join(name), text).unwrap();
         }
         let backups = [backup("old", 1000, "0/2000100"), backup("new", 2000, "0/3000100")];
-        let (found, refused) = candidates(&backups, &Holdings::read(&archive).unwrap(), target, 15);
+        let (found, refused) = candidates(&backups, &Holdings::read(&archive).unwrap(), (target, timeline), 15);
         let names = found.into_iter().map(|candidate| candidate.backup.name).collect();
         (names, refused.into_iter().map(|refused| refused.why.message).collect())
     }
@@ -126,9 +136,9 @@ mod tests {
         assert!(none.is_empty() && why.iter().all(|why| why == "it was made after the target"), "{why:?}");
     }
 
-    /// A recovery to a position between the two backups has begun timeline 2: the newer backup is on the timeline that was left.
+    /// A recovery to a position between the two backups has begun timeline 2: the newer backup is on the abandoned timeline.
     #[test]
-    fn a_timeline_that_was_left() {
+    fn an_abandoned_timeline() {
         let files = [
             ("000000010000000000000002", ""),
             ("000000010000000000000003", ""),
@@ -138,9 +148,15 @@ mod tests {
         ];
         let (names, why) = with_contents(&Target::Latest, &files);
         assert_eq!(names, ["old"]);
-        assert_eq!(why, ["it leads to timeline 1, which a recovery has left for timeline 2"]);
+        assert_eq!(why, ["it leads to timeline 1, which a recovery has abandoned for timeline 2"]);
         let later = Target::time("1970-01-01 00:00:03Z").unwrap();
         assert_eq!(with_contents(&later, &files).0, ["old", "new"]);
+        for target in [&Target::Latest, &later] {
+            assert_eq!(on_timeline(target, Some(1), &files).0, ["new", "old"]);
+            assert_eq!(on_timeline(target, Some(2), &files).0, ["old"]);
+            let (none, why) = on_timeline(target, Some(3), &files);
+            assert!(none.is_empty() && why[0].contains("does not lead to timeline 3"), "{why:?}");
+        }
     }
 
     #[test]

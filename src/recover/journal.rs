@@ -45,6 +45,9 @@ pub struct Journal {
     pub program: Option<PathBuf>,
     /// The timeline on which the recovery ends, or [`NEWEST`].
     pub timeline: u32,
+    /// The operator has selected that timeline, which need not be the newest one.
+    #[serde(default)]
+    pub selected: bool,
     /// This server served before, or was a standby.
     pub served: bool,
     /// The plan knew the archive of the other server.
@@ -150,6 +153,7 @@ mod tests {
             backup: "20261130T121500Z".into(),
             program: None,
             timeline: 2,
+            selected: true,
             served: true,
             both: true,
             primary: true,

@@ -1,7 +1,7 @@
 //! The backups of both servers, as `mc_ctl status` shows them.
 
 use super::{Snapshot, duration};
-use crate::backup::{Archiver, Newest, Problem};
+use crate::backup::{Abandoned, Archiver, Newest, Problem};
 use serde::Serialize;
 
 /// A survey with what follows from it at the time of the status.
@@ -9,10 +9,12 @@ use serde::Serialize;
 pub struct BackupStatus {
     /// `backup_destination` of the answering server.
     pub destination: String,
-    /// The newest verified backup of both servers; `null` for none.
+    /// The newest verified backup of both servers that leads to the newest timeline; `null` for none.
     pub newest: Option<Newest>,
     /// Its age; `null` without one.
     pub newest_age_seconds: Option<u64>,
+    /// The backups that lead only to timelines that a recovery has abandoned.
+    pub abandoned: Vec<Abandoned>,
     /// From which age on it is overdue.
     pub max_age_seconds: u64,
     /// How many complete backups the answering server has.
@@ -39,6 +41,7 @@ impl BackupStatus {
         Some(BackupStatus {
             destination: survey.destination.clone(),
             newest: survey.newest.clone(),
+            abandoned: survey.abandoned.clone(),
             newest_age_seconds: survey.age_s(snapshot.wall_ms),
             max_age_seconds: u64::from(survey.max_age_hours).saturating_mul(3600),
             own_backups: survey.own_backups,

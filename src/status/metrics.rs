@@ -265,7 +265,8 @@ mod tests {
         s.checkpoint = Some(crate::status::Checkpoint { number: 1, count: 2, bytes_written: Some(1), elapsed_ms: 1 });
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
         s.connections = vec![crate::status::ConnectionFailure::new(crate::status::Purpose::Replication, "e".into())];
-        s.backups = Some(crate::backup::sample_survey());
+        let abandoned = vec![crate::backup::Abandoned::default()];
+        s.backups = Some(crate::backup::Survey { abandoned, ..crate::backup::sample_survey() });
         Status::new(&s)
     }
 

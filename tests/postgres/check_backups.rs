@@ -1,6 +1,6 @@
 //! What `mc_ctl check`, `mc_ctl status`, `mc_ctl what-if`, the metrics and `mc_ctl backup --check` report of backups.
 
-use crate::backup::{archived, backups, destination, pair};
+use crate::backup::{archived, backups, destination, directories, pair};
 use crate::check::check;
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
@@ -110,4 +110,47 @@ fn backups_of_a_pair() {
             reported(&pair, "backup-one-server", "nd2", true);
         },
     );
+}
+
+/// Both servers use one directory, as of a network file system: nothing is removed, and no backup is made while the other server
+/// responds. While it does not, its backups are kept.
+#[test]
+fn one_destination_for_both_servers() {
+    let pair = pair(Setup::default());
+    let fast = ["backup", "--fast-checkpoint"];
+    for _ in 0..2 {
+        pair.mc(0, &fast).expect(0, "mc_ctl backup");
+    }
+    for name in backups(&pair, 0) {
+        let file = destination(&pair, 0).join(name).join("backup.json");
+        let text = std::fs::read_to_string(&file).expect("a description");
+        std::fs::write(&file, text.replace("\"server\": \"nd1\"", "\"server\": \"nd2\"")).expect("a description");
+    }
+    let file = pair.servers[1].management.join("nd2.conf");
+    let [own, shared] = [1, 0].map(|n| destination(&pair, n).display().to_string());
+    let before = std::fs::read_to_string(&file).expect("a file");
+    std::fs::write(&file, before.replace(&format!("'{own}'"), &format!("'{shared}'"))).expect("a file");
+    pair.mc(1, &["reload"]).expect(0, "mc_ctl reload");
+    for (server, peer) in [(0, "nd2"), (1, "nd1")] {
+        let answer = pair.mc(server, &fast);
+        let expected = format!("is the same directory as that of server \"{peer}\"");
+        assert!(answer.code == 4 && answer.err.contains(&expected), "{answer:?}");
+        let line = pair.mc(server, &["backup", "--check"]);
+        assert!(line.code == 2 && line.out.contains("is the same directory on both servers"), "{line:?}");
+        assert!(pair.mc(server, &["backup", "--list"]).err.contains(&expected));
+    }
+    assert!(check(&pair, 0).find("backup-destination-shared", "").is_some());
+    assert_eq!(directories(&pair, 0), 2);
+
+    pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    for expected in [3, 4, 4] {
+        pair.mc(0, &fast).expect(0, "mc_ctl backup");
+        assert_eq!(directories(&pair, 0), expected, "of nd2 and of nd1");
+    }
+    std::fs::write(&file, before).expect("a file");
+    pair.start(1, &["--mc-only"]);
+    wait_for("backups of both count", s(60), || {
+        pair.mc(0, &fast).expect(0, "mc_ctl backup");
+        (directories(&pair, 0) == 2).then_some(())
+    });
 }

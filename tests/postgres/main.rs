@@ -50,6 +50,7 @@ mod password;
 mod rebuild;
 mod rebuild_kills;
 mod recover;
+mod recover_again;
 mod recover_guards;
 mod recover_kills;
 mod reload;

@@ -2,8 +2,8 @@
 
 use super::super::archive;
 use super::super::backup::time;
-use super::Source;
 use super::pair::Standing;
+use super::{Order, Source};
 use crate::backup::{Archive, Backup, Catalog, Contents, Destination, Holdings};
 use crate::config::Config;
 use crate::error::Error;
@@ -71,7 +71,7 @@ pub fn holdings(config: &Config, destination: &Destination) -> Result<(Holdings,
 pub fn find(
     config: &Config,
     source: &Source,
-    order: (&Target, Option<&str>),
+    order: &Order,
     now: (Option<&Snapshot>, Standing),
 ) -> Result<Found, Error> {
     match source {
@@ -84,14 +84,15 @@ pub fn find(
 fn by_program(
     config: &Config,
     program: &Path,
-    (target, only): (&Target, Option<&str>),
+    order: &Order,
     (snapshot, standing): (Option<&Snapshot>, Standing),
 ) -> Result<Found, Error> {
+    let target = &order.target;
     let mut plan = Plan { target: target.to_string(), recover_command: Some(program.to_owned()), ..Plan::default() };
-    plan.backup = only.map(str::to_owned);
+    plan.backup = order.backup.clone();
     guard(&mut plan, config, target)?;
     let place = Place::new(config);
-    match rebuild::replacement(&place, &config.id, vec![]) {
+    match rebuild::replacement(&place, (&config.id, &order.stamp), vec![]) {
         Ok(replacement) if replacement.existed => {
             plan.kept = Some(replacement.old.clone());
             let bytes = rebuild::used(&place.data, &Cancel::never())?;
@@ -134,27 +135,28 @@ fn guard(plan: &mut Plan, config: &Config, target: &Target) -> Result<(), Error>
 fn in_destination(
     config: &Config,
     destination: &Destination,
-    (target, only): (&Target, Option<&str>),
+    order: &Order,
     (snapshot, standing): (Option<&Snapshot>, Standing),
 ) -> Result<Found, Error> {
     let catalog = Catalog::read(destination)?;
     let (holdings, theirs, unknown) = holdings(config, destination)?;
     let place = Place::new(config);
+    let (target, only) = (&order.target, order.backup.as_deref());
     let named = |backup: &&Backup| only.is_none_or(|name| backup.name == name);
     let own: Vec<_> = catalog.backups.iter().filter(named).cloned().collect();
     let others: Vec<_> = theirs.backups.iter().filter(named).cloned().collect();
     if let (Some(name), true, true) = (only, own.is_empty(), others.is_empty()) {
         catalog.find(name)?;
     }
-    let (found, refused) = candidates(&own, &holdings, target, place.major);
+    let (found, refused) = candidates(&own, &holdings, (target, order.timeline), place.major);
     let mut plan = Plan { target: target.to_string(), ..Plan::default() };
     let peer = &config.peer().id;
     if let Some(why) = unknown {
         plan.warnings.push(format!("what server \"{peer}\" has archived is not known: {why}"));
     }
     guard(&mut plan, config, target)?;
-    let (elsewhere, _) = candidates(&others, &holdings, target, place.major);
-    let rank = |candidate: &Candidate| (candidate.leads_to_newest(&holdings), candidate.backup.ended_ms);
+    let (elsewhere, _) = candidates(&others, &holdings, (target, order.timeline), place.major);
+    let rank = |candidate: &Candidate| (holdings.abandoned_for(&candidate.reach).is_none(), candidate.backup.ended_ms);
     let newer = elsewhere
         .into_iter()
         .filter(|other| catalog.find(&other.backup.name).is_err())
@@ -193,17 +195,15 @@ fn in_destination(
         let older = found.first().map(|own| format!("; \"--backup {}\" restores one of this server", own.backup.name));
         plan.warnings.push(format!("on server \"{peer}\" this recovery copies no backup{}", older.unwrap_or_default()));
     }
-    if let Some(first) = first.filter(|first| !first.leads_to_newest(&holdings)) {
+    if let Some((first, newest)) = first.and_then(|first| Some((first, holdings.abandoned_for(&first.reach)?))) {
         plan.warnings.push(format!(
-            "backup \"{}\" leads to timeline {}, which an earlier recovery has left for timeline {}: commits since that recovery are \
-             lost",
-            first.backup.name,
-            first.reach.newest_timeline,
-            holdings.newest_timeline()
+            "the recovery leads to timeline {}, which an earlier recovery has abandoned for timeline {newest}: commits since that \
+             recovery are lost",
+            first.reach.newest_timeline
         ));
     }
     if let Some(first) = first {
-        describe(&mut plan, first, (&catalog, missing.as_deref(), destination), &place);
+        describe(&mut plan, first, (&catalog, missing.as_deref(), destination), (&place, &order.stamp));
     }
     present(&mut plan, config, snapshot, standing, target);
     let within = first.is_some_and(|first| target.is_within(first.reach.archived_ms, first.reach.until));
@@ -214,7 +214,7 @@ fn describe(
     plan: &mut Plan,
     first: &Candidate,
     (catalog, missing, destination): (&Catalog, Option<&[Backup]>, &Destination),
-    place: &Place,
+    (place, stamp): (&Place, &str),
 ) {
     let Candidate { backup, reach } = first;
     plan.backup = Some(backup.name.clone());
@@ -223,7 +223,7 @@ fn describe(
     plan.wal_until = Some(reach.until.to_string());
     plan.wal_timeline = Some(reach.newest_timeline);
     let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
-    let rooms = rebuild::replacement(place, &backup.server, spaces).and_then(|replacement| {
+    let rooms = rebuild::replacement(place, (&backup.server, stamp), spaces).and_then(|replacement| {
         plan.kept = replacement.existed.then(|| replacement.old.clone());
         let Some(missing) = missing else {
             return rooms(&recover::needs(catalog, backup, &replacement, &Cancel::never())?);

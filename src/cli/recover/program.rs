@@ -3,13 +3,14 @@
 
 use super::super::backup_command::{self, Environment};
 use super::super::{Failure, say};
+use super::Order;
 use super::work::{Before, Work};
 use crate::backup::make_private_dir;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::pg::{Place, control, files};
 use crate::rebuild;
-use crate::recover::{self, Journal, NEWEST, Phase, Reached, Replay, Target, carry_over, next_timeline, promote_end};
+use crate::recover::{self, Journal, NEWEST, Phase, Reached, Replay, carry_over, next_timeline, promote_end};
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -22,28 +23,25 @@ const ENDED: Duration = Duration::from_secs(5);
 
 impl Work<'_> {
     /// Has the program restore a backup, and recovers it to the target.
-    pub fn prepare_by(
-        &self,
-        program: &Path,
-        (target, backup): (&Target, Option<&str>),
-        before: Before,
-    ) -> std::result::Result<Journal, Failure> {
-        self.attempt_by(program, (target, backup), before).map_err(|error| {
+    pub fn prepare_by(&self, program: &Path, order: &Order, before: Before) -> std::result::Result<Journal, Failure> {
+        self.attempt_by(program, order, before).map_err(|error| {
             let hint = format!("Nothing was changed. {}", error.hint);
             self.explain(Error { hint: hint.trim_end().to_owned(), ..error })
         })
     }
 
-    fn attempt_by(&self, program: &Path, (target, backup): (&Target, Option<&str>), before: Before) -> Result<Journal> {
-        let mut replacement = rebuild::replacement(&self.place, &self.config.id, tablespaces(&self.place.data))?;
+    fn attempt_by(&self, program: &Path, order: &Order, before: Before) -> Result<Journal> {
+        let mut replacement =
+            rebuild::replacement(&self.place, (&self.config.id, &order.stamp), tablespaces(&self.place.data))?;
         replacement.ruined = replacement.existed && self.is_ruined()?;
         let _ = std::fs::remove_file(Replay::log(&self.run_dir));
         let mut journal = Journal {
             phase: Phase::Copying,
-            target: target.clone(),
-            backup: backup.unwrap_or_default().to_owned(),
+            target: order.target.clone(),
+            backup: order.backup.clone().unwrap_or_default(),
             program: Some(program.to_owned()),
             timeline: NEWEST,
+            selected: false,
             served: before.served,
             primary: before.primary,
             forced: before.forced,

@@ -15,7 +15,7 @@ use super::super::archive;
 use super::super::backup::{Interruption, show};
 use super::super::follow::Display;
 use super::super::{Exit, Failure, call, say};
-use super::{Source, pair, plan, program};
+use super::{Order, Source, pair, plan, program};
 use crate::backup::{Archive, Catalog, Destination, Holdings, reach, timeline_at};
 use crate::config::Config;
 use crate::daemon::store::{CONTROLLER_LOCK, Lock};
@@ -111,7 +111,7 @@ impl<'a> Work<'a> {
     pub fn prepare(
         &self,
         candidates: &[Candidate],
-        target: &Target,
+        order: &Order,
         before: Before,
     ) -> std::result::Result<Journal, Failure> {
         let lock = self.destination().and_then(Destination::lock).map_err(Failure::failed)?;
@@ -128,7 +128,7 @@ impl<'a> Work<'a> {
                     candidate.backup.name
                 ));
             }
-            match self.attempt(candidate, target, before) {
+            match self.attempt(candidate, order, before) {
                 Ok(Ok(journal)) => return Ok(journal),
                 Ok(Err(unusable)) => failed = failed.or(Some(unusable)),
                 Err(error) => return Err(self.explain(error)),
@@ -140,11 +140,11 @@ impl<'a> Work<'a> {
     }
 
     /// The inner error: another backup may do.
-    fn attempt(&self, candidate: &Candidate, target: &Target, before: Before) -> Result<Result<Journal>> {
+    fn attempt(&self, candidate: &Candidate, order: &Order, before: Before) -> Result<Result<Journal>> {
         let Candidate { backup, reach } = candidate;
         let catalog = Catalog::read(self.destination()?)?;
         let spaces = backup.tablespaces.iter().map(|space| (space.oid.clone(), space.location.clone())).collect();
-        let mut replacement = rebuild::replacement(&self.place, &self.config.id, spaces)?;
+        let mut replacement = rebuild::replacement(&self.place, (&self.config.id, &order.stamp), spaces)?;
         // What is no data directory any more, or half rewound, can be neither guarded nor started.
         replacement.ruined = replacement.existed && self.is_ruined()?;
         let needs = recover::needs(&catalog, backup, &replacement, &self.interruption.cancel)?;
@@ -154,10 +154,11 @@ impl<'a> Work<'a> {
         let _ = std::fs::remove_file(Replay::log(&self.run_dir));
         let mut journal = Journal {
             phase: Phase::Copying,
-            target: target.clone(),
+            target: order.target.clone(),
             backup: backup.name.clone(),
             program: None,
             timeline: reach.newest_timeline,
+            selected: order.timeline.is_some(),
             served: before.served,
             primary: before.primary,
             forced: before.forced,
@@ -172,7 +173,7 @@ impl<'a> Work<'a> {
             // Of a later timeline, the history of the one that begins there would be wrong.
             if let Some(position) = reached {
                 let (holdings, ..) = plan::holdings(self.config, self.destination()?)?;
-                let (timeline, end) = timeline_at(backup, &holdings, position)?;
+                let (timeline, end) = timeline_at(backup, &holdings, order.timeline, position)?;
                 let staging = &journal.replacement.staging;
                 name_for_timeline(staging, (position, end), timeline, backup.segment_size, &holdings)?;
                 journal.timeline = timeline;
@@ -378,7 +379,7 @@ impl<'a> Work<'a> {
         let backup = catalog.find(&journal.backup)?;
         let (holdings, unknown) = self.holdings(peer_lives)?;
         add_histories(&staging, &holdings)?;
-        let reach = reach(backup, &holdings)?;
+        let reach = reach(backup, &holdings, journal.selected.then_some(journal.timeline))?;
         if journal.target.is_latest() && (reach.newest_timeline < journal.timeline || journal.both && unknown.is_some())
         {
             let why = unknown.as_deref().unwrap_or("a part of it is missing");
@@ -411,7 +412,7 @@ impl<'a> Work<'a> {
 
     /// The copy is recovered to this position, where a timeline begins.
     pub(super) fn recovered(&self, journal: &Journal, timeline: u32, end: Lsn) -> Result<()> {
-        if journal.target.is_latest() && journal.served && journal.guards() {
+        if journal.target.is_latest() && !journal.selected && journal.served && journal.guards() {
             let checkpoint = control::inspect(&self.place)?.checkpoint;
             if end < checkpoint {
                 return Err(Error::new(format!(
