@@ -5,8 +5,10 @@ use super::catalog::Backup;
 use super::segment::Segment;
 use crate::error::{Error, Result};
 use crate::fsm::types::Lsn;
+use crate::pg::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 /// Where a recovery of a backup can end.
@@ -65,7 +67,7 @@ impl Holdings {
             let path = archive.dir().join(&name);
             let modified = path.metadata().and_then(|meta| meta.modified()).ok();
             let archived = modified.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-            if let Some(timeline) = name.strip_suffix(".history").and_then(|name| u32::from_str_radix(name, 16).ok()) {
+            if let Some(timeline) = history_of(&name) {
                 let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
                 holdings.histories.insert(timeline, text);
             }
@@ -81,6 +83,23 @@ impl Holdings {
         timelines.dedup();
         timelines.retain(|timeline| *timeline > 1 && !self.histories.contains_key(timeline));
         timelines
+    }
+
+    /// The same with the timeline histories in this directory.
+    pub fn with_histories_in(mut self, dir: &Path) -> Holdings {
+        for path in files::entries(dir) {
+            let timeline = path.file_name().and_then(|name| history_of(name.to_str()?));
+            if let (Some(timeline), Ok(text)) = (timeline, std::fs::read_to_string(&path)) {
+                self.histories.entry(timeline).or_insert(text);
+            }
+        }
+        self
+    }
+
+    /// The timelines that lead to this one, as far as that is known.
+    pub fn chain(&self, timeline: u32) -> Chain {
+        let known = self.histories.get(&timeline).and_then(|text| chain(timeline, text));
+        known.unwrap_or_else(|| vec![(timeline, Lsn(0))])
     }
 
     /// The histories of timelines: number and text.
@@ -112,6 +131,11 @@ impl Holdings {
         self.histories.extend(other.histories);
         self
     }
+}
+
+/// The timeline of a history, by its name.
+fn history_of(name: &str) -> Option<u32> {
+    u32::from_str_radix(name.strip_suffix(".history")?, 16).ok()
 }
 
 /// The timelines that lead to one: each with the position at which it begins. The first begins at 0.

@@ -230,6 +230,7 @@ fn dry_run(args: &Args, config: &Config, source: &Source) -> Ended {
     let standing = snapshot.as_ref().map_or(Ok(Standing::Down), |snapshot| pair::standing(config, &snapshot.report));
     let known = *standing.as_ref().unwrap_or(&Standing::Down);
     let mut found = plan::find(config, source, &order, (snapshot.as_deref(), known)).map_err(Failure::failed)?;
+    found.count_lost(config, source, &order, (snapshot.as_deref(), known));
     if let Err(failure) = standing {
         found.plan.obstacles.push(failure.error.to_string());
     } else if let Some(snapshot) = snapshot
@@ -269,6 +270,7 @@ fn begin(work: &Work, order: &Order, yes: bool, force: bool) -> Ended {
     if standing == Standing::Down {
         pair::has_consent(config, &snapshot.report, force)?;
     }
+    found.count_lost(config, &work.source, order, (Some(&snapshot), standing));
     say(&found.plan.text());
     if !yes {
         let risk = if force { format!(" {}", consent::risk(config)) } else { String::new() };

@@ -113,7 +113,7 @@ impl Survey {
         let length = wal::field(line, "len (rec/tot):").is_some().then(|| total_length(line)).flatten().unwrap_or(0);
         // Records begin at multiples of 8.
         self.end = self.end.max(Lsn((at.0 + length).next_multiple_of(8)));
-        if let Some(time) = commit(line) {
+        if let Some(time) = wal::commit_time(line) {
             self.transactions += 1;
             if self.first_commit.is_empty() {
                 time.clone_into(&mut self.first_commit);
@@ -138,19 +138,6 @@ impl Survey {
 fn total_length(line: &str) -> Option<u64> {
     let (_, rest) = line.split_once("len (rec/tot):")?;
     rest.split(',').next()?.split('/').nth(1)?.trim().parse().ok()
-}
-
-/// The time of a commit: `desc: COMMIT TIME…` and `desc: COMMIT_PREPARED XID: TIME…`.
-fn commit(line: &str) -> Option<&str> {
-    if !line.starts_with("rmgr: Transaction") {
-        return None;
-    }
-    let (_, desc) = line.split_once("desc: ")?;
-    let rest = match desc.strip_prefix("COMMIT_PREPARED ") {
-        Some(rest) => rest.split_once(": ").map_or(rest, |(_, time)| time),
-        None => desc.strip_prefix("COMMIT ")?,
-    };
-    Some(rest.split(';').next().unwrap_or(rest).trim())
 }
 
 /// Whether a record changes rows: not locks, hints, vacuum or full pages. Indexes follow their tables.

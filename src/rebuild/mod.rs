@@ -41,6 +41,7 @@ pub use progress::{Board, Progress, copied};
 pub use room::{Need, fix_of_parent, human, is_mount_point, mount_point, mounted_in, rooms, used};
 pub use source::remote;
 pub use swap::{run as swap, settle_old, unstage};
+pub use wal::{Commit, Span, Wal};
 
 use crate::pg::Place;
 use std::path::PathBuf;

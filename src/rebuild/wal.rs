@@ -36,6 +36,17 @@ pub struct Span {
     pub to: Option<Lsn>,
 }
 
+/// The record of a commit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Commit<'a> {
+    /// Where it begins.
+    pub at: Lsn,
+    /// The transaction.
+    pub xid: Option<u64>,
+    /// When it was committed, such as `2026-11-23 10:00:00.123456 UTC`.
+    pub time: &'a str,
+}
+
 /// What a segment's file holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Segment {
@@ -155,6 +166,36 @@ impl Wal {
         self.dump(span, &[], cancel, record)
     }
 
+    /// Gives every commit in the span to `commit`, until it returns `false` or the WAL ends.
+    ///
+    /// # Errors
+    /// As [`Wal::records`].
+    pub fn commits(&self, span: &Span, cancel: &Cancel, mut commit: impl FnMut(Commit) -> bool) -> Result<()> {
+        self.dump(span, &["--rmgr=Transaction"], cancel, |line| match (position(line), commit_time(line)) {
+            (Some(at), Some(time)) => {
+                let prepared = line.split_once("COMMIT_PREPARED ").and_then(|(_, rest)| rest.split(':').next());
+                let xid = prepared.or_else(|| line.split_once(", tx:")?.1.split(',').next());
+                commit(Commit { at, xid: xid.and_then(|xid| xid.trim().parse().ok()), time })
+            }
+            _ => true,
+        })
+    }
+
+    /// Where the restore point with this name is in the span; `None` if it is not.
+    ///
+    /// # Errors
+    /// As [`Wal::records`].
+    pub fn restore_point(&self, span: &Span, name: &str, cancel: &Cancel) -> Result<Option<Lsn>> {
+        let (wanted, mut found) = (format!("desc: RESTORE_POINT {name}"), None);
+        self.dump(span, &["--rmgr=XLOG"], cancel, |line| {
+            if line.ends_with(&wanted) {
+                found = position(line);
+            }
+            found.is_none()
+        })?;
+        Ok(found)
+    }
+
     /// Gives of every checkpoint in the span where a recovery from it begins.
     ///
     /// # Errors
@@ -226,6 +267,19 @@ impl Wal {
         })?;
         Ok(found)
     }
+}
+
+/// The time of a commit: `desc: COMMIT TIME…` and `desc: COMMIT_PREPARED XID: TIME…`.
+pub fn commit_time(line: &str) -> Option<&str> {
+    if !line.starts_with("rmgr: Transaction") {
+        return None;
+    }
+    let (_, desc) = line.split_once("desc: ")?;
+    let rest = match desc.strip_prefix("COMMIT_PREPARED ") {
+        Some(rest) => rest.split_once(": ").map_or(rest, |(_, time)| time),
+        None => desc.strip_prefix("COMMIT ")?,
+    };
+    Some(rest.split(';').next().unwrap_or(rest).trim())
 }
 
 /// The position of a record, by its line.

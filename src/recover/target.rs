@@ -32,7 +32,7 @@ pub struct At {
     /// As PostgreSQL reads it, whatever its settings are.
     text: String,
     /// Microseconds since 1970.
-    us: i64,
+    pub(super) us: i64,
 }
 
 impl Target {
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    fn position(&self) -> Option<Lsn> {
+    pub(super) fn position(&self) -> Option<Lsn> {
         let Target::Lsn(text) = self else { return None };
         text.parse().ok()
     }

@@ -248,6 +248,7 @@ fn on_new_hosts() {
     pair.as_root(1, &["sh", "-c", "rm -rf \"$0\"/* \"$0\"/.??*", lost.to_str().expect("ASCII")]);
     let answer = pair.mc(0, &["recover", "--latest", "--yes", "--force"]).expect(0, "mc_ctl recover");
     assert!(answer.out.contains("runs alone") && answer.err.contains("does not respond"), "{answer:?}");
+    assert!(answer.err.contains("\nrecovered:  up to the commit at 20"), "{answer:?}");
     pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
     pair.mc(0, &["enable-failover"]).expect(0, "mc_ctl enable-failover");
     check(&pair, 0);

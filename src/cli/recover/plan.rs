@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, control};
 use crate::rebuild::{self, Need, Room, human, now_ms, rooms};
-use crate::recover::{self, Candidate, Target, candidates};
+use crate::recover::{self, Candidate, End, Loss, Question, Target, candidates};
 use crate::status::Snapshot;
 use serde::Serialize;
 use std::fmt::Write;
@@ -26,6 +26,9 @@ pub struct Found {
     pub missing: Option<Vec<Backup>>,
     /// It is certain that the archives contain the target.
     pub within: bool,
+    /// The backup from which on the target is searched in the WAL of both archives.
+    first: Option<Backup>,
+    holdings: Holdings,
 }
 
 /// The plan.
@@ -48,6 +51,13 @@ pub struct Plan {
     primary: Option<String>,
     primary_lsn: Option<String>,
     lost: String,
+    /// How many commits, if that is known, and why there may be more.
+    lost_transactions: Option<u64>,
+    lost_incomplete: Option<String>,
+    /// The time of the first and of the last of them, and of the last commit before them.
+    lost_first_commit: Option<String>,
+    lost_last_commit: Option<String>,
+    last_recovered_commit: Option<String>,
     disk_space: Vec<Room>,
     /// Where the old data directory is kept.
     kept: Option<PathBuf>,
@@ -105,7 +115,7 @@ fn by_program(
         Err(error) => plan.obstacles.push(error.to_string()),
     }
     present(&mut plan, config, snapshot, standing, target);
-    Ok(Found { plan, candidates: vec![], missing: None, within: false })
+    Ok(Found { plan, candidates: vec![], missing: None, within: false, first: None, holdings: Holdings::default() })
 }
 
 /// What prevents every recovery to this target now.
@@ -207,7 +217,60 @@ fn in_destination(
     }
     present(&mut plan, config, snapshot, standing, target);
     let within = first.is_some_and(|first| target.is_within(first.reach.archived_ms, first.reach.until));
-    Ok(Found { plan, candidates: found, missing, within })
+    // A restore point or a transaction may precede the newest backup.
+    let older = match target {
+        Target::Name(_) | Target::Xid(_) => found.iter().rfind(|own| holdings.abandoned_for(&own.reach).is_none()),
+        _ => None,
+    };
+    let first = older.or(first).map(|first| first.backup.clone());
+    Ok(Found { plan, candidates: found, missing, within, first, holdings })
+}
+
+impl Found {
+    /// Adds to the plan how many commits are lost. That takes seconds, and is done once, for the operator.
+    pub fn count_lost(&mut self, config: &Config, source: &Source, order: &Order, now: (Option<&Snapshot>, Standing)) {
+        let (Source::Destination(destination), Some(backup)) = (source, &self.first) else { return };
+        // What the primary has is in the archives, or is added to them.
+        if order.target.is_latest() && order.timeline.is_none() && now.1 != Standing::Down {
+            return;
+        }
+        let place = Place::new(config);
+        let report = now.0.map(|snapshot| &snapshot.report);
+        let primary = report.and_then(|report| report.view).map(|view| view.primary);
+        let known = report.zip(primary).and_then(|(report, primary)| report.servers[primary.index()].lsn);
+        let end = match known {
+            Some(lsn) => End::At(lsn),
+            None if report.zip(primary).is_some_and(|(report, primary)| report.me == primary) => End::Own,
+            None => End::Unknown,
+        };
+        // The WAL of a data directory that a rebuild has left incomplete is not used.
+        let own = Some(place.data.join("pg_wal")).filter(|_| control::is_incomplete(&place.data) != Ok(true));
+        let dirs: Vec<PathBuf> = own.into_iter().chain([Archive::new(destination.clone()).dir().to_owned()]).collect();
+        let question = Question {
+            backup,
+            target: &order.target,
+            timeline: order.timeline,
+            holdings: &self.holdings,
+            dirs: &dirs,
+            run_dir: &config.run_dir(),
+            bin_dir: &place.bin_dir,
+            end,
+        };
+        let plan = &mut self.plan;
+        let Loss { transactions, incomplete, first_commit, last_commit, last_recovered, discarded_on } =
+            recover::loss(&question)
+                .unwrap_or_else(|error| Loss { incomplete: Some(error.message), ..Loss::default() });
+        (plan.lost_transactions, plan.lost_incomplete) = (transactions, incomplete);
+        (plan.lost_first_commit, plan.lost_last_commit) = (first_commit, last_commit);
+        plan.last_recovered_commit = last_recovered;
+        plan.warnings.extend(discarded_on.map(|timeline| {
+            format!(
+                "an earlier recovery has discarded the commits up to {}, so that this one ends where that one ended; to recover them, \
+                 add --timeline {timeline}",
+                order.target
+            )
+        }));
+    }
 }
 
 fn describe(
@@ -299,6 +362,23 @@ fn present(plan: &mut Plan, config: &Config, snapshot: Option<&Snapshot>, standi
 }
 
 impl Plan {
+    /// What is known of the number of commits that are lost.
+    fn number_lost(&self) -> String {
+        let why = self.lost_incomplete.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+        let Some(number) = self.lost_transactions else {
+            let unknown = self.lost_incomplete.as_ref().filter(|_| self.last_recovered_commit.is_none());
+            return unknown.map(|why| format!("; how many is not known: {why}")).unwrap_or_default();
+        };
+        let least = if self.lost_incomplete.is_some() { "at least " } else { "" };
+        let times = match (&self.lost_first_commit, &self.lost_last_commit) {
+            (Some(first), Some(last)) if number > 1 => format!(", committed from {first} to {last}"),
+            (Some(first), _) => format!(", committed at {first}"),
+            _ => String::new(),
+        };
+        let noun = if number == 1 { "transaction" } else { "transactions" };
+        format!(": {least}{number} {noun}{times}{why}")
+    }
+
     /// As text.
     pub fn text(&self) -> String {
         let mut out = format!("target:     {}\n", self.target);
@@ -319,7 +399,12 @@ impl Plan {
         if let (Some(primary), Some(lsn)) = (&self.primary, &self.primary_lsn) {
             _ = writeln!(out, "primary:    {primary}, at {lsn}");
         }
-        _ = writeln!(out, "lost:       {}", self.lost);
+        _ = writeln!(out, "lost:       {}{}", self.lost, self.number_lost());
+        if let Some(time) = &self.last_recovered_commit {
+            let more =
+                if self.lost_transactions.is_none() && self.lost_incomplete.is_some() { " or later" } else { "" };
+            _ = writeln!(out, "recovered:  up to the commit at {time}{more}");
+        }
         for room in &self.disk_space {
             _ = writeln!(
                 out,
