@@ -748,7 +748,7 @@ arb         arbiter.example  offline
         let mut s = failed();
         s.report.rebuilding = Rebuilding::Copying;
         let text = |s: &Snapshot| Status::new(s).text(false, Colour::Never);
-        assert!(text(&s).ends_with("\nrebuild of nd1: determining the method\n"), "{}", text(&s));
+        assert!(text(&s).ends_with("\nrebuild of nd1: comparing the data of both servers\n"), "{}", text(&s));
         s.rebuild = Some(crate::rebuild::Progress {
             chosen: Some(crate::rebuild::Chosen::Rewind),
             why: "so".into(),

@@ -254,7 +254,7 @@ fn judge_cluster(cluster: &Cluster, source: Source) -> Verdict {
                 timeline,
                 at,
                 format!(
-                    "this server has WAL of timeline {} past {at}, where the other server continued to timeline {now}",
+                    "this server has WAL of timeline {} past {at}, where timeline {now} of the other server begins",
                     timeline.0
                 ),
             ),

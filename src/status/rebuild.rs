@@ -39,7 +39,7 @@ impl RebuildStatus {
             Rebuilding::Waiting(what) => (format!("{WAITING}{what}"), false, None),
             Rebuilding::Copying => {
                 let step = progress.map_or("", |progress| &progress.step);
-                (if step.is_empty() { "determining the method" } else { step }.to_owned(), true, None)
+                (if step.is_empty() { "comparing the data of both servers" } else { step }.to_owned(), true, None)
             }
             Rebuilding::Starting => (
                 match (failing, lag) {

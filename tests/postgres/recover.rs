@@ -164,7 +164,7 @@ fn what_is_refused() {
     std::fs::remove_file(&orphan).expect("a segment");
     let answer = pair.mc(0, &["recover", "--latest", "--yes"]);
     assert!(answer.code == 1 && answer.err.contains("the WAL there is damaged; the recovery was undone"), "{answer:?}");
-    pair.start(1, &[]);
+    // The standby, which was detached, is attached again.
     check(&pair, 0);
     assert_eq!(ids(&rows_without_times(&pair, 0)), [1, 2, 3]);
 

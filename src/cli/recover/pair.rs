@@ -279,15 +279,58 @@ pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str), cancel: &Cancel
     }
     // What the other server would have after a switch is not what this server has now: it does not just follow.
     for copy in [false, true] {
-        order(config, copy, cancel)?;
-        step(&format!("server \"{id}\" is rebuilt"));
-        match follow(config, cancel)? {
+        let ended = order(config, copy, cancel).and_then(|()| {
+            step(&format!("rebuilding server \"{id}\""));
+            follow(config, cancel)
+        });
+        match ended.map_err(|failure| serves_alone(id, &failure, cancel))? {
             Ok(()) => break,
-            Err(why) if copy => return Err(failed(id, &why)),
-            Err(why) => step(&format!("server \"{id}\" is copied: {why}")),
+            Err(why) if copy => return Err(serves_alone(id, &failed(id, &why), cancel)),
+            Err(_) => step(&format!("rebuilding server \"{id}\" by a full copy, because the rewind failed")),
         }
     }
     Ok(true)
+}
+
+fn serves_alone(id: &str, failure: &Failure, cancel: &Cancel) -> Failure {
+    let text = format!("this server serves with the recovered data; {}", failure.error.message);
+    Failure::new(Exit::Failed, text).hint(match cancel.is_set() {
+        true => "The rebuild of the other server continues. Run \"mc_ctl recover\" to follow it.".to_owned(),
+        false => format!("Run \"mc_ctl rebuild\" on server \"{id}\", then \"mc_ctl recover\" on this server."),
+    })
+}
+
+/// Has the other server become the standby again after a recovery that was undone, without a copy of the data directory.
+pub fn attach_peer(config: &Config, step: &mut dyn FnMut(&str), cancel: &Cancel) -> Result<(), Failure> {
+    let id = &config.peer().id;
+    let begin = Instant::now();
+    step(&format!("attaching server \"{id}\""));
+    let lives = look(config)?.report.peer_lives;
+    loop {
+        let report = call::snapshot(config)?.report;
+        if report.view.is_some_and(|view| view.primary != report.me) {
+            return Err(Failure::new(Exit::Failed, format!("server \"{id}\" has become the primary"))
+                .hint("Run \"mc_ctl rebuild\" on this server."));
+        }
+        if report.servers[report.me.index()].role == HostRole::Primary {
+            break;
+        }
+        if begin.elapsed() > CHANGE {
+            return Err(Failure::new(Exit::TimedOut, format!("server \"{}\" is not the primary", config.id))
+                .hint("\"mc_ctl status\" and PostgreSQL's log contain the reason."));
+        }
+        cancel.sleep(LOOK).map_err(Failure::failed)?;
+    }
+    if is_mirrored(config)? {
+        return Ok(());
+    }
+    if !lives {
+        return Err(Failure::new(Exit::Failed, format!("the controller of server \"{id}\" does not respond"))
+            .hint(format!("Run \"mc_ctl start\" on server \"{id}\".")));
+    }
+    let ended = order(config, false, cancel).and_then(|()| follow(config, cancel));
+    let attached = ended.and_then(|followed| followed.map_err(|why| failed(id, &why)));
+    attached.map_err(|failure| failure.hint(format!("Run \"mc_ctl rebuild\" on server \"{id}\".")))
 }
 
 /// Has the other server rebuilt by `pg_rewind` or a full copy.
@@ -322,18 +365,11 @@ fn follow(config: &Config, cancel: &Cancel) -> Result<Result<(), String>, Failur
 }
 
 fn pause(cancel: &Cancel) -> Result<(), Failure> {
-    cancel.sleep(ASK).map_err(|_| {
-        Failure::new(Exit::Failed, "this server serves with the recovered data; the command was cancelled by a signal")
-            .hint("The rebuild of the other server continues. Run \"mc_ctl recover\" to follow it.")
-    })
+    cancel.sleep(ASK).map_err(|_| Failure::new(Exit::Failed, "the command was cancelled by a signal"))
 }
 
 fn failed(id: &str, why: &str) -> Failure {
-    Failure::new(
-        Exit::Failed,
-        format!("this server serves with the recovered data; server \"{id}\" is not rebuilt: {why}"),
-    )
-    .hint(format!("Run \"mc_ctl rebuild\" on server \"{id}\", then \"mc_ctl recover\" on this server."))
+    Failure::new(Exit::Failed, format!("server \"{id}\" is not rebuilt: {why}"))
 }
 
 fn is_mirrored(config: &Config) -> Result<bool, Failure> {

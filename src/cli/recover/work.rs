@@ -512,11 +512,12 @@ impl<'a> Work<'a> {
             let by = StartedBy::Operator { instance: true, failover: Some(journal.failover) };
             watcher::start_detached(self.config, by, START).map_err(Failure::failed)?;
         }
-        say(&format!(
-            "mc_ctl: this server is started with the data that it had; if \"mc_ctl status\" shows that server \"{0}\" is detached, \
-             run \"mc_ctl start\" on server \"{0}\"\n",
-            self.config.peer().id
-        ));
+        say("mc_ctl: this server is started with the data that it had\n");
+        let attached = pair::attach_peer(self.config, &mut |text| self.step(text), &self.interruption.cancel);
+        self.end_display();
+        if let Err(failure) = attached {
+            say(&format!("mc_ctl: WARNING: the pair is not mirrored: {}\n", failure.error));
+        }
         Ok(())
     }
 }
