@@ -22,7 +22,7 @@ pub use backups::BackupStatus;
 pub use checkpoint::Checkpoint;
 pub use connection::{Cause, ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
-pub use next_step::{advice_or_next_step, next_step};
+pub use next_step::{advice_or_next_step, after_switch, next_step};
 pub use obstacle::obstacle;
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};

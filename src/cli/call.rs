@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::fsm::event::{Reply, Request};
 use crate::messages::commands::Verb;
 use crate::pg::connect::PASSWORD_HINT;
-use crate::status::{ConnectionFailure, Purpose, Snapshot};
+use crate::status::{self, ConnectionFailure, Purpose, Snapshot};
 use crate::what_if::{Fault, Prediction};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -141,19 +141,19 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
         warn_of_rejection(&config);
     }
     request(&config, what, limit(&config, args.seconds))?;
-    let servers = snapshot(&config).ok().and_then(|s| {
-        let primary = s.report.view?.primary;
-        let [primary, standby] = [primary, primary.other()].map(|server| s.servers[server.index()].id.clone());
-        Some((primary, standby, s.report.start_command()))
-    });
-    match servers {
-        Some((primary, standby, start)) => {
-            print(&format!("{done}; server \"{primary}\" is the primary\n"));
-            if verb == "detach" {
-                say(&format!("HINT: To attach the standby again, run \"{start}\" on server \"{standby}\".\n"));
-            }
-        }
-        None => print(&format!("{done}\n")),
+    let after = snapshot(&config).ok();
+    let view = after.as_ref().and_then(|snapshot| Some((snapshot, snapshot.report.view?)));
+    let Some((snapshot, view)) = view else {
+        print(&format!("{done}\n"));
+        return Ok(0);
+    };
+    let [primary, standby] = [view.primary, view.primary.other()].map(|server| &snapshot.servers[server.index()].id);
+    print(&format!("{done}; server \"{primary}\" is the primary\n"));
+    if verb == "detach" {
+        let start = snapshot.report.start_command();
+        say(&format!("HINT: To attach the standby again, run \"{start}\" on server \"{standby}\".\n"));
+    } else if let Some(next) = status::after_switch(snapshot, config.server.rebuild_auto) {
+        say(&format!("HINT: {next}\n"));
     }
     Ok(0)
 }

@@ -20,11 +20,33 @@ pub fn next_step(snapshot: &Snapshot) -> Option<String> {
     let (id, row) = (&snapshot.servers[other].id, &report.servers[other]);
     if view.data[other] != DataId(0) {
         let gone = report.word == Word::Switched && row.host != HostStatus::Normal;
-        return gone.then(|| format!("when server \"{id}\" is back, run \"mc_ctl rebuild\" on it"));
+        return gone.then(|| rebuild_of(id, false));
     }
     Some(match row.role {
         HostRole::Primary => format!("server \"{id}\" has another cluster: run \"mc_ctl rebuild\" on it"),
         _ => format!("next: run \"mc_ctl rebuild\" on \"{id}\", or \"{}\" if it has a copy", report.start_command()),
+    })
+}
+
+/// How a server that has lost its role becomes the standby; its host responds if it is `back`.
+fn rebuild_of(id: &str, back: bool) -> String {
+    match back {
+        true => format!("run \"mc_ctl rebuild\" on server \"{id}\""),
+        false => format!("when server \"{id}\" is back, run \"mc_ctl rebuild\" on it"),
+    }
+}
+
+/// After `mc_ctl switch`: what makes the old primary the standby. `auto`: `rebuild_action` is so.
+pub fn after_switch(snapshot: &Snapshot, auto: bool) -> Option<String> {
+    let report = &snapshot.report;
+    let old = report.view?.primary.other();
+    let (id, back) = (&snapshot.servers[old.index()].id, report.servers[old.index()].host == HostStatus::Normal);
+    let by_itself = format!("Server \"{id}\" becomes the standby automatically");
+    Some(match (auto, back) {
+        (true, true) => format!("{by_itself}, because rebuild_action is 'auto'."),
+        (true, false) => format!("{by_itself} when it is back, because rebuild_action is 'auto'."),
+        (false, true) => format!("To make server \"{id}\" the standby, run \"mc_ctl rebuild\" on it."),
+        (false, false) => format!("When server \"{id}\" is back, run \"mc_ctl rebuild\" on it."),
     })
 }
 
@@ -41,8 +63,7 @@ pub fn takeover(snapshot: &Snapshot) -> Option<String> {
     let back = report.servers[view.primary.other().index()].host == HostStatus::Normal;
     let next = match (under_way, back) {
         (true, _) => format!("server \"{other}\" is being rebuilt"),
-        (false, true) => format!("run \"mc_ctl rebuild\" on server \"{other}\""),
-        (false, false) => format!("when server \"{other}\" is back, run \"mc_ctl rebuild\" on it"),
+        (false, back) => rebuild_of(other, back),
     };
     Some(format!("server \"{primary}\" became the primary{since}{why}; {next}"))
 }
@@ -91,6 +112,21 @@ mod tests {
         };
         assert_eq!(switched(HostStatus::Abnormal), ["when server \"nd2\" is back, run \"mc_ctl rebuild\" on it"]);
         assert_eq!(switched(HostStatus::Normal), [CHECK]);
+    }
+
+    #[test]
+    fn after_a_switch() {
+        let mut s = snapshot();
+        let mut next = |host, auto| {
+            s.report.servers[1].host = host;
+            after_switch(&s, auto).expect("a next step")
+        };
+        let rebuild = "To make server \"nd2\" the standby, run \"mc_ctl rebuild\" on it.";
+        assert_eq!(next(HostStatus::Normal, false), rebuild);
+        let automatic = "Server \"nd2\" becomes the standby automatically, because rebuild_action is 'auto'.";
+        assert_eq!(next(HostStatus::Normal, true), automatic);
+        assert_eq!(next(HostStatus::Abnormal, false), "When server \"nd2\" is back, run \"mc_ctl rebuild\" on it.");
+        assert!(next(HostStatus::Abnormal, true).contains("automatically when it is back"));
     }
 
     /// Both servers name the reason and the command.
