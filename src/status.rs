@@ -377,6 +377,9 @@ impl Status {
         }
         if let Some(problem) = arbiter_ill {
             let _ = write!(line, ", arbiter {problem}");
+            if let Some(why) = self.arbiter.as_ref().and_then(|arbiter| arbiter.ledger_error.as_ref()) {
+                let _ = write!(line, ": {why}");
+            }
         }
         if let Some(why) = &self.ledger_error {
             let _ = write!(line, ", the ledger of {} cannot be written: {why}", self.local_server);
@@ -873,6 +876,7 @@ arb         arbiter.example  offline
         s.report.arbiter_disk.full = "management".into();
         check(&s, 1, "disk full", "free space on the host of arbiter \"arb\"");
         s.report.arbiter_disk.failure = "no space".into();
+        assert!(Status::new(&s).check().0.contains(", arbiter cannot grant: no space"));
         check(&s, 2, "cannot grant", "cannot consent to a change (no space): free space on its host");
         s.report.arbiter = Some(false);
         assert_eq!(Status::new(&s).arbiter.map(|arbiter| arbiter.disk_status), Some("unknown"));

@@ -11,6 +11,7 @@ use super::health::Health;
 use super::inspect::Inspector;
 use super::links::{self, Bystander, Links};
 use super::pace::Pace;
+use super::reasons::Reasons;
 use super::reload::{self, Reloader};
 use super::resolver::Resolver;
 use super::runner::{self, Runner};
@@ -138,6 +139,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let health = health.map(|at| Health::bind(at, by_operator, &links.resolver())).transpose()?;
     let boot = boot::read(config, by, start_id, loaded.durable)?;
     let peer_name = boot.peer_name.clone();
+    let view = loaded.durable.map(|durable| durable.ledger.view);
     startup_log::watch(run_dir.join(STARTUP_LOG))?;
     let store = Store::start(run_dir, loaded.durable, inbox.clone())?;
     let own_name = boot.name.clone();
@@ -195,6 +197,8 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     board.archives_by(archive.clone());
     archive.orders(board.rebuilds());
     let names = Names { ids: [one.id.clone(), two.id.clone()], me: config.me, arbiter: arbiter_id(config) };
+    let silence_ms = config.server.heartbeat_interval_ms.saturating_add(config.server.heartbeat_timeout_ms);
+    let reasons = Reasons::new(names.ids.clone(), names.me, silence_ms, view);
     let peer = Member::Server(config.me.other());
     let mut decision = Decision {
         node,
@@ -207,6 +211,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         connections: connections.clone(),
         failing,
         board: board.clone(),
+        reasons,
         names,
         peer,
         peer_name,
@@ -454,6 +459,7 @@ struct Decision {
     /// The connections that fail.
     failing: connections::Board,
     board: Board,
+    reasons: Reasons,
     names: Names,
     /// The other server.
     peer: Member,
@@ -502,7 +508,7 @@ impl Decision {
                 self.published = self.last;
                 let report = self.node.report(self.last);
                 alive.status(|| status::in_short(&report));
-                self.board.publish(report);
+                self.board.publish(self.reasons.complete(report));
             }
             self.board.hand_out(&self.node);
             self.board.alive(self.last);
@@ -519,6 +525,7 @@ impl Decision {
 
     fn feed(&mut self, event: Event) {
         for action in self.node.step(self.last, event) {
+            let action = self.reasons.explain(action, self.last);
             self.perform(action);
         }
     }
@@ -535,7 +542,9 @@ impl Decision {
     /// What other threads are told of an event, which is none of the core's business.
     fn pass_on(&mut self, event: &Event) {
         match event {
+            Event::DiskFull(full) => self.reasons.reported(self.names.me, full, self.last),
             Event::Heard(from, Message::Heartbeat(heartbeat)) if *from == self.peer => {
+                self.reasons.reported(self.names.me.other(), &heartbeat.full, self.last);
                 if !heartbeat.name.is_empty() && heartbeat.name != self.peer_name {
                     self.peer_name.clone_from(&heartbeat.name);
                     let _ = self.probes.instance.send(db_probe::Command::PeerName(heartbeat.name.clone()));

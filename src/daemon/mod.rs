@@ -29,6 +29,7 @@ mod notify;
 pub mod pace;
 pub mod peer_probe;
 mod pidfile;
+mod reasons;
 pub mod reload;
 mod reserve;
 pub mod resolver;

@@ -294,7 +294,7 @@ impl Store {
     /// No thread can be started.
     pub fn start(run_dir: PathBuf, durable: Option<Durable>, inbox: Inbox) -> Result<Store> {
         let (queue, queued) = crossbeam_channel::unbounded();
-        let history = History { noted: durable.map(|durable| durable.ledger.view), missing: None };
+        let history = History { noted: durable.map(|durable| durable.ledger.view), missing: None, pending: None };
         let thread = spawn("store", move || write_all(&run_dir, history, &queued, &inbox))?;
         Ok(Store { queue, thread })
     }
@@ -319,6 +319,8 @@ struct History {
     /// The view that was noted last.
     noted: Option<View>,
     missing: Option<(View, String)>,
+    /// The change whose ledger is not durable. A ledger that could not be written is written again without the reason.
+    pending: Option<(View, String)>,
 }
 
 impl History {
@@ -346,8 +348,14 @@ fn write_all(run_dir: &Path, mut history: History, queued: &Receiver<Order>, inb
                 Err(error) => Event::StoreFailed(write.number, error.to_string()),
             };
             inbox.put(answer);
-            if outcome.is_ok() && !write.reason.is_empty() {
-                history.missing = Some((write.durable.ledger.view, write.reason));
+            let view = write.durable.ledger.view;
+            if !write.reason.is_empty() {
+                history.pending = Some((view, write.reason));
+            }
+            if outcome.is_ok()
+                && let Some(change) = history.pending.take_if(|(pending, _)| *pending == view)
+            {
+                history.missing = Some(change);
                 if let Err(error) = history.write(run_dir) {
                     messages::tell(&Tell::Warning(error));
                 }
@@ -586,7 +594,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("nd1");
         let [one, two, three] = [1, 2, 3].map(|term| durable(term).ledger.view);
-        let mut history = History { noted: Some(one), missing: Some((two, "why 2".into())) };
+        let mut history = History { noted: Some(one), missing: Some((two, "why 2".into())), pending: None };
         history.write(&run_dir).unwrap_err();
         history.missing = Some((three, "why 3".into()));
         std::fs::create_dir(&run_dir).unwrap();
@@ -594,6 +602,22 @@ mod tests {
         history.write(&run_dir).unwrap();
         let noted = super::history(&run_dir).unwrap();
         assert_eq!(noted.iter().map(|change| (change.from, change.to)).collect::<Vec<_>>(), [(Some(one), three)]);
+    }
+
+    /// The ledger is written again without a reason when there is space.
+    #[test]
+    fn the_reason_of_a_ledger_that_could_not_be_written_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let run_dir = dir.path().join("nd1");
+        let (inbox, events) = Inbox::new();
+        let store = Store::start(run_dir.clone(), None, inbox).unwrap();
+        store.write(1, Box::new(durable(1)), "why 1".into());
+        assert!(matches!(events.recv().unwrap().1, Event::StoreFailed(1, _)));
+        std::fs::create_dir(&run_dir).unwrap();
+        store.write(2, Box::new(durable(1)), String::new());
+        store.finish(Duration::from_secs(10));
+        let noted = history(&run_dir).unwrap();
+        assert_eq!(noted.iter().map(|change| change.reason.as_str()).collect::<Vec<_>>(), ["why 1"]);
     }
 
     #[test]

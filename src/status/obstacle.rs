@@ -1,6 +1,6 @@
 //! What keeps a command from succeeding that only the disks show: the controller refuses it before anything is done.
 
-use super::{Snapshot, Space, ledger_hint};
+use super::{Directory, Snapshot, Space, ledger_hint};
 use crate::fsm::event::Request;
 use crate::fsm::types::Mode;
 
@@ -15,17 +15,25 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
     }
     let report = &snapshot.report;
     let view = report.view.filter(|view| view.mode == Mode::Mirrored)?;
-    let here = view.primary == report.me;
+    let (here, primary, standby) = (view.primary == report.me, view.primary.index(), view.primary.other().index());
     let switches = match request {
         Request::Switch => true,
         Request::Stop { instance: true, all: false } => here && report.failover,
         _ => false,
     };
-    let full = &report.servers[view.primary.index()].full;
-    if !switches || !full.split(", ").any(|name| name == "data" || name == "tran_log") {
-        return None;
+    let blocked = |server: usize| {
+        let full = &report.servers[server].full;
+        Directory::list(full).iter().any(Directory::holds_checkpoints).then_some((&snapshot.servers[server].id, full))
+    };
+    if request == Request::Switch
+        && let Some((id, full)) = blocked(standby)
+    {
+        return Some(format!(
+            "server \"{id}\" has no space left ({full}), so that it could not serve as the primary\nHINT: Free space on it: \
+             \"mc_ctl status\" there names the file system."
+        ));
     }
-    let id = &snapshot.servers[view.primary.index()].id;
+    let (id, full) = blocked(primary).filter(|_| switches)?;
     let place = snapshot.space.iter().filter(|_| here).find(|space| space.blocks_checkpoint());
     let place = match place {
         Some(Space { mount_point, path, directory, .. }) => {
@@ -76,6 +84,11 @@ mod tests {
         assert_eq!(obstacle(&s, STOP), None);
         s.report.servers[0].full = "management, tablespace t".into();
         assert_eq!(obstacle(&s, Request::Switch), None);
+        // A standby without space could not serve.
+        s.report.servers[1].full = "data".into();
+        assert!(
+            obstacle(&s, Request::Switch).expect("an obstacle").contains("server \"nd2\" has no space left (data)")
+        );
     }
 
     #[test]

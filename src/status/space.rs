@@ -67,6 +67,18 @@ impl TryFrom<String> for Directory {
     }
 }
 
+impl Directory {
+    /// The directories in a list that a server reports, joined by `, `.
+    pub fn list(names: &str) -> Vec<Directory> {
+        names.split(", ").filter_map(|name| Directory::try_from(name.to_owned()).ok()).collect()
+    }
+
+    /// A primary writes its checkpoints here, or their WAL.
+    pub fn holds_checkpoints(&self) -> bool {
+        matches!(self, Directory::Data | Directory::TranLog)
+    }
+}
+
 /// The space for one directory.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Space {
@@ -163,7 +175,7 @@ impl Space {
 
     /// A primary cannot write a checkpoint here, or the WAL of one.
     pub fn blocks_checkpoint(&self) -> bool {
-        self.state == Level::Full && matches!(self.directory, Directory::Data | Directory::TranLog)
+        self.state == Level::Full && self.directory.holds_checkpoints()
     }
 
     /// Whether writes of a primary fail now, whose WAL ends at `at`. A full `pg_wal` does not prevent writes as long as it
@@ -201,6 +213,8 @@ pub(super) mod tests {
             assert_eq!(Directory::try_from(name.to_owned()).unwrap().to_string(), name);
         }
         assert!(Directory::try_from("else".to_owned()).is_err());
+        assert_eq!(Directory::list("data, management"), [Directory::Data, Directory::Management]);
+        assert_eq!(Directory::list(""), []);
     }
 
     #[test]

@@ -82,6 +82,25 @@ fn metrics(pair: &Pair, server: usize) -> String {
     pair.mc(server, &["status", "--format", "prometheus"]).out
 }
 
+/// The log of the server that serves, the history of both and `--check` of both name the full disk with the view that it caused.
+#[track_caller]
+fn expect_cause(pair: &Pair, serves: usize, since: Instant, text: &str) {
+    wait_for("the view in the log names the full disk", s(20), || {
+        let log = &pair.host(serves).syslog;
+        log.find(since, text).filter(|(_, line)| line.contains("(MCA01000)"))
+    });
+    for server in [serves, 1 - serves] {
+        for command in [&["history"][..], &["status", "--check"]] {
+            wait_for(&format!("{command:?} of server {server} names the full disk"), s(40), || {
+                let shown = pair.mc(server, command).out;
+                let line = shown.lines().rfind(|line| line.contains(text))?;
+                assert_eq!(line.matches(text).count(), 1, "{line}");
+                Some(())
+            });
+        }
+    }
+}
+
 /// Without space for the heap, inserts fail while the pair is switchable: the endpoint sends no clients there any more.
 #[test]
 fn data_of_the_primary() {
@@ -132,6 +151,7 @@ fn data_of_the_primary() {
     pair.host(0).pg("pg_ctl", &args).expect(0, found);
     wait_for("the standby takes over", s(40), || pair.try_sql(1, "INSERT INTO t VALUES ('after')").ok());
     assert_eq!(pair.sql(1, "SELECT count(*) FROM t WHERE x IN ('z', 'after')"), "2");
+    expect_cause(&pair, 1, at, "no space left on server \"nd1\" (data)");
 }
 
 /// PostgreSQL writes into the segment files that exist. The endpoint answers that this is the primary until it uses the last.
@@ -197,10 +217,21 @@ fn data_of_the_standby() {
     assert_eq!(codes(&pair, 0), [200, 503, 200], "the primary takes writes");
     assert_eq!(codes(&pair, 1)[2], 503);
     pair.wait_log(1, at, "MCA01240", s(10));
+    let refused = pair.mc(0, &["switch"]).expect(4, "mc_ctl switch to a server without space");
+    assert!(refused.err.contains("server \"nd2\" has no space left (data, tran_log)"), "{}", refused.text());
+    pair.sql(0, "CREATE TABLE t (x int)");
+    wait_for("the standby is disconnected", s(120), || {
+        pair.sql(0, "INSERT INTO t VALUES (1)");
+        pair.sql(0, "SELECT pg_switch_wal()");
+        (json(&pair, 0)["view"]["mode"] == "degraded").then_some(())
+    });
+    // The standby, which cannot write, learns that its view is past.
+    expect_cause(&pair, 0, at, "no space left on server \"nd2\" (data, tran_log)");
     empty(&pair, 1, &disk);
     for server in [0, 1] {
         wait_disks(&pair, server, ["normal"; 2], [""; 2]);
     }
+    pair.rebuild(1, &[]);
     wait_for("the standby is healthy", s(20), || (codes(&pair, 1) == [503, 200, 200]).then_some(()));
 }
 
@@ -345,6 +376,25 @@ fn management_directory() {
     wait_disks(&pair, 0, ["normal"; 2], [""; 2]);
     wait_for("the ledger is written", s(30), || json(&pair, 0)["ledger_error"].is_null().then_some(()));
     assert_eq!(codes(&pair, 0)[0], 200);
+}
+
+/// A primary that cannot write its ledger cannot consent, and is silent. The standby takes over with the arbiter's consent.
+#[test]
+fn management_directory_of_a_silent_primary() {
+    let pair = Setup::default().arbiter().make();
+    let dir = pair.servers[0].management.display().to_string();
+    mount(&pair, 0, &dir, 64);
+    pair.bring_up();
+    let at = Instant::now();
+    fill(&pair, 0, &dir);
+    wait_disks(&pair, 1, ["full", "normal"], ["management", ""]);
+    let more = "find $1 -name reserve -exec truncate -s 0 {} +; dd if=/dev/zero of=$1/more bs=4k 2>/dev/null; true";
+    pair.as_root(0, &["sh", "-c", more, "sh", &dir]);
+    pair.kill_postmaster(0);
+    wait_for("the standby takes over", s(60), || (json(&pair, 1)["mirroring_status"] == "switched").then_some(()));
+    pair.as_root(0, &["rm", &format!("{dir}/more")]);
+    empty(&pair, 0, &dir);
+    expect_cause(&pair, 1, at, "no space left on server \"nd1\" (management)");
 }
 
 /// Moves `postgresql.conf` to a file system of its own.
