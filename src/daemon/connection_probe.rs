@@ -25,7 +25,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded, unbounded};
 use std::time::{Duration, Instant};
 
 /// The time between two checks; that of a standby which does not stream; that after a session was rejected, since each attempt
-/// is a line in the server's log, and external authentication may count wrong passwords.
+/// is a line in the server's log, and external authentication may count wrong passwords. A repair ends the last one.
 const INTERVAL: Duration = Duration::from_secs(10);
 const NOT_STREAMING: Duration = Duration::from_secs(5);
 const REJECTED: Duration = Duration::from_secs(60);
@@ -99,6 +99,8 @@ pub fn start(
         writer,
         address: String::new(),
         session_due: Instant::now(),
+        failing: Vec::new(),
+        role: None,
         written: false,
         idle: true,
     };
@@ -115,6 +117,10 @@ struct Probe {
     address: String,
     /// When the session on the other server's instance is tried again.
     session_due: Instant,
+    /// The connections that failed at the last check.
+    failing: Vec<Purpose>,
+    /// The version of the controller's role when its password was rejected.
+    role: Option<String>,
     /// The last check has written the password.
     written: bool,
     /// No rebuild was in progress, and none had failed, at the last check.
@@ -148,6 +154,9 @@ impl Probe {
         if !std::mem::replace(&mut self.idle, idle) && idle {
             self.session_due = Instant::now();
         }
+        if self.may_be_repaired() {
+            self.session_due = Instant::now();
+        }
         let session = self.check_other_instance();
         self.written = false;
         if follows(&report) {
@@ -157,7 +166,23 @@ impl Probe {
             // It is not tested, and no cause is repaired.
             connections::note(&self.board, Purpose::Replication, None);
         }
+        self.failing = self.board.read().into_iter().map(|failure| failure.purpose).collect();
         if streams(&report) { INTERVAL } else { NOT_STREAMING }
+    }
+
+    /// Whether the password that the other server has rejected may be accepted now: another connection that failed works, or the
+    /// role has changed. That server is asked for it before its time then.
+    fn may_be_repaired(&self) -> bool {
+        let failing = self.board.read();
+        let works = |purpose: &Purpose| failing.iter().all(|failure| failure.purpose != *purpose);
+        let rejected = self.failing.contains(&Purpose::OtherInstance);
+        rejected && (self.failing.iter().any(works) || self.version_of_role() != self.role)
+    }
+
+    /// The version of the controller's role on this server's instance, which a standby has from its primary.
+    fn version_of_role(&self) -> Option<String> {
+        let mut session = Session::open(&reload::target(&self.config), SESSION, "a check of the password").ok()?;
+        queries::version_of_role(&mut session, SESSION).ok()?
     }
 
     fn report(&self, purpose: Purpose, failure: Option<ConnectionFailure>) {
@@ -197,6 +222,9 @@ impl Probe {
             Err(_) => (None, None, Duration::ZERO),
         };
         self.session_due = Instant::now() + wait;
+        if wrong.is_some() {
+            self.role = self.version_of_role();
+        }
         self.report(Purpose::OtherInstance, wrong);
         session
     }

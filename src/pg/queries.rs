@@ -297,6 +297,11 @@ pub fn is_superuser(session: &mut Session, limit: Duration) -> Result<bool, Refu
     Ok(one(session, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user", limit)?.as_deref() == Some("t"))
 }
 
+/// Another text after each change of the session's role, such as that of its password.
+pub fn version_of_role(session: &mut Session, limit: Duration) -> Result<Option<String>, Refusal> {
+    one(session, "SELECT xmin::text FROM pg_authid WHERE rolname = current_user", limit)
+}
+
 /// Where a setting's value comes from.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Source {
