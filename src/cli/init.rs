@@ -4,11 +4,12 @@
 //! that calls this never hangs at a prompt. It is never printed.
 
 use super::{Ended, Failure, print, say, say_remark};
-use crate::check::host::{autostarts, hindrances};
+use crate::check::host::{Autostart, autostarts, hindrances};
 use crate::config::{Config, Remark, Secret, running_user};
 use crate::daemon::control::{Call, call};
 use crate::error::Error;
 use crate::init::{Join, Member, Wanted, find, prepare, rules, settings};
+use crate::pg::debian::Cluster;
 use clap::Args as Arguments;
 use std::fmt::Write as _;
 use std::io::{BufRead, IsTerminal};
@@ -39,7 +40,7 @@ pub(super) struct Args {
     /// Read the database user's password from this file, or from standard input (-)
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
-    /// Write missing settings to postgresql.conf and pg_hba.conf
+    /// Write missing settings to postgresql.conf and pg_hba.conf, and on Debian to start.conf
     #[arg(long)]
     apply: bool,
     /// Join the pair of the first server: read the block that init printed on it from this file, or from standard input (-)
@@ -103,10 +104,15 @@ pub(super) fn run(args: &Args) -> Ended {
             missing = rules::missing(&config);
         }
     }
+    // A service that starts the cluster at boot may still be in use: the finding names the commands.
+    let starts = autostarts(&config);
+    if starts.is_empty() {
+        print(&here.start_conf(args.apply).map_err(Failure::failed)?);
+    }
     print(&here.settings(&needs));
     print(&here.rules(&missing));
     print(&here.key());
-    print(&here.autostart());
+    print(&here.autostart(&starts));
     if args.join.is_some() {
         print(&here.running());
     }
@@ -294,10 +300,26 @@ impl Here<'_> {
         text
     }
 
+    /// `start.conf` of Debian's cluster, which must not have Debian's service start the instance. With `apply` that is written.
+    fn start_conf(&self, apply: bool) -> Result<String, Error> {
+        let cluster = Cluster::of(&self.config.server.config_file).filter(Cluster::starts_automatically);
+        let Some(cluster) = cluster else { return Ok(String::new()) };
+        let file = cluster.start_conf();
+        let head = match apply {
+            true => cluster.start_manually().map(|()| format!("written into {}", file.display()))?,
+            false => format!(
+                "missing in {} (mc_ctl init {} --apply writes it)",
+                file.display(),
+                self.options(&self.config.id)
+            ),
+        };
+        Ok(format!("\n{head}:\n  {:32} # is auto; only the controller starts the instance\n", "manual"))
+    }
+
     /// What else starts the instance when the host boots.
-    fn autostart(&self) -> String {
+    fn autostart(&self, starts: &[Autostart]) -> String {
         let mut text = String::new();
-        for start in autostarts(self.config) {
+        for start in starts {
             let _ = writeln!(text, "\n{}; only the controller may start the instance:\n  {}", start.what, start.fix);
         }
         text

@@ -4,7 +4,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::files::{self, entries};
-use crate::pg::{debian_clusters, process};
+use crate::pg::{debian, process};
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -128,7 +128,7 @@ fn is_ours(data: &Path) -> bool {
 
 /// Where data directories usually are: those that Debian's configurations name, then the packages' own places.
 fn usual() -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = debian_clusters().map(|(_, data)| data).collect();
+    let mut found: Vec<PathBuf> = debian::clusters().map(|(_, data)| data).collect();
     for (parent, under) in [("/var/lib/postgresql", "main"), ("/var/lib/pgsql", "data")] {
         found.extend(
             entries(Path::new(parent)).into_iter().map(|version| version.join(under)).filter(|data| data.exists()),
@@ -141,7 +141,7 @@ fn usual() -> Vec<PathBuf> {
 
 /// The unit by which a distribution's packages start the instance of this data directory.
 pub fn unit(data: &Path) -> Option<String> {
-    if debian_clusters().any(|(_, its)| its == data) {
+    if debian::clusters().any(|(_, its)| its == data) {
         return Some("postgresql".into());
     }
     let below = data.to_str()?.strip_prefix("/var/lib/pgsql/")?;

@@ -118,8 +118,17 @@ fn replace_writable(target: &Path, new: &[u8], old: &std::fs::Metadata) -> Resul
 /// Writes a file whole: a new one beside it, fsync, rename, fsync of the directory. With `old`, the new file gets that
 /// file's mode and owner; else its mode is 0600.
 pub fn replace(target: &Path, text: &[u8], old: Option<&std::fs::Metadata>) -> Result<()> {
+    put_new(target, |new| write_new(new, text, 0o600, old))
+}
+
+/// The same for a file with this mode.
+pub fn create(target: &Path, text: &[u8], mode: u32) -> Result<()> {
+    put_new(target, |new| write_new(new, text, mode, None))
+}
+
+fn put_new(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let new = beside(target);
-    let written = write_new(&new, text, old);
+    let written = write(&new);
     let renamed = written.and_then(|()| {
         std::fs::rename(&new, target).map_err(|e| {
             Error::new(format!("could not rename file \"{}\" to \"{}\": {e}", new.display(), target.display()))
@@ -133,14 +142,15 @@ pub fn replace(target: &Path, text: &[u8], old: Option<&std::fs::Metadata>) -> R
     sync_parent(target)
 }
 
-fn write_new(new: &Path, text: &[u8], old: Option<&std::fs::Metadata>) -> Result<()> {
+fn write_new(new: &Path, text: &[u8], mode: u32, old: Option<&std::fs::Metadata>) -> Result<()> {
     let _ = std::fs::remove_file(new);
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600);
     let mut file = options.open(new).map_err(|e| Error::io("create file", new, e))?;
     file.write_all(text).map_err(|e| Error::io("write file", new, e))?;
-    if let Some(old) = old {
-        keep_owner(&file, new, old)?;
+    match old {
+        Some(old) => keep_owner(&file, new, old)?,
+        None => set_mode(&file, new, mode)?,
     }
     file.sync_all().map_err(|e| Error::io("fsync file", new, e))
 }
@@ -155,7 +165,11 @@ fn keep_owner(file: &File, new: &Path, old: &std::fs::Metadata) -> Result<()> {
                 .hint("The configuration file must belong to the instance administrator user.")
         })?;
     }
-    rustix::fs::fchmod(file, Mode::from_raw_mode(old.mode() & 0o7777))
+    set_mode(file, new, old.mode() & 0o7777)
+}
+
+fn set_mode(file: &File, new: &Path, mode: u32) -> Result<()> {
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode))
         .map_err(|e| Error::io("set the mode of file", new, std::io::Error::from(e)))
 }
 

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod conf;
 pub mod connect;
 pub mod control;
+pub mod debian;
 pub mod files;
 pub mod follow;
 pub mod hba;
@@ -17,4 +18,4 @@ pub mod tls;
 pub mod version;
 pub mod wal;
 
-pub use place::{Place, debian_clusters};
+pub use place::Place;

@@ -1,13 +1,11 @@
-//! Where an instance lives on this host: its directories and files, a plain value made from the configuration; and where Debian
-//! keeps what it knows of.
+//! Where an instance lives on this host: its directories and files, a plain value made from the configuration.
 
-use super::files::entries;
-use super::{conf, process};
+use super::{debian, process};
 use crate::config::{Config, STARTUP_LOG};
 use crate::error::{Error, Result};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The paths of one instance.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -25,16 +23,6 @@ pub struct Place {
     pub log_file: PathBuf,
     /// The same if that file cannot be opened.
     pub startup_log: PathBuf,
-}
-
-/// The clusters of Debian's layout: the directory of each one's configuration (`/etc/postgresql/VERSION/NAME`), and its data
-/// directory.
-pub fn debian_clusters() -> impl Iterator<Item = (PathBuf, PathBuf)> {
-    let clusters = entries(Path::new("/etc/postgresql")).into_iter().flat_map(|version| entries(&version));
-    clusters.filter_map(|cluster| {
-        let data = conf::effective("data_directory", &cluster.join("postgresql.conf"), Path::new("/nonexistent"))?;
-        Some((cluster, data.into()))
-    })
 }
 
 impl Place {
@@ -56,8 +44,12 @@ impl Place {
     /// It cannot be opened for appending, or is no file.
     pub fn open_log(&self) -> Result<()> {
         let failed = |cause| Error::io("open PostgreSQL's log file", &self.log_file, cause);
+        let new = !self.log_file.exists();
         let mut options = OpenOptions::new();
         let opened = options.append(true).create(true).mode(0o640).open(&self.log_file).map_err(failed)?;
+        if new {
+            debian::share_log(&self.log_file);
+        }
         let is_file = opened.metadata().map_err(failed)?.is_file();
         if is_file { Ok(()) } else { Err(Error::io("open PostgreSQL's log file", &self.log_file, "it is no file")) }
     }

@@ -6,6 +6,7 @@ use super::{Setup, source};
 use crate::error::{Error, Result};
 use crate::pg::bounded::Cancel;
 use crate::pg::connect::{Remote, Row};
+use crate::pg::debian::{self, Cluster};
 use crate::pg::{conf, files};
 use rustix::fs::Access;
 use std::path::{Path, PathBuf};
@@ -128,9 +129,18 @@ impl ConfigCopy {
         let (from, to) = (self.config_file.parent().unwrap_or(Path::new("/")), made.parent().unwrap_or(Path::new("/")));
         let fetch = |file: &Path| read(remote, file, cancel);
         let kept = self.kept(setup);
+        let cluster = Cluster::of(&place.config_file);
+        let write = |target: &Path, text: &[u8]| match cluster {
+            Some(_) => files::create(target, text, debian::mode(target)),
+            None => files::replace(target, text, None),
+        };
+        let make_dirs = |dir: &Path| match cluster {
+            Some(_) => debian::make_dirs(dir),
+            None => std::fs::create_dir_all(dir).map_err(|cause| Error::io("create directory", dir, cause)),
+        };
         let copy = |file: &Path, target: &Path| match kept.iter().any(|kept| kept == target) {
             true => Ok(()),
-            false => files::replace(target, fetch(file)?.as_bytes(), None),
+            false => write(target, fetch(file)?.as_bytes()),
         };
         make_dirs(to)?;
         for file in &self.included {
@@ -148,21 +158,14 @@ impl ConfigCopy {
             text = conf::assign(&text, setting, &conf::quote(&beside.join(name).display().to_string())?, false);
         }
         text = conf::assign(&text, "data_directory", &conf::quote(&place.data.display().to_string())?, false);
-        if place.config_file.starts_with("/etc/postgresql") && !to.join("start.conf").exists() {
-            // Debian's word for a cluster that is not started at boot.
-            files::replace(&to.join("start.conf"), b"manual\n", None)?;
-        }
+        cluster.as_ref().map_or(Ok(()), Cluster::make_rest)?;
         for setting in text.split(|byte| *byte == b'\n').filter_map(conf::parse_line) {
             if setting.name == "include_dir" && !Path::new(&setting.value()).is_absolute() {
                 make_dirs(&to.join(setting.value()))?;
             }
         }
-        files::replace(&made, &text, None)
+        write(&made, &text)
     }
-}
-
-fn make_dirs(dir: &Path) -> Result<()> {
-    std::fs::create_dir_all(dir).map_err(|cause| Error::io("create directory", dir, cause))
 }
 
 /// The text of a file of the primary's.

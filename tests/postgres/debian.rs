@@ -5,6 +5,7 @@
 use crate::check::expect;
 use crate::harness::bin_dir;
 use crate::harness::pair::{Pair, Setup, write_private};
+use crate::harness::run::run;
 use crate::harness::{s, wait_for};
 use std::path::Path;
 
@@ -214,6 +215,42 @@ fn one_cluster_of_debian() {
         pair.mc(from, &["rebuild", "--yes", "--method", "basebackup"]).expect(0, "mc_ctl rebuild");
         check(roles);
     }
+}
+
+/// A second server without a cluster: the rebuild makes its directory as `pg_createcluster` does, but it is not started at boot.
+#[test]
+fn directory_of_a_cluster() {
+    let Some(version) = version_of_debian() else { return };
+    let mut pair = Setup::default().make();
+    [0, 1].into_iter().for_each(|n| create_cluster(&mut pair, n, &version));
+    let etc = format!("/etc/postgresql/{version}/main");
+    let shown = |script: &str| {
+        let mut command = pair.host(1).command("sh");
+        command.args(["-c", script]);
+        run(command, s(20)).expect(0, script).out
+    };
+    let files = format!("cd {etc} && stat -c '%n %A %U:%G' . *");
+    let made = shown(&files);
+    let text = |name: &str| shown(&format!("cat {etc}/{name}"));
+    let [start, options, environment] = ["start.conf", "pg_ctl.conf", "environment"].map(text);
+    pair.as_root(1, &["pg_dropcluster", &version, "main"]);
+    let log = format!("/var/log/postgresql/postgresql-{version}-main.log");
+    let parent = format!("/var/lib/postgresql/{version}");
+    let conf = format!("db_instance = '{}'\nconfig_file = '{etc}/postgresql.conf'\n", pair.data(1));
+    write_private(&pair.conf(1), &conf);
+    pair.as_root(1, &["sh", "-c", "test ! -e $0 && install -d -o postgres -g postgres $1", &log, &parent]);
+    pair.start(0, &["-f"]);
+    pair.mc(1, &["rebuild", "--yes"]).expect(0, "mc_ctl rebuild");
+    assert_eq!(shown(&files), made);
+    assert_eq!(text("start.conf"), start.replace("\ndisabled\n", "\nmanual\n"));
+    assert_eq!([text("pg_ctl.conf"), text("environment")], [options, environment]);
+    // The group of the log is that of Debian's only where this user may set it. The command is reported.
+    assert!(shown(&format!("stat -c %A {log}")).starts_with("-rw-r-----"));
+    let found = expect(&pair, 1, "server-log", "nd2");
+    assert!(found.fix.contains(&format!("as root: chgrp adm {log}")), "{found:?}");
+    pair.as_root(1, &["chgrp", "adm", &log]);
+    let found = expect(&pair, 1, "server-log", "nd2");
+    assert!(!found.fix.contains("chgrp"), "{found:?}");
 }
 
 const OPERATORS_FILES: &str = r#"

@@ -414,6 +414,12 @@ fn three_hosts(name: &str, layout: Layout) {
         assert_eq!(shown.trim(), expected, "{}", NAMES[host]);
     }
     if debian {
+        // Both have what pg_createcluster makes: names, modes, owners, and the same text but for what the servers' differ in.
+        let dir = format!("/etc/postgresql/{}/main", major());
+        let files = format!("cd {dir} && stat -c '%n %A %U:%G' . * && cat start.conf pg_ctl.conf environment");
+        let [first, second] = [0, 1].map(|host| hosts.types(host, false, &files).out);
+        assert_eq!(first, second);
+        assert!(first.contains("start.conf -rw-r--r-- postgres:postgres") && first.contains("\nmanual\n"), "{first}");
         let listed = hosts.types(1, false, "pg_lsclusters -h").out;
         assert!(listed.contains(" online,recovery postgres "), "{listed}");
     }

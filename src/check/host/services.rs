@@ -5,7 +5,7 @@ use super::super::{Entry, Finding};
 use crate::error::Error;
 use crate::pg::bounded::{self, Cancel};
 use crate::pg::files::entries;
-use crate::pg::{Place, debian_clusters};
+use crate::pg::{Place, debian};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ fn mentions(text: &str, path: &Path) -> bool {
 
 /// The version and name under which postgresql-common knows the data directory.
 fn debian_cluster(place: &Place) -> Option<(String, String)> {
-    let (cluster, _) = debian_clusters().find(|(_, data)| data.canonicalize().is_ok_and(|data| data == place.data))?;
+    let (cluster, _) = debian::clusters().find(|(_, data)| data.canonicalize().is_ok_and(|data| data == place.data))?;
     Some((name_of(cluster.parent()?), name_of(&cluster)))
 }
 

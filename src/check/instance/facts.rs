@@ -140,6 +140,8 @@ pub struct Log {
     pub unwritable: Option<String>,
     /// What the postmaster has opened, as the kernel names it; empty if it does not run.
     pub opened: String,
+    /// The command that lets the group `adm` read it, as Debian does; `None` if it can, or the log is not Debian's.
+    pub share: Option<String>,
 }
 
 /// `pg_control`.

@@ -161,6 +161,7 @@ fn log(place: &pg::Place) -> Log {
         file: file.display().to_string(),
         unwritable,
         opened: opened.map(|path| path.display().to_string()).unwrap_or_default(),
+        share: pg::debian::share_log_command(file),
     }
 }
 

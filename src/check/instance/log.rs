@@ -35,5 +35,9 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         opened if opened == log.file => format!("PostgreSQL's log is \"{opened}\""),
         opened => format!("PostgreSQL's log is \"{opened}\", and \"{}\" from the next start on", log.file),
     };
-    found.push(SERVER_LOG.found(id, what, format!("nothing, or set log_file in {conf}")));
+    let nothing = match &log.share {
+        Some(command) => format!("to let Debian's readers of logs read it, as root: {command}"),
+        None => "nothing".to_owned(),
+    };
+    found.push(SERVER_LOG.found(id, what, format!("{nothing}, or set log_file in {conf}")));
 }
