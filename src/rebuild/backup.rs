@@ -41,13 +41,7 @@ pub fn replacement(place: &Place, (name, stamp): (&str, &str), tablespaces: Vec<
              instance administrator user must own it and its parent.",
         ));
     }
-    if swap::is_in_lower_layer(data)? {
-        let (data, what) = (data.display(), "the file system cannot rename it");
-        return Err(Error::new(format!("could not replace the data directory \"{data}\": {what}")).hint(format!(
-            "The directory is in the lower layer of an overlay file system. Run \"mv {data} {data}.copy && mv {data}.copy {data}\", \
-             which copies it to the upper layer, then run the command again."
-        )));
-    }
+    refuse_lower_layer(data)?;
     if data.is_symlink() {
         let what =
             format!("the data directory \"{}\" is a symbolic link to a directory that does not exist", data.display());
@@ -67,6 +61,9 @@ pub fn replacement(place: &Place, (name, stamp): (&str, &str), tablespaces: Vec<
         swapped: false,
         stamp: stamp.to_owned(),
     };
+    for change in &journal.moves {
+        swap::renamed(change, place.major)?.iter().try_for_each(|dir| refuse_lower_layer(dir))?;
+    }
     let asides = journal.moves.iter().flat_map(|change| [&change.staged, &change.old]);
     for path in asides.chain([&journal.staging, &journal.old]) {
         if path.symlink_metadata().is_ok() {
@@ -75,6 +72,17 @@ pub fn replacement(place: &Place, (name, stamp): (&str, &str), tablespaces: Vec<
         }
     }
     Ok(journal)
+}
+
+fn refuse_lower_layer(dir: &Path) -> Result<()> {
+    if !swap::is_in_lower_layer(dir)? {
+        return Ok(());
+    }
+    let dir = dir.display();
+    Err(Error::new(format!("could not replace directory \"{dir}\": the file system cannot rename it")).hint(format!(
+        "The directory is in the lower layer of an overlay file system. Run \"mv {dir} {dir}.copy && mv {dir}.copy {dir}\", \
+         which copies it to the upper layer, then run the command again."
+    )))
 }
 
 /// What lies outside of the data directory: where it does here, else where it does on the other server.

@@ -6,7 +6,7 @@ use super::divergence::Content;
 use super::room::{self, Need};
 use super::source::{self, Source};
 use super::target::{Found, Target};
-use super::{Chosen, Journal, Lost, Room, Setup, shared};
+use super::{Chosen, Journal, Lost, Room, Setup, backup, journal, shared};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
 use crate::fsm::types::OldData;
@@ -256,6 +256,13 @@ impl Draft<'_> {
                 .iter()
                 .map(|path| format!("\"{}\" blocks a new copy. Remove it if it is not needed.", path.display())),
         );
+        // What else the copy itself refuses.
+        if found.is_empty() && self.journal.is_none() {
+            let spaces = self.source.tablespaces.iter().map(|space| (space.oid.to_string(), space.location.clone()));
+            let stamp = journal::stamp(journal::now_ms());
+            let refused = backup::replacement(&self.setup.place, (&self.setup.name, &stamp), spaces.collect());
+            found.extend(refused.err().map(|why| sentences(&why)));
+        }
         found
     }
 

@@ -87,6 +87,16 @@ pub fn plan(link: &Path, at: &Path, stamp: &str, major: Option<u32>) -> Result<M
     Ok(Move { link: link.to_path_buf(), at: at.to_path_buf(), staged, old, was_there: at.exists() })
 }
 
+/// The directories that are renamed when the content is replaced.
+pub fn renamed(change: &Move, major: u32) -> Result<Vec<PathBuf>> {
+    let at = &change.at;
+    if !at.exists() || change.staged.parent() != Some(at) {
+        return Ok(vec![at.clone()]);
+    }
+    let ours = entries(at)?.into_iter().filter(|name| is_ours(name, major_of(change, major)));
+    Ok(ours.map(|name| at.join(name)).filter(|path| path.is_dir() && !path.is_symlink()).collect())
+}
+
 /// Whether the files of an instance of this version lie in a directory, which need not be there.
 pub fn has_files_of_an_instance(at: &Path, major: u32) -> Result<bool> {
     let begin = format!("PG_{major}_");

@@ -63,7 +63,9 @@ impl Pair {
     pub fn beside(&self, server: usize) -> Vec<String> {
         let parent = self.servers[server].data.parent().expect("a parent");
         let entries = std::fs::read_dir(self.host(server).path(parent)).into_iter().flatten().flatten();
-        entries.filter_map(|e| e.file_name().into_string().ok()).collect()
+        let mut names: Vec<String> = entries.filter_map(|e| e.file_name().into_string().ok()).collect();
+        names.sort();
+        names
     }
 
     /// The server's instance dies at once, and has a committed row that the other one has not, nor a client was told of.
