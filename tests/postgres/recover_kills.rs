@@ -208,6 +208,11 @@ fn settle(pair: &Pair, phase: &str, undo: bool, target: &[&str]) -> &'static str
     if continued.code == 0 {
         return "continued";
     }
+    // The instance of the copy was killed while it began its timeline.
+    if continued.code == 1 && continued.err.contains("was interrupted; the recovery was undone") {
+        mirrored(pair);
+        return again(pair, target);
+    }
     // The host died while the pair served, and the standby has taken over.
     let taken_over = ["is the primary", "may be the primary"].iter().any(|text| continued.err.contains(text));
     assert!(continued.code == 4 && taken_over, "{continued:?}");

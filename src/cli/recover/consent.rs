@@ -6,8 +6,9 @@ use super::super::call::LOOK;
 use super::super::{Exit, Failure};
 use super::pair;
 use crate::config::Config;
-use crate::daemon::inspect;
+use crate::daemon::inspect::{self, ArbiterTells};
 use crate::fsm::report::Report;
+use crate::fsm::types::View;
 use std::time::{Duration, Instant};
 
 /// How long the arbiter may take to record the view of this server.
@@ -54,10 +55,7 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
         )));
     };
     if arbiter.other_online == Some(true) {
-        let text = format!("the arbiter receives heartbeats of server \"{peer}\", and this server does not");
-        return Err(Failure::new(Exit::Refused, text).hint(format!(
-            "Repair the network between the servers, or run \"mc_ctl stop\" on server \"{peer}\". Then run this command again."
-        )));
+        return Err(elsewhere(config));
     }
     match arbiter.view {
         Some(view) if arbiter.other_online.is_some() && !view.is_alone(report.me.other()) => Ok(None),
@@ -65,10 +63,36 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
     }
 }
 
+/// What the record of the arbiter shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Record {
+    /// The right of this server.
+    Own,
+    /// A later right of the other server.
+    Lost,
+    /// The right of this server; but the other server responds to the arbiter and not to this server, and may have had the right
+    /// before this server took it.
+    Doubted,
+    /// Nothing yet.
+    Awaited,
+}
+
+/// `own`: the view of this server. `hears`: the other server responds to it, and would report that it serves.
+fn record(arbiter: &ArbiterTells, own: View, hears: bool) -> Record {
+    match arbiter.view {
+        // The arbiter replaces every earlier view, also one that gives the right to the other server.
+        Some(theirs) if theirs == own && !hears && arbiter.other_online == Some(true) => Record::Doubted,
+        Some(theirs) if theirs == own => Record::Own,
+        Some(theirs) if theirs.term > own.term => Record::Lost,
+        _ => Record::Awaited,
+    }
+}
+
 /// Waits until the arbiter has recorded the right of this server, so that it gives none to the other server.
 ///
 /// # Errors
-/// The arbiter has recorded a later right of the other server, or neither member responds.
+/// The arbiter has recorded a later right of the other server, or that server may have had one, which an operator cannot force; or
+/// neither member responds.
 pub fn await_record(config: &Config, forced: bool) -> Result<(), Failure> {
     if config.network.arbiter.is_none() {
         return Ok(());
@@ -76,11 +100,13 @@ pub fn await_record(config: &Config, forced: bool) -> Result<(), Failure> {
     let begin = Instant::now();
     loop {
         let report = super::call::snapshot(config)?.report;
-        let recorded = inspect::arbiter(config).map(|arbiter| arbiter.view);
-        match (recorded, report.view) {
-            (Some(Some(theirs)), Some(own)) if theirs == own => return Ok(()),
-            (Some(Some(theirs)), Some(own)) if theirs.term > own.term => return Err(pair::lost_right(config)),
-            (None, _) if forced || report.peer_lives => return Ok(()),
+        let arbiter = inspect::arbiter(config);
+        let known = arbiter.as_ref().zip(report.view);
+        match known.map(|(arbiter, own)| record(arbiter, own, report.peer_lives)) {
+            Some(Record::Own) => return Ok(()),
+            Some(Record::Lost) => return Err(pair::lost_right(config)),
+            Some(Record::Doubted) => return Err(elsewhere(config)),
+            None if arbiter.is_none() && (forced || report.peer_lives) => return Ok(()),
             _ if begin.elapsed() > RECORDED && forced => return Ok(()),
             _ if begin.elapsed() > RECORDED => {
                 let text = "the arbiter does not confirm the right of this server to run alone";
@@ -90,5 +116,41 @@ pub fn await_record(config: &Config, forced: bool) -> Result<(), Failure> {
             }
             _ => std::thread::sleep(LOOK),
         }
+    }
+}
+
+/// The other server may serve, out of reach of this server.
+fn elsewhere(config: &Config) -> Failure {
+    let peer = &config.peer().id;
+    let text = format!("the arbiter receives heartbeats of server \"{peer}\", and this server does not");
+    Failure::new(Exit::Refused, text).hint(format!(
+        "Repair the network between the servers, or run \"mc_ctl stop\" on server \"{peer}\". Then run this command again."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::types::{DataId, LedgerId, Mode, Server, Term};
+
+    fn view(term: u64, primary: Server) -> View {
+        let mode = Mode::Degraded;
+        View { term: Term(term), primary, mode, data: [DataId(1), DataId(2)], arbiter: LedgerId(3), forced: true }
+    }
+
+    #[test]
+    fn what_the_arbiter_has_recorded() {
+        let own = view(1005, Server::BOTH[0]);
+        let found = |view: Option<View>, other_online, hears| {
+            record(&ArbiterTells { view, other_online, ..ArbiterTells::default() }, own, hears)
+        };
+        assert_eq!(found(Some(own), Some(false), false), Record::Own);
+        assert_eq!(found(Some(own), None, false), Record::Own);
+        // It may have been given the right before this server took it.
+        assert_eq!(found(Some(own), Some(true), false), Record::Doubted);
+        assert_eq!(found(Some(own), Some(true), true), Record::Own);
+        assert_eq!(found(Some(view(1006, Server::BOTH[1])), Some(true), false), Record::Lost);
+        assert_eq!(found(Some(view(4, Server::BOTH[1])), Some(true), false), Record::Awaited);
+        assert_eq!(found(None, Some(false), false), Record::Awaited);
     }
 }
