@@ -2,14 +2,14 @@
 //! this server had. Works without a running controller.
 
 use super::args::{History, ListFormat};
-use super::{Ended, Failure, print, print_json, say};
+use super::{Ended, Failure, print, print_json, say, say_remark};
+use crate::config::Remark;
 use crate::daemon::store::{self, Loaded};
 use crate::fsm::types::{Mode, View};
 use crate::messages::{Names, utc};
 use crate::rebuild::{self, Lost};
 use crate::status::Change;
 use serde::Serialize;
-use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// What has happened.
@@ -43,14 +43,16 @@ pub(super) fn run(args: &History) -> Ended {
         Names { ids: config.network.servers.clone().map(|line| line.id), me: config.me, arbiter: String::new() };
     let run_dir = config.run_dir();
     let mut changes = store::history(&run_dir).map_err(Failure::failed)?;
-    let missing = "the last change may be missing";
+    let warn = |why: &str| {
+        say_remark("mc_ctl", &Remark::warning(format!("the last change may be missing: {why}"), ""));
+    };
     match store::load(&run_dir) {
         Ok(Loaded { durable: Some(durable), .. }) => {
-            changes.extend(not_noted(&run_dir, &durable.ledger.view, &changes))
+            changes.extend(store::not_noted(&run_dir, &durable.ledger.view, &changes))
         }
         Ok(Loaded { durable: None, .. }) if changes.is_empty() => (),
-        Ok(Loaded { durable: None, .. }) => eprintln!("mc_ctl: WARNING: {missing}: there is no ledger"),
-        Err(error) => eprintln!("mc_ctl: WARNING: {missing}: {}", error.message),
+        Ok(Loaded { durable: None, .. }) => warn("there is no ledger"),
+        Err(error) => warn(&error.message),
     }
     let events = match args.last {
         true => changes.pop().into_iter().map(Event::Change).collect(),
@@ -64,19 +66,6 @@ pub(super) fn run(args: &History) -> Ended {
         say("mc_ctl: there is no history yet\n");
     }
     Ok(0)
-}
-
-/// The change to the view of the ledger, if the history lacks it. The ledger is durable before it is acted on, and the history is
-/// not: if the host fails, its last lines can be lost.
-fn not_noted(run_dir: &Path, view: &View, changes: &[Change]) -> Option<Change> {
-    let from = changes.last().map(|change| change.to);
-    if from.is_some_and(|from| from.term >= view.term) {
-        return None;
-    }
-    let written = run_dir.join("ledger").metadata().and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
-    let time_ms = written.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
-    let reason = "by the ledger; the host failed before the reason was recorded".to_owned();
-    Some(Change { time_ms, from, to: *view, reason })
 }
 
 /// By time. The changes stay in the order in which they were made, whatever the clock did meanwhile.

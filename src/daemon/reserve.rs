@@ -58,25 +58,26 @@ impl Reserve {
         Reserve { path: directory.join(NAME), state: Mutex::default() }
     }
 
-    /// The next of what is queued. Fills the reserve while nothing is, and then calls `idle`.
+    /// The next of what is queued. Fills the reserve while nothing is, and then calls `idle` until that has nothing left to do.
     ///
     /// # Errors
     /// The queue is closed.
-    pub fn next<T>(&self, queue: &Receiver<T>, mut idle: impl FnMut()) -> Result<T, RecvError> {
+    pub fn next<T>(&self, queue: &Receiver<T>, mut idle: impl FnMut() -> bool) -> Result<T, RecvError> {
+        let (mut tried, mut done) = (false, false);
         loop {
             let (whole, reported) = {
                 let state = lock(&self.state);
                 (state.whole, state.reported)
             };
-            if whole {
+            if whole && done {
                 return queue.recv();
             }
-            match queue.recv_timeout(if reported { AGAIN } else { IDLE }) {
+            match queue.recv_timeout(if reported || tried { AGAIN } else { IDLE }) {
                 Ok(next) => return Ok(next),
                 Err(RecvTimeoutError::Disconnected) => return Err(RecvError),
                 Err(RecvTimeoutError::Timeout) => {
                     self.fill();
-                    idle();
+                    (tried, done) = (true, idle());
                 }
             }
         }

@@ -15,11 +15,12 @@ use crate::status::Change;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
 use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 const LEDGER: &str = "ledger";
 /// The servers, in the order of `network.conf`.
@@ -294,7 +295,7 @@ impl Store {
     /// No thread can be started.
     pub fn start(run_dir: PathBuf, durable: Option<Durable>, inbox: Inbox) -> Result<Store> {
         let (queue, queued) = crossbeam_channel::unbounded();
-        let history = History { noted: durable.map(|durable| durable.ledger.view), missing: None, pending: None };
+        let history = History::load(&run_dir, durable.map(|durable| durable.ledger.view));
         let thread = spawn("store", move || write_all(&run_dir, history, &queued, &inbox))?;
         Ok(Store { queue, thread })
     }
@@ -314,30 +315,82 @@ impl Store {
     }
 }
 
-/// What the history lacks: a change that a full disk kept from being noted is noted when there is space, unless a later one was.
-struct History {
-    /// The view that was noted last.
-    noted: Option<View>,
-    missing: Option<(View, String)>,
+/// The changes that a history keeps to write them later.
+const MOST_MISSING: usize = 64;
+
+/// A history to which every change of view is added, also one that a full disk or a failure of the host kept from it.
+pub(super) struct History {
+    /// The view of the ledger.
+    last: Option<View>,
+    /// The changes that could not be written yet, oldest first.
+    missing: VecDeque<Change>,
     /// The change whose ledger is not durable. A ledger that could not be written is written again without the reason.
     pending: Option<(View, String)>,
 }
 
 impl History {
+    /// That of a directory whose ledger has this view.
+    pub fn load(run_dir: &Path, view: Option<View>) -> History {
+        let noted = || Some((view?, history(run_dir).ok()?));
+        let missing = noted().and_then(|(view, changes)| not_noted(run_dir, &view, &changes));
+        let mut history = History { last: view, missing: missing.into_iter().collect(), pending: None };
+        history.tell(run_dir);
+        history
+    }
+
+    /// A ledger with this view has become durable, or not. The reason is empty unless the view has changed.
+    pub fn written(&mut self, run_dir: &Path, durable: bool, view: View, reason: String) {
+        if !reason.is_empty() {
+            self.pending = Some((view, reason));
+        }
+        if durable && let Some((to, reason)) = self.pending.take_if(|(pending, _)| *pending == view) {
+            let change = Change { time_ms: wall_ms(), from: self.last.replace(to), to, reason };
+            self.missing.push_back(change);
+            if self.missing.len() > MOST_MISSING {
+                self.missing.pop_front();
+            }
+            self.tell(run_dir);
+        }
+    }
+
+    /// Adds what is missing. Returns whether it could.
+    pub fn complete(&mut self, run_dir: &Path) -> bool {
+        self.write(run_dir).is_ok()
+    }
+
+    fn tell(&mut self, run_dir: &Path) {
+        if let Err(error) = self.write(run_dir) {
+            messages::tell(&Tell::Warning(error));
+        }
+    }
+
     fn write(&mut self, run_dir: &Path) -> Result<()> {
-        if let Some((to, reason)) = &self.missing {
-            append_history(run_dir, self.noted, *to, reason)?;
-            self.noted = self.missing.take().map(|(to, _)| to);
+        while let Some(change) = self.missing.front() {
+            append_history(run_dir, change)?;
+            self.missing.pop_front();
         }
         Ok(())
     }
+}
+
+/// The change to the view of the ledger, if the history lacks it. The ledger is durable before it is acted on, and the history is
+/// not: if the host fails, its last lines can be lost.
+pub fn not_noted(run_dir: &Path, view: &View, changes: &[Change]) -> Option<Change> {
+    let from = changes.last().map(|change| change.to);
+    if from.is_some_and(|from| from.term >= view.term) {
+        return None;
+    }
+    let written = run_dir.join(LEDGER).metadata().and_then(|found| found.modified()).unwrap_or(UNIX_EPOCH);
+    let time_ms = written.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(0));
+    let reason = "by the ledger; the host failed before the reason was recorded".to_owned();
+    Some(Change { time_ms, from, to: *view, reason })
 }
 
 /// Writes until the queue closes. Of several that wait only the last is written: it is at least as new as the others. The
 /// reserve is filled when there is nothing to write.
 fn write_all(run_dir: &Path, mut history: History, queued: &Receiver<Order>, inbox: &Inbox) {
     let reserve = Reserve::new(run_dir);
-    while let Ok(first) = reserve.next(queued, || drop(history.write(run_dir))) {
+    while let Ok(first) = reserve.next(queued, || history.complete(run_dir)) {
         let mut batch = vec![first];
         batch.extend(queued.try_iter());
         let Some(last) = batch.last() else { continue };
@@ -348,18 +401,7 @@ fn write_all(run_dir: &Path, mut history: History, queued: &Receiver<Order>, inb
                 Err(error) => Event::StoreFailed(write.number, error.to_string()),
             };
             inbox.put(answer);
-            let view = write.durable.ledger.view;
-            if !write.reason.is_empty() {
-                history.pending = Some((view, write.reason));
-            }
-            if outcome.is_ok()
-                && let Some(change) = history.pending.take_if(|(pending, _)| *pending == view)
-            {
-                history.missing = Some(change);
-                if let Err(error) = history.write(run_dir) {
-                    messages::tell(&Tell::Warning(error));
-                }
-            }
+            history.written(run_dir, outcome.is_ok(), write.durable.ledger.view, write.reason);
         }
     }
 }
@@ -374,11 +416,10 @@ pub fn wall_ms() -> u64 {
 ///
 /// # Errors
 /// The file cannot be appended to.
-pub(super) fn append_history(run_dir: &Path, from: Option<View>, to: View, reason: &str) -> Result<()> {
-    let change = Change { time_ms: wall_ms(), from, to, reason: reason.to_owned() };
+fn append_history(run_dir: &Path, change: &Change) -> Result<()> {
     let path = run_dir.join(HISTORY);
     shorten(&path, MAX_HISTORY)?;
-    let mut line = serde_json::to_vec(&change).map_err(|cause| Error::io("encode", &path, cause))?;
+    let mut line = serde_json::to_vec(change).map_err(|cause| Error::io("encode", &path, cause))?;
     line.push(b'\n');
     let file = private().append(true).create(true).open(&path);
     // One write, so that a line is there whole or, after a crash, cut short at the end.
@@ -590,18 +631,35 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_was_not_noted_is_noted_later() {
+    fn changes_that_could_not_be_written_are_written_later() {
         let dir = tempfile::tempdir().unwrap();
         let run_dir = dir.path().join("nd1");
         let [one, two, three] = [1, 2, 3].map(|term| durable(term).ledger.view);
-        let mut history = History { noted: Some(one), missing: Some((two, "why 2".into())), pending: None };
-        history.write(&run_dir).unwrap_err();
-        history.missing = Some((three, "why 3".into()));
+        let mut history = History { last: Some(one), missing: VecDeque::new(), pending: None };
+        history.written(&run_dir, true, two, "why 2".into());
+        history.written(&run_dir, true, three, "why 3".into());
+        assert!(!history.complete(&run_dir));
         std::fs::create_dir(&run_dir).unwrap();
-        history.write(&run_dir).unwrap();
-        history.write(&run_dir).unwrap();
+        assert!(history.complete(&run_dir) && history.complete(&run_dir));
         let noted = super::history(&run_dir).unwrap();
-        assert_eq!(noted.iter().map(|change| (change.from, change.to)).collect::<Vec<_>>(), [(Some(one), three)]);
+        let changes = noted.iter().map(|change| (change.from, change.to)).collect::<Vec<_>>();
+        assert_eq!(changes, [(Some(one), two), (Some(two), three)]);
+    }
+
+    /// The host failed before the reason was on the disk.
+    #[test]
+    fn a_change_that_only_the_ledger_has_is_added_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let [one, two] = [1, 2].map(|term| durable(term).ledger.view);
+        let mut history = History::load(dir.path(), None);
+        history.written(dir.path(), true, one, "why 1".into());
+        for _ in 0..2 {
+            History::load(dir.path(), Some(two));
+            let noted = super::history(dir.path()).unwrap();
+            assert_eq!(noted.len(), 2);
+            assert_eq!((noted[1].from, noted[1].to), (Some(one), two));
+            assert!(noted[1].reason.starts_with("by the ledger"), "{noted:?}");
+        }
     }
 
     /// The ledger is written again without a reason when there is space.
@@ -625,7 +683,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let view = durable(1).ledger.view;
         for number in 0..20 {
-            append_history(dir.path(), None, view, &format!("why {number}")).unwrap();
+            let change = Change { time_ms: 0, from: None, to: view, reason: format!("why {number}") };
+            append_history(dir.path(), &change).unwrap();
         }
         let path = dir.path().join(HISTORY);
         let before = path.metadata().unwrap().len();

@@ -9,8 +9,7 @@ use crate::daemon::reserve::Reserve;
 use crate::daemon::{spawn, store};
 use crate::error::{Error, Result};
 use crate::fsm::event::Event;
-use crate::fsm::types::{Durable, SystemId, View};
-use crate::messages::{self, Tell};
+use crate::fsm::types::{Durable, SystemId};
 use crossbeam_channel::{Receiver, Sender};
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -126,9 +125,10 @@ impl Ledgers {
         let reserve = Arc::new(Reserve::new(run_dir));
         for place in 0..THREADS {
             let views = views.iter().filter(|(system, _)| place_of(**system) == place);
-            let views = views.map(|(system, view)| (*system, *view)).collect();
+            let load = |system, view| (system, store::History::load(&directory(run_dir, system), Some(view)));
+            let histories = views.map(|(system, view)| load(*system, *view)).collect();
             let (run_dir, reserve) = (run_dir.to_owned(), reserve.clone());
-            let writer = Writer { run_dir, views, notifier: notifier.clone(), reserve };
+            let writer = Writer { run_dir, histories, notifier: notifier.clone(), reserve };
             let (queue, queued) = crossbeam_channel::unbounded();
             writers.push((queue, spawn("store", move || writer.run(&queued))?));
         }
@@ -168,26 +168,33 @@ fn place_of(system: SystemId) -> usize {
 
 struct Writer {
     run_dir: PathBuf,
-    /// The views as last written, for the histories.
-    views: HashMap<SystemId, View>,
+    histories: HashMap<SystemId, store::History>,
     notifier: Notifier,
     reserve: Arc<Reserve>,
 }
 
 impl Writer {
     fn run(mut self, queued: &Receiver<Order>) {
-        while let Ok(order) = self.reserve.next(queued, || ()) {
+        let reserve = self.reserve.clone();
+        while let Ok(order) = reserve.next(queued, || self.complete()) {
             match order {
-                Order::Write(write) => self.write(&write),
+                Order::Write(write) => self.write(write),
                 Order::Remove(system) => {
-                    self.views.remove(&system);
+                    self.histories.remove(&system);
                     self.notifier.tell(News::Removed(system, remove(&self.run_dir, system)));
                 }
             }
         }
     }
 
-    fn write(&mut self, write: &Entry) {
+    /// Adds what is missing in the histories. Returns whether it could.
+    fn complete(&mut self) -> bool {
+        let complete =
+            |(system, history): (&SystemId, &mut store::History)| history.complete(&directory(&self.run_dir, *system));
+        self.histories.iter_mut().map(complete).fold(true, |all, done| all && done)
+    }
+
+    fn write(&mut self, write: Entry) {
         let system = write.durable.ledger.system;
         let directory = directory(&self.run_dir, system);
         let saved =
@@ -197,16 +204,8 @@ impl Writer {
             Err(error) => Event::StoreFailed(write.number, error.to_string()),
         };
         self.notifier.tell(News::Of(write.cluster, answer));
-        if saved.is_err() {
-            return;
-        }
-        let to = write.durable.ledger.view;
-        let from = self.views.insert(system, to);
-        if !write.reason.is_empty()
-            && let Err(error) = store::append_history(&directory, from, to, &write.reason)
-        {
-            messages::tell(&Tell::Warning(error));
-        }
+        let history = self.histories.entry(system).or_insert_with(|| store::History::load(&directory, None));
+        history.written(&directory, saved.is_ok(), write.durable.ledger.view, write.reason);
     }
 
     /// The directory, with the note of its cluster; both durable before the ledger, which they lead to.
@@ -274,6 +273,31 @@ mod tests {
         assert_eq!(store::history(&directory(dir.path(), SystemId(7))).unwrap().len(), 2);
         assert_eq!(remove(dir.path(), SystemId(7)), Ok(true));
         assert!(!scan(dir.path()).unwrap().contains_key(&SystemId(7)));
+    }
+
+    /// A ledger that could not be written is written again without the reason.
+    #[test]
+    fn a_history_has_no_holes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (notifier, news) = Notifier::new().unwrap();
+        let ledgers = Ledgers::start(dir.path(), &HashMap::new(), &notifier).unwrap();
+        let place = directory(dir.path(), SystemId(7));
+        std::fs::write(&place, "not a directory").unwrap();
+        ledgers.write(0, "", 1, durable(7, 1), "why".into());
+        let told = format!("{:?}", news.recv().unwrap());
+        assert!(told.contains("StoreFailed(1"), "{told}");
+        std::fs::remove_file(&place).unwrap();
+        ledgers.write(0, "", 2, durable(7, 1), String::new());
+        ledgers.finish(Duration::from_secs(10));
+        let reasons = |changes: Vec<crate::status::Change>| -> Vec<String> {
+            changes.into_iter().map(|change| change.reason).collect()
+        };
+        assert_eq!(reasons(store::history(&place).unwrap()), ["why"]);
+        // The host failed before the line was on the disk.
+        std::fs::remove_file(place.join("history")).unwrap();
+        Ledgers::start(dir.path(), &scan(dir.path()).unwrap(), &notifier).unwrap().finish(Duration::from_secs(10));
+        let found = reasons(store::history(&place).unwrap());
+        assert!(found.len() == 1 && found[0].starts_with("by the ledger"), "{found:?}");
     }
 
     #[test]
