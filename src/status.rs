@@ -23,7 +23,7 @@ pub use checkpoint::Checkpoint;
 pub use connection::{Cause, ConnectionFailure, Purpose};
 pub use disconnection::Disconnection;
 pub use next_step::{advice_or_next_step, after_switch, next_step};
-pub use obstacle::obstacle;
+pub use obstacle::{obstacle, only_without_checkpoint};
 pub use rebuild::{RebuildStatus, WAITING, duration};
 pub use snapshot::{Change, MemberName, Snapshot};
 pub use space::{Directory, Level, Space, TABLESPACE};
@@ -489,7 +489,7 @@ pub fn ledger_hint(snapshot: &Snapshot) -> String {
 fn relief(snapshot: &Snapshot) -> Option<String> {
     let report = &snapshot.report;
     let blocked = snapshot.space.iter().find(|space| space.blocks_checkpoint())?;
-    report.view.filter(|view| view.mode == Mode::Mirrored && view.primary == report.me)?;
+    report.view.filter(|view| view.is_mirrored(report.me))?;
     let other = &snapshot.servers[report.me.other().index()].id;
     let row = &report.servers[report.me.other().index()];
     let mount = &blocked.mount_point;

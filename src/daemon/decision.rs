@@ -18,7 +18,8 @@ use super::runner::{self, Runner};
 use super::store::{self, CONTROLLER_LOCK, Lock, Store, WATCHER_LOCK};
 use super::watcher::{Alive, random};
 use super::{
-    Inbox, boot, connection_probe, connections, db_probe, disk_probe, disk_space, high_water, now, peer_probe, pidfile,
+    Inbox, boot, connection_probe, connections, db_probe, disk_probe, disk_space, full_disk_stop, high_water, now,
+    peer_probe, pidfile,
 };
 use super::{spawn, startup_log};
 use crate::config::{Config, MemberLine, STARTUP_LOG};
@@ -230,7 +231,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
     let reloader = Arc::new(Reloader::new(config, probe, runner, calls, (inspector, archive), connections));
     board.reloaded_by(reloader.clone());
-    take_signals(alive, reloader, inbox)?;
+    take_signals(alive, reloader, inbox, (board.clone(), config.server.db_instance.clone()))?;
     for action in first {
         decision.perform(action);
     }
@@ -408,7 +409,7 @@ fn reporter(inbox: &Inbox, job_ended: Arc<Mutex<Instant>>) -> db_probe::Report {
 /// SIGTERM and SIGINT ask for what a service manager, or a hand on the terminal, means: with `--foreground` the end of
 /// controller and instance, else that of the controller alone. The second one, or a controller that does not end by
 /// itself, is ended at once. SIGHUP has the configuration read again.
-fn take_signals(alive: &Alive, reloader: Arc<Reloader>, inbox: Inbox) -> Result<()> {
+fn take_signals(alive: &Alive, reloader: Arc<Reloader>, inbox: Inbox, of: (Board, PathBuf)) -> Result<()> {
     let (foreground, mark) = (alive.is_foreground(), alive.mark());
     use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP])
@@ -433,13 +434,21 @@ fn take_signals(alive: &Alive, reloader: Arc<Reloader>, inbox: Inbox) -> Result<
                 true => reloader.remote_call_timeout_ms(),
                 false => SIGNALLED_LIMIT.as_millis() as u64,
             };
-            inbox.put(Event::Request { id: SIGNALLED, request, limit_ms });
+            let stop = Event::Request { id: SIGNALLED, request, limit_ms };
             if !foreground {
+                inbox.put(stop);
                 let _ = spawn("signals-limit", || {
                     std::thread::sleep(SIGNALLED_LIMIT);
                     std::process::exit(0);
                 });
+                continue;
             }
+            // On a thread: a second signal ends the wait.
+            let (inbox, (board, data)) = (inbox.clone(), of.clone());
+            let _ = spawn("stop", move || {
+                full_disk_stop::run(&board, &data);
+                inbox.put(stop);
+            });
         }
     })?;
     Ok(())

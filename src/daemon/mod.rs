@@ -15,6 +15,7 @@ pub mod db_probe;
 mod decision;
 pub mod disk_probe;
 pub mod disk_space;
+mod full_disk_stop;
 mod health;
 mod high_water;
 mod http;

@@ -2,6 +2,7 @@
 
 use super::{Directory, Snapshot, Space, ledger_hint};
 use crate::fsm::event::Request;
+use crate::fsm::report::Word;
 use crate::fsm::types::Mode;
 
 /// Why this request would fail now, with a hint; `None` if nothing is known against it.
@@ -51,6 +52,16 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
     ))
 }
 
+/// The full directory of this primary that prevents the checkpoint of a planned switch, if its standby has space and takes over
+/// when the instance is stopped without one.
+pub fn only_without_checkpoint(snapshot: &Snapshot) -> Option<&Space> {
+    let report = &snapshot.report;
+    report.view.filter(|view| view.is_mirrored(report.me) && report.word == Word::Switchable)?;
+    let standby = Directory::list(&report.servers[report.me.other().index()].full);
+    let blocked = snapshot.space.iter().find(|space| space.blocks_checkpoint())?;
+    (snapshot.ledger_error.is_empty() && standby.is_empty()).then_some(blocked)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::Level;
@@ -89,6 +100,26 @@ mod tests {
         assert!(
             obstacle(&s, Request::Switch).expect("an obstacle").contains("server \"nd2\" has no space left (data)")
         );
+    }
+
+    #[test]
+    fn a_full_primary_stops_without_a_checkpoint_if_its_standby_takes_over() {
+        let mut s = snapshot();
+        let stops = |s: &Snapshot| only_without_checkpoint(s).is_some();
+        assert!(!stops(&s), "it has space");
+        s.space = vec![space("tran_log", 0, Level::Full)];
+        assert!(stops(&s));
+        for edit in [
+            |s: &mut Snapshot| s.report.me = Server::Second,
+            |s: &mut Snapshot| s.report.word = Word::FailoverDisabled,
+            |s: &mut Snapshot| s.report.servers[1].full = "data".into(),
+            |s: &mut Snapshot| s.ledger_error = "no space".into(),
+            |s: &mut Snapshot| s.space[0] = space("management", 0, Level::Full),
+        ] {
+            let mut other = s.clone();
+            edit(&mut other);
+            assert!(!stops(&other));
+        }
     }
 
     #[test]

@@ -34,13 +34,13 @@ fn startup_log_is_bounded() {
 }
 
 /// Puts a directory on a file system of its own.
-fn mount(pair: &Pair, server: usize, dir: &str, mib: u32) {
+pub fn mount(pair: &Pair, server: usize, dir: &str, mib: u32) {
     let options = format!("size={mib}m,mode=700,uid=postgres,gid=postgres");
     let script = "cp -a $1 $1.kept && mount -t tmpfs -o $2 none $1 && cp -a $1.kept/. $1/ && rm -r $1.kept";
     pair.as_root(server, &["sh", "-c", script, "sh", dir, &options]);
 }
 
-fn fill(pair: &Pair, server: usize, dir: &str) {
+pub fn fill(pair: &Pair, server: usize, dir: &str) {
     pair.as_root(server, &["sh", "-c", &format!("dd if=/dev/zero of={dir}/filler bs=4k 2>/dev/null; true")]);
 }
 
@@ -61,7 +61,7 @@ fn json(pair: &Pair, server: usize) -> serde_json::Value {
 
 /// Waits until the status of a server shows this disk status of the servers, and prints how long it took.
 #[track_caller]
-fn wait_disks(pair: &Pair, server: usize, expected: [&str; 2], full: [&str; 2]) {
+pub fn wait_disks(pair: &Pair, server: usize, expected: [&str; 2], full: [&str; 2]) {
     let begin = Instant::now();
     wait_for("the disk status changes", s(20), || {
         let status = json(pair, server);

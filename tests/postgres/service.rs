@@ -1,7 +1,9 @@
 //! Service managers: what one is told through its socket, watchdog included, and what the rc scripts and `mc_std` do with real
 //! servers.
 
+use crate::disk_space::{fill, mount, wait_disks};
 use crate::harness::arbiter;
+use crate::harness::client::Style;
 use crate::harness::host::{Host, signal};
 use crate::harness::pair::{Pair, Setup, program, readable, write_private};
 use crate::harness::run::{Answer, Beside, run};
@@ -192,6 +194,41 @@ fn a_controller_under_a_service_manager() {
     manager.wait(begin, "STOPPING=1");
     child.wait_end();
     assert!(!pair.instance_runs(0));
+}
+
+/// `systemctl stop` of a primary whose disk is full: a switch would begin with a checkpoint, which needs space for a page of
+/// pg_xact. The instance stops, the standby takes over, and no commit is lost.
+#[test]
+fn a_stop_of_a_full_primary() {
+    let pair = Setup { small_disk_mib: Some(160), ..Setup::default() }.make();
+    mount(&pair, 0, &format!("{}/pg_wal", pair.data(0)), 160);
+    let manager = Manager::listen(&pair.host(0).dir);
+    let mut child = manager.run_controller(&pair);
+    pair.start(1, &["-f", "-W"]);
+    pair.wait_word(0, "switchable");
+    pair.sql(0, "CREATE TABLE wide (x text)");
+    let client = pair.client(Style::OneSession);
+    fill(&pair, 0, pair.data(0));
+    wait_disks(&pair, 0, ["full", "normal"], ["data", ""]);
+    // Each transaction uses an id, although its row finds no space.
+    pair.sql(
+        0,
+        "DO $$ BEGIN FOR i IN 1..40000 LOOP BEGIN INSERT INTO wide VALUES (repeat('x', 5000)); EXCEPTION WHEN OTHERS THEN \
+         NULL; END; END LOOP; END $$",
+    );
+    let at = Instant::now();
+    signal(pair.controller(0).pid, Signal::TERM);
+    child.wait_end();
+    assert!(!pair.instance_runs(0));
+    client.wait_ack_of(&[1], at, SOON);
+    pair.wait_word(1, "switched");
+    // One message says what is done, and no checkpoint is tried.
+    let said = pair.host(0).syslog.since(at).into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n");
+    assert_eq!(said.matches("is stopped without a checkpoint").count(), 1, "{said}");
+    assert!(!said.contains("checkpoint before it failed") && !said.contains("nothing was stopped"), "{said}");
+    let history = pair.mc(0, &["history"]).out;
+    assert!(history.contains("no space left on server \"nd1\" (data)"), "{history}");
+    client.check(&pair, 1, &[0, 1]);
 }
 
 /// What systemd does on a lost watchdog and on a crash, with `KillMode=process`: SIGKILL to the controller alone, then
