@@ -28,7 +28,7 @@ pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock, make_private_dir};
 pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
-pub use reach::{Chain, Contents, Holdings, Reach, chain_of, reach, timeline_at};
+pub use reach::{Chain, Contents, Holdings, Reach, Reported, chain_of, reach, timeline_at};
 pub use segment::Segment;
 #[cfg(test)]
 pub(crate) use survey::tests::survey as sample_survey;

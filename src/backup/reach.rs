@@ -4,7 +4,7 @@ use super::archive::Archive;
 use super::catalog::Backup;
 use super::segment::Segment;
 use crate::error::{Error, Result};
-use crate::fsm::types::Lsn;
+use crate::fsm::types::{Lsn, View};
 use crate::pg::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -51,9 +51,24 @@ pub struct Contents {
     /// It sends the files of its backups.
     #[serde(default)]
     pub sends: bool,
+    /// The durable view of its controller, if it reports that.
+    #[serde(default)]
+    pub view: Reported,
     /// [`super::Destination::identity`].
     #[serde(default)]
     pub identity: Option<String>,
+}
+
+/// The view of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+pub enum Reported {
+    /// Its version does not report it.
+    #[default]
+    No,
+    /// It has no view, and so no right to run alone.
+    Nothing,
+    /// It has this view.
+    View(View),
 }
 
 impl Holdings {

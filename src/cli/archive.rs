@@ -3,7 +3,7 @@
 
 use super::args::Common;
 use super::{Ended, Exit, Failure, say};
-use crate::backup::{Archive, Contents, Destination, deliver};
+use crate::backup::{Archive, Contents, Destination, Reported, deliver};
 use crate::config::Config;
 use crate::daemon::archive_link;
 use crate::daemon::control::{self, Answer, Call, CallError};
@@ -126,6 +126,11 @@ pub(super) fn contents_of_peer(config: &Config) -> std::result::Result<Contents,
 /// What is in progress on the other server that a recovery must not meet.
 pub(super) fn busy_peer(config: &Config) -> std::result::Result<Option<String>, String> {
     archive_link::busy(&|offset| ask(config, &Archived::Contents, offset))
+}
+
+/// The durable view of the other server.
+pub(super) fn view_of_peer(config: &Config) -> std::result::Result<Reported, String> {
+    archive_link::view(&|offset| ask(config, &Archived::Contents, offset))
 }
 
 /// Fails if the other server uses the same directory. False if the other server does not respond, so that this is not known.

@@ -8,12 +8,12 @@ use super::links::Voice;
 use super::pace::Pace;
 use super::watcher::random;
 use super::{lock, spawn};
-use crate::backup::{self, Archive, Catalog, Contents, Destination, Holdings};
+use crate::backup::{self, Archive, Catalog, Contents, Destination, Holdings, Reported};
 use crate::config::Config;
 use crate::error::{self, Error};
 use crate::fsm::event::Reply;
 use crate::fsm::report::Rebuilding;
-use crate::fsm::types::{Member, Method};
+use crate::fsm::types::{Member, Method, View};
 use crate::recover;
 use crate::wire::{Archived, Aside, MINOR_OF_ARCHIVES, Part};
 use base64::Engine;
@@ -48,10 +48,12 @@ type Question = (u64, Archived, u64);
 /// A question that this server has asked: its number, and where the answer goes.
 type Asked = (u64, Sender<Result<Part, String>>);
 
-/// How a rebuild of this server is ordered, and how it goes.
+/// How a rebuild of this server is ordered, how it goes, and the view.
 pub struct Rebuilds {
     /// Where it stands.
     pub state: Box<dyn Fn() -> Rebuilding + Send + Sync>,
+    /// The durable view of this server.
+    pub view: Box<dyn Fn() -> Option<View> + Send + Sync>,
     /// Orders it, and waits so long for the reply.
     pub order: Box<dyn Fn(Method, Duration) -> Reply + Send + Sync>,
 }
@@ -206,6 +208,14 @@ pub fn identity(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Option<Stri
     answer(ask).map(|contents| contents.identity)
 }
 
+/// Requests the durable view of the other server.
+///
+/// # Errors
+/// As [`ArchiveLink::ask`].
+pub fn view(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Reported, String> {
+    answer(ask).map(|contents| contents.view)
+}
+
 fn answer(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Contents, String> {
     let first = ask(0)?;
     if first.total.is_none() {
@@ -317,6 +327,11 @@ impl Shared {
         self.is_rebuilding().then(|| "a rebuild is in progress".to_owned())
     }
 
+    fn view(&self) -> Reported {
+        let Some(rebuilds) = self.rebuilds.get() else { return Reported::No };
+        (rebuilds.view)().map_or(Reported::Nothing, Reported::View)
+    }
+
     /// The list of the files of a backup. It is read with its first part.
     fn files(&self, destination: &Destination, name: &str, offset: u64) -> error::Result<Arc<str>> {
         let mut listed = lock(&self.listed);
@@ -342,7 +357,8 @@ impl Shared {
         }
         let destination = lock(&self.config).server.backup_destination.as_ref().map(Destination::new);
         let Some(destination) = destination else {
-            let contents = Contents { busy: self.busy(), without_destination: true, ..Contents::default() };
+            let (busy, view) = (self.busy(), self.view());
+            let contents = Contents { busy, view, without_destination: true, ..Contents::default() };
             let text = serde_json::to_string(&contents).unwrap_or_default();
             return Ok(if *what == Archived::Contents { part_of_text(&text, offset) } else { missing });
         };
@@ -362,6 +378,7 @@ impl Shared {
                     busy: self.busy(),
                     without_destination: false,
                     sends: true,
+                    view: self.view(),
                     identity,
                 };
                 Ok(part_of_text(&serde_json::to_string(&contents).unwrap_or_default(), offset))

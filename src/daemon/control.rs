@@ -469,10 +469,11 @@ impl Board {
 
     /// How a rebuild of this server is ordered, and how it goes.
     pub(super) fn rebuilds(&self) -> Rebuilds {
-        let (state, orders) = (self.clone(), self.clone());
+        let (state, view, orders) = (self.clone(), self.clone(), self.clone());
         let order = |method| Request::Rebuild(RebuildOrder { method, ..RebuildOrder::default() });
         Rebuilds {
             state: Box::new(move || lock(&state.shared.snapshot).report.rebuilding.clone()),
+            view: Box::new(move || lock(&view.shared.snapshot).report.view),
             order: Box::new(move |method, limit| orders.execute(order(method), limit.as_millis() as u64)),
         }
     }

@@ -5,6 +5,7 @@ use super::super::archive;
 use super::super::call::LOOK;
 use super::super::{Exit, Failure};
 use super::pair;
+use crate::backup::Reported;
 use crate::config::Config;
 use crate::daemon::inspect::{self, ArbiterTells};
 use crate::fsm::report::Report;
@@ -63,60 +64,85 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
     }
 }
 
-/// What the record of the arbiter shows.
+/// What another member has recorded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Record {
     /// The right of this server.
     Own,
-    /// A later right of the other server.
+    /// A right of the other server.
     Lost,
-    /// The right of this server; but the other server responds to the arbiter and not to this server, and may have had the right
-    /// before this server took it.
+    /// The right of this server; but the other server responds to the arbiter, and may have had a right before this one.
     Doubted,
     /// Nothing yet.
     Awaited,
 }
 
-/// `own`: the view of this server. `hears`: the other server responds to it, and would report that it serves.
-fn record(arbiter: &ArbiterTells, own: View, hears: bool) -> Record {
+/// The record of the arbiter. `own`: the view of this server.
+fn of_arbiter(arbiter: &ArbiterTells, own: View) -> Record {
     match arbiter.view {
         // The arbiter replaces every earlier view, also one that gives the right to the other server.
-        Some(theirs) if theirs == own && !hears && arbiter.other_online == Some(true) => Record::Doubted,
+        Some(theirs) if theirs == own && arbiter.other_online == Some(true) => Record::Doubted,
         Some(theirs) if theirs == own => Record::Own,
         Some(theirs) if theirs.term > own.term => Record::Lost,
         _ => Record::Awaited,
     }
 }
 
-/// Waits until the arbiter has recorded the right of this server, so that it gives none to the other server.
+/// The record of the other server, which keeps a right of its own in spite of a later one of this server. With the view of this
+/// server it has none and gets none. `None`: its version does not report it.
+fn of_peer(reported: Reported, own: View) -> Option<Record> {
+    match reported {
+        Reported::No => None,
+        Reported::Nothing => Some(Record::Own),
+        Reported::View(theirs) if theirs == own => Some(Record::Own),
+        Reported::View(theirs) if theirs.is_alone(own.primary.other()) => Some(Record::Lost),
+        Reported::View(_) => Some(Record::Awaited),
+    }
+}
+
+/// Waits until the other server or the arbiter has recorded the right of this server, so that the other server has none and gets
+/// none.
 ///
 /// # Errors
-/// The arbiter has recorded a later right of the other server, or that server may have had one, which an operator cannot force; or
-/// neither member responds.
+/// The other server has or may have a right, which an operator cannot force; or no member has recorded this server's in time.
 pub fn await_record(config: &Config, forced: bool) -> Result<(), Failure> {
-    if config.network.arbiter.is_none() {
-        return Ok(());
-    }
     let begin = Instant::now();
     loop {
         let report = super::call::snapshot(config)?.report;
-        let arbiter = inspect::arbiter(config);
-        let known = arbiter.as_ref().zip(report.view);
-        match known.map(|(arbiter, own)| record(arbiter, own, report.peer_lives)) {
-            Some(Record::Own) => return Ok(()),
-            Some(Record::Lost) => return Err(pair::lost_right(config)),
-            Some(Record::Doubted) => return Err(elsewhere(config)),
-            None if arbiter.is_none() && (forced || report.peer_lives) => return Ok(()),
-            _ if begin.elapsed() > RECORDED && forced => return Ok(()),
-            _ if begin.elapsed() > RECORDED => {
-                let text = "the arbiter does not confirm the right of this server to run alone";
-                return Err(Failure::new(Exit::TimedOut, text).hint(
-                    "Repair the connection to the arbiter. If the other server is confirmed down, add --force.",
-                ));
-            }
-            _ => std::thread::sleep(LOOK),
+        let Some(own) = report.view else { return Err(pair::lost_right(config)) };
+        let reported = if report.peer_lives { archive::view_of_peer(config).ok() } else { None };
+        let by_peer = reported.and_then(|theirs| of_peer(theirs, own));
+        let arbiter =
+            config.network.arbiter.as_ref().filter(|_| by_peer.is_none()).and_then(|_| inspect::arbiter(config));
+        let record = match (by_peer, &arbiter) {
+            (Some(record), _) => record,
+            // The other server responds, and has an older version.
+            (None, None) if reported.is_some() => Record::Own,
+            (None, None) => Record::Awaited,
+            (None, Some(arbiter)) => match of_arbiter(arbiter, own) {
+                Record::Doubted if reported.is_some() => Record::Own,
+                record => record,
+            },
+        };
+        match record {
+            Record::Own => return Ok(()),
+            Record::Lost => return Err(pair::lost_right(config)),
+            Record::Doubted => return Err(elsewhere(config)),
+            Record::Awaited if forced && (by_peer.is_none() && arbiter.is_none()) => return Ok(()),
+            Record::Awaited if forced && begin.elapsed() > RECORDED => return Ok(()),
+            Record::Awaited if begin.elapsed() > RECORDED => return Err(unconfirmed(config)),
+            Record::Awaited => std::thread::sleep(LOOK),
         }
     }
+}
+
+fn unconfirmed(config: &Config) -> Failure {
+    let peer = &config.peer().id;
+    let text = format!("neither server \"{peer}\" nor an arbiter confirms the right of this server to run alone");
+    Failure::new(Exit::TimedOut, text).hint(format!(
+        "See \"mc_ctl status\" on server \"{peer}\", and repair the network. Then run this command again. If that server is \
+         confirmed down and stays down until it is rebuilt, add --force."
+    ))
 }
 
 /// The other server may serve, out of reach of this server.
@@ -139,18 +165,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_arbiter_has_recorded() {
+    fn what_other_members_have_recorded() {
         let own = view(1005, Server::BOTH[0]);
-        let found = |view: Option<View>, other_online, hears| {
-            record(&ArbiterTells { view, other_online, ..ArbiterTells::default() }, own, hears)
+        let (earlier, later) = (view(4, Server::BOTH[1]), view(1006, Server::BOTH[1]));
+        let arbiter = |view: Option<View>, other_online| {
+            of_arbiter(&ArbiterTells { view, other_online, ..ArbiterTells::default() }, own)
         };
-        assert_eq!(found(Some(own), Some(false), false), Record::Own);
-        assert_eq!(found(Some(own), None, false), Record::Own);
-        // It may have been given the right before this server took it.
-        assert_eq!(found(Some(own), Some(true), false), Record::Doubted);
-        assert_eq!(found(Some(own), Some(true), true), Record::Own);
-        assert_eq!(found(Some(view(1006, Server::BOTH[1])), Some(true), false), Record::Lost);
-        assert_eq!(found(Some(view(4, Server::BOTH[1])), Some(true), false), Record::Awaited);
-        assert_eq!(found(None, Some(false), false), Record::Awaited);
+        assert_eq!(arbiter(Some(own), Some(false)), Record::Own);
+        assert_eq!(arbiter(Some(own), None), Record::Own);
+        // The other server may have been given the right before this server took it.
+        assert_eq!(arbiter(Some(own), Some(true)), Record::Doubted);
+        assert_eq!(arbiter(Some(later), Some(true)), Record::Lost);
+        assert_eq!(arbiter(Some(earlier), Some(true)), Record::Awaited);
+        assert_eq!(arbiter(None, Some(false)), Record::Awaited);
+        assert_eq!(of_peer(Reported::View(own), own), Some(Record::Own));
+        // It keeps its right in spite of the later one.
+        assert_eq!(of_peer(Reported::View(earlier), own), Some(Record::Lost));
+        assert_eq!(of_peer(Reported::View(View { mode: Mode::Mirrored, ..earlier }), own), Some(Record::Awaited));
+        assert_eq!((of_peer(Reported::Nothing, own), of_peer(Reported::No, own)), (Some(Record::Own), None));
     }
 }
