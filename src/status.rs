@@ -531,7 +531,7 @@ impl ViewStatus {
             },
             primary: snapshot.servers[view.primary.index()].id.clone(),
             forced: view.forced,
-            arbiter_ledger: (view.arbiter.0 != 0).then(|| format!("{:016x}", view.arbiter.0)),
+            arbiter_ledger: view.arbiter.map(|id| format!("{:016x}", id.0)),
             seconds: ms.map(|ms| ms / 1000),
             reason: noted.map_or_else(|| report.reason.clone(), |change| change.reason.clone()),
         }
@@ -672,7 +672,7 @@ pub(crate) mod tests {
                     primary,
                     mode: Mode::Mirrored,
                     data: Default::default(),
-                    arbiter: LedgerId(0),
+                    arbiter: None,
                     forced: false,
                 }),
                 since: Some(Time(95_500)),
@@ -997,7 +997,7 @@ arb         arbiter.example  offline
     fn what_the_history_knows_of_the_view() {
         let mut s = snapshot();
         let mut to = s.report.view.unwrap();
-        to.arbiter = LedgerId(0xabc);
+        to.arbiter = Some(LedgerId(0xabc));
         (s.report.view, s.report.since, s.report.reason) = (Some(to), None, String::new());
         let change = |to| Change { time_ms: 700_500, from: None, to, reason: "once proved".into() };
         let view = |s: &Snapshot| Status::new(s).view.unwrap();

@@ -216,8 +216,8 @@ mod tests {
                 term: Term(term),
                 primary: Server::Second,
                 mode: Mode::Mirrored,
-                data: [DataId(1), DataId(2)],
-                arbiter: LedgerId(3),
+                data: [Some(DataId(1)), Some(DataId(2))],
+                arbiter: Some(LedgerId(3)),
                 forced: false,
             },
             promised: Term(term + 1),
@@ -230,7 +230,7 @@ mod tests {
             ledger: Some(ledger(term)),
             disk: text.clone(),
             name: text.clone(),
-            arbiter: (LedgerId(term), Term(term)),
+            arbiter: ((term != 0).then_some(LedgerId(term)), Term(term)),
             ..Heartbeat::blank()
         };
         vec![
@@ -240,7 +240,7 @@ mod tests {
                 view: ledger(term).view,
                 received: Lsn(u64::MAX),
                 point: None,
-                known: (LedgerId(1), Term(term)),
+                known: (Some(LedgerId(1)), Term(term)),
                 why: text.clone(),
             },
             Message::Answer { ledger: None },
@@ -313,7 +313,7 @@ mod tests {
         for arbiter in ["null", "17"] {
             let Ok(Message::Heartbeat(heartbeat)) = decode(told(arbiter).as_bytes()) else { panic!("{arbiter}") };
             assert_eq!((heartbeat.seq, heartbeat.role), (7, Role::Standby));
-            assert_eq!((heartbeat.arbiter, heartbeat.would_grant), ((LedgerId(0), Term(0)), false));
+            assert_eq!((heartbeat.arbiter, heartbeat.would_grant), ((None, Term(0)), false));
         }
         // What that version knows is still said under the names that it knows.
         let ours = serde_json::to_value(&messages(3, String::new())[0]).unwrap();

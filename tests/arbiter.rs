@@ -204,7 +204,7 @@ impl Member {
         let (inbox, events) = Inbox::new();
         let links = Arc::new(Links::start(settings, inbox, Bystander::default()).unwrap());
         let told = Heartbeat {
-            system,
+            system: Some(system),
             detection_ms: DETECTION_MS,
             // Nobody listens there.
             address: format!("{own}:{}", port - 1),
@@ -245,7 +245,7 @@ impl Member {
                 match event {
                     Event::Heard(_, Message::Heartbeat(heartbeat)) => {
                         let mut heard = heard.lock().unwrap();
-                        (heard.system, heard.beat) = (heartbeat.system, heartbeat.ledger);
+                        (heard.system, heard.beat) = (heartbeat.system.unwrap_or_default(), heartbeat.ledger);
                     }
                     Event::Heard(_, Message::Answer { ledger }) => heard.lock().unwrap().answer = Some(ledger),
                     _ => (),
@@ -255,7 +255,7 @@ impl Member {
     }
 
     fn tell(&self, view: View) {
-        let system = self.told.lock().unwrap().system;
+        let system = self.told.lock().unwrap().system.expect("a system identifier");
         self.told.lock().unwrap().ledger = Some(ledger(system, self.me, view));
     }
 
@@ -271,8 +271,8 @@ impl Member {
 
     /// Asks for the right to run alone until the arbiter answers; whether it was given.
     fn ask(&self, base: View, view: View) -> bool {
-        let system = self.told.lock().unwrap().system;
-        let (base, known) = (ledger(system, self.me, base), (LedgerId(0), Term(0)));
+        let system = self.told.lock().unwrap().system.expect("a system identifier");
+        let (base, known) = (ledger(system, self.me, base), (None, Term(0)));
         let message = Message::Propose { base, view, received: Lsn(0), point: None, known, why: String::new() };
         self.heard.lock().unwrap().answer = None;
         let mut answer = None;
@@ -298,7 +298,14 @@ fn ledger(system: SystemId, me: Server, view: View) -> Ledger {
 }
 
 fn view(term: u64, primary: Server, mode: Mode, arbiter: LedgerId) -> View {
-    View { term: Term(term), primary, mode, data: [DataId(1), DataId(2)], arbiter, forced: false }
+    View {
+        term: Term(term),
+        primary,
+        mode,
+        data: [Some(DataId(1)), Some(DataId(2))],
+        arbiter: (arbiter.0 != 0).then_some(arbiter),
+        forced: false,
+    }
 }
 
 /// A pair that is mirrored and has named the arbiter.
@@ -757,9 +764,10 @@ fn a_detection_time_without_bounds_is_no_overflow() {
     let durable = Some(Durable { ledger: Ledger { id, ..base }, notes: Notes::default() });
     let mut arbiter = Arbiter::new(ArbiterSettings { pause_ms: 500, fencing: true, seed: 1, durable }, Time(1000));
     let heard = |message| Event::Heard(mirroring_controller::fsm::types::Member::Server(Server::First), message);
-    let told = Heartbeat { seq: 1, system, ledger: Some(base), detection_ms: u64::MAX, ..Heartbeat::blank() };
+    let told =
+        Heartbeat { seq: 1, system: Some(system), ledger: Some(base), detection_ms: u64::MAX, ..Heartbeat::blank() };
     arbiter.step(Time(1100), heard(Message::Heartbeat(Box::new(told))));
-    let (known, why) = ((id, Term(3)), String::new());
+    let (known, why) = ((Some(id), Term(3)), String::new());
     let propose =
         Message::Propose { base, view: alone(view, Server::First), received: Lsn(0), point: None, known, why };
     let actions = arbiter.step(Time(1200), heard(propose));

@@ -63,13 +63,13 @@ fn a_standby_that_the_view_does_not_name_is_named() {
     case.done(Outcome::Applied);
     case.pass(100, Some(&rebuilt(alone)), Some(primary(Names::Unset)));
     case.done(Outcome::Proved(Lsn(200)));
-    assert_eq!(case.view().data, [MY_DATA, DataId(33)]);
+    assert_eq!(case.view().data, [Some(MY_DATA), Some(DataId(33))]);
 }
 
 /// The same where the standby has lost its ledger: it can consent to nothing, but the arbiter can.
 #[test]
 fn the_arbiter_consents_for_a_standby_without_a_ledger() {
-    let mirrored = View { arbiter: ARBITER, ..view(5, ME, Mode::Mirrored) };
+    let mirrored = View { arbiter: Some(ARBITER), ..view(5, ME, Mode::Mirrored) };
     let mut case = Case::new(settings(true, OnSilence::Arbitration), mirrored, Some(data_dir(false, true)));
     let lost = Heartbeat { ledger: None, ..standby(mirrored) };
     case.pass(500, Some(&lost), Some(primary(Names::Peer)));
@@ -165,7 +165,7 @@ fn two_founders_have_split() {
 /// An operator's start founds a pair only beside a server of the same cluster.
 #[test]
 fn no_pair_is_founded_beside_another_cluster() {
-    let data = DataDir { mark: LedgerId(0), ..data_dir(false, false) };
+    let data = DataDir { mark: None, ..data_dir(false, false) };
     for (system, founds) in [(data.system, true), (SystemId(data.system.0 + 1), false)] {
         let mut node = Node::new(settings(false, OnSilence::Message));
         let boot = Boot {
@@ -180,7 +180,8 @@ fn no_pair_is_founded_beside_another_cluster() {
         };
         let mut actions = node.step(Time(1_000), Event::Boot(Box::new(boot)));
         for n in 1..200 {
-            let told = Heartbeat { seq: (1 << 20) + n, system, role: Role::Standby, ..Heartbeat::blank() };
+            let told =
+                Heartbeat { seq: (1 << 20) + n, system: Some(system), role: Role::Standby, ..Heartbeat::blank() };
             let heard = Event::Heard(Member::Server(PEER), Message::Heartbeat(Box::new(told)));
             actions.extend(node.step(Time(1_000 + n * 50), heard));
         }
@@ -196,7 +197,7 @@ fn no_pair_is_founded_beside_another_cluster() {
 /// A half leans on nobody else: not while the view names an arbiter, which another configuration of the standby may ask.
 #[test]
 fn a_half_is_not_acted_by_under_a_view_that_names_an_arbiter() {
-    for (arbiter, alone) in [(LedgerId(0), true), (ARBITER, false)] {
+    for (arbiter, alone) in [(None, true), (Some(ARBITER), false)] {
         let mirrored = View { arbiter, ..view(5, ME, Mode::Mirrored) };
         let mut case = Case::new(settings(false, OnSilence::Disconnect), mirrored, Some(data_dir(false, true)));
         let told = Heartbeat { on_silence: OnSilence::Disconnect, ..standby(mirrored) };
@@ -230,9 +231,9 @@ fn a_switch_is_broken_off_where_the_standby_fails_during_the_checkpoint() {
 /// Only the other server itself ends a split that this one has lost, not an arbiter that knows of its right alone.
 #[test]
 fn an_arbiter_does_not_end_a_split() {
-    let mine = View { arbiter: ARBITER, ..view(9, ME, Mode::Degraded) };
+    let mine = View { arbiter: Some(ARBITER), ..view(9, ME, Mode::Degraded) };
     let mut case = Case::new(settings(true, OnSilence::Arbitration), mine, Some(data_dir(false, true)));
-    let theirs = View { forced: true, arbiter: ARBITER, ..view(8, PEER, Mode::Degraded) };
+    let theirs = View { forced: true, arbiter: Some(ARBITER), ..view(8, PEER, Mode::Degraded) };
     let told = Heartbeat { role: Role::Primary, streaming: false, promoted: true, ..standby(theirs) };
     case.pass(500, Some(&told), Some(primary(Names::Unset)));
     assert!(case.durable.notes.lost_split);
@@ -256,7 +257,7 @@ fn arbiter(seq: u64, view: View) -> Event {
 }
 
 fn mirrored_with_arbiter(primary: Server) -> View {
-    View { arbiter: ARBITER, ..view(5, primary, Mode::Mirrored) }
+    View { arbiter: Some(ARBITER), ..view(5, primary, Mode::Mirrored) }
 }
 
 const STREAMS: Instance =
@@ -507,7 +508,7 @@ fn advice_on_silence(case: &mut Case, primary: Server) -> String {
 }
 
 fn without_arbiter(primary: Server) -> View {
-    View { arbiter: LedgerId(0), ..view(5, primary, Mode::Mirrored) }
+    View { arbiter: None, ..view(5, primary, Mode::Mirrored) }
 }
 
 /// Advice that names `--force` says what is not known, which depends on who else could let the other server serve.

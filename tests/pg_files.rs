@@ -280,9 +280,9 @@ fn the_mark_names_the_ledger() {
     }
     let mut db = Db::new(0);
     let Outcome::Data(before) = db.perform(Job::Inspect) else { panic!() };
-    assert_eq!(before.mark, LedgerId(0));
+    assert_eq!(before.mark, None);
     let Outcome::Data(after) = db.perform(Job::Mark(LedgerId(7))) else { panic!() };
-    assert_eq!(after, DataDir { mark: LedgerId(7), ..before });
+    assert_eq!(after, DataDir { mark: Some(LedgerId(7)), ..before });
     assert!(after.fingerprint != 0 && after.system.0 != 0);
 }
 

@@ -1,23 +1,45 @@
-//! The whole decision table and the whole reconciling table, as golden files: a change of rule is seen in review as
+//! The whole decision tables and the whole reconciling table, as golden files: a change of rule is seen in review as
 //! changed outcomes. `UPDATE_GOLDEN=1 cargo test --test table` writes them anew.
 
 #[path = "common/golden.rs"]
 mod golden;
 
 use mirroring_controller::fsm::act::act;
-use mirroring_controller::fsm::decide::{Intent, Needs, decide};
+use mirroring_controller::fsm::decide::{Intent, OnSign, Outcome, assess, decide, on_silence};
 use mirroring_controller::fsm::facts::{All, Being, Data, Facts, Leave, Own, Peer, Policy, Standing, Stream};
 use std::fmt::Write;
 
-fn decisions() -> String {
-    let mut text = String::from("# standing own peer stream policy -> intent [needs failover]: reason\n");
-    for facts in every_cell() {
-        let Facts { standing, own, peer, stream, policy } = facts;
-        let decision = decide(facts);
-        let needs = if decision.needs == Needs::Failover { " [failover]" } else { "" };
-        let (intent, why) = (decision.intent, decision.why);
-        writeln!(text, "{standing:?} {own:?} {peer:?} {stream:?} {policy:?} -> {intent:?}{needs}: {why}")
-            .expect("writing to a string");
+fn situations() -> String {
+    let mut text = String::from("# standing own peer stream -> what is done [if failover is enabled]: cause\n");
+    for &standing in Standing::ALL {
+        for &own in Own::ALL {
+            for &peer in Peer::ALL {
+                for &stream in Stream::ALL {
+                    let (outcome, cause) = assess(standing, own, peer, stream);
+                    let outcome = match outcome {
+                        Outcome::Always(intent) => format!("{intent:?}: {cause}"),
+                        Outcome::IfEnabled(intent) => format!("{intent:?} [failover]: {cause}"),
+                        Outcome::BySilence(sign, otherwise) => {
+                            format!("by silence ({sign:?}): {cause}; else {otherwise}")
+                        }
+                    };
+                    writeln!(text, "{standing:?} {own:?} {peer:?} {stream:?} -> {outcome}")
+                        .expect("writing to a string");
+                }
+            }
+        }
+    }
+    text
+}
+
+fn silence() -> String {
+    let mut text = String::from("# standing policy -> lost, unproven, failed\n");
+    for &standing in Standing::ALL {
+        for &policy in Policy::ALL {
+            let OnSign { lost, unproven, failed } = on_silence(standing, policy);
+            writeln!(text, "{standing:?} {policy:?} -> {lost:?}, {unproven:?}, {failed:?}")
+                .expect("writing to a string");
+        }
     }
     text
 }
@@ -56,7 +78,12 @@ fn acts() -> String {
 
 #[test]
 fn every_cell_of_the_decision_table() {
-    golden::check("table.txt", &decisions());
+    golden::check("table.txt", &situations());
+}
+
+#[test]
+fn every_cell_of_the_table_of_silence() {
+    golden::check("silence.txt", &silence());
 }
 
 #[test]

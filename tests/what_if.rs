@@ -38,7 +38,7 @@ fn without(on_silence: OnSilence) -> Pair {
 fn arbiter(case: &mut Case, view: View) {
     let ledger = Ledger { id: ARBITER, data: DataIdentity::default(), ..ledger(3, MY_DATA, view) };
     case.beat += 1;
-    let told = Heartbeat { seq: case.beat, system: SystemId(7), ledger: Some(ledger), ..Heartbeat::blank() };
+    let told = Heartbeat { seq: case.beat, system: Some(SystemId(7)), ledger: Some(ledger), ..Heartbeat::blank() };
     case.step(Event::Heard(Member::Arbiter, Message::Heartbeat(Box::new(told))));
 }
 
@@ -62,7 +62,7 @@ impl Pair {
         settings.startup_wait_ms = 60_000;
         settings.rebuild_auto = false;
         (self.set)(&mut settings);
-        let named = if self.arbiter.is_some() { ARBITER } else { LedgerId(0) };
+        let named = self.arbiter.map(|_| ARBITER);
         let view = View { arbiter: named, ..view(5, self.primary, Mode::Mirrored) };
         let failover = Failover { version: 2, enabled: self.failover };
         let notes = Notes { failover, wanted: true, ..Notes::default() };

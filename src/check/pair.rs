@@ -4,7 +4,7 @@
 
 use super::{Entry, Finding, Seen};
 use crate::fsm::report::{HostRole, Rebuilding, Word};
-use crate::fsm::types::{DataId, Mode};
+use crate::fsm::types::Mode;
 use crate::status::{Disconnection, Snapshot, Status, duration, next_step};
 use serde::{Deserialize, Serialize};
 
@@ -50,7 +50,7 @@ impl State {
         Some(State {
             word: report.word,
             text: text(snapshot),
-            complete: view.data[view.primary.other().index()] != DataId(0),
+            complete: view.data[view.primary.other().index()].is_some(),
             hints: hints.collect(),
             start: start(snapshot).to_owned(),
         })

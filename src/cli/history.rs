@@ -142,12 +142,11 @@ fn row<'a>(event: &'a Event, names: &'a Names) -> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::types::{LedgerId, Server, Term};
+    use crate::fsm::types::{Server, Term};
 
     fn change(time_ms: u64, term: u64) -> Change {
         let (primary, mode) = (Server::Second, Mode::Degraded);
-        let to =
-            View { term: Term(term), primary, mode, data: Default::default(), arbiter: LedgerId(0), forced: false };
+        let to = View { term: Term(term), primary, mode, data: Default::default(), arbiter: None, forced: false };
         Change { time_ms, from: None, to, reason: "so".into() }
     }
 

@@ -249,7 +249,7 @@ fn text(plan: &Plan) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::types::{DataId, LedgerId, Mode, Server, Term, View};
+    use crate::fsm::types::{DataId, Mode, Server, Term, View};
     use crate::rebuild::{Lost, Room};
 
     fn lost() -> Lost {
@@ -283,8 +283,8 @@ mod tests {
             term: Term(1),
             primary: Server::First,
             mode: Mode::Degraded,
-            data: [DataId(1), DataId(0)],
-            arbiter: LedgerId(0),
+            data: [Some(DataId(1)), None],
+            arbiter: None,
             forced: false,
         });
         let hinted = hint("nd2", &report, || Form::Direct);

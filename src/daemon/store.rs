@@ -468,8 +468,8 @@ mod tests {
             term: Term(term),
             primary: Server::First,
             mode: Mode::Degraded,
-            data: [DataId(u64::MAX), DataId(2)],
-            arbiter: LedgerId(0),
+            data: [Some(DataId(u64::MAX)), Some(DataId(2))],
+            arbiter: None,
             forced: false,
         };
         let ledger = Ledger {

@@ -101,7 +101,7 @@ impl Node {
 
     /// The data directory bears the mark of a ledger that is not there.
     fn advice_on_lost_ledger(&self) -> Option<String> {
-        let marked = self.own.data.is_some_and(|data| data.mark.0 != 0 && !data.incomplete);
+        let marked = self.own.data.is_some_and(|data| data.mark.is_some() && !data.incomplete);
         if self.standing().is_some() || !marked || self.own.is_standby_dir() || self.notes.rebuild.is_some() {
             return None;
         }
@@ -299,7 +299,7 @@ impl Node {
     }
 
     pub(super) fn advice_on_foreign_arbiter(&self) -> Option<String> {
-        let (theirs, mine) = (self.arbiter.foreign?.0, self.system.0);
+        let (theirs, mine) = (self.arbiter.foreign?.0, self.system.map_or(0, |system| system.0));
         Some(format!(
             "the arbiter records a pair of another cluster (system identifier {theirs}, here {mine}): correct network.conf, or, if \
              that cluster no longer exists, run \"mc_arb forget {theirs}\" on the arbiter"

@@ -187,13 +187,11 @@ impl Arbiter {
     }
 
     fn heartbeat(&mut self, from: Server, told: &Heartbeat) {
-        if told.system == SystemId(0) {
-            return;
-        }
-        if let Some(ledger) = self.ledger.filter(|ledger| ledger.system != told.system) {
-            let said = self.servers[from.index()].said_system.replace(told.system);
-            if said != Some(told.system) {
-                let (mine, theirs) = (ledger.system, told.system);
+        let Some(system) = told.system else { return };
+        if let Some(ledger) = self.ledger.filter(|ledger| ledger.system != system) {
+            let said = self.servers[from.index()].said_system.replace(system);
+            if said != Some(system) {
+                let (mine, theirs) = (ledger.system, system);
                 self.out.push(Action::Say(Say::OtherSystem { server: from, mine, theirs }));
             }
             self.reject(from, ledger.system);
@@ -230,10 +228,10 @@ impl Arbiter {
 
     /// A ledger that has promised more than it knows was put back, and may have forgotten to whom the right was given. Under a
     /// new id no view leans on it, and it grants nothing until the servers have named it anew (PROTOCOL R8, R9).
-    fn notice_put_back(&mut self, (id, was): (LedgerId, Term)) {
+    fn notice_put_back(&mut self, (id, was): (Option<LedgerId>, Term)) {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let now = ledger.promised;
-        if id != ledger.id || was <= now {
+        if id != Some(ledger.id) || was <= now {
             return;
         }
         self.ids += 1;
@@ -328,9 +326,9 @@ impl Arbiter {
 
     /// Whether it would consent if `server` proposed now.
     fn would_grant(&self, server: Server) -> bool {
-        let named = self.ledger.filter(|ledger| ledger.view.arbiter == ledger.id && self.settled());
+        let named = self.ledger.filter(|ledger| ledger.view.arbiter == Some(ledger.id) && self.settled());
         let Some(view) = named.map(|ledger| ledger.view) else { return false };
-        let behind = self.is_behind(server, view.data[server.index()]);
+        let behind = view.data[server.index()].is_some_and(|data| self.is_behind(server, data));
         view.mode == Mode::Mirrored && !behind && (view.primary == server || self.incumbent_is_gone(server.other()))
     }
 
@@ -340,13 +338,13 @@ impl Arbiter {
         if ledger.view.mode == Mode::Degraded {
             return "a server already has the right";
         }
-        if ledger.view.arbiter != ledger.id {
+        if ledger.view.arbiter != Some(ledger.id) {
             return "the view names another arbiter";
         }
         if asker != ledger.view.primary && self.notes.unmirrored {
             return "the primary reported commits that may not have waited for the standby";
         }
-        if self.is_behind(asker, ledger.view.data[asker.index()]) {
+        if ledger.view.data[asker.index()].is_some_and(|data| self.is_behind(asker, data)) {
             return BEHIND;
         }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
@@ -380,7 +378,7 @@ impl Arbiter {
     fn obstacle_by_data(&self, server: Server) -> Option<&'static str> {
         let seen = &self.servers[server.index()];
         let mirrored = self.ledger.map(|ledger| ledger.view).filter(|view| view.mode == Mode::Mirrored);
-        let named = mirrored.map(|view| view.data[server.index()]);
+        let named = mirrored.and_then(|view| view.data[server.index()]);
         match (named, seen.data) {
             // A server that has just started has not reported its WAL yet.
             (Some(named), _) if seen.point.is_some() && self.is_behind(server, named) => Some(BEHIND),
@@ -448,7 +446,8 @@ impl Arbiter {
     /// found a pair beside the recorded one.
     fn reject(&mut self, server: Server, system: SystemId) {
         self.seq += 1;
-        let heartbeat = Heartbeat { seq: self.seq, start_id: self.settings.seed, system, ..Heartbeat::blank() };
+        let heartbeat =
+            Heartbeat { seq: self.seq, start_id: self.settings.seed, system: Some(system), ..Heartbeat::blank() };
         self.out.push(Action::Send(Member::Server(server), Message::Heartbeat(Box::new(heartbeat))));
     }
 
@@ -459,7 +458,7 @@ impl Arbiter {
             seq: self.seq,
             echo: self.servers[to.index()].seq,
             start_id: self.settings.seed,
-            system: self.ledger.map_or(SystemId(0), |ledger| ledger.system),
+            system: self.ledger.map(|ledger| ledger.system),
             ledger: self.confirmed.map(|durable| durable.ledger),
             on_silence: OnSilence::Arbitration,
             would_grant: self.would_grant(to),
@@ -472,6 +471,6 @@ impl Arbiter {
 
     /// The highest term promised, for tests and status.
     pub fn promised(&self) -> Term {
-        self.ledger.map_or(Term(0), |ledger| ledger.promised)
+        self.ledger.map_or_else(Term::default, |ledger| ledger.promised)
     }
 }

@@ -101,7 +101,7 @@ impl Node {
 
     /// The other server proposes `view`; `position`: how far it has received WAL, and the furthest point that it contains.
     pub(super) fn proposed(&mut self, base: Ledger, view: View, position: (Lsn, Option<WalPoint>), why: &str) {
-        if base.system != self.system {
+        if Some(base.system) != self.system {
             return;
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
@@ -193,14 +193,14 @@ impl Node {
     /// A primary gives up only while it is itself handing over.
     fn offers_to(&self, received: Lsn) -> bool {
         let Some(hand_over) = &self.hand_over else { return false };
-        let confirmed = hand_over.checkpoint == Lsn(0) || received > hand_over.checkpoint;
+        let confirmed = hand_over.checkpoint.is_none_or(|checkpoint| received > checkpoint);
         hand_over.offering() && confirmed && self.is_as_offered(hand_over)
     }
 
     /// Hand-back: this server got the right but was never promoted (R4).
     fn shows_recovery(&self) -> bool {
         let Some(data) = self.own.data else { return false };
-        let theirs = self.peer.heartbeat.as_ref().map_or(Timeline(0), |heartbeat| heartbeat.timeline);
+        let theirs = self.peer.heartbeat.as_ref().map_or_else(Timeline::default, |heartbeat| heartbeat.timeline);
         let in_recovery = matches!(data.state, ControlState::ShutDownInRecovery | ControlState::InArchiveRecovery);
         data.is_standby() && in_recovery && data.checkpoint_timeline == theirs && data.min_recovery_timeline == theirs
     }
@@ -232,7 +232,7 @@ impl Node {
 
     /// The other server itself, and nobody else, tells that it has given way: the split is over.
     pub(super) fn see_split_end(&mut self, told: &Ledger) {
-        if self.notes.lost_split && told.system == self.system && told.view.is_alone(self.me()) {
+        if self.notes.lost_split && Some(told.system) == self.system && told.view.is_alone(self.me()) {
             self.notes.lost_split = false;
             self.write(None);
         }
@@ -290,7 +290,7 @@ impl Node {
         match self.own.role {
             Some(super::event::Instance::Primary { flushed, .. }) => flushed,
             Some(super::event::Instance::Standby { received, .. }) => received,
-            _ => self.own.data.map_or(Lsn(0), |data| data.checkpoint),
+            _ => self.own.data.map_or_else(Lsn::default, |data| data.checkpoint),
         }
     }
 

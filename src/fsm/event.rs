@@ -15,7 +15,7 @@ use super::reason::Reason;
 pub use super::say::{Say, Witness};
 use super::types::{
     DataId, DataIdentity, Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term,
-    Timeline, View, WalPoint,
+    Timeline, View, WalPoint, zero,
 };
 use serde::{Deserialize, Serialize};
 
@@ -136,7 +136,7 @@ pub struct DataDir {
     pub checkpoint: Lsn,
     /// Its timeline.
     pub checkpoint_timeline: Timeline,
-    /// Timeline of the minimum recovery point; 0 where there is none.
+    /// Timeline of the minimum recovery point; 0 in `pg_control` where there is none.
     pub min_recovery_timeline: Timeline,
     /// The cluster state.
     pub state: ControlState,
@@ -144,8 +144,9 @@ pub struct DataDir {
     pub standby_signal: bool,
     /// `backup_label` is there.
     pub backup_label: bool,
-    /// The ledger that the mark names; 0 where there is no mark.
-    pub mark: LedgerId,
+    /// The ledger that the mark names, if there is a mark.
+    #[serde(with = "zero")]
+    pub mark: Option<LedgerId>,
     /// A rebuild has begun and not ended: nothing can be started from it (its `PG_VERSION` says so).
     pub incomplete: bool,
     /// Its configuration files set no `synchronous_standby_names`: commits of an instance started from it wait for no standby.
@@ -181,7 +182,7 @@ impl DataDir {
     /// The checkpoint by which it is recognised later. While a `backup_label` lies in it, the start goes back to the one that
     /// is named there.
     pub fn noted_checkpoint(&self) -> Lsn {
-        if self.backup_label { Lsn(0) } else { self.checkpoint }
+        if self.backup_label { Lsn::default() } else { self.checkpoint }
     }
 
     /// Whether an instance started from it comes up as a standby.
@@ -375,8 +376,9 @@ pub struct Heartbeat {
     pub echo: u64,
     /// Random; names the operator's start (kept by the watcher when it restarts a controller).
     pub start_id: u64,
-    /// System identifier of its data directory; 0 while it is not known.
-    pub system: SystemId,
+    /// System identifier of its data directory, as soon as it is known.
+    #[serde(with = "zero")]
+    pub system: Option<SystemId>,
     /// Its durable ledger.
     pub ledger: Option<Ledger>,
     /// Role of its instance.
@@ -413,8 +415,9 @@ pub struct Heartbeat {
     /// How long ago the sender's instance has answered, ms.
     #[serde(default)]
     pub answered_ms: u64,
-    /// With `take_over`: the position that the standby must have received past; 0 if there is none.
-    pub shutdown_checkpoint: Lsn,
+    /// With `take_over`: the position that the standby must have received past, if there is one.
+    #[serde(with = "zero")]
+    pub shutdown_checkpoint: Option<Lsn>,
     /// Commits may not have waited for the standby under this view (see `Notes::unmirrored`).
     pub unmirrored: bool,
     /// The sender's proof of the standby (R9) is in progress, for longer than a heartbeat may take.
@@ -434,9 +437,9 @@ pub struct Heartbeat {
     pub detection_ms: u64,
     /// It was promoted under the present right to run alone, and its data directory can still be started.
     pub promoted: bool,
-    /// The arbiter's ledger, as it has heard it: its id, and the highest term promised. Zeroes where it has heard none.
-    #[serde(rename = "arbiter_heard")]
-    pub arbiter: (LedgerId, Term),
+    /// The arbiter's ledger, as it has heard it: its id, if it has heard one, and the highest term promised.
+    #[serde(rename = "arbiter_heard", with = "zero::known")]
+    pub arbiter: (Option<LedgerId>, Term),
     /// Its `application_name`.
     pub name: String,
     /// `host:port` under which its instance is reached by the other one.
@@ -456,7 +459,7 @@ impl Heartbeat {
             seq: 0,
             echo: 0,
             start_id: 0,
-            system: SystemId(0),
+            system: None,
             ledger: None,
             role: Role::None,
             instance: Health::Unknown,
@@ -465,14 +468,14 @@ impl Heartbeat {
             full: String::new(),
             space: String::new(),
             streaming: false,
-            timeline: Timeline(0),
-            lsn: Lsn(0),
-            replayed: Lsn(0),
+            timeline: Timeline::default(),
+            lsn: Lsn::default(),
+            replayed: Lsn::default(),
             take_over: false,
             wal: WalReport::default(),
             confirm: false,
             answered_ms: 0,
-            shutdown_checkpoint: Lsn(0),
+            shutdown_checkpoint: None,
             unmirrored: false,
             proving: false,
             rebuilds: false,
@@ -481,7 +484,7 @@ impl Heartbeat {
             on_silence: OnSilence::Message,
             detection_ms: 0,
             promoted: false,
-            arbiter: (LedgerId(0), Term(0)),
+            arbiter: (None, Term::default()),
             name: String::new(),
             address: String::new(),
             client_address: String::new(),
@@ -508,8 +511,8 @@ pub enum Message {
         #[serde(default)]
         point: Option<WalPoint>,
         /// The receiver's ledger, as the sender has heard it: its id, and the highest term promised.
-        #[serde(default)]
-        known: (LedgerId, Term),
+        #[serde(default, with = "zero::known")]
+        known: (Option<LedgerId>, Term),
         /// Why it is asked for, for people.
         #[serde(default)]
         why: String,

@@ -7,7 +7,6 @@ use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
 use super::known::Running;
 use super::node::Node;
 use super::rules;
-use super::types::{DataId, LedgerId, Lsn};
 
 impl Node {
     /// The facts, once there is a ledger.
@@ -113,8 +112,7 @@ impl Node {
         let standing = self.standing();
         let down = heartbeat.role == Role::None && matches!(heartbeat.instance, Health::Failed | Health::Stopped);
         if standing == Some(Standing::Standby) && heartbeat.take_over {
-            let confirmed =
-                heartbeat.shutdown_checkpoint == Lsn(0) || self.received_past() > heartbeat.shutdown_checkpoint;
+            let confirmed = heartbeat.shutdown_checkpoint.is_none_or(|checkpoint| self.received_past() > checkpoint);
             return if confirmed { Peer::Offers } else { Peer::Talks };
         }
         let same_view = heartbeat.ledger.map(|ledger| ledger.view) == self.view();
@@ -161,9 +159,7 @@ impl Node {
     /// PROTOCOL R9, step 1.
     pub(super) fn standby_is_back(&self) -> bool {
         let (Some(ledger), Some(heartbeat)) = (self.ledger, &self.peer.heartbeat) else { return false };
-        let told = heartbeat
-            .ledger
-            .is_some_and(|told| told.view == ledger.view && told.data.id != DataId(0) && told.system == ledger.system);
+        let told = heartbeat.ledger.is_some_and(|told| told.view == ledger.view && told.system == ledger.system);
         let row = self.own.standby_row().is_some_and(|row| row.streaming);
         let flows =
             self.now.since(self.own.flow_at) < (self.patience_ms() * 2).max(self.settings.instance_detection_ms);
@@ -172,8 +168,9 @@ impl Node {
     }
 
     pub(super) fn detached(&self) -> bool {
-        self.notes.detached != 0
-            && self.peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.start_id == self.notes.detached)
+        self.notes
+            .detached
+            .is_some_and(|start_id| self.peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.start_id == start_id))
     }
 
     /// A standby that was rebuilt or put back while the view stayed is not eligible: it could never take over. Renewing
@@ -182,7 +179,7 @@ impl Node {
         let Some(view) = self.view() else { return false };
         let Some(heartbeat) = &self.peer.heartbeat else { return false };
         let other = match heartbeat.ledger {
-            Some(told) => told.view == view && told.data.id != view.data[self.other().index()],
+            Some(told) => told.view == view && Some(told.data.id) != view.data[self.other().index()],
             None => heartbeat.role == Role::Standby && self.peer_cannot_consent(),
         };
         view.is_mirrored(self.me()) && other
@@ -202,19 +199,19 @@ impl Node {
     fn arbiter_unnamed(&self) -> bool {
         let Some(view) = self.view() else { return false };
         if !self.settings.arbiter {
-            return view.is_mirrored(self.me()) && view.arbiter != LedgerId(0);
+            return view.is_mirrored(self.me()) && view.arbiter.is_some();
         }
         let heard = self.arbiter_heard(self.patience_ms());
         self.settings.arbiter
             && view.is_mirrored(self.me())
             && heard
-            && self.arbiter.best.id != LedgerId(0)
+            && self.arbiter.best.id.is_some()
             && self.arbiter.best.id != view.arbiter
     }
 
     /// A half is safe only under a view that leans on no arbiter, which might still grant the right.
     fn policy(&self) -> Policy {
-        let no_arbiter = self.view().is_some_and(|view| view.arbiter == LedgerId(0));
+        let no_arbiter = self.view().is_some_and(|view| view.arbiter.is_none());
         let agreed =
             no_arbiter && self.peer.heartbeat.as_ref().is_some_and(|told| told.on_silence == self.settings.on_silence);
         match (self.settings.on_silence, self.settings.arbiter) {

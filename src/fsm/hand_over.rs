@@ -15,12 +15,12 @@ pub(super) struct HandOver {
     since: Time,
     limit_ms: u64,
     /// The position that the standby must have received past: of a planned one the shutdown checkpoint, else the last position
-    /// that the standby has confirmed. 0 where none is known.
-    pub checkpoint: Lsn,
+    /// that the standby has confirmed, as far as one is known.
+    pub checkpoint: Option<Lsn>,
     /// The newest heartbeat that was sent before the confirmation began.
     sent: u64,
-    /// What the standby must have flushed before the instance is stopped; 0 until it is read.
-    confirms: Lsn,
+    /// What the standby must have flushed before the instance is stopped, as soon as it is read.
+    confirms: Option<Lsn>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -35,7 +35,7 @@ enum Phase {
 impl HandOver {
     pub fn new(planned: bool, now: Time, limit_ms: u64) -> HandOver {
         let phase = if planned { Phase::Checkpoint } else { Phase::Stop };
-        HandOver { planned, phase, began: now, since: now, limit_ms, checkpoint: Lsn(0), sent: 0, confirms: Lsn(0) }
+        HandOver { planned, phase, began: now, since: now, limit_ms, checkpoint: None, sent: 0, confirms: None }
     }
 
     /// Whether the checkpoint before a planned switch is under way.
@@ -139,11 +139,11 @@ impl Node {
     fn unconfirmed(&mut self, hand_over: &HandOver) -> Option<&'static str> {
         let since = hand_over.since;
         if let Some(Instance::Primary { flushed, .. }) = self.own.role
-            && hand_over.confirms == Lsn(0)
+            && hand_over.confirms.is_none()
             && self.own.answered_at > since
             && let Some(hand_over) = self.hand_over.as_mut()
         {
-            hand_over.confirms = flushed;
+            hand_over.confirms = Some(flushed);
         }
         let told = self.peer.heartbeat.as_ref()?;
         if self.peer.echo <= hand_over.sent || !self.peer.is_of_now(told) {
@@ -153,8 +153,8 @@ impl Node {
         if told.answered_ms >= since_ms || told.role != Role::Standby {
             return Some("the standby's instance does not respond");
         }
-        let flushed = self.own.standby_row().map_or(Lsn(0), |row| row.flushed).max(told.lsn);
-        if hand_over.confirms == Lsn(0) || flushed < hand_over.confirms {
+        let flushed = self.own.standby_row().map_or(told.lsn, |row| row.flushed.max(told.lsn));
+        if hand_over.confirms.is_none_or(|confirms| flushed < confirms) {
             return Some("the standby has not confirmed the WAL up to the checkpoint");
         }
         None
@@ -174,17 +174,18 @@ impl Node {
         }
         hand_over.phase = Phase::Offer;
         hand_over.since = now;
-        let lost = self.notes.went_back.map_or(Lsn(0), |had| had.lsn);
+        let lost = self.notes.went_back.map(|had| had.lsn);
         hand_over.checkpoint = match data.filter(|_| hand_over.planned) {
-            Some(data) => data.checkpoint,
+            Some(data) => Some(data.checkpoint),
             // What was confirmed must be there, up to its last byte, and so must what this data directory has lost (R13).
-            None => Lsn(self.own.confirmed.max(lost).0.saturating_sub(1)),
+            None => self.own.confirmed.max(lost).map(|lsn| Lsn(lsn.0.saturating_sub(1))),
         };
     }
 
     /// Whether the data directory still ends with the shutdown checkpoint that a planned hand-over offers.
     pub(super) fn is_as_offered(&self, hand_over: &HandOver) -> bool {
-        let shut_down = |data: DataDir| data.state == ControlState::ShutDown && data.checkpoint == hand_over.checkpoint;
+        let shut_down =
+            |data: DataDir| data.state == ControlState::ShutDown && Some(data.checkpoint) == hand_over.checkpoint;
         !hand_over.planned || self.own.data.is_some_and(shut_down)
     }
 
@@ -192,8 +193,11 @@ impl Node {
     fn lacks_what_it_confirmed(&self, hand_over: &HandOver) -> bool {
         let reported_at = hand_over.since.plus(self.patience_ms());
         let reported = self.peer.heard_at.is_some_and(|at| at >= reported_at);
-        let lacks =
-            |told: &Heartbeat| told.role == Role::Standby && !told.streaming && told.lsn <= hand_over.checkpoint;
+        let lacks = |told: &Heartbeat| {
+            told.role == Role::Standby
+                && !told.streaming
+                && hand_over.checkpoint.is_some_and(|checkpoint| told.lsn <= checkpoint)
+        };
         !hand_over.planned && reported && self.peer.heartbeat.as_deref().is_some_and(lacks)
     }
 

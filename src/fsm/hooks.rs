@@ -19,24 +19,24 @@ impl Node {
         let changed = from.is_some_and(|from| from.primary != to.primary);
         let owed = &mut self.notes.owed;
         if !mine {
-            owed.switched = Term(0);
+            owed.switched = None;
         } else if changed && hooks.post_switch {
-            owed.switched = to.term;
+            owed.switched = Some(to.term);
         }
         match to.mode {
             Mode::Mirrored => {
-                owed.detached = Term(0);
-                owed.attached = if hooks.post_attach { to.term } else { Term(0) };
+                owed.detached = None;
+                owed.attached = hooks.post_attach.then_some(to.term);
             }
             Mode::Degraded => {
                 let left = from.filter(|from| from.is_mirrored(to.primary)).map(|from| from.term);
                 // Where an operator detaches, it was called before.
-                if hooks.pre_detach && left.is_some_and(|left| left != self.announced) {
-                    owed.detached = to.term;
+                if hooks.pre_detach && left.is_some() && left != self.announced {
+                    owed.detached = Some(to.term);
                 } else if changed {
-                    owed.detached = Term(0);
+                    owed.detached = None;
                 }
-                owed.attached = Term(0);
+                owed.attached = None;
             }
         }
     }
@@ -44,7 +44,7 @@ impl Node {
     /// An operator has made this data directory the primary's where there was no ledger.
     pub(super) fn owe_adoption(&mut self, term: Term) {
         if self.settings.hooks.post_switch {
-            self.notes.owed.switched = term;
+            self.notes.owed.switched = Some(term);
         }
     }
 
@@ -52,11 +52,10 @@ impl Node {
     pub(super) fn forgive(&mut self) {
         let hooks = self.settings.hooks;
         let Owed { switched, detached, attached } = self.notes.owed;
-        let kept = |configured: bool, term| if configured { term } else { Term(0) };
         self.notes.owed = Owed {
-            switched: kept(hooks.post_switch, switched),
-            detached: kept(hooks.pre_detach, detached),
-            attached: kept(hooks.post_attach, attached),
+            switched: switched.filter(|_| hooks.post_switch),
+            detached: detached.filter(|_| hooks.pre_detach),
+            attached: attached.filter(|_| hooks.post_attach),
         };
     }
 
@@ -80,16 +79,12 @@ impl Node {
     fn due(&self) -> Option<(Hook, Term)> {
         let Owed { switched, detached, attached } = self.notes.owed;
         if !self.settled() {
-            None
-        } else if switched != Term(0) && self.serves() && !self.stopping {
-            Some((Hook::PostSwitch, switched))
-        } else if detached != Term(0) {
-            Some((Hook::PreDetach, detached))
-        } else if attached != Term(0) && !self.stopping {
-            Some((Hook::PostAttach, attached))
-        } else {
-            None
+            return None;
         }
+        let switched = switched.filter(|_| self.serves() && !self.stopping).map(|term| (Hook::PostSwitch, term));
+        let detached = detached.map(|term| (Hook::PreDetach, term));
+        let attached = attached.filter(|_| !self.stopping).map(|term| (Hook::PostAttach, term));
+        switched.or(detached).or(attached)
     }
 
     /// The instance takes writes as the primary that the view names.
@@ -113,7 +108,7 @@ impl Node {
 
     fn call_hook(&mut self, hook: Hook, term: Term) {
         let Some(view) = self.view() else { return };
-        let announces = hook == Hook::PreDetach && self.announced == term;
+        let announces = hook == Hook::PreDetach && self.announced == Some(term);
         let reason = match &self.told.reason {
             _ if announces => Cause::OperatorDetached.text().to_owned(),
             Some(reason) if view.term == term => reason.to_string(),
@@ -148,8 +143,8 @@ impl Node {
             Hook::PostAttach => &mut owed.attached,
         };
         // A newer view may owe it again.
-        if *entry == term {
-            *entry = Term(0);
+        if *entry == Some(term) {
+            *entry = None;
             self.write(None);
         }
     }
@@ -165,9 +160,9 @@ impl Node {
             return true;
         }
         match self.calls.running().map(|(hook, _)| hook) {
-            None if self.announced == view.term => false,
+            None if self.announced == Some(view.term) => false,
             None => {
-                self.announced = view.term;
+                self.announced = Some(view.term);
                 self.call_hook(Hook::PreDetach, view.term);
                 true
             }
@@ -182,8 +177,8 @@ impl Node {
     /// The standby was not disconnected after all: who was told so is told that it is attached.
     pub(super) fn take_back(&mut self) {
         let Some(view) = self.view() else { return };
-        if std::mem::take(&mut self.announced) == view.term && self.settings.hooks.post_attach {
-            self.notes.owed.attached = view.term;
+        if self.announced.take() == Some(view.term) && self.settings.hooks.post_attach {
+            self.notes.owed.attached = Some(view.term);
             self.write(None);
         }
     }

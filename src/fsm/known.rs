@@ -94,25 +94,25 @@ pub(super) struct OwnSide {
     pub may_have_run: bool,
     /// No member was heard since that was found.
     pub unheard: bool,
-    /// The last position that the standby has confirmed under the present view; 0 where none is known.
-    pub confirmed: Lsn,
+    /// The last position that the standby has confirmed under the present view, as far as it is known.
+    pub confirmed: Option<Lsn>,
 }
 
 impl OwnSide {
     pub fn new() -> OwnSide {
         OwnSide {
             data: None,
-            data_at: Time(0),
-            read_since: Time(0),
+            data_at: Time::default(),
+            read_since: Time::default(),
             running: Running::Unknown,
             role: None,
-            answered_at: Time(0),
+            answered_at: Time::default(),
             starting: false,
             failed: None,
             signal: None,
             silent: false,
             closed: false,
-            disk_good_at: Time(0),
+            disk_good_at: Time::default(),
             disk_bad: String::new(),
             disk_full: String::new(),
             weakened: Vec::new(),
@@ -128,16 +128,16 @@ impl OwnSide {
             founding: false,
             for_rebuild: false,
             data_id: None,
-            flow_at: Time(0),
-            starting_at: Time(0),
-            serving_at: Time(0),
-            caught_up_at: Time(0),
-            flushed: Lsn(0),
-            row_flushed: Lsn(0),
+            flow_at: Time::default(),
+            starting_at: Time::default(),
+            serving_at: Time::default(),
+            caught_up_at: Time::default(),
+            flushed: Lsn::default(),
+            row_flushed: Lsn::default(),
             crashed: false,
             may_have_run: false,
             unheard: false,
-            confirmed: Lsn(0),
+            confirmed: None,
         }
     }
 
@@ -216,14 +216,14 @@ impl OwnSide {
         match (self.running, self.role, self.data) {
             (Running::Up, Some(Instance::Primary { timeline, .. } | Instance::Standby { timeline, .. }), _) => timeline,
             (_, _, Some(data)) => data.checkpoint_timeline.max(data.min_recovery_timeline),
-            (_, _, None) => Timeline(0),
+            (_, _, None) => Timeline::default(),
         }
     }
 
     pub fn received(&self) -> Lsn {
         match self.role {
             Some(Instance::Standby { received, .. }) => received,
-            _ => Lsn(0),
+            _ => Lsn::default(),
         }
     }
 
@@ -243,7 +243,7 @@ impl OwnSide {
 /// The newest that is known of a member's ledger; ledgers never go back.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Best {
-    pub id: LedgerId,
+    pub id: Option<LedgerId>,
     pub promised: Term,
     pub term: Term,
 }
@@ -251,10 +251,10 @@ pub(super) struct Best {
 impl Best {
     /// Takes a ledger in; false where it is older than one already seen.
     pub fn take(&mut self, ledger: &Ledger) -> bool {
-        if self.id == ledger.id && (ledger.promised < self.promised || ledger.view.term < self.term) {
+        if self.id == Some(ledger.id) && (ledger.promised < self.promised || ledger.view.term < self.term) {
             return false;
         }
-        *self = Best { id: ledger.id, promised: ledger.promised, term: ledger.view.term };
+        *self = Best { id: Some(ledger.id), promised: ledger.promised, term: ledger.view.term };
         true
     }
 }
@@ -297,13 +297,13 @@ impl PeerSide {
             echo: 0,
             best: Best::default(),
             refused: 0,
-            refused_at: Time(0),
+            refused_at: Time::default(),
             instance_refused: 0,
             answered_at: None,
             wal_at: None,
             followed_at: None,
             contact: 0,
-            contact_at: Time(0),
+            contact_at: Time::default(),
             watching: false,
             ill_since: None,
         }

@@ -29,7 +29,7 @@ pub struct Node {
     pub(super) out: Vec<Action>,
     ids: u64,
     // who this is
-    pub(super) system: SystemId,
+    pub(super) system: Option<SystemId>,
     pub(super) name: String,
     pub(super) address: String,
     pub(super) peer_name: String,
@@ -65,8 +65,8 @@ pub struct Node {
     pub(super) answers: Vec<(u64, Reply)>,
     pub(super) stopping: bool,
     pub(super) failover_asked: Option<bool>,
-    /// The mirrored view of whose end `pre_detach_command` was told before; 0 for none.
-    pub(super) announced: Term,
+    /// The mirrored view of whose end `pre_detach_command` was told before.
+    pub(super) announced: Option<Term>,
     // what was told
     pub(super) told: super::tell::Told,
 }
@@ -106,11 +106,11 @@ impl Node {
             calls: super::calls::Calls::new(settings.seed),
             told: super::tell::Told::new(&settings),
             settings,
-            now: Time(0),
+            now: Time::default(),
             booted_at: None,
             out: Vec::new(),
             ids: 0,
-            system: SystemId(0),
+            system: None,
             name: String::new(),
             address: String::new(),
             peer_name: String::new(),
@@ -125,7 +125,7 @@ impl Node {
             held: Vec::new(),
             rebuilds: super::rebuild::Rebuilds::default(),
             hand_over: None,
-            next_hand_over: Time(0),
+            next_hand_over: Time::default(),
             proposal: None,
             proposed_last: None,
             asking: None,
@@ -134,7 +134,7 @@ impl Node {
             answers: Vec::new(),
             stopping: false,
             failover_asked: None,
-            announced: Term(0),
+            announced: None,
         }
     }
 
@@ -197,7 +197,7 @@ impl Node {
             self.ledger = Some(durable.ledger);
             self.notes = durable.notes;
             self.forgive();
-            self.system = durable.ledger.system;
+            self.system = Some(durable.ledger.system);
         }
         match boot.by {
             StartedBy::Watcher => self.start_id = self.notes.start_id.unwrap_or(boot.start_id),
@@ -286,7 +286,7 @@ impl Node {
 
     /// The smallest own term above everything promised that this server has heard of (PROTOCOL R1).
     pub(super) fn next_term(&self) -> Term {
-        let own = self.ledger.map_or(Term(0), |ledger| ledger.promised);
+        let own = self.ledger.map_or_else(Term::default, |ledger| ledger.promised);
         rules::next_term(self.me(), &[own, self.peer.best.promised, self.arbiter.best.promised])
     }
 
@@ -309,7 +309,7 @@ impl Node {
         self.ledger = Some(rules::entering(ledger, view));
         self.proposal = None;
         self.own.left_down = false;
-        self.own.confirmed = Lsn(0);
+        self.own.confirmed = None;
         self.notes.unmirrored &= view.is_alone(self.settings.me.other());
         self.notes.went_back = None;
         self.told.split &= view.is_alone(self.settings.me);
@@ -325,8 +325,8 @@ impl Node {
             self.notes.promoted = true;
         }
         if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
-            self.notes.detached = 0;
-            self.notes.handed_over = Lsn(0);
+            self.notes.detached = None;
+            self.notes.handed_over = None;
             self.told.mirrored_at = Some(self.now);
         }
         if !view.is_alone(self.settings.me.other()) {
@@ -411,14 +411,14 @@ impl Node {
     /// A standby's ledger begins with a `Degraded(other)` told by that other.
     fn join_as_standby(&mut self) {
         let Some(told) = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms) else { return };
-        if told.system != self.system || !rules::begins_standby(self.me(), &told.view) {
+        if Some(told.system) != self.system || !rules::begins_standby(self.me(), &told.view) {
             return;
         }
         let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
         let why = Reason::reported(Who::OtherServer, why);
         // If the view names a data directory of this server, this server has had a ledger, and has lost it. That ledger may have
         // held a newer view, which no other member has seen. No term is used twice.
-        let lost = told.view.data[self.me().index()] != DataId(0);
+        let lost = told.view.data[self.me().index()].is_some();
         let skipped = if lost { SKIPPED_TERMS + (self.random() & 0xffff) } else { 0 };
         self.make_ledger(told.view, Term(told.view.term.0 + skipped), why);
     }
@@ -429,7 +429,7 @@ impl Node {
         // A pair is never founded beside a server of another cluster: its operator has to rebuild one of the two. Nor under an
         // arbiter that records another cluster.
         let rival = self.peer.foreign.or(self.arbiter.foreign).is_some();
-        if !self.own.founding || data.mark != LedgerId(0) || self.own.alien || rival {
+        if !self.own.founding || data.mark.is_some() || self.own.alien || rival {
             return;
         }
         let detection = self.settings.heartbeat_detection_ms;
@@ -437,27 +437,27 @@ impl Node {
         let peer_has_none = match &self.peer.heartbeat {
             Some(heartbeat) => {
                 // Whoever knows no data directory founds nothing.
-                let founds_none = heartbeat.role == super::event::Role::Standby || heartbeat.system == SystemId(0);
+                let founds_none = heartbeat.role == super::event::Role::Standby || heartbeat.system.is_none();
                 heartbeat.ledger.is_none() && (self.me() == Server::First || founds_none)
             }
             None => self.peer.refused > 0 || waited,
         };
         let arbiter_has_none = !self.settings.arbiter
-            || self.arbiter.best.id == LedgerId(0)
+            || self.arbiter.best.id.is_none()
                 && (self.arbiter.heard_at.is_some() || self.arbiter.refused > 0 || waited);
         if !peer_has_none || !arbiter_has_none {
             return;
         }
         let mut view = View {
-            term: Term(0).next_for(self.me()),
+            term: Term::default().next_for(self.me()),
             primary: self.me(),
             mode: super::types::Mode::Degraded,
-            data: [DataId(0); 2],
-            arbiter: LedgerId(0),
+            data: [None; 2],
+            arbiter: None,
             forced: false,
         };
         let id = DataId(self.random());
-        view.data[self.me().index()] = id;
+        view.data[self.me().index()] = Some(id);
         self.own.data_id = Some(id);
         self.make_ledger(view, view.term, Reason::own("the first start of a new pair"));
     }
@@ -466,8 +466,8 @@ impl Node {
     pub(super) fn adopt_data(&mut self) {
         let lost_split = std::mem::take(&mut self.notes.lost_split);
         self.notes.overwritten = false;
-        self.notes.detached = 0;
-        self.notes.handed_over = Lsn(0);
+        self.notes.detached = None;
+        self.notes.handed_over = None;
         self.notes.wanted = true;
         self.rebuilds = super::rebuild::Rebuilds::default();
         self.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
@@ -483,8 +483,8 @@ impl Node {
             term,
             primary: self.me(),
             mode: super::types::Mode::Degraded,
-            data: self.view().map_or([DataId(0); 2], |view| view.data),
-            arbiter: self.view().map_or(LedgerId(0), |view| view.arbiter),
+            data: self.view().map_or([None; 2], |view| view.data),
+            arbiter: self.view().and_then(|view| view.arbiter),
             forced: true,
         };
         if lost_split {
@@ -493,7 +493,7 @@ impl Node {
         }
         // Whatever it has contained under its old name, the operator takes it as it is.
         let id = DataId(self.random());
-        view.data[self.me().index()] = id;
+        view.data[self.me().index()] = Some(id);
         self.wal.directory_replaced();
         let why = Reason::own("an operator adopted the data directory");
         if let Some(ledger) = self.ledger.as_mut() {
@@ -508,10 +508,10 @@ impl Node {
     }
 
     fn make_ledger(&mut self, view: View, promised: Term, why: Reason) {
-        let Some(data) = self.own.data else { return };
+        let (Some(data), Some(system)) = (self.own.data, self.system) else { return };
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
-        self.ledger = Some(Ledger { system: self.system, id, data: data.identity(data_id), view, promised });
+        self.ledger = Some(Ledger { system, id, data: data.identity(data_id), view, promised });
         self.told.reason = Some(why.clone());
         self.told.since = Some(self.now);
         self.set_failover_asked();

@@ -17,6 +17,11 @@ use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
 /// which a primary sends something in any case.
 const IDLE_STREAM_MS: u64 = 60_000;
 
+/// The system identifiers of two clusters, if both are known and differ.
+fn two_clusters(mine: Option<SystemId>, theirs: Option<SystemId>) -> Option<(SystemId, SystemId)> {
+    mine.zip(theirs).filter(|(mine, theirs)| mine != theirs)
+}
+
 impl Node {
     // ------------------------------------------------------------------------------------------------------- members
 
@@ -29,7 +34,7 @@ impl Node {
             }
             (Member::Server(_), Message::Answer { ledger }) => {
                 if let Some(ledger) = ledger
-                    && ledger.system == self.system
+                    && Some(ledger.system) == self.system
                     && self.peer.best.take(&ledger)
                 {
                     let why = self.answered_why(&ledger.view, Who::OtherServer);
@@ -38,13 +43,13 @@ impl Node {
             }
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
-            (Member::Arbiter, Message::Heartbeat(heartbeat)) if self.is_foreign(heartbeat.system) => {
-                let (mine, theirs) = (self.system, heartbeat.system);
-                if self.arbiter.foreign.replace(theirs) != Some(theirs) {
-                    self.say(Say::ArbiterOfOtherSystem { mine, theirs });
-                }
-            }
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
+                if let Some((mine, theirs)) = two_clusters(self.system, heartbeat.system) {
+                    if self.arbiter.foreign.replace(theirs) != Some(theirs) {
+                        self.say(Say::ArbiterOfOtherSystem { mine, theirs });
+                    }
+                    return;
+                }
                 self.arbiter.foreign = None;
                 self.arbiter.would_grant = heartbeat.would_grant;
                 let (full, space, failure) = (&heartbeat.full, &heartbeat.space, &heartbeat.failure);
@@ -75,7 +80,7 @@ impl Node {
         self.own.unheard = false;
         self.arbiter.refused = 0;
         self.arbiter.seq = self.arbiter.seq.max(seq);
-        let Some(ledger) = ledger.filter(|ledger| ledger.system == self.system) else { return };
+        let Some(ledger) = ledger.filter(|ledger| Some(ledger.system) == self.system) else { return };
         if self.arbiter.best.take(&ledger) {
             self.arbiter.view = Some(ledger.view);
             self.say_split_elsewhere(&ledger);
@@ -113,28 +118,23 @@ impl Node {
                 Some(system) => system != data.system,
                 None => self.own.for_rebuild,
             };
-            self.system = if replaced { SystemId(0) } else { data.system };
+            self.system = (!replaced).then_some(data.system);
         }
-        self.own.alien = self.system != data.system;
-    }
-
-    /// Whether a member reports the system identifier of another cluster.
-    fn is_foreign(&self, system: SystemId) -> bool {
-        self.system.0 != 0 && system.0 != 0 && system != self.system
+        self.own.alien = self.system != Some(data.system);
     }
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
         let theirs = heartbeat.system;
-        self.peer.recorded = heartbeat.ledger.map(|_| theirs).filter(|system| system.0 != 0);
+        self.peer.recorded = heartbeat.ledger.and(theirs);
         self.choose_system();
-        let mine = self.own.data.filter(|_| self.ledger.is_none()).map_or(self.system, |data| data.system);
-        let foreign = mine.0 != 0 && theirs.0 != 0 && mine != theirs;
-        self.peer.foreign = foreign.then_some(theirs);
-        if foreign && !self.own.for_rebuild {
+        let mine = self.own.data.filter(|_| self.ledger.is_none()).map_or(self.system, |data| Some(data.system));
+        let foreign = two_clusters(mine, theirs);
+        self.peer.foreign = foreign.map(|(_, theirs)| theirs);
+        if let Some((mine, theirs)) = foreign.filter(|_| !self.own.for_rebuild) {
             let other = self.other();
             self.told.other_system(&mut self.out, other, mine, theirs);
         }
-        if self.is_foreign(theirs) {
+        if two_clusters(self.system, theirs).is_some() {
             return;
         }
         let newer = match &self.peer.heartbeat {
@@ -354,8 +354,9 @@ impl Node {
         if standby.is_none_or(|row| row.flushed >= flushed) {
             self.own.caught_up_at = self.now;
         }
-        self.own.row_flushed = standby.map_or(Lsn(0), |row| row.flushed);
-        self.own.confirmed = self.own.confirmed.max(self.own.row_flushed);
+        self.own.row_flushed = standby.map_or_else(Lsn::default, |row| row.flushed);
+        let confirmed = Some(self.own.row_flushed).filter(|flushed| *flushed > Lsn::default());
+        self.own.confirmed = self.own.confirmed.max(confirmed);
         self.own.flushed = flushed;
     }
 
@@ -515,7 +516,7 @@ impl Node {
         }
         // Only a new base backup ends this. A plain copy may be a copy of the directory whose WAL was overwritten.
         self.notes.overwritten &= data.has_fingerprint(&known) || !data.backup_label;
-        self.notes.handed_over = Lsn(0);
+        self.notes.handed_over = None;
         self.notes.labelled = false;
         self.wal.directory_replaced();
         self.write(None);

@@ -254,9 +254,9 @@ impl Node {
         };
         let told = self.peer.heartbeat.as_ref();
         let peer_ledger = told.and_then(|told| told.ledger);
-        let eligible = peer_ledger
-            .zip(self.view())
-            .is_some_and(|(ledger, view)| ledger.view == view && ledger.data.id == view.data[self.other().index()]);
+        let eligible = peer_ledger.zip(self.view()).is_some_and(|(ledger, view)| {
+            ledger.view == view && Some(ledger.data.id) == view.data[self.other().index()]
+        });
         let row = match self.own.role {
             Some(Instance::Primary { standby: Some(row), names: Names::Peer, .. }) => row.streaming && row.sync,
             _ => false,
@@ -444,7 +444,7 @@ impl Node {
             let unread = self.work.unread.then_some("the data directory cannot be read");
             return Some(unread.unwrap_or(UNDER_WAY).to_owned());
         }
-        if data.system != self.system {
+        if Some(data.system) != self.system {
             return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());
         }
         if data.incomplete || self.notes.rebuild.is_some() {
@@ -466,7 +466,7 @@ impl Node {
     }
 
     fn note_detached(&mut self) {
-        self.notes.detached = self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id);
+        self.notes.detached = Some(self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id));
         self.write(None);
     }
 
@@ -741,7 +741,7 @@ impl Node {
     }
 
     /// What the standby must have received past, while this server offers to hand over.
-    pub(super) fn offered_checkpoint(&self) -> Option<Lsn> {
+    pub(super) fn offered_checkpoint(&self) -> Option<Option<Lsn>> {
         self.hand_over.as_ref().filter(|hand_over| hand_over.offering()).map(|hand_over| hand_over.checkpoint)
     }
 }

@@ -84,8 +84,8 @@ pub struct PeerPresent {
 pub struct ArbiterPresent {
     /// It is heard.
     pub heard: bool,
-    /// Its ledger's id; 0 where it has none.
-    pub id: LedgerId,
+    /// Its ledger's id, if it has one.
+    pub id: Option<LedgerId>,
     /// The highest term that it has promised.
     pub promised: Term,
     /// Its view.

@@ -9,7 +9,7 @@ use super::hand_over::HandOver;
 use super::node::{Node, Proposal};
 use super::reason::Reason;
 use super::rules;
-use super::types::{LedgerId, Lsn, Member};
+use super::types::{Lsn, Member};
 
 /// The longest wait between two attempts to prove a standby (R9), ms.
 const LONGEST_PROOF_WAIT_MS: u64 = 300_000;
@@ -136,7 +136,7 @@ impl Node {
     /// Calls a command of the operator's, or says what came of it.
     pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, why: Cause) -> Clearance {
         let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
-        let term = self.view().map_or(super::types::Term(0), |view| view.term);
+        let term = self.view().map_or_else(super::types::Term::default, |view| view.term);
         let command =
             UserCommand { purpose, by_operator, aim, target: self.other(), term, reason: why.text().to_owned() };
         let retry_ms = self.settings.heartbeat_detection_ms * 10;
@@ -171,8 +171,8 @@ impl Node {
         let told = self.peer.heartbeat.as_ref();
         let Some((start, data)) = told.and_then(|told| Some((told.start_id, told.ledger?.data.id))) else { return };
         // What failed with another standby, or before an operator repaired this one, is no reason to wait.
-        if self.work.proof_of != (start, data) {
-            self.work.proof_of = (start, data);
+        if self.work.proof_of != Some((start, data)) {
+            self.work.proof_of = Some((start, data));
             self.work.proof_wait_ms = 0;
             self.work.next_proof = self.now;
         }
@@ -190,18 +190,15 @@ impl Node {
         let (Some(data), Some(ledger)) = (self.work.proving.take(), self.ledger) else { return };
         self.own.named();
         self.own.followed(position);
-        let arbiter = match self.arbiter.best.id {
-            _ if !self.settings.arbiter => Some(LedgerId(0)),
-            LedgerId(0) => None,
-            heard => Some(heard),
-        };
+        let heard = self.arbiter.best.id.or(ledger.view.arbiter);
+        let arbiter = heard.filter(|_| self.settings.arbiter);
         let Some(mirrored) = rules::mirrored(&ledger, self.me(), self.next_term(), data, arbiter) else { return };
         if !self.settled() {
             return;
         }
         self.work.proof_wait_ms = 0;
         self.enter(mirrored, Reason::own("the standby is synchronous and has all committed transactions"));
-        self.own.confirmed = position;
+        self.own.confirmed = Some(position);
         self.say(Say::Mirrored);
         self.out.push(super::event::Action::Look);
     }

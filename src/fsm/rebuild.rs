@@ -9,7 +9,7 @@ use super::known::Running;
 use super::node::Node;
 use super::report::Rebuilding;
 use super::rules;
-use super::types::{DataId, Lsn, Method, RebuildOrder, Term, Time, View};
+use super::types::{DataId, Lsn, Method, RebuildOrder, Time, View};
 
 /// How often `rebuild_action = auto` tries in one view.
 const TRIES: u32 = 10;
@@ -76,18 +76,16 @@ impl Node {
         if !self.peer.is_of_now(told) || told.role != Role::Primary || told.instance != Health::Well {
             return Err("the other server's instance is not running as the primary, or has failed".to_owned());
         }
-        let view = told.ledger.map(|ledger| ledger.view);
+        let view = told.ledger.map(|ledger| ledger.view).zip(told.system);
         let own = self.ledger.as_ref();
         match view {
-            Some(view) if told.system.0 != 0 && rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => {
-                Ok(Rebuild {
-                    order,
-                    source: told.address.clone(),
-                    system: told.system,
-                    names: self.peer_name.clone(),
-                    doubt: self.doubt(view),
-                })
-            }
+            Some((view, system)) if rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => Ok(Rebuild {
+                order,
+                source: told.address.clone(),
+                system,
+                names: self.peer_name.clone(),
+                doubt: self.doubt(view),
+            }),
             _ => Err("the other server does not report that it has the right to run alone".to_owned()),
         }
     }
@@ -126,7 +124,7 @@ impl Node {
         let method = if self.notes.overwritten { Method::BaseBackup } else { order.method };
         let order = RebuildOrder { method, ..order };
         self.rebuilds = Rebuilds::default();
-        let term = self.view().map_or(Term(0), |view| view.term);
+        let term = self.view().map(|view| view.term);
         if self.notes.rebuild_tried != term {
             self.notes.rebuild_tries = 0;
         }
@@ -140,7 +138,7 @@ impl Node {
             self.rebuilds.rejoin = true;
         } else {
             self.notes.rebuild = Some(order);
-            self.notes.handed_over = Lsn(0);
+            self.notes.handed_over = None;
             let id = DataId(self.random());
             if let Some(ledger) = self.ledger.as_mut() {
                 ledger.data.id = id;
@@ -154,8 +152,7 @@ impl Node {
     /// Whether the data directory was shut down in a hand-over, and nothing has come to it since.
     pub(super) fn handed_over_cleanly(&self) -> bool {
         let Some(data) = self.own.data else { return false };
-        self.notes.handed_over != Lsn(0)
-            && self.notes.handed_over == data.checkpoint
+        self.notes.handed_over == Some(data.checkpoint)
             && data.state == super::event::ControlState::ShutDown
             && self.eligible()
     }
@@ -163,7 +160,7 @@ impl Node {
     /// `rebuild_action = auto`: at once in each view, and again after a failure ([`Node::retries_rebuild`]).
     pub(super) fn rebuild_by_itself(&mut self) -> bool {
         let Some(view) = self.view() else { return false };
-        let tried = self.notes.rebuild_tried == view.term;
+        let tried = self.notes.rebuild_tried == Some(view.term);
         if !self.settings.rebuild_auto || tried && !self.retry_is_due() || self.rebuild_obstacle().is_some() {
             return false;
         }
@@ -176,7 +173,7 @@ impl Node {
         let unmade = self.own.data.is_none_or(|data| data.incomplete || !data.is_standby());
         self.settings.rebuild_auto
             && self.standing() == Some(Standing::Outcast)
-            && self.view().is_some_and(|view| view.term == self.notes.rebuild_tried)
+            && self.view().is_some_and(|view| Some(view.term) == self.notes.rebuild_tried)
             && (1..TRIES).contains(&self.notes.rebuild_tries)
             && self.notes.rebuild.is_none()
             && unmade
@@ -261,7 +258,7 @@ impl Node {
         self.own.down();
         // The rebuild has replaced the directory, which is not worth a warning.
         let _replaced = self.read_data(data, since);
-        self.rebuilds.made = Some((Lsn(0), self.now));
+        self.rebuilds.made = Some((Lsn::default(), self.now));
         self.write(None);
         self.say(Say::RebuildEnded);
     }
@@ -289,7 +286,7 @@ impl Node {
         }
         let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
         // With `rebuild_action = auto` it is to be begun again when it can be.
-        self.notes.rebuild_tried = Term(0);
+        self.notes.rebuild_tried = None;
         self.end_rebuild(format!("it was interrupted, and could not continue: {why}"));
         self.say(Say::RebuildAbandoned);
     }
@@ -309,7 +306,7 @@ impl Node {
         self.rebuilds.rejoin &= self.standing() == Some(Standing::Outcast);
         if self.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
             self.rebuilds.rejoin = false;
-            self.rebuilds.made = Some((Lsn(0), self.now));
+            self.rebuilds.made = Some((Lsn::default(), self.now));
         }
         let Some((at, since)) = self.rebuilds.made else { return };
         let position = self.position();
@@ -403,7 +400,7 @@ impl Node {
             ))
         } else if incomplete {
             Some(format!("{again}this data directory is incomplete and cannot be started: {run}"))
-        } else if lost && self.notes.handed_over == Lsn(0) {
+        } else if lost && self.notes.handed_over.is_none() {
             Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
         } else if lost {
             Some(match self.settings.rebuild_auto {

@@ -38,8 +38,7 @@ pub fn standing(view: &View, me: Server) -> Standing {
 
 /// Whether this server's data directory is the one that its view names.
 pub fn eligible(ledger: &Ledger, me: Server) -> bool {
-    let named = ledger.view.data[me.index()];
-    named != DataId(0) && named == ledger.data.id
+    ledger.view.data[me.index()] == Some(ledger.data.id)
 }
 
 // ------------------------------------------------------------------------------------------------------------- proposing
@@ -115,7 +114,7 @@ pub fn arbiter_accepts(
     behind: bool,
     incumbent_gone: impl FnOnce(Server) -> bool,
 ) -> bool {
-    let named = ledger.view.mode == Mode::Mirrored && ledger.view.arbiter == ledger.id;
+    let named = ledger.view.mode == Mode::Mirrored && ledger.view.arbiter == Some(ledger.id);
     named
         && !behind
         && follows(ledger, from, base, view)
@@ -156,16 +155,16 @@ pub fn begins_standby(me: Server, told: &View) -> bool {
 
 // ---------------------------------------------------------------------------------------------------------- R9 and R10
 
-/// R9: `Mirrored(me)` after a proof; what it leans on: the own data directory, the standby's as it told it, and the arbiter
-/// (`None`: the one that the view has already). Only from `Degraded(me)`.
+/// R9: `Mirrored(me)` after a proof; what it leans on: the own data directory, the standby's as it told it, and the arbiter, if
+/// there is one. Only from `Degraded(me)`.
 pub fn mirrored(ledger: &Ledger, me: Server, term: Term, standby: DataId, arbiter: Option<LedgerId>) -> Option<View> {
     if !ledger.view.is_alone(me) {
         return None;
     }
     let mut view = View { term, mode: Mode::Mirrored, forced: false, ..ledger.view };
-    view.data[me.index()] = ledger.data.id;
-    view.data[me.other().index()] = standby;
-    view.arbiter = arbiter.unwrap_or(view.arbiter);
+    view.data[me.index()] = Some(ledger.data.id);
+    view.data[me.other().index()] = Some(standby);
+    view.arbiter = arbiter;
     Some(view)
 }
 

@@ -8,7 +8,7 @@ use super::known::{Failure, Running};
 use super::node::Node;
 use super::reason::{Reason, clean};
 use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
-use super::types::{DataId, Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
+use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
 /// What was told last, so that changes are told at once and repeats are not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -55,7 +55,8 @@ struct Beat {
     instance: Health,
     disk: String,
     streaming: bool,
-    take_over: Option<Lsn>,
+    /// Outer: it is offered. Inner: what must have been received, if anything.
+    take_over: Option<Option<Lsn>>,
     unmirrored: bool,
     failover: Failover,
 }
@@ -202,13 +203,13 @@ impl Node {
             lsn: self.position(),
             replayed: match self.own.role {
                 Some(Instance::Standby { replayed, .. }) => replayed,
-                _ => Lsn(0),
+                _ => Lsn::default(),
             },
             wal: self.wal_report(),
             take_over: beat.take_over.is_some(),
             confirm: self.hand_over.as_ref().is_some_and(super::hand_over::HandOver::confirming),
             answered_ms: self.now.since(self.own.answered_at),
-            shutdown_checkpoint: beat.take_over.unwrap_or(Lsn(0)),
+            shutdown_checkpoint: beat.take_over.flatten(),
             unmirrored: beat.unmirrored,
             rebuilds: self.confirmed.is_some_and(|durable| durable.notes.rebuild.is_some()),
             detached: self.detached(),
@@ -336,7 +337,7 @@ impl Node {
             Standing::Outcast => self.peer.heartbeat.as_ref().is_some_and(|heartbeat| heartbeat.detached),
             Standing::Primary | Standing::Standby => return None,
         };
-        let mirrored_before = view.data[view.primary.other().index()] != DataId(0);
+        let mirrored_before = view.data[view.primary.other().index()].is_some();
         (mirrored_before && !self.switched_to_alone(standing)).then_some(match detached {
             true => Disconnected::ByOperator,
             false => Disconnected::ByFailure,
@@ -479,7 +480,7 @@ impl Node {
     /// Whether both data directories are the ones that the view leans on.
     fn both_eligible(&self) -> bool {
         let told = self.peer.heartbeat.as_ref().and_then(|told| told.ledger);
-        let named = self.view().map(|view| view.data[self.other().index()]);
+        let named = self.view().and_then(|view| view.data[self.other().index()]);
         self.eligible() && told.map(|told| told.data.id) == named && self.wal_agrees()
     }
 
@@ -561,7 +562,7 @@ impl Node {
                 "running as a standby that the primary's controller has not accepted yet".to_owned(),
             );
         }
-        if self.own.data.is_some_and(|data| data.mark.0 != 0) && !self.own.is_standby_dir() {
+        if self.own.data.is_some_and(|data| data.mark.is_some()) && !self.own.is_standby_dir() {
             return Progress::Refused(
                 "the data directory is marked as used by a pair, but there is no ledger: it was lost, and an operator must decide"
                     .to_owned(),
@@ -585,9 +586,9 @@ impl Node {
     }
 
     fn rebuild_is_needed(&self) -> bool {
-        let tried = self.view().is_some_and(|view| view.term == self.notes.rebuild_tried);
+        let tried = self.view().is_some_and(|view| Some(view.term) == self.notes.rebuild_tried);
         let clean = self.rebuilds.rejoin
-            || self.settings.rebuild_auto && (self.notes.handed_over != Lsn(0) || !tried || self.retries_rebuild());
+            || self.settings.rebuild_auto && (self.notes.handed_over.is_some() || !tried || self.retries_rebuild());
         // A start or stop that is out may not have shown its effect yet.
         self.own.running == Running::Down && !self.work.starts_or_stops() && !self.own.is_standby_dir() && !clean
     }

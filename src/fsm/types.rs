@@ -198,13 +198,104 @@ pub struct Timeline(pub u32);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct SystemId(pub u64);
 
-/// The random name of a ledger; 0 stands for none.
+/// The random name of a ledger; never 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct LedgerId(pub u64);
 
-/// The random name of a data directory; 0 stands for none.
+/// The random name of a data directory. Only the ledger of an arbiter, which has none, contains 0.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct DataId(pub u64);
+
+/// In ledgers and messages "none" is 0. This module converts it at the border.
+pub(crate) mod zero {
+    use super::{DataId, LedgerId, Lsn, SystemId, Term, Timeline};
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    /// A value of which 0 is never a real one.
+    pub trait Number: Copy {
+        /// The number in the file or message.
+        fn number(self) -> u64;
+        /// The value of this number.
+        fn of(number: u64) -> Self;
+    }
+
+    impl Number for u64 {
+        fn number(self) -> u64 {
+            self
+        }
+        fn of(number: u64) -> u64 {
+            number
+        }
+    }
+
+    macro_rules! numbers {
+        ($($name:ident),+) => {
+            $(impl Number for $name {
+                fn number(self) -> u64 {
+                    self.0
+                }
+                fn of(number: u64) -> $name {
+                    $name(number)
+                }
+            })+
+        };
+    }
+    numbers!(DataId, LedgerId, Lsn, SystemId, Term);
+
+    impl Number for Timeline {
+        fn number(self) -> u64 {
+            self.0.into()
+        }
+        fn of(number: u64) -> Timeline {
+            Timeline(number.try_into().unwrap_or(u32::MAX))
+        }
+    }
+
+    /// The number that is written.
+    pub fn number<T: Number>(value: Option<T>) -> u64 {
+        value.map_or(0, T::number)
+    }
+
+    /// What a number that was read means.
+    pub fn value<T: Number>(number: u64) -> Option<T> {
+        (number != 0).then(|| T::of(number))
+    }
+
+    pub fn serialize<T: Number, S: Serializer>(value: &Option<T>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_u64(number(*value))
+    }
+
+    pub fn deserialize<'de, T: Number, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+        Ok(value(u64::deserialize(from)?))
+    }
+
+    /// The same of two values.
+    pub mod pair {
+        use super::{Deserialize, Deserializer, Number, Serialize, Serializer, number, value};
+
+        pub fn serialize<T: Number, S: Serializer>(values: &[Option<T>; 2], to: S) -> Result<S::Ok, S::Error> {
+            values.map(number).serialize(to)
+        }
+
+        pub fn deserialize<'de, T: Number, D: Deserializer<'de>>(from: D) -> Result<[Option<T>; 2], D::Error> {
+            Ok(<[u64; 2]>::deserialize(from)?.map(value))
+        }
+    }
+
+    /// The same of a ledger's id beside the highest term that it has promised.
+    pub mod known {
+        use super::{Deserialize, Deserializer, LedgerId, Serialize, Serializer, Term, number, value};
+
+        pub fn serialize<S: Serializer>((id, term): &(Option<LedgerId>, Term), to: S) -> Result<S::Ok, S::Error> {
+            (number(*id), term).serialize(to)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(Option<LedgerId>, Term), D::Error> {
+            let (id, term) = <(u64, Term)>::deserialize(from)?;
+            Ok((value(id), term))
+        }
+    }
+}
 
 /// Whether both servers serve, or one alone.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -224,10 +315,12 @@ pub struct View {
     pub primary: Server,
     /// Mirrored, or alone.
     pub mode: Mode,
-    /// The data directories that the view leans on, by [`Server::index`]; 0 where not known.
-    pub data: [DataId; 2],
-    /// The arbiter's ledger that the view leans on; 0 for none.
-    pub arbiter: LedgerId,
+    /// The data directories that the view leans on, by [`Server::index`], as far as they are known.
+    #[serde(with = "zero::pair")]
+    pub data: [Option<DataId>; 2],
+    /// The arbiter's ledger that the view leans on.
+    #[serde(with = "zero")]
+    pub arbiter: Option<LedgerId>,
     /// Written without the consent that the safety argument needs (PROTOCOL section 6).
     pub forced: bool,
 }
@@ -321,15 +414,17 @@ pub struct Notes {
     /// The instance is to run (false after a stop that was asked for).
     pub wanted: bool,
     /// An operator detached the standby: no return to `Mirrored` until the standby's controller is started anew. Holds
-    /// the other's `start_id` at that time; 0 for not detached.
-    pub detached: u64,
+    /// the other's `start_id` at that time.
+    #[serde(with = "zero")]
+    pub detached: Option<u64>,
     /// The `start_id` that this server's running controller took from the operator's last order. A restart after a crash keeps
     /// it, and therefore does not attach a detached standby. `None` if the order was the start of the controller.
     #[serde(default)]
     pub start_id: Option<u64>,
     /// This data directory was shut down in a hand-over and its shutdown checkpoint confirmed by the standby: it may
-    /// start as a standby without a rebuild. Holds the position of that checkpoint; 0 for none.
-    pub handed_over: Lsn,
+    /// start as a standby without a rebuild. Holds the position of that checkpoint.
+    #[serde(with = "zero")]
+    pub handed_over: Option<Lsn>,
     /// This server was promoted (or was asked to be) under the present right to run alone.
     pub promoted: bool,
     /// A split was seen and this server is the one that was stopped; it stays down until an operator decides.
@@ -346,8 +441,8 @@ pub struct Notes {
     #[serde(default)]
     pub rebuild: Option<RebuildOrder>,
     /// The view for which `rebuild_action = auto` has ordered a rebuild.
-    #[serde(default)]
-    pub rebuild_tried: Term,
+    #[serde(default, with = "zero")]
+    pub rebuild_tried: Option<Term>,
     /// The data directory was found to lack WAL that it had contained up to this point (PROTOCOL R13), and was given a new
     /// name for that; kept until the view changes.
     #[serde(default)]
@@ -364,15 +459,18 @@ pub struct Notes {
     pub owed: Owed,
 }
 
-/// The views of whose change a command of the operator's has not been told to its end; 0 for none.
+/// The views of whose change a command of the operator's has not been told to its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Owed {
     /// `post_switch_command`: since this view this server has been the primary.
-    pub switched: Term,
+    #[serde(with = "zero")]
+    pub switched: Option<Term>,
     /// `pre_detach_command`: with this view the standby was disconnected.
-    pub detached: Term,
+    #[serde(with = "zero")]
+    pub detached: Option<Term>,
     /// `post_attach_command`: with this view the pair became mirrored.
-    pub attached: Term,
+    #[serde(with = "zero")]
+    pub attached: Option<Term>,
 }
 
 /// Everything that a server writes to disk, in one file and one write.
@@ -382,4 +480,33 @@ pub struct Durable {
     pub ledger: Ledger,
     /// The rest.
     pub notes: Notes,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file of version 0.1, in which "none" is 0, is read, and is written as it was.
+    #[test]
+    fn an_old_ledger_is_read() {
+        let ledger = |data: &str, arbiter: u64| {
+            format!(
+                r#"{{"system":7,"id":9,"data":{{"id":3,"fingerprint":5,"inode_print":0,"checkpoint":100}},"view":{{"term":4,"primary":"Second","mode":"Degraded","data":{data},"arbiter":{arbiter},"forced":false}},"promised":6}}"#
+            )
+        };
+        let notes = |number: u64| {
+            format!(
+                r#"{{"failover":{{"version":2,"enabled":true}},"wanted":true,"detached":{number},"start_id":null,"handed_over":{number},"promoted":false,"lost_split":false,"labelled":false,"unmirrored":false,"rebuild":null,"rebuild_tried":{number},"went_back":null,"overwritten":false,"rebuild_tries":0,"owed":{{"switched":{number},"detached":{number},"attached":{number}}}}}"#
+            )
+        };
+        for (data, arbiter, number) in [("[0,0]", 0, 0), ("[3,18446744073709551615]", 8, 11)] {
+            let old = format!(r#"{{"ledger":{},"notes":{}}}"#, ledger(data, arbiter), notes(number));
+            let read: Durable = serde_json::from_str(&old).expect("it is read");
+            assert_eq!(read.ledger.view.arbiter, (arbiter != 0).then_some(LedgerId(arbiter)));
+            assert_eq!(read.ledger.view.data[0], (number != 0).then_some(DataId(3)));
+            assert_eq!(read.notes.handed_over, (number != 0).then_some(Lsn(number)));
+            assert_eq!(read.notes.owed.attached, (number != 0).then_some(Term(number)));
+            assert_eq!(serde_json::to_string(&read).expect("it is written"), old);
+        }
+    }
 }

@@ -276,7 +276,7 @@ impl Node {
         let Some(ledger) = self.ledger.as_mut() else { return };
         ledger.data = DataIdentity { id, ..ledger.data };
         let data = ledger.data;
-        self.notes.handed_over = Lsn(0);
+        self.notes.handed_over = None;
         self.notes.went_back = Some(had);
         let incarnation = self.wal.incarnation;
         self.wal.directory_replaced();
@@ -367,7 +367,7 @@ impl Node {
     fn mirrored_peer_point(&self) -> Option<WalPoint> {
         let view = self.view().filter(|view| view.is_mirrored(self.me()))?;
         let told = self.peer.heartbeat.as_ref().filter(|told| told.role != Role::Primary)?;
-        let leans = told.ledger.is_some_and(|ledger| ledger.data.id == view.data[self.other().index()]);
+        let leans = told.ledger.is_some_and(|ledger| Some(ledger.data.id) == view.data[self.other().index()]);
         told.wal.point.filter(|_| leans)
     }
 
@@ -542,8 +542,8 @@ impl Node {
     pub(super) fn received_past(&self) -> Lsn {
         let point = self.wal.point.filter(|point| point.timeline == self.own.timeline());
         match self.own.role {
-            Some(Instance::Standby { received, .. }) => received.max(point.map_or(Lsn(0), |point| point.lsn)),
-            _ => Lsn(0),
+            Some(Instance::Standby { received, .. }) => point.map_or(received, |point| received.max(point.lsn)),
+            _ => Lsn::default(),
         }
     }
 
@@ -556,10 +556,9 @@ impl Node {
         if !mirrored || told.wal.pending {
             return;
         }
-        let leans = told
-            .ledger
-            .zip(self.view())
-            .is_some_and(|(ledger, view)| ledger.view == view && ledger.data.id == view.data[self.other().index()]);
+        let leans = told.ledger.zip(self.view()).is_some_and(|(ledger, view)| {
+            ledger.view == view && Some(ledger.data.id) == view.data[self.other().index()]
+        });
         let theirs = told.wal.point;
         let holds = leans && theirs.is_some_and(|point| !had.is_past(&point));
         if !holds && self.wal.said_none != Some(theirs) && (theirs.is_some() || !leans) {

@@ -7,7 +7,7 @@ use super::hand_over::HandOver;
 use super::known::{Failure, OwnSide, Running};
 use super::node::Node;
 use super::rules;
-use super::types::{DataId, LedgerId, Lsn, RebuildOrder, Time, Timeline};
+use super::types::{DataId, Lsn, RebuildOrder, Time, Timeline};
 
 /// How long a fast shutdown may take where the right to run is gone, ms.
 pub(super) const FAST_STOP_MS: u64 = 2_000;
@@ -35,7 +35,7 @@ pub(super) struct Work {
     pub hand_over_failure: String,
     pub proving: Option<DataId>,
     /// The standby of the last attempt: its operator's start, and its data directory.
-    pub proof_of: (u64, DataId),
+    pub proof_of: Option<(u64, DataId)>,
     pub proof_wait_ms: u64,
     pub next_proof: Time,
 }
@@ -44,18 +44,18 @@ impl Work {
     pub fn new() -> Work {
         Work {
             job: None,
-            nudged_at: Time(0),
+            nudged_at: Time::default(),
             interrupted: false,
             next_id: 0,
-            retry_at: Time(0),
+            retry_at: Time::default(),
             stop_failed: false,
             unread: false,
             failure: String::new(),
             hand_over_failure: String::new(),
             proving: None,
-            proof_of: (0, DataId(0)),
+            proof_of: None,
             proof_wait_ms: 0,
-            next_proof: Time(0),
+            next_proof: Time::default(),
         }
     }
 
@@ -553,7 +553,7 @@ impl Node {
     /// The mark names the ledger, so that a lost ledger is noticed. It is there before the instance is started.
     fn marks_data(&mut self) -> bool {
         let (Some(data), Some(ledger)) = (self.own.data, self.ledger) else { return false };
-        if data.mark == ledger.id || data.mark != LedgerId(0) && self.own.alien || !self.own.disk_bad.is_empty() {
+        if data.mark == Some(ledger.id) || data.mark.is_some() && self.own.alien || !self.own.disk_bad.is_empty() {
             return false;
         }
         self.run(Job::Mark(ledger.id));

@@ -569,13 +569,13 @@ mod tests {
     use crate::fsm::cause::Cause;
     use crate::fsm::event::{Purpose, UserCommand};
     use crate::fsm::reason::Reason;
-    use crate::fsm::types::{DataIdentity, LedgerId, RebuildOrder, SystemId, Term};
+    use crate::fsm::types::{DataIdentity, RebuildOrder, SystemId, Term};
 
     const NAMES: fn() -> Names =
         || Names { ids: ["nd1".into(), "nd2".into()], me: Server::Second, arbiter: "arb".into() };
 
     fn view(primary: Server, mode: Mode, term: u64) -> View {
-        View { term: Term(term), primary, mode, data: Default::default(), arbiter: LedgerId(0), forced: false }
+        View { term: Term(term), primary, mode, data: Default::default(), arbiter: None, forced: false }
     }
 
     #[test]

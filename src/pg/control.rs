@@ -150,7 +150,7 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
         state,
         standby_signal: false,
         backup_label: false,
-        mark: LedgerId(0),
+        mark: None,
         incomplete: false,
         unnamed: false,
         running: false,
@@ -219,18 +219,18 @@ pub fn write_mark(data: &Path, ledger: LedgerId) -> Result<()> {
     files::replace(&data.join(MARK), format!("{:016x}\n", ledger.0).as_bytes(), None)
 }
 
-/// The ledger that the mark names; 0 where there is no mark.
-fn read_mark(data: &Path) -> Result<LedgerId> {
+/// The ledger that the mark names, if there is a mark.
+fn read_mark(data: &Path) -> Result<Option<LedgerId>> {
     let path = data.join(MARK);
     let text = match std::fs::read_to_string(&path) {
         Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(LedgerId(0)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(Error::io("read file", &path, e)),
     };
     match u64::from_str_radix(text.trim(), 16) {
-        Ok(id) if id != 0 => Ok(LedgerId(id)),
+        Ok(id) if id != 0 => Ok(Some(LedgerId(id))),
         // A mark without a readable name is a mark all the same; no ledger has this id.
-        _ => Ok(LedgerId(u64::MAX)),
+        _ => Ok(Some(LedgerId(u64::MAX))),
     }
 }
 
@@ -291,11 +291,11 @@ Min recovery ending loc's timeline:   1
     #[test]
     fn marks() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(read_mark(dir.path()), Ok(LedgerId(0)));
+        assert_eq!(read_mark(dir.path()), Ok(None));
         write_mark(dir.path(), LedgerId(0xabc)).unwrap();
-        assert_eq!(read_mark(dir.path()), Ok(LedgerId(0xabc)));
+        assert_eq!(read_mark(dir.path()), Ok(Some(LedgerId(0xabc))));
         std::fs::write(dir.path().join(MARK), "junk").unwrap();
-        assert_eq!(read_mark(dir.path()), Ok(LedgerId(u64::MAX)));
+        assert_eq!(read_mark(dir.path()), Ok(Some(LedgerId(u64::MAX))));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{RebuildStatus, Snapshot, ViewStatus, duration};
 use crate::fsm::report::{HostRole, HostStatus, Word};
-use crate::fsm::types::{DataId, Server};
+use crate::fsm::types::Server;
 
 /// The controller's advice, with the next step where that follows from what the snapshot shows of both servers.
 pub fn advice_or_next_step(snapshot: &Snapshot) -> Vec<String> {
@@ -18,7 +18,7 @@ pub fn next_step(snapshot: &Snapshot) -> Option<String> {
     let view = report.view.filter(|view| report.refers_to_check && view.is_alone(report.me))?;
     let other = report.me.other().index();
     let (id, row) = (&snapshot.servers[other].id, &report.servers[other]);
-    if view.data[other] != DataId(0) {
+    if view.data[other].is_some() {
         let gone = report.word == Word::Switched && row.host != HostStatus::Normal;
         return gone.then(|| rebuild_of(id, false));
     }
@@ -105,7 +105,8 @@ mod tests {
     fn after_a_takeover() {
         let switched = |host| {
             alone(|s| {
-                s.report.view.as_mut().expect("a view").data = [DataId(1), DataId(2)];
+                s.report.view.as_mut().expect("a view").data =
+                    [Some(crate::fsm::types::DataId(1)), Some(crate::fsm::types::DataId(2))];
                 s.report.word = Word::Switched;
                 s.report.servers[1].host = host;
             })

@@ -7,13 +7,13 @@
 use super::instance::Postgres;
 use crate::fsm::event::{Health, Heartbeat, Role};
 use crate::fsm::present::Present;
-use crate::fsm::types::{DataId, DataIdentity, Ledger, LedgerId, Server, Timeline};
+use crate::fsm::types::{DataIdentity, Ledger, LedgerId, Server, Timeline};
 
 /// Whether the other server's data directory is a standby's: it is not the one of the view's primary, nor the one of a primary
 /// that this server has replaced.
 pub(super) fn is_standby(present: &Present, told: &Heartbeat) -> bool {
     let Some(ledger) = &told.ledger else { return false };
-    let named = |server: Server| ledger.data.id == ledger.view.data[server.index()];
+    let named = |server: Server| Some(ledger.data.id) == ledger.view.data[server.index()];
     !(named(ledger.view.primary) || has_taken_over(present) && named(present.settings.me.other()))
 }
 
@@ -29,10 +29,7 @@ pub(super) fn heartbeat(present: &Present, own: &Postgres) -> Option<Heartbeat> 
     let durable = present.node.durable()?;
     let view = durable.ledger.view;
     let other = present.settings.me.other();
-    let id = view.data[other.index()];
-    if id == DataId(0) {
-        return None;
-    }
+    let id = view.data[other.index()]?;
     let own_dir_leads = !own.dir.standby_signal;
     let replaced = has_taken_over(present);
     // It was promoted if this server, once the primary, has lost its role.
@@ -47,7 +44,7 @@ pub(super) fn heartbeat(present: &Present, own: &Postgres) -> Option<Heartbeat> 
     Some(Heartbeat {
         seq: 1,
         start_id: !present.start_id | 1,
-        system: ledger.system,
+        system: Some(ledger.system),
         ledger: Some(ledger),
         role: match present.peer.lives {
             true if view.primary == other || replaced => Role::Primary,

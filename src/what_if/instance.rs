@@ -10,7 +10,7 @@ use crate::fsm::event::{
 };
 use crate::fsm::present::OwnPresent;
 use crate::fsm::report::HostRole;
-use crate::fsm::types::{Ledger, LedgerId, Lsn, SystemId, Time, Timeline, WalPoint};
+use crate::fsm::types::{Ledger, Lsn, SystemId, Time, Timeline, WalPoint};
 
 /// How much WAL clients write between two looks, bytes.
 const WRITTEN: u64 = 0x30;
@@ -61,7 +61,7 @@ impl Postgres {
             Some(_) => false,
             None => own.data.is_some_and(|data| data.standby_signal),
         };
-        let mut dir = own.data.unwrap_or_else(|| directory(SystemId(0), ledger, standby));
+        let mut dir = own.data.unwrap_or_else(|| directory(SystemId::default(), ledger, standby));
         // Its timeline is that of the last look at it; the directory was read when it was started.
         dir.running = own.runs;
         dir.standby_signal = standby;
@@ -96,7 +96,7 @@ impl Postgres {
             HostRole::Unknown => is_standby,
         };
         let closed = told.role == Role::None && told.instance == Health::Well;
-        let mut dir = directory(told.system, ledger, standby);
+        let mut dir = directory(told.system.unwrap_or_default(), ledger, standby);
         dir.running = told.role != Role::None || matches!(told.instance, Health::Well | Health::Starting);
         place(&mut dir, ledger, told.timeline);
         let alone = ledger.is_some_and(|ledger| ledger.view.mode == crate::fsm::types::Mode::Degraded);
@@ -241,7 +241,7 @@ impl Postgres {
                 return Outcome::Wal(WalFound { own: Contains::Yes, peer: Contains::Yes, end: None });
             }
             Job::Mark(id) => {
-                self.dir.mark = *id;
+                self.dir.mark = Some(*id);
                 return Outcome::Data(self.dir);
             }
             Job::Start { .. } if self.broken || self.dir.incomplete => return failed("it does not start"),
@@ -338,7 +338,7 @@ fn directory(system: SystemId, ledger: Option<&Ledger>, standby: bool) -> DataDi
         state: if standby { ControlState::ShutDownInRecovery } else { ControlState::ShutDown },
         standby_signal: standby,
         backup_label: false,
-        mark: ledger.map_or(LedgerId(0), |ledger| ledger.id),
+        mark: ledger.map(|ledger| ledger.id),
         incomplete: false,
         unnamed: false,
         running: false,

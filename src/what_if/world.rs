@@ -10,9 +10,7 @@ use crate::fsm::event::{
 };
 use crate::fsm::node::Node;
 use crate::fsm::present::{PeerPresent, Present};
-use crate::fsm::types::{
-    DataIdentity, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, Time, Timeline, View,
-};
+use crate::fsm::types::{DataIdentity, Durable, Failover, Ledger, Lsn, Member, Notes, Server, Time, Timeline, View};
 use std::collections::BTreeMap;
 
 /// The arbiter's number; the servers are 0 and 1.
@@ -202,9 +200,9 @@ impl World {
             return;
         };
         let system = present.node.durable().map(|durable| durable.ledger.system);
-        self.disks[ARBITER] = match (told.view, system) {
-            (Some(view), Some(system)) if told.id != LedgerId(0) => Some(Durable {
-                ledger: Ledger { system, id: told.id, data: DataIdentity::default(), view, promised: told.promised },
+        self.disks[ARBITER] = match (told.view, system, told.id) {
+            (Some(view), Some(system), Some(id)) => Some(Durable {
+                ledger: Ledger { system, id, data: DataIdentity::default(), view, promised: told.promised },
                 notes: Notes::default(),
             }),
             _ => None,

@@ -51,7 +51,7 @@ pub fn settings(arbiter: bool, on_silence: OnSilence) -> Settings {
 }
 
 pub fn view(term: u64, primary: Server, mode: Mode) -> View {
-    View { term: Term(term), primary, mode, data: [MY_DATA, PEER_DATA], arbiter: LedgerId(0), forced: false }
+    View { term: Term(term), primary, mode, data: [Some(MY_DATA), Some(PEER_DATA)], arbiter: None, forced: false }
 }
 
 pub fn ledger(id: u64, data: DataId, view: View) -> Ledger {
@@ -70,7 +70,7 @@ pub fn data_dir(standby_signal: bool, running: bool) -> DataDir {
         state: if standby_signal { ControlState::InArchiveRecovery } else { ControlState::InProduction },
         standby_signal,
         backup_label: false,
-        mark: LedgerId(1),
+        mark: Some(LedgerId(1)),
         incomplete: false,
         unnamed: false,
         running,
@@ -212,7 +212,7 @@ pub fn standby(view: View) -> Heartbeat {
         echo: 0,
         start_id: 9,
         wal: Default::default(),
-        system: SystemId(7),
+        system: Some(SystemId(7)),
         ledger: Some(ledger(2, PEER_DATA, view)),
         role: Role::Standby,
         instance: Health::Well,
@@ -227,7 +227,7 @@ pub fn standby(view: View) -> Heartbeat {
         take_over: false,
         confirm: false,
         answered_ms: 0,
-        shutdown_checkpoint: Lsn(0),
+        shutdown_checkpoint: None,
         unmirrored: false,
         proving: false,
         rebuilds: false,
@@ -236,7 +236,7 @@ pub fn standby(view: View) -> Heartbeat {
         on_silence: OnSilence::Message,
         detection_ms: 1200,
         promoted: false,
-        arbiter: (LedgerId(0), Term(0)),
+        arbiter: (None, Term(0)),
         name: "two".into(),
         address: "two:5432".into(),
         client_address: String::new(),

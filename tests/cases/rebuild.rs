@@ -104,12 +104,12 @@ fn what_is_made_is_started_as_a_standby() {
     case.pass(500, Some(&told), None);
     assert_eq!(ask(&mut case), Reply::Done);
     rebuild(&mut case, Some(&told)).expect("it is ordered");
-    let data = DataDir { fingerprint: 8, backup_label: true, mark: LedgerId(2), ..data_dir(true, false) };
+    let data = DataDir { fingerprint: 8, backup_label: true, mark: Some(LedgerId(2)), ..data_dir(true, false) };
     case.done(Outcome::Rebuilt { data, address: "one:5433".into() });
     assert_eq!(case.durable.notes.rebuild, None);
     assert_eq!(case.node.report(Time(case.now)).rebuilding, Rebuilding::Starting);
     case.pass(100, Some(&told), None);
-    let marked = DataDir { mark: LedgerId(1), ..data };
+    let marked = DataDir { mark: Some(LedgerId(1)), ..data };
     assert_eq!(case.job(), Some(&Job::Mark(LedgerId(1))));
     case.done(Outcome::Data(marked));
     case.pass(100, Some(&told), None);
@@ -148,7 +148,7 @@ fn a_failed_rebuild_is_forgotten_when_the_pair_is_mirrored() {
     let advice = |case: &Case| case.node.report(Time(case.now)).advice.join("\n");
     assert!(advice(&case).contains("the last rebuild failed (no room);"), "{}", advice(&case));
 
-    let mirrored = View { data: [case.durable.ledger.data.id, PEER_DATA], ..view(7, PEER, Mode::Mirrored) };
+    let mirrored = View { data: [Some(case.durable.ledger.data.id), Some(PEER_DATA)], ..view(7, PEER, Mode::Mirrored) };
     let reading = |contact| Instance::Standby {
         timeline: Timeline(2),
         received: Lsn(200),
@@ -367,7 +367,7 @@ fn a_clean_directory_that_was_started_meanwhile_is_made_anew() {
     let told = promoted(theirs());
     let clean = DataDir { state: ControlState::ShutDown, ..data_dir(false, false) };
     let mut durable = outcast(false).durable;
-    durable.notes.handed_over = clean.checkpoint;
+    durable.notes.handed_over = Some(clean.checkpoint);
     let manual = Settings { rebuild_auto: false, ..settings(false, OnSilence::Message) };
     let mut case = Case::booted(manual, durable, Some(clean));
     case.pass(1500, Some(&told), None);

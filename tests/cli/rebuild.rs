@@ -4,9 +4,7 @@ use super::{Ran, Site};
 use mirroring_controller::daemon::{Inbox, connections, control};
 use mirroring_controller::fsm::event::{Event, Rebuild, Reply, Request};
 use mirroring_controller::fsm::report::{HostRole, HostStatus, Progress, Rebuilding, Report, ServerReport, Word};
-use mirroring_controller::fsm::types::{
-    LedgerId, Method, Mode, OldData, RebuildOrder, Server, SystemId, Term, Time, View,
-};
+use mirroring_controller::fsm::types::{Method, Mode, OldData, RebuildOrder, Server, SystemId, Term, Time, View};
 use mirroring_controller::rebuild::{self, Chosen, Lost};
 use mirroring_controller::status::{ConnectionFailure, MemberName, Purpose, Snapshot};
 use std::fs;
@@ -79,7 +77,7 @@ impl Told {
             primary: nd2,
             mode: Mode::Degraded,
             data: Default::default(),
-            arbiter: LedgerId(0),
+            arbiter: None,
             forced: false,
         };
         let source = Rebuild {

@@ -29,8 +29,7 @@ pub fn server(me: Server, before: Option<&Ledger>, after: &Ledger, others: &Othe
     let Some(before) = before else {
         let view = &after.view;
         let told = others.told(view) && rules::begins_standby(me, view);
-        let founded =
-            view.is_alone(me) && view.term == Term(0).next_for(me) && view.data[me.other().index()] == DataId(0);
+        let founded = view.is_alone(me) && view.term == Term(0).next_for(me) && view.data[me.other().index()].is_none();
         // One that has lost its ledger skips terms.
         let begun =
             told && after.promised >= view.term || after.promised == view.term && (founded || is_force(me, view));
@@ -73,9 +72,10 @@ fn enters(me: Server, before: &Ledger, view: &View, others: &Others) -> bool {
     let consents = rules::server_accepts(before, me, &before.view, view, all);
     let proposed = others.promised[me.other().index()] >= view.term;
     let standby = view.data[me.other().index()];
-    let mirrors = rules::mirrored(before, me, view.term, standby, Some(view.arbiter)) == Some(*view);
+    let mirrors =
+        standby.is_some_and(|standby| rules::mirrored(before, me, view.term, standby, view.arbiter) == Some(*view));
     let alone = rules::eligible(before, me) && rules::alone(before, me, view.term, false) == *view;
-    let by_half = others.half == Some(rules::standing(&before.view, me)) && before.view.arbiter == LedgerId(0);
+    let by_half = others.half == Some(rules::standing(&before.view, me)) && before.view.arbiter.is_none();
     others.told(view) && adopts
         || consents && proposed
         || view.term.is_of(me) && (mirrors || alone && by_half)

@@ -174,8 +174,8 @@ impl Member {
             term: Term(1),
             primary: Server::First,
             mode: Mode::Degraded,
-            data: [DataId(1), DataId(2)],
-            arbiter: LedgerId(0),
+            data: [Some(DataId(1)), Some(DataId(2))],
+            arbiter: None,
             forced: false,
         };
         let (seq, link, arbiter, answer) = ((cluster as u64 + 1) << 20, None, None, None);
@@ -229,7 +229,7 @@ impl Member {
         self.seq += 1;
         let heartbeat = Heartbeat {
             seq: self.seq,
-            system: system(self.cluster),
+            system: Some(system(self.cluster)),
             ledger: Some(self.ledger()),
             detection_ms: DETECTION_MS,
             name: "nd1".into(),
@@ -240,7 +240,7 @@ impl Member {
         let asks = self.cluster.is_multiple_of(10) && self.me == Server::First && self.answer.is_none();
         if asks && shared.ask.load(Ordering::SeqCst) && self.view.mode == Mode::Mirrored {
             let view = View { term: self.view.term.next_for(self.me), mode: Mode::Degraded, ..self.view };
-            let known = self.arbiter.map_or((LedgerId(0), Term(0)), |ledger| (ledger.id, ledger.promised));
+            let known = self.arbiter.map_or((None, Term(0)), |ledger| (Some(ledger.id), ledger.promised));
             self.send(&Message::Propose {
                 base: self.ledger(),
                 view,
@@ -281,7 +281,7 @@ impl Member {
             shared.wrong.lock().unwrap().push(format!("cluster {}: {ledger:?}", self.cluster));
         }
         if self.arbiter.is_none() {
-            self.view = View { term: Term(3), mode: Mode::Mirrored, arbiter: ledger.id, ..self.view };
+            self.view = View { term: Term(3), mode: Mode::Mirrored, arbiter: Some(ledger.id), ..self.view };
         }
         let knows = |ledger: &Ledger| ledger.view.mode == Mode::Mirrored;
         if knows(&ledger) && !self.arbiter.as_ref().is_some_and(knows) {

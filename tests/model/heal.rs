@@ -129,7 +129,7 @@ impl Healing {
         let servers = (0..2).filter(|x| self.is_left(*x)).map(|x| at.hosts[x].term);
         let arbiter = if self.hears_arbiter() { at.arbiter_term } else { 0 };
         let newest = at.view(servers.chain([arbiter]).max().unwrap_or(0));
-        let named = |x: usize| newest.data[x] == DataId(at.hosts[x].data.into()) && !at.hosts[x].unseen;
+        let named = |x: usize| newest.data[x] == Some(DataId(at.hosts[x].data.into())) && !at.hosts[x].unseen;
         match self.left {
             // Without faults of that kind no server's directory ever becomes another than the one that counts.
             Left::Servers => {
@@ -137,7 +137,7 @@ impl Healing {
                 self.model.replaced && lost
             }
             Left::OneAndArbiter(x) => {
-                let unnamed = newest.mode == Mode::Mirrored && newest.arbiter != LedgerId(at.arbiter.into());
+                let unnamed = newest.mode == Mode::Mirrored && newest.arbiter != Some(LedgerId(at.arbiter.into()));
                 !named(x) || arbiter == 0 || unnamed || newest.is_alone(server(1 - x))
             }
         }

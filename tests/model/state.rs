@@ -131,8 +131,8 @@ impl State {
             term: Term(term.into()),
             primary: Server::BOTH[usize::from(seen.primary)],
             mode: if seen.mirrored { Mode::Mirrored } else { Mode::Degraded },
-            data: seen.data.map(|data| DataId(data.into())),
-            arbiter: LedgerId(seen.arbiter.into()),
+            data: seen.data.map(|data| (data != 0).then(|| DataId(data.into()))),
+            arbiter: (seen.arbiter != 0).then(|| LedgerId(seen.arbiter.into())),
             forced: false,
         }
     }
@@ -166,8 +166,8 @@ impl State {
             there: true,
             mirrored: view.mode == Mode::Mirrored,
             primary: view.primary.index() as u8,
-            data: view.data.map(|data| data.0 as u8),
-            arbiter: view.arbiter.0 as u8,
+            data: view.data.map(|data| data.map_or(0, |data| data.0 as u8)),
+            arbiter: view.arbiter.map_or(0, |id| id.0 as u8),
         };
         let place = &mut self.views[view.term.0 as usize];
         let alone = !place.there || *place == seen;

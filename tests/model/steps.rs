@@ -393,7 +393,7 @@ impl Model {
         let mut asked = ledger;
         match self.without {
             Without::Comparing => asked.view = *base,
-            Without::NamedArbiter => asked.id = asked.view.arbiter,
+            Without::NamedArbiter => asked.id = asked.view.arbiter.unwrap_or_default(),
             Without::HandBackToPeer if base == &ledger.view => asked.view.mode = Mode::Mirrored,
             _ => {}
         }

@@ -3,7 +3,7 @@
 use mirroring_controller::fsm::event::{
     Contains, ControlState, DataDir, Disk, Instance, Job, Names, Outcome, Rebuild, StandbyRow, WalFound, WalReading,
 };
-use mirroring_controller::fsm::types::{LedgerId, Lsn, Method, SystemId, Timeline, WalPoint};
+use mirroring_controller::fsm::types::{Lsn, Method, SystemId, Timeline, WalPoint};
 
 /// A host's instance.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Postgres {
             state: if standby { ControlState::ShutDownInRecovery } else { ControlState::ShutDown },
             standby_signal: standby,
             backup_label: false,
-            mark: LedgerId(0),
+            mark: None,
             incomplete: false,
             unnamed: true,
             running: false,
@@ -181,7 +181,7 @@ impl Postgres {
                 return Outcome::Wal(WalFound { own, peer, end: asked.find_end.then(|| self.point(self.lsn)) });
             }
             Job::Mark(id) => {
-                self.dir.mark = *id;
+                self.dir.mark = Some(*id);
                 return Outcome::Data(self.dir);
             }
             Job::Start { .. } if self.broken || self.dir.incomplete => {

@@ -2,7 +2,7 @@
 
 use mirroring_controller::fsm::event::{Job, Message, Purpose, Reply, Request, Say, UserCommand};
 use mirroring_controller::fsm::report::{Progress, Rebuilding, Report};
-use mirroring_controller::fsm::types::{Ledger, Lsn, Method, Mode, OldData, RebuildOrder, Server, View};
+use mirroring_controller::fsm::types::{Ledger, Method, Mode, OldData, RebuildOrder, Server, View};
 
 /// What the members are called, by number.
 pub const NAMES: [&str; 3] = ["nd1", "nd2", "arb"];
@@ -102,8 +102,10 @@ pub fn kind(message: &Message) -> &'static str {
 /// A message that is worth a line; a heartbeat is only while it offers a hand-over.
 pub fn message(message: &Message) -> Option<String> {
     Some(match message {
-        Message::Heartbeat(told) if told.take_over && told.shutdown_checkpoint == Lsn(0) => "take over".to_owned(),
-        Message::Heartbeat(told) if told.take_over => format!("take over past {}", told.shutdown_checkpoint),
+        Message::Heartbeat(told) if told.take_over => match told.shutdown_checkpoint {
+            Some(checkpoint) => format!("take over past {checkpoint}"),
+            None => "take over".to_owned(),
+        },
         Message::Heartbeat(_) => return None,
         Message::Propose { base, view: proposed, .. } => {
             format!("propose {} after {}", view(*proposed), view(base.view))

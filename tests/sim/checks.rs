@@ -81,7 +81,7 @@ impl World {
     /// R6: a right that was given back leaves the names set in the file, whoever starts the instance next.
     fn hands_back(&self, m: usize, old: &Ledger, new: &View) -> bool {
         let me = Server::BOTH[m];
-        let gives = old.view.is_alone(me) && new.is_alone(me.other()) && old.data.id == old.view.data[m];
+        let gives = old.view.is_alone(me) && new.is_alone(me.other()) && Some(old.data.id) == old.view.data[m];
         gives && !self.forced && !self.hosts[m].disk_failed && self.hosts[m].run == Run::Down
     }
 
@@ -235,8 +235,8 @@ impl World {
     pub fn mirrored(&self) -> bool {
         let Some(view) = self.view(0) else { return false };
         let (p, s) = (view.primary.index(), view.primary.other().index());
-        let named = |m: usize| self.procs[m].disk.is_some_and(|disk| disk.ledger.data.id == view.data[m]);
-        let arbiter = self.procs[ARBITER].disk.map_or(LedgerId(0), |disk| disk.ledger.id);
+        let named = |m: usize| self.procs[m].disk.is_some_and(|disk| Some(disk.ledger.data.id) == view.data[m]);
+        let arbiter = self.procs[ARBITER].disk.map(|disk| disk.ledger.id);
         self.view(1) == Some(view)
             && (!self.arbiter || self.view(ARBITER) == Some(view) && view.arbiter == arbiter)
             && named(0)
@@ -305,7 +305,7 @@ impl World {
             return false;
         };
         let (p, s) = (view.primary.index(), view.primary.other().index());
-        let named = self.procs[s].disk.is_some_and(|disk| disk.ledger.data.id == view.data[s]);
+        let named = self.procs[s].disk.is_some_and(|disk| Some(disk.ledger.data.id) == view.data[s]);
         !named && !self.wal.contains(self.hosts[p].dir.pos, self.hosts[s].dir.pos)
     }
 
@@ -350,13 +350,13 @@ impl World {
         if view.is_alone(gone) {
             return Some("the right lies with who is gone");
         }
-        if view.data[s] != disk.ledger.data.id {
+        if view.data[s] != Some(disk.ledger.data.id) {
             return Some("it is not eligible");
         }
         if notes.unmirrored || self.procs[ARBITER].disk.is_some_and(|disk| disk.notes.unmirrored) {
             return Some("commits may not have waited for it");
         }
-        if !notes.wanted || !notes.failover.enabled || notes.detached != 0 {
+        if !notes.wanted || !notes.failover.enabled || notes.detached.is_some() {
             return Some("an operator stopped it, or switched failover off");
         }
         if view.is_alone(me) {
@@ -369,7 +369,7 @@ impl World {
             return Some("its data directory does not fit its role");
         }
         let arbiter = self.procs[ARBITER].disk.map(|disk| disk.ledger);
-        if arbiter.is_none_or(|known| known.id != view.arbiter) {
+        if arbiter.is_none_or(|known| Some(known.id) != view.arbiter) {
             return Some("its view names another arbiter");
         }
         if self.view(missing).is_some_and(|v| v.is_alone(gone) && v.term > view.term) {

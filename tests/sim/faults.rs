@@ -243,7 +243,7 @@ impl World {
         // A promotion under way was allowed by the ledger that is lost.
         let ordered = self.procs[s].job.as_ref().is_some_and(|running| running.job == Job::Promote);
         let promotes = ordered || self.hosts[s].run == Run::Promoting;
-        if !self.runs(s) || leads && !self.forced || promotes || self.hosts[s].dir.mark != ledger.id {
+        if !self.runs(s) || leads && !self.forced || promotes || self.hosts[s].dir.mark != Some(ledger.id) {
             return;
         }
         self.end_process(s);

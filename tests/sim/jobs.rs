@@ -236,7 +236,7 @@ impl World {
                 if self.readable(s).is_none() {
                     return self.fail_job(s, "could not write the mark: Input/output error");
                 }
-                self.hosts[s].dir.mark = id;
+                self.hosts[s].dir.mark = Some(id);
                 let data = self.data_dir(s);
                 self.finish(s, Outcome::Data(data));
             }

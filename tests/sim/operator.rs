@@ -214,7 +214,7 @@ impl World {
             self.procs[s].exited = true;
             return;
         }
-        let detached = self.procs[p].disk.is_some_and(|d| d.notes.detached != 0 && d.ledger.view.is_alone(other));
+        let detached = self.procs[p].disk.is_some_and(|d| d.notes.detached.is_some() && d.ledger.view.is_alone(other));
         let start = self.runs(s) && (self.op.left_down[s] || detached) && !self.op.restarting[s];
         let unwanted = self.runs(s) && self.procs[s].disk.is_some_and(|d| !d.notes.wanted);
         // `shutdown_detached_synchronous_standby` leaves it to the operator to bring the standby back.
@@ -261,7 +261,7 @@ impl World {
         let lost = self.hosts[s].run == Run::Down && !self.hosts[s].dir.standby_signal && !self.hosts[s].dir.missing;
         let same = self.view_of(1 - s) == Some(ledger.view) && ledger.view.is_alone(Server::BOTH[1 - s]);
         let healed = self.healed.is_some_and(|at| self.t > at + 100_000);
-        let tried = notes.rebuild_tried == ledger.view.term || !notes.wanted || notes.lost_split;
+        let tried = notes.rebuild_tried == Some(ledger.view.term) || !notes.wanted || notes.lost_split;
         if self.settings[s].rebuild_auto && lost && same && !tried && healed {
             self.violated(format!("I5: {} does not rebuild by itself what has lost its role", NAMES[s]));
         }
@@ -297,7 +297,7 @@ impl World {
     fn cannot_hand_over(&self, s: usize) -> bool {
         let me = Server::BOTH[s];
         self.procs[s].disk.is_some_and(|Durable { ledger, notes }| {
-            let named = ledger.view.data[s] == ledger.data.id;
+            let named = ledger.view.data[s] == Some(ledger.data.id);
             ledger.view.is_mirrored(me) && notes.unmirrored && !named && self.hosts[s].run != Run::Primary
         })
     }
@@ -308,14 +308,14 @@ impl World {
         let views = [self.view_of(0), self.view_of(1)];
         for s in [0, 1] {
             let may_hold = views[s].is_none_or(|v| v.primary.index() == s);
-            let named = |v: &View| self.procs[1 - s].disk.is_some_and(|d| d.ledger.data.id == v.data[1 - s]);
+            let named = |v: &View| self.procs[1 - s].disk.is_some_and(|d| Some(d.ledger.data.id) == v.data[1 - s]);
             let other_can = views[s].is_some_and(|v| v.mode == Mode::Mirrored && named(&v)) && !self.op.restored[1 - s];
             if self.op.restored[s] && may_hold && !other_can && self.hosts[s].run != Run::Primary {
                 let waited = self.t > self.calm_since() + 60_000;
                 self.op.beyond_help |= waited;
             }
             // The ledger of the primary is lost: an operator decides by --adopt-data.
-            let lost = self.procs[s].disk.is_none() && self.hosts[s].dir.mark != LedgerId(0);
+            let lost = self.procs[s].disk.is_none() && self.hosts[s].dir.mark.is_some();
             let primary = views[1 - s].is_some_and(|view| view.primary == Server::BOTH[s]);
             self.op.beyond_help |= lost && primary && self.t > self.calm_since() + 600_000;
             self.op.beyond_help |= self.cannot_hand_over(s) && self.t > self.calm_since() + 60_000;

@@ -85,7 +85,7 @@ pub struct Dir {
     pub state: ControlState,
     pub standby_signal: bool,
     pub backup_label: bool,
-    pub mark: LedgerId,
+    pub mark: Option<LedgerId>,
     /// `synchronous_standby_names` in the file.
     pub names: Names,
     /// The name in that line, commented out or not.

@@ -148,7 +148,7 @@ impl World {
             StartedBy::Operator { failover, .. } if m != ARBITER && self.hosts[m].dir.missing => {
                 StartedBy::Operator { instance: false, failover }
             }
-            StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() && self.data_dir(m).mark.0 == 0 => {
+            StartedBy::Watcher if m != ARBITER && self.procs[m].disk.is_none() && self.data_dir(m).mark.is_none() => {
                 StartedBy::Operator { instance: true, failover: Some(true) }
             }
             by => by,

@@ -91,9 +91,10 @@ impl World {
         let p = 1 - s;
         let ledger = |m: usize| self.procs[m].disk.map(|durable| durable.ledger);
         let (Some(own), Some(theirs), false) = (ledger(s), ledger(p), self.forced) else { return };
-        let proven = theirs.view.is_mirrored(Server::BOTH[p]) && theirs.view.data[s] != own.data.id;
+        let proven = theirs.view.is_mirrored(Server::BOTH[p]) && theirs.view.data[s] != Some(own.data.id);
         let other = Server::BOTH[p];
-        let still = own.view.is_alone(other) && own.view.term < theirs.view.term && theirs.view.data[s] != own.data.id;
+        let still =
+            own.view.is_alone(other) && own.view.term < theirs.view.term && theirs.view.data[s] != Some(own.data.id);
         if !proven && (!self.holds(p) || own.view != theirs.view && !still) {
             let views = (own.view, theirs.view);
             self.violated(format!("R10: {} is rebuilt from {}, and the views are {views:?}", NAMES[s], NAMES[p]));

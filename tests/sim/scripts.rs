@@ -73,14 +73,14 @@ impl World {
         let (view, owed, term, me) = (disk.ledger.view, disk.notes.owed, command.term, Server::BOTH[m]);
         let hooks = self.settings[m].hooks;
         match hook {
-            Hook::PostSwitch if owed.switched != term || !hooks.post_switch => Some("nothing is to be told"),
+            Hook::PostSwitch if owed.switched != Some(term) || !hooks.post_switch => Some("nothing is to be told"),
             Hook::PostSwitch if view.primary != me => Some("it is not the primary"),
             Hook::PreDetach if command.by_operator => {
                 (!view.is_mirrored(me) || view.term != term).then_some("the view is another one")
             }
-            Hook::PreDetach if owed.detached != term || !hooks.pre_detach => Some("nothing is to be told"),
+            Hook::PreDetach if owed.detached != Some(term) || !hooks.pre_detach => Some("nothing is to be told"),
             Hook::PreDetach if view.mode == Mode::Mirrored => Some("the pair is mirrored"),
-            Hook::PostAttach if owed.attached != term || !hooks.post_attach => Some("nothing is to be told"),
+            Hook::PostAttach if owed.attached != Some(term) || !hooks.post_attach => Some("nothing is to be told"),
             Hook::PostAttach if view.mode != Mode::Mirrored => Some("the pair is not mirrored"),
             Hook::PostSwitch | Hook::PreDetach | Hook::PostAttach => None,
         }

@@ -67,7 +67,7 @@ pub fn hosts(rng: &mut Rng, pos: Pos) -> [Host; 2] {
             state: if s == primary { ControlState::ShutDown } else { ControlState::InArchiveRecovery },
             standby_signal: s != primary,
             backup_label: s != primary,
-            mark: LedgerId(0),
+            mark: None,
             names: Names::Unset,
             line: NAMES[1 - s],
             follows: s != primary,

@@ -9,8 +9,13 @@ use mirroring_controller::fsm::types::*;
 pub fn view(v: &View) -> String {
     let mode = if v.mode == Mode::Mirrored { "M" } else { "D" };
     let forced = if v.forced { "!" } else { "" };
-    let data = v.data.map(|d| format!("{:04x}", d.0 & 0xffff)).join("/");
-    format!("{mode}({}){forced}@{} data {data} arb {:04x}", NAMES[v.primary.index()], v.term, v.arbiter.0 & 0xffff)
+    let data = v.data.map(|d| format!("{:04x}", d.map_or(0, |d| d.0) & 0xffff)).join("/");
+    format!(
+        "{mode}({}){forced}@{} data {data} arb {:04x}",
+        NAMES[v.primary.index()],
+        v.term,
+        v.arbiter.map_or(0, |id| id.0) & 0xffff
+    )
 }
 
 fn ledger(l: &Ledger) -> String {
@@ -95,9 +100,9 @@ impl World {
                 let l = ledger(&durable.ledger);
                 let d = &durable.notes;
                 let notes = format!(
-                    "wanted {} detached {} handed_over {} promoted {} failover {} owed {} {} {}",
+                    "wanted {} detached {} handed_over {:?} promoted {} failover {} owed {:?} {:?} {:?}",
                     d.wanted,
-                    d.detached != 0,
+                    d.detached.is_some(),
                     d.handed_over,
                     d.promoted,
                     d.failover.enabled,

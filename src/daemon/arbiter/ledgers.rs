@@ -241,7 +241,7 @@ mod tests {
             primary: Server::First,
             mode: Mode::Degraded,
             data: Default::default(),
-            arbiter: LedgerId(0),
+            arbiter: None,
             forced: false,
         };
         let data = DataIdentity::default();

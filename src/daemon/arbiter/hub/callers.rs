@@ -226,11 +226,9 @@ impl Hub {
 
     /// Finds the ledger of a cluster that tells its system identifier for the first time since the start. An error where
     /// the cluster cannot be served with it.
-    fn settle_system(&mut self, index: usize, told: SystemId, at: Time) -> Result<()> {
+    fn settle_system(&mut self, index: usize, told: Option<SystemId>, at: Time) -> Result<()> {
         let cluster = &mut self.clusters[index];
-        if told == SystemId(0) || cluster.system == Some(told) {
-            return Ok(());
-        }
+        let Some(told) = told.filter(|told| cluster.system != Some(*told)) else { return Ok(()) };
         if let Some(ours) = cluster.system {
             if cluster.other_system.replace(told) != Some(told) {
                 let (ours, theirs) = (ours.0, told.0);
