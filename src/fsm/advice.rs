@@ -3,6 +3,7 @@
 use super::decide::{Intent, Needs, decide};
 use super::event::{Instance, Names, Role};
 use super::facts::{Facts, Peer, Standing};
+use super::known::DownReason;
 use super::node::Node;
 use super::report::Word;
 
@@ -17,11 +18,11 @@ impl Node {
         advice.extend(self.advice_on_rebuild());
         advice.extend(self.advice_on_lost_ledger());
         advice.extend(self.advice_on_rival_ledger());
-        if self.own.left_down {
+        if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             let start = if self.notes.failover.enabled { "mc_ctl start -f" } else { "mc_ctl start" };
             advice.push(format!("the instance did not stay up and stays down for ten detection times: see its log; run \"{start}\" to start it at once"));
         }
-        if self.own.hold {
+        if self.own.down_reasons.has(DownReason::FailoverDisabled) {
             advice.push(
                 "the instance failed while failover was disabled: run \"mc_ctl start\" to start it again".to_owned(),
             );
@@ -32,7 +33,7 @@ impl Node {
                     .to_owned(),
             );
         }
-        if self.own.isolated {
+        if self.own.down_reasons.has(DownReason::Isolated) {
             let force = self.advice_on_force("the standby", "detach");
             advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
         } else if self.told.awaits_said {
@@ -198,7 +199,7 @@ impl Node {
         };
         let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::Never);
         let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.patience_ms());
-        if !silent || proposing || self.own.isolated {
+        if !silent || proposing || self.own.down_reasons.has(DownReason::Isolated) {
             return None;
         }
         let why = match self.calls.failure() {

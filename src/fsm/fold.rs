@@ -4,7 +4,7 @@
 
 use super::event::{Health, Instance, OnSilence, Role};
 use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
-use super::known::Running;
+use super::known::{DownReason, Running};
 use super::node::Node;
 use super::rules;
 
@@ -28,7 +28,7 @@ impl Node {
     }
 
     fn own_fact(&self) -> Own {
-        if self.own.failed.is_some() || self.own.left_down || !self.own.disk_bad.is_empty() || self.unreadable() {
+        if self.own.failed.is_some() || self.own.down_reasons.has(DownReason::DidNotStayUp) || !self.own.disk_bad.is_empty() || self.unreadable() {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());

@@ -5,6 +5,7 @@
 use super::event::{ControlState, DataDir, Heartbeat, Instance, StandbyRow};
 use super::report::ArbiterDisk;
 use super::types::{DataId, Ledger, LedgerId, Lsn, SystemId, Term, Time, Timeline, View};
+use std::collections::BTreeSet;
 
 /// How often a host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
@@ -29,6 +30,46 @@ pub(super) enum Running {
     Up,
     /// The postmaster is gone; its processes may not be.
     Dead,
+}
+
+/// Why an instance that is wanted is kept down.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum DownReason {
+    /// It was started several times and did not stay up.
+    DidNotStayUp,
+    /// It failed while failover was disabled, and is left as it is.
+    FailoverDisabled,
+    /// It is a standby, and is disconnected (`shutdown_detached_synchronous_standby`).
+    Disconnected,
+    /// It is the primary, and was cut off (`isolated_primary_action = stop`).
+    Isolated,
+}
+
+/// The reasons that apply. Each ends by itself, and several may apply at the same time.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct DownReasons(BTreeSet<DownReason>);
+
+impl DownReasons {
+    pub fn has(&self, reason: DownReason) -> bool {
+        self.0.contains(&reason)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn begin(&mut self, reason: DownReason) {
+        self.0.insert(reason);
+    }
+
+    pub fn end(&mut self, reason: DownReason) {
+        self.0.remove(&reason);
+    }
+
+    /// Begins or ends.
+    pub fn set(&mut self, reason: DownReason, applies: bool) {
+        if applies { self.begin(reason) } else { self.end(reason) }
+    }
 }
 
 /// What is known of the own instance and disks.
@@ -59,12 +100,8 @@ pub(super) struct OwnSide {
     pub weakened: Vec<String>,
     /// The starts that no order ended, since it last stayed up.
     pub starts: Vec<Time>,
-    pub left_down: bool,
-    /// It died while failover was off, and is left as it is.
-    pub hold: bool,
-    /// It is a standby that is kept down while it is disconnected (`shutdown_detached_synchronous_standby`).
-    pub halt: bool,
-    pub isolated: bool,
+    /// Why it is kept down.
+    pub down_reasons: DownReasons,
     /// A promotion was ordered since the last start.
     pub promoting: bool,
     /// It is down, and `synchronous_standby_names` was set in its file since.
@@ -117,10 +154,7 @@ impl OwnSide {
             disk_full: String::new(),
             weakened: Vec::new(),
             starts: Vec::new(),
-            left_down: false,
-            hold: false,
-            halt: false,
-            isolated: false,
+            down_reasons: DownReasons::default(),
             promoting: false,
             named_while_down: false,
             freed: false,
@@ -187,9 +221,9 @@ impl OwnSide {
 
     /// Whatever kept it from being started is forgotten: somebody asks for it anew.
     pub fn revive(&mut self) {
-        self.left_down = false;
-        self.hold = false;
-        self.halt = false;
+        for reason in [DownReason::DidNotStayUp, DownReason::FailoverDisabled, DownReason::Disconnected] {
+            self.down_reasons.end(reason);
+        }
         self.failed = None;
         self.starts.clear();
     }

@@ -7,7 +7,7 @@
 use super::cause::Cause;
 use super::event::{Action, Boot, Event, Message, Reply, Say, Settings, StartedBy, TICK_MS};
 use super::hand_over::HandOver;
-use super::known::{ArbiterSide, OwnSide, PeerSide};
+use super::known::{DownReason, ArbiterSide, OwnSide, PeerSide};
 use super::operator::Op;
 use super::reason::{Reason, Who};
 use super::rules;
@@ -220,7 +220,7 @@ impl Node {
             self.notes.wanted |= data.running;
             // It may have been stopped because it was cut off; until somebody is heard nobody can say that it was not.
             let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-            self.own.isolated = self.settings.isolated_primary_stops && primary && !data.running;
+            self.own.down_reasons.set(DownReason::Isolated, self.settings.isolated_primary_stops && primary && !data.running);
         }
         self.set_failover_asked();
         if let Some(durable) = self.confirmed
@@ -308,7 +308,7 @@ impl Node {
         let Some(ledger) = self.ledger else { return };
         self.ledger = Some(rules::entering(ledger, view));
         self.proposal = None;
-        self.own.left_down = false;
+        self.own.down_reasons.end(DownReason::DidNotStayUp);
         self.own.confirmed = None;
         self.notes.unmirrored &= view.is_alone(self.settings.me.other());
         self.notes.went_back = None;
@@ -331,12 +331,12 @@ impl Node {
         }
         if !view.is_alone(self.settings.me.other()) {
             // It was of the last disconnection.
-            self.own.halt = false;
+            self.own.down_reasons.end(DownReason::Disconnected);
         }
         let disconnected =
             from.is_some_and(|from| from.is_mirrored(view.primary)) && view.is_alone(self.settings.me.other());
         if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {
-            self.own.halt = true;
+            self.own.down_reasons.begin(DownReason::Disconnected);
         }
         self.owe(from, view);
         // What commits waited for was the view before.

@@ -6,7 +6,7 @@ use super::event::{
     Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, PeerInstance, Role, Say,
 };
 use super::facts::{Peer, Standing};
-use super::known::{Failure, Running};
+use super::known::{DownReason, Failure, Running};
 use super::node::Node;
 use super::reason::{Reason, Who};
 use super::report::ArbiterDisk;
@@ -311,7 +311,7 @@ impl Node {
         }
         self.alive_at(self.now);
         self.own.closed = false;
-        self.own.hold = false;
+        self.own.down_reasons.end(DownReason::FailoverDisabled);
         if std::mem::take(&mut self.own.starting) {
             self.own.serving_at = self.now;
         }
@@ -470,7 +470,7 @@ impl Node {
                 if self.own.running != Running::Dead {
                     // Somebody else has started it: whatever kept it down before is over.
                     self.own.failed = None;
-                    self.own.left_down = false;
+                    self.own.down_reasons.end(DownReason::DidNotStayUp);
                 }
                 self.own.running = Running::Up;
                 self.own.role = None;
@@ -573,7 +573,7 @@ impl Node {
             (Running::Down, None, _) if self.exchanged_under_mirror() => Health::Failed,
             _ if self.is_demoted_by_hand() => Health::Failed,
             (Running::Unknown, None, _) => Health::Unknown,
-            (Running::Down, None, _) if self.own.left_down => Health::Failed,
+            (Running::Down, None, _) if self.own.down_reasons.has(DownReason::DidNotStayUp) => Health::Failed,
             (Running::Down, None, _) => Health::Stopped,
             (Running::Up, None, None) if self.own.closed => Health::Well,
             (Running::Up, None, None) if self.recovers_in_vain() => Health::Failed,

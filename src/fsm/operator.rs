@@ -4,7 +4,7 @@ use super::calls::Clearance;
 use super::cause::Cause;
 use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, Say, UNDER_WAY};
 use super::facts::{Peer, Standing, Stream};
-use super::known::Running;
+use super::known::{DownReason, Running};
 use super::node::Node;
 use super::types::{Failover, Lsn, RebuildOrder, Time};
 
@@ -433,7 +433,7 @@ impl Node {
     /// response.
     pub(super) fn instance_allows_force(&self) -> bool {
         let role = if self.standing() == Some(Standing::Standby) { Role::Standby } else { Role::Primary };
-        let held_back = self.own.isolated && self.own.running == Running::Down || self.awaits_member();
+        let held_back = self.own.down_reasons.has(DownReason::Isolated) && self.own.running == Running::Down || self.awaits_member();
         held_back || self.own_role() == role
     }
 
@@ -734,7 +734,7 @@ impl Node {
             self.say(Say::FailoverSet(failover.enabled));
         }
         if failover.enabled {
-            self.own.hold = false;
+            self.own.down_reasons.end(DownReason::FailoverDisabled);
         }
         self.notes.failover = failover;
         self.write(None);

@@ -5,7 +5,7 @@
 
 use super::decide::Decision;
 use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings, UserCommand};
-use super::known::{Failure, Running};
+use super::known::{DownReason, Failure, Running};
 use super::node::Node;
 use super::report::Report;
 use super::types::{LedgerId, Term, Time, View};
@@ -120,7 +120,7 @@ impl Node {
                 freed: self.own.freed,
                 silent: self.own.silent || self.own.failed == Some(Failure::Silent),
                 closed: self.own.closed,
-                left_down: self.own.left_down,
+                left_down: self.own.down_reasons.has(DownReason::DidNotStayUp),
                 disk: self.own.disk_bad.clone(),
             },
             job: self.work.out(),

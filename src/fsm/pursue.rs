@@ -6,6 +6,7 @@ use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing, Stream};
 use super::hand_over::HandOver;
+use super::known::DownReason;
 use super::node::{Node, Proposal};
 use super::reason::Reason;
 use super::rules;
@@ -46,7 +47,7 @@ impl Node {
             self.proposal = None;
             let down = self.own.running != super::known::Running::Up;
             if down && matches!(decision.intent, Intent::Restart | Intent::HandOver) {
-                self.own.hold = true;
+                self.own.down_reasons.begin(DownReason::FailoverDisabled);
             }
         }
         if decision.intent == Intent::Wait || facts.standing == Standing::Primary {
@@ -234,16 +235,16 @@ impl Node {
         }
         let peer_at = self.peer.heard_at.max(self.peer.followed_at);
         let alone = since(peer_at) >= limit && since(self.arbiter.heard_at) >= limit;
-        if self.own.isolated {
+        if self.own.down_reasons.has(DownReason::Isolated) {
             let heard = self.peer.heard_at.is_some() || self.arbiter.heard_at.is_some();
-            self.own.isolated = (alone || !heard) && facts.standing == Standing::Primary;
+            self.own.down_reasons.set(DownReason::Isolated, (alone || !heard) && facts.standing == Standing::Primary);
         } else if self.settings.isolated_primary_stops
             && alone
             && facts.standing == Standing::Primary
             && self.own.is_primary()
             && !self.work.busy()
         {
-            self.own.isolated = true;
+            self.own.down_reasons.begin(DownReason::Isolated);
             self.say(Say::Isolated);
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 2000, names });
@@ -288,7 +289,7 @@ impl Node {
 
     /// A crashed primary is held back until a member is heard. That is reported once it takes longer than a heartbeat.
     fn said_of_waiting_for_a_member(&mut self) {
-        if !self.awaits_member() || !self.notes.wanted || self.own.isolated {
+        if !self.awaits_member() || !self.notes.wanted || self.own.down_reasons.has(DownReason::Isolated) {
             self.told.awaits_since = None;
             self.told.awaits_said = false;
             return;
@@ -327,7 +328,7 @@ impl Node {
             (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
             (Intent::Restart, true) => self.told.restart = Some(why),
             (Intent::HandOver, true) if !hands_over => self.told.restart = Some(why),
-            (Intent::Restart, false) if self.own.left_down || self.cannot_run() => {}
+            (Intent::Restart, false) if self.own.down_reasons.has(DownReason::DidNotStayUp) || self.cannot_run() => {}
             (_, false) => self.say(Say::WouldHave { what: done(intent), why }),
             (Intent::AskPeer | Intent::AskArbiter | Intent::AskCommand, true) => {}
             (_, true) => self.say(Say::Decided { what: done(intent), why }),

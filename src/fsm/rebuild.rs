@@ -5,7 +5,7 @@
 
 use super::event::{Doubt, Health, Job, Rebuild, Role, Say, UNDER_WAY};
 use super::facts::Standing;
-use super::known::Running;
+use super::known::{DownReason, Running};
 use super::node::Node;
 use super::report::Rebuilding;
 use super::rules;
@@ -310,7 +310,7 @@ impl Node {
         }
         let Some((at, since)) = self.rebuilds.made else { return };
         let position = self.position();
-        if self.own.left_down {
+        if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             let why = "the instance was rebuilt and did not stay up; see its log".to_owned();
             self.end_rebuild(why.clone());
             self.say(Say::RebuildFailed(why));

@@ -4,7 +4,7 @@ use super::cause::Cause;
 use super::decide::Decision;
 use super::event::{Action, Health, Heartbeat, Instance, Message, Names, Role, Say, Settings};
 use super::facts::{Peer, Standing};
-use super::known::{Failure, Running};
+use super::known::{DownReason, Failure, Running};
 use super::node::Node;
 use super::reason::{Reason, clean};
 use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
@@ -240,7 +240,7 @@ impl Node {
                 Some(signal) => format!("the postmaster of {name} was terminated by signal {signal}"),
                 None => format!("the postmaster of {name} ended unexpectedly"),
             }
-        } else if self.own.left_down {
+        } else if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             format!("the instance of {name} did not stay up")
         } else if !self.own.disk_bad.is_empty() {
             format!("a disk of {name} failed: {}", self.own.disk_bad)
@@ -487,7 +487,7 @@ impl Node {
     fn progress(&self) -> Progress {
         let Some(standing) = self.standing() else { return self.progress_without_ledger() };
         let role = self.own_role();
-        if self.own.left_down {
+        if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             return Progress::Refused("the instance did not stay up; see its log".to_owned());
         }
         if self.notes.rebuild.is_some() {
@@ -501,7 +501,7 @@ impl Node {
                 "both servers ran alone and this server was stopped: run mc_ctl rebuild --method basebackup".to_owned(),
             );
         }
-        if self.own.isolated {
+        if self.own.down_reasons.has(DownReason::Isolated) {
             let why = "a response of the other server or the arbiter (isolated_primary_action = stop)";
             return Progress::Waiting(why.to_owned());
         }

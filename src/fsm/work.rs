@@ -4,7 +4,7 @@ use super::act::{Todo, act};
 use super::event::{Action, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
 use super::facts::{Being, Data, Leave, Standing};
 use super::hand_over::HandOver;
-use super::known::{Failure, OwnSide, Running};
+use super::known::{DownReason, Failure, OwnSide, Running};
 use super::node::Node;
 use super::rules;
 use super::types::{DataId, Lsn, RebuildOrder, Time, Timeline};
@@ -380,7 +380,7 @@ impl Node {
                 self.run(Job::Inspect);
             }
             Todo::Nothing | Todo::Stop | Todo::Clear => {}
-            Todo::Halt if self.own.halt && !self.stopping => {
+            Todo::Halt if self.own.down_reasons.has(DownReason::Disconnected) && !self.stopping => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
             }
@@ -418,7 +418,7 @@ impl Node {
         match self.own.running {
             Running::Unknown => self.run(Job::Inspect),
             Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
-            Running::Down if may_start && !self.own.left_down => self.start(Some(self.peer_name.clone()), None),
+            Running::Down if may_start && !self.own.down_reasons.has(DownReason::DidNotStayUp) => self.start(Some(self.peer_name.clone()), None),
             // An instance of another cluster is nothing that this pair may stop.
             Running::Up if !self.own.is_standby_dir() && !self.own.alien && self.another_leads() => self.stop_at_once(),
             Running::Down | Running::Up => {}
@@ -497,10 +497,7 @@ impl Node {
             || self.stopping
             || self.hand_over.is_some()
             || own.failed.is_some()
-            || own.left_down
-            || own.hold
-            || own.halt
-            || own.isolated
+            || !own.down_reasons.is_empty()
             || self.awaits_member()
             || own.alien
             || self.notes.rebuild.is_some()
@@ -583,7 +580,7 @@ impl Node {
         }
         self.own.starts.retain(|at| now.since(*at) < window);
         if self.own.starts.len() >= STARTS {
-            self.own.left_down = true;
+            self.own.down_reasons.begin(DownReason::DidNotStayUp);
             self.say(Say::LeftDown);
             return;
         }
@@ -607,8 +604,8 @@ impl Node {
     /// The cause may have passed: an instance that was left down is started again after the period.
     fn retry_start(&mut self) {
         let last = self.own.starts.last().copied().unwrap_or_default();
-        if self.own.left_down && self.now.since(last) >= self.left_down_ms() {
-            self.own.left_down = false;
+        if self.own.down_reasons.has(DownReason::DidNotStayUp) && self.now.since(last) >= self.left_down_ms() {
+            self.own.down_reasons.end(DownReason::DidNotStayUp);
             self.own.starts.clear();
             self.say(Say::StartRetried);
         }
