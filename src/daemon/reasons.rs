@@ -115,10 +115,10 @@ impl Reasons {
 mod tests {
     use super::*;
     use crate::fsm::reason::Who;
-    use crate::fsm::types::{LedgerId, Term};
+    use crate::fsm::types::Term;
 
     fn view(term: u64, mode: Mode, primary: Server) -> View {
-        View { term: Term(term), mode, primary, data: Default::default(), arbiter: LedgerId(0), forced: false }
+        View { term: Term(term), mode, primary, data: Default::default(), arbiter: None, forced: false }
     }
 
     /// The reason of the second server for a change at 10 s, whose peer has reported `full` at `heard_ms`.

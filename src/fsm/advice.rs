@@ -19,7 +19,7 @@ impl Node {
         advice.extend(self.advice_on_lost_ledger());
         advice.extend(self.advice_on_rival_ledger());
         if self.own.down_reasons.has(DownReason::DidNotStayUp) {
-            let start = if self.notes.failover.enabled { "mc_ctl start -f" } else { "mc_ctl start" };
+            let start = if self.store.notes.failover.enabled { "mc_ctl start -f" } else { "mc_ctl start" };
             advice.push(format!("the instance did not stay up and stays down for ten detection times: see its log; run \"{start}\" to start it at once"));
         }
         if self.own.down_reasons.has(DownReason::FailoverDisabled) {
@@ -61,7 +61,7 @@ impl Node {
         }
         let told = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms()));
         if standing == Some(Standing::Alone)
-            && self.notes.promoted
+            && self.store.notes.promoted
             && told.is_some_and(|told| told.role == Role::None && told.ledger.is_some())
         {
             advice.push("the other server is not its standby yet: run \"mc_ctl rebuild\" on it".to_owned());
@@ -103,7 +103,7 @@ impl Node {
     /// The data directory bears the mark of a ledger that is not there.
     fn advice_on_lost_ledger(&self) -> Option<String> {
         let marked = self.own.data.is_some_and(|data| data.mark.is_some() && !data.incomplete);
-        if self.standing().is_some() || !marked || self.own.is_standby_dir() || self.notes.rebuild.is_some() {
+        if self.standing().is_some() || !marked || self.own.is_standby_dir() || self.store.notes.rebuild.is_some() {
             return None;
         }
         let serves = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
@@ -118,7 +118,7 @@ impl Node {
     /// An operator forced the right to run alone, and the other server was or may have been promoted: it would win the split.
     fn advice_on_rival_ledger(&self) -> Option<String> {
         let forced = self.standing() == Some(Standing::Alone) && self.view().is_some_and(|view| view.forced);
-        if !forced || self.notes.lost_split || self.was_promoted() || self.peer_talks(self.patience_ms()) {
+        if !forced || self.store.notes.lost_split || self.was_promoted() || self.peer_talks(self.patience_ms()) {
             return None;
         }
         let rival = match &self.peer.heartbeat {
@@ -249,17 +249,17 @@ impl Node {
         let decision = self.facts().map(decide).filter(|decision| decision.needs == Needs::Failover);
         let acts =
             decision.is_some_and(|d| matches!(d.intent, ActByForce | ActByHalf | AskArbiter | AskCommand | AskPeer));
-        acts && !self.notes.failover.enabled
+        acts && !self.store.notes.failover.enabled
     }
 
     /// In how many seconds a standby that has received nothing from the primary since its start asks the arbiter.
     pub(super) fn asks_arbiter_in(&self) -> Option<u64> {
         let facts = self.facts().filter(|facts| facts.peer == Peer::Young && facts.standing == Standing::Standby)?;
-        let waited = self.now.since(self.booted_at?);
+        let waited = self.now.since(self.id.booted_at?);
         let asks = decide(Facts { peer: Peer::Never, ..facts }).intent == Intent::AskArbiter;
         let late = waited >= self.patience_ms() && self.peer.up_at().is_none() && !self.wal_flows();
         let left = self.settings.startup_wait_ms.max(self.settings.heartbeat_detection_ms).saturating_sub(waited);
-        (asks && late && self.notes.failover.enabled).then(|| left.div_ceil(1000))
+        (asks && late && self.store.notes.failover.enabled).then(|| left.div_ceil(1000))
     }
 
     fn advice_on_first_heartbeat(&self) -> Option<String> {
@@ -300,7 +300,7 @@ impl Node {
     }
 
     pub(super) fn advice_on_foreign_arbiter(&self) -> Option<String> {
-        let (theirs, mine) = (self.arbiter.foreign?.0, self.system.map_or(0, |system| system.0));
+        let (theirs, mine) = (self.arbiter.foreign?.0, self.id.system.map_or(0, |system| system.0));
         Some(format!(
             "the arbiter records a pair of another cluster (system identifier {theirs}, here {mine}): correct network.conf, or, if \
              that cluster no longer exists, run \"mc_arb forget {theirs}\" on the arbiter"

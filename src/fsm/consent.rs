@@ -4,21 +4,57 @@ use super::cause::Cause;
 use super::event::{Action, ControlState, Job, Message, Role, Say};
 use super::facts::Standing;
 use super::known::Running;
-use super::node::{Asked, Node, Proposal};
+use super::node::Node;
 use super::reason::{Reason, Who};
 use super::rules::{self, Learned};
-use super::types::{Ledger, Lsn, Member, Time, Timeline, View, WalPoint};
+use super::types::{Ledger, Lsn, Member, Term, Time, Timeline, View, WalPoint};
 use super::work::FRESH_LOOK_MS;
 
 /// How long a proposal that could not be answered at once is kept, ms. The proposer repeats it.
 const KEEP_ASKED_MS: u64 = 2_000;
+
+/// The proposals of both servers.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Proposals {
+    /// This server's, while it has not been answered with its view.
+    pub current: Option<Proposal>,
+    /// The view that was proposed last, and why. The answer may arrive after the proposal was withdrawn.
+    pub last: Option<(View, Reason)>,
+    /// Since when the other server is asked for the right, out of the view of this term.
+    pub asking: Option<(Term, Time)>,
+    /// The other server's, while it could not be answered.
+    pub asked: Option<Asked>,
+}
+
+/// A proposal of this server's that has not been answered with its view yet.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Proposal {
+    pub view: View,
+    pub to: Member,
+    pub base: Term,
+    pub why: Cause,
+    pub sent_at: Time,
+    /// The other server was fenced before it.
+    pub fenced: bool,
+}
+
+/// A proposal of the other server's that could not be answered at once.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Asked {
+    pub base: Ledger,
+    pub view: View,
+    pub received: Lsn,
+    pub point: Option<WalPoint>,
+    pub at: Time,
+    pub why: Reason,
+}
 
 impl Node {
     // ----------------------------------------------------------------------------------------------------- proposing
 
     /// Proposes `Degraded(self)` to a member, or continues to propose it (PROTOCOL R1 to R4).
     pub(super) fn propose(&mut self, to: Member, why: Cause) {
-        let Some(ledger) = self.ledger else { return };
+        let Some(ledger) = self.store.ledger else { return };
         let in_recovery = self.own_role() == Role::Standby;
         if !self.settled() || !self.eligible() || !rules::may_propose(&ledger, self.me(), to, in_recovery) {
             return;
@@ -35,7 +71,7 @@ impl Node {
         };
         let resend_ms = self.settings.heartbeat_interval_ms.min(250);
         let now = self.now;
-        if let Some(proposal) = self.proposal.as_mut()
+        if let Some(proposal) = self.proposals.current.as_mut()
             && proposal.to == to
             && proposal.base == view.term
             && proposal.view.term > promised
@@ -49,8 +85,8 @@ impl Node {
         }
         let term = self.next_term();
         let proposed = rules::alone(&ledger, self.me(), term, false);
-        self.ledger = Some(rules::promising(ledger, term));
-        if self.proposal.as_ref().is_none_or(|proposal| proposal.why != why) {
+        self.store.ledger = Some(rules::promising(ledger, term));
+        if self.proposals.current.as_ref().is_none_or(|proposal| proposal.why != why) {
             self.say(Say::Decided {
                 what: match to {
                     Member::Server(_) => "requesting the right to run alone from the other server",
@@ -59,21 +95,22 @@ impl Node {
                 why,
             });
         }
-        self.proposed_last = Some((proposed, Reason::own(self.with_peer_failure(why))));
-        self.proposal = Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
+        self.proposals.last = Some((proposed, Reason::own(self.with_peer_failure(why))));
+        self.proposals.current =
+            Some(Proposal { view: proposed, to, base: view.term, why, sent_at: now, fenced: false });
         self.write(None);
         self.send_proposal(to, proposed);
     }
 
     /// Sends it as soon as the promise is durable.
     fn send_proposal(&mut self, to: Member, view: View) {
-        let Some(base) = self.ledger else { return };
+        let Some(base) = self.store.ledger else { return };
         let received = self.received_past();
         let best = match to {
             Member::Server(_) => self.peer.best,
             Member::Arbiter => self.arbiter.best,
         };
-        let why = self.proposed_last.as_ref().map_or_else(String::new, |(_, why)| why.text().to_owned());
+        let why = self.proposals.last.as_ref().map_or_else(String::new, |(_, why)| why.text().to_owned());
         let known = (best.id, best.promised);
         let point = self.wal_point();
         self.hold(Action::Send(to, Message::Propose { base, view, received, point, known, why }));
@@ -92,7 +129,7 @@ impl Node {
             return;
         }
         let term = self.next_term();
-        if let Some(ledger) = self.ledger {
+        if let Some(ledger) = self.store.ledger {
             self.enter(rules::alone(&ledger, self.me(), term, forced), why.into());
         }
     }
@@ -101,20 +138,20 @@ impl Node {
 
     /// The other server proposes `view`; `position`: how far it has received WAL, and the furthest point that it contains.
     pub(super) fn proposed(&mut self, base: Ledger, view: View, position: (Lsn, Option<WalPoint>), why: &str) {
-        if Some(base.system) != self.system {
+        if Some(base.system) != self.id.system {
             return;
         }
         self.peer.best.promised = self.peer.best.promised.max(view.term);
         self.learn(&base, Reason::reported(Who::OtherServer, ""));
-        let at = self.asked.as_ref().filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
+        let at = self.proposals.asked.as_ref().filter(|asked| asked.view == view).map_or(self.now, |asked| asked.at);
         let (received, point) = position;
         let why = Reason::requested(Who::OtherServer, why);
-        self.asked = Some(Asked { base, view, received, point, at, why });
+        self.proposals.asked = Some(Asked { base, view, received, point, at, why });
     }
 
     /// Answers the other's proposal, once nothing is under way that the answer depends on.
     pub(super) fn answer_asked(&mut self) {
-        let Some(asked) = self.asked.clone() else { return };
+        let Some(asked) = self.proposals.asked.clone() else { return };
         if !self.settled() {
             return;
         }
@@ -132,23 +169,23 @@ impl Node {
             }
             return;
         }
-        self.asked = None;
+        self.proposals.asked = None;
         if !accepted || unread {
-            let ledger = self.ledger;
+            let ledger = self.store.ledger;
             self.send(self.peer_member(), Message::Answer { ledger });
             return;
         }
         // R6: any start of this instance after a hand-back finds the names set.
         if self.standing() == Some(Standing::Alone) && !self.own.named_while_down {
-            self.asked = Some(asked);
-            self.run(Job::Stop { fast_ms: 0, names: Some(self.peer_name.clone()) });
+            self.proposals.asked = Some(asked);
+            self.run(Job::Stop { fast_ms: 0, names: Some(self.id.peer_name.clone()) });
             return;
         }
-        if let Some(hand_over) = self.hand_over.as_ref().filter(|hand_over| hand_over.planned) {
-            self.notes.handed_over = hand_over.checkpoint;
+        if let Some(hand_over) = self.hand_overs.current.as_ref().filter(|hand_over| hand_over.planned) {
+            self.store.notes.handed_over = hand_over.checkpoint;
         }
         self.enter(asked.view, asked.why);
-        let ledger = self.ledger;
+        let ledger = self.store.ledger;
         self.hold(Action::Send(self.peer_member(), Message::Answer { ledger }));
     }
 
@@ -158,14 +195,14 @@ impl Node {
     fn must_read_data(&self) -> bool {
         let Some(data) = self.own.data else { return false };
         let unreadable = self.work.unread || data.state == ControlState::Other;
-        let crashed = self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.planned);
+        let crashed = self.hand_overs.current.as_ref().is_some_and(|hand_over| !hand_over.planned);
         let old = self.now.since(self.own.read_since) > FRESH_LOOK_MS;
         self.own.running == Running::Down && old && !(crashed && unreadable)
     }
 
     /// PROTOCOL R1, R2, R4 and R6.
     fn consents(&self, asked: &Asked) -> bool {
-        let Some(ledger) = self.ledger else { return false };
+        let Some(ledger) = self.store.ledger else { return false };
         let own = rules::Instance {
             eligible: self.eligible(),
             stopped: self.own.running == Running::Down,
@@ -192,7 +229,7 @@ impl Node {
 
     /// A primary gives up only while it is itself handing over.
     fn offers_to(&self, received: Lsn) -> bool {
-        let Some(hand_over) = &self.hand_over else { return false };
+        let Some(hand_over) = &self.hand_overs.current else { return false };
         let confirmed = hand_over.checkpoint.is_none_or(|checkpoint| received > checkpoint);
         hand_over.offering() && confirmed && self.is_as_offered(hand_over)
     }
@@ -209,7 +246,7 @@ impl Node {
 
     /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
     pub(super) fn answered_why(&self, view: &View, who: Who) -> Reason {
-        match self.proposed_last.as_ref().filter(|(proposed, _)| proposed == view) {
+        match self.proposals.last.as_ref().filter(|(proposed, _)| proposed == view) {
             Some((_, why)) => Reason::own(format!("{why}; {who} consented")),
             None if view.is_alone(self.me()) => Reason::own(format!("{who} consented")),
             None => Reason::reported(who, ""),
@@ -218,7 +255,7 @@ impl Node {
 
     /// PROTOCOL R7: adopts what is newer.
     pub(super) fn learn(&mut self, told: &Ledger, why: Reason) {
-        let Some(ledger) = self.ledger else { return };
+        let Some(ledger) = self.store.ledger else { return };
         if told.system != ledger.system {
             return;
         }
@@ -232,15 +269,15 @@ impl Node {
 
     /// The other server itself, and nobody else, tells that it has given way: the split is over.
     pub(super) fn see_split_end(&mut self, told: &Ledger) {
-        if self.notes.lost_split && Some(told.system) == self.system && told.view.is_alone(self.me()) {
-            self.notes.lost_split = false;
+        if self.store.notes.lost_split && Some(told.system) == self.id.system && told.view.is_alone(self.me()) {
+            self.store.notes.lost_split = false;
             self.write(None);
         }
     }
 
     /// Two servers that meet and both hold the right have split (PROTOCOL section 6).
     fn split(&mut self, told: &Ledger) {
-        let Some(ledger) = self.ledger else { return };
+        let Some(ledger) = self.store.ledger else { return };
         let detection = self.settings.heartbeat_detection_ms;
         if self.peer.fresh_ledger(self.now, detection).map(|fresh| fresh.view) != Some(told.view) {
             return;
@@ -261,8 +298,8 @@ impl Node {
         if !std::mem::replace(&mut self.told.split, true) {
             self.say(Say::Split { mine, theirs, stopped: lost });
         }
-        if lost && !self.notes.lost_split {
-            self.notes.lost_split = true;
+        if lost && !self.store.notes.lost_split {
+            self.store.notes.lost_split = true;
             self.write(None);
         }
         self.renew_after_split(told, they_lost);
@@ -270,14 +307,14 @@ impl Node {
 
     /// Whether this server was promoted under the present right to run alone, and its data directory can still be started.
     pub(super) fn was_promoted(&self) -> bool {
-        self.notes.promoted && !self.own.data.is_some_and(|data| data.incomplete)
+        self.store.notes.promoted && !self.own.data.is_some_and(|data| data.incomplete)
     }
 
     /// The one that continues renews its view above the other's term, so that the other, once it is rebuilt and so no
     /// longer eligible under its own view, adopts it.
     fn renew_after_split(&mut self, told: &Ledger, they_lost: bool) {
-        let Some(ledger) = self.ledger else { return };
-        if they_lost && told.view.term > ledger.view.term && self.settled() && !self.notes.lost_split {
+        let Some(ledger) = self.store.ledger else { return };
+        if they_lost && told.view.term > ledger.view.term && self.settled() && !self.store.notes.lost_split {
             let term = self.next_term();
             self.enter(
                 rules::alone(&ledger, self.me(), term, true),

@@ -22,13 +22,17 @@ impl Node {
 
     pub(super) fn standing(&self) -> Option<Standing> {
         match rules::standing(&self.view()?, self.me()) {
-            Standing::Alone if self.notes.lost_split => Some(Standing::Outcast),
+            Standing::Alone if self.store.notes.lost_split => Some(Standing::Outcast),
             standing => Some(standing),
         }
     }
 
     fn own_fact(&self) -> Own {
-        if self.own.failed.is_some() || self.own.down_reasons.has(DownReason::DidNotStayUp) || !self.own.disk_bad.is_empty() || self.unreadable() {
+        if self.own.failed.is_some()
+            || self.own.down_reasons.has(DownReason::DidNotStayUp)
+            || !self.own.disk_bad.is_empty()
+            || self.unreadable()
+        {
             return Own::Failed;
         }
         let leads = self.view().is_some_and(|view| view.primary == self.me());
@@ -68,7 +72,7 @@ impl Node {
     pub(super) fn peer_fact(&self) -> Peer {
         let detection = self.settings.heartbeat_detection_ms;
         let Some(up_at) = self.peer.up_at() else {
-            let waited = self.booted_at.map_or(0, |at| self.now.since(at));
+            let waited = self.id.booted_at.map_or(0, |at| self.now.since(at));
             let leads = self.view().is_some_and(|view| view.primary == self.me());
             let enough = if leads { detection } else { self.settings.startup_wait_ms.max(detection) };
             // While WAL flows the other one lives, heard or not.
@@ -139,7 +143,7 @@ impl Node {
         if self.view().is_some_and(|view| view.is_alone(self.me())) {
             return if self.standby_is_back() { Stream::Flows } else { Stream::Stalled };
         }
-        if self.notes.unmirrored {
+        if self.store.notes.unmirrored {
             return Stream::Changed;
         }
         if self.arbiter_unnamed() {
@@ -158,7 +162,7 @@ impl Node {
 
     /// PROTOCOL R9, step 1.
     pub(super) fn standby_is_back(&self) -> bool {
-        let (Some(ledger), Some(heartbeat)) = (self.ledger, &self.peer.heartbeat) else { return false };
+        let (Some(ledger), Some(heartbeat)) = (self.store.ledger, &self.peer.heartbeat) else { return false };
         let told = heartbeat.ledger.is_some_and(|told| told.view == ledger.view && told.system == ledger.system);
         let row = self.own.standby_row().is_some_and(|row| row.streaming);
         let flows =
@@ -168,7 +172,8 @@ impl Node {
     }
 
     pub(super) fn detached(&self) -> bool {
-        self.notes
+        self.store
+            .notes
             .detached
             .is_some_and(|start_id| self.peer.heartbeat.as_ref().is_none_or(|heartbeat| heartbeat.start_id == start_id))
     }

@@ -32,6 +32,13 @@ enum Phase {
     Offer,
 }
 
+/// The hand-over that is under way, and when the next one may begin by itself.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct HandOvers {
+    pub current: Option<HandOver>,
+    pub not_before: Time,
+}
+
 impl HandOver {
     pub fn new(planned: bool, now: Time, limit_ms: u64) -> HandOver {
         let phase = if planned { Phase::Checkpoint } else { Phase::Stop };
@@ -65,7 +72,7 @@ impl HandOver {
 
 impl Node {
     fn hand_over_goes_on(&mut self, from: Phase) {
-        if let Some(hand_over) = self.hand_over.as_mut()
+        if let Some(hand_over) = self.hand_overs.current.as_mut()
             && hand_over.phase == from
         {
             hand_over.phase = Phase::Stop;
@@ -74,9 +81,9 @@ impl Node {
 
     /// Drives a hand-over; called once per step.
     pub(super) fn drive_hand_over(&mut self) {
-        let Some(hand_over) = self.hand_over.clone() else { return };
+        let Some(hand_over) = self.hand_overs.current.clone() else { return };
         if !self.view().is_some_and(|view| view.is_mirrored(self.me())) {
-            self.hand_over = None;
+            self.hand_overs.current = None;
             return;
         }
         let offer_ms = hand_over.offer_ms(self.settings.heartbeat_detection_ms);
@@ -109,13 +116,13 @@ impl Node {
             Phase::Offer if !self.is_as_offered(&hand_over) => {
                 self.hand_over_failed("the instance has run since it was stopped");
             }
-            Phase::Offer if self.peer_fact() == Peer::Ill && self.asked.is_none() => {
+            Phase::Offer if self.peer_fact() == Peer::Ill && self.proposals.asked.is_none() => {
                 self.hand_over_failed("the standby's instance or disk has failed");
             }
-            Phase::Offer if self.lacks_what_it_confirmed(&hand_over) && self.asked.is_none() => {
+            Phase::Offer if self.lacks_what_it_confirmed(&hand_over) && self.proposals.asked.is_none() => {
                 self.hand_over_failed("the standby lacks WAL that it had confirmed");
             }
-            Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.asked.is_none() => {
+            Phase::Offer if self.now.since(hand_over.since) >= offer_ms && self.proposals.asked.is_none() => {
                 self.hand_over_failed("the standby did not take over in time");
             }
             Phase::Offer => {}
@@ -124,7 +131,9 @@ impl Node {
 
     pub(super) fn confirm_standby(&mut self) {
         let (now, sent) = (self.now, self.told.sent());
-        let Some(hand_over) = self.hand_over.as_mut().filter(|it| it.phase == Phase::Checkpoint) else { return };
+        let Some(hand_over) = self.hand_overs.current.as_mut().filter(|it| it.phase == Phase::Checkpoint) else {
+            return;
+        };
         (hand_over.phase, hand_over.since, hand_over.sent) = (Phase::Confirm, now, sent);
         self.told.introduce = true;
         self.out.push(Action::Look);
@@ -141,7 +150,7 @@ impl Node {
         if let Some(Instance::Primary { flushed, .. }) = self.own.role
             && hand_over.confirms.is_none()
             && self.own.answered_at > since
-            && let Some(hand_over) = self.hand_over.as_mut()
+            && let Some(hand_over) = self.hand_overs.current.as_mut()
         {
             hand_over.confirms = Some(flushed);
         }
@@ -163,18 +172,18 @@ impl Node {
     fn offer(&mut self) {
         let now = self.now;
         let data = self.own.data;
-        let Some(hand_over) = self.hand_over.as_mut() else { return };
+        let Some(hand_over) = self.hand_overs.current.as_mut() else { return };
         if hand_over.planned && data.is_none_or(|data| data.state != ControlState::ShutDown) {
             self.hand_over_failed("the instance did not shut down cleanly in time");
             return;
         }
-        if !hand_over.planned && self.notes.unmirrored {
+        if !hand_over.planned && self.store.notes.unmirrored {
             self.hand_over_failed("commits may not have waited for the standby");
             return;
         }
         hand_over.phase = Phase::Offer;
         hand_over.since = now;
-        let lost = self.notes.went_back.map(|had| had.lsn);
+        let lost = self.store.notes.went_back.map(|had| had.lsn);
         hand_over.checkpoint = match data.filter(|_| hand_over.planned) {
             Some(data) => Some(data.checkpoint),
             // What was confirmed must be there, up to its last byte, and so must what this data directory has lost (R13).
@@ -206,8 +215,8 @@ impl Node {
             self.out.push(Action::Nudge(id));
         }
         // What was offered and not taken up is not offered again at once. Anything else leaves the table free to decide.
-        if self.hand_over.take().is_some_and(|hand_over| hand_over.offering()) {
-            self.next_hand_over = self.now.plus(self.settings.heartbeat_detection_ms * 10);
+        if self.hand_overs.current.take().is_some_and(|hand_over| hand_over.offering()) {
+            self.hand_overs.not_before = self.now.plus(self.settings.heartbeat_detection_ms * 10);
             self.own.failed = None;
         }
         self.work.hand_over_failure = why.to_owned();

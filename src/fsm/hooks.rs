@@ -17,7 +17,7 @@ impl Node {
         let hooks = self.settings.hooks;
         let mine = to.primary == self.me();
         let changed = from.is_some_and(|from| from.primary != to.primary);
-        let owed = &mut self.notes.owed;
+        let owed = &mut self.store.notes.owed;
         if !mine {
             owed.switched = None;
         } else if changed && hooks.post_switch {
@@ -31,7 +31,7 @@ impl Node {
             Mode::Degraded => {
                 let left = from.filter(|from| from.is_mirrored(to.primary)).map(|from| from.term);
                 // Where an operator detaches, it was called before.
-                if hooks.pre_detach && left.is_some() && left != self.announced {
+                if hooks.pre_detach && left.is_some() && left != self.requests.announced {
                     owed.detached = Some(to.term);
                 } else if changed {
                     owed.detached = None;
@@ -44,15 +44,15 @@ impl Node {
     /// An operator has made this data directory the primary's where there was no ledger.
     pub(super) fn owe_adoption(&mut self, term: Term) {
         if self.settings.hooks.post_switch {
-            self.notes.owed.switched = Some(term);
+            self.store.notes.owed.switched = Some(term);
         }
     }
 
     /// A command that is not configured any more is owed nothing.
     pub(super) fn forgive(&mut self) {
         let hooks = self.settings.hooks;
-        let Owed { switched, detached, attached } = self.notes.owed;
-        self.notes.owed = Owed {
+        let Owed { switched, detached, attached } = self.store.notes.owed;
+        self.store.notes.owed = Owed {
             switched: switched.filter(|_| hooks.post_switch),
             detached: detached.filter(|_| hooks.pre_detach),
             attached: attached.filter(|_| hooks.post_attach),
@@ -77,13 +77,14 @@ impl Node {
     /// The view that is to be told of is durable, and what it is about has been done, but for a disconnection: there it is to be
     /// done now. While this server is being stopped, only that is told.
     fn due(&self) -> Option<(Hook, Term)> {
-        let Owed { switched, detached, attached } = self.notes.owed;
+        let Owed { switched, detached, attached } = self.store.notes.owed;
         if !self.settled() {
             return None;
         }
-        let switched = switched.filter(|_| self.serves() && !self.stopping).map(|term| (Hook::PostSwitch, term));
+        let switched =
+            switched.filter(|_| self.serves() && !self.requests.stopping).map(|term| (Hook::PostSwitch, term));
         let detached = detached.map(|term| (Hook::PreDetach, term));
-        let attached = attached.filter(|_| !self.stopping).map(|term| (Hook::PostAttach, term));
+        let attached = attached.filter(|_| !self.requests.stopping).map(|term| (Hook::PostAttach, term));
         switched.or(detached).or(attached)
     }
 
@@ -100,7 +101,7 @@ impl Node {
     fn is_past(&self, hook: Hook, command: &UserCommand) -> bool {
         let Some(view) = self.view() else { return true };
         match hook {
-            Hook::PostSwitch => view.primary != self.me() || self.notes.lost_split,
+            Hook::PostSwitch => view.primary != self.me() || self.store.notes.lost_split,
             Hook::PreDetach => view.primary == command.target,
             Hook::PostAttach => view.mode == Mode::Degraded || view.primary == command.target,
         }
@@ -108,7 +109,7 @@ impl Node {
 
     fn call_hook(&mut self, hook: Hook, term: Term) {
         let Some(view) = self.view() else { return };
-        let announces = hook == Hook::PreDetach && self.announced == Some(term);
+        let announces = hook == Hook::PreDetach && self.requests.announced == Some(term);
         let reason = match &self.told.reason {
             _ if announces => Cause::OperatorDetached.text().to_owned(),
             Some(reason) if view.term == term => reason.to_string(),
@@ -136,7 +137,7 @@ impl Node {
         if hook == Hook::PostSwitch && called_off && primary {
             return;
         }
-        let owed = &mut self.notes.owed;
+        let owed = &mut self.store.notes.owed;
         let entry = match hook {
             Hook::PostSwitch => &mut owed.switched,
             Hook::PreDetach => &mut owed.detached,
@@ -160,9 +161,9 @@ impl Node {
             return true;
         }
         match self.calls.running().map(|(hook, _)| hook) {
-            None if self.announced == Some(view.term) => false,
+            None if self.requests.announced == Some(view.term) => false,
             None => {
-                self.announced = Some(view.term);
+                self.requests.announced = Some(view.term);
                 self.call_hook(Hook::PreDetach, view.term);
                 true
             }
@@ -177,8 +178,8 @@ impl Node {
     /// The standby was not disconnected after all: who was told so is told that it is attached.
     pub(super) fn take_back(&mut self) {
         let Some(view) = self.view() else { return };
-        if self.announced.take() == Some(view.term) && self.settings.hooks.post_attach {
-            self.notes.owed.attached = Some(view.term);
+        if self.requests.announced.take() == Some(view.term) && self.settings.hooks.post_attach {
+            self.store.notes.owed.attached = Some(view.term);
             self.write(None);
         }
     }

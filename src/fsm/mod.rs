@@ -41,6 +41,7 @@ mod rebuild;
 pub mod report;
 pub mod rules;
 pub mod say;
+mod store;
 mod tell;
 pub mod types;
 mod wal;

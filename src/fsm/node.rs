@@ -4,16 +4,15 @@
 //! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
 //! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
 
-use super::cause::Cause;
-use super::event::{Action, Boot, Event, Message, Reply, Say, Settings, StartedBy, TICK_MS};
-use super::hand_over::HandOver;
-use super::known::{DownReason, ArbiterSide, OwnSide, PeerSide};
-use super::operator::Op;
+use super::consent::Proposals;
+use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
+use super::hand_over::HandOvers;
+use super::known::{ArbiterSide, DownReason, OwnSide, PeerSide};
+use super::operator::Requests;
 use super::reason::{Reason, Who};
 use super::rules;
-use super::types::{
-    DataId, Durable, Failover, Ledger, LedgerId, Lsn, Member, Notes, Server, SystemId, Term, Time, View,
-};
+use super::store::LedgerStore;
+use super::types::{DataId, Durable, Failover, Ledger, LedgerId, Member, Server, SystemId, Term, Time, View};
 use super::work::Work;
 
 /// The least number of terms that a server skips after it has lost its ledger (the number that it skips is random), and when
@@ -25,24 +24,9 @@ const SKIPPED_TERMS: u64 = 1_000;
 pub struct Node {
     pub(super) settings: Settings,
     pub(super) now: Time,
-    pub(super) booted_at: Option<Time>,
     pub(super) out: Vec<Action>,
-    ids: u64,
-    // who this is
-    pub(super) system: Option<SystemId>,
-    pub(super) name: String,
-    pub(super) address: String,
-    pub(super) peer_name: String,
-    pub(super) start_id: u64,
-    // the ledger: the newest, and what is durable of it
-    pub(super) ledger: Option<Ledger>,
-    pub(super) notes: Notes,
-    pub(super) confirmed: Option<Durable>,
-    store_seq: u64,
-    stored_seq: u64,
-    store_failed: Option<Time>,
-    writing_since: Option<Time>,
-    held: Vec<(u64, Action)>,
+    pub(super) id: Identity,
+    pub(super) store: LedgerStore,
     // what is known of the three
     pub(super) own: OwnSide,
     pub(super) peer: PeerSide,
@@ -51,47 +35,30 @@ pub struct Node {
     // what is in progress
     pub(super) work: Work,
     pub(super) calls: super::calls::Calls,
-    pub(super) rebuilds: super::rebuild::Rebuilds,
-    pub(super) hand_over: Option<HandOver>,
-    pub(super) next_hand_over: Time,
-    pub(super) proposal: Option<Proposal>,
-    /// The view that was proposed last, and why. The answer may arrive after the proposal was withdrawn.
-    pub(super) proposed_last: Option<(View, Reason)>,
-    /// Since when the other server is asked for the right, out of the view of this term.
-    pub(super) asking: Option<(Term, Time)>,
-    pub(super) asked: Option<Asked>,
-    pub(super) op: Option<Op>,
-    /// What the other server's last requests were answered with.
-    pub(super) answers: Vec<(u64, Reply)>,
-    pub(super) stopping: bool,
-    pub(super) failover_asked: Option<bool>,
-    /// The mirrored view of whose end `pre_detach_command` was told before.
-    pub(super) announced: Option<Term>,
+    pub(super) hand_overs: HandOvers,
+    pub(super) proposals: Proposals,
+    pub(super) requests: Requests,
     // what was told
     pub(super) told: super::tell::Told,
 }
 
-/// A proposal of this server's that has not been answered with its view yet.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Proposal {
-    pub view: View,
-    pub to: Member,
-    pub base: Term,
-    pub why: Cause,
-    pub sent_at: Time,
-    /// The other server was fenced before it.
-    pub fenced: bool,
-}
-
-/// A proposal of the other server's that could not be answered at once.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Asked {
-    pub base: Ledger,
-    pub view: View,
-    pub received: Lsn,
-    pub point: Option<super::types::WalPoint>,
-    pub at: Time,
-    pub why: Reason,
+/// Who this server is, in this run of its controller.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Identity {
+    /// The cluster that it belongs to, as soon as that is known.
+    pub system: Option<SystemId>,
+    /// Its `application_name`.
+    pub name: String,
+    /// `host:port` under which the other instance reaches this one.
+    pub address: String,
+    /// The other server's `application_name`.
+    pub peer_name: String,
+    /// Names the operator's start.
+    pub start_id: u64,
+    /// When the controller was started; `None` before the first event.
+    pub booted_at: Option<Time>,
+    /// How many random numbers were drawn.
+    drawn: u64,
 }
 
 impl Node {
@@ -107,34 +74,12 @@ impl Node {
             told: super::tell::Told::new(&settings),
             settings,
             now: Time::default(),
-            booted_at: None,
             out: Vec::new(),
-            ids: 0,
-            system: None,
-            name: String::new(),
-            address: String::new(),
-            peer_name: String::new(),
-            start_id: 0,
-            ledger: None,
-            notes: Notes::default(),
-            confirmed: None,
-            store_seq: 0,
-            stored_seq: 0,
-            store_failed: None,
-            writing_since: None,
-            held: Vec::new(),
-            rebuilds: super::rebuild::Rebuilds::default(),
-            hand_over: None,
-            next_hand_over: Time::default(),
-            proposal: None,
-            proposed_last: None,
-            asking: None,
-            asked: None,
-            op: None,
-            answers: Vec::new(),
-            stopping: false,
-            failover_asked: None,
-            announced: None,
+            id: Identity::default(),
+            store: LedgerStore::default(),
+            hand_overs: HandOvers::default(),
+            proposals: Proposals::default(),
+            requests: Requests::default(),
         }
     }
 
@@ -144,7 +89,7 @@ impl Node {
         self.now = now;
         match event {
             Event::Boot(boot) => self.boot(*boot),
-            _ if self.booted_at.is_none() => {}
+            _ if self.id.booted_at.is_none() => {}
             Event::Tick => {}
             Event::Heard(from, message) => self.heard(from, message),
             Event::Refused(member) => self.refused(member),
@@ -162,7 +107,7 @@ impl Node {
             Event::CommandDone(id, result) => self.command_done(id, result),
             Event::Request { id, request, limit_ms } => self.request(id, request, limit_ms),
         }
-        if self.booted_at.is_some() {
+        if self.id.booted_at.is_some() {
             self.think();
         }
         std::mem::take(&mut self.out)
@@ -170,7 +115,7 @@ impl Node {
 
     /// What is known to be durable.
     pub fn durable(&self) -> Option<&Durable> {
-        self.confirmed.as_ref()
+        self.store.durable.as_ref()
     }
 
     fn think(&mut self) {
@@ -186,45 +131,47 @@ impl Node {
     }
 
     fn boot(&mut self, boot: Boot) {
-        self.booted_at = Some(self.now);
-        self.name = boot.name;
-        self.address = boot.address;
-        self.peer_name = boot.peer_name;
-        self.start_id = boot.start_id;
+        self.id.booted_at = Some(self.now);
+        self.id.name = boot.name;
+        self.id.address = boot.address;
+        self.id.peer_name = boot.peer_name;
+        self.id.start_id = boot.start_id;
         self.told.start_at(self.settings.seed);
-        self.confirmed = boot.durable;
+        self.store.durable = boot.durable;
         if let Some(durable) = boot.durable {
-            self.ledger = Some(durable.ledger);
-            self.notes = durable.notes;
+            self.store.ledger = Some(durable.ledger);
+            self.store.notes = durable.notes;
             self.forgive();
-            self.system = Some(durable.ledger.system);
+            self.id.system = Some(durable.ledger.system);
         }
         match boot.by {
-            StartedBy::Watcher => self.start_id = self.notes.start_id.unwrap_or(boot.start_id),
-            StartedBy::Operator { .. } | StartedBy::Rebuild => self.notes.start_id = None,
+            StartedBy::Watcher => self.id.start_id = self.store.notes.start_id.unwrap_or(boot.start_id),
+            StartedBy::Operator { .. } | StartedBy::Rebuild => self.store.notes.start_id = None,
         }
         self.own.for_rebuild = boot.by == StartedBy::Rebuild;
         if let Some((instance, failover)) = boot.by.ordered() {
             self.own.founding = !self.own.for_rebuild;
-            self.failover_asked = failover;
+            self.requests.failover = failover;
             // Off unless asked for; but where the other server's controller runs, its setting is the pair's.
             if failover.is_none() {
-                self.notes.failover = Failover::default();
+                self.store.notes.failover = Failover::default();
             }
-            self.notes.wanted |= instance;
+            self.store.notes.wanted |= instance;
         }
         self.own.boot(self.now);
-        self.wal.boot(boot.high_water, self.ledger.map(|ledger| ledger.data.id));
+        self.wal.boot(boot.high_water, self.store.ledger.map(|ledger| ledger.data.id));
         if let Some(data) = boot.data {
             self.found_data(data, self.now);
-            self.notes.wanted |= data.running;
+            self.store.notes.wanted |= data.running;
             // It may have been stopped because it was cut off; until somebody is heard nobody can say that it was not.
             let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-            self.own.down_reasons.set(DownReason::Isolated, self.settings.isolated_primary_stops && primary && !data.running);
+            self.own
+                .down_reasons
+                .set(DownReason::Isolated, self.settings.isolated_primary_stops && primary && !data.running);
         }
         self.set_failover_asked();
-        if let Some(durable) = self.confirmed
-            && durable.notes != self.notes
+        if let Some(durable) = self.store.durable
+            && durable.notes != self.store.notes
         {
             self.write(None);
         }
@@ -232,7 +179,7 @@ impl Node {
 
     /// PROTOCOL R12: a pause of this process is not a failure of the others.
     fn notice_pause(&mut self, now: Time) {
-        let Some(booted_at) = self.booted_at else { return };
+        let Some(booted_at) = self.id.booted_at else { return };
         let slept = now.since(self.now.max(booted_at));
         if slept > TICK_MS + self.settings.heartbeat_timeout_ms {
             self.own.forget(now);
@@ -258,22 +205,22 @@ impl Node {
     }
 
     pub(super) fn view(&self) -> Option<View> {
-        self.ledger.map(|ledger| ledger.view)
+        self.store.ledger.map(|ledger| ledger.view)
     }
 
     /// Whether the newest ledger is durable.
     pub(super) fn settled(&self) -> bool {
-        self.store_seq == self.stored_seq
+        self.store.is_settled()
     }
 
     /// Whether the data directory is the one that the view names.
     pub(super) fn eligible(&self) -> bool {
-        self.ledger.is_some_and(|ledger| rules::eligible(&ledger, self.me()) && !self.own.alien)
+        self.store.ledger.is_some_and(|ledger| rules::eligible(&ledger, self.me()) && !self.own.alien)
     }
 
     pub(super) fn random(&mut self) -> u64 {
-        self.ids += 1;
-        super::types::draw(self.settings.seed, self.ids)
+        self.id.drawn += 1;
+        super::types::draw(self.settings.seed, self.id.drawn)
     }
 
     pub(super) fn say(&mut self, say: Say) {
@@ -286,32 +233,28 @@ impl Node {
 
     /// The smallest own term above everything promised that this server has heard of (PROTOCOL R1).
     pub(super) fn next_term(&self) -> Term {
-        let own = self.ledger.map_or_else(Term::default, |ledger| ledger.promised);
+        let own = self.store.ledger.map_or_else(Term::default, |ledger| ledger.promised);
         rules::next_term(self.me(), &[own, self.peer.best.promised, self.arbiter.best.promised])
     }
 
     // ------------------------------------------------------------------------------------------------------- storing
 
-    /// Writes the newest ledger and notes; `why`: the view changed. Actions that depend on it are given to [`Node::hold`] afterwards.
+    /// Writes the newest ledger and notes; `why`: the view changed. Actions that depend on it are given to [`Node::hold`]
+    /// afterwards.
     pub(super) fn write(&mut self, why: Option<Reason>) {
-        let Some(ledger) = self.ledger else { return };
-        self.store_seq += 1;
-        self.store_failed = None;
-        self.writing_since.get_or_insert(self.now);
-        let durable = Durable { ledger, notes: self.notes };
-        self.out.push(Action::Store(self.store_seq, Box::new(durable), why));
+        self.store.write(self.now, why, &mut self.out);
     }
 
     /// Enters a view: writes it, and says so.
     pub(super) fn enter(&mut self, view: View, why: Reason) {
         let from = self.view();
-        let Some(ledger) = self.ledger else { return };
-        self.ledger = Some(rules::entering(ledger, view));
-        self.proposal = None;
+        let Some(ledger) = self.store.ledger else { return };
+        self.store.ledger = Some(rules::entering(ledger, view));
+        self.proposals.current = None;
         self.own.down_reasons.end(DownReason::DidNotStayUp);
         self.own.confirmed = None;
-        self.notes.unmirrored &= view.is_alone(self.settings.me.other());
-        self.notes.went_back = None;
+        self.store.notes.unmirrored &= view.is_alone(self.settings.me.other());
+        self.store.notes.went_back = None;
         self.told.split &= view.is_alone(self.settings.me);
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.
@@ -319,14 +262,14 @@ impl Node {
             self.told.restart = None;
         }
         if !view.is_alone(self.settings.me) {
-            self.notes.promoted = false;
-            self.notes.lost_split = false;
+            self.store.notes.promoted = false;
+            self.store.notes.lost_split = false;
         } else if self.own.is_standby_dir() {
-            self.notes.promoted = true;
+            self.store.notes.promoted = true;
         }
         if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
-            self.notes.detached = None;
-            self.notes.handed_over = None;
+            self.store.notes.detached = None;
+            self.store.notes.handed_over = None;
             self.told.mirrored_at = Some(self.now);
         }
         if !view.is_alone(self.settings.me.other()) {
@@ -349,26 +292,11 @@ impl Node {
 
     /// Performs an action once everything written so far is durable.
     pub(super) fn hold(&mut self, action: Action) {
-        if self.settled() { self.out.push(action) } else { self.held.push((self.store_seq, action)) }
-    }
-
-    /// Since when something is being written that is not durable yet.
-    pub(super) fn writing_since(&self) -> Option<Time> {
-        self.writing_since
+        self.store.hold(action, &mut self.out);
     }
 
     fn stored(&mut self, seq: u64) {
-        if seq <= self.stored_seq || seq > self.store_seq {
-            return;
-        }
-        self.stored_seq = seq;
-        if self.settled() {
-            self.writing_since = None;
-            self.confirmed = self.ledger.map(|ledger| Durable { ledger, notes: self.notes });
-        }
-        let (ready, held) = std::mem::take(&mut self.held).into_iter().partition(|(needs, _)| *needs <= seq);
-        self.held = held;
-        for (_, mut action) in Vec::into_iter(ready) {
+        for mut action in self.store.stored(seq) {
             // Heartbeats may have reported more meanwhile, and whoever is asked compares.
             if let Action::Send(_, Message::Propose { point, .. }) = &mut action {
                 *point = self.wal_point();
@@ -378,8 +306,7 @@ impl Node {
     }
 
     fn store_failed(&mut self, seq: u64, why: String) {
-        if seq == self.store_seq && !self.settled() {
-            self.store_failed = Some(self.now);
+        if self.store.failed(seq, self.now) {
             self.say(Say::StoreFailed(why));
         }
     }
@@ -387,9 +314,7 @@ impl Node {
     /// A write that failed may or may not be found after a restart, so nothing that was held is released until the same
     /// content is durable.
     fn rewrite(&mut self) {
-        if let Some(at) = self.store_failed
-            && self.now.since(at) >= 1000
-        {
+        if self.store.must_be_rewritten(self.now) {
             self.write(None);
         }
     }
@@ -398,7 +323,7 @@ impl Node {
 
     /// Makes the first ledger where that is allowed (PROTOCOL section 2).
     fn join(&mut self) {
-        if self.ledger.is_some() || self.own.data.is_none() {
+        if self.store.ledger.is_some() || self.own.data.is_none() {
             return;
         }
         if self.own.is_standby_dir() {
@@ -411,7 +336,7 @@ impl Node {
     /// A standby's ledger begins with a `Degraded(other)` told by that other.
     fn join_as_standby(&mut self) {
         let Some(told) = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms) else { return };
-        if Some(told.system) != self.system || !rules::begins_standby(self.me(), &told.view) {
+        if Some(told.system) != self.id.system || !rules::begins_standby(self.me(), &told.view) {
             return;
         }
         let why = self.peer.heartbeat.as_ref().map_or("", |heartbeat| &heartbeat.why);
@@ -433,7 +358,7 @@ impl Node {
             return;
         }
         let detection = self.settings.heartbeat_detection_ms;
-        let waited = self.booted_at.is_some_and(|at| self.now.since(at) >= detection);
+        let waited = self.id.booted_at.is_some_and(|at| self.now.since(at) >= detection);
         let peer_has_none = match &self.peer.heartbeat {
             Some(heartbeat) => {
                 // Whoever knows no data directory founds nothing.
@@ -464,18 +389,18 @@ impl Node {
 
     /// `start --adopt-data`: a forced `Degraded(self)` that names the present data directory (PROTOCOL section 6).
     pub(super) fn adopt_data(&mut self) {
-        let lost_split = std::mem::take(&mut self.notes.lost_split);
-        self.notes.overwritten = false;
-        self.notes.detached = None;
-        self.notes.handed_over = None;
-        self.notes.wanted = true;
-        self.rebuilds = super::rebuild::Rebuilds::default();
-        self.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
+        let lost_split = std::mem::take(&mut self.store.notes.lost_split);
+        self.store.notes.overwritten = false;
+        self.store.notes.detached = None;
+        self.store.notes.handed_over = None;
+        self.store.notes.wanted = true;
+        self.work.rebuilds = super::rebuild::Rebuilds::default();
+        self.store.notes.labelled = self.own.data.is_some_and(|data| data.backup_label);
         // The other server may write `Mirrored` at this moment, under a term that this server does not know. The operator's
         // view has a term above it, so that the other server adopts it. A lost ledger may have known any term. The new one
         // begins above all that a history can have reached, and at a random place, so that what the other server has is not
         // taken for newer, nor for the same.
-        let term = match self.ledger {
+        let term = match self.store.ledger {
             Some(_) => Term(self.next_term().0.saturating_add(SKIPPED_TERMS)),
             None => Term((1 << 40) + (self.random() & 0xffff_ffff)).max(self.next_term()).next_for(self.me()),
         };
@@ -496,7 +421,7 @@ impl Node {
         view.data[self.me().index()] = Some(id);
         self.wal.directory_replaced();
         let why = Reason::own("an operator adopted the data directory");
-        if let Some(ledger) = self.ledger.as_mut() {
+        if let Some(ledger) = self.store.ledger.as_mut() {
             ledger.data.id = id;
             self.write(None);
             self.enter(view, why);
@@ -508,10 +433,10 @@ impl Node {
     }
 
     fn make_ledger(&mut self, view: View, promised: Term, why: Reason) {
-        let (Some(data), Some(system)) = (self.own.data, self.system) else { return };
+        let (Some(data), Some(system)) = (self.own.data, self.id.system) else { return };
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
-        self.ledger = Some(Ledger { system, id, data: data.identity(data_id), view, promised });
+        self.store.ledger = Some(Ledger { system, id, data: data.identity(data_id), view, promised });
         self.told.reason = Some(why.clone());
         self.told.since = Some(self.now);
         self.set_failover_asked();

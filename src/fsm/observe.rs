@@ -34,7 +34,7 @@ impl Node {
             }
             (Member::Server(_), Message::Answer { ledger }) => {
                 if let Some(ledger) = ledger
-                    && Some(ledger.system) == self.system
+                    && Some(ledger.system) == self.id.system
                     && self.peer.best.take(&ledger)
                 {
                     let why = self.answered_why(&ledger.view, Who::OtherServer);
@@ -44,7 +44,7 @@ impl Node {
             (Member::Server(_), Message::Ask { id, request, limit_ms }) => self.peer_asks(id, request, limit_ms),
             (Member::Server(_), Message::Told { id, reply }) => self.peer_told(id, reply),
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
-                if let Some((mine, theirs)) = two_clusters(self.system, heartbeat.system) {
+                if let Some((mine, theirs)) = two_clusters(self.id.system, heartbeat.system) {
                     if self.arbiter.foreign.replace(theirs) != Some(theirs) {
                         self.say(Say::ArbiterOfOtherSystem { mine, theirs });
                     }
@@ -68,7 +68,7 @@ impl Node {
     /// The arbiter has answered a proposal: where it did not consent, the operator should know whom to ask why.
     fn said_of_answer(&mut self, view: Option<View>) {
         let Some(own) = self.view() else { return };
-        let refused = view.is_some_and(|view| view.term <= own.term) && self.proposal.is_some();
+        let refused = view.is_some_and(|view| view.term <= own.term) && self.proposals.current.is_some();
         if refused && self.told.not_consented != Some(own.term) {
             self.told.not_consented = Some(own.term);
             self.say(Say::NotConsented);
@@ -80,7 +80,7 @@ impl Node {
         self.own.unheard = false;
         self.arbiter.refused = 0;
         self.arbiter.seq = self.arbiter.seq.max(seq);
-        let Some(ledger) = ledger.filter(|ledger| Some(ledger.system) == self.system) else { return };
+        let Some(ledger) = ledger.filter(|ledger| Some(ledger.system) == self.id.system) else { return };
         if self.arbiter.best.take(&ledger) {
             self.arbiter.view = Some(ledger.view);
             self.say_split_elsewhere(&ledger);
@@ -97,7 +97,7 @@ impl Node {
     fn say_split_elsewhere(&mut self, told: &Ledger) {
         let Some(view) = self.view() else { return };
         let contested = view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term > view.term;
-        let known = self.notes.lost_split || self.told.split_elsewhere == Some(told.view.term);
+        let known = self.store.notes.lost_split || self.told.split_elsewhere == Some(told.view.term);
         if contested && self.eligible() && !known {
             self.told.split_elsewhere = Some(told.view.term);
             self.say(Say::SplitElsewhere { mine: view, theirs: told.view });
@@ -113,28 +113,29 @@ impl Node {
     /// cluster, and where a rebuild is to replace the directory, it belongs to none, as with an empty directory.
     pub(super) fn choose_system(&mut self) {
         let Some(data) = self.own.data else { return };
-        if self.ledger.is_none() {
+        if self.store.ledger.is_none() {
             let replaced = match self.peer.recorded {
                 Some(system) => system != data.system,
                 None => self.own.for_rebuild,
             };
-            self.system = (!replaced).then_some(data.system);
+            self.id.system = (!replaced).then_some(data.system);
         }
-        self.own.alien = self.system != Some(data.system);
+        self.own.alien = self.id.system != Some(data.system);
     }
 
     fn peer_heartbeat(&mut self, heartbeat: Box<Heartbeat>) {
         let theirs = heartbeat.system;
         self.peer.recorded = heartbeat.ledger.and(theirs);
         self.choose_system();
-        let mine = self.own.data.filter(|_| self.ledger.is_none()).map_or(self.system, |data| Some(data.system));
+        let mine =
+            self.own.data.filter(|_| self.store.ledger.is_none()).map_or(self.id.system, |data| Some(data.system));
         let foreign = two_clusters(mine, theirs);
         self.peer.foreign = foreign.map(|(_, theirs)| theirs);
         if let Some((mine, theirs)) = foreign.filter(|_| !self.own.for_rebuild) {
             let other = self.other();
             self.told.other_system(&mut self.out, other, mine, theirs);
         }
-        if two_clusters(self.system, theirs).is_some() {
+        if two_clusters(self.id.system, theirs).is_some() {
             return;
         }
         let newer = match &self.peer.heartbeat {
@@ -162,9 +163,9 @@ impl Node {
             self.told.introduce = true;
         }
         if !heartbeat.name.is_empty() {
-            self.peer_name.clone_from(&heartbeat.name);
+            self.id.peer_name.clone_from(&heartbeat.name);
         }
-        if heartbeat.failover.version > self.notes.failover.version && self.failover_asked.is_none() {
+        if heartbeat.failover.version > self.store.notes.failover.version && self.requests.failover.is_none() {
             self.take_failover(heartbeat.failover);
         }
         // Without a ledger an instance is not started again by itself.
@@ -173,7 +174,7 @@ impl Node {
         self.peer.ill_since = ill.then(|| self.peer.ill_since.unwrap_or(self.now));
         let ledger = heartbeat.ledger;
         let same_view = ledger.map(|ledger| ledger.view) == self.view();
-        if heartbeat.unmirrored && same_view && !self.notes.unmirrored {
+        if heartbeat.unmirrored && same_view && !self.store.notes.unmirrored {
             self.note_unmirrored();
         }
         self.peer.heartbeat = Some(heartbeat.clone());
@@ -256,10 +257,10 @@ impl Node {
     /// on (PROTOCOL section 4), where the standby could serve meanwhile and was not just asked in vain.
     fn recovers_for_long(&self) -> bool {
         let standby = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Standby);
-        self.notes.failover.enabled
+        self.store.notes.failover.enabled
             && self.standing() == Some(Standing::Primary)
             && self.now.since(self.own.starting_at) >= self.settings.instance_detection_ms
-            && self.now >= self.next_hand_over
+            && self.now >= self.hand_overs.not_before
             && standby
             && self.peer_fact() == Peer::Talks
     }
@@ -369,7 +370,7 @@ impl Node {
     /// The names are not the peer's name. On the mirrored primary, a person or a program other than the controller has changed them.
     fn found_names_changed(&mut self) {
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        if mirrored && !self.notes.unmirrored {
+        if mirrored && !self.store.notes.unmirrored {
             self.say(Say::NamesChanged);
             self.note_unmirrored();
         }
@@ -377,9 +378,9 @@ impl Node {
 
     /// Notes durably that commits may not have waited under the present view.
     fn note_unmirrored(&mut self) {
-        self.notes.unmirrored = true;
+        self.store.notes.unmirrored = true;
         self.write(None);
-        if self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.planned) {
+        if self.hand_overs.current.as_ref().is_some_and(|hand_over| !hand_over.planned) {
             self.hand_over_failed("commits may not have waited for the standby");
         }
     }
@@ -479,27 +480,27 @@ impl Node {
                 self.forget_silence();
             }
             // The instance runs and no operator has ordered a stop: it is to continue and to serve.
-            if !self.stopping && !self.notes.wanted {
-                self.notes.wanted = true;
+            if !self.requests.stopping && !self.store.notes.wanted {
+                self.store.notes.wanted = true;
                 self.write(None);
             }
         } else if self.own.running != Running::Dead {
             self.own.down();
         }
-        let ledger = self.ledger?;
+        let ledger = self.store.ledger?;
         let known = ledger.data;
         let older = data.checkpoint < known.checkpoint;
         let why = if !data.has_fingerprint(&known) {
             "its pg_control is another file"
-        } else if data.backup_label && self.eligible() && !self.notes.labelled {
+        } else if data.backup_label && self.eligible() && !self.store.notes.labelled {
             "it contains a backup_label"
         } else if older {
             "its last checkpoint is older than the recorded one"
         } else {
-            if let Some(ledger) = self.ledger.as_mut() {
+            if let Some(ledger) = self.store.ledger.as_mut() {
                 ledger.data = data.confirmed_identity(&known);
             }
-            self.notes.labelled &= data.backup_label;
+            self.store.notes.labelled &= data.backup_label;
             if data.unnamed && self.eligible() {
                 self.found_names_changed();
             }
@@ -509,15 +510,15 @@ impl Node {
         let unmirrored = data.unnamed && self.eligible();
         // What a mirrored view leans on is missing here, and must be on the other server (R13).
         if older && self.eligible() && self.wal.known().is_some() {
-            self.notes.went_back = self.wal.known();
+            self.store.notes.went_back = self.wal.known();
         }
-        if let Some(ledger) = self.ledger.as_mut() {
+        if let Some(ledger) = self.store.ledger.as_mut() {
             ledger.data = named;
         }
         // Only a new base backup ends this. A plain copy may be a copy of the directory whose WAL was overwritten.
-        self.notes.overwritten &= data.has_fingerprint(&known) || !data.backup_label;
-        self.notes.handed_over = None;
-        self.notes.labelled = false;
+        self.store.notes.overwritten &= data.has_fingerprint(&known) || !data.backup_label;
+        self.store.notes.handed_over = None;
+        self.store.notes.labelled = false;
         self.wal.directory_replaced();
         self.write(None);
         if unmirrored {
@@ -557,13 +558,13 @@ impl Node {
 
     /// Whether the data directory could not be read since the start, and not for long.
     pub(super) fn unreadable(&self) -> bool {
-        let since_boot = self.booted_at.map_or(0, |at| self.now.since(at));
+        let since_boot = self.id.booted_at.map_or(0, |at| self.now.since(at));
         self.own.data.is_none() && since_boot >= self.settings.disk_detection_ms * 2
     }
 
     /// Whether the data directory cannot be read, or was not whole when an interrupted rebuild was resumed.
     fn lacks_data_directory(&self) -> bool {
-        self.unreadable() || self.work.unread || self.own.data.is_none() && self.notes.rebuild.is_some()
+        self.unreadable() || self.work.unread || self.own.data.is_none() && self.store.notes.rebuild.is_some()
     }
 
     pub(super) fn own_health(&self) -> Health {

@@ -6,7 +6,7 @@ use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Reques
 use super::facts::{Peer, Standing, Stream};
 use super::known::{DownReason, Running};
 use super::node::Node;
-use super::types::{Failover, Lsn, RebuildOrder, Time};
+use super::types::{Failover, Lsn, RebuildOrder, Term, Time};
 
 /// The longest time limit of a command, ms: a week.
 const NO_LIMIT_MS: u64 = 7 * 86_400_000;
@@ -49,6 +49,21 @@ const ANSWERS: usize = 8;
 /// The time after which a request that was passed on is repeated, ms.
 const REPEAT_MS: u64 = 1_000;
 
+/// What operators have asked for.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct Requests {
+    /// The command under way.
+    pub current: Option<Op>,
+    /// What the other server's last requests were answered with.
+    pub answers: Vec<(u64, Reply)>,
+    /// The controller is being stopped.
+    pub stopping: bool,
+    /// The start's `-f` or `-F`, until the other server has received it.
+    pub failover: Option<bool>,
+    /// The mirrored view of whose end `pre_detach_command` was told before.
+    pub announced: Option<Term>,
+}
+
 impl Op {
     /// Whether it has taken longer than `ms` milliseconds.
     fn outlasts(&self, now: Time, ms: u64) -> bool {
@@ -88,7 +103,7 @@ impl Node {
     }
 
     pub(super) fn peer_asks(&mut self, id: u64, request: Request, limit_ms: u64) {
-        match self.answers.iter().find(|(known, _)| *known == id) {
+        match self.requests.answers.iter().find(|(known, _)| *known == id) {
             // The answer was lost: the request is not carried out a second time.
             Some((_, reply)) => {
                 let reply = reply.clone();
@@ -104,19 +119,19 @@ impl Node {
             self.reply_when_stored(asker, Reply::Done);
             return;
         }
-        if self.op.as_ref().is_some_and(|op| op.asker == asker) {
+        if self.requests.current.as_ref().is_some_and(|op| op.asker == asker) {
             return;
         }
         if let Request::Start { failover } = request
-            && !self.stopping
+            && !self.requests.stopping
         {
             self.start_asked(failover);
             self.reply_when_stored(asker, Reply::Done);
             return;
         }
-        if self.op.is_some() || self.stopping {
+        if self.requests.current.is_some() || self.requests.stopping {
             let starts = matches!(request, Request::Start { .. } | Request::AdoptData);
-            let why = if self.stopping && starts { STOPPING } else { BUSY };
+            let why = if self.requests.stopping && starts { STOPPING } else { BUSY };
             self.reply(asker, Reply::Refused(why.to_owned()));
             return;
         }
@@ -130,7 +145,8 @@ impl Node {
         // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
-        self.op = Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms, last: None, passed: None });
+        self.requests.current =
+            Some(Op { asker, request, stage: Stage::Fresh, until, limit_ms, last: None, passed: None });
     }
 
     fn rebuild_asked(&mut self, asker: Asker, order: RebuildOrder) {
@@ -146,10 +162,10 @@ impl Node {
     }
 
     fn start_asked(&mut self, failover: Option<bool>) {
-        self.notes.wanted = true;
+        self.store.notes.wanted = true;
         self.own.revive();
         self.told.restart = None;
-        self.own.founding = self.ledger.is_none();
+        self.own.founding = self.store.ledger.is_none();
         self.claim_data();
         self.renew_start_id();
         if self.own.running == Running::Down {
@@ -163,8 +179,8 @@ impl Node {
 
     /// From now on the operator's order counts as this server's last start: it ends a detach.
     pub(super) fn renew_start_id(&mut self) {
-        self.start_id = self.random();
-        self.notes.start_id = Some(self.start_id);
+        self.id.start_id = self.random();
+        self.store.notes.start_id = Some(self.id.start_id);
     }
 
     /// An operator wants the data directory as it is, not replaced by a rebuild.
@@ -175,13 +191,13 @@ impl Node {
 
     /// Whether a command under way leads, and the decision table has to wait.
     pub(super) fn op_leads(&self) -> bool {
-        self.op.as_ref().is_some_and(|op| matches!(op.stage, Stage::Detaching | Stage::Fencing))
+        self.requests.current.as_ref().is_some_and(|op| matches!(op.stage, Stage::Detaching | Stage::Fencing))
     }
 
     pub(super) fn operate(&mut self) {
         self.drive_hand_over();
         self.repeat_passed();
-        let Some(op) = self.op.clone() else { return };
+        let Some(op) = self.requests.current.clone() else { return };
         let late = self.now >= op.until;
         match op.request {
             Request::Switch => self.operate_switch(&op, late),
@@ -190,7 +206,7 @@ impl Node {
                 self.operate_force(&op, late)
             }
             Request::Stop { instance, all } => self.operate_stop(&op, instance, all, late),
-            Request::Start { .. } | Request::Failover(_) | Request::Rebuild(_) => self.op = None,
+            Request::Start { .. } | Request::Failover(_) | Request::Rebuild(_) => self.requests.current = None,
         }
     }
 
@@ -215,7 +231,7 @@ impl Node {
                 }
             },
             Stage::Switching if self.switched() => self.end(Reply::Done),
-            Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
+            Stage::Switching if self.hand_overs.current.is_none() && self.standing() == Some(Standing::Primary) => {
                 let why = &self.work.hand_over_failure;
                 self.end(Reply::Failed(format!("the switch did not succeed: {why}; the primary continues to serve")));
             }
@@ -229,7 +245,7 @@ impl Node {
 
     /// Nothing is switched after the operator was told that time was over.
     fn call_off(&mut self) {
-        if self.hand_over.as_ref().is_some_and(|hand_over| hand_over.planned) {
+        if self.hand_overs.current.as_ref().is_some_and(|hand_over| hand_over.planned) {
             self.hand_over_failed("its time limit was reached");
         }
     }
@@ -277,7 +293,7 @@ impl Node {
         if facts.stream != Stream::Flows || !row || told.is_none_or(|told| told.role != Role::Standby) {
             return Some("the standby does not stream synchronously".to_owned());
         }
-        if self.hand_over.is_some() || self.work.busy() && self.work.starts_or_stops() {
+        if self.hand_overs.current.is_some() || self.work.busy() && self.work.starts_or_stops() {
             return Some(UNDER_WAY.to_owned());
         }
         None
@@ -318,12 +334,12 @@ impl Node {
             }
             Stage::Announcing(until) => self.announce_or_detach(until),
             Stage::Detaching if late => {
-                self.proposal = None;
+                self.proposals.current = None;
                 self.take_back();
                 self.end(Reply::TimedOut("the standby did not consent in time".to_owned()));
             }
             Stage::Detaching if !self.peer_talks(self.settings.heartbeat_detection_ms) => {
-                self.proposal = None;
+                self.proposals.current = None;
                 self.take_back();
                 self.end(Reply::Failed("the standby's controller no longer responds; see mc_ctl status".to_owned()));
             }
@@ -402,7 +418,7 @@ impl Node {
         if matches!(op.asker, Asker::Peer(_)) {
             return Some("--force is accepted only from an operator on this server".to_owned());
         }
-        if !self.settled() || self.hand_over.is_some() {
+        if !self.settled() || self.hand_overs.current.is_some() {
             return Some(UNDER_WAY.to_owned());
         }
         if op.request == Request::AdoptData {
@@ -433,7 +449,8 @@ impl Node {
     /// response.
     pub(super) fn instance_allows_force(&self) -> bool {
         let role = if self.standing() == Some(Standing::Standby) { Role::Standby } else { Role::Primary };
-        let held_back = self.own.down_reasons.has(DownReason::Isolated) && self.own.running == Running::Down || self.awaits_member();
+        let held_back = self.own.down_reasons.has(DownReason::Isolated) && self.own.running == Running::Down
+            || self.awaits_member();
         held_back || self.own_role() == role
     }
 
@@ -444,13 +461,13 @@ impl Node {
             let unread = self.work.unread.then_some("the data directory cannot be read");
             return Some(unread.unwrap_or(UNDER_WAY).to_owned());
         }
-        if Some(data.system) != self.system {
+        if Some(data.system) != self.id.system {
             return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());
         }
-        if data.incomplete || self.notes.rebuild.is_some() {
+        if data.incomplete || self.store.notes.rebuild.is_some() {
             return Some("a rebuild of the data directory has not ended".to_owned());
         }
-        if self.holds_alone() && self.eligible() && !self.notes.lost_split {
+        if self.holds_alone() && self.eligible() && !self.store.notes.lost_split {
             return Some("this server already has the right to run alone with this data directory".to_owned());
         }
         if self.peer_talks(self.patience_ms())
@@ -466,7 +483,7 @@ impl Node {
     }
 
     fn note_detached(&mut self) {
-        self.notes.detached = Some(self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id));
+        self.store.notes.detached = Some(self.peer.heartbeat.as_ref().map_or(1, |told| told.start_id));
         self.write(None);
     }
 
@@ -486,15 +503,15 @@ impl Node {
             Stage::Fresh => self.begin_stop(op, all),
             Stage::Passed if late || !self.peer_talks(self.settings.heartbeat_detection_ms) => self.stop_instance(),
             Stage::Switching if self.switched() => self.stop_instance(),
-            Stage::Switching if self.hand_over.is_none() && self.standing() == Some(Standing::Primary) => {
-                self.stopping = false;
+            Stage::Switching if self.hand_overs.current.is_none() && self.standing() == Some(Standing::Primary) => {
+                self.requests.stopping = false;
                 self.end(Reply::Failed(
                     "the switch before the stop did not succeed; nothing was stopped and the primary continues"
                         .to_owned(),
                 ));
             }
             Stage::Switching if late => {
-                self.stopping = false;
+                self.requests.stopping = false;
                 self.call_off();
                 self.end(Reply::TimedOut(self.how_things_stand()));
             }
@@ -507,7 +524,7 @@ impl Node {
                 }
             }
             Stage::Stopping if late => {
-                self.stopping = false;
+                self.requests.stopping = false;
                 self.end(Reply::TimedOut("the instance has not stopped in time".to_owned()));
             }
             Stage::Stopping => self.run_stop(op),
@@ -522,8 +539,8 @@ impl Node {
     }
 
     fn begin_stop(&mut self, op: &Op, all: bool) {
-        self.stopping = true;
-        self.proposal = None;
+        self.requests.stopping = true;
+        self.proposals.current = None;
         let talks = self.peer_talks(self.settings.heartbeat_detection_ms);
         let here = matches!(op.asker, Asker::Here(_));
         match self.standing() {
@@ -535,7 +552,9 @@ impl Node {
                 self.pass_on(&detach);
                 self.stage(Stage::Passed);
             }
-            Some(Standing::Primary) if !all && self.notes.failover.enabled && self.switch_obstacle().is_none() => {
+            Some(Standing::Primary)
+                if !all && self.store.notes.failover.enabled && self.switch_obstacle().is_none() =>
+            {
                 self.begin_hand_over(true, op.limit_ms);
                 self.stage(Stage::Switching);
             }
@@ -548,7 +567,7 @@ impl Node {
     }
 
     fn stop_instance(&mut self) {
-        self.stopping = true;
+        self.requests.stopping = true;
         self.stage(Stage::Stopping);
     }
 
@@ -579,23 +598,23 @@ impl Node {
     }
 
     fn finish_stop(&mut self, reply: Reply) {
-        let Some(op) = self.op.as_mut() else { return };
+        let Some(op) = self.requests.current.as_mut() else { return };
         op.last = Some(reply);
         self.stage(Stage::Leaving);
-        self.stopping = true;
+        self.requests.stopping = true;
         self.end_stop();
     }
 
     /// Out, once no hook runs any more: it has its own time limit, and the instance is what it is to be already.
     fn end_stop(&mut self) {
         let waits = |op: &Op, now| self.calls.running().is_some() && now < op.until;
-        if self.op.as_ref().is_some_and(|op| waits(op, self.now)) {
+        if self.requests.current.as_ref().is_some_and(|op| waits(op, self.now)) {
             return;
         }
-        let Some(op) = self.op.take() else { return };
+        let Some(op) = self.requests.current.take() else { return };
         let reply = op.last.unwrap_or(Reply::Done);
         if matches!(op.request, Request::Stop { instance: true, .. }) {
-            self.notes.wanted = false;
+            self.store.notes.wanted = false;
             self.write(None);
         }
         self.reply_when_stored(op.asker, reply);
@@ -620,14 +639,15 @@ impl Node {
     fn ask_peer(&mut self, op: &Op) {
         let (Asker::Here(_), request) = (op.asker, op.request) else { return };
         let id = self.random();
-        if let Some(op) = self.op.as_mut() {
+        if let Some(op) = self.requests.current.as_mut() {
             op.passed = Some(Passed { id, request, sent_at: self.now });
         }
         self.send_passed();
     }
 
     fn send_passed(&mut self) {
-        let Some((passed, until)) = self.op.as_ref().and_then(|op| Some((op.passed.clone()?, op.until))) else {
+        let Some((passed, until)) = self.requests.current.as_ref().and_then(|op| Some((op.passed.clone()?, op.until)))
+        else {
             return;
         };
         let limit_ms = until.since(self.now) * 3 / 4;
@@ -637,7 +657,9 @@ impl Node {
     /// A message can be lost: the other server recognises the request that it carries out, or has carried out.
     fn repeat_passed(&mut self) {
         let now = self.now;
-        let Some(op) = self.op.as_mut().filter(|op| matches!(op.stage, Stage::Passed | Stage::StoppingPeer)) else {
+        let Some(op) =
+            self.requests.current.as_mut().filter(|op| matches!(op.stage, Stage::Passed | Stage::StoppingPeer))
+        else {
             return;
         };
         if let Some(passed) = op.passed.as_mut().filter(|passed| now.since(passed.sent_at) >= REPEAT_MS) {
@@ -648,7 +670,7 @@ impl Node {
 
     /// The other server has answered what was passed on.
     pub(super) fn peer_told(&mut self, id: u64, reply: Reply) {
-        let Some(op) = self.op.clone() else { return };
+        let Some(op) = self.requests.current.clone() else { return };
         if op.passed.as_ref().is_none_or(|passed| passed.id != id) {
             return;
         }
@@ -661,13 +683,13 @@ impl Node {
     }
 
     fn stage(&mut self, stage: Stage) {
-        if let Some(op) = self.op.as_mut() {
+        if let Some(op) = self.requests.current.as_mut() {
             op.stage = stage;
         }
     }
 
     fn end(&mut self, reply: Reply) {
-        if let Some(op) = self.op.take() {
+        if let Some(op) = self.requests.current.take() {
             self.reply(op.asker, reply);
         }
     }
@@ -676,10 +698,10 @@ impl Node {
         match asker {
             Asker::Here(id) => Action::Reply(id, reply),
             Asker::Peer(id) => {
-                if self.answers.len() >= ANSWERS {
-                    self.answers.remove(0);
+                if self.requests.answers.len() >= ANSWERS {
+                    self.requests.answers.remove(0);
                 }
-                self.answers.push((id, reply.clone()));
+                self.requests.answers.push((id, reply.clone()));
                 Action::Send(self.peer_member(), Message::Told { id, reply })
             }
         }
@@ -709,39 +731,39 @@ impl Node {
 
     /// The start's `-f`, `-F` or neither takes effect here at once, and wins over what the other server had before.
     pub(super) fn set_failover_asked(&mut self) {
-        let Some(enabled) = self.failover_asked else { return };
+        let Some(enabled) = self.requests.failover else { return };
         let heard = self.peer.heartbeat.as_ref().map(|told| told.failover);
-        if self.ledger.is_none() || heard.is_none() && self.told.failover_set {
+        if self.store.ledger.is_none() || heard.is_none() && self.told.failover_set {
             return;
         }
         self.told.failover_set = true;
         if heard.is_some() {
-            self.failover_asked = None;
+            self.requests.failover = None;
         }
-        if self.notes.failover.enabled != enabled || heard.is_some_and(|heard| heard.enabled != enabled) {
+        if self.store.notes.failover.enabled != enabled || heard.is_some_and(|heard| heard.enabled != enabled) {
             self.set_failover(enabled);
         }
     }
 
     fn set_failover(&mut self, enabled: bool) {
         let heard = self.peer.heartbeat.as_ref().map_or(0, |told| told.failover.version);
-        let next = super::types::Term(self.notes.failover.version.max(heard)).next_for(self.me());
+        let next = Term(self.store.notes.failover.version.max(heard)).next_for(self.me());
         self.take_failover(Failover { version: next.0, enabled });
     }
 
     pub(super) fn take_failover(&mut self, failover: Failover) {
-        if failover.enabled != self.notes.failover.enabled {
+        if failover.enabled != self.store.notes.failover.enabled {
             self.say(Say::FailoverSet(failover.enabled));
         }
         if failover.enabled {
             self.own.down_reasons.end(DownReason::FailoverDisabled);
         }
-        self.notes.failover = failover;
+        self.store.notes.failover = failover;
         self.write(None);
     }
 
     /// What the standby must have received past, while this server offers to hand over.
     pub(super) fn offered_checkpoint(&self) -> Option<Option<Lsn>> {
-        self.hand_over.as_ref().filter(|hand_over| hand_over.offering()).map(|hand_over| hand_over.checkpoint)
+        self.hand_overs.current.as_ref().filter(|hand_over| hand_over.offering()).map(|hand_over| hand_over.checkpoint)
     }
 }

@@ -95,7 +95,7 @@ pub struct ArbiterPresent {
 impl Node {
     /// A copy to continue from; `None` before the first event, and while something is being written.
     pub fn present(&self) -> Option<Present> {
-        if self.booted_at.is_none() || !self.settled() {
+        if self.id.booted_at.is_none() || !self.settled() {
             return None;
         }
         let detection_ms = self.settings.heartbeat_detection_ms;
@@ -104,10 +104,10 @@ impl Node {
             now: self.now,
             settings: self.settings.clone(),
             report: self.report(self.now),
-            name: self.name.clone(),
-            address: self.address.clone(),
-            start_id: self.start_id,
-            peer_name: self.peer_name.clone(),
+            name: self.id.name.clone(),
+            address: self.id.address.clone(),
+            start_id: self.id.start_id,
+            peer_name: self.id.peer_name.clone(),
             own: OwnPresent {
                 data: self.own.data,
                 runs: match self.own.running {

@@ -2,12 +2,13 @@
 
 use super::calls::Clearance;
 use super::cause::Cause;
+use super::consent::Proposal;
 use super::decide::{Decision, Intent, Needs, decide};
 use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
 use super::facts::{Facts, Peer, Standing, Stream};
 use super::hand_over::HandOver;
 use super::known::DownReason;
-use super::node::{Node, Proposal};
+use super::node::Node;
 use super::reason::Reason;
 use super::rules;
 use super::types::{Lsn, Member};
@@ -22,7 +23,7 @@ impl Node {
         if self.is_demoted_by_hand() {
             self.refuse("its data directory contains standby.signal, although it is the primary");
         }
-        self.told.proposing = self.proposal.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
+        self.told.proposing = self.proposals.current.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
         self.judge();
         self.watch_peer();
         let Some(facts) = self.facts() else { return };
@@ -32,11 +33,11 @@ impl Node {
         self.isolate(facts);
         self.said_of_waiting_for_a_member();
         self.said_of_asking_later();
-        if self.stopping || self.hand_over.is_some() || self.op_leads() {
+        if self.requests.stopping || self.hand_overs.current.is_some() || self.op_leads() {
             return;
         }
         let decision = decide(facts);
-        let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
+        let allowed = decision.needs == Needs::Nothing || self.store.notes.failover.enabled;
         if self.told.decision != Some((decision, allowed)) {
             self.told.decision = Some((decision, allowed));
             self.said_of_decision(decision, allowed);
@@ -44,7 +45,7 @@ impl Node {
         if allowed {
             self.carry_out(decision);
         } else {
-            self.proposal = None;
+            self.proposals.current = None;
             let down = self.own.running != super::known::Running::Up;
             if down && matches!(decision.intent, Intent::Restart | Intent::HandOver) {
                 self.own.down_reasons.begin(DownReason::FailoverDisabled);
@@ -58,14 +59,14 @@ impl Node {
     fn carry_out(&mut self, decision: Decision) {
         let Decision { intent, why, .. } = decision;
         if !matches!(intent, Intent::AskPeer | Intent::AskArbiter) {
-            self.proposal = None;
+            self.proposals.current = None;
         }
         if intent != Intent::AskPeer {
-            self.asking = None;
+            self.proposals.asking = None;
         }
         match intent {
             Intent::Rest | Intent::Wait => {}
-            Intent::HandOver if self.now >= self.next_hand_over => self.begin_hand_over(false, 0),
+            Intent::HandOver if self.now >= self.hand_overs.not_before => self.begin_hand_over(false, 0),
             Intent::HandOver | Intent::Restart => self.restart(),
             Intent::AskPeer if self.standing() == Some(Standing::Primary) && self.peer_cannot_consent() => {
                 self.ask_arbiter(false, why);
@@ -84,11 +85,11 @@ impl Node {
     fn ask_peer_for_the_right(&mut self, why: Cause) {
         let detection = self.settings.heartbeat_detection_ms.max(1);
         let term = self.view().map(|view| view.term);
-        let since = match self.asking {
+        let since = match self.proposals.asking {
             Some((asked, since)) if Some(asked) == term => since,
             _ => self.now,
         };
-        self.asking = term.map(|term| (term, since));
+        self.proposals.asking = term.map(|term| (term, since));
         let in_vain = self.now.since(since) / detection % 2 == 1;
         if in_vain && self.may_ask_arbiter() && self.standing() == Some(Standing::Primary) {
             self.ask_arbiter(false, why);
@@ -108,13 +109,13 @@ impl Node {
         let asked = |proposal: &Proposal| proposal.fenced && Some(proposal.base) == term;
         // What was asked after a fencing is asked until it is answered, even where the fenced server shows life.
         let cleared = !fencing
-            || self.proposal.as_ref().is_some_and(asked)
+            || self.proposals.current.as_ref().is_some_and(asked)
             || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
         if cleared {
             self.propose(Member::Arbiter, why);
-            self.proposal.iter_mut().for_each(|proposal| proposal.fenced |= fencing);
+            self.proposals.current.iter_mut().for_each(|proposal| proposal.fenced |= fencing);
         } else {
-            self.proposal = None;
+            self.proposals.current = None;
         }
     }
 
@@ -162,8 +163,8 @@ impl Node {
     }
 
     pub(super) fn begin_hand_over(&mut self, planned: bool, limit_ms: u64) {
-        self.proposal = None;
-        self.hand_over = Some(HandOver::new(planned, self.now, limit_ms));
+        self.proposals.current = None;
+        self.hand_overs.current = Some(HandOver::new(planned, self.now, limit_ms));
     }
 
     // -------------------------------------------------------------------------------------------------- R9, the proof
@@ -183,12 +184,12 @@ impl Node {
             return;
         }
         self.work.proving = Some(data);
-        self.run(Job::Prove(self.peer_name.clone()));
+        self.run(Job::Prove(self.id.peer_name.clone()));
     }
 
     /// PROTOCOL R9, after the last step: the own ledger first; only then is the standby told.
     pub(super) fn proved(&mut self, position: Lsn) {
-        let (Some(data), Some(ledger)) = (self.work.proving.take(), self.ledger) else { return };
+        let (Some(data), Some(ledger)) = (self.work.proving.take(), self.store.ledger) else { return };
         self.own.named();
         self.own.followed(position);
         let heard = self.arbiter.best.id.or(ledger.view.arbiter);
@@ -227,7 +228,7 @@ impl Node {
     /// `isolated_primary_action = stop`.
     fn isolate(&mut self, facts: Facts) {
         let limit = self.settings.heartbeat_detection_ms * 2;
-        let since = |at: Option<super::types::Time>| self.now.since(at.or(self.booted_at).unwrap_or(self.now));
+        let since = |at: Option<super::types::Time>| self.now.since(at.or(self.id.booted_at).unwrap_or(self.now));
         // A standby that was promoted can leave its row in pg_stat_replication behind.
         let replies = self.peer.wal_at.is_some_and(|at| self.now.since(at) < REPLIES_MS);
         if self.own.is_followed() && replies && facts.stream == Stream::Flows {
@@ -268,7 +269,7 @@ impl Node {
             Peer::Lost | Peer::Refused if was_lost || stopped && facts.standing == Standing::Alone => {}
             Peer::Lost | Peer::Refused => {
                 let decision = decide(facts);
-                let allowed = decision.needs == Needs::Nothing || self.notes.failover.enabled;
+                let allowed = decision.needs == Needs::Nothing || self.store.notes.failover.enabled;
                 self.say(Say::HeartbeatLost {
                     done: match decision.intent {
                         _ if !allowed => "nothing, failover is disabled",
@@ -289,7 +290,7 @@ impl Node {
 
     /// A crashed primary is held back until a member is heard. That is reported once it takes longer than a heartbeat.
     fn said_of_waiting_for_a_member(&mut self) {
-        if !self.awaits_member() || !self.notes.wanted || self.own.down_reasons.has(DownReason::Isolated) {
+        if !self.awaits_member() || !self.store.notes.wanted || self.own.down_reasons.has(DownReason::Isolated) {
             self.told.awaits_since = None;
             self.told.awaits_said = false;
             return;
@@ -313,7 +314,7 @@ impl Node {
         if !self.settings.arbiter {
             return;
         }
-        let since = self.arbiter.heard_at.or(self.booted_at).unwrap_or(self.now);
+        let since = self.arbiter.heard_at.or(self.id.booted_at).unwrap_or(self.now);
         let lost = self.now.since(since) >= self.settings.heartbeat_detection_ms;
         if lost != self.arbiter.lost {
             self.arbiter.lost = lost;
@@ -323,7 +324,7 @@ impl Node {
 
     fn said_of_decision(&mut self, decision: Decision, allowed: bool) {
         let Decision { intent, why, .. } = decision;
-        let hands_over = self.now >= self.next_hand_over;
+        let hands_over = self.now >= self.hand_overs.not_before;
         match (intent, allowed) {
             (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
             (Intent::Restart, true) => self.told.restart = Some(why),

@@ -43,12 +43,12 @@ impl Node {
     pub(super) fn rebuild_from(&self) -> Result<Rebuild, String> {
         match self.follows_already() {
             Some(why) => Err(why),
-            None => self.source(self.notes.rebuild.unwrap_or_default()),
+            None => self.source(self.store.notes.rebuild.unwrap_or_default()),
         }
     }
 
     fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
-        if let (Some(theirs), Some(own)) = (self.peer.foreign, self.ledger) {
+        if let (Some(theirs), Some(own)) = (self.peer.foreign, self.store.ledger) {
             return Err(format!(
                 "the ledger of this server is that of another cluster (system identifier {}) than the other server's ({}); if the \
                  data of this server is not needed, run \"mc_ctl stop\" here, rename the directory of this server in the management \
@@ -57,7 +57,7 @@ impl Node {
             ));
         }
         let lost_role = match self.standing() {
-            Some(Standing::Alone) => self.notes.lost_split || !self.eligible(),
+            Some(Standing::Alone) => self.store.notes.lost_split || !self.eligible(),
             Some(Standing::Outcast) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
             Some(Standing::Standby) => return Err("this server is the standby of the mirrored pair".to_owned()),
@@ -77,15 +77,17 @@ impl Node {
             return Err("the other server's instance is not running as the primary, or has failed".to_owned());
         }
         let view = told.ledger.map(|ledger| ledger.view).zip(told.system);
-        let own = self.ledger.as_ref();
+        let own = self.store.ledger.as_ref();
         match view {
-            Some((view, system)) if rules::may_rebuild(own, self.me(), &view, self.notes.lost_split) => Ok(Rebuild {
-                order,
-                source: told.address.clone(),
-                system,
-                names: self.peer_name.clone(),
-                doubt: self.doubt(view),
-            }),
+            Some((view, system)) if rules::may_rebuild(own, self.me(), &view, self.store.notes.lost_split) => {
+                Ok(Rebuild {
+                    order,
+                    source: told.address.clone(),
+                    system,
+                    names: self.id.peer_name.clone(),
+                    doubt: self.doubt(view),
+                })
+            }
             _ => Err("the other server does not report that it has the right to run alone".to_owned()),
         }
     }
@@ -95,17 +97,17 @@ impl Node {
         match self.view() {
             None => Doubt::NotKnown,
             Some(own) if view.forced || own.forced => Doubt::Forced,
-            Some(_) if self.notes.unmirrored => Doubt::NamesChanged,
+            Some(_) if self.store.notes.unmirrored => Doubt::NamesChanged,
             Some(_) => Doubt::None,
         }
     }
 
     /// Why a rebuild that an operator asks for is refused, if it is.
     pub(super) fn rebuild_obstacle(&self) -> Option<String> {
-        if self.notes.rebuild.is_some() || self.rebuilds.rejoin {
+        if self.store.notes.rebuild.is_some() || self.work.rebuilds.rejoin {
             return Some("a rebuild is already in progress; mc_ctl status shows its progress".to_owned());
         }
-        if !self.settled() || self.hand_over.is_some() {
+        if !self.settled() || self.hand_overs.current.is_some() {
             return Some(UNDER_WAY.to_owned());
         }
         self.follows_already().or_else(|| self.source(RebuildOrder::default()).err())
@@ -113,7 +115,7 @@ impl Node {
 
     /// The instance is a standby of the other server that lacks nothing.
     fn follows_already(&self) -> Option<String> {
-        let follows = self.own_role() == Role::Standby && self.streams() && !self.notes.overwritten;
+        let follows = self.own_role() == Role::Standby && self.streams() && !self.store.notes.overwritten;
         (follows && matches!(self.standing(), Some(Standing::Outcast) | None))
             .then(|| "this server's instance is a standby and already streams from the other server".to_owned())
     }
@@ -121,26 +123,26 @@ impl Node {
     /// Orders it; what follows waits until that is durable.
     pub(super) fn order_rebuild(&mut self, order: RebuildOrder) {
         // WAL that was overwritten agrees with the primary's, and the data does not.
-        let method = if self.notes.overwritten { Method::BaseBackup } else { order.method };
+        let method = if self.store.notes.overwritten { Method::BaseBackup } else { order.method };
         let order = RebuildOrder { method, ..order };
-        self.rebuilds = Rebuilds::default();
+        self.work.rebuilds = Rebuilds::default();
         let term = self.view().map(|view| view.term);
-        if self.notes.rebuild_tried != term {
-            self.notes.rebuild_tries = 0;
+        if self.store.notes.rebuild_tried != term {
+            self.store.notes.rebuild_tries = 0;
         }
-        self.notes.rebuild_tried = term;
-        self.notes.wanted = true;
+        self.store.notes.rebuild_tried = term;
+        self.store.notes.wanted = true;
         self.own.revive();
         self.told.restart = None;
         self.renew_start_id();
         let rejoins = self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast) && !self.is_refuted();
         if order == RebuildOrder::default() && rejoins {
-            self.rebuilds.rejoin = true;
+            self.work.rebuilds.rejoin = true;
         } else {
-            self.notes.rebuild = Some(order);
-            self.notes.handed_over = None;
+            self.store.notes.rebuild = Some(order);
+            self.store.notes.handed_over = None;
             let id = DataId(self.random());
-            if let Some(ledger) = self.ledger.as_mut() {
+            if let Some(ledger) = self.store.ledger.as_mut() {
                 ledger.data.id = id;
             }
             self.wal.directory_replaced();
@@ -152,7 +154,7 @@ impl Node {
     /// Whether the data directory was shut down in a hand-over, and nothing has come to it since.
     pub(super) fn handed_over_cleanly(&self) -> bool {
         let Some(data) = self.own.data else { return false };
-        self.notes.handed_over == Some(data.checkpoint)
+        self.store.notes.handed_over == Some(data.checkpoint)
             && data.state == super::event::ControlState::ShutDown
             && self.eligible()
     }
@@ -160,7 +162,7 @@ impl Node {
     /// `rebuild_action = auto`: at once in each view, and again after a failure ([`Node::retries_rebuild`]).
     pub(super) fn rebuild_by_itself(&mut self) -> bool {
         let Some(view) = self.view() else { return false };
-        let tried = self.notes.rebuild_tried == Some(view.term);
+        let tried = self.store.notes.rebuild_tried == Some(view.term);
         if !self.settings.rebuild_auto || tried && !self.retry_is_due() || self.rebuild_obstacle().is_some() {
             return false;
         }
@@ -173,23 +175,23 @@ impl Node {
         let unmade = self.own.data.is_none_or(|data| data.incomplete || !data.is_standby());
         self.settings.rebuild_auto
             && self.standing() == Some(Standing::Outcast)
-            && self.view().is_some_and(|view| Some(view.term) == self.notes.rebuild_tried)
-            && (1..TRIES).contains(&self.notes.rebuild_tries)
-            && self.notes.rebuild.is_none()
+            && self.view().is_some_and(|view| Some(view.term) == self.store.notes.rebuild_tried)
+            && (1..TRIES).contains(&self.store.notes.rebuild_tries)
+            && self.store.notes.rebuild.is_none()
             && unmade
     }
 
     /// The pauses grow. Where the last attempt has changed nothing, the other server's return ends the pause.
     fn retry_is_due(&self) -> bool {
-        let since = self.rebuilds.failed_at.or(self.booted_at).unwrap_or(self.now);
+        let since = self.work.rebuilds.failed_at.or(self.id.booted_at).unwrap_or(self.now);
         let untouched = self.own.data.is_some_and(|data| !data.incomplete);
         let pause = self.retry_pause_ms();
-        self.retries_rebuild() && (untouched && self.rebuilds.source_lost || self.now.since(since) >= pause)
+        self.retries_rebuild() && (untouched && self.work.rebuilds.source_lost || self.now.since(since) >= pause)
     }
 
     fn retry_pause_ms(&self) -> u64 {
         let (first, longest) = PAUSES_MS;
-        (first << self.notes.rebuild_tries.saturating_sub(1).min(16)).min(longest)
+        (first << self.store.notes.rebuild_tries.saturating_sub(1).min(16)).min(longest)
     }
 
     /// Orders the next attempt where one is due.
@@ -198,7 +200,7 @@ impl Node {
             return false;
         }
         if self.source(RebuildOrder::default()).is_err() {
-            self.rebuilds.source_lost = true;
+            self.work.rebuilds.source_lost = true;
             return false;
         }
         self.rebuild_by_itself()
@@ -209,7 +211,7 @@ impl Node {
     /// Drives a rebuild that is ordered. True: nothing else is to be done with the instance.
     pub(super) fn rebuild(&mut self) -> bool {
         self.watch_rebuilt();
-        let Some(order) = self.notes.rebuild else { return self.retry_rebuild() };
+        let Some(order) = self.store.notes.rebuild else { return self.retry_rebuild() };
         if self.work.busy() || self.now < self.work.retry_at() {
             return true;
         }
@@ -218,7 +220,7 @@ impl Node {
             self.run(Job::Inspect);
             return true;
         }
-        if !self.settled() || self.stopping {
+        if !self.settled() || self.requests.stopping {
             return true;
         }
         match (self.own.running, self.own.data) {
@@ -228,7 +230,7 @@ impl Node {
             }
             (Running::Down | Running::Unknown, _) => match self.source(order) {
                 Ok(what) => {
-                    self.rebuilds.waits = None;
+                    self.work.rebuilds.waits = None;
                     self.run(Job::Rebuild(Box::new(what)));
                 }
                 Err(_) => self.wait_for_source(),
@@ -239,26 +241,26 @@ impl Node {
 
     /// A rebuild that was interrupted, and that the other server does not allow any more, is not waited for without end.
     fn wait_for_source(&mut self) {
-        let since = *self.rebuilds.waits.get_or_insert(self.now);
+        let since = *self.work.rebuilds.waits.get_or_insert(self.now);
         if self.now.since(since) >= self.settings.startup_wait_ms {
             self.run(Job::Abandon);
         }
     }
 
     pub(super) fn rebuilt(&mut self, data: super::event::DataDir, address: String, since: Time) {
-        self.notes.rebuild = None;
-        self.notes.overwritten = false;
-        self.notes.rebuild_tries = 0;
-        self.notes.wanted = true;
+        self.store.notes.rebuild = None;
+        self.store.notes.overwritten = false;
+        self.store.notes.rebuild_tries = 0;
+        self.store.notes.wanted = true;
         if !address.is_empty() {
-            self.address = address;
+            self.id.address = address;
         }
         self.own.revive();
         self.told.restart = None;
         self.own.down();
         // The rebuild has replaced the directory, which is not worth a warning.
         let _replaced = self.read_data(data, since);
-        self.rebuilds.made = Some((Lsn::default(), self.now));
+        self.work.rebuilds.made = Some((Lsn::default(), self.now));
         self.write(None);
         self.say(Say::RebuildEnded);
     }
@@ -266,15 +268,15 @@ impl Node {
     pub(super) fn rebuild_failed(&mut self, why: String) {
         // The data directory, or what there is in its place, is looked at anew.
         self.own.running = Running::Unknown;
-        if self.stopping {
+        if self.requests.stopping {
             return;
         }
-        self.notes.rebuild_tries += 1;
+        self.store.notes.rebuild_tries += 1;
         self.end_rebuild(why.clone());
-        self.rebuilds.failed_at = Some(self.now);
+        self.work.rebuilds.failed_at = Some(self.now);
         self.say(Say::RebuildFailed(why));
         if self.retries_rebuild() {
-            let (attempt, seconds) = (self.notes.rebuild_tries + 1, self.retry_pause_ms() / 1000);
+            let (attempt, seconds) = (self.store.notes.rebuild_tries + 1, self.retry_pause_ms() / 1000);
             self.say(Say::RebuildRetried { attempt, of: TRIES, seconds });
         }
     }
@@ -286,36 +288,36 @@ impl Node {
         }
         let why = self.source(RebuildOrder::default()).err().unwrap_or_default();
         // With `rebuild_action = auto` it is to be begun again when it can be.
-        self.notes.rebuild_tried = None;
+        self.store.notes.rebuild_tried = None;
         self.end_rebuild(format!("it was interrupted, and could not continue: {why}"));
         self.say(Say::RebuildAbandoned);
     }
 
     fn end_rebuild(&mut self, why: String) {
-        self.notes.rebuild = None;
-        self.rebuilds = Rebuilds { failed: Some((why, self.now)), ..Rebuilds::default() };
+        self.store.notes.rebuild = None;
+        self.work.rebuilds = Rebuilds { failed: Some((why, self.now)), ..Rebuilds::default() };
         self.write(None);
     }
 
     /// After the directory is made: whether the standby comes up, and moves, until the pair is mirrored.
     fn watch_rebuilt(&mut self) {
         if self.view().is_some_and(|view| view.mode == super::types::Mode::Mirrored) {
-            self.rebuilds.made = None;
+            self.work.rebuilds.made = None;
         }
         // This server may also have received the right to run since, or the pair is mirrored.
-        self.rebuilds.rejoin &= self.standing() == Some(Standing::Outcast);
-        if self.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
-            self.rebuilds.rejoin = false;
-            self.rebuilds.made = Some((Lsn::default(), self.now));
+        self.work.rebuilds.rejoin &= self.standing() == Some(Standing::Outcast);
+        if self.work.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
+            self.work.rebuilds.rejoin = false;
+            self.work.rebuilds.made = Some((Lsn::default(), self.now));
         }
-        let Some((at, since)) = self.rebuilds.made else { return };
+        let Some((at, since)) = self.work.rebuilds.made else { return };
         let position = self.position();
         if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             let why = "the instance was rebuilt and did not stay up; see its log".to_owned();
             self.end_rebuild(why.clone());
             self.say(Say::RebuildFailed(why));
-        } else if position != at || self.streams() || self.own_role() != Role::Standby || self.stopping {
-            self.rebuilds.made = Some((position, self.now));
+        } else if position != at || self.streams() || self.own_role() != Role::Standby || self.requests.stopping {
+            self.work.rebuilds.made = Some((position, self.now));
         } else if self.now.since(since) >= STANDSTILL_MS {
             let why = "the standby runs but does not stream from the primary\nHINT: \"mc_ctl status\" on this server shows the error \
                        of a connection that is rejected. The log of the standby contains other errors."
@@ -328,7 +330,7 @@ impl Node {
     // ------------------------------------------------------------------------------------------------------- telling
 
     pub(super) fn rebuilding(&self) -> Rebuilding {
-        if self.notes.rebuild.is_some() {
+        if self.store.notes.rebuild.is_some() {
             return match self.source(RebuildOrder::default()) {
                 _ if self.work.rebuilds() => Rebuilding::Copying,
                 Err(why) => Rebuilding::Waiting(why),
@@ -338,7 +340,7 @@ impl Node {
         if let Some(why) = self.failed_rebuild() {
             return Rebuilding::Failed(why.to_owned());
         }
-        match self.rebuilds.rejoin || self.rebuilds.made.is_some() {
+        match self.work.rebuilds.rejoin || self.work.rebuilds.made.is_some() {
             true => Rebuilding::Starting,
             false => Rebuilding::Idle,
         }
@@ -346,21 +348,21 @@ impl Node {
 
     /// Why the last rebuild failed, unless the instance has run in its role since.
     fn failed_rebuild(&self) -> Option<&str> {
-        self.rebuilds.failed.as_ref().map(|(why, _)| why.as_str())
+        self.work.rebuilds.failed.as_ref().map(|(why, _)| why.as_str())
     }
 
     /// The failure of the last rebuild is over when the instance is a primary by right, or a standby that streams or was started
     /// since. Called after each reading of the instance.
     pub(super) fn forget_failed_rebuild(&mut self) {
-        let Some((_, failed_at)) = self.rebuilds.failed else { return };
+        let Some((_, failed_at)) = self.work.rebuilds.failed else { return };
         let by_right = matches!(self.standing(), Some(Standing::Alone | Standing::Primary));
         let over = match self.own_role() {
             Role::Primary => by_right,
             Role::Standby => self.streams() || self.own.serving_at > failed_at,
             Role::None => false,
         };
-        if over && !self.notes.overwritten && !self.notes.lost_split {
-            self.rebuilds.failed = None;
+        if over && !self.store.notes.overwritten && !self.store.notes.lost_split {
+            self.work.rebuilds.failed = None;
         }
     }
 
@@ -375,7 +377,7 @@ impl Node {
     }
 
     pub(super) fn advice_on_rebuild(&self) -> Option<String> {
-        if self.notes.rebuild.is_some() || self.rebuilds.rejoin || self.rebuilds.made.is_some() {
+        if self.store.notes.rebuild.is_some() || self.work.rebuilds.rejoin || self.work.rebuilds.made.is_some() {
             return None;
         }
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
@@ -390,7 +392,7 @@ impl Node {
             Some(why) => format!("the last rebuild failed ({why}); "),
             None => String::new(),
         };
-        if self.notes.lost_split {
+        if self.store.notes.lost_split {
             let run = match self.source(RebuildOrder::default()) {
                 Ok(_) => "run \"mc_ctl rebuild --method basebackup\" here, which keeps its data directory,",
                 Err(_) => run,
@@ -400,7 +402,7 @@ impl Node {
             ))
         } else if incomplete {
             Some(format!("{again}this data directory is incomplete and cannot be started: {run}"))
-        } else if lost && self.notes.handed_over.is_none() {
+        } else if lost && self.store.notes.handed_over.is_none() {
             Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
         } else if lost {
             Some(match self.settings.rebuild_auto {

@@ -125,14 +125,14 @@ impl Node {
     /// Sends heartbeats: each interval, and at once when something has changed.
     pub(super) fn keep_in_touch(&mut self) {
         let beat = Beat {
-            ledger: self.confirmed.map(|durable| durable.ledger),
+            ledger: self.store.durable.map(|durable| durable.ledger),
             role: self.own_role(),
             instance: self.own_health(),
             disk: self.own.disk_bad.clone(),
             streaming: self.streams(),
             take_over: self.offered_checkpoint(),
             unmirrored: self.own_unmirrored(),
-            failover: self.notes.failover,
+            failover: self.store.notes.failover,
         };
         if self.is_stuck_writing() {
             return;
@@ -165,9 +165,10 @@ impl Node {
     /// would allow nothing but `fallback` and commands of the operator, which lead to a split, and a split ends only if both
     /// servers hear each other.
     fn is_stuck_writing(&self) -> bool {
-        let durable = self.confirmed.map(|durable| durable.ledger.view);
+        let durable = self.store.durable.map(|durable| durable.ledger.view);
         let alone = [self.view(), durable].iter().all(|view| view.is_some_and(|view| view.is_alone(self.me())));
-        let hangs = self.writing_since().is_some_and(|at| self.now.since(at) >= self.settings.heartbeat_detection_ms);
+        let hangs =
+            self.store.writing_since().is_some_and(|at| self.now.since(at) >= self.settings.heartbeat_detection_ms);
         hangs && !alone
     }
 
@@ -181,7 +182,7 @@ impl Node {
     /// A planned switch is being prepared: this server shows that its instance answers, or has confirmed.
     fn confirms_switch(&self) -> bool {
         let asked = self.peer.heartbeat.as_ref().is_some_and(|told| told.confirm);
-        let asks = self.hand_over.as_ref().is_some_and(super::hand_over::HandOver::confirming);
+        let asks = self.hand_overs.current.as_ref().is_some_and(super::hand_over::HandOver::confirming);
         asks || asked && self.standing() == Some(Standing::Standby) && self.peer_fact() == Peer::Talks
     }
 
@@ -189,8 +190,8 @@ impl Node {
         Heartbeat {
             seq: self.told.seq,
             echo: self.peer.heartbeat.as_ref().map_or(0, |told| told.seq),
-            start_id: self.start_id,
-            system: self.system,
+            start_id: self.id.start_id,
+            system: self.id.system,
             ledger: beat.ledger,
             role: beat.role,
             instance: beat.instance,
@@ -207,11 +208,11 @@ impl Node {
             },
             wal: self.wal_report(),
             take_over: beat.take_over.is_some(),
-            confirm: self.hand_over.as_ref().is_some_and(super::hand_over::HandOver::confirming),
+            confirm: self.hand_overs.current.as_ref().is_some_and(super::hand_over::HandOver::confirming),
             answered_ms: self.now.since(self.own.answered_at),
             shutdown_checkpoint: beat.take_over.flatten(),
             unmirrored: beat.unmirrored,
-            rebuilds: self.confirmed.is_some_and(|durable| durable.notes.rebuild.is_some()),
+            rebuilds: self.store.durable.is_some_and(|durable| durable.notes.rebuild.is_some()),
             detached: self.detached(),
             proving: self.work.proves_since().is_some_and(|at| self.now.since(at) > self.patience_ms()),
             failover: beat.failover,
@@ -219,8 +220,8 @@ impl Node {
             detection_ms: self.settings.heartbeat_detection_ms,
             promoted: self.was_promoted(),
             arbiter: (self.arbiter.best.id, self.arbiter.best.promised),
-            name: self.name.clone(),
-            address: self.address.clone(),
+            name: self.id.name.clone(),
+            address: self.id.address.clone(),
             client_address: String::new(),
             would_grant: false,
             why: self.told.reason.as_ref().map_or_else(String::new, Reason::sent),
@@ -229,7 +230,7 @@ impl Node {
 
     /// How this server's instance, data directory or disk has failed. The cases are those of [`super::facts::Own::Failed`].
     fn own_failure(&self) -> Option<String> {
-        let name = &self.name;
+        let name = &self.id.name;
         let clean = self.own.data.is_some_and(|data| !data.running) && !self.own.crashed;
         let failure = if self.own.failed == Some(Failure::Silent) {
             format!("the instance of {name} did not respond")
@@ -258,7 +259,7 @@ impl Node {
 
     /// Why the primary hands over although nothing has failed.
     fn planned_switch(&self) -> Option<String> {
-        let planned = self.hand_over.as_ref().is_some_and(|hand_over| hand_over.planned);
+        let planned = self.hand_overs.current.as_ref().is_some_and(|hand_over| hand_over.planned);
         planned.then(|| "an operator requested the switch".to_owned())
     }
 
@@ -274,7 +275,7 @@ impl Node {
 
     /// Whether this server, as the mirrored primary, knows of commits that may not have waited.
     fn own_unmirrored(&self) -> bool {
-        self.notes.unmirrored && self.standing() == Some(Standing::Primary)
+        self.store.notes.unmirrored && self.standing() == Some(Standing::Primary)
     }
 
     pub(super) fn streams(&self) -> bool {
@@ -295,10 +296,10 @@ impl Node {
             me: self.me(),
             word,
             servers,
-            view: self.confirmed.map(|durable| durable.ledger.view),
+            view: self.store.durable.map(|durable| durable.ledger.view),
             since: self.told.since,
             reason: self.told.reason.as_ref().map_or_else(String::new, Reason::to_string),
-            failover: self.notes.failover.enabled,
+            failover: self.store.notes.failover.enabled,
             on_silence: Some(self.settings.on_silence),
             disconnected: self.disconnected(),
             arbiter: self
@@ -319,7 +320,7 @@ impl Node {
             refers_to_check,
             progress: self.progress(),
             asks_arbiter_in: self.asks_arbiter_in(),
-            stopping: self.stopping,
+            stopping: self.requests.stopping,
             rebuilding: self.rebuilding(),
             rebuild_from: self.rebuild_from(),
         }
@@ -347,7 +348,7 @@ impl Node {
     /// Whether the server that runs alone was promoted under this view.
     fn switched_to_alone(&self, standing: Standing) -> bool {
         match standing {
-            Standing::Alone => self.notes.promoted,
+            Standing::Alone => self.store.notes.promoted,
             Standing::Outcast => self.peer.heartbeat.as_ref().map_or(!self.own.is_standby_dir(), |told| told.promoted),
             Standing::Primary | Standing::Standby => false,
         }
@@ -447,12 +448,12 @@ impl Node {
 
     fn word(&self, servers: &[ServerReport; 2]) -> Word {
         let Some(standing) = self.standing() else { return Word::Unknown };
-        if self.told.split && self.told.split_lasts(self) || self.notes.lost_split {
+        if self.told.split && self.told.split_lasts(self) || self.store.notes.lost_split {
             return Word::SplitBrain;
         }
         // A proposal that nobody answers, or that is refused, changes nothing.
         let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms);
-        if self.hand_over.is_some() || proposing || self.work.switches() {
+        if self.hand_overs.current.is_some() || proposing || self.work.switches() {
             return Word::Switching;
         }
         match standing {
@@ -468,7 +469,7 @@ impl Node {
                             && row.disk.as_ref().is_some_and(String::is_empty)
                             && matches!(row.role, HostRole::Primary | HostRole::Standby)
                     });
-                match (healthy, self.notes.failover.enabled) {
+                match (healthy, self.store.notes.failover.enabled) {
                     (false, _) => Word::NotSwitchable,
                     (true, true) => Word::Switchable,
                     (true, false) => Word::FailoverDisabled,
@@ -490,13 +491,13 @@ impl Node {
         if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             return Progress::Refused("the instance did not stay up; see its log".to_owned());
         }
-        if self.notes.rebuild.is_some() {
+        if self.store.notes.rebuild.is_some() {
             return Progress::Waiting("the rebuild of the data directory to end".to_owned());
         }
         if self.own.data.is_some_and(|data| data.incomplete) && !self.retries_rebuild() {
             return Progress::Refused("the data directory is incomplete: run mc_ctl rebuild".to_owned());
         }
-        if self.notes.lost_split {
+        if self.store.notes.lost_split {
             return Progress::Refused(
                 "both servers ran alone and this server was stopped: run mc_ctl rebuild --method basebackup".to_owned(),
             );
@@ -505,7 +506,7 @@ impl Node {
             let why = "a response of the other server or the arbiter (isolated_primary_action = stop)";
             return Progress::Waiting(why.to_owned());
         }
-        if self.awaits_member() && self.notes.wanted {
+        if self.awaits_member() && self.store.notes.wanted {
             let why = match self.change_of_names_is_unreported() {
                 true => "a response of the other server or the arbiter, because commits may not wait for the standby",
                 false => {
@@ -515,7 +516,7 @@ impl Node {
             return Progress::Waiting(why.to_owned());
         }
         match (standing, role) {
-            _ if !self.notes.wanted => Progress::Settled,
+            _ if !self.store.notes.wanted => Progress::Settled,
             (Standing::Alone, Role::Primary) if self.free() => {
                 Progress::Running("running alone as the primary".to_owned())
             }
@@ -586,9 +587,10 @@ impl Node {
     }
 
     fn rebuild_is_needed(&self) -> bool {
-        let tried = self.view().is_some_and(|view| Some(view.term) == self.notes.rebuild_tried);
-        let clean = self.rebuilds.rejoin
-            || self.settings.rebuild_auto && (self.notes.handed_over.is_some() || !tried || self.retries_rebuild());
+        let tried = self.view().is_some_and(|view| Some(view.term) == self.store.notes.rebuild_tried);
+        let clean = self.work.rebuilds.rejoin
+            || self.settings.rebuild_auto
+                && (self.store.notes.handed_over.is_some() || !tried || self.retries_rebuild());
         // A start or stop that is out may not have shown its effect yet.
         self.own.running == Running::Down && !self.work.starts_or_stops() && !self.own.is_standby_dir() && !clean
     }
@@ -602,6 +604,6 @@ impl Told {
     }
 
     fn they_follow(&self, node: &Node) -> bool {
-        node.standing() == Some(Standing::Alone) && !node.notes.promoted
+        node.standing() == Some(Standing::Alone) && !node.store.notes.promoted
     }
 }

@@ -123,7 +123,7 @@ impl Node {
             Some(Standing::Standby | Standing::Outcast) | None => false,
         };
         // What must be there is compared first: a restored directory continues from an earlier position.
-        if in_role && self.wal.must.is_none() && self.ledger.is_some() {
+        if in_role && self.wal.must.is_none() && self.store.ledger.is_some() {
             self.contains(reading.point);
         }
     }
@@ -154,7 +154,7 @@ impl Node {
 
     /// Notes the furthest point: with the first advance in each run of the instance, then now and then.
     fn note_high_water(&mut self) {
-        let (Some(point), Some(ledger)) = (self.wal.point, self.ledger) else { return };
+        let (Some(point), Some(ledger)) = (self.wal.point, self.store.ledger) else { return };
         let due = self.wal.noted_at.is_none_or(|at| self.now.since(at) >= NOTE_MS);
         let seen = HighWater { data: ledger.data.id, point };
         let mut raised = self.wal.noted;
@@ -176,7 +176,7 @@ impl Node {
 
     /// A member has reported what it remembers of this server.
     pub(super) fn reminded(&mut self, remembered: Option<HighWater>, witness: Witness) {
-        let Some(ledger) = self.ledger else { return };
+        let Some(ledger) = self.store.ledger else { return };
         if let Some(remembered) = remembered.filter(|remembered| remembered.data == ledger.data.id) {
             self.must_contain(remembered.point, witness);
         }
@@ -258,7 +258,7 @@ impl Node {
         if found == Contains::No {
             // A running standby that contained the point was not restored: something else has written its WAL.
             let contained = [self.wal.point, self.wal.anchor].contains(&Some(must));
-            self.notes.overwritten |= contained && self.own.running == Running::Up && self.own.is_standby_dir();
+            self.store.notes.overwritten |= contained && self.own.running == Running::Up && self.own.is_standby_dir();
             self.went_back(must, witness, end);
         } else {
             self.wal.must = None;
@@ -273,11 +273,11 @@ impl Node {
     fn went_back(&mut self, had: WalPoint, witness: Witness, end: Option<WalPoint>) {
         let has = end.map_or(self.position(), |end| end.lsn);
         let id = DataId(self.random());
-        let Some(ledger) = self.ledger.as_mut() else { return };
+        let Some(ledger) = self.store.ledger.as_mut() else { return };
         ledger.data = DataIdentity { id, ..ledger.data };
         let data = ledger.data;
-        self.notes.handed_over = None;
-        self.notes.went_back = Some(had);
+        self.store.notes.handed_over = None;
+        self.store.notes.went_back = Some(had);
         let incarnation = self.wal.incarnation;
         self.wal.directory_replaced();
         self.wal.incarnation = incarnation;
@@ -290,7 +290,7 @@ impl Node {
     /// Whether the instance may be started as far as its WAL is concerned; orders what is needed to find out.
     /// `follows`: it comes up as a standby.
     pub(super) fn wal_allows_start(&mut self, follows: bool) -> bool {
-        if self.ledger.is_none() {
+        if self.store.ledger.is_none() {
             return true;
         }
         if !follows && self.awaits_first_heartbeat() || follows && self.awaits_arbiter() {
@@ -327,7 +327,7 @@ impl Node {
 
     /// Whether this server booted within the detection time.
     fn has_just_booted(&self) -> bool {
-        self.booted_at.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms)
+        self.id.booted_at.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms)
     }
 
     /// Whether heartbeats of the other server arrive. Just after the boot, the other server need not have received one of this server.
@@ -357,7 +357,7 @@ impl Node {
         match &self.peer.heartbeat {
             None => self.has_just_booted() && self.peer.refused == 0,
             Some(told) => {
-                let waited = self.booted_at.map_or(0, |at| self.now.since(at));
+                let waited = self.id.booted_at.map_or(0, |at| self.now.since(at));
                 told.wal.pending && self.peer_talks(self.patience_ms()) && waited < self.settings.startup_wait_ms
             }
         }
@@ -460,8 +460,8 @@ impl Node {
         if self.wal.said_not_contained.replace(told.wal.incarnation) != Some(told.wal.incarnation) {
             self.say(Say::NotContained { mine });
         }
-        if self.streams() && !self.notes.overwritten {
-            self.notes.overwritten = true;
+        if self.streams() && !self.store.notes.overwritten {
+            self.store.notes.overwritten = true;
             self.went_back(mine, Witness::Peer, None);
         }
     }
@@ -509,8 +509,8 @@ impl Node {
             compares: true,
             incarnation: if self.own_role() == Role::Primary { self.wal.incarnation } else { 0 },
             // Its WAL agrees with the primary's, but its data files do not.
-            point: self.wal.point.filter(|_| !self.notes.overwritten),
-            pending: standby && !self.is_held() && !self.wal.end_found && self.ledger.is_some(),
+            point: self.wal.point.filter(|_| !self.store.notes.overwritten),
+            pending: standby && !self.is_held() && !self.wal.end_found && self.store.ledger.is_some(),
             verdict: self.wal.verdict,
             verify: self.own_role() != Role::Primary && self.verdict().is_none(),
             remembered: self.wal.peer,
@@ -550,7 +550,7 @@ impl Node {
     /// A mirrored primary whose data went back, and whose standby does not hold everything either: only an operator can
     /// choose (PROTOCOL R13 d).
     pub(super) fn report_none_holds_all(&mut self) {
-        let Some(had) = self.notes.went_back else { return };
+        let Some(had) = self.store.notes.went_back else { return };
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
         let Some(told) = self.peer.heartbeat.as_ref().filter(|_| self.peer_talks(self.patience_ms())) else { return };
         if !mirrored || told.wal.pending {
@@ -571,7 +571,7 @@ impl Node {
     /// commits may not have waited for the standby. The former directory may still exist, so only an operator can choose.
     pub(super) fn cannot_hand_over(&self) -> bool {
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
-        mirrored && self.notes.unmirrored && self.own.data.is_some() && !self.eligible()
+        mirrored && self.store.notes.unmirrored && self.own.data.is_some() && !self.eligible()
     }
 
     pub(super) fn refuse_to_hand_over(&mut self) {
@@ -584,7 +584,7 @@ impl Node {
 
     /// What an operator can do about WAL that is missing.
     pub(super) fn advice_on_wal(&self) -> Option<String> {
-        if self.notes.overwritten && self.standing() == Some(Standing::Outcast) {
+        if self.store.notes.overwritten && self.standing() == Some(Standing::Outcast) {
             let run = self.rebuild_command();
             return Some(format!("this standby's WAL was overwritten from a primary that did not contain it: {run}"));
         }
@@ -607,7 +607,7 @@ impl Node {
             };
             return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
         }
-        let had = self.notes.went_back?;
+        let had = self.store.notes.went_back?;
         let has = self.wal.point.map_or(self.position(), |point| point.lsn);
         let lost = format!("this server's data ends at {has} and no longer contains the WAL up to {}", had.lsn);
         match self.standing()? {

@@ -34,6 +34,7 @@ pub(super) struct Work {
     /// Why the last hand-over failed.
     pub hand_over_failure: String,
     pub proving: Option<DataId>,
+    pub rebuilds: super::rebuild::Rebuilds,
     /// The standby of the last attempt: its operator's start, and its data directory.
     pub proof_of: Option<(u64, DataId)>,
     pub proof_wait_ms: u64,
@@ -53,6 +54,7 @@ impl Work {
             failure: String::new(),
             hand_over_failure: String::new(),
             proving: None,
+            rebuilds: super::rebuild::Rebuilds::default(),
             proof_of: None,
             proof_wait_ms: 0,
             next_proof: Time::default(),
@@ -239,7 +241,7 @@ impl Node {
                     None => self.own.lost_sight(),
                 }
                 self.own.down();
-                if self.own.failed == Some(Failure::Silent) && self.hand_over.is_none() {
+                if self.own.failed == Some(Failure::Silent) && self.hand_overs.current.is_none() {
                     self.own.failed = None;
                 }
             }
@@ -278,13 +280,13 @@ impl Node {
         match job {
             Job::Start { .. } | Job::Stop { .. } | Job::Promote => self.own.running = Running::Unknown,
             Job::Prove(_) => self.proof_failed(),
-            Job::Checkpoint if self.hand_over.as_ref().is_some_and(HandOver::checkpointing) => {
+            Job::Checkpoint if self.hand_overs.current.as_ref().is_some_and(HandOver::checkpointing) => {
                 self.hand_over_failed("the checkpoint before it failed");
             }
             Job::Checkpoint => {}
             Job::Rebuild(_) | Job::Abandon => self.own.running = Running::Unknown,
             // An emptied directory is one that can be made anew.
-            Job::Inspect if self.notes.rebuild.is_some() => self.own.data = None,
+            Job::Inspect if self.store.notes.rebuild.is_some() => self.own.data = None,
             Job::Inspect | Job::CompareWal(_) | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
         if self.work.failure != why {
@@ -301,7 +303,7 @@ impl Node {
         let flushed = self.own.received();
         self.own.role =
             Some(Instance::Primary { timeline, flushed, names: Names::Unset, waiting: false, standby: None });
-        self.notes.promoted = true;
+        self.store.notes.promoted = true;
         self.say(Say::PromotionCompleted);
         self.out.push(Action::Look);
     }
@@ -370,7 +372,7 @@ impl Node {
         if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
             return;
         }
-        let handing_over = self.hand_over.is_some() && (!urgent || self.own.running == Running::Down);
+        let handing_over = self.hand_overs.current.is_some() && (!urgent || self.own.running == Running::Down);
         if self.marks_data() || handing_over {
             return;
         }
@@ -380,18 +382,18 @@ impl Node {
                 self.run(Job::Inspect);
             }
             Todo::Nothing | Todo::Stop | Todo::Clear => {}
-            Todo::Halt if self.own.down_reasons.has(DownReason::Disconnected) && !self.stopping => {
+            Todo::Halt if self.own.down_reasons.has(DownReason::Disconnected) && !self.requests.stopping => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
             }
             Todo::Halt => {}
             Todo::Look => self.run(Job::Inspect),
             Todo::StartFree => self.start(None, None),
-            Todo::StartNamed => self.start(Some(self.peer_name.clone()), None),
+            Todo::StartNamed => self.start(Some(self.id.peer_name.clone()), None),
             Todo::Free => self.run(Job::NamesOff),
             // The controller notes a change by hand before it reverts the change.
-            Todo::Name if standing == Standing::Primary && !self.notes.unmirrored => {}
-            Todo::Name => self.run(Job::NamesOn(self.peer_name.clone())),
+            Todo::Name if standing == Standing::Primary && !self.store.notes.unmirrored => {}
+            Todo::Name => self.run(Job::NamesOn(self.id.peer_name.clone())),
             Todo::Promote => self.promote(),
             Todo::Rejoin => self.rejoin(standing),
             Todo::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
@@ -413,12 +415,17 @@ impl Node {
             return;
         }
         let whole = self.own.data.is_none_or(|data| !data.incomplete);
-        let may_start =
-            self.notes.wanted && whole && self.own.failed.is_none() && self.own.is_standby_dir() && !self.stopping;
+        let may_start = self.store.notes.wanted
+            && whole
+            && self.own.failed.is_none()
+            && self.own.is_standby_dir()
+            && !self.requests.stopping;
         match self.own.running {
             Running::Unknown => self.run(Job::Inspect),
             Running::Dead => self.run(Job::Stop { fast_ms: 0, names: None }),
-            Running::Down if may_start && !self.own.down_reasons.has(DownReason::DidNotStayUp) => self.start(Some(self.peer_name.clone()), None),
+            Running::Down if may_start && !self.own.down_reasons.has(DownReason::DidNotStayUp) => {
+                self.start(Some(self.id.peer_name.clone()), None)
+            }
             // An instance of another cluster is nothing that this pair may stop.
             Running::Up if !self.own.is_standby_dir() && !self.own.alien && self.another_leads() => self.stop_at_once(),
             Running::Down | Running::Up => {}
@@ -468,12 +475,12 @@ impl Node {
     pub(super) fn names_for_stop(&self) -> Option<String> {
         let Some(view) = self.view() else {
             let another_cluster = self.own.alien && self.peer.recorded.is_some();
-            return (!another_cluster).then(|| self.peer_name.clone());
+            return (!another_cluster).then(|| self.id.peer_name.clone());
         };
-        let alone = view.is_alone(self.me()) && !self.notes.lost_split;
-        let unnoted = view.is_mirrored(self.me()) && !(self.notes.unmirrored && self.settled());
+        let alone = view.is_alone(self.me()) && !self.store.notes.lost_split;
+        let unnoted = view.is_mirrored(self.me()) && !(self.store.notes.unmirrored && self.settled());
         let unchanged = self.eligible() && (alone || unnoted);
-        (!unchanged).then(|| self.peer_name.clone())
+        (!unchanged).then(|| self.id.peer_name.clone())
     }
 
     fn data_fact(&self) -> Data {
@@ -493,15 +500,15 @@ impl Node {
     /// Whether it is not to be started, even if it were whole.
     pub(super) fn is_held(&self) -> bool {
         let own = &self.own;
-        !self.notes.wanted
-            || self.stopping
-            || self.hand_over.is_some()
+        !self.store.notes.wanted
+            || self.requests.stopping
+            || self.hand_overs.current.is_some()
             || own.failed.is_some()
             || !own.down_reasons.is_empty()
             || self.awaits_member()
             || own.alien
-            || self.notes.rebuild.is_some()
-            || self.notes.lost_split
+            || self.store.notes.rebuild.is_some()
+            || self.store.notes.lost_split
     }
 
     /// Whether the mirrored primary is down and waits for the other server or the arbiter before it starts.
@@ -518,7 +525,7 @@ impl Node {
     /// Whether the configuration files set no names under the present view, and no member responds that has learned of it.
     pub(super) fn change_of_names_is_unreported(&self) -> bool {
         let patience = self.patience_ms();
-        let unnamed = self.notes.unmirrored && self.own.data.is_some_and(|data| data.unnamed);
+        let unnamed = self.store.notes.unmirrored && self.own.data.is_some_and(|data| data.unnamed);
         unnamed && !self.peer_talks(patience) && !self.arbiter_heard(patience)
     }
 
@@ -549,7 +556,7 @@ impl Node {
 
     /// The mark names the ledger, so that a lost ledger is noticed. It is there before the instance is started.
     fn marks_data(&mut self) -> bool {
-        let (Some(data), Some(ledger)) = (self.own.data, self.ledger) else { return false };
+        let (Some(data), Some(ledger)) = (self.own.data, self.store.ledger) else { return false };
         if data.mark == Some(ledger.id) || data.mark.is_some() && self.own.alien || !self.own.disk_bad.is_empty() {
             return false;
         }
@@ -566,7 +573,7 @@ impl Node {
             let refuted = self.is_refuted() && self.standing() == Some(Standing::Outcast);
             if refuted && !self.work.busy() {
                 // The rebuild was to start the directory as it is, which the WAL does not permit.
-                if std::mem::take(&mut self.rebuilds.rejoin) {
+                if std::mem::take(&mut self.work.rebuilds.rejoin) {
                     self.order_rebuild(RebuildOrder::default());
                 } else {
                     self.rebuild_by_itself();
@@ -612,8 +619,8 @@ impl Node {
     }
 
     fn promote(&mut self) {
-        if !self.notes.promoted {
-            self.notes.promoted = true;
+        if !self.store.notes.promoted {
+            self.store.notes.promoted = true;
             self.write(None);
             return;
         }
@@ -625,20 +632,20 @@ impl Node {
         let Some(told) = self.peer.heartbeat.clone() else { return };
         let runs = told.role == Role::Primary && self.peer.is_of_now(&told) && self.peer_talks(self.patience_ms());
         let told_view = told.ledger.map(|ledger| ledger.view);
-        let word = self.ledger.is_some_and(|own| rules::may_follow(&own, self.me(), told_view.as_ref(), runs));
+        let word = self.store.ledger.is_some_and(|own| rules::may_follow(&own, self.me(), told_view.as_ref(), runs));
         if !word {
             return;
         }
         let clean = self.handed_over_cleanly();
-        let asked = self.settings.rebuild_auto || self.rebuilds.rejoin;
+        let asked = self.settings.rebuild_auto || self.work.rebuilds.rejoin;
         let may = standing == Standing::Outcast && !self.is_held();
         if clean && asked {
             if may {
-                self.start(Some(self.peer_name.clone()), Some(told.address.clone()));
+                self.start(Some(self.id.peer_name.clone()), Some(told.address.clone()));
             }
             return;
         }
-        if may && self.rebuilds.rejoin {
+        if may && self.work.rebuilds.rejoin {
             // Something has come to the directory since it was asked for.
             self.order_rebuild(RebuildOrder::default());
             return;

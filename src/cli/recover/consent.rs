@@ -161,7 +161,14 @@ mod tests {
 
     fn view(term: u64, primary: Server) -> View {
         let mode = Mode::Degraded;
-        View { term: Term(term), primary, mode, data: [DataId(1), DataId(2)], arbiter: LedgerId(3), forced: true }
+        View {
+            term: Term(term),
+            primary,
+            mode,
+            data: [Some(DataId(1)), Some(DataId(2))],
+            arbiter: Some(LedgerId(3)),
+            forced: true,
+        }
     }
 
     #[test]
