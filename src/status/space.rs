@@ -110,62 +110,69 @@ pub struct Space {
 impl Space {
     /// The state in a sentence: the file system, what is free, and what uses it.
     pub fn sentence(&self) -> String {
-        let state = match self.state {
-            Level::Normal => "has free space",
-            Level::NearlyFull => "is nearly full",
-            Level::Full => "is full",
-        };
-        let Space { directory, path, mount_point, .. } = self;
+        Space::sentence_of(&[self])
+    }
+
+    /// The same of directories on one file system, of which there is at least one.
+    fn sentence_of(spaces: &[&Space]) -> String {
+        let Some(first) = spaces.first() else { return String::new() };
+        let Space { mount_point, state, .. } = first;
+        let places = spaces.iter().map(|space| format!("of \"{}\" ({})", space.path, space.directory));
         let mut text = format!(
-            "the file system \"{mount_point}\" of \"{path}\" ({directory}) {state}: {} of {} are free",
-            human(self.free_bytes),
-            human(self.size_bytes)
+            "the file system \"{mount_point}\" {} {}: {} of {} are free",
+            places.collect::<Vec<_>>().join(" and "),
+            match state {
+                Level::Normal => "has free space",
+                Level::NearlyFull => "is nearly full",
+                Level::Full => "is full",
+            },
+            human(first.free_bytes),
+            human(first.size_bytes)
         );
-        if self.state == Level::Full && self.free_bytes > 0 {
-            text += &format!(", and the next write needs {}", human(self.needed_bytes));
+        if *state == Level::Full && first.free_bytes > 0 {
+            text += &format!(", and the next write needs {}", human(first.needed_bytes));
         }
-        match self.seconds_left.filter(|_| self.state == Level::NearlyFull) {
+        match first.seconds_left.filter(|_| *state == Level::NearlyFull) {
             Some(seconds) if seconds < 3600 => {
                 text += &format!(", {} minutes at the present rate", seconds.div_ceil(60))
             }
             Some(seconds) => text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0),
             None => (),
         }
-        match self.reserve_bytes.filter(|_| self.state == Level::Full) {
+        match spaces.iter().find_map(|space| space.reserve_bytes).filter(|_| *state == Level::Full) {
             Some(0) => text += "; the ledger's reserve is used up",
             Some(left) => text += &format!("; {} of the ledger's reserve are left", human(left)),
             None => (),
         }
-        if !self.consumers.is_empty() {
-            text += &format!("; {}", self.consumers);
+        let mut consumers: Vec<&str> = Vec::new();
+        for part in spaces.iter().flat_map(|space| space.consumers.split("; ")) {
+            if !part.is_empty() && !consumers.contains(&part) {
+                consumers.push(part);
+            }
         }
+        consumers.iter().for_each(|part| text += &format!("; {part}"));
         text
     }
 
     /// Those in this state, in a sentence for each file system. Directories that share one are named together.
     pub fn hints(spaces: &[Space], state: Level) -> Vec<String> {
-        let mut hints: Vec<(&Space, String)> = Vec::new();
+        let mut groups: Vec<Vec<&Space>> = Vec::new();
         for space in spaces.iter().filter(|space| space.state == state) {
-            match hints.iter_mut().find(|(first, _)| first.mount_point == space.mount_point) {
-                None => hints.push((space, space.sentence())),
-                Some((first, hint)) => {
-                    let name = format!("({})", first.directory);
-                    let both = format!("{name} and of \"{}\" ({})", space.path, space.directory);
-                    *hint = hint.replacen(&name, &both, 1);
-                    let more = space.consumers.split("; ").filter(|part| !part.is_empty() && !hint.contains(part));
-                    let more: String = more.map(|part| format!("; {part}")).collect();
-                    hint.push_str(&more);
-                }
+            match groups.iter_mut().find(|group| group.iter().any(|other| other.mount_point == space.mount_point)) {
+                Some(group) => group.push(space),
+                None => groups.push(vec![space]),
             }
         }
-        let finish = |(space, mut hint): (&Space, String)| {
-            hint += &format!("; for the rest, run \"du -xk -d 3 {} | sort -n\"", space.mount_point);
-            if hint.contains("(tran_log)") {
+        let hint = |group: Vec<&Space>| {
+            let mount_point = group.first().map(|space| space.mount_point.as_str()).unwrap_or_default();
+            let mut hint = Space::sentence_of(&group);
+            hint += &format!("; for the rest, run \"du -xk -d 3 {mount_point} | sort -n\"");
+            if group.iter().any(|space| space.directory == Directory::TranLog) {
                 hint += "; never delete files in pg_wal";
             }
             hint
         };
-        hints.into_iter().map(finish).collect()
+        groups.into_iter().map(hint).collect()
     }
 
     /// The ledger in this directory cannot be written.
