@@ -31,6 +31,7 @@
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
 //! - [`shared`]: a value that one thread publishes and others read.
+//! - [`optional_text`]: an optional text in JSON, where an empty text stands for none.
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
 //! - [`cli`]: what was typed, and one file per verb that is more than a request to the controller.
 //! - [`check`]: the doctor: what a server is like, and what is wrong with that.
@@ -39,7 +40,7 @@
 //! - [`error`]: the one error type.
 //!
 //! Arrows: `cli → daemon, recover, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, recover, backup, rebuild, pg, config, messages, status`; `status →
-//! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `backup, check, status → optional_text`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!
@@ -69,6 +70,7 @@ pub mod error;
 pub mod fsm;
 pub mod init;
 pub mod messages;
+pub mod optional_text;
 pub mod pg;
 pub mod rebuild;
 pub mod recover;

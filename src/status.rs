@@ -264,7 +264,7 @@ impl Status {
             disconnection: Disconnection::new(snapshot),
             takeover: next_step::takeover(snapshot),
             configuration_error: None,
-            ledger_error: Some(snapshot.ledger_error.clone()).filter(|why| !why.is_empty()),
+            ledger_error: snapshot.ledger_error.clone(),
             lag_bytes: report.lag_bytes,
             lag_seconds: report.lag_ms.map(|ms| ms as f64 / 1000.0),
             commits_waiting: report.waiting,
@@ -448,9 +448,9 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
         }
     });
     let scarce = |level| Space::hints(&snapshot.space, level);
-    if !snapshot.ledger_error.is_empty() {
+    if let Some(hint) = ledger_hint(snapshot) {
         // What else does not work follows from it.
-        return std::iter::once(ledger_hint(snapshot)).chain(scarce(Level::Full)).collect();
+        return std::iter::once(hint).chain(scarce(Level::Full)).collect();
     }
     let arbiter = snapshot.arbiter.as_ref().and_then(|name| ArbiterStatus::new(name, &snapshot.report).advice());
     let peer = snapshot.report.me.other().index();
@@ -471,9 +471,9 @@ fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<String> {
     causes.chain(advice).chain(lost).chain(later).collect()
 }
 
-/// What an operator can do about a ledger that cannot be written.
-pub fn ledger_hint(snapshot: &Snapshot) -> String {
-    let why = &snapshot.ledger_error;
+/// What an operator can do about a ledger that cannot be written; `None` if it can.
+pub fn ledger_hint(snapshot: &Snapshot) -> Option<String> {
+    let why = snapshot.ledger_error.as_ref()?;
     let place = snapshot.space.iter().find(|space| space.directory == Directory::Management);
     let full = ["No space left", "quota"].iter().any(|text| why.contains(text)).then_some(place).flatten();
     let fix = match full {
@@ -482,7 +482,9 @@ pub fn ledger_hint(snapshot: &Snapshot) -> String {
         }
         None => "repair the file system of the management directory".to_owned(),
     };
-    format!("the ledger cannot be written: {fix}; until then this server can neither switch nor disconnect ({why})")
+    Some(format!(
+        "the ledger cannot be written: {fix}; until then this server can neither switch nor disconnect ({why})"
+    ))
 }
 
 /// What an operator of a primary can do whose data or WAL have no space left.
@@ -687,7 +689,7 @@ pub(crate) mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
-            ledger_error: String::new(),
+            ledger_error: None,
             connections: Vec::new(),
             backups: None,
         }
@@ -886,7 +888,7 @@ arb         arbiter.example  offline
     fn a_ledger_that_cannot_be_written_is_the_only_hint() {
         let mut s = failed();
         s.report.advice = vec!["the standby does not respond".into()];
-        s.ledger_error = "could not write file: No space left on device".into();
+        s.ledger_error = Some("could not write file: No space left on device".into());
         s.space = vec![super::space::tests::space("management", 0, Level::Full)];
         let status = Status::new(&s);
         let first = "the ledger cannot be written: free space on the file system \"/srv\" of \"/srv/management\";";

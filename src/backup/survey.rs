@@ -38,10 +38,12 @@ pub struct Scope {
 pub struct Survey {
     /// `backup_destination`.
     pub destination: String,
-    /// Why it cannot be read; empty if it can.
-    pub error: String,
-    /// Why the backups of the other server are not known; empty if they are.
-    pub peer_error: String,
+    /// Why it cannot be read.
+    #[serde(with = "crate::optional_text")]
+    pub error: Option<String>,
+    /// Why the backups of the other server are not known.
+    #[serde(with = "crate::optional_text")]
+    pub peer_error: Option<String>,
     /// The number of complete backups on this server.
     pub own_backups: usize,
     /// The number of complete backups on the other server; `None` if not known.
@@ -110,8 +112,9 @@ pub struct Archiver {
     pub failing: bool,
     /// How many attempts have failed.
     pub failed_count: u64,
-    /// The file of the last failure; empty for none.
-    pub last_failed: String,
+    /// The file of the last failure.
+    #[serde(with = "crate::optional_text")]
+    pub last_failed: Option<String>,
     /// When that was, ms since 1970.
     pub last_failed_ms: Option<u64>,
     /// When a file was archived last, ms since 1970.
@@ -148,7 +151,7 @@ pub enum Problem {
     /// The newest backup is this old, s, and may have this age, hours.
     Overdue(u64, u32),
     /// The instance does not archive.
-    ArchiverFails(String),
+    ArchiverFails(Option<String>),
     /// So much is free, and the next backup needs so much, bytes.
     NoRoom(u64, u64),
 }
@@ -163,13 +166,13 @@ impl Survey {
             ..Survey::default()
         };
         let theirs = theirs.unwrap_or_else(|why| {
-            survey.peer_error = why;
+            survey.peer_error = Some(why);
             Contents::default()
         });
         survey.shared = scope.destination.shared_with(&scope.peer, theirs.identity.as_deref()).is_some();
-        survey.peer_backups = survey.peer_error.is_empty().then_some(theirs.backups.len());
+        survey.peer_backups = survey.peer_error.is_none().then_some(theirs.backups.len());
         if let Err(error) = survey.read(scope, theirs) {
-            survey.error = error.message;
+            survey.error = Some(error.message);
         }
         survey.read_ms = now_ms();
         survey
@@ -212,20 +215,18 @@ impl Survey {
         if silent_ms > STALE_MS {
             problems.push(Problem::Silent(silent_ms / 1000));
         }
-        if !self.error.is_empty() {
-            problems.push(Problem::Unreadable(self.error.clone()));
-        }
+        problems.extend(self.error.clone().map(Problem::Unreadable));
         problems.extend(self.damaged.iter().cloned().map(Problem::Damaged));
         if self.shared {
             problems.push(Problem::Shared(self.destination.clone()));
         }
         // Without the other server's list, whether the pair has a backup is not known.
-        if self.newest.is_none() && self.error.is_empty() && self.peer_error.is_empty() {
+        if self.newest.is_none() && self.error.is_none() && self.peer_error.is_none() {
             let by = self.abandoned.iter().map(|backup| backup.abandoned_for).max();
             problems.push(by.map_or(Problem::NoBackup, Problem::AllAbandoned));
         }
         let missing = self.newest.iter().filter_map(|newest| newest.wal_missing.clone());
-        problems.extend(missing.map(|segment| Problem::WalMissing(segment, self.peer_error.is_empty())));
+        problems.extend(missing.map(|segment| Problem::WalMissing(segment, self.peer_error.is_none())));
         let limit = u64::from(self.max_age_hours).saturating_mul(3600);
         let old = self.age_s(now_ms).filter(|age| *age > limit);
         problems.extend(old.map(|age| Problem::Overdue(age, self.max_age_hours)));
@@ -282,7 +283,7 @@ impl Archiver {
     /// It does not respond.
     pub fn read(target: &Target) -> Result<Archiver> {
         const SQL: &str = "SELECT failed_count > 0 AND (last_archived_time IS NULL OR last_failed_time > last_archived_time), \
-             failed_count, coalesce(last_failed_wal, ''), (extract(epoch FROM last_failed_time) * 1000)::bigint, \
+             failed_count, last_failed_wal, (extract(epoch FROM last_failed_time) * 1000)::bigint, \
              (extract(epoch FROM last_archived_time) * 1000)::bigint FROM pg_stat_archiver";
         let mut session = Session::open(target, QUERY, "the state of the archiver")?;
         let row = session.query(SQL, QUERY)?.into_iter().next().unwrap_or_default();
@@ -291,7 +292,7 @@ impl Archiver {
         Ok(Archiver {
             failing: column(0).as_deref() == Some("t"),
             failed_count: number(1).unwrap_or_default(),
-            last_failed: column(2).unwrap_or_default(),
+            last_failed: column(2),
             last_failed_ms: number(3),
             last_archived_ms: number(4),
         })
@@ -335,7 +336,8 @@ impl Problem {
             Problem::Overdue(age_s, limit) => {
                 format!("the newest backup is {} h old; the limit is {limit} h", age_s / 3600)
             }
-            Problem::ArchiverFails(file) => format!("archiving fails, last for \"{file}\""),
+            Problem::ArchiverFails(Some(file)) => format!("archiving fails, last for \"{file}\""),
+            Problem::ArchiverFails(None) => "archiving fails".to_owned(),
             Problem::NoRoom(free, needed) => {
                 format!("backup_destination has {} free, and a backup needs {}", human(*free), human(*needed))
             }
@@ -409,18 +411,21 @@ pub(crate) mod tests {
         check(|of| of.abandoned = vec![abandoned.clone()], &[]);
         check(|of| (of.newest, of.abandoned) = (None, vec![abandoned.clone()]), &[Problem::AllAbandoned(2)]);
         check(|of| of.shared = true, &[Problem::Shared("/backup".into())]);
-        let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, "it does not respond".into());
+        let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, Some("it does not respond".into()));
         check(unknown, &[]);
         check(|of| of.max_age_hours = 1, &[Problem::Overdue(3601, 1)]);
         check(|of| of.free_bytes = Some(1 << 20), &[Problem::NoRoom(1 << 20, 1 << 30)]);
         check(|of| of.read_ms -= STALE_MS, &[Problem::Silent(301)]);
-        check(|of| of.error = "not mounted".into(), &[Problem::Unreadable("not mounted".into())]);
+        check(|of| of.error = Some("not mounted".into()), &[Problem::Unreadable("not mounted".into())]);
         let fails = |of: &mut Survey| {
-            of.archiver =
-                Some(Archiver { failing: true, last_failed: "000000010000000000000002".into(), ..Archiver::default() });
+            of.archiver = Some(Archiver {
+                failing: true,
+                last_failed: Some("000000010000000000000002".into()),
+                ..Archiver::default()
+            });
             of.newest.as_mut().unwrap().wal_missing = Some("000000010000000000000001".into());
         };
         let wal = |n| format!("00000001000000000000000{n}");
-        check(fails, &[Problem::WalMissing(wal(1), true), Problem::ArchiverFails(wal(2))]);
+        check(fails, &[Problem::WalMissing(wal(1), true), Problem::ArchiverFails(Some(wal(2)))]);
     }
 }

@@ -126,8 +126,9 @@ pub struct Facts {
     pub rebuilding: Option<Rebuilding>,
     /// The backups of both servers; `None` if `backup_destination` is not set.
     pub backups: Option<Survey>,
-    /// Why its ledger cannot be written; empty if it can.
-    pub ledger_error: String,
+    /// Why its ledger cannot be written.
+    #[serde(with = "crate::optional_text")]
+    pub ledger_error: Option<String>,
     /// The arbiter's disk, as the arbiter reports it to this server.
     pub arbiter_disk: ArbiterDisk,
     /// The state of the pair; `None` without a view, or of an older version.
@@ -190,7 +191,7 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
     let limit_ms = pace.heartbeat.detection_ms().max(3000);
     // A controller that cannot write its ledger sends nothing.
     let theirs = seen.peer.as_ref().ok().and_then(|facts| facts.pace.as_ref());
-    if !pace.ledger_error.is_empty() || theirs.is_some_and(|theirs| !theirs.ledger_error.is_empty()) {
+    if pace.ledger_error.is_some() || theirs.is_some_and(|theirs| theirs.ledger_error.is_some()) {
         return;
     }
     if !pace.peer.within(limit_ms) {
@@ -256,7 +257,7 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
             continue;
         }
         // It does not send, and the arbiter does not answer, until the ledger is written.
-        if !pace.ledger_error.is_empty() {
+        if pace.ledger_error.is_some() {
             continue;
         }
         let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());
@@ -531,8 +532,8 @@ mod tests {
         [closes, ""].iter().for_each(|why| assert_eq!(found(None, why), [""; 0]));
         assert_eq!(found(None, "h:1 refuses connections"), ["on its host: mc_arb start"]);
         let state = || {
-            let (text, start) = (String::new(), String::new());
-            Some(State { word: Word::Switchable, text, complete: true, hints: Vec::new(), start })
+            let text = String::new();
+            Some(State { word: Word::Switchable, text, complete: true, hints: Vec::new(), start: None })
         };
         assert!(found(state(), closes)[0].contains("after the rebuild"));
         assert!(found(state(), "")[0].contains("open its port"));

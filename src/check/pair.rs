@@ -35,8 +35,9 @@ pub struct State {
     pub complete: bool,
     /// The hints of the status, except one that refers to this check; empty for none.
     pub hints: Vec<String>,
-    /// The command that starts the instance; empty if it runs or a rebuild is in progress.
-    pub start: String,
+    /// The command that starts the instance; `None` if it runs or a rebuild is in progress.
+    #[serde(with = "crate::optional_text")]
+    pub start: Option<String>,
 }
 
 impl State {
@@ -52,7 +53,7 @@ impl State {
             text: text(snapshot),
             complete: view.data[view.primary.other().index()].is_some(),
             hints: hints.collect(),
-            start: start(snapshot).to_owned(),
+            start: start(snapshot).map(str::to_owned),
         })
     }
 }
@@ -76,17 +77,17 @@ fn text(snapshot: &Snapshot) -> String {
 }
 
 /// The command that starts the instance. A server that has lost its role, or whose rebuild has failed, needs a rebuild.
-fn start(snapshot: &Snapshot) -> &'static str {
+fn start(snapshot: &Snapshot) -> Option<&'static str> {
     let report = &snapshot.report;
     let row = &report.servers[report.me.index()];
     let stopped = row.processes.as_ref().is_some_and(|bad| bad.iter().any(|process| process == "postmaster"));
     let lost = report.view.is_some_and(|view| view.primary != report.me) && row.role == HostRole::InactivatedPrimary;
     match report.rebuilding {
-        Rebuilding::Waiting(_) | Rebuilding::Copying | Rebuilding::Starting => "",
-        _ if !stopped => "",
-        Rebuilding::Failed(_) => "mc_ctl rebuild",
-        Rebuilding::Idle if lost => "mc_ctl rebuild",
-        Rebuilding::Idle => report.start_command(),
+        Rebuilding::Waiting(_) | Rebuilding::Copying | Rebuilding::Starting => None,
+        _ if !stopped => None,
+        Rebuilding::Failed(_) => Some("mc_ctl rebuild"),
+        Rebuilding::Idle if lost => Some("mc_ctl rebuild"),
+        Rebuilding::Idle => Some(report.start_command()),
     }
 }
 
@@ -94,9 +95,7 @@ fn start(snapshot: &Snapshot) -> &'static str {
 pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     let mut blocked = false;
     for server in seen.servers() {
-        let Some(why) = server.pace.as_ref().map(|pace| &pace.ledger_error).filter(|why| !why.is_empty()) else {
-            continue;
-        };
+        let Some(why) = server.pace.as_ref().and_then(|pace| pace.ledger_error.as_ref()) else { continue };
         let fix = format!("free space on the file system of \"{}\" on \"{}\"", server.host.directory, server.id);
         found.push(LEDGER_NOT_WRITABLE.found(&server.id, format!("the ledger cannot be written: {why}"), fix));
         blocked = true;
@@ -104,9 +103,7 @@ pub fn examine(seen: &Seen, found: &mut Vec<Finding>) {
     let state = |server: &super::Facts| server.pace.as_ref().and_then(|pace| pace.state.clone());
     for server in seen.servers() {
         let id = &server.id;
-        let Some(command) = state(server).map(|state| state.start).filter(|command| !command.is_empty()) else {
-            continue;
-        };
+        let Some(command) = state(server).and_then(|state| state.start) else { continue };
         let fix = format!("run \"{command}\" on \"{id}\"");
         found.push(INSTANCE_DOWN.found(id, "the instance is not running", fix));
     }

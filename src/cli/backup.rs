@@ -431,8 +431,8 @@ fn judged(survey: &Survey, now_ms: u64) -> (u8, String) {
     let problems = survey.problems(now_ms);
     let worst = problems.iter().map(backup::Problem::severity).max();
     let mut parts: Vec<String> = problems.iter().map(backup::Problem::sentence).collect();
-    if !survey.peer_error.is_empty() {
-        parts.push(format!("the backups of the other server are not known: {}", survey.peer_error));
+    if let Some(why) = &survey.peer_error {
+        parts.push(format!("the backups of the other server are not known: {why}"));
     }
     let age_s = survey.age_s(now_ms);
     if let (Some(Newest { name, on, wal_until, .. }), Some(age_s)) = (&survey.newest, age_s) {
@@ -491,7 +491,7 @@ mod tests {
         check(|_| (), 0, all);
         check(|of| of.max_age_hours = 0, 1, "the newest backup is 1 h old; the limit is 0 h; backup 19700105");
         check(|of| of.newest = None, 2, "neither server has a backup; 10 GB free");
-        let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, "it is down".into());
+        let unknown = |of: &mut Survey| (of.newest, of.peer_error) = (None, Some("it is down".into()));
         check(unknown, 3, "the backups of the other server are not known: it is down; 10 GB");
         check(|of| of.archiver = None, 0, "backup 19700105T030000Z");
         check(|of| of.archiver.as_mut().unwrap().failing = true, 1, "archiving fails");

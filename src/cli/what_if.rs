@@ -89,7 +89,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
-        ledger_error: String::new(),
+        ledger_error: None,
         connections: Vec::new(),
         backups: None,
         ..snapshot.clone()

@@ -324,9 +324,9 @@ impl Board {
         lock(&self.shared.snapshot).report = report;
     }
 
-    /// Shows from now on why the ledger cannot be written; empty if it can.
-    pub fn publish_ledger_error(&self, why: &str) {
-        why.clone_into(&mut lock(&self.shared.snapshot).ledger_error);
+    /// Shows from now on why the ledger cannot be written, if it cannot.
+    pub fn publish_ledger_error(&self, why: Option<&str>) {
+        lock(&self.shared.snapshot).ledger_error = why.map(str::to_owned);
     }
 
     /// Shows this address of a server for its clients from now on.
@@ -493,15 +493,15 @@ impl Board {
         let deadline = Instant::now() + Duration::from_millis(limit_ms).saturating_add(GRACE);
         let reply = loop {
             let reply = receiver.recv_timeout(LEDGER_LOOK.min(deadline.saturating_duration_since(Instant::now())));
-            let writable = lock(&self.shared.snapshot).ledger_error.is_empty();
-            match reply {
-                Err(_) if !writable => {
-                    let why = status::ledger_hint(&self.snapshot());
+            let unwritable = lock(&self.shared.snapshot).ledger_error.is_some();
+            let hint = unwritable.then(|| status::ledger_hint(&self.snapshot())).flatten();
+            match (reply, hint) {
+                (Err(_), Some(why)) => {
                     let rest = "the command may still be carried out when it can be written";
                     break Ok(Reply::Failed(format!("{why}; {rest}")));
                 }
-                Err(_) if Instant::now() < deadline => (),
-                reply => break reply,
+                (Err(_), None) if Instant::now() < deadline => (),
+                (reply, _) => break reply,
             }
         };
         lock(&self.shared.executing).take_if(|(executing, _)| *executing == id);
@@ -642,7 +642,7 @@ mod tests {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
-            ledger_error: String::new(),
+            ledger_error: None,
             connections: Vec::new(),
             backups: None,
         }

@@ -182,7 +182,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         rebuild: None,
         checkpoint: None,
         space: Vec::new(),
-        ledger_error: String::new(),
+        ledger_error: None,
         connections: Vec::new(),
         backups: None,
     };
@@ -578,7 +578,7 @@ impl Decision {
             Event::Done(..) => self.look(),
             Event::Stored(_) if !self.unwritten.is_empty() => {
                 self.unwritten.clear();
-                self.board.publish_ledger_error("");
+                self.board.publish_ledger_error(None);
             }
             Event::Request { id, request, limit_ms } => {
                 if *id == SIGNALLED {
@@ -624,7 +624,7 @@ impl Decision {
             Action::Say(say) => {
                 if let Say::StoreFailed(why) = &say {
                     self.unwritten.clone_from(why);
-                    self.board.publish_ledger_error(why);
+                    self.board.publish_ledger_error(Some(why));
                 }
                 messages::log(&say, &self.names);
             }

@@ -216,7 +216,7 @@ impl Inspector {
             rebuilding: snapshot.as_ref().map(|snapshot| snapshot.report.rebuilding.clone()),
             backups: snapshot.as_ref().and_then(|snapshot| snapshot.backups.clone()),
             state: snapshot.as_ref().and_then(check::pair::State::new),
-            ledger_error: snapshot.as_ref().map(|snapshot| snapshot.ledger_error.clone()).unwrap_or_default(),
+            ledger_error: snapshot.as_ref().and_then(|snapshot| snapshot.ledger_error.clone()),
             arbiter_disk: snapshot.as_ref().map(|snapshot| snapshot.report.arbiter_disk.clone()).unwrap_or_default(),
             failing: snapshot.map(|snapshot| snapshot.connections).unwrap_or_default(),
             ..self.0.pace.read(network.arbiter.is_some())

@@ -59,7 +59,7 @@ impl BackupStatus {
     pub fn remark(snapshot: &Snapshot) -> Option<String> {
         let survey = snapshot.backups.as_ref()?;
         let left = match &survey.newest {
-            None if survey.peer_error.is_empty() => "there is no backup to recover from".to_owned(),
+            None if survey.peer_error.is_none() => "there is no backup to recover from".to_owned(),
             None => "this server has no backup, and the other server cannot be asked".to_owned(),
             Some(Newest { name, on, wal_until, .. }) => {
                 let age = duration(survey.age_s(snapshot.wall_ms).unwrap_or_default());

@@ -36,6 +36,9 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
     let no = |why: String| format!("{id} {why}");
     let view = report.view.as_ref().ok_or_else(|| no("has no view yet".into()))?;
     let leads = view.primary == report.me;
+    if let (Question::Healthy, Some(why)) = (question, &snapshot.ledger_error) {
+        return Err(no(format!("has a ledger that cannot be written: {why}")));
+    }
     match question {
         Question::Primary if leads => {
             is_primary(own, view, report.peer_lives).and_then(|()| takes_writes(snapshot)).map_err(no)?;
@@ -47,9 +50,6 @@ pub fn answer(snapshot: &Snapshot, question: Question) -> Result<String, String>
         }
         Question::Primary => Err(no("is not the primary".into())),
         Question::Standby => Err(no("is not a standby".into())),
-        Question::Healthy if !snapshot.ledger_error.is_empty() => {
-            Err(no(format!("has a ledger that cannot be written: {}", snapshot.ledger_error)))
-        }
         Question::Healthy if leads => {
             is_primary(own, view, report.peer_lives)
                 .and_then(|()| has_disks(own))

@@ -213,7 +213,7 @@ mod tests {
         let mut s = snapshot();
         s.space = vec![crate::status::space::tests::space("data", 4096, Level::Full)];
         s.report.servers[0].full = "data".into();
-        s.ledger_error = "could not write".into();
+        s.ledger_error = Some("could not write".into());
         s.arbiter = Some(crate::status::MemberName { id: "arb".into(), host: "h".into() });
         s.report.arbiter = Some(true);
         (s.report.arbiter_disk.full, s.report.arbiter_disk.failure) = ("management".into(), "no".into());

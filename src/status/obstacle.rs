@@ -7,12 +7,12 @@ use crate::fsm::types::Mode;
 
 /// Why this request would fail now, with a hint; `None` if nothing is known against it.
 pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
-    if !snapshot.ledger_error.is_empty() {
+    if let Some(why) = ledger_hint(snapshot) {
         let hint = match request {
             Request::Stop { .. } => "\nHINT: To end only the controller, run \"mc_ctl stop -e\".",
             _ => "",
         };
-        return Some(format!("{}{hint}", ledger_hint(snapshot)));
+        return Some(format!("{why}{hint}"));
     }
     let report = &snapshot.report;
     let view = report.view.filter(|view| view.mode == Mode::Mirrored)?;
@@ -59,7 +59,7 @@ pub fn only_without_checkpoint(snapshot: &Snapshot) -> Option<&Space> {
     report.view.filter(|view| view.is_mirrored(report.me) && report.word == Word::Switchable)?;
     let standby = Directory::list(&report.servers[report.me.other().index()].full);
     let blocked = snapshot.space.iter().find(|space| space.blocks_checkpoint())?;
-    (snapshot.ledger_error.is_empty() && standby.is_empty()).then_some(blocked)
+    (snapshot.ledger_error.is_none() && standby.is_empty()).then_some(blocked)
 }
 
 #[cfg(test)]
@@ -113,7 +113,7 @@ mod tests {
             |s: &mut Snapshot| s.report.me = Server::Second,
             |s: &mut Snapshot| s.report.word = Word::FailoverDisabled,
             |s: &mut Snapshot| s.report.servers[1].full = "data".into(),
-            |s: &mut Snapshot| s.ledger_error = "no space".into(),
+            |s: &mut Snapshot| s.ledger_error = Some("no space".into()),
             |s: &mut Snapshot| s.space[0] = space("management", 0, Level::Full),
         ] {
             let mut other = s.clone();
@@ -126,7 +126,7 @@ mod tests {
     fn without_a_ledger_nothing_is_changed() {
         let mut s = snapshot();
         s.space = vec![space("management", 0, Level::Full)];
-        s.ledger_error = "could not write file: No space left on device".into();
+        s.ledger_error = Some("could not write file: No space left on device".into());
         for request in [Request::Switch, Request::Detach, STOP] {
             let why = obstacle(&s, request).expect("an obstacle");
             assert!(why.contains("the ledger cannot be written: free space on the file system \"/srv\""), "{why}");

@@ -51,9 +51,9 @@ pub struct Snapshot {
     /// The disk space of this server's directories.
     #[serde(default)]
     pub space: Vec<Space>,
-    /// Why this server's ledger cannot be written; empty if it can.
-    #[serde(default)]
-    pub ledger_error: String,
+    /// Why this server's ledger cannot be written.
+    #[serde(default, with = "crate::optional_text")]
+    pub ledger_error: Option<String>,
     /// Connections that this server needs and that fail.
     #[serde(default)]
     pub connections: Vec<ConnectionFailure>,

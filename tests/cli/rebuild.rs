@@ -113,7 +113,7 @@ impl Told {
             rebuild: None,
             checkpoint: None,
             space: Vec::new(),
-            ledger_error: String::new(),
+            ledger_error: None,
             connections: Vec::new(),
             backups: None,
         };
