@@ -1,0 +1,81 @@
+//! One server in the status.
+
+use super::MemberName;
+use crate::fsm::report::{HostRole, HostStatus, Report, ServerReport};
+use serde::Serialize;
+
+/// One server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ServerStatus {
+    /// Its id.
+    pub server_id: String,
+    /// `primary`, `standby`, `none(...)`.
+    pub host_role: &'static str,
+    /// Its host in `network.conf`.
+    pub host: String,
+    /// `normal`, `abnormal`, `unknown`.
+    pub host_status: &'static str,
+    /// `normal`, `abnormal(...)` joined by `,`, or `unknown`.
+    pub db_proc_status: String,
+    /// `normal`, `full`, `abnormal(...)`, `unknown`.
+    pub disk_status: String,
+    /// Which of its directories are full, joined by `, `; empty for none.
+    pub full_directories: String,
+    /// Primary: flushed. Standby: received. As `high/low`.
+    pub lsn: Option<String>,
+    /// Standby: replayed.
+    pub replayed_lsn: Option<String>,
+    /// Its timeline.
+    pub timeline: Option<u32>,
+}
+
+impl ServerStatus {
+    pub(super) fn new(name: &MemberName, report: &ServerReport) -> ServerStatus {
+        ServerStatus {
+            server_id: name.id.clone(),
+            host: name.host.clone(),
+            host_role: role_text(report.role),
+            host_status: match report.host {
+                HostStatus::Normal => "normal",
+                HostStatus::Abnormal => "abnormal",
+                HostStatus::Unknown => "unknown",
+            },
+            db_proc_status: match &report.processes {
+                None => "unknown".into(),
+                Some(failed) if failed.is_empty() => "normal".into(),
+                Some(failed) => failed.iter().map(|p| format!("abnormal({p})")).collect::<Vec<_>>().join(","),
+            },
+            disk_status: match report.disk.as_deref() {
+                None => "unknown".into(),
+                Some("") if !report.full.is_empty() => "full".into(),
+                Some("") => "normal".into(),
+                Some(what) => format!("abnormal({what})"),
+            },
+            full_directories: report.full.clone(),
+            lsn: report.lsn.map(|lsn| lsn.to_string()),
+            replayed_lsn: report.replayed.map(|lsn| lsn.to_string()),
+            timeline: report.timeline.map(|t| t.0),
+        }
+    }
+
+    pub(super) fn columns(&self) -> [&str; 6] {
+        let ServerStatus { server_id, host_role, host, host_status, db_proc_status, disk_status, .. } = self;
+        [server_id, host_role, host, host_status, db_proc_status, disk_status]
+    }
+}
+
+/// A role as it is shown.
+fn role_text(role: HostRole) -> &'static str {
+    match role {
+        HostRole::Primary => "primary",
+        HostRole::Standby => "standby",
+        HostRole::InactivatedPrimary => "none(inactivated primary)",
+        HostRole::InactivatedStandby => "none(inactivated standby)",
+        HostRole::Unknown => "none(unknown)",
+    }
+}
+
+/// The status word and this server's role, for `systemctl status`.
+pub fn in_short(report: &Report) -> String {
+    format!("{}, {}", report.word.text(), role_text(report.servers[report.me.index()].role))
+}
