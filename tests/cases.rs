@@ -158,7 +158,7 @@ fn two_founders_have_split() {
     let theirs = view(2, PEER, Mode::Degraded);
     let told = Heartbeat { role: Role::Primary, streaming: false, ..standby(theirs) };
     case.pass(500, Some(&told), Some(primary(Names::Unset)));
-    assert!(case.said.iter().any(|say| matches!(say, Say::Split { stopped: true, .. })), "{:?}", case.said);
+    assert!(case.said.iter().any(|say| matches!(say, CoreMessage::Split { stopped: true, .. })), "{:?}", case.said);
     assert!(matches!(case.job(), Some(Job::Stop { .. })), "{:?}", case.job());
 }
 
@@ -188,7 +188,7 @@ fn no_pair_is_founded_beside_another_cluster() {
         let founded = actions.iter().any(|action| matches!(action, Action::Store(..)));
         assert_eq!(founded, founds, "{system:?}");
         let refused = actions.iter().any(
-            |action| matches!(action, Action::Say(Say::WillNotStart(why)) if why.contains("belongs to another cluster")),
+            |action| matches!(action, Action::Log(CoreMessage::WillNotStart(why)) if why.contains("belongs to another cluster")),
         );
         assert_eq!(refused, !founds, "{system:?}");
     }

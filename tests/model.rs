@@ -1,7 +1,7 @@
 //! The model check: every state that two servers, an arbiter and a network without any manners can come to, within
 //! bounds, is looked at for the invariants of PROTOCOL section 8.
 //!
-//! It composes the shipped rules (`fsm::rules`, `fsm::act`) and nothing of its own decides. Whatever is not decided by a
+//! It composes the shipped rules (`fsm::rules`, `fsm::reconcile`) and nothing of its own decides. Whatever is not decided by a
 //! rule happens or does not, at any time and in any order: messages are lost, repeated and late without bound; members
 //! crash before and after each durable write; instances stop; the arbiter takes a server for gone, rightly or not, for no
 //! clock is part of the argument; directories are replaced and rebuilt; reloads take effect when they like.

@@ -4,18 +4,20 @@
 #[path = "common/golden.rs"]
 mod golden;
 
-use mirroring_controller::fsm::act::act;
 use mirroring_controller::fsm::decide::{Intent, OnSign, Outcome, assess, decide, on_silence};
-use mirroring_controller::fsm::facts::{All, Being, Data, Facts, Leave, Own, Peer, Policy, Standing, Stream};
+use mirroring_controller::fsm::facts::{
+    All, Data, Facts, InstanceState, Own, Peer, Policy, Replication, Standing, StartPolicy,
+};
+use mirroring_controller::fsm::reconcile::next_step;
 use std::fmt::Write;
 
 fn situations() -> String {
-    let mut text = String::from("# standing own peer stream -> what is done [if failover is enabled]: cause\n");
+    let mut text = String::from("# standing own peer replication -> what is done [if failover is enabled]: cause\n");
     for &standing in Standing::ALL {
         for &own in Own::ALL {
             for &peer in Peer::ALL {
-                for &stream in Stream::ALL {
-                    let (outcome, cause) = assess(standing, own, peer, stream);
+                for &replication in Replication::ALL {
+                    let (outcome, cause) = assess(standing, own, peer, replication);
                     let outcome = match outcome {
                         Outcome::Always(intent) => format!("{intent:?}: {cause}"),
                         Outcome::IfEnabled(intent) => format!("{intent:?} [failover]: {cause}"),
@@ -23,7 +25,7 @@ fn situations() -> String {
                             format!("by silence ({sign:?}): {cause}; else {otherwise}")
                         }
                     };
-                    writeln!(text, "{standing:?} {own:?} {peer:?} {stream:?} -> {outcome}")
+                    writeln!(text, "{standing:?} {own:?} {peer:?} {replication:?} -> {outcome}")
                         .expect("writing to a string");
                 }
             }
@@ -49,9 +51,9 @@ fn every_cell() -> Vec<Facts> {
     for &standing in Standing::ALL {
         for &own in Own::ALL {
             for &peer in Peer::ALL {
-                for &stream in Stream::ALL {
+                for &replication in Replication::ALL {
                     for &policy in Policy::ALL {
-                        cells.push(Facts { standing, own, peer, stream, policy });
+                        cells.push(Facts { standing, own, peer, replication, policy });
                     }
                 }
             }
@@ -64,9 +66,9 @@ fn acts() -> String {
     let mut text = String::from("# standing data leave instance -> to do\n");
     for &standing in Standing::ALL {
         for &data in Data::ALL {
-            for &leave in Leave::ALL {
-                for &being in Being::ALL {
-                    let todo = act(standing, data, leave, being);
+            for &leave in StartPolicy::ALL {
+                for &being in InstanceState::ALL {
+                    let todo = next_step(standing, data, leave, being);
                     writeln!(text, "{standing:?} {data:?} {leave:?} {being:?} -> {todo:?}")
                         .expect("writing to a string");
                 }
@@ -97,7 +99,7 @@ fn every_cell_of_the_reconciling_table() {
 fn nobody_acts_on_silence_without_a_reason() {
     for facts in every_cell() {
         let intent = decide(facts).intent;
-        let unheard = matches!(facts.peer, Peer::Young | Peer::Never);
+        let unheard = matches!(facts.peer, Peer::NotSeenYet | Peer::NeverSeen);
         let alone = matches!(intent, Intent::ActByForce | Intent::ActByHalf);
         assert!(!alone || !unheard && facts.peer != Peer::Alive, "{facts:?}");
         assert!(intent != Intent::ActByForce || facts.policy == Policy::Fallback, "{facts:?}");
@@ -106,7 +108,7 @@ fn nobody_acts_on_silence_without_a_reason() {
             let half = match facts.standing {
                 Standing::Primary => Policy::DisconnectHalf,
                 Standing::Standby => Policy::SwitchHalf,
-                Standing::Alone | Standing::Outcast => panic!("{facts:?} has no half"),
+                Standing::Alone | Standing::Inactivated => panic!("{facts:?} has no half"),
             };
             assert_eq!(facts.policy, half, "{facts:?}");
         }
@@ -116,17 +118,17 @@ fn nobody_acts_on_silence_without_a_reason() {
 /// Only the holder of the right is promoted or has its names commented out; only a primary's views start one.
 #[test]
 fn only_the_right_promotes_or_frees() {
-    use mirroring_controller::fsm::act::Todo;
+    use mirroring_controller::fsm::reconcile::Step;
     for &standing in Standing::ALL {
         for &data in Data::ALL {
-            for &leave in Leave::ALL {
-                for &being in Being::ALL {
-                    let todo = act(standing, data, leave, being);
-                    let frees = matches!(todo, Todo::Promote | Todo::Free | Todo::StartFree);
+            for &leave in StartPolicy::ALL {
+                for &being in InstanceState::ALL {
+                    let todo = next_step(standing, data, leave, being);
+                    let frees = matches!(todo, Step::Promote | Step::Free | Step::StartFree);
                     assert!(!frees || standing == Standing::Alone && data == Data::Eligible);
-                    let starts = matches!(todo, Todo::StartNamed | Todo::StartFree);
-                    assert!(!starts || leave == Leave::Run);
-                    if starts && being == Being::DownPrimary {
+                    let starts = matches!(todo, Step::StartNamed | Step::StartFree);
+                    assert!(!starts || leave == StartPolicy::Run);
+                    if starts && being == InstanceState::DownPrimary {
                         assert!(matches!(standing, Standing::Alone | Standing::Primary) && data == Data::Eligible);
                     }
                 }

@@ -103,7 +103,7 @@ impl Pair {
 }
 
 fn foretell(present: &Present, faults: &[Fault]) -> Prediction {
-    let message = |who: Member, say: &Say| {
+    let message = |who: Member, say: &CoreMessage| {
         let me = if let Member::Server(server) = who { server } else { ME };
         let names = messages::Names { ids: ["nd1".into(), "nd2".into()], me, arbiter: "arb".into() };
         let message = messages::of_say(say, &names);

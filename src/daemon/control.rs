@@ -11,7 +11,7 @@ use super::store::wall_ms;
 use super::{Inbox, backup_watch, checkpoint, connections, disk_space, lock, now, spawn};
 use crate::config::InEffect;
 use crate::error::{Error, Result};
-use crate::fsm::event::{Event, Reply, Request, Say};
+use crate::fsm::event::{CoreMessage, Event, Reply, Request};
 use crate::fsm::node::Node;
 use crate::fsm::present::Present;
 use crate::fsm::report::Report;
@@ -444,7 +444,7 @@ impl Board {
         let snapshot = self.snapshot();
         let [one, two] = &snapshot.servers;
         let arbiter = snapshot.arbiter.as_ref().map_or("", |name| &name.id);
-        let message = |who: Member, say: &Say| {
+        let message = |who: Member, say: &CoreMessage| {
             let me = if let Member::Server(server) = who { server } else { present.settings.me };
             let ids = [one.id.clone(), two.id.clone()];
             let said = messages::of_say(say, &messages::Names { ids, me, arbiter: arbiter.to_owned() });

@@ -24,7 +24,9 @@ use super::{
 use super::{spawn, startup_log};
 use crate::config::{Config, MemberLine, STARTUP_LOG};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Disk, Event, Job, Message, OnSilence, Reply, Request, Say, StartedBy, TICK_MS};
+use crate::fsm::event::{
+    Action, CoreMessage, Disk, Event, Job, Message, OnSilence, Reply, Request, StartedBy, TICK_MS,
+};
 use crate::fsm::node::Node;
 use crate::fsm::types::{Member, Time};
 use crate::messages::{self, Facility, Names, Output, Tell};
@@ -620,9 +622,9 @@ impl Decision {
                 self.ask_again = true;
             }
             Action::Reply(id, reply) => self.board.reply(id, reply),
-            Action::Say(Say::StoreFailed(why)) if why == self.unwritten => (),
-            Action::Say(say) => {
-                if let Say::StoreFailed(why) = &say {
+            Action::Log(CoreMessage::StoreFailed(why)) if why == self.unwritten => (),
+            Action::Log(say) => {
+                if let CoreMessage::StoreFailed(why) = &say {
                     self.unwritten.clone_from(why);
                     self.board.publish_ledger_error(Some(why));
                 }

@@ -3,7 +3,7 @@
 //!
 //! For people alone: nothing is decided by it. Only the decision thread calls this.
 
-use crate::fsm::event::{Action, Message, Say};
+use crate::fsm::event::{Action, CoreMessage, Message};
 use crate::fsm::reason::{Reason, Source};
 use crate::fsm::report::Report;
 use crate::fsm::types::{Mode, Server, Time, View};
@@ -59,7 +59,7 @@ impl Reasons {
                     heartbeat.why = why.sent();
                 }
             }
-            Action::Say(Say::View { from, to, why }) => {
+            Action::Log(CoreMessage::View { from, to, why }) => {
                 self.explained = self.whole(*from, *to, why, now).map(|whole| (*to, whole));
                 if let Some((_, whole)) = &self.explained {
                     why.clone_from(whole);
@@ -127,8 +127,8 @@ mod tests {
         let mut reasons = Reasons::new(["nd1".into(), "nd2".into()], Server::Second, 1_000, Some(from));
         reasons.reported(Server::First, full, Time(heard_ms));
         let report = Report { view: Some(to), reason: why.to_string(), ..Report::blank(Server::Second) };
-        let say = Action::Say(Say::View { from: Some(from), to, why });
-        let Action::Say(Say::View { why: told, .. }) = reasons.explain(say, Time(10_000)) else {
+        let say = Action::Log(CoreMessage::View { from: Some(from), to, why });
+        let Action::Log(CoreMessage::View { why: told, .. }) = reasons.explain(say, Time(10_000)) else {
             panic!("another action")
         };
         assert_eq!(reasons.complete(report).reason, told.to_string());

@@ -3,8 +3,8 @@
 use super::decide::{Intent, Needs, decide};
 use super::event::{Instance, Names, Role};
 use super::facts::{Facts, Peer, Standing};
-use super::known::DownReason;
 use super::node::Node;
+use super::observed::DownReason;
 use super::report::Word;
 
 /// What keeps a server that has the right to run alone from using it when its controller starts.
@@ -36,7 +36,7 @@ impl Node {
         if self.own.down_reasons.has(DownReason::Isolated) {
             let force = self.advice_on_force("the standby", "detach");
             advice.extend(force.map(|force| format!("this server is cut off and its instance was stopped; {force}")));
-        } else if self.told.awaits_said {
+        } else if self.announced.awaits_said {
             let why = match self.change_of_names_is_unreported() {
                 true => {
                     "commits may not wait for the standby, and no other member responds; the instance is started when one responds"
@@ -46,7 +46,7 @@ impl Node {
                 }
             };
             advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
-        } else if self.told.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
+        } else if self.announced.waits_since.is_some_and(|at| self.now.since(at) >= self.patience_ms()) {
             let why = "commits are waiting for the other server, which does not confirm them";
             advice.extend(self.advice_on_force("the standby", "detach").map(|force| format!("{why}; {force}")));
         }
@@ -83,7 +83,7 @@ impl Node {
         advice.extend(self.advice_on_names());
         advice.extend(self.advice_on_wal().or_else(|| self.advice_on_wal_receiver()));
         advice.extend(self.advice_on_foreign_arbiter());
-        if standing.is_some() && !self.eligible() && standing != Some(Standing::Outcast) {
+        if standing.is_some() && !self.eligible() && standing != Some(Standing::Inactivated) {
             advice.push(
                 "this data directory is not the one that the view names, and cannot take the role of the primary until the pair is \
                  mirrored again: run \"mc_ctl check\"; only if no newer copy of the data is left, run \"mc_ctl start \
@@ -195,10 +195,10 @@ impl Node {
         let (who, verb) = match self.standing()? {
             Standing::Standby => ("the primary", "switch"),
             Standing::Primary => ("the standby", "detach"),
-            Standing::Alone | Standing::Outcast => return None,
+            Standing::Alone | Standing::Inactivated => return None,
         };
-        let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::Never);
-        let proposing = self.told.proposing.is_some_and(|at| self.now.since(at) < self.patience_ms());
+        let silent = matches!(self.peer_fact(), Peer::Lost | Peer::Refused | Peer::NeverSeen);
+        let proposing = self.announced.proposing.is_some_and(|at| self.now.since(at) < self.patience_ms());
         if !silent || proposing || self.own.down_reasons.has(DownReason::Isolated) {
             return None;
         }
@@ -254,9 +254,10 @@ impl Node {
 
     /// In how many seconds a standby that has received nothing from the primary since its start asks the arbiter.
     pub(super) fn asks_arbiter_in(&self) -> Option<u64> {
-        let facts = self.facts().filter(|facts| facts.peer == Peer::Young && facts.standing == Standing::Standby)?;
+        let facts =
+            self.facts().filter(|facts| facts.peer == Peer::NotSeenYet && facts.standing == Standing::Standby)?;
         let waited = self.now.since(self.id.booted_at?);
-        let asks = decide(Facts { peer: Peer::Never, ..facts }).intent == Intent::AskArbiter;
+        let asks = decide(Facts { peer: Peer::NeverSeen, ..facts }).intent == Intent::AskArbiter;
         let late = waited >= self.patience_ms() && self.peer.up_at().is_none() && !self.wal_flows();
         let left = self.settings.startup_wait_ms.max(self.settings.heartbeat_detection_ms).saturating_sub(waited);
         (asks && late && self.store.notes.failover.enabled).then(|| left.div_ceil(1000))
@@ -294,7 +295,7 @@ impl Node {
             (Standing::Primary, Disconnect | Message) => {
                 "an operator may have promoted the standby, and then both acknowledge commits, and those of one server are lost"
             }
-            (Standing::Alone | Standing::Outcast, _) => return None,
+            (Standing::Alone | Standing::Inactivated, _) => return None,
         };
         Some(risk)
     }

@@ -1,9 +1,9 @@
 //! The third member's side of the protocol, for one cluster: it remembers to whom it gave the right to run alone, and
 //! prefers the incumbent (PROTOCOL R8).
 
-use super::calls::{Calls, Clearance};
+use super::calls::{Calls, GateResult};
 use super::event::{
-    Action, Aim, Event, Health, Heartbeat, Message, OnSilence, Purpose, Say, TICK_MS, UserCommand, WalReport,
+    Action, Aim, CoreMessage, Event, Health, Heartbeat, Message, OnSilence, Purpose, TICK_MS, UserCommand, WalReport,
 };
 use super::reason::{Reason, Who};
 use super::rules;
@@ -37,7 +37,7 @@ pub struct ArbiterSettings {
 
 /// The arbiter's core for one cluster. Of the events it takes [`Event::Tick`], [`Event::Heard`], [`Event::Refused`],
 /// [`Event::Stored`], [`Event::StoreFailed`] and [`Event::CommandDone`]; of the actions it returns [`Action::Send`],
-/// [`Action::Store`], [`Action::Call`] and [`Action::Say`].
+/// [`Action::Store`], [`Action::Call`] and [`Action::Log`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Arbiter {
     settings: ArbiterSettings,
@@ -119,7 +119,7 @@ impl Arbiter {
         if slept > TICK_MS + self.settings.pause_ms {
             self.listens_since = now;
             self.servers.iter_mut().for_each(|seen| seen.refused = 0);
-            self.out.push(Action::Say(Say::Paused { ms: slept }));
+            self.out.push(Action::Log(CoreMessage::Paused { ms: slept }));
         }
         self.now = now;
         match event {
@@ -139,7 +139,7 @@ impl Arbiter {
                 self.store_failed = Some(now);
                 if self.unwritten != why {
                     self.unwritten.clone_from(&why);
-                    self.out.push(Action::Say(Say::StoreFailed(why)));
+                    self.out.push(Action::Log(CoreMessage::StoreFailed(why)));
                 }
             }
             Event::CommandDone(id, result) => self.calls.done(now, id, result, &mut self.out),
@@ -148,7 +148,7 @@ impl Arbiter {
         if self.store_failed.is_some_and(|at| now.since(at) >= REWRITE_MS) {
             self.write(None);
         }
-        Server::BOTH.into_iter().for_each(|server| self.say_heard(server));
+        Server::BOTH.into_iter().for_each(|server| self.log_heard(server));
         std::mem::take(&mut self.out)
     }
 
@@ -192,7 +192,7 @@ impl Arbiter {
             let said = self.servers[from.index()].said_system.replace(system);
             if said != Some(system) {
                 let (mine, theirs) = (ledger.system, system);
-                self.out.push(Action::Say(Say::OtherSystem { server: from, mine, theirs }));
+                self.out.push(Action::Log(CoreMessage::OtherSystem { server: from, mine, theirs }));
             }
             self.reject(from, ledger.system);
             return;
@@ -238,7 +238,7 @@ impl Arbiter {
         ledger.id = LedgerId(super::types::draw(self.settings.seed, self.ids));
         ledger.promised = was;
         self.write(Some(Reason::own("it was restored from a backup")));
-        self.out.push(Action::Say(Say::Renamed { was, now }));
+        self.out.push(Action::Log(CoreMessage::Renamed { was, now }));
     }
 
     /// The first view that it is told makes its ledger; later ones are adopted where they are newer (R7).
@@ -270,7 +270,7 @@ impl Arbiter {
         self.servers.iter_mut().for_each(|seen| seen.said_why = None);
         self.write(Some(why.clone()));
         self.why = Some(why.clone());
-        self.out.push(Action::Say(Say::View { from, to, why }));
+        self.out.push(Action::Log(CoreMessage::View { from, to, why }));
     }
 
     fn proposed(&mut self, from: Server, base: &Ledger, view: View, why: &str) {
@@ -284,13 +284,13 @@ impl Arbiter {
         }
         if self.grants(from, base, view) {
             match self.fence(from, base.view.term) {
-                Clearance::Given => self.grant(view, why),
+                GateResult::Given => self.grant(view, why),
                 // The proposal is repeated.
-                Clearance::Awaited => return,
-                Clearance::Denied(_) => self.say_not_granted(from, "the fencing command failed"),
+                GateResult::Awaited => return,
+                GateResult::Denied(_) => self.log_not_granted(from, "the fencing command failed"),
             }
         } else {
-            self.say_not_granted(from, self.obstacle(from));
+            self.log_not_granted(from, self.obstacle(from));
         }
         let answer = Action::Send(Member::Server(from), Message::Answer { ledger: self.ledger });
         if self.settled() { self.out.push(answer) } else { self.held.push((self.store_seq, answer)) }
@@ -305,10 +305,10 @@ impl Arbiter {
 
     /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and
     /// gives way by itself.
-    fn fence(&mut self, asker: Server, term: Term) -> Clearance {
+    fn fence(&mut self, asker: Server, term: Term) -> GateResult {
         let target = asker.other();
         if !self.settings.fencing || self.hears(target) && self.servers[target.index()].refused < REFUSALS {
-            return Clearance::Given;
+            return GateResult::Given;
         }
         let incumbent = self.ledger.is_some_and(|ledger| ledger.view.primary == asker);
         let command = UserCommand {
@@ -389,19 +389,19 @@ impl Arbiter {
         }
     }
 
-    fn say_not_granted(&mut self, server: Server, why: &'static str) {
+    fn log_not_granted(&mut self, server: Server, why: &'static str) {
         let seen = &mut self.servers[server.index()];
         if seen.said_why.replace(why) != Some(why) {
-            self.out.push(Action::Say(Say::NotGranted { server, why }));
+            self.out.push(Action::Log(CoreMessage::NotGranted { server, why }));
         }
     }
 
-    fn say_heard(&mut self, server: Server) {
+    fn log_heard(&mut self, server: Server) {
         let heard = self.hears(server);
         let seen = &mut self.servers[server.index()];
         if seen.said_heard != heard {
             seen.said_heard = heard;
-            self.out.push(Action::Say(Say::ServerHeard { server, heard }));
+            self.out.push(Action::Log(CoreMessage::ServerHeard { server, heard }));
         }
     }
 

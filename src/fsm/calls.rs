@@ -6,12 +6,12 @@
 //! failure holds the action back. A hook holds nothing back, and runs beside: one that takes long, or hangs, must not be
 //! what a fencing waits for. When it is called is [`super::hooks`]'s.
 
-use super::event::{Action, Aim, Hook, JobId, Purpose, Say, UserCommand};
+use super::event::{Action, Aim, CoreMessage, Hook, JobId, Purpose, UserCommand};
 use super::types::{Server, Term, Time};
 
 /// Whether what a command goes before may be done.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) enum Clearance {
+pub(super) enum GateResult {
     /// The command has succeeded.
     Given,
     /// It runs.
@@ -74,26 +74,26 @@ impl Calls {
         seen_at: Option<Time>,
         retry_ms: u64,
         out: &mut Vec<Action>,
-    ) -> Clearance {
+    ) -> GateResult {
         let same = |other: &UserCommand| key(other) == key(&command);
         if let Some(ended) = self.ended.iter().find(|ended| same(&ended.command)) {
             match &ended.result {
                 _ if now.since(ended.at) >= retry_ms => {}
-                Ok(()) if seen_at.is_none_or(|seen| seen <= ended.counts_from()) => return Clearance::Given,
-                Err(why) => return Clearance::Denied(why.clone()),
+                Ok(()) if seen_at.is_none_or(|seen| seen <= ended.counts_from()) => return GateResult::Given,
+                Err(why) => return GateResult::Denied(why.clone()),
                 Ok(()) => {}
             }
         }
         if self.out.is_some() {
-            return Clearance::Awaited;
+            return GateResult::Awaited;
         }
         self.ended.retain(|ended| !same(&ended.command));
         self.next_id += 1;
         let id = JobId(self.next_id);
         self.out = Some((id, command.clone(), now));
-        out.push(Action::Say(Say::Calling(Box::new(command.clone()))));
+        out.push(Action::Log(CoreMessage::Calling(Box::new(command.clone()))));
         out.push(Action::Call(id, Box::new(command)));
-        Clearance::Awaited
+        GateResult::Awaited
     }
 
     /// Calls a hook. One at a time.
@@ -101,7 +101,7 @@ impl Calls {
         self.next_id += 1;
         let id = JobId(self.next_id);
         self.hook = Some(Called { id, hook, command: command.clone(), called_off: false });
-        out.push(Action::Say(Say::HookCalled(Box::new(command.clone()))));
+        out.push(Action::Log(CoreMessage::HookCalled(Box::new(command.clone()))));
         out.push(Action::Call(id, Box::new(command)));
     }
 
@@ -138,13 +138,13 @@ impl Calls {
         match result {
             Ok(()) => {
                 self.failed.take_if(|(failed, _)| *failed == hook);
-                out.push(Action::Say(Say::HookDone(Box::new(command))));
+                out.push(Action::Log(CoreMessage::HookDone(Box::new(command))));
             }
             // Its end was wanted.
-            Err(_) if called_off => out.push(Action::Say(Say::HookCalledOff(Box::new(command)))),
+            Err(_) if called_off => out.push(Action::Log(CoreMessage::HookCalledOff(Box::new(command)))),
             Err(why) => {
                 self.failed = Some((hook, why.clone()));
-                out.push(Action::Say(Say::HookFailed { command: Box::new(command), why: why.clone() }));
+                out.push(Action::Log(CoreMessage::HookFailed { command: Box::new(command), why: why.clone() }));
             }
         }
         Some((hook, term, called_off && result.is_err()))
@@ -159,9 +159,9 @@ impl Calls {
     pub fn done(&mut self, now: Time, id: JobId, result: Result<(), String>, out: &mut Vec<Action>) {
         let Some((_, command, called_at)) = self.out.take_if(|(current, ..)| *current == id) else { return };
         let told = Box::new(command.clone());
-        out.push(Action::Say(match &result {
-            Ok(()) => Say::Called(told),
-            Err(why) => Say::CallFailed { command: told, why: why.clone() },
+        out.push(Action::Log(match &result {
+            Ok(()) => CoreMessage::Called(told),
+            Err(why) => CoreMessage::CallFailed { command: told, why: why.clone() },
         }));
         // What was found out under another view counts no more.
         self.ended.retain(|ended| ended.command.term == command.term);

@@ -1,10 +1,10 @@
 //! Proposals, consent and adoption: the rules R1 to R7 of the protocol, and what happens when two have split.
 
 use super::cause::Cause;
-use super::event::{Action, ControlState, Job, Message, Role, Say};
+use super::event::{Action, ControlState, CoreMessage, Job, Message, Role};
 use super::facts::Standing;
-use super::known::Running;
 use super::node::Node;
+use super::observed::Running;
 use super::reason::{Reason, Who};
 use super::rules::{self, Learned};
 use super::types::{Ledger, Lsn, Member, Term, Time, Timeline, View, WalPoint};
@@ -87,7 +87,7 @@ impl Node {
         let proposed = rules::alone(&ledger, self.me(), term, false);
         self.store.ledger = Some(rules::promising(ledger, term));
         if self.proposals.current.as_ref().is_none_or(|proposal| proposal.why != why) {
-            self.say(Say::Decided {
+            self.say(CoreMessage::Decided {
                 what: match to {
                     Member::Server(_) => "requesting the right to run alone from the other server",
                     Member::Arbiter => "requesting the right to run alone from the arbiter",
@@ -295,8 +295,8 @@ impl Node {
         let lost = (own_rank, ledger.view.term) < (peer_rank, told.view.term);
         let they_lost = heartbeat.role != Role::Primary && own_rank > peer_rank;
         let mine = (self.own.timeline(), self.position());
-        if !std::mem::replace(&mut self.told.split, true) {
-            self.say(Say::Split { mine, theirs, stopped: lost });
+        if !std::mem::replace(&mut self.announced.split, true) {
+            self.say(CoreMessage::Split { mine, theirs, stopped: lost });
         }
         if lost && !self.store.notes.lost_split {
             self.store.notes.lost_split = true;

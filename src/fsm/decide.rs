@@ -5,7 +5,7 @@
 //! compiler names a missing case. `tests/table.txt` and `tests/silence.txt` list every cell.
 
 use super::cause::Cause;
-use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
+use super::facts::{Facts, Own, Peer, Policy, Replication, Standing};
 
 /// What is to be started, or kept going.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -87,8 +87,8 @@ pub struct OnSign {
 
 /// Looks the facts up in both tables.
 pub fn decide(facts: Facts) -> Decision {
-    let Facts { standing, own, peer, stream, policy } = facts;
-    let (outcome, why) = assess(standing, own, peer, stream);
+    let Facts { standing, own, peer, replication, policy } = facts;
+    let (outcome, why) = assess(standing, own, peer, replication);
     match outcome {
         Outcome::Always(intent) => Decision { intent, needs: Needs::Nothing, why },
         Outcome::IfEnabled(intent) => Decision { intent, needs: Needs::Failover, why },
@@ -109,63 +109,65 @@ pub fn decide(facts: Facts) -> Decision {
 
 /// The table of situations.
 #[rustfmt::skip]
-pub fn assess(standing: Standing, own: Own, peer: Peer, stream: Stream) -> (Outcome, Cause) {
+pub fn assess(standing: Standing, own: Own, peer: Peer, replication: Replication) -> (Outcome, Cause) {
     use Intent::*;
     use Outcome::{Always, BySilence, IfEnabled};
-    use Own::{Failed, Fit, Unfit};
     use Peer::*;
-    use Standing::{Alone, Outcast, Primary, Standby};
-    use Stream::{Changed, Exchanged, Flows, Stalled, Unnamed};
+    use Standing::{Alone, Inactivated, Primary, Standby};
+    use Replication::{ArbiterReplaced, NamesChanged, StandbyReplaced, Stalled, Streaming};
 
-    match (standing, own, peer, stream) {
-        // standing own          peer             stream                                          outcome               cause
+    match (standing, own, peer, replication) {
+        // standing  own                              peer                      replication                                     outcome                   cause
         // -- this server runs alone ----------------------------------------------------------------------------------
-        (Alone,   Fit,         Talks,           Flows)                                 => (Always(Mirror),       Cause::StandbyStreams),
-        (Alone,   Fit,         Talks,           Stalled | Changed | Unnamed | Exchanged) => (Always(Rest),       Cause::StandbyDoesNotStream),
-        (Alone,   Fit,         Ill | Offers | Stuck | Quiet | Alive | Lost | Refused | Young | Never, _)
-                                                                                       => (Always(Rest),         Cause::RunsAlone),
-        (Alone,   Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::FailedAlone),
-        (Alone,   Unfit,       _,               _)                                     => (Always(Rest),         Cause::DownAlone),
+        (Alone,       Own::Healthy,                    Healthy,                  Streaming)                                   => (Always(Mirror),           Cause::StandbyStreams),
+        (Alone,       Own::Healthy,                    Healthy,                  Stalled | NamesChanged | ArbiterReplaced | StandbyReplaced)
+                                                                                                                              => (Always(Rest),             Cause::StandbyDoesNotStream),
+        (Alone,       Own::Healthy,                    Failed | HandingOver | NotPromoted | Suspect | Alive | Lost | Refused | NotSeenYet | NeverSeen, _)
+                                                                                                                              => (Always(Rest),             Cause::RunsAlone),
+        (Alone,       Own::Failed,                     _,                        _)                                           => (IfEnabled(Restart),       Cause::FailedAlone),
+        (Alone,       Own::Unavailable,                _,                        _)                                           => (Always(Rest),             Cause::DownAlone),
         // -- the other server runs alone -----------------------------------------------------------------------------
-        (Outcast, Fit | Unfit, Stuck,           _)                                     => (IfEnabled(AskPeer),   Cause::PeerNotPromoted),
-        (Outcast, Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::StandbyFailed),
-        (Outcast, Fit | Unfit, Talks | Ill | Offers | Quiet | Alive | Lost | Refused | Young | Never, _)
-                                                                                       => (Always(Rest),         Cause::PeerRunsAlone),
+        (Inactivated, Own::Healthy | Own::Unavailable, NotPromoted,              _)                                           => (IfEnabled(AskPeer),       Cause::PeerNotPromoted),
+        (Inactivated, Own::Failed,                     _,                        _)                                           => (IfEnabled(Restart),       Cause::StandbyFailed),
+        (Inactivated, Own::Healthy | Own::Unavailable, Healthy | Failed | HandingOver | Suspect | Alive | Lost | Refused | NotSeenYet | NeverSeen, _)
+                                                                                                                              => (Always(Rest),             Cause::PeerRunsAlone),
         // -- mirrored, this server is the primary --------------------------------------------------------------------
-        (Primary, Failed,      Talks | Quiet,   Changed)                               => (IfEnabled(Restart),   Cause::StandbyMayLackCommits),
-        (Primary, Failed,      Talks | Quiet,   Exchanged)                             => (IfEnabled(Restart),   Cause::StandbyNotEligible),
-        (Primary, Failed,      Talks | Quiet,   Flows | Stalled | Unnamed)             => (IfEnabled(HandOver),  Cause::PrimaryFailed),
-        (Primary, Failed,      Ill | Offers | Stuck, _)                                => (IfEnabled(Restart),   Cause::BothFailed),
-        (Primary, Failed,      Alive | Lost | Refused | Young | Never, _)              => (IfEnabled(Restart),   Cause::PrimaryFailedAlone),
-        (Primary, Fit,         Ill,             _)                                     => (IfEnabled(AskPeer),   Cause::PeerStandbyFailed),
-        (Primary, Unfit,       Ill,             _)                                     => (Always(Rest),         Cause::NeitherUp),
-        (Primary, Fit,         Talks | Quiet,   Changed)                               => (Always(AskPeer),      Cause::NamesChanged),
-        (Primary, Fit,         Talks | Quiet,   Unnamed)                               => (Always(AskPeer),      Cause::ArbiterReplaced),
-        (Primary, Fit,         Talks | Quiet,   Exchanged)                             => (Always(AskPeer),      Cause::StandbyReplaced),
-        (Primary, Fit,         Talks | Quiet,   Stalled)                               => (IfEnabled(AskPeer),   Cause::StandbyStalled),
-        (Primary, Fit,         Talks | Quiet,   Flows)                                 => (Always(Rest),         Cause::Mirrored),
-        (Primary, Fit | Unfit, Offers | Stuck,  _)                                     => (Always(Rest),         Cause::ViewsDiffer),
-        (Primary, Fit,         Alive,           Flows | Unnamed | Exchanged)           => (Always(Wait),         Cause::StandbyAlive),
-        (Primary, Fit,         Alive,           Stalled | Changed)                     => (BySilence(Sign::Unproven, Cause::StandbyAlive), Cause::StandbyAliveStalled),
-        (Primary, Fit,         Lost,            _)                                     => (BySilence(Sign::Lost, Cause::StandbyLostWait), Cause::StandbyLost),
-        (Primary, Fit,         Refused,         _)                                     => (BySilence(Sign::Lost, Cause::StandbyRefusesWait), Cause::StandbyRefuses),
-        (Primary, Fit,         Never,           _)                                     => (BySilence(Sign::Unproven, Cause::StandbyNeverSeen), Cause::StandbyNeverSeen),
-        (Primary, Fit,         Young,           _)                                     => (Always(Rest),         Cause::StandbyNotSeenYet),
-        (Primary, Unfit,       Talks | Quiet | Alive | Lost | Refused | Young | Never, _)
-                                                                                       => (Always(Rest),         Cause::PrimaryDown),
+        (Primary,     Own::Failed,                     Healthy | Suspect,        NamesChanged)                                => (IfEnabled(Restart),       Cause::StandbyMayLackCommits),
+        (Primary,     Own::Failed,                     Healthy | Suspect,        StandbyReplaced)                             => (IfEnabled(Restart),       Cause::StandbyNotEligible),
+        (Primary,     Own::Failed,                     Healthy | Suspect,        Streaming | Stalled | ArbiterReplaced)       => (IfEnabled(HandOver),      Cause::PrimaryFailed),
+        (Primary,     Own::Failed,                     Failed | HandingOver | NotPromoted, _)                                 => (IfEnabled(Restart),       Cause::BothFailed),
+        (Primary,     Own::Failed,                     Alive | Lost | Refused | NotSeenYet | NeverSeen, _)                    => (IfEnabled(Restart),       Cause::PrimaryFailedAlone),
+        (Primary,     Own::Healthy,                    Failed,                   _)                                           => (IfEnabled(AskPeer),       Cause::PeerStandbyFailed),
+        (Primary,     Own::Unavailable,                Failed,                   _)                                           => (Always(Rest),             Cause::NeitherUp),
+        (Primary,     Own::Healthy,                    Healthy | Suspect,        NamesChanged)                                => (Always(AskPeer),          Cause::NamesChanged),
+        (Primary,     Own::Healthy,                    Healthy | Suspect,        ArbiterReplaced)                             => (Always(AskPeer),          Cause::ArbiterReplaced),
+        (Primary,     Own::Healthy,                    Healthy | Suspect,        StandbyReplaced)                             => (Always(AskPeer),          Cause::StandbyReplaced),
+        (Primary,     Own::Healthy,                    Healthy | Suspect,        Stalled)                                     => (IfEnabled(AskPeer),       Cause::StandbyStalled),
+        (Primary,     Own::Healthy,                    Healthy | Suspect,        Streaming)                                   => (Always(Rest),             Cause::Mirrored),
+        (Primary,     Own::Healthy | Own::Unavailable, HandingOver | NotPromoted, _)                                          => (Always(Rest),             Cause::ViewsDiffer),
+        (Primary,     Own::Healthy,                    Alive,                    Streaming | ArbiterReplaced | StandbyReplaced)
+                                                                                                                              => (Always(Wait),             Cause::StandbyAlive),
+        (Primary,     Own::Healthy,                    Alive,                    Stalled | NamesChanged)                      => (BySilence(Sign::Unproven, Cause::StandbyAlive), Cause::StandbyAliveStalled),
+        (Primary,     Own::Healthy,                    Lost,                     _)                                           => (BySilence(Sign::Lost, Cause::StandbyLostWait), Cause::StandbyLost),
+        (Primary,     Own::Healthy,                    Refused,                  _)                                           => (BySilence(Sign::Lost, Cause::StandbyRefusesWait), Cause::StandbyRefuses),
+        (Primary,     Own::Healthy,                    NeverSeen,                _)                                           => (BySilence(Sign::Unproven, Cause::StandbyNeverSeen), Cause::StandbyNeverSeen),
+        (Primary,     Own::Healthy,                    NotSeenYet,               _)                                           => (Always(Rest),             Cause::StandbyNotSeenYet),
+        (Primary,     Own::Unavailable,                Healthy | Suspect | Alive | Lost | Refused | NotSeenYet | NeverSeen, _)
+                                                                                                                              => (Always(Rest),             Cause::PrimaryDown),
         // -- mirrored, this server is the standby --------------------------------------------------------------------
-        (Standby, Failed,      _,               _)                                     => (IfEnabled(Restart),   Cause::StandbyFailed),
-        (Standby, Unfit,       _,               _)                                     => (Always(Rest),         Cause::StandbyDown),
-        (Standby, Fit,         Offers,          _)                                     => (Always(AskPeer),      Cause::PrimaryOffers),
-        (Standby, Fit,         Ill | Alive | Lost | Refused | Never, Changed)          => (Always(Wait),         Cause::MayLackCommits),
-        (Standby, Fit,         Ill,             _)                                     => (BySilence(Sign::Failed, Cause::PeerPrimaryFailedWait), Cause::PeerPrimaryFailed),
-        (Standby, Fit,         Talks | Stuck | Quiet, _)                               => (Always(Rest),         Cause::Mirrored),
-        (Standby, Fit,         Alive,           Stalled)                               => (BySilence(Sign::Unproven, Cause::PrimaryAlive), Cause::PrimaryAliveStalled),
-        (Standby, Fit,         Alive,           Flows | Unnamed | Exchanged)           => (Always(Wait),         Cause::PrimaryAlive),
-        (Standby, Fit,         Lost,            _)                                     => (BySilence(Sign::Lost, Cause::PrimaryLostWait), Cause::PrimaryLost),
-        (Standby, Fit,         Refused,         _)                                     => (BySilence(Sign::Lost, Cause::PrimaryRefusesWait), Cause::PrimaryRefuses),
-        (Standby, Fit,         Never,           _)                                     => (BySilence(Sign::Unproven, Cause::PrimaryNeverSeen), Cause::PrimaryNeverSeen),
-        (Standby, Fit,         Young,           _)                                     => (Always(Rest),         Cause::PrimaryNotSeenYet),
+        (Standby,     Own::Failed,                     _,                        _)                                           => (IfEnabled(Restart),       Cause::StandbyFailed),
+        (Standby,     Own::Unavailable,                _,                        _)                                           => (Always(Rest),             Cause::StandbyDown),
+        (Standby,     Own::Healthy,                    HandingOver,              _)                                           => (Always(AskPeer),          Cause::PrimaryOffers),
+        (Standby,     Own::Healthy,                    Failed | Alive | Lost | Refused | NeverSeen, NamesChanged)             => (Always(Wait),             Cause::MayLackCommits),
+        (Standby,     Own::Healthy,                    Failed,                   _)                                           => (BySilence(Sign::Failed, Cause::PeerPrimaryFailedWait), Cause::PeerPrimaryFailed),
+        (Standby,     Own::Healthy,                    Healthy | NotPromoted | Suspect, _)                                    => (Always(Rest),             Cause::Mirrored),
+        (Standby,     Own::Healthy,                    Alive,                    Stalled)                                     => (BySilence(Sign::Unproven, Cause::PrimaryAlive), Cause::PrimaryAliveStalled),
+        (Standby,     Own::Healthy,                    Alive,                    Streaming | ArbiterReplaced | StandbyReplaced)
+                                                                                                                              => (Always(Wait),             Cause::PrimaryAlive),
+        (Standby,     Own::Healthy,                    Lost,                     _)                                           => (BySilence(Sign::Lost, Cause::PrimaryLostWait), Cause::PrimaryLost),
+        (Standby,     Own::Healthy,                    Refused,                  _)                                           => (BySilence(Sign::Lost, Cause::PrimaryRefusesWait), Cause::PrimaryRefuses),
+        (Standby,     Own::Healthy,                    NeverSeen,                _)                                           => (BySilence(Sign::Unproven, Cause::PrimaryNeverSeen), Cause::PrimaryNeverSeen),
+        (Standby,     Own::Healthy,                    NotSeenYet,               _)                                           => (Always(Rest),             Cause::PrimaryNotSeenYet),
     }
 }
 
@@ -175,7 +177,7 @@ pub fn assess(standing: Standing, own: Own, peer: Peer, stream: Stream) -> (Outc
 pub fn on_silence(standing: Standing, policy: Policy) -> OnSign {
     use Intent::*;
     use Policy::*;
-    use Standing::{Alone, Outcast, Primary, Standby};
+    use Standing::{Alone, Inactivated, Primary, Standby};
 
     let (lost, unproven, failed) = match (standing, policy) {
         // standing        policy                        lost         unproven     failed
@@ -186,7 +188,7 @@ pub fn on_silence(standing: Standing, policy: Policy) -> OnSign {
         (Standby,           SwitchHalf)              => (ActByHalf,   Wait,        Rest),
         (Primary,           SwitchHalf | Report)     => (Wait,        Wait,        Rest),
         (Standby,           DisconnectHalf | Report) => (Wait,        Wait,        Rest),
-        (Alone | Outcast,   Arbiter | Command | Fallback | SwitchHalf | DisconnectHalf | Report)
+        (Alone | Inactivated,   Arbiter | Command | Fallback | SwitchHalf | DisconnectHalf | Report)
                                                      => (Rest,        Rest,        Rest),
     };
     OnSign { lost, unproven, failed }

@@ -11,8 +11,8 @@
 //!   once nothing of it runs any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
 //! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
 
+pub use super::core_message::{CoreMessage, Witness};
 use super::reason::Reason;
-pub use super::say::{Say, Witness};
 use super::types::{
     DataId, DataIdentity, Durable, Failover, HighWater, Ledger, LedgerId, Lsn, Member, RebuildOrder, SystemId, Term,
     Timeline, View, WalPoint, zero,
@@ -929,8 +929,8 @@ pub enum Action {
     NoteHighWater(HighWater),
     /// Answer an operator.
     Reply(u64, Reply),
-    /// Tell the operator.
-    Say(Say),
+    /// Write a message for the operator.
+    Log(CoreMessage),
     /// End this controller process and its watcher.
     Exit,
 }

@@ -25,7 +25,7 @@ fact!(
         /// `Degraded(self)`: this server holds the right to run alone.
         Alone,
         /// `Degraded(other)`.
-        Outcast,
+        Inactivated,
         /// `Mirrored(self)`.
         Primary,
         /// `Mirrored(other)`.
@@ -37,11 +37,11 @@ fact!(
     /// The own instance and disks, for the role that the standing asks for.
     Own {
         /// Eligible, running in the right role, answering.
-        Fit,
+        Healthy,
         /// Dead, silent past the retries, or a disk has failed.
         Failed,
         /// Neither: not eligible, starting, stopped on order, or not known.
-        Unfit,
+        Unavailable,
     }
 );
 
@@ -49,15 +49,15 @@ fact!(
     /// The other server, as its heartbeats and its host's kernel show it.
     Peer {
         /// It talks, both directions work, and it reports no failure.
-        Talks,
+        Healthy,
         /// It talks, and reports its instance or a disk failed.
-        Ill,
+        Failed,
         /// It talks, and asks this server to take over; its instance is stopped.
-        Offers,
+        HandingOver,
         /// It talks, holds the right to run alone, and its instance is down without having been promoted.
-        Stuck,
+        NotPromoted,
         /// Heartbeats are missed, but not past the retries.
-        Quiet,
+        Suspect,
         /// Heartbeats are lost, but its instance, or WAL from it, still answers.
         Alive,
         /// Lost past the retries, and no other sign of life.
@@ -65,25 +65,25 @@ fact!(
         /// Its host's kernel refuses both its ports, several times.
         Refused,
         /// Not heard since the own start, and not for long.
-        Young,
+        NotSeenYet,
         /// Not heard since the own start, and for long enough to ask the arbiter.
-        Never,
+        NeverSeen,
     }
 );
 
 fact!(
     /// Replication, as the primary sees it.
-    Stream {
+    Replication {
         /// The standby streams and flushes.
-        Flows,
+        Streaming,
         /// It does not, past the retries.
         Stalled,
         /// `synchronous_standby_names` was found changed.
-        Changed,
+        NamesChanged,
         /// The view leans on another arbiter than the one that answers, or than the one that is configured.
-        Unnamed,
+        ArbiterReplaced,
         /// The standby's data directory is another one than the view leans on.
-        Exchanged,
+        StandbyReplaced,
     }
 );
 
@@ -107,7 +107,7 @@ fact!(
 
 fact!(
     /// What the instance is.
-    Being {
+    InstanceState {
         /// Not known: look.
         Unknown,
         /// Its postmaster has died; processes of it may still live.
@@ -135,7 +135,7 @@ fact!(
 
 fact!(
     /// Whether the instance may run.
-    Leave {
+    StartPolicy {
         /// It is wanted and may.
         Run,
         /// It is not to be started: a stop was asked for, a hand-over is under way, it did not stay up, a split was lost.
@@ -163,7 +163,7 @@ pub struct Facts {
     /// The other server.
     pub peer: Peer,
     /// Replication.
-    pub stream: Stream,
+    pub replication: Replication,
     /// What may be done on silence.
     pub policy: Policy,
 }

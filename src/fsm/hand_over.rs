@@ -1,9 +1,9 @@
 //! The hand-over: the primary stops its instance and offers its role to the standby, after a crash or for a planned switch.
 
-use super::event::{Action, ControlState, DataDir, Heartbeat, Instance, Job, Role, Say};
+use super::event::{Action, ControlState, CoreMessage, DataDir, Heartbeat, Instance, Job, Role};
 use super::facts::Peer;
-use super::known::Running;
 use super::node::Node;
+use super::observed::Running;
 use super::types::{Lsn, Time};
 
 /// The primary gives its role away: a crash, or a planned switch.
@@ -92,7 +92,7 @@ impl Node {
             Phase::Checkpoint if self.now.since(hand_over.began) >= hand_over.limit_ms / 2 => {
                 self.hand_over_failed("the checkpoint before it did not end in time");
             }
-            Phase::Checkpoint if !matches!(self.peer_fact(), Peer::Talks | Peer::Quiet) => {
+            Phase::Checkpoint if !matches!(self.peer_fact(), Peer::Healthy | Peer::Suspect) => {
                 self.hand_over_failed("the standby has failed meanwhile");
             }
             Phase::Checkpoint if !self.work.busy() => self.run(Job::Checkpoint),
@@ -116,7 +116,7 @@ impl Node {
             Phase::Offer if !self.is_as_offered(&hand_over) => {
                 self.hand_over_failed("the instance has run since it was stopped");
             }
-            Phase::Offer if self.peer_fact() == Peer::Ill && self.proposals.asked.is_none() => {
+            Phase::Offer if self.peer_fact() == Peer::Failed && self.proposals.asked.is_none() => {
                 self.hand_over_failed("the standby's instance or disk has failed");
             }
             Phase::Offer if self.lacks_what_it_confirmed(&hand_over) && self.proposals.asked.is_none() => {
@@ -130,12 +130,12 @@ impl Node {
     }
 
     pub(super) fn confirm_standby(&mut self) {
-        let (now, sent) = (self.now, self.told.sent());
+        let (now, sent) = (self.now, self.announced.sent());
         let Some(hand_over) = self.hand_overs.current.as_mut().filter(|it| it.phase == Phase::Checkpoint) else {
             return;
         };
         (hand_over.phase, hand_over.since, hand_over.sent) = (Phase::Confirm, now, sent);
-        self.told.introduce = true;
+        self.announced.introduce = true;
         self.out.push(Action::Look);
     }
 
@@ -220,6 +220,6 @@ impl Node {
             self.own.failed = None;
         }
         self.work.hand_over_failure = why.to_owned();
-        self.say(Say::HandOverFailed(why.to_owned()));
+        self.say(CoreMessage::HandOverFailed(why.to_owned()));
     }
 }

@@ -9,11 +9,11 @@ use super::cause::Cause;
 use super::event::{Aim, Hook, Instance, JobId, Names, Purpose, UserCommand};
 use super::facts::Standing;
 use super::node::Node;
-use super::types::{Mode, Owed, Term, View};
+use super::types::{Mode, PendingHooks, Term, View};
 
 impl Node {
     /// What is to be told of a view that is entered; what was not told of the one before is past.
-    pub(super) fn owe(&mut self, from: Option<View>, to: View) {
+    pub(super) fn schedule_hooks(&mut self, from: Option<View>, to: View) {
         let hooks = self.settings.hooks;
         let mine = to.primary == self.me();
         let changed = from.is_some_and(|from| from.primary != to.primary);
@@ -42,17 +42,17 @@ impl Node {
     }
 
     /// An operator has made this data directory the primary's where there was no ledger.
-    pub(super) fn owe_adoption(&mut self, term: Term) {
+    pub(super) fn schedule_adoption_hook(&mut self, term: Term) {
         if self.settings.hooks.post_switch {
             self.store.notes.owed.switched = Some(term);
         }
     }
 
     /// A command that is not configured any more is owed nothing.
-    pub(super) fn forgive(&mut self) {
+    pub(super) fn drop_unconfigured_hooks(&mut self) {
         let hooks = self.settings.hooks;
-        let Owed { switched, detached, attached } = self.store.notes.owed;
-        self.store.notes.owed = Owed {
+        let PendingHooks { switched, detached, attached } = self.store.notes.owed;
+        self.store.notes.owed = PendingHooks {
             switched: switched.filter(|_| hooks.post_switch),
             detached: detached.filter(|_| hooks.pre_detach),
             attached: attached.filter(|_| hooks.post_attach),
@@ -77,7 +77,7 @@ impl Node {
     /// The view that is to be told of is durable, and what it is about has been done, but for a disconnection: there it is to be
     /// done now. While this server is being stopped, only that is told.
     fn due(&self) -> Option<(Hook, Term)> {
-        let Owed { switched, detached, attached } = self.store.notes.owed;
+        let PendingHooks { switched, detached, attached } = self.store.notes.owed;
         if !self.settled() {
             return None;
         }
@@ -110,7 +110,7 @@ impl Node {
     fn call_hook(&mut self, hook: Hook, term: Term) {
         let Some(view) = self.view() else { return };
         let announces = hook == Hook::PreDetach && self.requests.announced == Some(term);
-        let reason = match &self.told.reason {
+        let reason = match &self.announced.reason {
             _ if announces => Cause::OperatorDetached.text().to_owned(),
             Some(reason) if view.term == term => reason.to_string(),
             // It was entered before this process was started, or is not the newest.

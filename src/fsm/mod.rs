@@ -6,31 +6,34 @@
 //!
 //! - [`types`]: ids, terms, positions, views, ledgers.
 //! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
-//! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`act`]: the two tables over them.
-//! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `known`), `fold`
+//! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`reconcile`]: the tables over them, with
+//!   [`cause`], the reasons for which the core acts.
+//! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `observed`), `classify`
 //!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
-//!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests), `tell` (heartbeats,
-//!   the report) and `advice` (its hints). `wal` compares positions (R13).
+//!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests), `store` (the ledger), `heartbeat`, `node_report` (the
+//!   report) and `advice` (its hints). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
 //!
 //! [`protocol`] specifies what this code does, and why that is safe.
 
-pub mod act;
 mod advice;
 pub mod arbiter;
 mod calls;
 pub mod cause;
+mod classify;
 mod consent;
+pub mod core_message;
 pub mod decide;
 pub mod event;
 pub mod facts;
-mod fold;
 mod hand_over;
+mod heartbeat;
 mod hooks;
-mod known;
 pub mod node;
+mod node_report;
 mod observe;
+mod observed;
 mod operator;
 pub mod present;
 #[doc = include_str!("PROTOCOL.md")]
@@ -38,11 +41,10 @@ pub mod protocol {}
 mod pursue;
 pub mod reason;
 mod rebuild;
+pub mod reconcile;
 pub mod report;
 pub mod rules;
-pub mod say;
 mod store;
-mod tell;
 pub mod types;
 mod wal;
 mod work;

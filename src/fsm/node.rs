@@ -2,12 +2,12 @@
 //!
 //! `step` folds the event into what is known ([`super::observe`]), answers members ([`super::consent`]), pursues what
 //! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
-//! the ledger ([`super::work`]). [`super::tell`] composes heartbeats and reports.
+//! the ledger ([`super::work`]). [`super::heartbeat`] composes heartbeats, and [`super::node_report`] the report.
 
 use super::consent::Proposals;
-use super::event::{Action, Boot, Event, Message, Say, Settings, StartedBy, TICK_MS};
+use super::event::{Action, Boot, CoreMessage, Event, Message, Settings, StartedBy, TICK_MS};
 use super::hand_over::HandOvers;
-use super::known::{ArbiterSide, DownReason, OwnSide, PeerSide};
+use super::observed::{ArbiterSide, DownReason, OwnSide, PeerSide};
 use super::operator::Requests;
 use super::reason::{Reason, Who};
 use super::rules;
@@ -38,8 +38,8 @@ pub struct Node {
     pub(super) hand_overs: HandOvers,
     pub(super) proposals: Proposals,
     pub(super) requests: Requests,
-    // what was told
-    pub(super) told: super::tell::Told,
+    // what was announced
+    pub(super) announced: super::heartbeat::Announced,
 }
 
 /// Who this server is, in this run of its controller.
@@ -71,7 +71,7 @@ impl Node {
             wal: super::wal::WalSide::default(),
             work: Work::new(),
             calls: super::calls::Calls::new(settings.seed),
-            told: super::tell::Told::new(&settings),
+            announced: super::heartbeat::Announced::new(&settings),
             settings,
             now: Time::default(),
             out: Vec::new(),
@@ -136,12 +136,12 @@ impl Node {
         self.id.address = boot.address;
         self.id.peer_name = boot.peer_name;
         self.id.start_id = boot.start_id;
-        self.told.start_at(self.settings.seed);
+        self.announced.start_at(self.settings.seed);
         self.store.durable = boot.durable;
         if let Some(durable) = boot.durable {
             self.store.ledger = Some(durable.ledger);
             self.store.notes = durable.notes;
-            self.forgive();
+            self.drop_unconfigured_hooks();
             self.id.system = Some(durable.ledger.system);
         }
         match boot.by {
@@ -186,7 +186,7 @@ impl Node {
             self.peer.forget(now);
             self.arbiter.forget(now);
             self.calls.forget();
-            self.say(Say::Paused { ms: slept });
+            self.say(CoreMessage::Paused { ms: slept });
         }
     }
 
@@ -223,8 +223,8 @@ impl Node {
         super::types::draw(self.settings.seed, self.id.drawn)
     }
 
-    pub(super) fn say(&mut self, say: Say) {
-        self.out.push(Action::Say(say));
+    pub(super) fn say(&mut self, say: CoreMessage) {
+        self.out.push(Action::Log(say));
     }
 
     pub(super) fn send(&mut self, to: Member, message: Message) {
@@ -255,11 +255,11 @@ impl Node {
         self.own.confirmed = None;
         self.store.notes.unmirrored &= view.is_alone(self.settings.me.other());
         self.store.notes.went_back = None;
-        self.told.split &= view.is_alone(self.settings.me);
+        self.announced.split &= view.is_alone(self.settings.me);
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.
             self.own.failed = None;
-            self.told.restart = None;
+            self.announced.restart = None;
         }
         if !view.is_alone(self.settings.me) {
             self.store.notes.promoted = false;
@@ -270,7 +270,7 @@ impl Node {
         if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
             self.store.notes.detached = None;
             self.store.notes.handed_over = None;
-            self.told.mirrored_at = Some(self.now);
+            self.announced.mirrored_at = Some(self.now);
         }
         if !view.is_alone(self.settings.me.other()) {
             // It was of the last disconnection.
@@ -281,13 +281,13 @@ impl Node {
         if disconnected && self.settings.stop_detached_standby && self.own.is_standby_dir() {
             self.own.down_reasons.begin(DownReason::Disconnected);
         }
-        self.owe(from, view);
+        self.schedule_hooks(from, view);
         // What commits waited for was the view before.
-        self.told.waits_since = None;
-        self.told.reason = Some(why.clone());
-        self.told.since = Some(self.now);
+        self.announced.waits_since = None;
+        self.announced.reason = Some(why.clone());
+        self.announced.since = Some(self.now);
         self.write(Some(why.clone()));
-        self.say(Say::View { from, to: view, why });
+        self.say(CoreMessage::View { from, to: view, why });
     }
 
     /// Performs an action once everything written so far is durable.
@@ -307,7 +307,7 @@ impl Node {
 
     fn store_failed(&mut self, seq: u64, why: String) {
         if self.store.failed(seq, self.now) {
-            self.say(Say::StoreFailed(why));
+            self.say(CoreMessage::StoreFailed(why));
         }
     }
 
@@ -414,7 +414,7 @@ impl Node {
         };
         if lost_split {
             // The primary of its view does not change, but the other server has served in between.
-            self.owe_adoption(term);
+            self.schedule_adoption_hook(term);
         }
         // Whatever it has contained under its old name, the operator takes it as it is.
         let id = DataId(self.random());
@@ -427,7 +427,7 @@ impl Node {
             self.enter(view, why);
         } else {
             self.own.data_id = Some(id);
-            self.owe_adoption(term);
+            self.schedule_adoption_hook(term);
             self.make_ledger(view, term, why);
         }
     }
@@ -437,10 +437,10 @@ impl Node {
         let id = LedgerId(self.random());
         let data_id = self.own.data_id.take().unwrap_or_else(|| DataId(self.random()));
         self.store.ledger = Some(Ledger { system, id, data: data.identity(data_id), view, promised });
-        self.told.reason = Some(why.clone());
-        self.told.since = Some(self.now);
+        self.announced.reason = Some(why.clone());
+        self.announced.since = Some(self.now);
         self.set_failover_asked();
         self.write(Some(why.clone()));
-        self.say(Say::View { from: None, to: view, why });
+        self.say(CoreMessage::View { from: None, to: view, why });
     }
 }

@@ -1,16 +1,17 @@
-//! Observing: what events say is folded into what is known ([`super::known`]).
+//! Observing: what events say is folded into what is known ([`super::observed`]).
 //!
 //! Nothing here decides. Silence is judged by age, never by an event of its own.
 
+use super::core_message::Witness;
 use super::event::{
-    Action, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, PeerInstance, Role, Say,
+    Action, CoreMessage, DataDir, Disk, Health, Heartbeat, Instance, Message, Names, OnInstanceSilence, PeerInstance,
+    Role,
 };
 use super::facts::{Peer, Standing};
-use super::known::{DownReason, Failure, Running};
 use super::node::Node;
+use super::observed::{DownReason, Failure, Running};
 use super::reason::{Reason, Who};
 use super::report::ArbiterDisk;
-use super::say::Witness;
 use super::types::{DataId, Ledger, Lsn, Member, SystemId, Time, View};
 
 /// How long nothing may arrive on the WAL connection of an idle pair, ms: the default of `wal_receiver_timeout`, at half of
@@ -46,7 +47,7 @@ impl Node {
             (Member::Arbiter, Message::Heartbeat(heartbeat)) => {
                 if let Some((mine, theirs)) = two_clusters(self.id.system, heartbeat.system) {
                     if self.arbiter.foreign.replace(theirs) != Some(theirs) {
-                        self.say(Say::ArbiterOfOtherSystem { mine, theirs });
+                        self.say(CoreMessage::ArbiterOfOtherSystem { mine, theirs });
                     }
                     return;
                 }
@@ -58,7 +59,7 @@ impl Node {
                 self.arbiter_ledger(heartbeat.ledger, heartbeat.seq, &heartbeat.why);
             }
             (Member::Arbiter, Message::Answer { ledger }) => {
-                self.said_of_answer(ledger.map(|ledger| ledger.view));
+                self.log_answer(ledger.map(|ledger| ledger.view));
                 self.arbiter_ledger(ledger, 0, "");
             }
             (Member::Arbiter, Message::Propose { .. } | Message::Ask { .. } | Message::Told { .. }) => {}
@@ -66,12 +67,12 @@ impl Node {
     }
 
     /// The arbiter has answered a proposal: where it did not consent, the operator should know whom to ask why.
-    fn said_of_answer(&mut self, view: Option<View>) {
+    fn log_answer(&mut self, view: Option<View>) {
         let Some(own) = self.view() else { return };
         let refused = view.is_some_and(|view| view.term <= own.term) && self.proposals.current.is_some();
-        if refused && self.told.not_consented != Some(own.term) {
-            self.told.not_consented = Some(own.term);
-            self.say(Say::NotConsented);
+        if refused && self.announced.not_consented != Some(own.term) {
+            self.announced.not_consented = Some(own.term);
+            self.say(CoreMessage::NotConsented);
         }
     }
 
@@ -83,7 +84,7 @@ impl Node {
         let Some(ledger) = ledger.filter(|ledger| Some(ledger.system) == self.id.system) else { return };
         if self.arbiter.best.take(&ledger) {
             self.arbiter.view = Some(ledger.view);
-            self.say_split_elsewhere(&ledger);
+            self.log_split_elsewhere(&ledger);
             let why = if why.is_empty() {
                 self.answered_why(&ledger.view, Who::Arbiter)
             } else {
@@ -94,13 +95,13 @@ impl Node {
     }
 
     /// The arbiter's word ends no split, but the operator, who alone can, should know of it even where the two do not meet.
-    fn say_split_elsewhere(&mut self, told: &Ledger) {
+    fn log_split_elsewhere(&mut self, told: &Ledger) {
         let Some(view) = self.view() else { return };
         let contested = view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term > view.term;
-        let known = self.store.notes.lost_split || self.told.split_elsewhere == Some(told.view.term);
+        let known = self.store.notes.lost_split || self.announced.split_elsewhere == Some(told.view.term);
         if contested && self.eligible() && !known {
-            self.told.split_elsewhere = Some(told.view.term);
-            self.say(Say::SplitElsewhere { mine: view, theirs: told.view });
+            self.announced.split_elsewhere = Some(told.view.term);
+            self.say(CoreMessage::SplitElsewhere { mine: view, theirs: told.view });
         }
     }
 
@@ -133,7 +134,7 @@ impl Node {
         self.peer.foreign = foreign.map(|(_, theirs)| theirs);
         if let Some((mine, theirs)) = foreign.filter(|_| !self.own.for_rebuild) {
             let other = self.other();
-            self.told.other_system(&mut self.out, other, mine, theirs);
+            self.announced.other_system(&mut self.out, other, mine, theirs);
         }
         if two_clusters(self.id.system, theirs).is_some() {
             return;
@@ -150,7 +151,7 @@ impl Node {
         self.own.unheard = false;
         self.peer.refused = 0;
         self.peer.instance_refused = 0;
-        let mine = self.told.is_mine(heartbeat.echo);
+        let mine = self.announced.is_mine(heartbeat.echo);
         let fresh = mine && heartbeat.echo > self.peer.echo;
         if fresh {
             self.peer.echo = heartbeat.echo;
@@ -160,7 +161,7 @@ impl Node {
         let claims = |told: &Heartbeat| told.ledger.is_some_and(|ledger| ledger.view.is_alone(self.other()));
         let contested = self.view().is_some_and(|view| view.is_alone(self.me())) && claims(&heartbeat);
         if !mine || !fresh && contested {
-            self.told.introduce = true;
+            self.announced.introduce = true;
         }
         if !heartbeat.name.is_empty() {
             self.id.peer_name.clone_from(&heartbeat.name);
@@ -238,7 +239,7 @@ impl Node {
                 self.alive_at(self.now);
                 if !self.own.closed {
                     self.own.closed = true;
-                    self.say(Say::InstanceClosed);
+                    self.say(CoreMessage::InstanceClosed);
                 }
             }
             Instance::Starting => {
@@ -262,7 +263,7 @@ impl Node {
             && self.now.since(self.own.starting_at) >= self.settings.instance_detection_ms
             && self.now >= self.hand_overs.not_before
             && standby
-            && self.peer_fact() == Peer::Talks
+            && self.peer_fact() == Peer::Healthy
     }
 
     /// The mirrored primary does not come up, and has had time to hand over: whoever is asked may take that for a failure.
@@ -275,12 +276,12 @@ impl Node {
 
     fn alive_at(&mut self, now: Time) {
         self.own.answered_at = now;
-        self.told.restart = None;
+        self.announced.restart = None;
         if self.own.failed == Some(Failure::Silent) {
             self.own.failed = None;
         }
         if std::mem::take(&mut self.own.silent) {
-            self.say(Say::InstanceWell);
+            self.say(CoreMessage::InstanceWell);
         }
     }
 
@@ -335,7 +336,7 @@ impl Node {
 
     /// Whether the view has the other server as the primary.
     fn other_is_primary(&self) -> bool {
-        matches!(self.standing(), Some(Standing::Outcast | Standing::Standby))
+        matches!(self.standing(), Some(Standing::Inactivated | Standing::Standby))
     }
 
     /// Whether the standby flushes: it is caught up with what this server had flushed one look ago, or it moves.
@@ -364,14 +365,14 @@ impl Node {
     /// Whether a look at the instance may be older than the mirrored view, so that it does not show its names yet.
     pub(super) fn looks_may_be_older(&self) -> bool {
         let grace = self.settings.heartbeat_interval_ms + self.settings.heartbeat_timeout_ms;
-        self.told.mirrored_at.is_some_and(|at| self.now.since(at) < grace)
+        self.announced.mirrored_at.is_some_and(|at| self.now.since(at) < grace)
     }
 
     /// The names are not the peer's name. On the mirrored primary, a person or a program other than the controller has changed them.
     fn found_names_changed(&mut self) {
         let mirrored = self.view().is_some_and(|view| view.is_mirrored(self.me()));
         if mirrored && !self.store.notes.unmirrored {
-            self.say(Say::NamesChanged);
+            self.say(CoreMessage::NamesChanged);
             self.note_unmirrored();
         }
     }
@@ -420,13 +421,13 @@ impl Node {
         self.own.failed = Some(Failure::Dead);
         self.own.signal = signal;
         self.own.freed = false;
-        self.say(Say::InstanceFailed { how: "its postmaster has ended" });
+        self.say(CoreMessage::InstanceFailed { how: "its postmaster has ended" });
     }
 
     pub(super) fn weakened(&mut self, found: Vec<String>) {
         if self.own.weakened != found {
             self.own.weakened.clone_from(&found);
-            self.say(Say::Weakened(found));
+            self.say(CoreMessage::Weakened(found));
         }
     }
 
@@ -436,7 +437,7 @@ impl Node {
                 self.own.disk_good_at = self.now;
                 if !self.own.disk_bad.is_empty() {
                     self.own.disk_bad.clear();
-                    self.say(Say::DiskWell);
+                    self.say(CoreMessage::DiskWell);
                 }
             }
             Disk::Failed(what) => {
@@ -444,7 +445,7 @@ impl Node {
                     && self.own.disk_bad.is_empty()
                 {
                     self.own.disk_bad.clone_from(&what);
-                    self.say(Say::DiskFailed(what));
+                    self.say(CoreMessage::DiskFailed(what));
                 }
             }
         }
@@ -459,7 +460,7 @@ impl Node {
     }
 
     /// The same. Returns the message if the directory is not the one that it was.
-    pub(super) fn read_data(&mut self, data: DataDir, since: Time) -> Option<Say> {
+    pub(super) fn read_data(&mut self, data: DataDir, since: Time) -> Option<CoreMessage> {
         self.own.data = Some(data);
         self.own.data_at = self.now;
         self.own.read_since = since;
@@ -525,7 +526,7 @@ impl Node {
             // The former directory may have served with these names, and have commits that did not wait.
             self.found_names_changed();
         }
-        Some(Say::DataReplaced { why, data: named })
+        Some(CoreMessage::DataReplaced { why, data: named })
     }
 
     fn forget_silence(&mut self) {
@@ -544,7 +545,7 @@ impl Node {
             && self.settings.on_instance_silence != OnInstanceSilence::None
         {
             self.own.silent = true;
-            self.say(Say::InstanceFailed { how: "it does not respond" });
+            self.say(CoreMessage::InstanceFailed { how: "it does not respond" });
             if self.settings.on_instance_silence == OnInstanceSilence::Failover {
                 self.own.failed = Some(Failure::Silent);
             }
@@ -552,7 +553,7 @@ impl Node {
         if self.own.disk_bad.is_empty() && self.now.since(self.own.disk_good_at) >= self.settings.disk_detection_ms * 2
         {
             self.own.disk_bad = "data".to_owned();
-            self.say(Say::DiskFailed("data".to_owned()));
+            self.say(CoreMessage::DiskFailed("data".to_owned()));
         }
     }
 

@@ -1,11 +1,13 @@
 //! What operators ask for: one command at a time, each with a limit, each told how it ended.
 
-use super::calls::Clearance;
+use super::calls::GateResult;
 use super::cause::Cause;
-use super::event::{Action, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, Say, UNDER_WAY};
-use super::facts::{Peer, Standing, Stream};
-use super::known::{DownReason, Running};
+use super::event::{
+    Action, CoreMessage, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, UNDER_WAY,
+};
+use super::facts::{Peer, Replication, Standing};
 use super::node::Node;
+use super::observed::{DownReason, Running};
 use super::types::{Failover, Lsn, RebuildOrder, Term, Time};
 
 /// The longest time limit of a command, ms: a week.
@@ -164,7 +166,7 @@ impl Node {
     fn start_asked(&mut self, failover: Option<bool>) {
         self.store.notes.wanted = true;
         self.own.revive();
-        self.told.restart = None;
+        self.announced.restart = None;
         self.own.founding = self.store.ledger.is_none();
         self.claim_data();
         self.renew_start_id();
@@ -252,7 +254,7 @@ impl Node {
 
     fn switched(&self) -> bool {
         let promoted = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary);
-        self.standing() == Some(Standing::Outcast) && promoted
+        self.standing() == Some(Standing::Inactivated) && promoted
     }
 
     /// Whether the pair has just become mirrored, and the standby has not reported that yet.
@@ -284,13 +286,13 @@ impl Node {
         if facts.standing != Standing::Primary {
             return Some("the pair is not mirrored; \"mc_ctl status\" shows the reason".to_owned());
         }
-        if facts.peer != Peer::Talks {
+        if facts.peer != Peer::Healthy {
             return Some("the standby's controller does not respond, or reports a failure".to_owned());
         }
         if !eligible {
             return Some("the standby's data directory is not the one that the view names".to_owned());
         }
-        if facts.stream != Stream::Flows || !row || told.is_none_or(|told| told.role != Role::Standby) {
+        if facts.replication != Replication::Streaming || !row || told.is_none_or(|told| told.role != Role::Standby) {
             return Some("the standby does not stream synchronously".to_owned());
         }
         if self.hand_overs.current.is_some() || self.work.busy() && self.work.starts_or_stops() {
@@ -321,7 +323,7 @@ impl Node {
                     self.note_detached();
                     self.stage(Stage::Releasing);
                 }
-                Some(Standing::Outcast | Standing::Standby) | None => {
+                Some(Standing::Inactivated | Standing::Standby) | None => {
                     self.end(Reply::Refused("the standby is already disconnected, or there is no view yet".to_owned()));
                 }
             },
@@ -345,7 +347,7 @@ impl Node {
             }
             Stage::Detaching => self.propose(self.peer_member(), Cause::OperatorDetached),
             Stage::Releasing if self.released() => {
-                self.say(Say::Detached(true));
+                self.say(CoreMessage::Detached(true));
                 self.end(Reply::Done);
             }
             _ if late => self.end(Reply::TimedOut(self.how_things_stand())),
@@ -394,9 +396,9 @@ impl Node {
             self.stage(Stage::Fencing);
         }
         match self.clear(Purpose::Fencing, true, Cause::OperatorRequested) {
-            Clearance::Awaited => {}
-            Clearance::Given => self.force(op.request),
-            Clearance::Denied(why) => {
+            GateResult::Awaited => {}
+            GateResult::Given => self.force(op.request),
+            GateResult::Denied(why) => {
                 self.end(Reply::Failed(format!(
                     "the other server was not fenced, and nothing was changed: {why}; if it is \
                                                 confirmed down and stays down, add --no-fencing"
@@ -439,7 +441,7 @@ impl Node {
             return Some("this data directory is not the one that the view names".to_owned());
         }
         let consents = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
-        if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Talks {
+        if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Healthy {
             return Some(format!("the other server's controller responds: use mc_ctl {verb} without --force"));
         }
         (!self.instance_allows_force()).then(|| "this server's instance is not running in its role".to_owned())
@@ -545,7 +547,7 @@ impl Node {
         let here = matches!(op.asker, Asker::Here(_));
         match self.standing() {
             Some(Standing::Standby) if all && here && talks => self.pass_on(op),
-            Some(Standing::Outcast) if all && here && talks => self.pass_on(op),
+            Some(Standing::Inactivated) if all && here && talks => self.pass_on(op),
             Some(Standing::Standby) if !all && talks => {
                 let mut detach = op.clone();
                 detach.request = Request::Detach;
@@ -722,7 +724,7 @@ impl Node {
             Some(Standing::Primary) => "still mirrored, and this server is the primary".to_owned(),
             Some(Standing::Standby) => "still mirrored, and the other server is the primary".to_owned(),
             Some(Standing::Alone) => "this server has the right to run alone; see mc_ctl status".to_owned(),
-            Some(Standing::Outcast) => "the other server has the right to run alone; see mc_ctl status".to_owned(),
+            Some(Standing::Inactivated) => "the other server has the right to run alone; see mc_ctl status".to_owned(),
             None => "no view of the pair".to_owned(),
         }
     }
@@ -733,10 +735,10 @@ impl Node {
     pub(super) fn set_failover_asked(&mut self) {
         let Some(enabled) = self.requests.failover else { return };
         let heard = self.peer.heartbeat.as_ref().map(|told| told.failover);
-        if self.store.ledger.is_none() || heard.is_none() && self.told.failover_set {
+        if self.store.ledger.is_none() || heard.is_none() && self.announced.failover_set {
             return;
         }
-        self.told.failover_set = true;
+        self.announced.failover_set = true;
         if heard.is_some() {
             self.requests.failover = None;
         }
@@ -753,7 +755,7 @@ impl Node {
 
     pub(super) fn take_failover(&mut self, failover: Failover) {
         if failover.enabled != self.store.notes.failover.enabled {
-            self.say(Say::FailoverSet(failover.enabled));
+            self.say(CoreMessage::FailoverSet(failover.enabled));
         }
         if failover.enabled {
             self.own.down_reasons.end(DownReason::FailoverDisabled);

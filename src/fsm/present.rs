@@ -5,8 +5,8 @@
 
 use super::decide::Decision;
 use super::event::{DataDir, Heartbeat, Instance, Job, JobId, Settings, UserCommand};
-use super::known::{DownReason, Failure, Running};
 use super::node::Node;
+use super::observed::{DownReason, Failure, Running};
 use super::report::Report;
 use super::types::{LedgerId, Term, Time, View};
 
@@ -148,6 +148,6 @@ impl Node {
 
     /// The row of the decision table that holds now, and whether it may be carried out; `None` before the first.
     pub fn decided(&self) -> Option<(Decision, bool)> {
-        self.told.decision
+        self.announced.decision
     }
 }

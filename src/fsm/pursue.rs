@@ -1,14 +1,14 @@
 //! Pursuing: what the decision table says is started, or kept going.
 
-use super::calls::Clearance;
+use super::calls::GateResult;
 use super::cause::Cause;
 use super::consent::Proposal;
 use super::decide::{Decision, Intent, Needs, decide};
-use super::event::{Aim, Health, Job, Purpose, Say, UserCommand};
-use super::facts::{Facts, Peer, Standing, Stream};
+use super::event::{Aim, CoreMessage, Health, Job, Purpose, UserCommand};
+use super::facts::{Facts, Peer, Replication, Standing};
 use super::hand_over::HandOver;
-use super::known::DownReason;
 use super::node::Node;
+use super::observed::DownReason;
 use super::reason::Reason;
 use super::rules;
 use super::types::{Lsn, Member};
@@ -23,36 +23,37 @@ impl Node {
         if self.is_demoted_by_hand() {
             self.refuse("its data directory contains standby.signal, although it is the primary");
         }
-        self.told.proposing = self.proposals.current.as_ref().map(|_| self.told.proposing.unwrap_or(self.now));
+        self.announced.proposing =
+            self.proposals.current.as_ref().map(|_| self.announced.proposing.unwrap_or(self.now));
         self.judge();
         self.watch_peer();
         let Some(facts) = self.facts() else { return };
         self.report_none_holds_all();
-        self.said_of_peer(facts);
-        self.said_of_arbiter();
+        self.log_peer(facts);
+        self.log_arbiter();
         self.isolate(facts);
-        self.said_of_waiting_for_a_member();
-        self.said_of_asking_later();
+        self.log_waiting_for_member();
+        self.log_asking_later();
         if self.requests.stopping || self.hand_overs.current.is_some() || self.op_leads() {
             return;
         }
         let decision = decide(facts);
         let allowed = decision.needs == Needs::Nothing || self.store.notes.failover.enabled;
-        if self.told.decision != Some((decision, allowed)) {
-            self.told.decision = Some((decision, allowed));
-            self.said_of_decision(decision, allowed);
+        if self.announced.decision != Some((decision, allowed)) {
+            self.announced.decision = Some((decision, allowed));
+            self.log_decision(decision, allowed);
         }
         if allowed {
             self.carry_out(decision);
         } else {
             self.proposals.current = None;
-            let down = self.own.running != super::known::Running::Up;
+            let down = self.own.running != super::observed::Running::Up;
             if down && matches!(decision.intent, Intent::Restart | Intent::HandOver) {
                 self.own.down_reasons.begin(DownReason::FailoverDisabled);
             }
         }
         if decision.intent == Intent::Wait || facts.standing == Standing::Primary {
-            self.said_commits_wait();
+            self.log_commits_wait();
         }
     }
 
@@ -110,7 +111,7 @@ impl Node {
         // What was asked after a fencing is asked until it is answered, even where the fenced server shows life.
         let cleared = !fencing
             || self.proposals.current.as_ref().is_some_and(asked)
-            || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == Clearance::Given;
+            || self.arbiter_consents() && self.clear(Purpose::Fencing, false, why) == GateResult::Given;
         if cleared {
             self.propose(Member::Arbiter, why);
             self.proposals.current.iter_mut().for_each(|proposal| proposal.fenced |= fencing);
@@ -129,14 +130,14 @@ impl Node {
         if self.awaits_comparison() {
             return;
         }
-        let dead = self.clear(Purpose::Arbitration, false, why) == Clearance::Given;
-        if dead && (!self.settings.fencing || self.clear(Purpose::Fencing, false, why) == Clearance::Given) {
+        let dead = self.clear(Purpose::Arbitration, false, why) == GateResult::Given;
+        if dead && (!self.settings.fencing || self.clear(Purpose::Fencing, false, why) == GateResult::Given) {
             self.take_alone_by_itself(true, why);
         }
     }
 
     /// Calls a command of the operator's, or says what came of it.
-    pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, why: Cause) -> Clearance {
+    pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, why: Cause) -> GateResult {
         let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
         let term = self.view().map_or_else(super::types::Term::default, |view| view.term);
         let command =
@@ -148,7 +149,8 @@ impl Node {
 
     /// Lets the instance be started again; a silent one is stopped first.
     fn restart(&mut self) {
-        if self.own.failed == Some(super::known::Failure::Silent) && self.own.running == super::known::Running::Up {
+        if self.own.failed == Some(super::observed::Failure::Silent) && self.own.running == super::observed::Running::Up
+        {
             if !self.work.busy() {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: 0, names });
@@ -156,7 +158,7 @@ impl Node {
             return;
         }
         // As long as it is failed, the standby can take over as soon as it is heard.
-        if self.own.running == super::known::Running::Dead || self.awaits_member() {
+        if self.own.running == super::observed::Running::Dead || self.awaits_member() {
             return;
         }
         self.own.failed = None;
@@ -201,7 +203,7 @@ impl Node {
         self.work.proof_wait_ms = 0;
         self.enter(mirrored, Reason::own("the standby is synchronous and has all committed transactions"));
         self.own.confirmed = Some(position);
-        self.say(Say::Mirrored);
+        self.say(CoreMessage::Mirrored);
         self.out.push(super::event::Action::Look);
     }
 
@@ -231,7 +233,7 @@ impl Node {
         let since = |at: Option<super::types::Time>| self.now.since(at.or(self.id.booted_at).unwrap_or(self.now));
         // A standby that was promoted can leave its row in pg_stat_replication behind.
         let replies = self.peer.wal_at.is_some_and(|at| self.now.since(at) < REPLIES_MS);
-        if self.own.is_followed() && replies && facts.stream == Stream::Flows {
+        if self.own.is_followed() && replies && facts.replication == Replication::Streaming {
             self.peer.followed_at = self.peer.answered_at.max(self.peer.wal_at);
         }
         let peer_at = self.peer.heard_at.max(self.peer.followed_at);
@@ -246,7 +248,7 @@ impl Node {
             && !self.work.busy()
         {
             self.own.down_reasons.begin(DownReason::Isolated);
-            self.say(Say::Isolated);
+            self.say(CoreMessage::Isolated);
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 2000, names });
         }
@@ -254,9 +256,9 @@ impl Node {
 
     // -------------------------------------------------------------------------------------------------------- telling
 
-    fn said_of_peer(&mut self, facts: Facts) {
-        let before = self.told.peer;
-        self.told.peer = Some(facts.peer);
+    fn log_peer(&mut self, facts: Facts) {
+        let before = self.announced.peer;
+        self.announced.peer = Some(facts.peer);
         if before == Some(facts.peer) {
             return;
         }
@@ -265,12 +267,12 @@ impl Node {
         // A server that was stopped on an operator's order is not expected to be heard.
         let stopped = self.peer.heartbeat.as_ref().is_some_and(|told| told.instance == Health::Stopped);
         match facts.peer {
-            Peer::Alive if mirrored => self.say(Say::PeerAlive),
+            Peer::Alive if mirrored => self.say(CoreMessage::PeerAlive),
             Peer::Lost | Peer::Refused if was_lost || stopped && facts.standing == Standing::Alone => {}
             Peer::Lost | Peer::Refused => {
                 let decision = decide(facts);
                 let allowed = decision.needs == Needs::Nothing || self.store.notes.failover.enabled;
-                self.say(Say::HeartbeatLost {
+                self.say(CoreMessage::HeartbeatLost {
                     done: match decision.intent {
                         _ if !allowed => "nothing, failover is disabled",
                         // It is reported when it is started.
@@ -279,38 +281,38 @@ impl Node {
                     },
                 });
             }
-            Peer::Talks | Peer::Ill | Peer::Offers | Peer::Stuck => {
+            Peer::Healthy | Peer::Failed | Peer::HandingOver | Peer::NotPromoted => {
                 if matches!(before, Some(Peer::Alive | Peer::Lost | Peer::Refused)) {
-                    self.say(Say::HeartbeatBack);
+                    self.say(CoreMessage::HeartbeatBack);
                 }
             }
-            Peer::Alive | Peer::Quiet | Peer::Young | Peer::Never => {}
+            Peer::Alive | Peer::Suspect | Peer::NotSeenYet | Peer::NeverSeen => {}
         }
     }
 
     /// A crashed primary is held back until a member is heard. That is reported once it takes longer than a heartbeat.
-    fn said_of_waiting_for_a_member(&mut self) {
+    fn log_waiting_for_member(&mut self) {
         if !self.awaits_member() || !self.store.notes.wanted || self.own.down_reasons.has(DownReason::Isolated) {
-            self.told.awaits_since = None;
-            self.told.awaits_said = false;
+            self.announced.awaits_since = None;
+            self.announced.awaits_said = false;
             return;
         }
-        let since = *self.told.awaits_since.get_or_insert(self.now);
-        if !self.told.awaits_said && self.now.since(since) >= self.patience_ms() {
-            self.told.awaits_said = true;
-            self.say(Say::AwaitsMember);
+        let since = *self.announced.awaits_since.get_or_insert(self.now);
+        if !self.announced.awaits_said && self.now.since(since) >= self.patience_ms() {
+            self.announced.awaits_said = true;
+            self.say(CoreMessage::AwaitsMember);
         }
     }
 
     /// A standby without a primary after its start reports once in how many seconds it asks the arbiter.
-    fn said_of_asking_later(&mut self) {
-        let Some(seconds) = self.asks_arbiter_in().filter(|_| !self.told.asks_later_said) else { return };
-        self.told.asks_later_said = true;
-        self.say(Say::AsksArbiterLater { seconds });
+    fn log_asking_later(&mut self) {
+        let Some(seconds) = self.asks_arbiter_in().filter(|_| !self.announced.asks_later_said) else { return };
+        self.announced.asks_later_said = true;
+        self.say(CoreMessage::AsksArbiterLater { seconds });
     }
 
     /// The arbiter's silence disturbs nothing, but an operator should know that nobody would be asked.
-    fn said_of_arbiter(&mut self) {
+    fn log_arbiter(&mut self) {
         if !self.settings.arbiter {
             return;
         }
@@ -318,40 +320,40 @@ impl Node {
         let lost = self.now.since(since) >= self.settings.heartbeat_detection_ms;
         if lost != self.arbiter.lost {
             self.arbiter.lost = lost;
-            self.say(if lost { Say::ArbiterLost } else { Say::ArbiterBack });
+            self.say(if lost { CoreMessage::ArbiterLost } else { CoreMessage::ArbiterBack });
         }
     }
 
-    fn said_of_decision(&mut self, decision: Decision, allowed: bool) {
+    fn log_decision(&mut self, decision: Decision, allowed: bool) {
         let Decision { intent, why, .. } = decision;
         let hands_over = self.now >= self.hand_overs.not_before;
         match (intent, allowed) {
             (Intent::Rest | Intent::Mirror | Intent::Wait, _) => {}
-            (Intent::Restart, true) => self.told.restart = Some(why),
-            (Intent::HandOver, true) if !hands_over => self.told.restart = Some(why),
+            (Intent::Restart, true) => self.announced.restart = Some(why),
+            (Intent::HandOver, true) if !hands_over => self.announced.restart = Some(why),
             (Intent::Restart, false) if self.own.down_reasons.has(DownReason::DidNotStayUp) || self.cannot_run() => {}
-            (_, false) => self.say(Say::WouldHave { what: done(intent), why }),
+            (_, false) => self.say(CoreMessage::WouldHave { what: done(intent), why }),
             (Intent::AskPeer | Intent::AskArbiter | Intent::AskCommand, true) => {}
-            (_, true) => self.say(Say::Decided { what: done(intent), why }),
+            (_, true) => self.say(CoreMessage::Decided { what: done(intent), why }),
         }
         if matches!(why, Cause::StandbyStalled | Cause::StandbyAliveStalled) {
-            self.say(Say::StandbyStalled);
+            self.say(CoreMessage::StandbyStalled);
         }
     }
 
     /// PROTOCOL R11: a lone primary whose commits wait says each minute what an operator can type.
-    fn said_commits_wait(&mut self) {
+    fn log_commits_wait(&mut self) {
         // Where the standby flushes, some commit waits at every look, but none for long.
         let waits = matches!(self.own.role, Some(super::event::Instance::Primary { waiting: true, .. }));
         if !waits || self.wal_flows() {
-            self.told.waits_since = None;
+            self.announced.waits_since = None;
             return;
         }
-        let since = *self.told.waits_since.get_or_insert(self.now);
-        let due = self.told.waits_said.is_none_or(|at| self.now.since(at) >= 60_000);
+        let since = *self.announced.waits_since.get_or_insert(self.now);
+        let due = self.announced.waits_said.is_none_or(|at| self.now.since(at) >= 60_000);
         if due && self.now.since(since) >= self.settings.heartbeat_detection_ms * 2 {
-            self.told.waits_said = Some(self.now);
-            self.say(Say::CommitsWait);
+            self.announced.waits_said = Some(self.now);
+            self.say(CoreMessage::CommitsWait);
         }
     }
 }

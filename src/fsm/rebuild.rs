@@ -3,10 +3,10 @@
 //! That one is to be made is a note beside the ledger, so that it is continued after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::{Doubt, Health, Job, Rebuild, Role, Say, UNDER_WAY};
+use super::event::{CoreMessage, Doubt, Health, Job, Rebuild, Role, UNDER_WAY};
 use super::facts::Standing;
-use super::known::{DownReason, Running};
 use super::node::Node;
+use super::observed::{DownReason, Running};
 use super::report::Rebuilding;
 use super::rules;
 use super::types::{DataId, Lsn, Method, RebuildOrder, Time, View};
@@ -58,7 +58,7 @@ impl Node {
         }
         let lost_role = match self.standing() {
             Some(Standing::Alone) => self.store.notes.lost_split || !self.eligible(),
-            Some(Standing::Outcast) | None => true,
+            Some(Standing::Inactivated) | None => true,
             Some(Standing::Primary) => return Err("this server is the primary of the mirrored pair".to_owned()),
             Some(Standing::Standby) => return Err("this server is the standby of the mirrored pair".to_owned()),
         };
@@ -116,7 +116,7 @@ impl Node {
     /// The instance is a standby of the other server that lacks nothing.
     fn follows_already(&self) -> Option<String> {
         let follows = self.own_role() == Role::Standby && self.streams() && !self.store.notes.overwritten;
-        (follows && matches!(self.standing(), Some(Standing::Outcast) | None))
+        (follows && matches!(self.standing(), Some(Standing::Inactivated) | None))
             .then(|| "this server's instance is a standby and already streams from the other server".to_owned())
     }
 
@@ -133,9 +133,10 @@ impl Node {
         self.store.notes.rebuild_tried = term;
         self.store.notes.wanted = true;
         self.own.revive();
-        self.told.restart = None;
+        self.announced.restart = None;
         self.renew_start_id();
-        let rejoins = self.handed_over_cleanly() && self.standing() == Some(Standing::Outcast) && !self.is_refuted();
+        let rejoins =
+            self.handed_over_cleanly() && self.standing() == Some(Standing::Inactivated) && !self.is_refuted();
         if order == RebuildOrder::default() && rejoins {
             self.work.rebuilds.rejoin = true;
         } else {
@@ -146,7 +147,7 @@ impl Node {
                 ledger.data.id = id;
             }
             self.wal.directory_replaced();
-            self.say(Say::RebuildBegun(order));
+            self.say(CoreMessage::RebuildBegun(order));
         }
         self.write(None);
     }
@@ -174,7 +175,7 @@ impl Node {
     pub(super) fn retries_rebuild(&self) -> bool {
         let unmade = self.own.data.is_none_or(|data| data.incomplete || !data.is_standby());
         self.settings.rebuild_auto
-            && self.standing() == Some(Standing::Outcast)
+            && self.standing() == Some(Standing::Inactivated)
             && self.view().is_some_and(|view| Some(view.term) == self.store.notes.rebuild_tried)
             && (1..TRIES).contains(&self.store.notes.rebuild_tries)
             && self.store.notes.rebuild.is_none()
@@ -256,13 +257,13 @@ impl Node {
             self.id.address = address;
         }
         self.own.revive();
-        self.told.restart = None;
+        self.announced.restart = None;
         self.own.down();
         // The rebuild has replaced the directory, which is not worth a warning.
         let _replaced = self.read_data(data, since);
         self.work.rebuilds.made = Some((Lsn::default(), self.now));
         self.write(None);
-        self.say(Say::RebuildEnded);
+        self.say(CoreMessage::RebuildEnded);
     }
 
     pub(super) fn rebuild_failed(&mut self, why: String) {
@@ -274,10 +275,10 @@ impl Node {
         self.store.notes.rebuild_tries += 1;
         self.end_rebuild(why.clone());
         self.work.rebuilds.failed_at = Some(self.now);
-        self.say(Say::RebuildFailed(why));
+        self.say(CoreMessage::RebuildFailed(why));
         if self.retries_rebuild() {
             let (attempt, seconds) = (self.store.notes.rebuild_tries + 1, self.retry_pause_ms() / 1000);
-            self.say(Say::RebuildRetried { attempt, of: TRIES, seconds });
+            self.say(CoreMessage::RebuildRetried { attempt, of: TRIES, seconds });
         }
     }
 
@@ -290,7 +291,7 @@ impl Node {
         // With `rebuild_action = auto` it is to be begun again when it can be.
         self.store.notes.rebuild_tried = None;
         self.end_rebuild(format!("it was interrupted, and could not continue: {why}"));
-        self.say(Say::RebuildAbandoned);
+        self.say(CoreMessage::RebuildAbandoned);
     }
 
     fn end_rebuild(&mut self, why: String) {
@@ -305,7 +306,7 @@ impl Node {
             self.work.rebuilds.made = None;
         }
         // This server may also have received the right to run since, or the pair is mirrored.
-        self.work.rebuilds.rejoin &= self.standing() == Some(Standing::Outcast);
+        self.work.rebuilds.rejoin &= self.standing() == Some(Standing::Inactivated);
         if self.work.rebuilds.rejoin && self.own.is_standby_dir() && self.own.running == Running::Up {
             self.work.rebuilds.rejoin = false;
             self.work.rebuilds.made = Some((Lsn::default(), self.now));
@@ -315,7 +316,7 @@ impl Node {
         if self.own.down_reasons.has(DownReason::DidNotStayUp) {
             let why = "the instance was rebuilt and did not stay up; see its log".to_owned();
             self.end_rebuild(why.clone());
-            self.say(Say::RebuildFailed(why));
+            self.say(CoreMessage::RebuildFailed(why));
         } else if position != at || self.streams() || self.own_role() != Role::Standby || self.requests.stopping {
             self.work.rebuilds.made = Some((position, self.now));
         } else if self.now.since(since) >= STANDSTILL_MS {
@@ -323,7 +324,7 @@ impl Node {
                        of a connection that is rejected. The log of the standby contains other errors."
                 .to_owned();
             self.end_rebuild(why.clone());
-            self.say(Say::RebuildFailed(why));
+            self.say(CoreMessage::RebuildFailed(why));
         }
     }
 
@@ -381,7 +382,8 @@ impl Node {
             return None;
         }
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
-        let lost = self.standing() == Some(Standing::Outcast) && !self.own.is_standby_dir() && self.own.data.is_some();
+        let lost =
+            self.standing() == Some(Standing::Inactivated) && !self.own.is_standby_dir() && self.own.data.is_some();
         // The hint of the failure is a line of its own and does not fit into a sentence.
         let failed = self.failed_rebuild().map(|why| why.split("\nHINT:").next().unwrap_or(why));
         let run = self.rebuild_command();

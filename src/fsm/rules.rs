@@ -30,7 +30,7 @@ pub fn entering(ledger: Ledger, view: View) -> Ledger {
 pub fn standing(view: &View, me: Server) -> Standing {
     match (view.mode, view.primary == me) {
         (Mode::Degraded, true) => Standing::Alone,
-        (Mode::Degraded, false) => Standing::Outcast,
+        (Mode::Degraded, false) => Standing::Inactivated,
         (Mode::Mirrored, true) => Standing::Primary,
         (Mode::Mirrored, false) => Standing::Standby,
     }
@@ -54,7 +54,7 @@ pub fn may_propose(ledger: &Ledger, me: Server, to: Member, in_recovery: bool) -
     match standing(&ledger.view, me) {
         Standing::Primary => true,
         Standing::Standby => in_recovery,
-        Standing::Outcast => to == Member::Server(me.other()),
+        Standing::Inactivated => to == Member::Server(me.other()),
         Standing::Alone => false,
     }
 }
@@ -100,7 +100,7 @@ pub fn server_accepts(ledger: &Ledger, me: Server, base: &View, view: &View, own
             Standing::Standby => (own.stopped || own.follows) && own.contained,
             Standing::Primary => own.offered && own.stopped,
             Standing::Alone => own.eligible && own.stopped && own.unpromoted,
-            Standing::Outcast => false,
+            Standing::Inactivated => false,
         }
 }
 

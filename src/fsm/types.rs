@@ -456,12 +456,12 @@ pub struct Notes {
     pub rebuild_tries: u32,
     /// Hooks that are still to be called, or have not ended: they are called again after a restart.
     #[serde(default)]
-    pub owed: Owed,
+    pub owed: PendingHooks,
 }
 
 /// The views of whose change a command of the operator's has not been told to its end.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
-pub struct Owed {
+pub struct PendingHooks {
     /// `post_switch_command`: since this view this server has been the primary.
     #[serde(with = "zero")]
     pub switched: Option<Term>,

@@ -5,13 +5,14 @@
 //! what it has reported itself. PostgreSQL compares neither: a WAL receiver overwrites its own segment from the begin. So the
 //! comparison comes before an instance is started, and once more in each run of the primary's instance.
 
+use super::core_message::Witness;
 use super::event::{
-    Action, CompareWal, Contains, Health, Heartbeat, Instance, Job, Role, Say, Verdict, WalFound, WalReading, WalReport,
+    Action, CompareWal, Contains, CoreMessage, Health, Heartbeat, Instance, Job, Role, Verdict, WalFound, WalReading,
+    WalReport,
 };
 use super::facts::Standing;
-use super::known::Running;
 use super::node::Node;
-use super::say::Witness;
+use super::observed::Running;
 use super::types::{DataId, DataIdentity, HighWater, Lsn, Time, WalPoint};
 
 /// The shortest time between two durable notes of the furthest point, ms.
@@ -54,7 +55,7 @@ pub(super) struct WalSide {
     noted_at: Option<Time>,
     /// How far the instance had received WAL when it was compared again, since it was less than before.
     rechecked: Option<Lsn>,
-    /// The run of the primary's instance for which [`Say::NotContained`] was last reported.
+    /// The run of the primary's instance for which [`CoreMessage::NotContained`] was last reported.
     said_not_contained: Option<u64>,
     /// The point of the other server, as last reported, with which neither server holds everything.
     said_none: Option<Option<WalPoint>>,
@@ -120,7 +121,7 @@ impl Node {
             // What the standby has not confirmed may be lost in a switch, and nothing was acknowledged from it.
             Some(Standing::Primary) => self.eligible() && reading.confirmed,
             Some(Standing::Alone) => self.eligible(),
-            Some(Standing::Standby | Standing::Outcast) | None => false,
+            Some(Standing::Standby | Standing::Inactivated) | None => false,
         };
         // What must be there is compared first: a restored directory continues from an earlier position.
         if in_role && self.wal.must.is_none() && self.store.ledger.is_some() {
@@ -282,7 +283,7 @@ impl Node {
         self.wal.directory_replaced();
         self.wal.incarnation = incarnation;
         self.write(None);
-        self.say(Say::WentBack { witness, had, has, data });
+        self.say(CoreMessage::WentBack { witness, had, has, data });
     }
 
     // ---------------------------------------------------------------------------------------------------- before a start
@@ -378,7 +379,7 @@ impl Node {
         }
         self.wal.compared = Some((self.now, asked.peer));
         self.wal.end_found |= asked.find_end;
-        self.told.introduce |= asked.find_end;
+        self.announced.introduce |= asked.find_end;
         match (self.wal.must, asked.own) {
             (Some((must, _)), Some(own)) if must == own => self.own_compared(found.own, found.end),
             (None, Some(own)) if found.own == Contains::No => self.went_back(own, Witness::Own, found.end),
@@ -411,7 +412,7 @@ impl Node {
         let contained = found != Contains::No;
         let leans = self.mirrored_peer_point() == Some(point);
         self.wal.verdict = Some(Verdict { incarnation: self.wal.incarnation, point, contained });
-        self.told.introduce = true;
+        self.announced.introduce = true;
         if !contained && leans && self.eligible() {
             self.went_back(point, Witness::Peer, None);
         }
@@ -439,7 +440,7 @@ impl Node {
         if told.role == Role::Primary && told.wal.incarnation != 0 && before != Some(told.wal.incarnation) {
             self.wal.met = Some((told.wal.incarnation, self.wal.point));
             self.wal.lapsed = true;
-            self.told.introduce = true;
+            self.announced.introduce = true;
             // A WAL receiver that has connected to this run before it was compared may have overwritten what was there.
             if self.own.running == Running::Up && self.own.is_standby_dir() && self.wal.must.is_none() {
                 self.wal.must = self.wal.anchor.or(self.wal.point).map(|point| (point, Witness::Own));
@@ -458,7 +459,7 @@ impl Node {
         }
         let Some(mine) = self.wal.point.filter(|_| self.is_refuted()) else { return };
         if self.wal.said_not_contained.replace(told.wal.incarnation) != Some(told.wal.incarnation) {
-            self.say(Say::NotContained { mine });
+            self.say(CoreMessage::NotContained { mine });
         }
         if self.streams() && !self.store.notes.overwritten {
             self.store.notes.overwritten = true;
@@ -534,7 +535,7 @@ impl Node {
         match self.standing() {
             Some(Standing::Primary) => self.contains_peer() && compared,
             Some(Standing::Standby) => self.is_contained() && compared,
-            Some(Standing::Alone | Standing::Outcast) | None => true,
+            Some(Standing::Alone | Standing::Inactivated) | None => true,
         }
     }
 
@@ -563,7 +564,7 @@ impl Node {
         let holds = leans && theirs.is_some_and(|point| !had.is_past(&point));
         if !holds && self.wal.said_none != Some(theirs) && (theirs.is_some() || !leans) {
             self.wal.said_none = Some(theirs);
-            self.say(Say::NoneHoldsAll { had, theirs });
+            self.say(CoreMessage::NoneHoldsAll { had, theirs });
         }
     }
 
@@ -576,15 +577,15 @@ impl Node {
 
     pub(super) fn refuse_to_hand_over(&mut self) {
         const WHY: &str = "its data directory was exchanged, and commits may not have waited";
-        if self.told.refused != Some(WHY) {
-            self.told.refused = Some(WHY);
-            self.say(Say::CannotHandOver);
+        if self.announced.refused != Some(WHY) {
+            self.announced.refused = Some(WHY);
+            self.say(CoreMessage::CannotHandOver);
         }
     }
 
     /// What an operator can do about WAL that is missing.
     pub(super) fn advice_on_wal(&self) -> Option<String> {
-        if self.store.notes.overwritten && self.standing() == Some(Standing::Outcast) {
+        if self.store.notes.overwritten && self.standing() == Some(Standing::Inactivated) {
             let run = self.rebuild_command();
             return Some(format!("this standby's WAL was overwritten from a primary that did not contain it: {run}"));
         }
@@ -623,7 +624,7 @@ impl Node {
             Standing::Alone => Some(format!(
                 "{lost}; restore the newer data, or run \"mc_ctl start --adopt-data\" and lose what followed its end"
             )),
-            Standing::Outcast => None,
+            Standing::Inactivated => None,
         }
     }
 }

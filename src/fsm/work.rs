@@ -1,11 +1,11 @@
 //! Work on the instance: one job at a time, and reconciling the instance with the ledger.
 
-use super::act::{Todo, act};
-use super::event::{Action, Instance, Job, JobId, Names, Outcome, Role, Say, StandbyRow};
-use super::facts::{Being, Data, Leave, Standing};
+use super::event::{Action, CoreMessage, Instance, Job, JobId, Names, Outcome, Role, StandbyRow};
+use super::facts::{Data, InstanceState, Standing, StartPolicy};
 use super::hand_over::HandOver;
-use super::known::{DownReason, Failure, OwnSide, Running};
 use super::node::Node;
+use super::observed::{DownReason, Failure, OwnSide, Running};
+use super::reconcile::{Step, next_step};
 use super::rules;
 use super::types::{DataId, Lsn, RebuildOrder, Time, Timeline};
 
@@ -184,7 +184,7 @@ impl Node {
             }
             Job::Promote => {
                 self.own.promoting = true;
-                self.say(Say::PromotionStarted);
+                self.say(CoreMessage::PromotionStarted);
             }
             _ => {}
         }
@@ -232,7 +232,7 @@ impl Node {
             }
             (Job::Stop { names, .. }, Outcome::Stopped(data)) => {
                 // An instance that runs after this was started by another program, and its stop is reported again.
-                self.told.inactivated = false;
+                self.announced.inactivated = false;
                 self.own.named_while_down = names.is_some() && data.is_some();
                 self.own.down();
                 self.wal.instance_ended();
@@ -249,7 +249,7 @@ impl Node {
                 let released = self.own.is_primary();
                 self.own.unnamed();
                 if released {
-                    self.say(Say::Disconnected);
+                    self.say(CoreMessage::Disconnected);
                 }
             }
             (Job::NamesOn(_), Outcome::Applied) => self.own.named(),
@@ -291,7 +291,7 @@ impl Node {
         }
         if self.work.failure != why {
             self.work.failure.clone_from(&why);
-            self.say(Say::JobFailed { job: name, why });
+            self.say(CoreMessage::JobFailed { job: name, why });
         }
     }
 
@@ -304,7 +304,7 @@ impl Node {
         self.own.role =
             Some(Instance::Primary { timeline, flushed, names: Names::Unset, waiting: false, standby: None });
         self.store.notes.promoted = true;
-        self.say(Say::PromotionCompleted);
+        self.say(CoreMessage::PromotionCompleted);
         self.out.push(Action::Look);
     }
 
@@ -355,12 +355,12 @@ impl Node {
             self.run_without_ledger();
             return;
         };
-        let todo = act(standing, self.data_fact(), self.leave(), self.being());
-        if todo == Todo::Stop {
+        let todo = next_step(standing, self.data_fact(), self.leave(), self.being());
+        if todo == Step::Stop {
             self.stop_at_once();
             return;
         }
-        if todo == Todo::Clear && !self.work.stops() && self.work.may_stop(self.now) {
+        if todo == Step::Clear && !self.work.stops() && self.work.may_stop(self.now) {
             let names = self.names_for_stop();
             self.run(Job::Stop { fast_ms: 0, names });
             return;
@@ -368,7 +368,7 @@ impl Node {
         if self.rebuild() {
             return;
         }
-        let urgent = todo == Todo::Look;
+        let urgent = todo == Step::Look;
         if self.work.busy() || self.now < self.work.retry_at || !urgent && !self.settled() {
             return;
         }
@@ -378,26 +378,26 @@ impl Node {
         }
         match todo {
             // Names that an operator changes are seen in the files alone.
-            Todo::Nothing if standing == Standing::Primary && self.own.closed && self.reads_are_old() => {
+            Step::Nothing if standing == Standing::Primary && self.own.closed && self.reads_are_old() => {
                 self.run(Job::Inspect);
             }
-            Todo::Nothing | Todo::Stop | Todo::Clear => {}
-            Todo::Halt if self.own.down_reasons.has(DownReason::Disconnected) && !self.requests.stopping => {
+            Step::Nothing | Step::Stop | Step::Clear => {}
+            Step::Halt if self.own.down_reasons.has(DownReason::Disconnected) && !self.requests.stopping => {
                 let names = self.names_for_stop();
                 self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
             }
-            Todo::Halt => {}
-            Todo::Look => self.run(Job::Inspect),
-            Todo::StartFree => self.start(None, None),
-            Todo::StartNamed => self.start(Some(self.id.peer_name.clone()), None),
-            Todo::Free => self.run(Job::NamesOff),
+            Step::Halt => {}
+            Step::Look => self.run(Job::Inspect),
+            Step::StartFree => self.start(None, None),
+            Step::StartNamed => self.start(Some(self.id.peer_name.clone()), None),
+            Step::Free => self.run(Job::NamesOff),
             // The controller notes a change by hand before it reverts the change.
-            Todo::Name if standing == Standing::Primary && !self.store.notes.unmirrored => {}
-            Todo::Name => self.run(Job::NamesOn(self.id.peer_name.clone())),
-            Todo::Promote => self.promote(),
-            Todo::Rejoin => self.rejoin(standing),
-            Todo::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
-            Todo::Refuse => self.refuse("this data directory is not the one that the view names"),
+            Step::Name if standing == Standing::Primary && !self.store.notes.unmirrored => {}
+            Step::Name => self.run(Job::NamesOn(self.id.peer_name.clone())),
+            Step::Promote => self.promote(),
+            Step::Rejoin => self.rejoin(standing),
+            Step::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
+            Step::Refuse => self.refuse("this data directory is not the one that the view names"),
         }
     }
 
@@ -434,11 +434,11 @@ impl Node {
             self.own.failed = None;
         }
         if let super::report::Progress::Refused(why) = self.progress_without_ledger()
-            && !self.told.will_not_start
+            && !self.announced.will_not_start
             && !self.own.for_rebuild
         {
-            self.told.will_not_start = true;
-            self.say(Say::WillNotStart(why));
+            self.announced.will_not_start = true;
+            self.say(CoreMessage::WillNotStart(why));
         }
     }
 
@@ -457,10 +457,10 @@ impl Node {
             return;
         }
         let clean = self.handed_over_cleanly();
-        if !self.told.inactivated {
-            self.told.inactivated = true;
-            self.told.rebuild_needed = None;
-            self.say(Say::Inactivated { clean });
+        if !self.announced.inactivated {
+            self.announced.inactivated = true;
+            self.announced.rebuild_needed = None;
+            self.say(CoreMessage::Inactivated { clean });
         }
         let names = self.names_for_stop();
         self.run(Job::Stop { fast_ms: FAST_STOP_MS, names });
@@ -487,9 +487,9 @@ impl Node {
         if self.eligible() { Data::Eligible } else { Data::Foreign }
     }
 
-    fn leave(&self) -> Leave {
+    fn leave(&self) -> StartPolicy {
         let incomplete = self.own.data.is_some_and(|data| data.incomplete);
-        if incomplete || self.is_held() { Leave::Hold } else { Leave::Run }
+        if incomplete || self.is_held() { StartPolicy::Hold } else { StartPolicy::Run }
     }
 
     /// Whether the data directory may be copied without an order.
@@ -529,28 +529,34 @@ impl Node {
         unnamed && !self.peer_talks(patience) && !self.arbiter_heard(patience)
     }
 
-    fn being(&self) -> Being {
+    fn being(&self) -> InstanceState {
         // An instance may serve clients before the job that starts it has ended.
         if self.own.running == Running::Down
             && let Some(follows) = self.work.starting()
         {
-            return if follows || self.own.is_standby_dir() { Being::StartingStandby } else { Being::StartingPrimary };
+            return if follows || self.own.is_standby_dir() {
+                InstanceState::StartingStandby
+            } else {
+                InstanceState::StartingPrimary
+            };
         }
         match (self.own.running, self.own.role) {
-            (Running::Unknown, _) => Being::Unknown,
-            (Running::Dead, _) => Being::Dead,
-            (Running::Down, _) if self.own.data.is_none() => Being::Unknown,
-            (Running::Down, _) if self.own.is_standby_dir() => Being::DownStandby,
-            (Running::Down, _) => Being::DownPrimary,
-            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed && self.own.freed => Being::StandbyFree,
-            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed => Being::StandbyNamed,
-            (Running::Up, None) if self.own.is_standby_dir() => Being::StartingStandby,
-            (Running::Up, None) => Being::StartingPrimary,
-            (Running::Up, Some(Instance::Primary { names: Names::Unset, .. })) => Being::PrimaryFree,
-            (Running::Up, Some(Instance::Primary { names: Names::Peer, .. })) => Being::PrimaryNamed,
-            (Running::Up, Some(Instance::Primary { names: Names::Other, .. })) => Being::PrimaryOther,
-            (Running::Up, Some(_)) if self.own.freed => Being::StandbyFree,
-            (Running::Up, Some(_)) => Being::StandbyNamed,
+            (Running::Unknown, _) => InstanceState::Unknown,
+            (Running::Dead, _) => InstanceState::Dead,
+            (Running::Down, _) if self.own.data.is_none() => InstanceState::Unknown,
+            (Running::Down, _) if self.own.is_standby_dir() => InstanceState::DownStandby,
+            (Running::Down, _) => InstanceState::DownPrimary,
+            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed && self.own.freed => {
+                InstanceState::StandbyFree
+            }
+            (Running::Up, None) if self.own.is_standby_dir() && self.own.closed => InstanceState::StandbyNamed,
+            (Running::Up, None) if self.own.is_standby_dir() => InstanceState::StartingStandby,
+            (Running::Up, None) => InstanceState::StartingPrimary,
+            (Running::Up, Some(Instance::Primary { names: Names::Unset, .. })) => InstanceState::PrimaryFree,
+            (Running::Up, Some(Instance::Primary { names: Names::Peer, .. })) => InstanceState::PrimaryNamed,
+            (Running::Up, Some(Instance::Primary { names: Names::Other, .. })) => InstanceState::PrimaryOther,
+            (Running::Up, Some(_)) if self.own.freed => InstanceState::StandbyFree,
+            (Running::Up, Some(_)) => InstanceState::StandbyNamed,
         }
     }
 
@@ -570,7 +576,7 @@ impl Node {
             return;
         }
         if !self.wal_allows_start(follow.is_some() || self.own.is_standby_dir()) {
-            let refuted = self.is_refuted() && self.standing() == Some(Standing::Outcast);
+            let refuted = self.is_refuted() && self.standing() == Some(Standing::Inactivated);
             if refuted && !self.work.busy() {
                 // The rebuild was to start the directory as it is, which the WAL does not permit.
                 if std::mem::take(&mut self.work.rebuilds.rejoin) {
@@ -588,11 +594,11 @@ impl Node {
         self.own.starts.retain(|at| now.since(*at) < window);
         if self.own.starts.len() >= STARTS {
             self.own.down_reasons.begin(DownReason::DidNotStayUp);
-            self.say(Say::LeftDown);
+            self.say(CoreMessage::LeftDown);
             return;
         }
-        if let Some(why) = self.told.restart.take() {
-            self.say(Say::Decided { what: "starting the instance again", why });
+        if let Some(why) = self.announced.restart.take() {
+            self.say(CoreMessage::Decided { what: "starting the instance again", why });
         }
         self.run(Job::Start { names, follow });
     }
@@ -614,7 +620,7 @@ impl Node {
         if self.own.down_reasons.has(DownReason::DidNotStayUp) && self.now.since(last) >= self.left_down_ms() {
             self.own.down_reasons.end(DownReason::DidNotStayUp);
             self.own.starts.clear();
-            self.say(Say::StartRetried);
+            self.say(CoreMessage::StartRetried);
         }
     }
 
@@ -638,7 +644,7 @@ impl Node {
         }
         let clean = self.handed_over_cleanly();
         let asked = self.settings.rebuild_auto || self.work.rebuilds.rejoin;
-        let may = standing == Standing::Outcast && !self.is_held();
+        let may = standing == Standing::Inactivated && !self.is_held();
         if clean && asked {
             if may {
                 self.start(Some(self.id.peer_name.clone()), Some(told.address.clone()));
@@ -656,16 +662,16 @@ impl Node {
         if self.retries_rebuild() {
             return;
         }
-        if self.told.rebuild_needed != self.view() {
-            self.told.rebuild_needed = self.view();
-            self.say(if clean { Say::Inactivated { clean } } else { Say::RebuildNeeded });
+        if self.announced.rebuild_needed != self.view() {
+            self.announced.rebuild_needed = self.view();
+            self.say(if clean { CoreMessage::Inactivated { clean } } else { CoreMessage::RebuildNeeded });
         }
     }
 
     pub(super) fn refuse(&mut self, why: &'static str) {
-        if self.told.refused != Some(why) {
-            self.told.refused = Some(why);
-            self.say(Say::NotEligible(why));
+        if self.announced.refused != Some(why) {
+            self.announced.refused = Some(why);
+            self.say(CoreMessage::NotEligible(why));
         }
     }
 }

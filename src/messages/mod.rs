@@ -15,7 +15,7 @@ pub use said::{Names, Tell};
 pub(crate) use sink::utc;
 pub use sink::{Facility, Output, flush, init};
 
-use crate::fsm::event::Say;
+use crate::fsm::event::CoreMessage;
 
 /// The type of a message, as PostgreSQL and the guide name them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -126,7 +126,7 @@ fn fill(text: &str, values: &[&str]) -> String {
 }
 
 /// The message of what the core says.
-pub fn of_say(say: &Say, names: &Names) -> Message {
+pub fn of_say(say: &CoreMessage, names: &Names) -> Message {
     said::of_say(say, names)
 }
 
@@ -136,12 +136,12 @@ pub fn of_tell(tell: &Tell) -> Message {
 }
 
 /// Writes what the core says. Never blocks, never fails.
-pub fn log(say: &Say, names: &Names) {
+pub fn log(say: &CoreMessage, names: &Names) {
     sink::write(&of_say(say, names));
 }
 
 /// As [`log`], for one of several clusters: the text begins with its title.
-pub fn log_for(title: &str, say: &Say, names: &Names) {
+pub fn log_for(title: &str, say: &CoreMessage, names: &Names) {
     sink::write(&said::titled(title, of_say(say, names)));
 }
 
@@ -166,7 +166,7 @@ mod tests {
     fn the_guides_promotion_message_reads_exactly_so() {
         let names =
             Names { ids: ["nd1".into(), "nd2".into()], me: crate::fsm::types::Server::First, arbiter: String::new() };
-        let text = of_say(&Say::PromotionCompleted, &names).to_string();
+        let text = of_say(&CoreMessage::PromotionCompleted, &names).to_string();
         assert_eq!(text, "LOG: promotion processing completed (MCA00062)");
     }
 }

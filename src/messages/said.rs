@@ -3,7 +3,7 @@
 use super::Message;
 use crate::config::{Level, Remark};
 use crate::error::Error;
-use crate::fsm::event::{OnSilence, Say, Witness};
+use crate::fsm::event::{CoreMessage, OnSilence, Witness};
 use crate::fsm::types::{Lsn, Method, Mode, Server, Timeline, View};
 
 /// What the servers are called in messages: their ids in `network.conf`.
@@ -381,90 +381,98 @@ fn one_line(error: &Error) -> String {
     if error.hint.is_empty() { error.message.clone() } else { format!("{}; {}", error.message, error.hint) }
 }
 
-pub(super) fn of_say(say: &Say, names: &Names) -> Message {
+pub(super) fn of_say(say: &CoreMessage, names: &Names) -> Message {
     let (me, peer) = (names.me(), names.peer());
     let m = Message::new;
     match say {
-        Say::View { from, to, why } => m(1000, &[&names.view(from.as_ref()), &names.view(Some(to)), &why.to_string()]),
-        Say::HeartbeatLost { done } => m(19, &[peer, done]),
-        Say::HeartbeatBack => m(1001, &[peer]),
-        Say::PeerAlive => m(1002, &[peer]),
-        Say::InstanceFailed { how } => m(1003, &[me, how]),
-        Say::InstanceWell => m(1004, &[me]),
-        Say::InstanceClosed => m(1005, &[me]),
-        Say::DiskFailed(what) => m(1006, &[me, what]),
-        Say::DiskWell => m(1007, &[me]),
-        Say::StandbyStalled => m(1008, &[peer]),
-        Say::WouldHave { what, why } => m(1009, &[why.text(), what]),
-        Say::Decided { what, why } => m(1010, &[why.text(), what]),
-        Say::PromotionStarted => m(1011, &[me]),
-        Say::PromotionCompleted => m(62, &[]),
-        Say::Disconnected => m(1012, &[peer, me]),
-        Say::Mirrored => m(1013, &[peer]),
-        Say::HandOverFailed(why) => m(1014, &[peer, why, me]),
-        Say::JobFailed { job, why } => m(1015, &[me, job, why]),
-        Say::Inactivated { clean: true } => m(1016, &[me, peer]),
-        Say::Inactivated { clean: false } => m(1017, &[me, peer]),
-        Say::RebuildNeeded => m(1018, &[me, peer]),
-        Say::RebuildBegun(order) => m(1044, &[me, peer, method(order.method)]),
-        Say::RebuildEnded => m(1045, &[me, peer]),
-        Say::RebuildFailed(why) => m(1046, &[me, why]),
-        Say::RebuildRetried { attempt, of, seconds } => {
+        CoreMessage::View { from, to, why } => {
+            m(1000, &[&names.view(from.as_ref()), &names.view(Some(to)), &why.to_string()])
+        }
+        CoreMessage::HeartbeatLost { done } => m(19, &[peer, done]),
+        CoreMessage::HeartbeatBack => m(1001, &[peer]),
+        CoreMessage::PeerAlive => m(1002, &[peer]),
+        CoreMessage::InstanceFailed { how } => m(1003, &[me, how]),
+        CoreMessage::InstanceWell => m(1004, &[me]),
+        CoreMessage::InstanceClosed => m(1005, &[me]),
+        CoreMessage::DiskFailed(what) => m(1006, &[me, what]),
+        CoreMessage::DiskWell => m(1007, &[me]),
+        CoreMessage::StandbyStalled => m(1008, &[peer]),
+        CoreMessage::WouldHave { what, why } => m(1009, &[why.text(), what]),
+        CoreMessage::Decided { what, why } => m(1010, &[why.text(), what]),
+        CoreMessage::PromotionStarted => m(1011, &[me]),
+        CoreMessage::PromotionCompleted => m(62, &[]),
+        CoreMessage::Disconnected => m(1012, &[peer, me]),
+        CoreMessage::Mirrored => m(1013, &[peer]),
+        CoreMessage::HandOverFailed(why) => m(1014, &[peer, why, me]),
+        CoreMessage::JobFailed { job, why } => m(1015, &[me, job, why]),
+        CoreMessage::Inactivated { clean: true } => m(1016, &[me, peer]),
+        CoreMessage::Inactivated { clean: false } => m(1017, &[me, peer]),
+        CoreMessage::RebuildNeeded => m(1018, &[me, peer]),
+        CoreMessage::RebuildBegun(order) => m(1044, &[me, peer, method(order.method)]),
+        CoreMessage::RebuildEnded => m(1045, &[me, peer]),
+        CoreMessage::RebuildFailed(why) => m(1046, &[me, why]),
+        CoreMessage::RebuildRetried { attempt, of, seconds } => {
             m(1181, &[me, &seconds.to_string(), &attempt.to_string(), &of.to_string()])
         }
-        Say::RebuildAbandoned => m(1047, &[me]),
-        Say::NotEligible(why) => m(1019, &[me, why]),
-        Say::LeftDown => m(1020, &[me]),
-        Say::StartRetried => m(1180, &[me]),
-        Say::WillNotStart(why) => m(1021, &[me, why]),
-        Say::CommitsWait => m(1022, &[me, peer]),
-        Say::NamesChanged => m(1023, &[me]),
-        Say::Split { mine, theirs, stopped } => {
+        CoreMessage::RebuildAbandoned => m(1047, &[me]),
+        CoreMessage::NotEligible(why) => m(1019, &[me, why]),
+        CoreMessage::LeftDown => m(1020, &[me]),
+        CoreMessage::StartRetried => m(1180, &[me]),
+        CoreMessage::WillNotStart(why) => m(1021, &[me, why]),
+        CoreMessage::CommitsWait => m(1022, &[me, peer]),
+        CoreMessage::NamesChanged => m(1023, &[me]),
+        CoreMessage::Split { mine, theirs, stopped } => {
             let loser = if *stopped { me } else { peer };
             m(1024, &[me, &position(*mine), peer, &position(*theirs), loser])
         }
-        Say::SplitElsewhere { mine, theirs } => m(1038, &[&names.view(Some(mine)), peer, &names.view(Some(theirs))]),
-        Say::Paused { ms } => m(1025, &[&ms.to_string()]),
-        Say::FailoverSet(true) => m(1026, &[]),
-        Say::FailoverSet(false) => m(1027, &[]),
-        Say::StoreFailed(why) => m(1028, &[why]),
-        Say::OtherSystem { server, mine, theirs } => {
+        CoreMessage::SplitElsewhere { mine, theirs } => {
+            m(1038, &[&names.view(Some(mine)), peer, &names.view(Some(theirs))])
+        }
+        CoreMessage::Paused { ms } => m(1025, &[&ms.to_string()]),
+        CoreMessage::FailoverSet(true) => m(1026, &[]),
+        CoreMessage::FailoverSet(false) => m(1027, &[]),
+        CoreMessage::StoreFailed(why) => m(1028, &[why]),
+        CoreMessage::OtherSystem { server, mine, theirs } => {
             m(1029, &[names.id(*server), &theirs.0.to_string(), &mine.0.to_string()])
         }
-        Say::ArbiterOfOtherSystem { mine, theirs } => {
+        CoreMessage::ArbiterOfOtherSystem { mine, theirs } => {
             m(1220, &[&names.arbiter, &theirs.0.to_string(), &mine.0.to_string()])
         }
-        Say::DataReplaced { why, .. } => m(1030, &[me, why]),
-        Say::WentBack { witness, had, has, .. } => {
+        CoreMessage::DataReplaced { why, .. } => m(1030, &[me, why]),
+        CoreMessage::WentBack { witness, had, has, .. } => {
             m(1053, &[me, &has.to_string(), &had.lsn.to_string(), witnessed(*witness)])
         }
-        Say::NotContained { mine } => m(1054, &[peer, &mine.lsn.to_string(), me]),
-        Say::NoneHoldsAll { had, theirs } => {
+        CoreMessage::NotContained { mine } => m(1054, &[peer, &mine.lsn.to_string(), me]),
+        CoreMessage::NoneHoldsAll { had, theirs } => {
             let theirs = theirs.map_or("an unknown position".to_owned(), |point| point.lsn.to_string());
             m(1055, &[me, &had.lsn.to_string(), peer, &theirs])
         }
-        Say::CannotHandOver => m(1056, &[me, peer]),
-        Say::Detached(true) => m(1031, &[]),
-        Say::Detached(false) => m(1032, &[]),
-        Say::Isolated => m(1033, &[me]),
-        Say::AwaitsMember => m(1185, &[me]),
-        Say::AsksArbiterLater { seconds } => m(1250, &[peer, &seconds.to_string(), me]),
-        Say::Weakened(found) if found.is_empty() => m(1187, &[me]),
-        Say::Weakened(found) => m(1186, &[me, &found.join("; ")]),
-        Say::Calling(command) => m(1034, &[command.purpose.parameter(), names.id(command.target), &command.reason]),
-        Say::Called(command) => m(1035, &[command.purpose.parameter(), names.id(command.target)]),
-        Say::CallFailed { command, why } => m(1036, &[command.purpose.parameter(), names.id(command.target), why]),
-        Say::HookCalled(command) => m(1048, &[command.purpose.parameter(), &command.reason]),
-        Say::HookDone(command) => m(1049, &[command.purpose.parameter()]),
-        Say::HookCalledOff(command) => m(1050, &[command.purpose.parameter()]),
-        Say::HookFailed { command, why } => m(1051, &[command.purpose.parameter(), why]),
-        Say::ArbiterLost => m(157, &[&names.arbiter]),
-        Say::ArbiterBack => m(1037, &[&names.arbiter]),
-        Say::Renamed { was, now } => m(1042, &[&now.to_string(), &was.to_string()]),
-        Say::NotConsented => m(1043, &[&names.arbiter, me]),
-        Say::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
-        Say::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
-        Say::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
+        CoreMessage::CannotHandOver => m(1056, &[me, peer]),
+        CoreMessage::Detached(true) => m(1031, &[]),
+        CoreMessage::Detached(false) => m(1032, &[]),
+        CoreMessage::Isolated => m(1033, &[me]),
+        CoreMessage::AwaitsMember => m(1185, &[me]),
+        CoreMessage::AsksArbiterLater { seconds } => m(1250, &[peer, &seconds.to_string(), me]),
+        CoreMessage::Weakened(found) if found.is_empty() => m(1187, &[me]),
+        CoreMessage::Weakened(found) => m(1186, &[me, &found.join("; ")]),
+        CoreMessage::Calling(command) => {
+            m(1034, &[command.purpose.parameter(), names.id(command.target), &command.reason])
+        }
+        CoreMessage::Called(command) => m(1035, &[command.purpose.parameter(), names.id(command.target)]),
+        CoreMessage::CallFailed { command, why } => {
+            m(1036, &[command.purpose.parameter(), names.id(command.target), why])
+        }
+        CoreMessage::HookCalled(command) => m(1048, &[command.purpose.parameter(), &command.reason]),
+        CoreMessage::HookDone(command) => m(1049, &[command.purpose.parameter()]),
+        CoreMessage::HookCalledOff(command) => m(1050, &[command.purpose.parameter()]),
+        CoreMessage::HookFailed { command, why } => m(1051, &[command.purpose.parameter(), why]),
+        CoreMessage::ArbiterLost => m(157, &[&names.arbiter]),
+        CoreMessage::ArbiterBack => m(1037, &[&names.arbiter]),
+        CoreMessage::Renamed { was, now } => m(1042, &[&now.to_string(), &was.to_string()]),
+        CoreMessage::NotConsented => m(1043, &[&names.arbiter, me]),
+        CoreMessage::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
+        CoreMessage::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
+        CoreMessage::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
     }
 }
 
@@ -580,7 +588,7 @@ mod tests {
 
     #[test]
     fn transitions_have_one_grammar() {
-        let say = Say::View {
+        let say = CoreMessage::View {
             from: Some(view(Server::First, Mode::Mirrored, 4)),
             to: view(Server::Second, Mode::Degraded, 6),
             why: Reason::own("nd1 reported its instance dead"),
@@ -599,69 +607,69 @@ mod tests {
             Box::new(UserCommand { purpose, by_operator: false, aim, target, term: Term(1), reason: s() })
         };
         let said = [
-            Say::View { from: None, to, why: Reason::own(s()) },
-            Say::HeartbeatLost { done: "x" },
-            Say::HeartbeatBack,
-            Say::PeerAlive,
-            Say::InstanceFailed { how: "its postmaster has ended" },
-            Say::InstanceWell,
-            Say::InstanceClosed,
-            Say::DiskFailed(s()),
-            Say::DiskWell,
-            Say::StandbyStalled,
-            Say::WouldHave { what: "x", why: Cause::Mirrored },
-            Say::Decided { what: "x", why: Cause::Mirrored },
-            Say::PromotionStarted,
-            Say::PromotionCompleted,
-            Say::Disconnected,
-            Say::Mirrored,
-            Say::HandOverFailed(s()),
-            Say::JobFailed { job: "x", why: s() },
-            Say::Inactivated { clean: true },
-            Say::Inactivated { clean: false },
-            Say::RebuildNeeded,
-            Say::RebuildBegun(RebuildOrder::default()),
-            Say::RebuildEnded,
-            Say::RebuildFailed(s()),
-            Say::RebuildAbandoned,
-            Say::NotEligible("x"),
-            Say::LeftDown,
-            Say::RebuildRetried { attempt: 2, of: 10, seconds: 10 },
-            Say::StartRetried,
-            Say::WillNotStart(s()),
-            Say::CommitsWait,
-            Say::NamesChanged,
-            Say::Split { mine: (Timeline(1), Lsn(1)), theirs: (Timeline(2), Lsn(2)), stopped: true },
-            Say::SplitElsewhere { mine: to, theirs: to },
-            Say::Paused { ms: 1 },
-            Say::FailoverSet(true),
-            Say::FailoverSet(false),
-            Say::StoreFailed(s()),
-            Say::OtherSystem { server: Server::First, mine: SystemId(1), theirs: SystemId(2) },
-            Say::ArbiterOfOtherSystem { mine: SystemId(1), theirs: SystemId(2) },
-            Say::DataReplaced { why: "x", data: DataIdentity::default() },
-            Say::CannotHandOver,
-            Say::Detached(true),
-            Say::Detached(false),
-            Say::Isolated,
-            Say::AwaitsMember,
-            Say::AsksArbiterLater { seconds: 7 },
-            Say::Weakened(vec![s()]),
-            Say::Weakened(Vec::new()),
-            Say::Calling(command()),
-            Say::Called(command()),
-            Say::CallFailed { command: command(), why: s() },
-            Say::HookCalled(command()),
-            Say::HookDone(command()),
-            Say::HookCalledOff(command()),
-            Say::HookFailed { command: command(), why: s() },
-            Say::ArbiterLost,
-            Say::ArbiterBack,
-            Say::Renamed { was: Term(2), now: Term(1) },
-            Say::NotConsented,
-            Say::NotGranted { server: Server::First, why: "x" },
-            Say::ServerHeard { server: Server::First, heard: true },
-            Say::ServerHeard { server: Server::First, heard: false },
+            CoreMessage::View { from: None, to, why: Reason::own(s()) },
+            CoreMessage::HeartbeatLost { done: "x" },
+            CoreMessage::HeartbeatBack,
+            CoreMessage::PeerAlive,
+            CoreMessage::InstanceFailed { how: "its postmaster has ended" },
+            CoreMessage::InstanceWell,
+            CoreMessage::InstanceClosed,
+            CoreMessage::DiskFailed(s()),
+            CoreMessage::DiskWell,
+            CoreMessage::StandbyStalled,
+            CoreMessage::WouldHave { what: "x", why: Cause::Mirrored },
+            CoreMessage::Decided { what: "x", why: Cause::Mirrored },
+            CoreMessage::PromotionStarted,
+            CoreMessage::PromotionCompleted,
+            CoreMessage::Disconnected,
+            CoreMessage::Mirrored,
+            CoreMessage::HandOverFailed(s()),
+            CoreMessage::JobFailed { job: "x", why: s() },
+            CoreMessage::Inactivated { clean: true },
+            CoreMessage::Inactivated { clean: false },
+            CoreMessage::RebuildNeeded,
+            CoreMessage::RebuildBegun(RebuildOrder::default()),
+            CoreMessage::RebuildEnded,
+            CoreMessage::RebuildFailed(s()),
+            CoreMessage::RebuildAbandoned,
+            CoreMessage::NotEligible("x"),
+            CoreMessage::LeftDown,
+            CoreMessage::RebuildRetried { attempt: 2, of: 10, seconds: 10 },
+            CoreMessage::StartRetried,
+            CoreMessage::WillNotStart(s()),
+            CoreMessage::CommitsWait,
+            CoreMessage::NamesChanged,
+            CoreMessage::Split { mine: (Timeline(1), Lsn(1)), theirs: (Timeline(2), Lsn(2)), stopped: true },
+            CoreMessage::SplitElsewhere { mine: to, theirs: to },
+            CoreMessage::Paused { ms: 1 },
+            CoreMessage::FailoverSet(true),
+            CoreMessage::FailoverSet(false),
+            CoreMessage::StoreFailed(s()),
+            CoreMessage::OtherSystem { server: Server::First, mine: SystemId(1), theirs: SystemId(2) },
+            CoreMessage::ArbiterOfOtherSystem { mine: SystemId(1), theirs: SystemId(2) },
+            CoreMessage::DataReplaced { why: "x", data: DataIdentity::default() },
+            CoreMessage::CannotHandOver,
+            CoreMessage::Detached(true),
+            CoreMessage::Detached(false),
+            CoreMessage::Isolated,
+            CoreMessage::AwaitsMember,
+            CoreMessage::AsksArbiterLater { seconds: 7 },
+            CoreMessage::Weakened(vec![s()]),
+            CoreMessage::Weakened(Vec::new()),
+            CoreMessage::Calling(command()),
+            CoreMessage::Called(command()),
+            CoreMessage::CallFailed { command: command(), why: s() },
+            CoreMessage::HookCalled(command()),
+            CoreMessage::HookDone(command()),
+            CoreMessage::HookCalledOff(command()),
+            CoreMessage::HookFailed { command: command(), why: s() },
+            CoreMessage::ArbiterLost,
+            CoreMessage::ArbiterBack,
+            CoreMessage::Renamed { was: Term(2), now: Term(1) },
+            CoreMessage::NotConsented,
+            CoreMessage::NotGranted { server: Server::First, why: "x" },
+            CoreMessage::ServerHeard { server: Server::First, heard: true },
+            CoreMessage::ServerHeard { server: Server::First, heard: false },
         ];
         let told = [
             Tell::Started { server: s(), version: s() },

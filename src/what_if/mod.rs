@@ -16,7 +16,7 @@ mod world;
 pub use faults::Fault;
 pub use story::{Prediction, Step, Verdict, predict};
 
-use crate::fsm::event::Say;
+use crate::fsm::event::CoreMessage;
 use crate::fsm::types::{Member, Mode, View};
 
 /// How many faults may follow each other.
@@ -29,7 +29,7 @@ pub struct Names<'a> {
     /// The arbiter's id.
     pub arbiter: &'a str,
     /// The text and the number of a message.
-    pub message: &'a dyn Fn(Member, &Say) -> (String, u32),
+    pub message: &'a dyn Fn(Member, &CoreMessage) -> (String, u32),
 }
 
 impl Names<'_> {

@@ -6,7 +6,7 @@ pub use outcome::Verdict;
 
 use super::world::{Said, Service, World};
 use super::{Fault, Names};
-use crate::fsm::event::Say;
+use crate::fsm::event::CoreMessage;
 use crate::fsm::present::Present;
 use crate::fsm::report::{Progress, Report, Word};
 use crate::fsm::types::{Member, Mode, Server, Term, Time, View};
@@ -244,7 +244,7 @@ impl<'a> Story<'a> {
             if !is_told(say) {
                 continue;
             }
-            if let Say::View { to, .. } = say {
+            if let CoreMessage::View { to, .. } = say {
                 self.forced |= to.forced && Some(to.term) > begun;
                 // Who enters a view first has decided; the others learn of it.
                 if Some(to.term) <= begun || viewed.contains(&to.term) {
@@ -253,13 +253,13 @@ impl<'a> Story<'a> {
                 viewed.push(to.term);
             }
             // That heartbeats are lost was just said together with what is done about it.
-            if matches!(say, Say::Decided { .. }) && lost.contains(&(*who, *at)) {
+            if matches!(say, CoreMessage::Decided { .. }) && lost.contains(&(*who, *at)) {
                 continue;
             }
             let (text, message) = (self.names.message)(*who, say);
             let same = |line: &Step| line.who == Some(*who) && line.text == text;
             if !lines.iter().any(same) {
-                if matches!(say, Say::HeartbeatLost { .. }) {
+                if matches!(say, CoreMessage::HeartbeatLost { .. }) {
                     lost.push((*who, *at));
                 }
                 let at_ms = at.since(self.at);
@@ -377,69 +377,69 @@ fn key(report: &Report) -> (Word, Option<(Server, Mode)>) {
 }
 
 /// What belongs into a short story: causes, decisions and their effects, not what everybody else notices.
-fn is_told(say: &Say) -> bool {
+fn is_told(say: &CoreMessage) -> bool {
     match say {
-        Say::View { .. }
-        | Say::HeartbeatLost { .. }
-        | Say::PeerAlive
-        | Say::InstanceFailed { .. }
-        | Say::DiskFailed(_)
-        | Say::StandbyStalled
-        | Say::WouldHave { .. }
-        | Say::Decided { .. }
-        | Say::PromotionCompleted
-        | Say::Disconnected
-        | Say::Mirrored
-        | Say::HandOverFailed(_)
-        | Say::JobFailed { .. }
-        | Say::Inactivated { .. }
-        | Say::RebuildNeeded
-        | Say::RebuildBegun(_)
-        | Say::RebuildEnded
-        | Say::RebuildFailed(_)
-        | Say::RebuildRetried { .. }
-        | Say::RebuildAbandoned
-        | Say::NotEligible(_)
-        | Say::WentBack { .. }
-        | Say::NotContained { .. }
-        | Say::NoneHoldsAll { .. }
-        | Say::CannotHandOver
-        | Say::LeftDown
-        | Say::StartRetried
-        | Say::WillNotStart(_)
-        | Say::CommitsWait
-        | Say::Split { .. }
-        | Say::SplitElsewhere { .. }
-        | Say::Isolated
-        | Say::AwaitsMember
-        | Say::AsksArbiterLater { .. }
-        | Say::Weakened(_)
-        | Say::Calling(_)
-        | Say::CallFailed { .. }
-        | Say::HookCalled(_)
-        | Say::ArbiterLost
-        | Say::NotConsented
-        | Say::NotGranted { .. } => true,
-        Say::HeartbeatBack
-        | Say::InstanceWell
-        | Say::InstanceClosed
-        | Say::DiskWell
-        | Say::PromotionStarted
-        | Say::NamesChanged
-        | Say::Paused { .. }
-        | Say::FailoverSet(_)
-        | Say::StoreFailed(_)
-        | Say::OtherSystem { .. }
-        | Say::ArbiterOfOtherSystem { .. }
-        | Say::DataReplaced { .. }
-        | Say::Detached(_)
-        | Say::Called(_)
-        | Say::HookDone(_)
-        | Say::HookCalledOff(_)
-        | Say::HookFailed { .. }
-        | Say::ArbiterBack
-        | Say::Renamed { .. }
-        | Say::ServerHeard { .. } => false,
+        CoreMessage::View { .. }
+        | CoreMessage::HeartbeatLost { .. }
+        | CoreMessage::PeerAlive
+        | CoreMessage::InstanceFailed { .. }
+        | CoreMessage::DiskFailed(_)
+        | CoreMessage::StandbyStalled
+        | CoreMessage::WouldHave { .. }
+        | CoreMessage::Decided { .. }
+        | CoreMessage::PromotionCompleted
+        | CoreMessage::Disconnected
+        | CoreMessage::Mirrored
+        | CoreMessage::HandOverFailed(_)
+        | CoreMessage::JobFailed { .. }
+        | CoreMessage::Inactivated { .. }
+        | CoreMessage::RebuildNeeded
+        | CoreMessage::RebuildBegun(_)
+        | CoreMessage::RebuildEnded
+        | CoreMessage::RebuildFailed(_)
+        | CoreMessage::RebuildRetried { .. }
+        | CoreMessage::RebuildAbandoned
+        | CoreMessage::NotEligible(_)
+        | CoreMessage::WentBack { .. }
+        | CoreMessage::NotContained { .. }
+        | CoreMessage::NoneHoldsAll { .. }
+        | CoreMessage::CannotHandOver
+        | CoreMessage::LeftDown
+        | CoreMessage::StartRetried
+        | CoreMessage::WillNotStart(_)
+        | CoreMessage::CommitsWait
+        | CoreMessage::Split { .. }
+        | CoreMessage::SplitElsewhere { .. }
+        | CoreMessage::Isolated
+        | CoreMessage::AwaitsMember
+        | CoreMessage::AsksArbiterLater { .. }
+        | CoreMessage::Weakened(_)
+        | CoreMessage::Calling(_)
+        | CoreMessage::CallFailed { .. }
+        | CoreMessage::HookCalled(_)
+        | CoreMessage::ArbiterLost
+        | CoreMessage::NotConsented
+        | CoreMessage::NotGranted { .. } => true,
+        CoreMessage::HeartbeatBack
+        | CoreMessage::InstanceWell
+        | CoreMessage::InstanceClosed
+        | CoreMessage::DiskWell
+        | CoreMessage::PromotionStarted
+        | CoreMessage::NamesChanged
+        | CoreMessage::Paused { .. }
+        | CoreMessage::FailoverSet(_)
+        | CoreMessage::StoreFailed(_)
+        | CoreMessage::OtherSystem { .. }
+        | CoreMessage::ArbiterOfOtherSystem { .. }
+        | CoreMessage::DataReplaced { .. }
+        | CoreMessage::Detached(_)
+        | CoreMessage::Called(_)
+        | CoreMessage::HookDone(_)
+        | CoreMessage::HookCalledOff(_)
+        | CoreMessage::HookFailed { .. }
+        | CoreMessage::ArbiterBack
+        | CoreMessage::Renamed { .. }
+        | CoreMessage::ServerHeard { .. } => false,
     }
 }
 

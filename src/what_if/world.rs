@@ -5,8 +5,8 @@ use super::assumed;
 use super::instance::Postgres;
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::{
-    Action, Boot, Contains, Disk, Event, Health, Heartbeat, Job, JobId, Message, Names, Outcome, PeerInstance, Purpose,
-    Request, Say, Settings, StartedBy, TICK_MS, UserCommand,
+    Action, Boot, Contains, CoreMessage, Disk, Event, Health, Heartbeat, Job, JobId, Message, Names, Outcome,
+    PeerInstance, Purpose, Request, Settings, StartedBy, TICK_MS, UserCommand,
 };
 use crate::fsm::node::Node;
 use crate::fsm::present::{PeerPresent, Present};
@@ -69,7 +69,7 @@ impl Service {
 pub(super) struct Said {
     pub at: Time,
     pub who: Member,
-    pub say: Say,
+    pub say: CoreMessage,
 }
 
 pub(super) struct World {
@@ -395,7 +395,7 @@ impl World {
             }
             Action::CompareWal(point) => self.feed(m, Event::WalCompared(point, Contains::Yes)),
             Action::Look | Action::NoteHighWater(_) | Action::Reply(..) => {}
-            Action::Say(say) => self.said.push(Said { at: self.now, who: Member::ALL[m], say }),
+            Action::Log(say) => self.said.push(Said { at: self.now, who: Member::ALL[m], say }),
             Action::Exit => self.kill(m),
         }
     }

@@ -18,7 +18,7 @@ pub struct Case {
     pub jobs: Vec<(JobId, Job)>,
     pub calls: Vec<(JobId, UserCommand)>,
     pub durable: Durable,
-    pub said: Vec<Say>,
+    pub said: Vec<CoreMessage>,
     pub beat: u64,
     pub echo: u64,
     pub writes: bool,
@@ -142,7 +142,7 @@ impl Case {
                     }
                     Action::Run(id, job) => self.jobs.push((id, job)),
                     Action::Call(id, command) => self.calls.push((id, *command)),
-                    Action::Say(say) => self.said.push(say),
+                    Action::Log(say) => self.said.push(say),
                     Action::Nudge(id) => self.nudged = Some(id),
                     Action::Reply(_, reply) => self.replies.push(reply),
                     _ => {}

@@ -131,7 +131,7 @@ fn by_itself_once() {
     assert_eq!(rebuild(&mut case, Some(&told)), None);
     assert_eq!(case.durable.notes.rebuild, None);
     assert!(matches!(case.node.report(Time(case.now)).rebuilding, Rebuilding::Failed(why) if why == "no room"));
-    assert!(case.said.contains(&Say::RebuildFailed("no room".into())));
+    assert!(case.said.contains(&CoreMessage::RebuildFailed("no room".into())));
     assert_eq!(ask(&mut case), Reply::Done);
     assert!(rebuild(&mut case, Some(&told)).is_some());
 }

@@ -2,22 +2,22 @@
 
 use crate::state::{Host, NOT_PROPOSED, Run, State};
 use crate::steps::{Model, Step, Taken, Third, Without, server};
-use mirroring_controller::fsm::act::{Todo, act};
-use mirroring_controller::fsm::facts::{Being, Data, Leave, Standing};
+use mirroring_controller::fsm::facts::{Data, InstanceState, Standing, StartPolicy};
+use mirroring_controller::fsm::reconcile::{Step as InstanceStep, next_step};
 use mirroring_controller::fsm::rules;
 use mirroring_controller::fsm::types::*;
 
 impl Model {
     // ---------------------------------------------------------------------------------------------------- reconciling
 
-    fn being(host: &Host) -> Being {
+    fn being(host: &Host) -> InstanceState {
         match host.run {
-            Run::DownPrimary => Being::DownPrimary,
-            Run::DownStandby => Being::DownStandby,
-            Run::Primary if host.file => Being::PrimaryNamed,
-            Run::Primary => Being::PrimaryFree,
-            Run::Standby | Run::Promoting if host.file => Being::StandbyNamed,
-            Run::Standby | Run::Promoting => Being::StandbyFree,
+            Run::DownPrimary => InstanceState::DownPrimary,
+            Run::DownStandby => InstanceState::DownStandby,
+            Run::Primary if host.file => InstanceState::PrimaryNamed,
+            Run::Primary => InstanceState::PrimaryFree,
+            Run::Standby | Run::Promoting if host.file => InstanceState::StandbyNamed,
+            Run::Standby | Run::Promoting => InstanceState::StandbyFree,
         }
     }
 
@@ -26,7 +26,7 @@ impl Model {
         let host = at.hosts[x];
         let data = if self.fit(at, x) { Data::Eligible } else { Data::Foreign };
         let standing = rules::standing(&at.ledger(x).view, server(x));
-        let todo = act(standing, data, Leave::Run, Self::being(&host));
+        let todo = next_step(standing, data, StartPolicy::Run, Self::being(&host));
         // R13: a standby is started only if the primary contains its WAL. Where no data goes back, that is checked below.
         let passes = self.back == 0 || at.is_contained(x);
         let looked_at = !host.unseen && (host.noted == 0 || self.without == Without::Note);
@@ -35,20 +35,20 @@ impl Model {
         let mut wrong = None;
         match todo {
             // What is started was looked at before.
-            Todo::StartFree | Todo::StartNamed if looked_at => {
-                own.file = todo == Todo::StartNamed && self.without != Without::NamesFirst;
+            InstanceStep::StartFree | InstanceStep::StartNamed if looked_at => {
+                own.file = todo == InstanceStep::StartNamed && self.without != Without::NamesFirst;
                 own.run = if host.run == Run::DownPrimary { Run::Primary } else { Run::Standby };
                 own.names = own.file && own.run == Run::Primary;
                 own.handed = false;
             }
-            Todo::Free => own.file = false,
-            Todo::Name => own.file = true,
-            Todo::Promote if host.run == Run::Standby => {
+            InstanceStep::Free => own.file = false,
+            InstanceStep::Name => own.file = true,
+            InstanceStep::Promote if host.run == Run::Standby => {
                 own.run = Run::Promoting;
                 wrong = (!at.holds(x)).then_some("I3: an instance is promoted without the right");
             }
-            Todo::Stop => stop(own),
-            Todo::Rejoin if host.handed && looked_at && passes && self.may_follow(at, x) => {
+            InstanceStep::Stop => stop(own),
+            InstanceStep::Rejoin if host.handed && looked_at && passes && self.may_follow(at, x) => {
                 own.run = Run::Standby;
                 own.file = true;
                 own.handed = false;
@@ -67,7 +67,7 @@ impl Model {
             let mut to = *at;
             to.hosts[x].run = Run::Standby;
             to.hosts[x].file = true;
-            self.push(out, Step::Acts(x, Todo::StartNamed), to, None);
+            self.push(out, Step::Acts(x, InstanceStep::StartNamed), to, None);
         }
     }
 
@@ -89,7 +89,7 @@ impl Model {
         }
         if self.without == Without::OthersWord {
             // Whoever leads by the own ledger is told to be copied from: where that fails, the directory is gone.
-            if rules::standing(&at.ledger(x).view, server(x)) == Standing::Outcast {
+            if rules::standing(&at.ledger(x).view, server(x)) == Standing::Inactivated {
                 let mut to = *at;
                 let has = if other.run == Run::Primary { other.has } else { 0 };
                 rename(&mut to.hosts[x], Host { has, run: Run::DownStandby, ..own }, self.without);
@@ -119,7 +119,7 @@ impl Model {
         if !own.file {
             let mut to = *at;
             to.hosts[x].file = true;
-            self.push(out, Step::Acts(x, Todo::Name), to, None);
+            self.push(out, Step::Acts(x, InstanceStep::Name), to, None);
             return;
         }
         let effect = own.names || self.without == Without::InEffect;

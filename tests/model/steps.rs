@@ -5,8 +5,8 @@
 //! telling it something else; the core has no switch for it.
 
 use crate::state::{Host, NOT_PROPOSED, Proposal, Run, State};
-use mirroring_controller::fsm::act::Todo;
 use mirroring_controller::fsm::facts::Standing;
+use mirroring_controller::fsm::reconcile::Step as InstanceStep;
 use mirroring_controller::fsm::rules::{self, Learned};
 use mirroring_controller::fsm::types::*;
 
@@ -107,7 +107,7 @@ pub enum Step {
     Accepts { who: usize, term: u8, clean: bool },
     TakesAlone(usize, u8),
     Mirrors { who: usize, term: u8 },
-    Acts(usize, Todo),
+    Acts(usize, InstanceStep),
     Promoted(usize),
     NamesTakeEffect(usize),
     Looks(usize, Run),

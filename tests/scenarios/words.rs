@@ -1,6 +1,6 @@
 //! The notation of the transcripts.
 
-use mirroring_controller::fsm::event::{Job, Message, Purpose, Reply, Request, Say, UserCommand};
+use mirroring_controller::fsm::event::{CoreMessage, Job, Message, Purpose, Reply, Request, UserCommand};
 use mirroring_controller::fsm::report::{Progress, Rebuilding, Report};
 use mirroring_controller::fsm::types::{Ledger, Method, Mode, OldData, RebuildOrder, Server, View};
 
@@ -20,14 +20,14 @@ pub fn ledger(ledger: Option<Ledger>) -> String {
 }
 
 /// What is said to the operator.
-pub fn say(say: &Say) -> String {
+pub fn say(say: &CoreMessage) -> String {
     match say {
-        Say::View { from, to, why } => {
+        CoreMessage::View { from, to, why } => {
             format!("view: {} -> {}: {why}", from.map_or("none".to_owned(), view), view(*to))
         }
-        Say::Decided { what, why } => format!("decides: {what}, because {why}"),
-        Say::WouldHave { what, why } => format!("would have decided: {what}, because {why}"),
-        Say::Split { mine, theirs, stopped } => format!(
+        CoreMessage::Decided { what, why } => format!("decides: {what}, because {why}"),
+        CoreMessage::WouldHave { what, why } => format!("would have decided: {what}, because {why}"),
+        CoreMessage::Split { mine, theirs, stopped } => format!(
             "PANIC: both run alone: this one at timeline {} {}, the other at timeline {} {}; this one {}",
             mine.0.0,
             mine.1,
@@ -35,18 +35,18 @@ pub fn say(say: &Say) -> String {
             theirs.1,
             if *stopped { "is stopped" } else { "continues" }
         ),
-        Say::Calling(command) => format!("calls {}", call(command)),
-        Say::Called(command) => format!("{} has succeeded", call(command)),
-        Say::CallFailed { command, why } => format!("{} has failed: {why}", call(command)),
-        Say::HookCalled(command) => format!("calls {}", call(command)),
-        Say::HookDone(command) => format!("{} has succeeded", call(command)),
-        Say::HookCalledOff(command) => format!("{} was ended", call(command)),
-        Say::HookFailed { command, why } => format!("{} has failed: {why}", call(command)),
-        Say::SplitElsewhere { mine, theirs } => {
+        CoreMessage::Calling(command) => format!("calls {}", call(command)),
+        CoreMessage::Called(command) => format!("{} has succeeded", call(command)),
+        CoreMessage::CallFailed { command, why } => format!("{} has failed: {why}", call(command)),
+        CoreMessage::HookCalled(command) => format!("calls {}", call(command)),
+        CoreMessage::HookDone(command) => format!("{} has succeeded", call(command)),
+        CoreMessage::HookCalledOff(command) => format!("{} was ended", call(command)),
+        CoreMessage::HookFailed { command, why } => format!("{} has failed: {why}", call(command)),
+        CoreMessage::SplitElsewhere { mine, theirs } => {
             format!("PANIC: {} here, and the arbiter tells of {}", view(*mine), view(*theirs))
         }
-        Say::RebuildBegun(asked) => format!("rebuild begins, {}", order(*asked)),
-        Say::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
+        CoreMessage::RebuildBegun(asked) => format!("rebuild begins, {}", order(*asked)),
+        CoreMessage::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
         other => format!("says {other:?}"),
     }
 }

@@ -382,7 +382,7 @@ impl World {
             }
             Action::NoteHighWater(note) => self.procs[m].high_water = Some(note),
             Action::Reply(_, reply) => self.line(m, &words::reply(&reply)),
-            Action::Say(say) => self.line(m, &words::say(&say)),
+            Action::Log(say) => self.line(m, &words::say(&say)),
             Action::Exit => {
                 self.line(m, "exits");
                 self.kill(m);

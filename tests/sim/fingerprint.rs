@@ -88,7 +88,7 @@ impl World {
                 print.text(&format!("reply {id}"));
                 print.json(reply);
             }
-            Action::Say(say) => {
+            Action::Log(say) => {
                 let names = Names {
                     ids: [NAMES[0].to_owned(), NAMES[1].to_owned()],
                     me: if m == 1 { Server::Second } else { Server::First },

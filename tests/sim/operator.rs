@@ -37,14 +37,17 @@ pub fn random_order(rng: &mut crate::rng::Rng) -> RebuildOrder {
 
 impl Operator {
     /// A controller says something.
-    pub fn told(&mut self, m: usize, say: &Say) {
-        if m < 2 && matches!(say, Say::LeftDown | Say::WillNotStart(_)) {
+    pub fn told(&mut self, m: usize, say: &CoreMessage) {
+        if m < 2 && matches!(say, CoreMessage::LeftDown | CoreMessage::WillNotStart(_)) {
             self.left_down[m] = true;
         }
-        let loser = matches!(say, Say::Split { stopped: true, .. });
+        let loser = matches!(say, CoreMessage::Split { stopped: true, .. });
         let needs = matches!(
             say,
-            Say::RebuildNeeded | Say::Inactivated { .. } | Say::NotEligible(_) | Say::NotContained { .. }
+            CoreMessage::RebuildNeeded
+                | CoreMessage::Inactivated { .. }
+                | CoreMessage::NotEligible(_)
+                | CoreMessage::NotContained { .. }
         );
         if m < 2 && (loser || needs) {
             self.needs_rebuild[m] = true;

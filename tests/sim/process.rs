@@ -110,10 +110,10 @@ impl World {
             Action::NoteHighWater(note) if self.rng.chance(900) => self.procs[m].high_water = Some(note),
             Action::NoteHighWater(_) => {}
             Action::Reply(id, reply) => self.replied(m, id, reply),
-            Action::Say(say) => {
+            Action::Log(say) => {
                 let text = format!("{say:?}");
                 self.reach(format!("say: {}", text.split([' ', '(']).next().unwrap_or_default()));
-                if matches!(say, Say::NamesChanged) {
+                if matches!(say, CoreMessage::NamesChanged) {
                     self.hosts[m].noticed = true;
                 }
                 self.op.told(m, &say);

@@ -18,7 +18,7 @@ use crate::daemon::resolver::Resolver;
 use crate::daemon::watcher::Alive;
 use crate::daemon::{disk_space, listening, now, sockets};
 use crate::error::{Error, Result};
-use crate::fsm::event::{Action, Event, Message, Say, TICK_MS};
+use crate::fsm::event::{Action, CoreMessage, Event, Message, TICK_MS};
 use crate::fsm::types::{Member, Server, SystemId, Time};
 use crate::messages::{self, Tell};
 use crate::status::{Level, Space};
@@ -434,11 +434,11 @@ impl Hub {
                     fencing.call(index, cluster, id, &command, &self.notifier);
                 }
             }
-            Action::Say(Say::Paused { .. }) if index > 0 => (),
+            Action::Log(CoreMessage::Paused { .. }) if index > 0 => (),
             // It is tried each second.
-            Action::Say(Say::StoreFailed(why)) if why == cluster.unwritten => (),
-            Action::Say(say) => {
-                if let Say::StoreFailed(why) = &say {
+            Action::Log(CoreMessage::StoreFailed(why)) if why == cluster.unwritten => (),
+            Action::Log(say) => {
+                if let CoreMessage::StoreFailed(why) = &say {
                     cluster.unwritten.clone_from(why);
                 }
                 messages::log_for(&cluster.title(), &say, &cluster.names)

@@ -2,7 +2,7 @@
 
 use super::Story;
 use crate::fsm::decide::Intent;
-use crate::fsm::event::Say;
+use crate::fsm::event::CoreMessage;
 use crate::fsm::report::Report;
 use crate::fsm::types::{Mode, Term};
 use crate::what_if::Fault;
@@ -123,7 +123,7 @@ impl Story<'_> {
         // Who enters a view first knows best why.
         let mut views: Vec<(Term, &str)> = Vec::new();
         for Said { say, .. } in said() {
-            if let Say::View { to, why, .. } = say
+            if let CoreMessage::View { to, why, .. } = say
                 && Some(to.term) > begun
                 && views.iter().all(|(term, _)| *term != to.term)
             {
@@ -135,14 +135,14 @@ impl Story<'_> {
             return views.iter().map(|(_, why)| *why).collect::<Vec<_>>().join("; then ");
         }
         let off = said().find_map(|said| match said.say {
-            Say::WouldHave { why, .. } => Some(why),
+            CoreMessage::WouldHave { why, .. } => Some(why),
             _ => None,
         });
         if let Some(why) = off {
             return format!("{why}, and automatic switch and disconnection are disabled");
         }
         let acted = said().find_map(|said| match said.say {
-            Say::Decided { why, .. } => Some(why),
+            CoreMessage::Decided { why, .. } => Some(why),
             _ => None,
         });
         if let (Some(why), (NOTHING_MS.., true)) = (acted, self.interruption()) {

@@ -18,7 +18,7 @@ pub enum Witness {
 
 /// What is told to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Say {
+pub enum CoreMessage {
     /// The view changed.
     View {
         /// The view before.

@@ -3,9 +3,9 @@
 //! Nothing here changes anything, or decides.
 
 use super::event::{Health, Instance, OnSilence, Role};
-use super::facts::{Facts, Own, Peer, Policy, Standing, Stream};
-use super::known::{DownReason, Running};
+use super::facts::{Facts, Own, Peer, Policy, Replication, Standing};
 use super::node::Node;
+use super::observed::{DownReason, Running};
 use super::rules;
 
 impl Node {
@@ -15,14 +15,14 @@ impl Node {
             standing: self.standing()?,
             own: self.own_fact(),
             peer: self.peer_fact(),
-            stream: self.stream_fact(),
+            replication: self.replication_fact(),
             policy: self.policy(),
         })
     }
 
     pub(super) fn standing(&self) -> Option<Standing> {
         match rules::standing(&self.view()?, self.me()) {
-            Standing::Alone if self.store.notes.lost_split => Some(Standing::Outcast),
+            Standing::Alone if self.store.notes.lost_split => Some(Standing::Inactivated),
             standing => Some(standing),
         }
     }
@@ -45,7 +45,11 @@ impl Node {
             Role::None => false,
         };
         let outcast = self.view().is_some_and(|view| view.is_alone(self.other()));
-        if in_role && (self.eligible() || outcast) && self.own.running == Running::Up { Own::Fit } else { Own::Unfit }
+        if in_role && (self.eligible() || outcast) && self.own.running == Running::Up {
+            Own::Healthy
+        } else {
+            Own::Unavailable
+        }
     }
 
     /// The mirrored primary's data directory is another one: what was mirrored is on the standby alone now.
@@ -76,7 +80,7 @@ impl Node {
             let leads = self.view().is_some_and(|view| view.primary == self.me());
             let enough = if leads { detection } else { self.settings.startup_wait_ms.max(detection) };
             // While WAL flows the other one lives, heard or not.
-            return if waited >= enough && !self.wal_flows() { Peer::Never } else { Peer::Young };
+            return if waited >= enough && !self.wal_flows() { Peer::NeverSeen } else { Peer::NotSeenYet };
         };
         let silent_ms = self.now.since(up_at);
         if self.peer.refuses_both(self.now, detection.max(1000)) && !self.wal_is_open() {
@@ -86,7 +90,7 @@ impl Node {
             return if self.peer.shows_life(self.now, self.patience_ms()) { Peer::Alive } else { Peer::Lost };
         }
         if silent_ms > self.patience_ms() {
-            return Peer::Quiet;
+            return Peer::Suspect;
         }
         self.talking_peer_fact()
     }
@@ -94,10 +98,10 @@ impl Node {
     /// Whether anything of the other server's shows that it lives. Nothing is decided by this, it is only told.
     pub(super) fn peer_lives(&self) -> bool {
         match self.peer_fact() {
-            Peer::Talks | Peer::Ill | Peer::Offers | Peer::Stuck | Peer::Quiet | Peer::Alive => true,
+            Peer::Healthy | Peer::Failed | Peer::HandingOver | Peer::NotPromoted | Peer::Suspect | Peer::Alive => true,
             // A connection that was cut off looks open for long; that something has arrived on it is a sign.
-            Peer::Young => self.peer.wal_at.is_some() && self.wal_flows(),
-            Peer::Lost | Peer::Refused | Peer::Never => false,
+            Peer::NotSeenYet => self.peer.wal_at.is_some() && self.wal_flows(),
+            Peer::Lost | Peer::Refused | Peer::NeverSeen => false,
         }
     }
 
@@ -112,47 +116,47 @@ impl Node {
     }
 
     fn talking_peer_fact(&self) -> Peer {
-        let Some(heartbeat) = &self.peer.heartbeat else { return Peer::Young };
+        let Some(heartbeat) = &self.peer.heartbeat else { return Peer::NotSeenYet };
         let standing = self.standing();
         let down = heartbeat.role == Role::None && matches!(heartbeat.instance, Health::Failed | Health::Stopped);
         if standing == Some(Standing::Standby) && heartbeat.take_over {
             let confirmed = heartbeat.shutdown_checkpoint.is_none_or(|checkpoint| self.received_past() > checkpoint);
-            return if confirmed { Peer::Offers } else { Peer::Talks };
+            return if confirmed { Peer::HandingOver } else { Peer::Healthy };
         }
         let same_view = heartbeat.ledger.map(|ledger| ledger.view) == self.view();
-        if standing == Some(Standing::Outcast)
+        if standing == Some(Standing::Inactivated)
             && same_view
             && down
             && heartbeat.timeline == self.own.timeline()
             && !self.own.is_standby_dir()
         {
-            return Peer::Stuck;
+            return Peer::NotPromoted;
         }
         let detection = self.settings.heartbeat_detection_ms;
         let forgot = heartbeat.ledger.is_none() && standing == Some(Standing::Standby) && !self.wal_flows();
         match self.peer.ill_since {
-            _ if forgot => Peer::Ill,
-            None => Peer::Talks,
+            _ if forgot => Peer::Failed,
+            None => Peer::Healthy,
             // A primary that has failed hands over by itself, much sooner.
-            Some(at) if standing == Some(Standing::Standby) && self.now.since(at) < detection => Peer::Talks,
-            Some(_) => Peer::Ill,
+            Some(at) if standing == Some(Standing::Standby) && self.now.since(at) < detection => Peer::Healthy,
+            Some(_) => Peer::Failed,
         }
     }
 
-    fn stream_fact(&self) -> Stream {
+    fn replication_fact(&self) -> Replication {
         if self.view().is_some_and(|view| view.is_alone(self.me())) {
-            return if self.standby_is_back() { Stream::Flows } else { Stream::Stalled };
+            return if self.standby_is_back() { Replication::Streaming } else { Replication::Stalled };
         }
         if self.store.notes.unmirrored {
-            return Stream::Changed;
+            return Replication::NamesChanged;
         }
         if self.arbiter_unnamed() {
-            return Stream::Unnamed;
+            return Replication::ArbiterReplaced;
         }
         if self.standby_exchanged() {
-            return Stream::Exchanged;
+            return Replication::StandbyReplaced;
         }
-        if self.own_role() == Role::None || self.wal_flows() { Stream::Flows } else { Stream::Stalled }
+        if self.own_role() == Role::None || self.wal_flows() { Replication::Streaming } else { Replication::Stalled }
     }
 
     /// Whether WAL has gone from one instance to the other within the detection time, of which nothing is seen between two looks.
