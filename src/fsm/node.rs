@@ -118,12 +118,14 @@ impl Node {
         self.store.durable.as_ref()
     }
 
+    /// The order of precedence in one step. The first of these that starts a job leaves none for those after it, except for a stop.
     fn think(&mut self) {
         self.rewrite();
         self.verify_wal();
         self.answer_asked();
         self.join();
         self.pursue();
+        self.drive_hand_over();
         self.operate();
         self.call_hooks();
         self.reconcile();

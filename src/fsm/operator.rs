@@ -197,7 +197,6 @@ impl Node {
     }
 
     pub(super) fn operate(&mut self) {
-        self.drive_hand_over();
         self.repeat_passed();
         let Some(op) = self.requests.current.clone() else { return };
         let late = self.now >= op.until;
