@@ -3,15 +3,16 @@
 use super::decide::{Intent, Needs, decide};
 use super::event::{Instance, Names, Role};
 use super::facts::{Facts, Peer, Standing};
-use super::node::Node;
+use super::node_report::Reporter;
 use super::observed::DownReason;
 use super::report::Word;
+use super::types::RebuildOrder;
 
 /// What keeps a server that has the right to run alone from using it when its controller starts.
 const MOVE_LEDGER: &str =
     "rename its directory in the management directory there (\"mv $MCCONTROLDIR/ID $MCCONTROLDIR/ID.old\")";
 
-impl Node {
+impl Reporter<'_> {
     pub(super) fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         let standing = self.standing();
@@ -306,5 +307,101 @@ impl Node {
             "the arbiter records a pair of another cluster (system identifier {theirs}, here {mine}): correct network.conf, or, if \
              that cluster no longer exists, run \"mc_arb forget {theirs}\" on the arbiter"
         ))
+    }
+
+    /// The command that rebuilds this server, or the one to run before it.
+    pub(super) fn rebuild_command(&self) -> &'static str {
+        match self.source(RebuildOrder::default()) {
+            Ok(_) => "run \"mc_ctl rebuild\" here",
+            Err(_) => {
+                "when the other server runs as the primary (\"mc_ctl status\" there), run \"mc_ctl rebuild\" here"
+            }
+        }
+    }
+
+    pub(super) fn advice_on_rebuild(&self) -> Option<String> {
+        if self.store.notes.rebuild.is_some() || self.work.rebuilds.rejoin || self.work.rebuilds.is_made() {
+            return None;
+        }
+        let incomplete = self.own.data.is_some_and(|data| data.incomplete);
+        let lost =
+            self.standing() == Some(Standing::Inactivated) && !self.own.is_standby_dir() && self.own.data.is_some();
+        // The hint of the failure is a line of its own and does not fit into a sentence.
+        let failed = self.failed_rebuild().map(|why| why.split("\nHINT:").next().unwrap_or(why));
+        let run = self.rebuild_command();
+        let again = match failed {
+            Some(why) if self.retries_rebuild() => {
+                format!("the last rebuild failed ({why}) and is tried again automatically; ")
+            }
+            Some(why) => format!("the last rebuild failed ({why}); "),
+            None => String::new(),
+        };
+        if self.store.notes.lost_split {
+            let run = match self.source(RebuildOrder::default()) {
+                Ok(_) => "run \"mc_ctl rebuild --method basebackup\" here, which keeps its data directory,",
+                Err(_) => run,
+            };
+            Some(format!(
+                "{again}both servers ran alone; this server was stopped: {run} to make it the other server's standby"
+            ))
+        } else if incomplete {
+            Some(format!("{again}this data directory is incomplete and cannot be started: {run}"))
+        } else if lost && self.store.notes.handed_over.is_none() {
+            Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
+        } else if lost {
+            Some(match self.settings.rebuild_auto {
+                true => format!(
+                    "this server has handed over its role and becomes the standby automatically; otherwise, {run}"
+                ),
+                false => format!("this server has handed over its role: {run} to make it the standby"),
+            })
+        } else {
+            (!again.is_empty()).then(|| format!("{again}{run} to try again"))
+        }
+    }
+
+    /// What an operator can do about WAL that is missing.
+    pub(super) fn advice_on_wal(&self) -> Option<String> {
+        if self.store.notes.overwritten && self.standing() == Some(Standing::Inactivated) {
+            let run = self.rebuild_command();
+            return Some(format!("this standby's WAL was overwritten from a primary that did not contain it: {run}"));
+        }
+        if self.cannot_hand_over() {
+            return Some(
+                "this server's data directory was exchanged, and commits may not have waited for the other server: restore the \
+                 former data directory or keep this one, and run \"mc_ctl start --adopt-data\" here; or run it on the other \
+                 server and lose the commits that it does not hold"
+                    .to_owned(),
+            );
+        }
+        if self.is_refuted() {
+            let what = match self.standing() {
+                Some(Standing::Standby) if !self.eligible() => {
+                    "run \"mc_ctl detach --force\" on the primary to keep its data, or \"mc_ctl start --adopt-data\" on this \
+                     server to keep this data; transactions that only the other server holds are lost"
+                }
+                Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
+                _ => self.rebuild_command(),
+            };
+            return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
+        }
+        let had = self.store.notes.went_back?;
+        let has = self.wal_point().map_or(self.position(), |point| point.lsn);
+        let lost = format!("this server's data ends at {has} and no longer contains the WAL up to {}", had.lsn);
+        match self.standing()? {
+            Standing::Primary if self.wal.none_holds_all() => Some(format!(
+                "{lost}, and the other server does not hold it either: compare both, then run \"mc_ctl start --adopt-data\" on \
+                 the server whose data is to be kept"
+            )),
+            Standing::Primary => Some(format!("{lost}; run \"mc_ctl switch\" to make the other server the primary")),
+            Standing::Standby => Some(format!(
+                "{lost}, so that it is not promoted; if the primary is lost, \"mc_ctl start --adopt-data\" runs this data and \
+                 loses what followed its end"
+            )),
+            Standing::Alone => Some(format!(
+                "{lost}; restore the newer data, or run \"mc_ctl start --adopt-data\" and lose what followed its end"
+            )),
+            Standing::Inactivated => None,
+        }
     }
 }

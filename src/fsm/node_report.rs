@@ -8,10 +8,34 @@ use super::observed::{DownReason, Running};
 use super::reason::Reason;
 use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
 use super::types::{Lsn, Time};
+use std::ops::Deref;
 
 impl Node {
     /// What is told to operators.
     pub fn report(&self, now: Time) -> Report {
+        Reporter(self).report(now)
+    }
+
+    /// How far the primary has flushed its WAL, as its last heartbeat reports it; `None` if that heartbeat is overdue.
+    pub(super) fn primary_flushed(&self) -> Option<Lsn> {
+        let told = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary)?;
+        self.peer_talks(self.patience_ms()).then_some(told.lsn)
+    }
+}
+
+/// A node, as its report shows it: it reads and decides nothing.
+pub(super) struct Reporter<'a>(pub &'a Node);
+
+impl Deref for Reporter<'_> {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.0
+    }
+}
+
+impl Reporter<'_> {
+    fn report(&self, now: Time) -> Report {
         let servers = self.me().in_order(self.my_row(), self.their_row(now));
         let word = self.word(&servers);
         let mut advice = self.advice();
@@ -91,12 +115,6 @@ impl Node {
             }
             _ => None,
         }
-    }
-
-    /// How far the primary has flushed its WAL, as its last heartbeat reports it; `None` if that heartbeat is overdue.
-    pub(super) fn primary_flushed(&self) -> Option<Lsn> {
-        let told = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary)?;
-        self.peer_talks(self.patience_ms()).then_some(told.lsn)
     }
 
     fn my_row(&self) -> ServerReport {

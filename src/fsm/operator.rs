@@ -7,6 +7,7 @@ use super::event::{
 };
 use super::facts::{Peer, Replication, Standing};
 use super::node::Node;
+use super::node_report::Reporter;
 use super::observed::{DownReason, Running};
 use super::types::{Failover, Lsn, RebuildOrder, Term, Time};
 
@@ -474,7 +475,7 @@ impl Node {
         if self.peer_talks(self.patience_ms())
             && self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Primary)
         {
-            return Some(self.running_rival());
+            return Some(Reporter(self).running_rival());
         }
         None
     }

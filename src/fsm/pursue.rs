@@ -8,6 +8,7 @@ use super::event::{Aim, CoreMessage, Health, Job, Purpose, UserCommand};
 use super::facts::{Facts, Peer, Replication, Standing};
 use super::hand_over::HandOver;
 use super::node::Node;
+use super::node_report::Reporter;
 use super::observed::DownReason;
 use super::reason::Reason;
 use super::rules;
@@ -306,7 +307,9 @@ impl Node {
 
     /// A standby without a primary after its start reports once in how many seconds it asks the arbiter.
     fn log_asking_later(&mut self) {
-        let Some(seconds) = self.asks_arbiter_in().filter(|_| !self.announced.asks_later_said) else { return };
+        let Some(seconds) = Reporter(self).asks_arbiter_in().filter(|_| !self.announced.asks_later_said) else {
+            return;
+        };
         self.announced.asks_later_said = true;
         self.say(CoreMessage::AsksArbiterLater { seconds });
     }

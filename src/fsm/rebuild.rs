@@ -36,6 +36,13 @@ pub(super) struct Rebuilds {
     source_lost: bool,
 }
 
+impl Rebuilds {
+    /// Whether the directory is made, and the pair is not mirrored yet.
+    pub fn is_made(&self) -> bool {
+        self.made.is_some()
+    }
+}
+
 impl Node {
     // ------------------------------------------------------------------------------------------------------ ordering
 
@@ -47,7 +54,7 @@ impl Node {
         }
     }
 
-    fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
+    pub(super) fn source(&self, order: RebuildOrder) -> Result<Rebuild, String> {
         if let (Some(theirs), Some(own)) = (self.peer.foreign, self.store.ledger) {
             return Err(format!(
                 "the ledger of this server is that of another cluster (system identifier {}) than the other server's ({}); if the \
@@ -348,7 +355,7 @@ impl Node {
     }
 
     /// Why the last rebuild failed, unless the instance has run in its role since.
-    fn failed_rebuild(&self) -> Option<&str> {
+    pub(super) fn failed_rebuild(&self) -> Option<&str> {
         self.work.rebuilds.failed.as_ref().map(|(why, _)| why.as_str())
     }
 
@@ -364,57 +371,6 @@ impl Node {
         };
         if over && !self.store.notes.overwritten && !self.store.notes.lost_split {
             self.work.rebuilds.failed = None;
-        }
-    }
-
-    /// The command that rebuilds this server, or the one to run before it.
-    pub(super) fn rebuild_command(&self) -> &'static str {
-        match self.source(RebuildOrder::default()) {
-            Ok(_) => "run \"mc_ctl rebuild\" here",
-            Err(_) => {
-                "when the other server runs as the primary (\"mc_ctl status\" there), run \"mc_ctl rebuild\" here"
-            }
-        }
-    }
-
-    pub(super) fn advice_on_rebuild(&self) -> Option<String> {
-        if self.store.notes.rebuild.is_some() || self.work.rebuilds.rejoin || self.work.rebuilds.made.is_some() {
-            return None;
-        }
-        let incomplete = self.own.data.is_some_and(|data| data.incomplete);
-        let lost =
-            self.standing() == Some(Standing::Inactivated) && !self.own.is_standby_dir() && self.own.data.is_some();
-        // The hint of the failure is a line of its own and does not fit into a sentence.
-        let failed = self.failed_rebuild().map(|why| why.split("\nHINT:").next().unwrap_or(why));
-        let run = self.rebuild_command();
-        let again = match failed {
-            Some(why) if self.retries_rebuild() => {
-                format!("the last rebuild failed ({why}) and is tried again automatically; ")
-            }
-            Some(why) => format!("the last rebuild failed ({why}); "),
-            None => String::new(),
-        };
-        if self.store.notes.lost_split {
-            let run = match self.source(RebuildOrder::default()) {
-                Ok(_) => "run \"mc_ctl rebuild --method basebackup\" here, which keeps its data directory,",
-                Err(_) => run,
-            };
-            Some(format!(
-                "{again}both servers ran alone; this server was stopped: {run} to make it the other server's standby"
-            ))
-        } else if incomplete {
-            Some(format!("{again}this data directory is incomplete and cannot be started: {run}"))
-        } else if lost && self.store.notes.handed_over.is_none() {
-            Some(format!("{again}this server has lost its role: {run} to make it the other server's standby"))
-        } else if lost {
-            Some(match self.settings.rebuild_auto {
-                true => format!(
-                    "this server has handed over its role and becomes the standby automatically; otherwise, {run}"
-                ),
-                false => format!("this server has handed over its role: {run} to make it the standby"),
-            })
-        } else {
-            (!again.is_empty()).then(|| format!("{again}{run} to try again"))
         }
     }
 }

@@ -87,6 +87,11 @@ impl WalSide {
         WalPoint::further(self.point, self.must.map(|(point, _)| point))
     }
 
+    /// Whether it was reported that neither server holds everything.
+    pub fn none_holds_all(&self) -> bool {
+        self.said_none.is_some()
+    }
+
     /// The data directory is another one.
     pub fn directory_replaced(&mut self) {
         self.instance_ended();
@@ -580,51 +585,6 @@ impl Node {
         if self.announced.refused != Some(WHY) {
             self.announced.refused = Some(WHY);
             self.say(CoreMessage::CannotHandOver);
-        }
-    }
-
-    /// What an operator can do about WAL that is missing.
-    pub(super) fn advice_on_wal(&self) -> Option<String> {
-        if self.store.notes.overwritten && self.standing() == Some(Standing::Inactivated) {
-            let run = self.rebuild_command();
-            return Some(format!("this standby's WAL was overwritten from a primary that did not contain it: {run}"));
-        }
-        if self.cannot_hand_over() {
-            return Some(
-                "this server's data directory was exchanged, and commits may not have waited for the other server: restore the \
-                 former data directory or keep this one, and run \"mc_ctl start --adopt-data\" here; or run it on the other \
-                 server and lose the commits that it does not hold"
-                    .to_owned(),
-            );
-        }
-        if self.is_refuted() {
-            let what = match self.standing() {
-                Some(Standing::Standby) if !self.eligible() => {
-                    "run \"mc_ctl detach --force\" on the primary to keep its data, or \"mc_ctl start --adopt-data\" on this \
-                     server to keep this data; transactions that only the other server holds are lost"
-                }
-                Some(Standing::Standby) => "run \"mc_ctl switch\" to make this server the primary",
-                _ => self.rebuild_command(),
-            };
-            return Some(format!("this standby holds WAL that the primary does not contain: {what}"));
-        }
-        let had = self.store.notes.went_back?;
-        let has = self.wal.point.map_or(self.position(), |point| point.lsn);
-        let lost = format!("this server's data ends at {has} and no longer contains the WAL up to {}", had.lsn);
-        match self.standing()? {
-            Standing::Primary if self.wal.said_none.is_some() => Some(format!(
-                "{lost}, and the other server does not hold it either: compare both, then run \"mc_ctl start --adopt-data\" on \
-                 the server whose data is to be kept"
-            )),
-            Standing::Primary => Some(format!("{lost}; run \"mc_ctl switch\" to make the other server the primary")),
-            Standing::Standby => Some(format!(
-                "{lost}, so that it is not promoted; if the primary is lost, \"mc_ctl start --adopt-data\" runs this data and \
-                 loses what followed its end"
-            )),
-            Standing::Alone => Some(format!(
-                "{lost}; restore the newer data, or run \"mc_ctl start --adopt-data\" and lose what followed its end"
-            )),
-            Standing::Inactivated => None,
         }
     }
 }

@@ -4,6 +4,7 @@ use super::event::{Action, CoreMessage, Instance, Job, JobId, Names, Outcome, Ro
 use super::facts::{Data, InstanceState, Standing, StartPolicy};
 use super::hand_over::HandOver;
 use super::node::Node;
+use super::node_report::Reporter;
 use super::observed::{DownReason, Failure, OwnSide, Running};
 use super::reconcile::{Step, next_step};
 use super::rules;
@@ -433,7 +434,7 @@ impl Node {
         if self.own.failed.is_some() && self.own.running == Running::Down {
             self.own.failed = None;
         }
-        if let super::report::Progress::Refused(why) = self.progress_without_ledger()
+        if let super::report::Progress::Refused(why) = Reporter(self).progress_without_ledger()
             && !self.announced.will_not_start
             && !self.own.for_rebuild
         {
