@@ -2,6 +2,7 @@
 //! prefers the incumbent (PROTOCOL R8).
 
 use super::calls::{Calls, GateResult};
+use super::cause::Cause;
 use super::event::{
     Action, Aim, CoreMessage, Event, Health, Heartbeat, Message, OnSilence, Purpose, TICK_MS, UserCommand, WalReport,
 };
@@ -15,9 +16,6 @@ use std::collections::VecDeque;
 
 /// How often a server's host must have refused before that counts as a cause.
 const REFUSALS: u32 = 3;
-
-/// Why a server whose data went back is not given the right to run alone.
-const BEHIND: &str = "it reports less WAL than before, so that its data has regressed";
 
 /// How long after a failed write it is tried again, ms.
 const REWRITE_MS: u64 = 1_000;
@@ -82,7 +80,7 @@ struct Seen {
     /// It is heard, as was last said.
     said_heard: bool,
     /// Why it was last not given what it asked for.
-    said_why: Option<&'static str>,
+    said_why: Option<Cause>,
     /// The other cluster that it belongs to, as was last said.
     said_system: Option<SystemId>,
 }
@@ -287,7 +285,7 @@ impl Arbiter {
                 GateResult::Given => self.grant(view, why),
                 // The proposal is repeated.
                 GateResult::Awaited => return,
-                GateResult::Denied(_) => self.log_not_granted(from, "the fencing command failed"),
+                GateResult::Denied(_) => self.log_not_granted(from, Cause::FencingFailed),
             }
         } else {
             self.log_not_granted(from, self.obstacle(from));
@@ -333,29 +331,25 @@ impl Arbiter {
     }
 
     /// Why it does not consent, for people.
-    fn obstacle(&self, asker: Server) -> &'static str {
-        let Some(ledger) = self.ledger else { return "it has no view of the pair" };
+    fn obstacle(&self, asker: Server) -> Cause {
+        let Some(ledger) = self.ledger else { return Cause::NoView };
         if ledger.view.mode == Mode::Degraded {
-            return "a server already has the right";
+            return Cause::RightIsGiven;
         }
         if ledger.view.arbiter != Some(ledger.id) {
-            return "the view names another arbiter";
+            return Cause::OtherArbiter;
         }
         if asker != ledger.view.primary && self.notes.unmirrored {
-            return "the primary reported commits that may not have waited for the standby";
+            return Cause::UnmirroredCommits;
         }
         if ledger.view.data[asker.index()].is_some_and(|data| self.is_behind(asker, data)) {
-            return BEHIND;
+            return Cause::WentBack;
         }
         if asker != ledger.view.primary && !self.incumbent_is_gone(asker.other()) {
             let listened = self.now.since(self.listens_since) >= self.detection_ms(asker.other());
-            return if listened {
-                "the primary responds to the arbiter"
-            } else {
-                "the arbiter has not run for the detection time yet"
-            };
+            return if listened { Cause::PrimaryResponds } else { Cause::ArbiterJustStarted };
         }
-        "the proposal is behind the view"
+        Cause::ProposalIsOld
     }
 
     /// Why a server would not be given the right to run alone whatever becomes of the other one, or was not given it when it last
@@ -367,7 +361,7 @@ impl Arbiter {
                 "it belongs to another cluster: its system identifier is {theirs}, and that of the pair recorded here is {mine}"
             ));
         }
-        self.obstacle_by_data(server).map(str::to_owned)
+        self.obstacle_by_data(server).map(|why| why.text().to_owned())
     }
 
     /// The system identifier that a server reports, if that is another one than that of the ledger.
@@ -375,21 +369,19 @@ impl Arbiter {
         self.servers[server.index()].said_system
     }
 
-    fn obstacle_by_data(&self, server: Server) -> Option<&'static str> {
+    fn obstacle_by_data(&self, server: Server) -> Option<Cause> {
         let seen = &self.servers[server.index()];
         let mirrored = self.ledger.map(|ledger| ledger.view).filter(|view| view.mode == Mode::Mirrored);
         let named = mirrored.and_then(|view| view.data[server.index()]);
         match (named, seen.data) {
             // A server that has just started has not reported its WAL yet.
-            (Some(named), _) if seen.point.is_some() && self.is_behind(server, named) => Some(BEHIND),
-            (Some(named), Some(data)) if named != data => Some(
-                "its data directory is not the one that the view names: it was replaced, or its data has regressed",
-            ),
+            (Some(named), _) if seen.point.is_some() && self.is_behind(server, named) => Some(Cause::WentBack),
+            (Some(named), Some(data)) if named != data => Some(Cause::DirectoryReplaced),
             _ => seen.said_why,
         }
     }
 
-    fn log_not_granted(&mut self, server: Server, why: &'static str) {
+    fn log_not_granted(&mut self, server: Server, why: Cause) {
         let seen = &mut self.servers[server.index()];
         if seen.said_why.replace(why) != Some(why) {
             self.out.push(Action::Log(CoreMessage::NotGranted { server, why }));

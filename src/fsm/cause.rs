@@ -66,6 +66,21 @@ causes! {
     PrimaryRefusesWait = "the primary's host refuses connections, and this server may not switch",
     PrimaryNeverSeen = "no heartbeat from the primary since the start",
     PrimaryNotSeenYet = "waiting for the primary's first heartbeat",
+    // -- why the instance is not started
+    DirectoryNotNamed = "this data directory is not the one that the view names",
+    DemotedByHand = "its data directory contains standby.signal, although it is the primary",
+    DirectoryExchanged = "its data directory was exchanged, and commits may not have waited",
+    // -- why the arbiter does not consent
+    NoView = "it has no view of the pair",
+    RightIsGiven = "a server already has the right",
+    OtherArbiter = "the view names another arbiter",
+    UnmirroredCommits = "the primary reported commits that may not have waited for the standby",
+    WentBack = "it reports less WAL than before, so that its data has regressed",
+    PrimaryResponds = "the primary responds to the arbiter",
+    ArbiterJustStarted = "the arbiter has not run for the detection time yet",
+    ProposalIsOld = "the proposal is behind the view",
+    FencingFailed = "the fencing command failed",
+    DirectoryReplaced = "its data directory is not the one that the view names: it was replaced, or its data has regressed",
     // -- an operator
     OperatorDetached = "an operator detached the standby",
     OperatorForcedSwitch = "an operator forced the switch",

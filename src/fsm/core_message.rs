@@ -108,7 +108,7 @@ pub enum CoreMessage {
     /// A rebuild that was interrupted could not continue; what could be undone is undone.
     RebuildAbandoned,
     /// This server's data directory is not the one that the view names.
-    NotEligible(&'static str),
+    NotEligible(Cause),
     /// The instance was started several times and did not stay up.
     LeftDown,
     /// An instance that was left down is started again after some time.
@@ -248,7 +248,7 @@ pub enum CoreMessage {
         /// Who asked.
         server: Server,
         /// Why not.
-        why: &'static str,
+        why: Cause,
     },
     /// A server that was silent is heard by the arbiter, or the reverse.
     ServerHeard {

@@ -29,7 +29,7 @@ pub(super) struct Announced {
     pub split_elsewhere: Option<super::types::Term>,
     pub inactivated: bool,
     pub rebuild_needed: Option<View>,
-    pub refused: Option<&'static str>,
+    pub refused: Option<Cause>,
     pub will_not_start: bool,
     /// The term of the view out of which the arbiter did not consent.
     pub not_consented: Option<super::types::Term>,

@@ -22,7 +22,7 @@ const REPLIES_MS: u64 = 20_000;
 impl Node {
     pub(super) fn pursue(&mut self) {
         if self.is_demoted_by_hand() {
-            self.refuse("its data directory contains standby.signal, although it is the primary");
+            self.refuse(Cause::DemotedByHand);
         }
         self.announced.proposing =
             self.proposals.current.as_ref().map(|_| self.announced.proposing.unwrap_or(self.now));

@@ -5,6 +5,7 @@
 //! what it has reported itself. PostgreSQL compares neither: a WAL receiver overwrites its own segment from the begin. So the
 //! comparison comes before an instance is started, and once more in each run of the primary's instance.
 
+use super::cause::Cause;
 use super::core_message::Witness;
 use super::event::{
     Action, CompareWal, Contains, CoreMessage, Health, Heartbeat, Instance, Job, Role, Verdict, WalFound, WalReading,
@@ -581,9 +582,8 @@ impl Node {
     }
 
     pub(super) fn refuse_to_hand_over(&mut self) {
-        const WHY: &str = "its data directory was exchanged, and commits may not have waited";
-        if self.announced.refused != Some(WHY) {
-            self.announced.refused = Some(WHY);
+        if self.announced.refused != Some(Cause::DirectoryExchanged) {
+            self.announced.refused = Some(Cause::DirectoryExchanged);
             self.say(CoreMessage::CannotHandOver);
         }
     }

@@ -1,5 +1,6 @@
 //! Work on the instance: one job at a time, and reconciling the instance with the ledger.
 
+use super::cause::Cause;
 use super::event::{Action, CoreMessage, Instance, Job, JobId, Names, Outcome, Role, StandbyRow};
 use super::facts::{Data, InstanceState, Standing, StartPolicy};
 use super::hand_over::HandOver;
@@ -398,7 +399,7 @@ impl Node {
             Step::Promote => self.promote(),
             Step::Rejoin => self.rejoin(standing),
             Step::Refuse if self.cannot_hand_over() => self.refuse_to_hand_over(),
-            Step::Refuse => self.refuse("this data directory is not the one that the view names"),
+            Step::Refuse => self.refuse(Cause::DirectoryNotNamed),
         }
     }
 
@@ -669,7 +670,7 @@ impl Node {
         }
     }
 
-    pub(super) fn refuse(&mut self, why: &'static str) {
+    pub(super) fn refuse(&mut self, why: Cause) {
         if self.announced.refused != Some(why) {
             self.announced.refused = Some(why);
             self.say(CoreMessage::NotEligible(why));

@@ -415,7 +415,7 @@ pub(super) fn of_say(say: &CoreMessage, names: &Names) -> Message {
             m(1181, &[me, &seconds.to_string(), &attempt.to_string(), &of.to_string()])
         }
         CoreMessage::RebuildAbandoned => m(1047, &[me]),
-        CoreMessage::NotEligible(why) => m(1019, &[me, why]),
+        CoreMessage::NotEligible(why) => m(1019, &[me, why.text()]),
         CoreMessage::LeftDown => m(1020, &[me]),
         CoreMessage::StartRetried => m(1180, &[me]),
         CoreMessage::WillNotStart(why) => m(1021, &[me, why]),
@@ -470,7 +470,7 @@ pub(super) fn of_say(say: &CoreMessage, names: &Names) -> Message {
         CoreMessage::ArbiterBack => m(1037, &[&names.arbiter]),
         CoreMessage::Renamed { was, now } => m(1042, &[&now.to_string(), &was.to_string()]),
         CoreMessage::NotConsented => m(1043, &[&names.arbiter, me]),
-        CoreMessage::NotGranted { server, why } => m(1039, &[names.id(*server), why]),
+        CoreMessage::NotGranted { server, why } => m(1039, &[names.id(*server), why.text()]),
         CoreMessage::ServerHeard { server, heard: true } => m(1040, &[names.id(*server)]),
         CoreMessage::ServerHeard { server, heard: false } => m(1041, &[names.id(*server)]),
     }
@@ -632,7 +632,7 @@ mod tests {
             CoreMessage::RebuildEnded,
             CoreMessage::RebuildFailed(s()),
             CoreMessage::RebuildAbandoned,
-            CoreMessage::NotEligible("x"),
+            CoreMessage::NotEligible(Cause::DemotedByHand),
             CoreMessage::LeftDown,
             CoreMessage::RebuildRetried { attempt: 2, of: 10, seconds: 10 },
             CoreMessage::StartRetried,
@@ -667,7 +667,7 @@ mod tests {
             CoreMessage::ArbiterBack,
             CoreMessage::Renamed { was: Term(2), now: Term(1) },
             CoreMessage::NotConsented,
-            CoreMessage::NotGranted { server: Server::First, why: "x" },
+            CoreMessage::NotGranted { server: Server::First, why: Cause::NoView },
             CoreMessage::ServerHeard { server: Server::First, heard: true },
             CoreMessage::ServerHeard { server: Server::First, heard: false },
         ];

@@ -47,6 +47,10 @@ pub fn say(say: &CoreMessage) -> String {
         }
         CoreMessage::RebuildBegun(asked) => format!("rebuild begins, {}", order(*asked)),
         CoreMessage::DataReplaced { why, .. } => format!("says DataReplaced: {why}"),
+        CoreMessage::NotEligible(why) => format!("says NotEligible({:?})", why.text()),
+        CoreMessage::NotGranted { server, why } => {
+            format!("says NotGranted {{ server: {server:?}, why: {:?} }}", why.text())
+        }
         other => format!("says {other:?}"),
     }
 }
