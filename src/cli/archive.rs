@@ -139,7 +139,7 @@ pub(super) fn refuse_shared(config: &Config, destination: &Destination) -> std::
         return Ok(false);
     };
     match destination.shared_with(&config.peer().id, theirs.as_deref()) {
-        Some(error) => Err(Failure { exit: Exit::Refused, error }),
+        Some(error) => Err(Failure { exit: Exit::Refused, error, transient: None }),
         None => Ok(true),
     }
 }

@@ -1,7 +1,7 @@
 //! `backup_command`: a backup that another program makes. `mc_ctl backup` decides whether this server makes one, and limits the
 //! time; the program and its repository do the rest (mc_hooks(5)). `recover_command` is run in the same way.
 
-use super::{Ended, Exit, Failure, call, print};
+use super::{Ended, Failure, call, print};
 use crate::config::Config;
 use crate::error::Error;
 use crate::pg::bounded::Cancel;
@@ -79,7 +79,7 @@ pub(super) fn make(
     let begin = Instant::now();
     let made = environment(config).and_then(|environment| run("backup_command", program, environment, cancel));
     made.map_err(explain)?;
-    primary().map_err(|error| Failure { exit: Exit::Failed, error })?;
+    primary().map_err(Failure::failed)?;
     print(&format!("backup_command succeeded after {}\n", duration(begin.elapsed().as_secs())));
     Ok(0)
 }

@@ -9,7 +9,7 @@ use crate::daemon::reload::{self, Reloaded};
 use crate::daemon::store;
 use crate::daemon::watcher;
 use crate::error::Error;
-use crate::fsm::event::{Reply, Request};
+use crate::fsm::event::{Reply, Request, Transient};
 use crate::messages::commands::Verb;
 use crate::pg::connect::PASSWORD_HINT;
 use crate::status::{self, ConnectionFailure, Purpose, Snapshot};
@@ -99,7 +99,7 @@ pub(super) fn request(config: &Config, request: Request, limit: Duration) -> Res
         Answer::Reply(Reply::Done) => Ok(()),
         Answer::Reply(Reply::Refused(why)) => Err(match why.split_once("\nHINT: ") {
             Some((why, hint)) => Failure::new(Exit::Refused, why).hint(hint),
-            None => Failure::new(Exit::Refused, why),
+            None => Transient::of(&why).map_or_else(|| Failure::new(Exit::Refused, why), Failure::transient),
         }),
         Answer::Reply(Reply::Failed(why)) => Err(Failure::new(Exit::Failed, why)),
         Answer::Reply(Reply::TimedOut(how)) => Err(Failure::new(Exit::TimedOut, how)),

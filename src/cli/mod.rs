@@ -32,7 +32,7 @@ pub use args::{Cli, command};
 
 use crate::config::{Config, PublicKey, Remark};
 use crate::error::Error;
-use crate::fsm::event::Request;
+use crate::fsm::event::{Request, Transient};
 use args::{Common, Verb};
 use clap::Parser;
 use std::io::{IsTerminal, Write};
@@ -64,11 +64,18 @@ pub(crate) enum Exit {
 pub(crate) struct Failure {
     exit: Exit,
     error: Error,
+    /// The controller refuses the request for a moment.
+    transient: Option<Transient>,
 }
 
 impl Failure {
     fn new(exit: Exit, message: impl Into<String>) -> Failure {
-        Failure { exit, error: Error::new(message) }
+        Failure { exit, error: Error::new(message), transient: None }
+    }
+
+    /// A request that is refused for a moment.
+    fn transient(why: Transient) -> Failure {
+        Failure { transient: Some(why), ..Failure::new(Exit::Refused, why.text()) }
     }
 
     fn hint(mut self, hint: impl Into<String>) -> Failure {
@@ -77,11 +84,11 @@ impl Failure {
     }
 
     fn usage(error: Error) -> Failure {
-        Failure { exit: Exit::Usage, error }
+        Failure { exit: Exit::Usage, error, transient: None }
     }
 
     fn failed(error: Error) -> Failure {
-        Failure { exit: Exit::Failed, error }
+        Failure { exit: Exit::Failed, error, transient: None }
     }
 }
 

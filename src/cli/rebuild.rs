@@ -6,7 +6,7 @@ use super::follow::Follower;
 use super::{Ended, Exit, Failure, call, print, print_json, recover, say, say_remark, service_form};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
-use crate::fsm::event::{Rebuild, Request, StartedBy, UNDER_WAY};
+use crate::fsm::event::{Rebuild, Request, StartedBy, Transient};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::fsm::types::{Method as Wanted, OldData as Old, RebuildOrder};
 use crate::messages::commands::{Form, Verb};
@@ -73,7 +73,7 @@ fn request(config: &Config, order: RebuildOrder, limit: Duration) -> Result<(), 
     let begin = Instant::now();
     loop {
         match call::request(config, Request::Rebuild(order), limit) {
-            Err(refused) if refused.error.message == UNDER_WAY && begin.elapsed() < SECOND_LOOK => {
+            Err(refused) if refused.transient == Some(Transient::UnderWay) && begin.elapsed() < SECOND_LOOK => {
                 std::thread::sleep(LOOK);
             }
             other => return other,

@@ -5,7 +5,7 @@ use super::call::{LOOK, PATIENCE};
 use super::{Ended, Exit, Failure, call, print, recover, running, say, say_remark};
 use crate::config::Config;
 use crate::daemon::{self, watcher};
-use crate::fsm::event::{Request, STOPPING, StartedBy, UNDER_WAY};
+use crate::fsm::event::{Request, StartedBy, Transient};
 use crate::fsm::report::{HostRole, Progress};
 use crate::fsm::types::Mode;
 use crate::messages::{self, Facility, Output};
@@ -161,7 +161,9 @@ fn start_after_restart(
 fn adopt(config: &Config, begin: Instant, limit: Duration) -> Result<(), Failure> {
     loop {
         match call::request(config, Request::AdoptData, limit.saturating_sub(begin.elapsed())) {
-            Err(refused) if refused.error.message == UNDER_WAY && begin.elapsed() < limit => std::thread::sleep(LOOK),
+            Err(refused) if refused.transient == Some(Transient::UnderWay) && begin.elapsed() < limit => {
+                std::thread::sleep(LOOK)
+            }
             ended => return ended,
         }
     }
@@ -208,7 +210,7 @@ fn start_in_running_controller(
             false => start_instance(config, args, failover, limit),
         };
         let ending = started.as_ref().is_err_and(|failure| match failure.exit {
-            Exit::Refused => failure.error.message == STOPPING,
+            Exit::Refused => failure.transient == Some(Transient::Stopping),
             Exit::NotRunning => true,
             Exit::Failed => !call::is_running(config).unwrap_or(true),
             _ => false,
@@ -226,7 +228,7 @@ fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: 
     let snapshot = call::snapshot(config)?;
     if snapshot.report.stopping {
         return Err(
-            Failure::new(Exit::Refused, STOPPING).hint("Run this command again when \"mc_ctl stop\" has ended.")
+            Failure::transient(Transient::Stopping).hint("Run this command again when \"mc_ctl stop\" has ended.")
         );
     }
     let own = &snapshot.report.servers[config.me.index()];

@@ -581,11 +581,29 @@ pub enum Request {
     Rebuild(RebuildOrder),
 }
 
-/// Why a request is refused for a moment: the ledger is just being written, or a hand-over is under way.
-pub const UNDER_WAY: &str = "another change is in progress";
+/// Why a request is refused for a moment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transient {
+    /// The ledger is just being written, or a hand-over is under way.
+    UnderWay,
+    /// The controller stops: a start succeeds once it has ended.
+    Stopping,
+}
 
-/// Why a start is refused while the controller stops: another start succeeds once the controller has ended.
-pub const STOPPING: &str = "the controller is being stopped";
+impl Transient {
+    /// The text in [`Reply::Refused`].
+    pub fn text(self) -> &'static str {
+        match self {
+            Transient::UnderWay => "another change is in progress",
+            Transient::Stopping => "the controller is being stopped",
+        }
+    }
+
+    /// What the text of [`Reply::Refused`] means. The control socket transmits nothing else.
+    pub fn of(text: &str) -> Option<Transient> {
+        [Transient::UnderWay, Transient::Stopping].into_iter().find(|transient| transient.text() == text)
+    }
+}
 
 /// What came of a request.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]

@@ -2,9 +2,7 @@
 
 use super::calls::GateResult;
 use super::cause::Cause;
-use super::event::{
-    Action, CoreMessage, Instance, Job, Message, Names, Purpose, Reply, Request, Role, STOPPING, UNDER_WAY,
-};
+use super::event::{Action, CoreMessage, Instance, Job, Message, Names, Purpose, Reply, Request, Role, Transient};
 use super::facts::{Peer, Replication, Standing};
 use super::node::Node;
 use super::node_report::Reporter;
@@ -134,7 +132,7 @@ impl Node {
         }
         if self.requests.current.is_some() || self.requests.stopping {
             let starts = matches!(request, Request::Start { .. } | Request::AdoptData);
-            let why = if self.requests.stopping && starts { STOPPING } else { BUSY };
+            let why = if self.requests.stopping && starts { Transient::Stopping.text() } else { BUSY };
             self.reply(asker, Reply::Refused(why.to_owned()));
             return;
         }
@@ -296,7 +294,7 @@ impl Node {
             return Some("the standby does not stream synchronously".to_owned());
         }
         if self.hand_overs.current.is_some() || self.work.busy() && self.work.starts_or_stops() {
-            return Some(UNDER_WAY.to_owned());
+            return Some(Transient::UnderWay.text().to_owned());
         }
         None
     }
@@ -421,7 +419,7 @@ impl Node {
             return Some("--force is accepted only from an operator on this server".to_owned());
         }
         if !self.settled() || self.hand_overs.current.is_some() {
-            return Some(UNDER_WAY.to_owned());
+            return Some(Transient::UnderWay.text().to_owned());
         }
         if op.request == Request::AdoptData {
             return self.adopt_obstacle();
@@ -461,7 +459,7 @@ impl Node {
         // What is known of it is older than the last job, for example than a rebuild that has failed.
         if self.own.running == Running::Unknown {
             let unread = self.work.unread.then_some("the data directory cannot be read");
-            return Some(unread.unwrap_or(UNDER_WAY).to_owned());
+            return Some(unread.unwrap_or(Transient::UnderWay.text()).to_owned());
         }
         if Some(data.system) != self.id.system {
             return Some("the data directory belongs to another cluster than the ledger of the pair".to_owned());

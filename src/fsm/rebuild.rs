@@ -3,7 +3,7 @@
 //! That one is to be made is a note beside the ledger, so that it is continued after a restart. Before the first change the
 //! data directory gets a new name, durably: whatever becomes of it, it is not the one that a view leans on.
 
-use super::event::{CoreMessage, Doubt, Health, Job, Rebuild, Role, UNDER_WAY};
+use super::event::{CoreMessage, Doubt, Health, Job, Rebuild, Role, Transient};
 use super::facts::Standing;
 use super::node::Node;
 use super::observed::{DownReason, Running};
@@ -115,7 +115,7 @@ impl Node {
             return Some("a rebuild is already in progress; mc_ctl status shows its progress".to_owned());
         }
         if !self.settled() || self.hand_overs.current.is_some() {
-            return Some(UNDER_WAY.to_owned());
+            return Some(Transient::UnderWay.text().to_owned());
         }
         self.follows_already().or_else(|| self.source(RebuildOrder::default()).err())
     }

@@ -2,7 +2,7 @@
 
 use crate::words;
 use crate::world::World;
-use mirroring_controller::fsm::event::{Action, Event, Reply, UNDER_WAY};
+use mirroring_controller::fsm::event::{Action, Event, Reply, Transient};
 use mirroring_controller::fsm::node::Node;
 use mirroring_controller::fsm::report::Word;
 use mirroring_controller::fsm::types::Time;
@@ -72,7 +72,7 @@ fn refusal(node: &Node, now: Time, command: &str) -> Option<String> {
     let actions = node.step(now, Event::Request { id: u64::MAX, request, limit_ms: 30_000 });
     let later = node.step(now.plus(50), Event::Tick);
     actions.into_iter().chain(later).find_map(|action| match action {
-        Action::Reply(u64::MAX, Reply::Refused(why)) if why != UNDER_WAY && why != BUSY => Some(why),
+        Action::Reply(u64::MAX, Reply::Refused(why)) if Transient::of(&why).is_none() && why != BUSY => Some(why),
         _ => None,
     })
 }

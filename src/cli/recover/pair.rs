@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::daemon::archive_link;
 use crate::daemon::watcher;
 use crate::error::Error;
-use crate::fsm::event::{Request, StartedBy, UNDER_WAY};
+use crate::fsm::event::{Request, StartedBy, Transient};
 use crate::fsm::report::{HostRole, Rebuilding, Report};
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, process};
@@ -209,10 +209,14 @@ pub fn adopt(config: &Config, journal: &Journal) -> Result<(), Failure> {
         match call::request(config, request, CHANGE) {
             Ok(()) => adopted = true,
             // It was adopted before this command was interrupted.
-            Err(failure) if failure.exit == Exit::Refused && alone && failure.error.message != UNDER_WAY => {
+            Err(failure)
+                if failure.exit == Exit::Refused && alone && failure.transient != Some(Transient::UnderWay) =>
+            {
                 adopted = true
             }
-            Err(failure) if failure.error.message != UNDER_WAY || begin.elapsed() > CHANGE => return Err(failure),
+            Err(failure) if failure.transient != Some(Transient::UnderWay) || begin.elapsed() > CHANGE => {
+                return Err(failure);
+            }
             Err(_) => {}
         }
         let wait = Instant::now();
