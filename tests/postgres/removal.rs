@@ -59,7 +59,7 @@ impl Places<'_> {
         let mut command = if *as_root { machine.command("sh") } else { machine.admin("sh") };
         let programs = [program(), arbiter::program()].map(|program| path(program.parent().expect("a directory")));
         let (own, bin) = (path(&machine.dir), path(bin_dir()));
-        let sockets = self.sockets.replace(path(&self.pair.host(0).dir), &own);
+        let sockets = self.sockets.replace(path(&self.pair.host(0).dir), own);
         let environment = format!(
             "export PGHOST={} PATH={own}/bin:{}:{}:{bin}:/usr/sbin:/usr/bin:/sbin:/bin",
             sockets, programs[0], programs[1]

@@ -451,7 +451,7 @@ impl Hub {
 
     fn take_news(&mut self, news: News) {
         match news {
-            News::Of(cluster, event) => self.step(cluster, now(), event),
+            News::Of(cluster, event) => self.step(cluster, now(), *event),
             News::Called(cluster, generation, id, result) => {
                 if self.clusters[cluster].generation == generation {
                     self.step(cluster, now(), Event::CommandDone(id, result));

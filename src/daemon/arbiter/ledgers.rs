@@ -191,7 +191,8 @@ impl Writer {
     fn complete(&mut self) -> bool {
         let complete =
             |(system, history): (&SystemId, &mut store::History)| history.complete(&directory(&self.run_dir, *system));
-        self.histories.iter_mut().map(complete).fold(true, |all, done| all && done)
+        // Every one is tried.
+        self.histories.iter_mut().map(complete).filter(|done| !done).count() == 0
     }
 
     fn write(&mut self, write: Entry) {
@@ -203,7 +204,7 @@ impl Writer {
             Ok(()) => Event::Stored(write.number),
             Err(error) => Event::StoreFailed(write.number, error.to_string()),
         };
-        self.notifier.tell(News::Of(write.cluster, answer));
+        self.notifier.tell(News::Of(write.cluster, Box::new(answer)));
         let history = self.histories.entry(system).or_insert_with(|| store::History::load(&directory, None));
         history.written(&directory, saved.is_ok(), write.durable.ledger.view, write.reason);
     }

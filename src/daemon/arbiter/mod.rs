@@ -58,7 +58,7 @@ static PROGRAM: Program = Program {
 #[derive(Debug)]
 enum News {
     /// Something for the core of the cluster of this number.
-    Of(usize, Event),
+    Of(usize, Box<Event>),
     /// What came of a command that this cluster's core of this generation called.
     Called(usize, u64, JobId, std::result::Result<(), String>),
     /// What came of the removal of a ledger.
