@@ -121,7 +121,7 @@ struct Probe {
     /// How far the WAL receiver of a standby had flushed WAL at the last look.
     streamed: Lsn,
     /// Names the run of the postmaster.
-    incarnation: u64,
+    incarnation: Option<u64>,
     /// What the instance's WAL is to be compared with.
     compare: Vec<WalPoint>,
     /// What went wrong at the last look, where that is told only if it stays so.
@@ -145,7 +145,7 @@ impl Probe {
             segments: None,
             point: None,
             streamed: Lsn(0),
-            incarnation: 0,
+            incarnation: None,
             compare: Vec::new(),
             lost: String::new(),
         }
@@ -378,10 +378,10 @@ impl Probe {
     /// Which WAL the instance has by this reading (PROTOCOL R13); `None` if it has no role.
     fn wal(&mut self, reading: Instance) -> Option<WalReading> {
         // A postmaster that answers has written its file.
-        if self.incarnation == 0
+        if self.incarnation.is_none()
             && let Some(postmaster) = &self.postmaster
         {
-            self.incarnation = wal::incarnation(&self.home, postmaster.pid);
+            self.incarnation = Some(wal::incarnation(&self.home, postmaster.pid));
         }
         let (at, incarnation, confirmed) = match reading {
             Instance::Primary { timeline, names: Names::Peer, standby, flushed, .. } => {
@@ -392,7 +392,7 @@ impl Probe {
             // Without a WAL receiver the timeline is that of the last checkpoint, which may be an earlier one. What was replayed
             // and not streamed may be in the file of an earlier timeline; the file of the present one is still empty there.
             Instance::Standby { timeline, received, streaming, .. } => {
-                ((streaming && self.streamed == received).then_some((timeline, received)), 0, false)
+                ((streaming && self.streamed == received).then_some((timeline, received)), None, false)
             }
             Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return None,
         };
@@ -452,7 +452,7 @@ impl Probe {
         }
         self.postmaster = process::postmaster(&self.home).unwrap_or_default().filter(Process::alive);
         let Some(postmaster) = &self.postmaster else { return false };
-        self.incarnation = 0;
+        self.incarnation = None;
         (self.segments, self.point) = (None, None);
         self.session = None;
         self.fresh_due = Instant::now();

@@ -257,8 +257,8 @@ pub enum Instance {
 /// Which WAL the own instance has, as far as it is safe on disk. Reported just before the reading of the instance.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WalReading {
-    /// Names this run of a primary's instance: another one after each start of its postmaster. 0 for a standby.
-    pub incarnation: u64,
+    /// Names this run of a primary's instance: another one after each start of its postmaster. `None` for a standby.
+    pub incarnation: Option<u64>,
     /// A standby's: what its WAL receiver has flushed. A primary's: what its synchronous standby has confirmed, or, if commits
     /// do not wait for one, what it has flushed itself. `None` if that is not known now.
     pub point: Option<WalPoint>,
@@ -353,8 +353,9 @@ pub struct Verdict {
 pub struct WalReport {
     /// The sender compares WAL. An older version does not.
     pub compares: bool,
-    /// Names the run of the sender's instance while that runs as a primary; else 0.
-    pub incarnation: u64,
+    /// Names the run of the sender's instance while that runs as a primary.
+    #[serde(with = "zero")]
+    pub incarnation: Option<u64>,
     /// The furthest point that the sender's data directory is known to contain.
     pub point: Option<WalPoint>,
     /// The sender is about to find out where its WAL ends.

@@ -50,8 +50,8 @@ pub struct OwnPresent {
     pub runs: bool,
     /// The last reading that told a role.
     pub role: Option<Instance>,
-    /// Names the run of a primary's instance; 0 if it does not run as one.
-    pub incarnation: u64,
+    /// Names the run of a primary's instance, if it runs as one.
+    pub incarnation: Option<u64>,
     /// A standby's `synchronous_standby_names` is commented out.
     pub freed: bool,
     /// It lives, and does not answer.

@@ -26,8 +26,8 @@ const REPEAT_MS: u64 = 1_000;
 /// What is known of both servers' WAL.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct WalSide {
-    /// Names the run of the own instance as a primary; 0 if it does not run as one.
-    incarnation: u64,
+    /// Names the run of the own instance as a primary, if it runs as one.
+    incarnation: Option<u64>,
     /// The furthest point that the data directory is known to contain.
     point: Option<WalPoint>,
     /// A point that it must contain, and how that is known; not compared yet.
@@ -73,7 +73,7 @@ impl WalSide {
 
     /// The instance does not run any more, or another run of it begins.
     pub fn instance_ended(&mut self) {
-        self.incarnation = 0;
+        self.incarnation = None;
         self.comparing = None;
         self.not_found = None;
         self.verdict = None;
@@ -123,7 +123,7 @@ impl Node {
             self.wal.comparing = None;
         }
         let in_role = match self.standing() {
-            _ if reading.incarnation == 0 => self.own.is_standby_dir(),
+            _ if reading.incarnation.is_none() => self.own.is_standby_dir(),
             // What the standby has not confirmed may be lost in a switch, and nothing was acknowledged from it.
             Some(Standing::Primary) => self.eligible() && reading.confirmed,
             Some(Standing::Alone) => self.eligible(),
@@ -255,7 +255,7 @@ impl Node {
             }
             self.wal.not_found = None;
             self.own_compared(found, None);
-        } else if self.unjudged() == Some(point) && self.wal.incarnation != 0 {
+        } else if self.unjudged() == Some(point) && self.wal.incarnation.is_some() {
             self.judge_peer(point, found);
         }
     }
@@ -409,15 +409,16 @@ impl Node {
         let told = self.peer.heartbeat.as_ref().filter(|told| told.role != Role::Primary)?;
         let point = told.wal.point?;
         let judged = self.wal.verdict.is_some_and(|verdict| {
-            verdict.incarnation == self.wal.incarnation && (verdict.point == point || !told.wal.verify)
+            Some(verdict.incarnation) == self.wal.incarnation && (verdict.point == point || !told.wal.verify)
         });
-        (self.own.is_primary() && self.wal.incarnation != 0 && !judged).then_some(point)
+        (self.own.is_primary() && self.wal.incarnation.is_some() && !judged).then_some(point)
     }
 
     fn judge_peer(&mut self, point: WalPoint, found: Contains) {
         let contained = found != Contains::No;
         let leans = self.mirrored_peer_point() == Some(point);
-        self.wal.verdict = Some(Verdict { incarnation: self.wal.incarnation, point, contained });
+        let Some(incarnation) = self.wal.incarnation else { return };
+        self.wal.verdict = Some(Verdict { incarnation, point, contained });
         self.announced.introduce = true;
         if !contained && leans && self.eligible() {
             self.went_back(point, Witness::Peer, None);
@@ -428,7 +429,7 @@ impl Node {
     /// none.
     pub(super) fn contains_peer(&self) -> bool {
         let compares = self.peer.heartbeat.as_ref().is_some_and(|told| told.wal.compares);
-        !compares || self.wal.verdict.is_some_and(|it| it.incarnation == self.wal.incarnation && it.contained)
+        !compares || self.wal.verdict.is_some_and(|it| Some(it.incarnation) == self.wal.incarnation && it.contained)
     }
 
     // ------------------------------------------------------------------------------------------------------ the standby
@@ -443,15 +444,16 @@ impl Node {
         }
         self.reminded(told.wal.remembered, Witness::Peer);
         let before = self.wal.met.map(|(incarnation, _)| incarnation);
-        if told.role == Role::Primary && told.wal.incarnation != 0 && before != Some(told.wal.incarnation) {
-            self.wal.met = Some((told.wal.incarnation, self.wal.point));
+        let run = told.wal.incarnation.filter(|_| told.role == Role::Primary);
+        if let Some(run) = run.filter(|run| before != Some(*run)) {
+            self.wal.met = Some((run, self.wal.point));
             self.wal.lapsed = true;
             self.announced.introduce = true;
             // A WAL receiver that has connected to this run before it was compared may have overwritten what was there.
             if self.own.running == Running::Up && self.own.is_standby_dir() && self.wal.must.is_none() {
                 self.wal.must = self.wal.anchor.or(self.wal.point).map(|point| (point, Witness::Own));
             }
-        } else if told.role == Role::Primary && told.wal.incarnation != 0 && self.wal.must.is_none() {
+        } else if run.is_some() && self.wal.must.is_none() {
             (self.wal.anchor, self.wal.lapsed) = (self.wal.point, false);
         } else if told.role == Role::None && may_run(told.instance) {
             // A run that is not reported may send WAL.
@@ -464,7 +466,7 @@ impl Node {
             self.must_contain(point, Witness::Peer);
         }
         let Some(mine) = self.wal.point.filter(|_| self.is_refuted()) else { return };
-        if self.wal.said_not_contained.replace(told.wal.incarnation) != Some(told.wal.incarnation) {
+        if std::mem::replace(&mut self.wal.said_not_contained, told.wal.incarnation) != told.wal.incarnation {
             self.say(CoreMessage::NotContained { mine });
         }
         if self.streams() && !self.store.notes.overwritten {
@@ -484,10 +486,9 @@ impl Node {
         let Some(told) = self.peer.heartbeat.as_ref().filter(|told| told.role == Role::Primary) else {
             return Some(true);
         };
-        let (incarnation, before) = self.wal.met.filter(|(met, _)| *met == told.wal.incarnation).unwrap_or_default();
-        if told.wal.incarnation == 0 || incarnation == 0 {
+        let Some((incarnation, before)) = self.wal.met.filter(|(met, _)| Some(*met) == told.wal.incarnation) else {
             return (!told.wal.compares).then_some(true);
-        }
+        };
         let Some(before) = before else { return self.wal.must.is_none().then_some(true) };
         let verdict = told.wal.verdict.filter(|verdict| verdict.incarnation == incarnation)?;
         if verdict.contained {
@@ -514,7 +515,7 @@ impl Node {
         let standby = self.own.is_standby_dir() && self.own.running == Running::Down;
         WalReport {
             compares: true,
-            incarnation: if self.own_role() == Role::Primary { self.wal.incarnation } else { 0 },
+            incarnation: self.wal.incarnation.filter(|_| self.own_role() == Role::Primary),
             // Its WAL agrees with the primary's, but its data files do not.
             point: self.wal.point.filter(|_| !self.store.notes.overwritten),
             pending: standby && !self.is_held() && !self.wal.end_found && self.store.ledger.is_some(),

@@ -80,7 +80,7 @@ impl Postgres {
             broken: own.left_down,
             disk: own.disk.clone(),
             contact: 1,
-            incarnation: own.incarnation.max(1),
+            incarnation: own.incarnation.unwrap_or(1),
             ready_at: Time(0),
             dir,
         }
@@ -108,7 +108,7 @@ impl Postgres {
             broken: told.instance == Health::Failed && told.role == Role::None && told.disk.is_empty(),
             disk: told.disk.clone(),
             contact: 1,
-            incarnation: told.wal.incarnation.max(1),
+            incarnation: told.wal.incarnation.unwrap_or(1),
             ready_at: Time(0),
             dir,
         }
@@ -181,10 +181,10 @@ impl Postgres {
     pub fn wal(&self, reading: Instance, theirs: Lsn) -> Option<WalReading> {
         let (lsn, incarnation, confirmed) = match reading {
             Instance::Primary { names: Names::Peer, standby, .. } => {
-                (standby.map(|_| theirs.min(self.lsn)), self.incarnation, standby.is_some())
+                (standby.map(|_| theirs.min(self.lsn)), Some(self.incarnation), standby.is_some())
             }
-            Instance::Primary { flushed, .. } => (Some(flushed), self.incarnation, false),
-            Instance::Standby { received, streaming, .. } => (streaming.then_some(received), 0, false),
+            Instance::Primary { flushed, .. } => (Some(flushed), Some(self.incarnation), false),
+            Instance::Standby { received, streaming, .. } => (streaming.then_some(received), None, false),
             Instance::Down | Instance::Starting | Instance::Closed | Instance::Silent => return None,
         };
         let point = lsn.map(|lsn| WalPoint { timeline: self.timeline(), lsn, length: 1, hash: 0 });

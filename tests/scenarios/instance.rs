@@ -140,7 +140,7 @@ impl Postgres {
             Instance::Standby { received, streaming, .. } => (streaming.then_some(received), false),
             _ => return None,
         };
-        let incarnation = if matches!(reading, Instance::Primary { .. }) { self.runs } else { 0 };
+        let incarnation = matches!(reading, Instance::Primary { .. }).then_some(self.runs).filter(|run| *run != 0);
         Some(WalReading { incarnation, point: lsn.map(|lsn| self.point(lsn)), confirmed })
     }
 

@@ -120,13 +120,19 @@ impl World {
             Instance::Primary { names: Names::Peer, standby, flushed, .. } => {
                 let row = standby.filter(|row| row.streaming && row.sync);
                 let point = row.and_then(|row| at(row.flushed.min(flushed)));
-                Some(WalReading { incarnation: host.life.into(), point, confirmed: row.is_some() })
+                Some(WalReading {
+                    incarnation: (host.life != 0).then(|| host.life.into()),
+                    point,
+                    confirmed: row.is_some(),
+                })
             }
-            Instance::Primary { flushed, .. } => {
-                Some(WalReading { incarnation: host.life.into(), point: at(flushed), confirmed: false })
-            }
+            Instance::Primary { flushed, .. } => Some(WalReading {
+                incarnation: (host.life != 0).then(|| host.life.into()),
+                point: at(flushed),
+                confirmed: false,
+            }),
             Instance::Standby { received, streaming, .. } => {
-                Some(WalReading { incarnation: 0, point: at(received).filter(|_| streaming), confirmed: false })
+                Some(WalReading { incarnation: None, point: at(received).filter(|_| streaming), confirmed: false })
             }
             _ => None,
         }
