@@ -1,9 +1,9 @@
 //! What the cores tell the operator. [`super::event`] shows it as part of what comes out.
 
 use super::cause::Cause;
-use super::event::UserCommand;
 use super::reason::Reason;
 use super::types::{DataIdentity, Lsn, Server, SystemId, Term, Timeline, View, WalPoint};
+use super::user_command::UserCommand;
 
 /// How it is known that WAL is missing.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

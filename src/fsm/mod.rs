@@ -5,7 +5,8 @@
 //! all run exactly this code.
 //!
 //! - [`types`]: ids, terms, positions, views, ledgers.
-//! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each.
+//! - [`event`]: what goes in ([`event::Event`]) and what comes out ([`event::Action`]), with the contract of each. Their parts are
+//!   [`reading`], [`message`], [`job`], [`user_command`] and [`core_message`]; [`settings`] are given at the start.
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`reconcile`]: the tables over them, with
 //!   [`cause`], the reasons for which the core acts.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `observed`), `classify`
@@ -30,6 +31,8 @@ pub mod facts;
 mod hand_over;
 mod heartbeat;
 mod hooks;
+pub mod job;
+pub mod message;
 pub mod node;
 mod node_report;
 mod observe;
@@ -39,12 +42,15 @@ pub mod present;
 #[doc = include_str!("PROTOCOL.md")]
 pub mod protocol {}
 mod pursue;
+pub mod reading;
 pub mod reason;
 mod rebuild;
 pub mod reconcile;
 pub mod report;
 pub mod rules;
+pub mod settings;
 mod store;
 pub mod types;
+pub mod user_command;
 mod wal;
 mod work;
