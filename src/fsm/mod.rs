@@ -11,7 +11,8 @@
 //!   [`cause`], the reasons for which the core acts.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `observed`), `classify`
 //!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
-//!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests), `store` (the ledger), `heartbeat`, `node_report` (the
+//!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests; the commands are in `switch`, `detach`, `force` and
+//!   `stop`), `store` (the ledger), `heartbeat`, `node_report` (the
 //!   report) and `advice` (its hints). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
 //! - [`report`]: what a node tells of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
@@ -26,8 +27,10 @@ mod classify;
 mod consent;
 pub mod core_message;
 pub mod decide;
+mod detach;
 pub mod event;
 pub mod facts;
+mod force;
 mod hand_over;
 mod heartbeat;
 mod hooks;
@@ -49,7 +52,9 @@ pub mod reconcile;
 pub mod report;
 pub mod rules;
 pub mod settings;
+mod stop;
 mod store;
+mod switch;
 pub mod types;
 pub mod user_command;
 mod wal;
