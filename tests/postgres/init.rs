@@ -299,7 +299,10 @@ fn replace_the_arbiter(hosts: &Hosts, layout: Layout) {
 fn replace_a_server(hosts: &Hosts, layout: Layout) {
     hosts.types(0, false, "mc_ctl stop -M /srv/mc");
     hosts.types(0, true, &format!("rm -r /srv/mc {}", layout.data()));
-    follow_manual(hosts, layout, &whole_block("Moving to new hosts", ""));
+    let mut lines = whole_block("Moving to new hosts", "");
+    // The other server has no other parameters.
+    lines.retain(|(_, _, line)| !line.starts_with("vi "));
+    follow_manual(hosts, layout, &lines);
     wait_for("the pair is switchable", s(60), || {
         let status = hosts.tries(1, false, "mc_ctl status -M /srv/mc", "").out;
         (status.lines().nth(2) == Some("switchable")).then_some(())
