@@ -1,5 +1,6 @@
 //! The hints of a report: what an operator can do, as `mc_ctl status` shows it.
 
+use super::cause::Cause;
 use super::decide::{Intent, Needs, decide};
 use super::event::{Instance, Names, Role};
 use super::facts::{Facts, Peer, Standing};
@@ -231,6 +232,12 @@ impl Reporter<'_> {
     fn advice_on_force(&self, who: &str, verb: &str) -> Option<String> {
         if self.acts_if_enabled() {
             return Some("failover is disabled: run \"mc_ctl enable-failover\" to let the controller act".to_owned());
+        }
+        if self.standing() == Some(Standing::Standby) && self.store.notes.unmirrored {
+            return Some(format!(
+                "{}: restore the other server; only if its data is lost, run \"mc_ctl start --adopt-data\" here, and lose them",
+                Cause::MayLackCommits
+            ));
         }
         let risk = self.force_risk().filter(|_| self.eligible() && self.instance_allows_force())?;
         Some(if self.settings.arbiter && self.arbiter.lost {

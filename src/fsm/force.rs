@@ -82,6 +82,12 @@ impl Node {
         if !self.eligible() {
             return Some("this data directory is not the one that the view names".to_owned());
         }
+        if wanted == Standing::Standby && self.store.notes.unmirrored {
+            return Some(format!(
+                "{}: restore the other server, or run mc_ctl start --adopt-data if its data is lost",
+                Cause::MayLackCommits
+            ));
+        }
         let consents = self.peer.heartbeat.as_ref().is_some_and(|told| told.ledger.is_some());
         if consents && self.peer_talks(self.patience_ms()) && self.peer_fact() == Peer::Healthy {
             return Some(format!("the other server's controller responds: use mc_ctl {verb} without --force"));
