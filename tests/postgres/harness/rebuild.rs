@@ -120,7 +120,8 @@ impl Pair {
             self.as_root(n, &["mount", "--bind", disk.to_str().expect("ASCII"), at.to_str().expect("ASCII")]);
         }
         self.sql(primary, &format!("CREATE TABLESPACE apart LOCATION '{}'", at.display()));
-        self.sql(primary, "CREATE TABLE in_space TABLESPACE apart AS SELECT generate_series(1, 10000) AS id");
+        // The standby has it before a crash that follows at once.
+        self.sql(primary, "SET synchronous_commit = on; CREATE TABLE in_space TABLESPACE apart AS SELECT generate_series(1, 10000) AS id");
         at
     }
 
