@@ -190,7 +190,9 @@ pub fn unguard(data: &Path, major: u32) -> Result<()> {
 fn write_version(data: &Path, text: &str) -> Result<()> {
     let path = data.join("PG_VERSION");
     let old = path.metadata().map_err(|cause| Error::io("stat file", &path, cause))?;
-    files::replace(&path, text.as_bytes(), Some(&old))
+    let replaced = files::replace(&path, text.as_bytes(), Some(&old));
+    // A directory whose old content is to be deleted can be on a full file system.
+    replaced.or_else(|error| files::write_over(&path, text.as_bytes()).map_err(|_| error))
 }
 
 /// How far recovery must go before the instance is consistent: `pg_rewind` sets it.

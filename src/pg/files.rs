@@ -126,6 +126,16 @@ pub fn create(target: &Path, text: &[u8], mode: u32) -> Result<()> {
     put_new(target, |new| write_new(new, text, mode, None))
 }
 
+/// Writes a short text over that of a file, durably and within its blocks, so that this succeeds on a full file system. A crash
+/// can leave the begin of the new text followed by the end of the old one.
+pub fn write_over(target: &Path, text: &[u8]) -> Result<()> {
+    let failed = |e: std::io::Error| Error::io("write file", target, e);
+    let file = OpenOptions::new().write(true).open(target).map_err(failed)?;
+    file.write_all_at(text, 0).map_err(failed)?;
+    file.set_len(text.len() as u64).map_err(failed)?;
+    sync_unchanged(&file, target)
+}
+
 fn put_new(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let new = beside(target);
     let written = write(&new);

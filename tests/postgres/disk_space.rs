@@ -127,7 +127,9 @@ fn data_of_the_primary() {
     let said = pair.run_explained(0, at, 1240).err;
     assert!(said.contains("(data) is full"), "{said}");
     // No switch begins with a checkpoint that ends in a PANIC.
-    for (server, args) in [(0, vec!["switch"]), (0, vec!["stop"]), (1, vec!["switch"])] {
+    let refused =
+        [(0, vec!["switch"]), (0, vec!["stop"]), (0, vec!["stop", "-a"]), (1, vec!["stop", "-a"]), (1, vec!["switch"])];
+    for (server, args) in refused {
         let refused = pair.mc(server, &args);
         assert!(refused.code == 4 && refused.err.contains("checkpoint"), "{}", refused.text());
         assert!(refused.err.contains("\nHINT: Free space"), "{}", refused.text());
@@ -233,6 +235,25 @@ fn data_of_the_standby() {
     }
     pair.rebuild(1, &[]);
     wait_for("the standby is healthy", s(20), || (codes(&pair, 1) == [503, 200, 200]).then_some(()));
+}
+
+/// No space can be freed on the standby's disk: its old data makes room for the new copy.
+#[test]
+fn old_data_on_a_full_disk() {
+    let pair = Setup::default().make();
+    let disk = pair.host(1).dir.join("disk").display().to_string();
+    mount(&pair, 1, &disk, 300);
+    pair.bring_up();
+    pair.sql(0, "CREATE TABLE t AS SELECT 1 AS x");
+    // The WAL of the standby, which the copy does not contain, is what makes room.
+    for _ in 0..3 {
+        pair.sql(0, "SELECT pg_logical_emit_message(false, '', ''), pg_switch_wal()");
+    }
+    pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+    fill(&pair, 1, &disk);
+    pair.rebuild(1, &["--method", "basebackup", "--old-data", "delete"]);
+    assert_eq!(pair.sql(1, "SELECT x FROM t"), "1");
+    pair.as_root(1, &["test", "-e", &format!("{disk}/filler")]);
 }
 
 /// `mc_ctl start` names the file system, its free space and the remedy.
