@@ -17,10 +17,11 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
     let report = &snapshot.report;
     let view = report.view.filter(|view| view.mode == Mode::Mirrored)?;
     let (here, primary, standby) = (view.primary == report.me, view.primary.index(), view.primary.other().index());
-    let switches = match request {
-        Request::Switch => true,
-        Request::Stop { instance: true, all: false } => here && report.failover,
-        _ => false,
+    let what = match request {
+        Request::Switch => Some("a switch begins"),
+        Request::Stop { instance: true, all: false } if here && report.failover => Some("a switch begins"),
+        Request::Stop { instance: true, all: true } => Some("a shutdown ends"),
+        _ => None,
     };
     let blocked = |server: usize| {
         let full = &report.servers[server].full;
@@ -34,7 +35,7 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
              \"mc_ctl status\" there names the file system."
         ));
     }
-    let (id, full) = blocked(primary).filter(|_| switches)?;
+    let (what, (id, full)) = what.zip(blocked(primary))?;
     let place = snapshot.space.iter().filter(|_| here).find(|space| space.blocks_checkpoint());
     let place = match place {
         Some(Space { mount_point, path, directory, .. }) => {
@@ -47,7 +48,7 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
         None => format!("run \"pg_ctl stop -m immediate -D DATA\" on \"{id}\", with its data directory"),
     };
     Some(format!(
-        "a switch begins with a checkpoint on the primary, and {place} of server \"{id}\" is full\nHINT: Free space. If that is \
+        "{what} with a checkpoint on the primary, and {place} of server \"{id}\" is full\nHINT: Free space. If that is \
          not possible, {stop}: the standby has all commits, and takes over."
     ))
 }
@@ -71,6 +72,7 @@ mod tests {
     use crate::fsm::types::Server;
 
     const STOP: Request = Request::Stop { instance: true, all: false };
+    const STOP_BOTH: Request = Request::Stop { instance: true, all: true };
 
     #[test]
     fn a_full_primary_is_not_switched() {
@@ -78,7 +80,7 @@ mod tests {
         assert_eq!(obstacle(&s, Request::Switch), None);
         s.space = vec![space("data", 0, Level::Full)];
         s.report.servers[0].full = "data".into();
-        for request in [Request::Switch, STOP] {
+        for request in [Request::Switch, STOP, STOP_BOTH] {
             let why = obstacle(&s, request).expect("an obstacle");
             let hint = "run \"pg_ctl stop -m immediate -D /srv/data\" here as its owner: the standby has all commits";
             assert!(
@@ -88,7 +90,6 @@ mod tests {
             assert!(why.contains(hint), "{why}");
         }
         assert_eq!(obstacle(&s, Request::Detach), None);
-        assert_eq!(obstacle(&s, Request::Stop { instance: true, all: true }), None);
         // As the standby knows it.
         (s.report.me, s.space) = (Server::Second, Vec::new());
         assert!(obstacle(&s, Request::Switch).expect("an obstacle").contains("a file system (data) of server \"nd1\""));
