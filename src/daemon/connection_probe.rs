@@ -16,6 +16,7 @@ use super::{control, reload, spawn};
 use crate::config::Config;
 use crate::error::Result;
 use crate::fsm::report::{HostRole, HostStatus, Rebuilding, Report};
+use crate::fsm::types::Lsn;
 use crate::messages::{self, Tell};
 use crate::pg::connect::{Refusal, Session};
 use crate::pg::{conf, follow, queries};
@@ -101,6 +102,7 @@ pub fn start(
         session_due: Instant::now(),
         failing: Vec::new(),
         role: None,
+        received: None,
         written: false,
         idle: true,
     };
@@ -121,6 +123,8 @@ struct Probe {
     failing: Vec<Purpose>,
     /// The version of the controller's role when its password was rejected.
     role: Option<String>,
+    /// The WAL that this standby had at the last check, at which it did not stream.
+    received: Option<Lsn>,
     /// The last check has written the password.
     written: bool,
     /// No rebuild was in progress, and none had failed, at the last check.
@@ -234,7 +238,10 @@ impl Probe {
         if let Some(failure) = self.try_replication() {
             return Some(failure);
         }
-        let received = report.servers[report.me.index()].lsn.filter(|_| !streams(report))?;
+        let received = report.servers[report.me.index()].lsn.filter(|_| !streams(report));
+        // A standby that still replays its own WAL has more than it shows.
+        let before = std::mem::replace(&mut self.received, received);
+        let received = received.filter(|at| before == Some(*at))?;
         let place = rebuild_setup(&self.config, &self.name).place;
         // What the primary no longer has may be in the archive.
         let archive = conf::effective("restore_command", &place.config_file, &place.data);
