@@ -68,6 +68,8 @@ pub struct Loss {
     pub last_recovered: Option<String>,
     /// The timeline that has commits up to the target which are not on the way to the newest timeline.
     pub discarded_on: Option<u32>,
+    /// The recovery follows a selected timeline that the present one has left.
+    pub elsewhere: bool,
 }
 
 /// Reads the WAL for it.
@@ -287,6 +289,11 @@ impl Reader<'_> {
         // A count of what was read before the limit is a lower bound.
         if read.is_ok() || transactions > 0 {
             self.found.transactions = Some(transactions);
+        }
+        self.found.elsewhere = self.question.timeline.is_some() && diverged.is_some();
+        if self.found.elsewhere {
+            // The other timeline can have later commits.
+            self.found.last_recovered = None;
         }
         read?;
         if let Target::Time(limit) = self.question.target

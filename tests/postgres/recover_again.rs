@@ -76,6 +76,10 @@ fn after_a_recovery_to_an_earlier_state() {
     has(&pair, "1 2 10 11");
     let other = plan(&pair, &["--time", &discarded, "--timeline", "1"]);
     assert_eq!((&other["wal_timeline"], &other["lost_transactions"]), (&1.into(), &2.into()), "{other:#}");
+    assert_eq!(
+        (&other["last_recovered_commit"], other["lost"].as_str()),
+        (&Value::Null, Some("every commit since timeline 1 was left"))
+    );
     let answer = recover(&pair, 0, &["--time", &discarded, "--timeline", "1"]);
     assert!(answer.err.contains("abandoned for timeline"), "{answer:?}");
     has(&pair, "1 2 3");

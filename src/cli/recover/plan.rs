@@ -257,10 +257,15 @@ impl Found {
             end,
         };
         let plan = &mut self.plan;
-        let Loss { transactions, incomplete, first_commit, last_commit, last_recovered, discarded_on } =
+        let Loss { transactions, incomplete, first_commit, last_commit, last_recovered, discarded_on, elsewhere } =
             recover::loss(&question)
                 .unwrap_or_else(|error| Loss { incomplete: Some(error.message), ..Loss::default() });
-        (plan.lost_transactions, plan.lost_incomplete) = (transactions, incomplete);
+        // Nothing was found, and not all was read.
+        let unread = transactions == Some(0) && incomplete.is_some();
+        (plan.lost_transactions, plan.lost_incomplete) = (transactions.filter(|_| !unread), incomplete);
+        if let Some(timeline) = order.timeline.filter(|_| elsewhere) {
+            plan.lost = format!("every commit since timeline {timeline} was left");
+        }
         (plan.lost_first_commit, plan.lost_last_commit) = (first_commit, last_commit);
         plan.last_recovered_commit = last_recovered;
         plan.warnings.extend(discarded_on.map(|timeline| {
