@@ -203,7 +203,10 @@ fn in_destination(
         plan.copied_from = Some(peer.clone());
         plan.copied_bytes = Some(missing.iter().map(|backup| backup.bytes).sum());
         let older = found.first().map(|own| format!("; \"--backup {}\" restores one of this server", own.backup.name));
-        plan.warnings.push(format!("on server \"{peer}\" this recovery copies no backup{}", older.unwrap_or_default()));
+        plan.warnings.push(format!(
+            "the backup is copied from server \"{peer}\"; run this command there to avoid the copy{}",
+            older.unwrap_or_default()
+        ));
     }
     if let Some((first, newest)) = first.and_then(|first| Some((first, holdings.abandoned_for(&first.reach)?))) {
         plan.warnings.push(format!(
