@@ -16,26 +16,41 @@ const REBUILDING: &str = "rebuilding ";
 /// The only files that a directory may hold and still count as empty: those of the disk check.
 const OF_DISK_CHECK: &str = "pgsql_tmp_mirroring_controller_";
 
-/// The major version of a data directory, of its `PG_VERSION`.
+/// The major version of a data directory, of its `PG_VERSION`. If a power loss has left only a part of what a rebuild writes there,
+/// each database has the version too; the controller then treats the directory as incomplete.
 pub fn major_version(data: &Path) -> Result<u32> {
     let path = data.join("PG_VERSION");
     if let Ok(meta) = data.metadata() {
         super::perms::check_data_directory(data, &meta)?;
     }
-    let text = std::fs::read_to_string(&path).map_err(|cause| no_data_directory(data, &path, cause))?;
+    let text = std::fs::read(&path).map_err(|cause| no_data_directory(data, &path, cause))?;
+    let text = String::from_utf8_lossy(&text);
     let text = text.trim();
-    // 9.6 and older have two numbers.
-    let number = text.strip_prefix(REBUILDING).unwrap_or(text);
-    let version: u32 = number
-        .split(['.', ' '])
-        .next()
-        .and_then(|major| major.parse().ok())
+    let version = version_in_file(text).or_else(|| version_of_databases(data));
+    let version = version
         .ok_or_else(|| Error::new(format!("file \"{}\" does not hold a version of PostgreSQL", path.display())))?;
     if version < OLDEST {
         return Err(Error::new(format!("data directory \"{}\" belongs to PostgreSQL {text}", data.display()))
             .hint(format!("PostgreSQL {OLDEST} or later is required. Upgrade it with pg_upgrade.")));
     }
     Ok(version)
+}
+
+/// The version in a `PG_VERSION`. 9.6 and older have two numbers.
+fn version_in_file(text: &str) -> Option<u32> {
+    let number = match text.strip_prefix(REBUILDING) {
+        Some(rest) => rest.split_once(' ')?.0,
+        None => text.split('.').next()?,
+    };
+    number.parse().ok()
+}
+
+/// The version in the `PG_VERSION` of a database.
+fn version_of_databases(data: &Path) -> Option<u32> {
+    let databases = data.join("base").read_dir().ok()?.flatten();
+    databases
+        .filter_map(|database| std::fs::read_to_string(database.path().join("PG_VERSION")).ok())
+        .find_map(|text| version_in_file(text.trim()))
 }
 
 /// Whether there is no data directory, or an empty one, in a directory that exists: where `mc_ctl rebuild` can make one.
@@ -264,6 +279,13 @@ mod tests {
         check(Some("junk\n"), Err("does not hold a version"));
         check(Some("rebuilding 15 (Mirroring Controller; see mc_ctl status)\n"), Ok(15));
         check(Some("rebuilding\n"), Err("does not hold a version"));
+        let database = dir.path().join("base/1");
+        std::fs::create_dir_all(&database).unwrap();
+        std::fs::write(database.join("PG_VERSION"), "16\n").unwrap();
+        for part in ["reb", "", "rebuilding 1", "15\n\0\0", "15\nuilding 15 (Mirroring Controller"] {
+            check(Some(part), Ok(16));
+        }
+        check(Some("15\n"), Ok(15));
         let error = major_version(Path::new("/nonexistent/data")).unwrap_err();
         assert_eq!(error.message, "data directory \"/nonexistent/data\" does not exist");
     }

@@ -161,14 +161,16 @@ fn parse(text: &str) -> std::result::Result<DataDir, String> {
 /// pg_rewind leaves the file alone.
 pub const GUARD: &str = "rebuilding";
 
-/// Whether a rebuild keeps everyone from starting this data directory.
+/// Whether a rebuild keeps everyone from starting this data directory: its `PG_VERSION` holds [`GUARD`], or a part of it that a
+/// power loss has left, and not exactly a version.
 ///
 /// # Errors
 /// Its `PG_VERSION` cannot be read.
 pub fn is_incomplete(data: &Path) -> Result<bool> {
     let path = data.join("PG_VERSION");
-    let text = std::fs::read_to_string(&path).map_err(|cause| Error::io("read file", &path, cause))?;
-    Ok(text.starts_with(GUARD))
+    let text = std::fs::read(&path).map_err(|cause| Error::io("read file", &path, cause))?;
+    let text = text.trim_ascii();
+    Ok(text.is_empty() || !text.iter().all(|c| c.is_ascii_digit() || *c == b'.'))
 }
 
 /// Keeps everyone from starting a data directory, durably.
@@ -190,9 +192,14 @@ pub fn unguard(data: &Path, major: u32) -> Result<()> {
 fn write_version(data: &Path, text: &str) -> Result<()> {
     let path = data.join("PG_VERSION");
     let old = path.metadata().map_err(|cause| Error::io("stat file", &path, cause))?;
-    let replaced = files::replace(&path, text.as_bytes(), Some(&old));
-    // A directory whose old content is to be deleted can be on a full file system.
-    replaced.or_else(|error| files::write_over(&path, text.as_bytes()).map_err(|_| error))
+    match files::replace(&path, text.as_bytes(), Some(&old)) {
+        // A directory whose old content is to be deleted can be on a full file system. A power loss can leave a part of either
+        // text, with which the directory counts as incomplete, so that the journal decides.
+        Err(error) if files::lacks_space(&path, text.as_bytes()) => {
+            files::write_over(&path, text.as_bytes()).map_err(|_| error)
+        }
+        other => other,
+    }
 }
 
 /// How far recovery must go before the instance is consistent: `pg_rewind` sets it.
@@ -298,6 +305,39 @@ Min recovery ending loc's timeline:   1
         assert_eq!(read_mark(dir.path()), Ok(Some(LedgerId(0xabc))));
         std::fs::write(dir.path().join(MARK), "junk").unwrap();
         assert_eq!(read_mark(dir.path()), Ok(Some(LedgerId(u64::MAX))));
+    }
+
+    /// What a power loss can leave of a guard, or of its removal, that was written in place.
+    #[test]
+    fn a_part_of_a_guard_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("PG_VERSION");
+        let check = |text: &[u8], expected: bool| {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(is_incomplete(dir.path()), Ok(expected), "{text:?}");
+        };
+        check(b"15\n", false);
+        check(b"9.6\n", false);
+        for part in
+            [&b""[..], b"\n", b"reb", b"15\n\0\0\0", b"15\nuilding 15 (Mirroring Controller", b"\0\0\0", b"\xff"]
+        {
+            check(part, true);
+        }
+        guard(dir.path(), 15).unwrap();
+        assert_eq!(is_incomplete(dir.path()), Ok(true));
+        unguard(dir.path(), 15).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"15\n");
+    }
+
+    /// Only on a full file system is a guard written in place: another error leaves the file as it is.
+    #[test]
+    fn a_guard_that_cannot_be_written_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("PG_VERSION");
+        std::fs::write(&path, "15\n").unwrap();
+        std::fs::create_dir_all(dir.path().join("PG_VERSION.mc_new/x")).unwrap();
+        assert!(guard(dir.path(), 15).unwrap_err().message.contains("could not create file"));
+        assert_eq!(std::fs::read(&path).unwrap(), b"15\n");
     }
 
     #[test]

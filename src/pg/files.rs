@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use rustix::fs::{Access, Mode};
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
@@ -136,6 +136,15 @@ pub fn write_over(target: &Path, text: &[u8]) -> Result<()> {
     sync_unchanged(&file, target)
 }
 
+/// Whether the file system has no space for a file with this text beside that file.
+pub fn lacks_space(target: &Path, text: &[u8]) -> bool {
+    let new = beside(target);
+    let written = File::create(&new).and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()));
+    // Best effort: the next edit of the file removes it.
+    let _ = std::fs::remove_file(&new);
+    written.is_err_and(|e| matches!(e.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
+}
+
 fn put_new(target: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let new = beside(target);
     let written = write(&new);
@@ -222,7 +231,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
         let error = Error::new(format!("could not rename \"{from}\" to \"{to}\": {e}"));
         match e.kind() {
             // Of a directory in the lower layer of an overlay file system.
-            std::io::ErrorKind::CrossesDevices => error.hint(format!(
+            ErrorKind::CrossesDevices => error.hint(format!(
                 "The file system cannot rename this directory. Run \"mv {from} {to}\", which copies it, then run the command again."
             )),
             _ => error,
@@ -235,7 +244,7 @@ pub fn rename(from: &Path, to: &Path) -> Result<()> {
 /// Removes a file, a symbolic link (not what it points to), or a directory with all that is in it, durably. Nothing need be
 /// there.
 pub fn remove(path: &Path) -> Result<()> {
-    let missing = |e: &std::io::Error| e.kind() == std::io::ErrorKind::NotFound;
+    let missing = |e: &std::io::Error| e.kind() == ErrorKind::NotFound;
     let removed = match path.symlink_metadata() {
         Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
         Ok(_) => std::fs::remove_file(path),

@@ -4,10 +4,12 @@
 //! period.
 
 use crate::harness::client::Style;
-use crate::harness::pair::{Pair, Setup};
+use crate::harness::pair::{Pair, Setup, own};
 use crate::harness::remedy::commands;
 use crate::harness::run::run;
 use crate::harness::{s, wait_for};
+use mirroring_controller::fsm::types::OldData;
+use mirroring_controller::rebuild::{Chosen, Journal, Phase};
 use std::time::Instant;
 
 /// The whole circle: the primary crashes, comes back as the standby by `pg_rewind` with its own configuration, takes over
@@ -54,6 +56,43 @@ fn failover_rebuild_failback_rebuild() {
     assert_eq!(pair.sql(1, "SHOW test.own"), "nd2");
     client.wait_ack(Instant::now(), s(10));
     client.check(&pair, 0, &[0, 1, 0]);
+}
+
+/// A power loss while a guard is written in place leaves a part of it. With the journal of the interrupted rebuild, the next one
+/// restores the version and uses the directory; without it, the directory is replaced.
+#[test]
+fn a_torn_guard() {
+    let pair = Setup::default().up();
+    let (server, data) = (&pair.servers[1], pair.servers[1].data.clone());
+    let tear = |text: &str| {
+        pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
+        pair.as_root(1, &["sh", "-c", "printf \"$1\" > \"$0\"/PG_VERSION", pair.data(1), text]);
+    };
+    tear("15\\nuilding 15 (Mirroring");
+    let journal = Journal {
+        method: Chosen::BaseBackup,
+        phase: Phase::Copying,
+        stamp: "20261201T000000Z".into(),
+        ruined: false,
+        old_data: OldData::Delete,
+        existed: true,
+        name: server.id.into(),
+        staging: data.with_extension("rebuild-new"),
+        old: data.with_extension("old-20261201T000000Z"),
+        data,
+        moves: Vec::new(),
+        swapped: false,
+    };
+    let run_dir = pair.host(1).path(&pair.run_dir(1));
+    journal.write(&run_dir).expect("the journal can be written");
+    own(&Journal::path(&run_dir));
+    let refused = pair.mc(1, &["start", "-f"]).expect(4, "mc_ctl start with a torn guard");
+    assert!(refused.err.contains("run \"mc_ctl rebuild\" here"), "{}", refused.text());
+    let told = pair.rebuild(1, &[]).text();
+    assert!(!told.contains("pg_basebackup"), "{told}");
+    tear("reb");
+    let told = pair.rebuild(1, &[]).text();
+    assert!(told.contains("pg_basebackup"), "{told}");
 }
 
 /// Where the servers let each other in with TLS alone, the session of a rebuild speaks it too, and looks at the certificate as
