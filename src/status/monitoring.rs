@@ -66,8 +66,8 @@ impl Status {
         for space in nearly {
             let free = crate::rebuild::human(space.free_bytes);
             let _ = write!(line, ", {} disk nearly full ({}: {free} free", self.local_server, space.directory);
-            if let Some(seconds) = space.seconds_left {
-                let _ = write!(line, ", {:.1} hours left", seconds as f64 / 3600.0);
+            if let Some(left) = space.time_left() {
+                let _ = write!(line, ", {left} left");
             }
             line.push(')');
         }
@@ -130,7 +130,9 @@ mod tests {
         s.space = vec![space("data", 50 << 20, Level::Normal), space("tran_log", 3 << 20, Level::NearlyFull)];
         s.space[1].seconds_left = Some(1800);
         let (line, code) = Status::new(&s).check();
-        assert!(line.contains(", nd1 disk nearly full (tran_log: 3.0 MB free, 0.5 hours left)"), "{line}");
+        assert!(line.contains(", nd1 disk nearly full (tran_log: 3.0 MB free, 30 minutes left)"), "{line}");
+        s.space[1].seconds_left = Some(100);
+        assert!(Status::new(&s).check().0.contains("free, 2 minutes left)"));
         assert_eq!((code, Status::new(&s).servers[0].disk_status.as_str()), (1, "normal"));
         let advice = Status::new(&s).advice.join("\n");
         assert!(advice.contains("is nearly full") && advice.contains("never delete files in pg_wal"), "{advice}");

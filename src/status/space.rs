@@ -132,12 +132,8 @@ impl Space {
         if *state == Level::Full && first.free_bytes > 0 {
             text += &format!(", and the next write needs {}", human(first.needed_bytes));
         }
-        match first.seconds_left.filter(|_| *state == Level::NearlyFull) {
-            Some(seconds) if seconds < 3600 => {
-                text += &format!(", {} minutes at the present rate", seconds.div_ceil(60))
-            }
-            Some(seconds) => text += &format!(", {:.1} hours at the present rate", seconds as f64 / 3600.0),
-            None => (),
+        if let Some(left) = first.time_left().filter(|_| *state == Level::NearlyFull) {
+            text += &format!(", {left} at the present rate");
         }
         match spaces.iter().find_map(|space| space.reserve_bytes).filter(|_| *state == Level::Full) {
             Some(0) => text += "; the ledger's reserve is used up",
@@ -152,6 +148,14 @@ impl Space {
         }
         consumers.iter().for_each(|part| text += &format!("; {part}"));
         text
+    }
+
+    /// When it is full at the present rate, as `90 minutes` or `5.2 hours`.
+    pub fn time_left(&self) -> Option<String> {
+        Some(match self.seconds_left? {
+            seconds if seconds < 7200 => format!("{} minutes", seconds.div_ceil(60)),
+            seconds => format!("{:.1} hours", seconds as f64 / 3600.0),
+        })
     }
 
     /// Those in this state, in a sentence for each file system. Directories that share one are named together.
@@ -229,7 +233,7 @@ pub(super) mod tests {
         let mut nearly = space("data", 3 << 20, Level::NearlyFull);
         nearly.seconds_left = Some(5400);
         let text = "the file system \"/srv\" of \"/srv/data\" (data) is nearly full: 3.0 MB of 100 MB are free";
-        assert_eq!(nearly.sentence(), format!("{text}, 1.5 hours at the present rate"));
+        assert_eq!(nearly.sentence(), format!("{text}, 90 minutes at the present rate"));
         nearly.seconds_left = Some(61);
         assert_eq!(nearly.sentence(), format!("{text}, 2 minutes at the present rate"));
         let wal = space("tran_log", 14 << 20, Level::Full).sentence();
