@@ -233,6 +233,11 @@ fn a_member_joins_by_the_block() {
         let ran = two.give(join, input);
         assert!(ran.code == 2 && ran.err.contains(part) && !two.at("mc").exists(), "{}", ran.err);
     }
+    for input in [block.clone(), format!("sesame\n{block}")] {
+        let ran = two.give(join, &input);
+        let why = "the password is missing on standard input\nHINT: With \"--join - --password-file -\", the block comes first";
+        assert!(ran.code == 2 && ran.err.contains(why) && !two.at("mc").exists(), "{}", ran.err);
+    }
     let ran = two.give(join, &format!("{block}\nse'same\n")).done();
     assert!(!ran.out.contains("BEGIN") && !ran.out.contains("se'same"), "{}", ran.out);
     for name in ["mc/network.conf", "mc/mc.key"] {

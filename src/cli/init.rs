@@ -57,7 +57,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Ended {
     let join = args.join.as_deref().map(read_join).transpose().map_err(Failure::usage)?;
-    let password = args.password_file.as_deref().map(read_password).transpose().map_err(Failure::usage)?;
+    let after_block = args.join.as_deref() == Some(Path::new("-"));
+    let password = args.password_file.as_deref().map(|path| read_password(path, after_block));
+    let password = password.transpose().map_err(Failure::usage)?;
     let wanted = Wanted {
         dir: args.common.directory()?,
         own: args.own.clone(),
@@ -135,8 +137,8 @@ pub(super) fn read_join(path: &Path) -> Result<Join, Error> {
     Join::read(&mut std::io::stdin().lock())
 }
 
-/// The first line of a file, or of standard input.
-fn read_password(path: &Path) -> Result<Secret, Error> {
+/// The first line of a file, or of standard input: there, after the block, if that was read from it too.
+fn read_password(path: &Path, after_block: bool) -> Result<Secret, Error> {
     let mut line = String::new();
     if path == Path::new("-") {
         let silent = std::io::stdin().is_terminal().then(|| {
@@ -159,6 +161,10 @@ fn read_password(path: &Path) -> Result<Secret, Error> {
         std::io::BufReader::new(file).read_line(&mut line).map_err(|cause| Error::io("read file", path, cause))?;
     }
     let line = line.trim_end_matches(['\r', '\n']);
+    if line.is_empty() && after_block && path == Path::new("-") {
+        return Err(Error::new("the password is missing on standard input")
+            .hint("With \"--join - --password-file -\", the block comes first, and the password on the next line that is not empty."));
+    }
     match line.is_empty() || !line.bytes().all(|byte| byte.is_ascii_graphic()) {
         true => Err(Error::new("the password must be one or more printable ASCII characters without spaces")),
         false => Ok(Secret::new(line)),
@@ -347,7 +353,13 @@ impl Here<'_> {
         match (self.instance, needs.iter().any(|need| need.restart), self.controller) {
             (false, ..) => String::new(),
             (true, false, _) => format!("It takes effect with: {bin}/pg_ctl reload -D {data}\n"),
-            (true, true, false) => format!("It takes effect with: {bin}/pg_ctl restart -D {data}\n"),
+            (true, true, false) => {
+                let log = &self.config.server.log_file;
+                // The run-time directory is made by the first start of the controller.
+                let there = log.parent().is_some_and(Path::is_dir);
+                let log = if there { log.display().to_string() } else { format!("{data}/startup.log") };
+                format!("It takes effect with: {bin}/pg_ctl restart -D {data} -l {log}\n")
+            }
             (true, true, true) => {
                 format!("It takes effect with: mc_ctl stop {0}; mc_ctl start {0} -f\n", self.options(&self.config.id))
             }
