@@ -100,7 +100,12 @@ impl ArbiterConfig {
         let (dir, run_dir) = directories(dir)?;
         check_run_dir(&run_dir)?;
         let path = dir.join(FILE);
-        let text = perms::read_private(&path, "Create it from samples/arbitration.conf.")?;
+        let make = format!(
+            "Run \"mc_arb init -M {}\" with its arguments, as the README shows, to create it. If it is in another directory, name \
+             that with -M.",
+            dir.display()
+        );
+        let text = perms::read_private(&path, &make)?;
         let values = Values::read(&path, &text)?;
         let mut refused = Vec::new();
         let mut clusters = clusters(&dir, &mut refused)?;

@@ -98,9 +98,13 @@ impl Config {
 
     fn read(dir: &Path, local_server: Option<&str>, instance: bool) -> Result<Config> {
         let dir = management_directory(dir)?;
-        let sample = |name: &str| format!("Create it from samples/{name}.");
+        let make = format!(
+            "Run \"mc_ctl init -M {}\" with its arguments, as the README shows, to create the files. If they are in another \
+             directory, name it with -M.",
+            dir.display()
+        );
         let path = dir.join("network.conf");
-        let network = Network::parse(&path, &perms::read_private(&path, &sample("network.conf"))?)?;
+        let network = Network::parse(&path, &perms::read_private(&path, &make)?)?;
         let me = match instance {
             true => local::resolve_for_start(&dir, &path, &network, local_server)?,
             false => local::resolve_for_client(&dir, &path, &network, local_server)?,
@@ -115,7 +119,7 @@ impl Config {
         let key = Key::parse(&path, &perms::read_private(&path, &missing)?)?;
         let own_key = own_key(&dir, own, &format!("mc_ctl init -M {}", dir.display()))?;
         let path = dir.join(format!("{}.conf", own.id));
-        let text = perms::read_private(&path, &sample("server.conf"))?;
+        let text = perms::read_private(&path, &make)?;
         let around = Surroundings { path: &path, dir: &dir, own, arbiter: network.arbiter.is_some(), instance };
         let (server, mut remarks) = ServerFile::read(&text, &around)?;
         remarks.extend(network_remarks(&network));
