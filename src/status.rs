@@ -267,6 +267,7 @@ pub(crate) mod tests {
             space: Vec::new(),
             ledger_error: None,
             connections: Vec::new(),
+            bin_dir: "/pg/bin".into(),
             backups: None,
         }
     }

@@ -644,6 +644,7 @@ mod tests {
             space: Vec::new(),
             ledger_error: None,
             connections: Vec::new(),
+            bin_dir: String::new(),
             backups: None,
         }
     }

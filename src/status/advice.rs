@@ -112,8 +112,7 @@ mod tests {
         let advice = Status::new(&s).advice;
         let both = "of \"/srv/data\" (data) and of \"/srv/tran_log\" (tran_log) is full";
         assert!(advice.len() == 2 && advice[0].contains(both) && advice[0].contains("\"du -xk"), "{advice:?}");
-        let way =
-            "\"pg_ctl stop -m immediate -D /srv/data\" here as its owner: server \"nd2\" has space and takes over";
+        let way = "\"/pg/bin/pg_ctl stop -m immediate -D /srv/data\" here as its owner: server \"nd2\" has space and takes over";
         assert!(advice[1].contains(way), "{advice:?}");
         s.report.servers[1].full = "data".into();
         let advice = Status::new(&s).advice;

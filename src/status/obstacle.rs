@@ -45,7 +45,9 @@ pub fn obstacle(snapshot: &Snapshot, request: Request) -> Option<String> {
     };
     let stop = match snapshot.immediate_shutdown().filter(|_| here) {
         Some(stop) => stop,
-        None => format!("run \"pg_ctl stop -m immediate -D DATA\" on \"{id}\", with its data directory"),
+        None => format!(
+            "run \"mc_ctl status\" on \"{id}\", which prints the command that stops its instance without a checkpoint"
+        ),
     };
     Some(format!(
         "{what} with a checkpoint on the primary, and {place} of server \"{id}\" is full\nHINT: Free space. If that is \
@@ -82,7 +84,8 @@ mod tests {
         s.report.servers[0].full = "data".into();
         for request in [Request::Switch, STOP, STOP_BOTH] {
             let why = obstacle(&s, request).expect("an obstacle");
-            let hint = "run \"pg_ctl stop -m immediate -D /srv/data\" here as its owner: the standby has all commits";
+            let hint =
+                "run \"/pg/bin/pg_ctl stop -m immediate -D /srv/data\" here as its owner: the standby has all commits";
             assert!(
                 why.contains("the file system \"/srv\" of \"/srv/data\" (data) of server \"nd1\" is full"),
                 "{why}"
@@ -92,7 +95,9 @@ mod tests {
         assert_eq!(obstacle(&s, Request::Detach), None);
         // As the standby knows it.
         (s.report.me, s.space) = (Server::Second, Vec::new());
-        assert!(obstacle(&s, Request::Switch).expect("an obstacle").contains("a file system (data) of server \"nd1\""));
+        let why = obstacle(&s, Request::Switch).expect("an obstacle");
+        let hint = "run \"mc_ctl status\" on \"nd1\", which prints the command";
+        assert!(why.contains("a file system (data) of server \"nd1\"") && why.contains(hint), "{why}");
         assert_eq!(obstacle(&s, STOP), None);
         s.report.servers[0].full = "management, tablespace t".into();
         assert_eq!(obstacle(&s, Request::Switch), None);

@@ -9,6 +9,7 @@ use crate::fsm::report::{HostRole, Report};
 use crate::fsm::types::{Time, View};
 use crate::rebuild;
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// A decision thread that has not gone round its loop for longer than this is called stuck, ms.
 const STUCK_MS: u64 = 2000;
@@ -48,6 +49,9 @@ pub struct Snapshot {
     /// How far the checkpoint is that the controller waits for.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
+    /// The directory of the instance's programs; empty where an older controller does not report it.
+    #[serde(default)]
+    pub bin_dir: String,
     /// The disk space of this server's directories.
     #[serde(default)]
     pub space: Vec<Space>,
@@ -97,7 +101,8 @@ impl Snapshot {
     /// How to stop this server's instance without the checkpoint for which its disk has no space.
     pub fn immediate_shutdown(&self) -> Option<String> {
         let data = self.space.iter().find(|space| space.directory == Directory::Data)?;
-        Some(format!("run \"pg_ctl stop -m immediate -D {}\" here as its owner", data.path))
+        let program = Path::new(&self.bin_dir).join("pg_ctl");
+        Some(format!("run \"{} stop -m immediate -D {}\" here as its owner", program.display(), data.path))
     }
 
     /// For how long the decision thread has stood still, ms, where that is longer than 2 s.

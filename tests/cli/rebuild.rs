@@ -115,6 +115,7 @@ impl Told {
             space: Vec::new(),
             ledger_error: None,
             connections: Vec::new(),
+            bin_dir: String::new(),
             backups: None,
         };
         let run_dir = site.dir().join("nd1");

@@ -146,8 +146,8 @@ fn data_of_the_primary() {
     fill(&pair, 0, pair.data(0));
     wait_disks(&pair, 0, ["full", "normal"], ["data", ""]);
     let hint = pair.mc(0, &["switch"]).err;
-    let command = "pg_ctl stop -m immediate -D ";
-    let found = hint.split('"').find(|part| part.starts_with(command)).expect(&hint);
+    let command = "/pg_ctl stop -m immediate -D ";
+    let found = hint.split('"').find(|part| part.starts_with('/') && part.contains(command)).expect(&hint);
     assert!(pair.mc(0, &["status"]).err.contains(found), "the status has another command");
     let args: Vec<&str> = found.split(' ').skip(1).collect();
     pair.host(0).pg("pg_ctl", &args).expect(0, found);
