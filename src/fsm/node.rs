@@ -269,6 +269,11 @@ impl Node {
         } else if self.own.is_standby_dir() {
             self.store.notes.promoted = true;
         }
+        let other = self.settings.me.other().index();
+        if from.is_some_and(|from| from.data[other] != view.data[other]) {
+            // The other server has another data directory than the one that received the shutdown checkpoint.
+            self.store.notes.handed_over = None;
+        }
         if view.is_mirrored(self.settings.me) || view.is_mirrored(self.settings.me.other()) {
             self.store.notes.detached = None;
             self.store.notes.handed_over = None;
