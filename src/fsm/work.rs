@@ -239,7 +239,12 @@ impl Node {
                 self.own.down();
                 self.wal.instance_ended();
                 match data {
-                    Some(data) => self.found_data(data, since),
+                    Some(data) => {
+                        self.found_data(data, since);
+                        // The result may arrive late. An instance that was started by hand meanwhile, and has crashed, is found
+                        // when the directory is read again before the next start.
+                        self.own.data_at = since;
+                    }
                     None => self.own.lost_sight(),
                 }
                 self.own.down();
