@@ -5,6 +5,7 @@ use super::{Ended, Exit, Failure, print, say, service_form};
 use crate::config::{Config, InEffect};
 use crate::daemon::connection_probe;
 use crate::daemon::control::{Answer, Call, CallError, call};
+use crate::daemon::inspect;
 use crate::daemon::reload::{self, Reloaded};
 use crate::daemon::store;
 use crate::daemon::watcher;
@@ -29,6 +30,8 @@ const GRACE: Duration = Duration::from_secs(2);
 pub(super) const LOOK: Duration = Duration::from_millis(50);
 /// How long a command waits before it reports what it is waiting for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the arbiter may take to record a forced view.
+const RECORDED: Duration = Duration::from_secs(3);
 /// "No limit" (`remote_call_timeout = 0`), as a number.
 const NO_LIMIT: Duration = Duration::from_secs(7 * 86_400);
 
@@ -149,6 +152,9 @@ pub(super) fn change(verb: &str, args: &Change, what: Request, done: &str) -> En
     };
     let [primary, standby] = [view.primary, view.primary.other()].map(|server| &snapshot.servers[server.index()].id);
     print(&format!("{done}; server \"{primary}\" is the primary\n"));
+    if args.force {
+        warn_of_unrecorded(&config);
+    }
     if verb == "detach" {
         let start = snapshot.report.start_command();
         say(&format!("HINT: To attach the standby again, run \"{start}\" on server \"{standby}\".\n"));
@@ -169,6 +175,42 @@ fn warn_of_rejection(config: &Config) {
             failure.sentence()
         ));
     }
+}
+
+/// Warns if the arbiter has not received a view that an operator has forced: with the other server, it could still give the right
+/// to that one.
+pub(super) fn warn_of_unrecorded(config: &Config) {
+    let Some(arbiter) = &config.network.arbiter else { return };
+    let begin = Instant::now();
+    while begin.elapsed() < RECORDED {
+        let Ok(Snapshot { report, .. }) = snapshot(config).map(|snapshot| *snapshot) else { return };
+        let asked = report.arbiter == Some(true);
+        if asked && inspect::arbiter(config).is_some_and(|arbiter| arbiter.view == report.view) {
+            return;
+        }
+        std::thread::sleep(LOOK);
+    }
+    let (id, other) = (&arbiter.id, &config.peer().id);
+    say(&format!(
+        "mc_ctl: WARNING: arbiter \"{id}\" has not received this change\nHINT: Do not let server \"{other}\" and the arbiter start \
+         automatically: the arbiter would let server \"{other}\" serve without the commits of this server. Start the arbiter while \
+         this server serves and reaches it; when \"mc_arb status --format json\" shows this change, start server \"{other}\".\n"
+    ));
+}
+
+/// What this server knows of the state that an operator is about to override.
+pub(super) fn known(config: &Config) -> String {
+    let Ok(snapshot) = snapshot(config) else { return String::new() };
+    let arbiter = match (&config.network.arbiter, snapshot.report.arbiter) {
+        (None, _) => return String::new(),
+        (Some(line), Some(true)) => return format!("The arbiter \"{}\" responds. ", line.id),
+        (Some(line), _) => &line.id,
+    };
+    format!(
+        "The arbiter \"{arbiter}\" does not respond: it and server \"{}\" must not start automatically before the arbiter has \
+         received this change. ",
+        config.peer().id
+    )
 }
 
 /// What an operator takes upon himself with `--force` (PROTOCOL section 6).
@@ -196,8 +238,9 @@ fn risk(config: &Config, verb: &str, no_fencing: bool) -> String {
     };
     format!(
         "\"mc_ctl {verb} --force\" {both}, both acknowledge commits, and the commits of one server are lost when the pair is \
-         restored. {fence} Continue only if server \"{other}\" is confirmed down, stays down until it is rebuilt, and has not served \
-         alone: see \"Who has served alone\" in mirroring-controller(7)."
+         restored. {fence} {known}Continue only if server \"{other}\" is confirmed down, stays down until this change is recorded, and \
+         has not served alone: see \"Before a forced command\" in mirroring-controller(7).",
+        known = known(config)
     )
 }
 

@@ -42,7 +42,7 @@ pub(super) fn run(args: &Start) -> Ended {
         recover::refuse_start(&config)?;
     }
     if args.adopt_data && !args.yes {
-        call::confirm(ADOPT)?;
+        call::confirm(&format!("{ADOPT}{}", call::known(&config)))?;
     }
     let begin = Instant::now();
     let restarted = !args.foreground && start_by_watcher(&config, begin, limit)?;
@@ -76,7 +76,11 @@ pub(super) fn run(args: &Start) -> Ended {
         }
         return Ok(0);
     }
-    wait(&config, begin, limit, failover)
+    let ended = wait(&config, begin, limit, failover);
+    if args.adopt_data {
+        call::warn_of_unrecorded(&config);
+    }
+    ended
 }
 
 /// The configuration. At boot the addresses of this host may not be there yet: they are waited for, at most for `limit`, by a

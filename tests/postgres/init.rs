@@ -273,6 +273,7 @@ fn follow_manual(hosts: &Hosts, layout: Layout, lines: &[(usize, bool, String)])
         let line = format!("export MCCONTROLDIR=/srv/mc ARBCONTROLDIR=/srv/mc; {}", layout.line(line));
         if line.contains("mc_ctl status") || line.contains("mc_ctl history") {
             let (command, words) = line.split_once(" # ").expect("what it shows");
+            let words = words.trim().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start_matches(": ");
             let words = words.trim_start_matches("until it shows ").trim_start_matches("soon: ");
             wait_for(words, s(60), || {
                 let shown = hosts.tries(*host, *as_root, &command.replace(" --watch", ""), "").out.replace('\n', " ");

@@ -20,8 +20,9 @@ pub fn risk(config: &Config) -> String {
     let peer = &config.peer().id;
     format!(
         "With --force the recovery does not require the consent of server \"{peer}\". If that server runs as the primary, or is \
-         recovered too, both acknowledge commits, and the commits of one server are lost when the pair is restored. Continue only \
-         if server \"{peer}\" is confirmed down and stays down until it is rebuilt."
+         recovered too, both acknowledge commits, and the commits of one server are lost when the pair is restored. {}Continue only \
+         if server \"{peer}\" is confirmed down and stays down until it is rebuilt.",
+        super::super::call::known(config)
     )
 }
 

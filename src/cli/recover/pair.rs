@@ -204,6 +204,9 @@ pub fn adopt(config: &Config, journal: &Journal) -> Result<(), Failure> {
         }
         if adopted && !journal.served {
             consent::await_record(config, journal.forced)?;
+            if journal.forced {
+                call::warn_of_unrecorded(config);
+            }
         }
         let request = if adopted { Request::Start { failover: None } } else { Request::AdoptData };
         match call::request(config, request, CHANGE) {
