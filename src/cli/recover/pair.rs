@@ -4,6 +4,7 @@ use super::super::archive;
 use super::super::call::{self, LOOK};
 use super::super::{Exit, Failure, say, stop};
 use super::consent;
+use super::work::Work;
 use crate::config::Config;
 use crate::daemon::archive_link;
 use crate::daemon::watcher;
@@ -275,25 +276,31 @@ pub fn failover(config: &Config, on: bool) -> Result<(), Failure> {
 }
 
 /// Has the other server rebuilt, and waits until the pair is mirrored. False if its controller does not respond.
-pub fn rebuild_peer(config: &Config, step: &mut dyn FnMut(&str), cancel: &Cancel) -> Result<bool, Failure> {
+pub fn rebuild_peer(work: &Work) -> Result<bool, Failure> {
+    let (config, cancel) = (work.config, &work.interruption.cancel);
     let id = &config.peer().id;
     if is_mirrored(config)? {
         return Ok(true);
     }
-    step(&format!("ordering the rebuild of server \"{id}\""));
+    work.step(&format!("ordering the rebuild of server \"{id}\""));
     if !look(config)?.report.peer_lives {
         return Ok(false);
     }
     // What the other server would have after a switch is not what this server has now: it does not just follow.
     for copy in [false, true] {
         let ended = order(config, copy, cancel).and_then(|()| {
-            step(&format!("rebuilding server \"{id}\""));
+            work.step(&format!("rebuilding server \"{id}\""));
             follow(config, cancel)
         });
         match ended.map_err(|failure| serves_alone(id, &failure, cancel))? {
             Ok(()) => break,
             Err(why) if copy => return Err(serves_alone(id, &failed(id, &why), cancel)),
-            Err(_) => step(&format!("rebuilding server \"{id}\" by a full copy, because the rewind failed")),
+            Err(why) => {
+                work.end_display();
+                say(&format!(
+                    "mc_ctl: WARNING: could not rewind server \"{id}\", which is rebuilt by a full copy: {why}\n"
+                ));
+            }
         }
     }
     Ok(true)
@@ -308,10 +315,11 @@ fn serves_alone(id: &str, failure: &Failure, cancel: &Cancel) -> Failure {
 }
 
 /// Has the other server become the standby again after a recovery that was undone, without a copy of the data directory.
-pub fn attach_peer(config: &Config, step: &mut dyn FnMut(&str), cancel: &Cancel) -> Result<(), Failure> {
+pub fn attach_peer(work: &Work) -> Result<(), Failure> {
+    let (config, cancel) = (work.config, &work.interruption.cancel);
     let id = &config.peer().id;
     let begin = Instant::now();
-    step(&format!("attaching server \"{id}\""));
+    work.step(&format!("attaching server \"{id}\""));
     let lives = look(config)?.report.peer_lives;
     loop {
         let report = call::snapshot(config)?.report;

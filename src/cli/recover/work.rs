@@ -317,7 +317,7 @@ impl<'a> Work<'a> {
             pair::serve(self.config)?;
             pair::failover(self.config, journal.failover)?;
         }
-        let mirrored = pair::rebuild_peer(self.config, &mut |text| self.step(text), &self.interruption.cancel);
+        let mirrored = pair::rebuild_peer(self);
         self.end_display();
         let mirrored = mirrored?;
         Journal::remove(&self.run_dir).map_err(Failure::failed)?;
@@ -513,7 +513,7 @@ impl<'a> Work<'a> {
             watcher::start_detached(self.config, by, START).map_err(Failure::failed)?;
         }
         say("mc_ctl: this server is started with the data that it had\n");
-        let attached = pair::attach_peer(self.config, &mut |text| self.step(text), &self.interruption.cancel);
+        let attached = pair::attach_peer(self);
         self.end_display();
         if let Err(failure) = attached {
             say(&format!("mc_ctl: WARNING: the pair is not mirrored: {}\n", failure.error));
