@@ -11,6 +11,7 @@ use crate::fsm::event::Event;
 use crate::fsm::types::{Durable, View};
 use crate::messages::{self, Tell};
 use crate::pg::files;
+use crate::recover::{Journal, Phase};
 use crate::status::Change;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::fs::{AtFlags, FlockOperation, StatxFlags, flock, statx};
@@ -344,7 +345,9 @@ impl History {
             self.pending = Some((view, reason));
         }
         if durable && let Some((to, reason)) = self.pending.take_if(|(pending, _)| *pending == view) {
-            let change = Change { time_ms: wall_ms(), from: self.last.replace(to), to, reason };
+            let from = self.last.replace(to);
+            let reason = with_recovery(run_dir, from, to, reason);
+            let change = Change { time_ms: wall_ms(), from, to, reason };
             self.missing.push_back(change);
             if self.missing.len() > MOST_MISSING {
                 self.missing.pop_front();
@@ -370,6 +373,16 @@ impl History {
             self.missing.pop_front();
         }
         Ok(())
+    }
+}
+
+/// The reason, and that a recovery has replaced the data which the view is about to lean on.
+fn with_recovery(run_dir: &Path, from: Option<View>, to: View, reason: String) -> String {
+    match Journal::load(run_dir) {
+        Ok(Some(Journal { phase: Phase::Adopting, target, .. })) if from.is_none_or(|from| from.data != to.data) => {
+            format!("{reason}; the data was recovered to {target}")
+        }
+        _ => reason,
     }
 }
 
