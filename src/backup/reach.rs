@@ -8,7 +8,7 @@ use crate::fsm::types::{Lsn, View};
 use crate::pg::files;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 /// Where a recovery of a backup can end.
@@ -42,6 +42,9 @@ pub struct Contents {
     pub backups: Vec<Backup>,
     /// Its archive.
     pub holdings: Holdings,
+    /// The data directories that were replaced there, and are kept.
+    #[serde(default)]
+    pub old_data: Vec<PathBuf>,
     /// What is in progress there that a recovery must not meet.
     #[serde(default)]
     pub busy: Option<String>,

@@ -128,6 +128,11 @@ pub(super) fn busy_peer(config: &Config) -> std::result::Result<Option<String>, 
     archive_link::busy(&|offset| ask(config, &Archived::Contents, offset))
 }
 
+/// The old data that the other server keeps; none if it does not report that.
+pub(super) fn old_data_of_peer(config: &Config) -> Vec<PathBuf> {
+    archive_link::old_data(&|offset| ask(config, &Archived::Contents, offset)).unwrap_or_default()
+}
+
 /// The durable view of the other server.
 pub(super) fn view_of_peer(config: &Config) -> std::result::Result<Reported, String> {
     archive_link::view(&|offset| ask(config, &Archived::Contents, offset))

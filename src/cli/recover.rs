@@ -9,7 +9,7 @@ mod plan;
 mod program;
 mod work;
 
-use super::archive::destination;
+use super::archive::{self, destination};
 use super::args::{Common, ListFormat};
 use super::backup::Interruption;
 use super::{Ended, Exit, Failure, call, print, print_json, say};
@@ -363,6 +363,7 @@ fn complete(work: &Work, journal: Journal) -> Ended {
     let olds: Vec<_> = journal.replacement.moves.iter().map(|change| change.old.clone()).chain([old]).collect();
     let rival = journal.rival;
     let ended = work.complete(journal)?;
+    let mirrored = matches!(ended, work::Ended::Mirrored);
     let target = "the pair continues with the recovered data";
     match ended {
         work::Ended::Mirrored => {
@@ -386,7 +387,16 @@ fn complete(work: &Work, journal: Journal) -> Ended {
     for kept in olds.iter().filter(|kept| kept.exists()) {
         say(&format!("mc_ctl: the old data is kept; when it is no longer needed: rm -r '{}'\n", kept.display()));
     }
-    say("HINT: Make a backup now: \"mc_ctl backup --fast-checkpoint\".\n");
+    for kept in archive::old_data_of_peer(work.config).iter().filter(|_| mirrored) {
+        say(&format!(
+            "mc_ctl: server \"{peer}\" keeps old data too; when it is no longer needed, run there: rm -r '{}'\n",
+            kept.display()
+        ));
+    }
+    say(
+        "HINT: Verify the recovered data. If the target was wrong, run \"mc_ctl recover\" with another one: \"Restoring a backup\" in \
+         mirroring-controller(7). If the data is right, make a backup: \"mc_ctl backup --fast-checkpoint\".\n",
+    );
     Ok(0)
 }
 

@@ -14,8 +14,8 @@ use crate::error::{self, Error};
 use crate::fsm::event::Reply;
 use crate::fsm::report::Rebuilding;
 use crate::fsm::types::{Member, Method, View};
-use crate::recover;
 use crate::wire::{Archived, Aside, MINOR_OF_ARCHIVES, Part};
+use crate::{rebuild, recover};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::{Receiver, Sender};
@@ -208,6 +208,14 @@ pub fn identity(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Option<Stri
     answer(ask).map(|contents| contents.identity)
 }
 
+/// Requests the data directories that were replaced on the other server, and are kept.
+///
+/// # Errors
+/// As [`ArchiveLink::ask`].
+pub fn old_data(ask: &dyn Fn(u64) -> Result<Part, String>) -> Result<Vec<PathBuf>, String> {
+    answer(ask).map(|contents| contents.old_data)
+}
+
 /// Requests the durable view of the other server.
 ///
 /// # Errors
@@ -356,9 +364,10 @@ impl Shared {
             return Ok(part_of_text(&serde_json::to_string(&state).unwrap_or_default(), offset));
         }
         let destination = lock(&self.config).server.backup_destination.as_ref().map(Destination::new);
+        let old_data = rebuild::old_data(&lock(&self.config).server.db_instance);
         let Some(destination) = destination else {
             let (busy, view) = (self.busy(), self.view());
-            let contents = Contents { busy, view, without_destination: true, ..Contents::default() };
+            let contents = Contents { old_data, busy, view, without_destination: true, ..Contents::default() };
             let text = serde_json::to_string(&contents).unwrap_or_default();
             return Ok(if *what == Archived::Contents { part_of_text(&text, offset) } else { missing });
         };
@@ -375,6 +384,7 @@ impl Shared {
                 let contents = Contents {
                     backups,
                     holdings,
+                    old_data,
                     busy: self.busy(),
                     without_destination: false,
                     sends: true,

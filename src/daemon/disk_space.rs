@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::fsm::types::Lsn;
 use crate::messages::{self, Tell};
 use crate::pg::{conf, slots};
-use crate::rebuild::{human, mount_point};
+use crate::rebuild::{human, mount_point, old_data};
 use crate::shared::Shared;
 use crate::status::{Directory, Level, Space};
 use std::collections::VecDeque;
@@ -254,11 +254,7 @@ fn of_instance(data: &Path, here: impl Fn(&Path) -> bool, found: &mut Vec<(u64, 
 
 /// The data directories that rebuilds have kept beside this one. Their sizes are not known without reading all of them.
 fn kept(data: &Path, here: impl Fn(&Path) -> bool) -> Option<String> {
-    let (parent, own) = (data.parent()?, data.file_name()?.to_str()?);
-    let old =
-        |entry: &DirEntry| entry.file_name().to_str().is_some_and(|name| name.starts_with(&format!("{own}.old-")));
-    let mut found: Vec<_> = entries(parent).filter(old).map(|entry| entry.path()).filter(|path| here(path)).collect();
-    found.sort();
+    let found: Vec<_> = old_data(data).into_iter().filter(|path| here(path)).collect();
     let shown: Vec<String> = found.iter().take(3).map(|path| format!("\"{}\"", path.display())).collect();
     let more = found.len().checked_sub(4).map(|more| format!(" and {} more", more + 1)).unwrap_or_default();
     let text =

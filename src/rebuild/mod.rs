@@ -40,7 +40,7 @@ pub use plan::{Chosen, Plan, Room, plan, plan_exactly};
 pub use progress::{Board, Progress, copied};
 pub use room::{Need, fix_of_parent, human, is_mount_point, mount_point, mounted_in, rooms, used};
 pub use source::remote;
-pub use swap::{run as swap, settle_old, unstage};
+pub use swap::{old_data, run as swap, settle_old, unstage};
 pub use wal::{Commit, Span, Wal};
 
 use crate::pg::Place;

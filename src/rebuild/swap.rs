@@ -23,6 +23,15 @@ pub fn old(data: &Path, stamp: &str) -> PathBuf {
     suffixed(data, &format!(".old-{stamp}"))
 }
 
+/// The old ones that are kept beside it.
+pub fn old_data(data: &Path) -> Vec<PathBuf> {
+    let begin = suffixed(data, ".old-");
+    let begin = begin.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut beside = data.parent().map(files::entries).unwrap_or_default();
+    beside.retain(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(begin)));
+    beside
+}
+
 fn suffixed(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(suffix);

@@ -280,6 +280,27 @@ fn while_both_are_down() {
     }
 }
 
+/// The other server has a directory that `pg_rewind` cannot remove: it is rebuilt by a full copy, and the reason and the old data
+/// directory are named.
+#[test]
+fn while_the_other_server_cannot_be_rewound() {
+    let pair = pair(Setup::default());
+    table(&pair, 0);
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    write(&pair, 0, 1);
+    pair.sql(0, "SELECT pg_create_restore_point('here')");
+    write(&pair, 0, 1);
+    let foreign = format!("{}/foreign", pair.data(1));
+    pair.as_root(1, &["sh", "-c", &format!("mkdir {foreign} && touch {foreign}/file")]);
+    let answer = recover(&pair, 0, &["--name", "here"]);
+    let why = format!("file \"{foreign}\" cannot be written");
+    assert!(answer.err.contains("could not rewind server \"nd2\"") && answer.err.contains(&why), "{answer:?}");
+    let old = pair.beside(1).into_iter().find(|name| name.contains(".old-")).expect("the old data directory");
+    let line = answer.err.lines().find(|line| line.contains("server \"nd2\" keeps old data too"));
+    assert!(line.is_some_and(|line| line.ends_with(&format!("/{old}'"))), "{old}: {answer:?}");
+    assert_eq!(ids(&rows_without_times(&pair, 1)), [1]);
+}
+
 /// The WAL is on a disk of its own, and what only it has is recovered too.
 #[test]
 fn with_wal_elsewhere() {

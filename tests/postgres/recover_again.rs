@@ -48,6 +48,10 @@ fn after_a_recovery_to_an_earlier_state() {
     assert!(answer.err.contains("restore point \"here\": 3 transactions, committed from"), "{answer:?}");
     let kept = answer.err.lines().find_map(|line| line.split("the old one is kept as \"").nth(1)?.split('"').next());
     let kept = kept.expect("the name of the old directory");
+    let (target, backup) = (answer.err.find("If the target was wrong"), answer.err.find("make a backup"));
+    assert!(target.is_some() && target < backup, "{answer:?}");
+    let history = pair.mc(0, &["history"]).expect(0, "mc_ctl history").out;
+    assert_eq!(history.matches("; the data was recovered to restore point \"here\"\n").count(), 1, "{history}");
     assert!(answer.err.contains(&format!("rm -r '{kept}'")), "another name: {answer:?}");
     has(&pair, "1 2");
 
