@@ -28,6 +28,8 @@ pub use archive::{Archive, Stored, deliver};
 pub use catalog::{Backup, Catalog, Tablespace};
 pub use destination::{Destination, Lock, make_private_dir};
 pub use make::{Made, Order, combine_to, make, remove_wal, verify_again};
+#[cfg(test)]
+pub(crate) use reach::tests::backup as sample_backup;
 pub use reach::{Chain, Contents, Holdings, Reach, Reported, chain_of, reach, timeline_at};
 pub use segment::Segment;
 #[cfg(test)]

@@ -248,7 +248,7 @@ fn chain(timeline: u32, history: &str) -> Option<Chain> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::super::destination::Destination;
     use super::*;
 

@@ -67,35 +67,47 @@ pub struct Loss {
     /// The time of the last commit before them.
     pub last_recovered: Option<String>,
     /// The timeline that has commits up to the target which are not on the way to the newest timeline.
-    pub discarded_on: Option<u32>,
+    pub discarded: Option<Discarded>,
     /// The recovery follows a selected timeline that the present one has left.
     pub elsewhere: bool,
 }
 
-/// Reads the WAL for it.
-///
-/// # Errors
-/// The WAL cannot be read.
-pub fn loss(question: &Question) -> Result<Loss> {
+/// Commits up to the target that an earlier recovery has discarded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Discarded {
+    /// This timeline has such commits.
+    On(u32),
+    /// This timeline can have them: its WAL is only in the archive of the other server.
+    PerhapsOn(u32),
+}
+
+/// Reads the WAL for it. What cannot be read is not counted.
+pub fn loss(question: &Question) -> Loss {
+    let mut found = Loss::default();
+    if let Err(error) = read(question, &mut found) {
+        found.incomplete = Some(error.message);
+    }
+    found
+}
+
+fn read(question: &Question, found: &mut Loss) -> Result<()> {
     let holdings = question.dirs.iter().fold(question.holdings.clone(), |all, dir| all.with_histories_in(dir));
     let recovered = chain_of(question.backup, &holdings, question.timeline)?;
     let present = holdings.chain(holdings.newest_timeline().max(question.backup.timeline));
     let diverged = divergence(&recovered, &present);
+    found.elsewhere = question.timeline.is_some() && diverged.is_some();
     let (canceller, cancel) = Cancel::new();
     std::thread::spawn(move || {
         std::thread::sleep(LIMIT);
         drop(canceller);
     });
     let source = Source::new(question)?;
-    let mut reader = Reader { question, source, chain: present, diverged, cancel, found: Loss::default() };
+    let mut reader = Reader { question, source, chain: present, diverged, cancel, found };
     let read = if question.target.is_latest() && diverged.is_none() { reader.last_commit() } else { reader.count() };
-    match read {
-        Err(_) if reader.cancel.is_set() => {
-            reader.found.incomplete = Some(format!("reading the WAL took longer than {} s", LIMIT.as_secs()));
-        }
-        read => read?,
-    }
-    Ok(reader.found)
+    read.map_err(|error| match reader.cancel.is_set() {
+        true => Error::new(format!("reading the WAL took longer than {} s", LIMIT.as_secs())),
+        false => error,
+    })
 }
 
 /// Where the present timeline leaves the way of the recovery; `None` if both are the same.
@@ -141,13 +153,15 @@ impl Source {
         Ok(Source { wal: wal(&links), dirs: question.dirs.iter().map(|dir| wal(dir)).collect() })
     }
 
+    /// The file of a segment on this server.
+    fn file(&self, timeline: u32, number: u64) -> Option<PathBuf> {
+        let live = |wal: &&Wal| wal.is_live(Timeline(timeline), number).unwrap_or(false);
+        Some(self.dirs.iter().find(live)?.file(Timeline(timeline), number))
+    }
+
     /// Gives the directory the segment of this name, which has the contents of the first of these timelines that has it.
     fn link(&self, timelines: &[u32], number: u64) -> Option<Linked> {
-        let live = |wal: &&Wal, timeline: u32| wal.is_live(Timeline(timeline), number).unwrap_or(false);
-        let of = |timeline: &u32| {
-            let wal = self.dirs.iter().find(|wal| live(wal, *timeline))?;
-            Some(wal.file(Timeline(*timeline), number))
-        };
+        let of = |timeline: &u32| self.file(*timeline, number);
         let (name, from) = (*timelines.first()?, timelines.iter().find_map(of)?);
         let to = self.wal.file(Timeline(name), number);
         if to.symlink_metadata().is_err() {
@@ -177,7 +191,7 @@ struct Reader<'a> {
     chain: Chain,
     diverged: Option<Lsn>,
     cancel: Cancel,
-    found: Loss,
+    found: &'a mut Loss,
 }
 
 impl Reader<'_> {
@@ -258,12 +272,12 @@ impl Reader<'_> {
             _ => None,
         };
         let (target, diverged) = (self.question.target, self.diverged);
-        let mut passed = false;
+        let mut passed = None;
         let mut transactions = 0;
-        let found = &mut self.found;
+        let found = &mut *self.found;
         let mut commit = |commit: Commit| {
             let at = commit.time.parse::<At>();
-            passed |= diverged.is_some_and(|diverged| commit.at >= diverged)
+            let passes = diverged.is_some_and(|diverged| commit.at >= diverged)
                 || match target {
                     Target::Latest => false,
                     Target::Immediate => commit.at >= backup,
@@ -272,8 +286,9 @@ impl Reader<'_> {
                     Target::Lsn(_) => target.position().is_some_and(|lsn| commit.at > lsn),
                     Target::Xid(_) => false,
                 };
+            passed = passed.or(passes.then_some(commit.at));
             let time = Some(commit.time.to_owned());
-            if passed {
+            if passed.is_some() {
                 transactions += 1;
                 if found.first_commit.is_none() {
                     found.first_commit.clone_from(&time);
@@ -282,7 +297,8 @@ impl Reader<'_> {
             } else {
                 found.last_recovered = time;
             }
-            passed |= matches!(target, Target::Xid(xid) if commit.xid == Some(*xid));
+            let is_target = matches!(target, Target::Xid(xid) if commit.xid == Some(*xid));
+            passed = passed.or(is_target.then_some(commit.at));
             true
         };
         let read = spans.iter().try_for_each(|span| self.source.wal.commits(span, &self.cancel, &mut commit));
@@ -290,7 +306,6 @@ impl Reader<'_> {
         if read.is_ok() || transactions > 0 {
             self.found.transactions = Some(transactions);
         }
-        self.found.elsewhere = self.question.timeline.is_some() && diverged.is_some();
         if self.found.elsewhere {
             // The other timeline can have later commits.
             self.found.last_recovered = None;
@@ -299,7 +314,7 @@ impl Reader<'_> {
         if let Target::Time(limit) = self.question.target
             && self.question.timeline.is_none()
         {
-            self.found.discarded_on = self.discarded_on(limit)?;
+            self.found.discarded = self.discarded(limit, passed)?;
         }
         Ok(())
     }
@@ -317,15 +332,13 @@ impl Reader<'_> {
     }
 
     /// The timeline that has commits up to this time which a recovery has discarded, if the first commit of the timeline that
-    /// follows it is later.
-    fn discarded_on(&self, limit: &At) -> Result<Option<u32>> {
+    /// follows it is later. `passed`: where the first commit after this time is on the present timelines.
+    fn discarded(&self, limit: &At, passed: Option<Lsn>) -> Result<Option<Discarded>> {
         for (index, (timeline, fork)) in self.chain.iter().enumerate().skip(1) {
-            let (parent, _) = self.chain[index - 1];
-            let mut number = fork.0 / self.size();
-            // Of the segment in which the timeline was left, the copy of the next one shows nothing.
-            while self.source.link(&[parent], number).is_some() {
-                number += 1;
+            if *fork < self.question.backup.end() {
+                continue;
             }
+            let (parent, _) = self.chain[index - 1];
             let first = |timeline: u32, to: Option<Lsn>| -> Result<Option<i64>> {
                 let mut found = None;
                 let span = Span { timeline: Timeline(timeline), from: *fork, to };
@@ -335,10 +348,25 @@ impl Reader<'_> {
                 })?;
                 Ok(found)
             };
-            let discarded = first(parent, None)?.is_some_and(|us| us <= limit.us);
             let next = self.chain.get(index + 1).map(|(_, end)| *end);
-            if discarded && first(*timeline, next)?.is_none_or(|us| us > limit.us) {
-                return Ok(Some(parent));
+            if passed.is_some_and(|at| at < *fork) || first(*timeline, next)?.is_some_and(|us| us <= limit.us) {
+                continue;
+            }
+            let mut number = fork.0 / self.size();
+            if self.source.file(parent, number).is_none() {
+                let name = self.source.wal.file(Timeline(parent), number);
+                let name = name.file_name().unwrap_or_default().to_string_lossy();
+                if self.question.holdings.contains(&name) {
+                    return Ok(Some(Discarded::PerhapsOn(parent)));
+                }
+                continue;
+            }
+            // Of the segment in which the timeline was left, the copy of the next one shows nothing.
+            while self.source.link(&[parent], number).is_some() {
+                number += 1;
+            }
+            if first(parent, None)?.is_some_and(|us| us <= limit.us) {
+                return Ok(Some(Discarded::On(parent)));
             }
         }
         Ok(None)
@@ -377,6 +405,27 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::{Archive, Destination, sample_backup};
+
+    /// A recovery along a timeline that an earlier one has left, of which nothing can be read.
+    #[test]
+    fn a_selected_timeline_is_known_without_wal() {
+        let dir = tempfile::tempdir().unwrap();
+        let archive = Archive::new(Destination::new(dir.path()));
+        std::fs::create_dir(archive.dir()).unwrap();
+        std::fs::write(archive.dir().join("00000002.history"), "1\t0/2800000\tbefore 2026-11-30\n").unwrap();
+        let found = loss(&Question {
+            backup: &sample_backup(1, 0x200_0100),
+            target: &Target::time("2026-11-30 14:05Z").unwrap(),
+            timeline: Some(1),
+            holdings: &Holdings::read(&archive).unwrap(),
+            dirs: &[],
+            run_dir: &dir.path().join("missing"),
+            bin_dir: Path::new("/"),
+            end: End::Own,
+        });
+        assert!(found.elsewhere && found.incomplete.is_some_and(|why| why.contains("recover.wal.")));
+    }
 
     #[test]
     fn where_timelines_diverge() {

@@ -17,7 +17,7 @@ mod wal;
 
 pub use candidates::{Candidate, Refused, candidates};
 pub use journal::{Journal, NEWEST, Phase};
-pub use loss::{End, Loss, Question, loss};
+pub use loss::{Discarded, End, Loss, Question, loss};
 pub use replay::{Reached, Replay};
 pub use stage::{accept, needs, shortages, stage};
 pub use target::Target;

@@ -1,6 +1,6 @@
 //! A recovery after an earlier recovery, which has begun a timeline beside that of newer backups.
 
-use crate::backup::{archived, backups, pair};
+use crate::backup::{archived, backups, destination, pair};
 use crate::check::check as doctor;
 use crate::harness::pair::{Pair, Setup};
 use crate::harness::{s, wait_for};
@@ -31,7 +31,9 @@ fn after_a_recovery_to_an_earlier_state() {
     let pair = pair(Setup::default().pg("autovacuum = off"));
     pair.sql(0, "CREATE TABLE kept (id int)");
     pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
-    insert(&pair, &[1, 2]);
+    insert(&pair, &[1]);
+    let kept_until = pair.sql(0, "SELECT clock_timestamp()");
+    insert(&pair, &[2]);
     pair.sql(0, "SELECT pg_create_restore_point('here')");
     insert(&pair, &[3]);
     archived(&pair, 0);
@@ -76,6 +78,18 @@ fn after_a_recovery_to_an_earlier_state() {
     let warned = |plan: &Value| plan["warnings"].to_string().contains("add --timeline 1");
     assert!(warned(&second) && second["backup"] == names[0].as_str(), "{second:#}");
     assert!(!warned(&plan(&pair, &["--name", "here"])));
+    assert!(!warned(&plan(&pair, &["--time", &kept_until])), "before the first recovery ended");
+    // Only the archive of the other server has the WAL of that timeline.
+    let dirs = [destination(&pair, 0).join("archived_wal"), pair.servers[0].data.join("pg_wal")];
+    for dir in &dirs {
+        let aside = format!("mkdir {0}.aside && mv {0}/00000001* {0}.aside/", dir.display());
+        pair.as_root(0, &["sh", "-c", &aside]);
+    }
+    let second = plan(&pair, &["--time", &discarded]);
+    assert!(warned(&second) && second["warnings"].to_string().contains("only the archive of the other"), "{second:#}");
+    for dir in &dirs {
+        pair.as_root(0, &["sh", "-c", &format!("mv {0}.aside/* {0}/ && rmdir {0}.aside", dir.display())]);
+    }
     recover(&pair, 0, &["--latest"]);
     has(&pair, "1 2 10 11");
     let other = plan(&pair, &["--time", &discarded, "--timeline", "1"]);
@@ -94,4 +108,11 @@ fn after_a_recovery_to_an_earlier_state() {
     insert(&pair, &[12]);
     recover(&pair, 0, &["--latest"]);
     has(&pair, "1 2 3 4 5 12");
+    // A backup of the present timeline: nothing that precedes it is of interest.
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    insert(&pair, &[13]);
+    let now = pair.sql(0, "SELECT clock_timestamp()");
+    insert(&pair, &[14]);
+    let plan = plan(&pair, &["--time", &now]);
+    assert!(!plan["warnings"].to_string().contains("add --timeline"), "{plan:#}");
 }

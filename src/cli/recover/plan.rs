@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::pg::bounded::Cancel;
 use crate::pg::{Place, control};
 use crate::rebuild::{self, Need, Room, human, now_ms, rooms};
-use crate::recover::{self, Candidate, End, Loss, Question, Target, candidates};
+use crate::recover::{self, Candidate, Discarded, End, Loss, Question, Target, candidates};
 use crate::status::Snapshot;
 use serde::Serialize;
 use std::fmt::Write;
@@ -260,9 +260,8 @@ impl Found {
             end,
         };
         let plan = &mut self.plan;
-        let Loss { transactions, incomplete, first_commit, last_commit, last_recovered, discarded_on, elsewhere } =
-            recover::loss(&question)
-                .unwrap_or_else(|error| Loss { incomplete: Some(error.message), ..Loss::default() });
+        let Loss { transactions, incomplete, first_commit, last_commit, last_recovered, discarded, elsewhere } =
+            recover::loss(&question);
         // Nothing was found, and not all was read.
         let unread = transactions == Some(0) && incomplete.is_some();
         (plan.lost_transactions, plan.lost_incomplete) = (transactions.filter(|_| !unread), incomplete);
@@ -271,12 +270,18 @@ impl Found {
         }
         (plan.lost_first_commit, plan.lost_last_commit) = (first_commit, last_commit);
         plan.last_recovered_commit = last_recovered;
-        plan.warnings.extend(discarded_on.map(|timeline| {
-            format!(
-                "an earlier recovery has discarded the commits up to {}, so that this one ends where that one ended; to recover them, \
-                 add --timeline {timeline}",
-                order.target
-            )
+        plan.warnings.extend(discarded.map(|discarded| {
+            let target = &order.target;
+            match discarded {
+                Discarded::On(timeline) => format!(
+                    "an earlier recovery has discarded the commits up to {target}, so that this one ends where that one ended; to \
+                     recover them, add --timeline {timeline}"
+                ),
+                Discarded::PerhapsOn(timeline) => format!(
+                    "an earlier recovery can have discarded commits up to {target}, whose WAL only the archive of the other server \
+                     has; to recover them, add --timeline {timeline}"
+                ),
+            }
         }));
     }
 }
