@@ -190,13 +190,13 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         backups: None,
     };
     let backups = backup_watch::Board::default();
-    backup_watch::watch(archive.clone(), backups.clone())?;
+    let backup_watch = backup_watch::watch(archive.clone(), backups.clone())?;
     let boards = (space, connections.clone(), backups);
     let failing = connections.clone();
     let board = Board::new(snapshot, rebuilds, checkpoints, boards, inbox.clone());
     let writer = runner.password_writer();
     let connections = connection_probe::start(config, &own_name, connections, board.clone(), writer)?;
-    inspector.shows(board.clone(), connections.clone());
+    inspector.shows(board.clone(), connections.clone(), backup_watch);
     board.inspected_by(inspector.clone());
     board.archives_by(archive.clone());
     archive.orders(board.rebuilds());

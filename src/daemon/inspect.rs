@@ -5,13 +5,12 @@
 //! not know of it. What may take long is read on a thread of its own, one at a time; one that hangs (a disk that does not
 //! answer) stays the only one, and is told of. Messages may be lost, so a part is asked for again until it comes.
 
-use super::connection_probe;
 use super::control::{self, Answer, Call, CallError};
 use super::links::Voice;
-use super::lock;
 use super::pace::Pace;
 use super::store::wall_ms;
 use super::watcher::random;
+use super::{backup_watch, connection_probe, lock};
 use crate::check::{self, Arbiter, Clock, Facts, Seen, pace};
 use crate::config::Config;
 use crate::fsm::types::{Member, View};
@@ -132,6 +131,8 @@ struct Shared {
     status: OnceLock<control::Board>,
     /// What tests connections.
     connections: OnceLock<connection_probe::Handle>,
+    /// What reads the state of the backups.
+    backups: OnceLock<backup_watch::Handle>,
     /// Held by who asks.
     turn: Mutex<()>,
     /// The question that is out, and where its answers go.
@@ -163,6 +164,7 @@ impl Inspector {
             voice: OnceLock::new(),
             status: OnceLock::new(),
             connections: OnceLock::new(),
+            backups: OnceLock::new(),
             turn: Mutex::default(),
             asking: Mutex::default(),
             answering: Mutex::default(),
@@ -179,20 +181,30 @@ impl Inspector {
         let _ = self.0.voice.set(voice);
     }
 
-    /// From now on it knows what the controller shows, and can have connections tested.
-    pub(super) fn shows(&self, status: control::Board, connections: connection_probe::Handle) {
+    /// From now on it knows what the controller shows, and can have connections tested and the state of the backups read.
+    pub(super) fn shows(
+        &self,
+        status: control::Board,
+        connections: connection_probe::Handle,
+        backups: backup_watch::Handle,
+    ) {
         let _ = self.0.status.set(status);
         let _ = self.0.connections.set(connections);
+        let _ = self.0.backups.set(backups);
     }
 
-    /// What this controller has measured, with what it runs with. Connections that have failed are tested again, within the
-    /// limit.
+    /// What this controller has measured, with what it runs with. The state of the backups is read, and connections that have failed
+    /// are tested again, within the limit.
     fn pace(&self, limit: Duration) -> pace::Facts {
+        let deadline = Instant::now() + limit;
+        if let Some(backups) = self.0.backups.get() {
+            backups.survey(limit);
+        }
         let snapshot = || self.0.status.get().map(control::Board::snapshot);
         if let Some(connections) = self.0.connections.get()
             && snapshot().is_some_and(|snapshot| !snapshot.connections.is_empty())
         {
-            connections.check(limit);
+            connections.check(deadline.saturating_duration_since(Instant::now()));
         }
         let snapshot = snapshot();
         let (network, server) = (&self.0.config.network, &self.0.config.server);

@@ -42,7 +42,7 @@ fn backups_of_a_pair() {
     assert!(pair.mc(0, &["what-if", "primary-host"]).out.contains("lost: there is no backup"));
 
     pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
-    reported(&pair, "backup-overdue", "", false);
+    assert_eq!(check(&pair, 0).find("backup-overdue", ""), None, "just after a backup");
     let segment = archived(&pair, 0);
     let name = backups(&pair, 0).pop().expect("a backup");
     wait_for("both controllers know it", s(150), || {
