@@ -187,4 +187,6 @@ fn cluster_of_debian() {
     systemctl(&pair, &format!("[ \"$(cat {conf}/start.conf)\" = auto ] && pg_ctlcluster {version} main start"));
     remove(&Places { pair: &pair, conf, sockets: "/run/postgresql".into() }, true, true);
     assert_eq!(debian::listed(&pair, 0), "online");
+    pair.as_root(0, &["pg_ctlcluster", &version, "main", "restart"]);
+    assert_eq!(pair.sql(0, "SELECT pg_is_in_recovery()"), "f");
 }
