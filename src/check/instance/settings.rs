@@ -149,7 +149,8 @@ pub(super) fn examine(server: &Server, found: &mut Vec<Finding>) {
         let fix = match server.backups.destination.is_empty() {
             true => format!(
                 "on both servers, set archive_command (or archive_library) to a command that stores a segment on another host, \
-                 and archive_mode to always; restart the instances, the standby's first; {BOTH_ARCHIVE}"
+                 and archive_mode to always; restart the instances, the standby's first: \"Backups\" in mirroring-controller(7); \
+                 {BOTH_ARCHIVE}"
             ),
             false => format!(
                 "on both servers, set archive_mode = always and archive_command = 'mc_ctl archive-wal -M {} \"%p\" \"%f\"', and \
