@@ -6,6 +6,7 @@ use super::destination::Destination;
 use super::make::retired;
 use super::reach::{Contents, Holdings, Reach, reach};
 use crate::error::Result;
+use crate::fsm::types::Lsn;
 use crate::pg::connect::{Session, Target};
 use crate::rebuild::{human, now_ms};
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,9 @@ const QUERY: Duration = Duration::from_secs(5);
 
 /// A survey that is older than this says that the destination does not respond, ms.
 const STALE_MS: u64 = 5 * 60_000;
+
+/// WAL that is complete, and is not archived for this time, is a problem, s.
+const LATE_S: u64 = 10 * 60;
 
 /// What is surveyed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,6 +64,11 @@ pub struct Survey {
     pub max_age_hours: u32,
     /// The archiver of this server's instance; `None` if the instance does not report it.
     pub archiver: Option<Archiver>,
+    /// Bytes of the WAL of this server's instance that neither archive has after the newest backup, and that are lost if both servers
+    /// are; `None` if not known.
+    pub unarchived_bytes: Option<u64>,
+    /// The size of a WAL segment of the newest backup.
+    pub segment_size: u64,
     /// What this user can still write to the destination, bytes; `None` if not known.
     pub free_bytes: Option<u64>,
     /// Bytes of the newest full backup of this server, which the next one is expected to need.
@@ -84,6 +93,8 @@ pub struct Newest {
     pub verified_ms: u64,
     /// Where the WAL ends that follows it without a gap.
     pub wal_until: String,
+    /// When the end of that WAL was archived, ms since 1970.
+    pub wal_archived_ms: u64,
     /// The first WAL segment that is missing although later ones are there.
     pub wal_missing: Option<String>,
 }
@@ -108,6 +119,10 @@ pub struct Abandoned {
 #[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Archiver {
+    /// `archive_mode` is not off.
+    pub enabled: bool,
+    /// Where the WAL of the instance ends, or has been replayed to.
+    pub wal_end: Option<String>,
     /// The last attempt failed.
     pub failing: bool,
     /// How many attempts have failed.
@@ -150,6 +165,8 @@ pub enum Problem {
     WalMissing(String, bool),
     /// The newest backup is this old, s, and may have this age, hours.
     Overdue(u64, u32),
+    /// So much WAL, bytes, has not been archived for this time, s.
+    NotArchived(u64, u64),
     /// The instance does not archive.
     ArchiverFails(Option<String>),
     /// So much is free, and the next backup needs so much, bytes.
@@ -199,6 +216,10 @@ impl Survey {
                 None => newest = Some((on, backup, reach)),
             }
         }
+        self.segment_size = newest.as_ref().map_or(0, |(_, backup, _)| backup.segment_size);
+        let end: Option<Lsn> = self.archiver.as_ref().and_then(|archiver| archiver.wal_end.as_ref()?.parse().ok());
+        let reached = newest.as_ref().map(|(.., reach)| reach.until);
+        self.unarchived_bytes = end.zip(reached).map(|(end, reached)| end.0.saturating_sub(reached.0));
         self.newest = newest.map(|(on, backup, reach)| Newest::new(on, backup, &reach));
         Ok(())
     }
@@ -206,6 +227,11 @@ impl Survey {
     /// The age of the newest backup at this time, s.
     pub fn age_s(&self, now_ms: u64) -> Option<u64> {
         self.newest.as_ref().map(|newest| now_ms.saturating_sub(newest.ended_ms) / 1000)
+    }
+
+    /// For how long the newest WAL has been archived, s.
+    pub fn archived_age_s(&self, now_ms: u64) -> Option<u64> {
+        self.newest.as_ref().map(|newest| now_ms.saturating_sub(newest.wal_archived_ms) / 1000)
     }
 
     /// What is wrong at this time, the worst first.
@@ -233,6 +259,13 @@ impl Survey {
         if let Some(archiver) = self.archiver.as_ref().filter(|archiver| archiver.failing) {
             problems.push(Problem::ArchiverFails(archiver.last_failed.clone()));
         }
+        let archives = self.archiver.as_ref().is_some_and(|archiver| archiver.enabled && !archiver.failing);
+        if let (true, Some(bytes), Some(age_s)) = (archives, self.unarchived_bytes, self.archived_age_s(now_ms))
+            && bytes >= self.segment_size.max(1)
+            && age_s > LATE_S
+        {
+            problems.push(Problem::NotArchived(bytes, age_s));
+        }
         if let (Some(free), Some(needed)) = (self.free_bytes, self.needed_bytes)
             && free < needed
         {
@@ -250,6 +283,7 @@ impl Newest {
             ended_ms: backup.ended_ms,
             verified_ms: backup.verified_ms,
             wal_until: reach.until.to_string(),
+            wal_archived_ms: reach.archived_ms.unwrap_or_default().max(backup.ended_ms),
             wal_missing: reach.missing.map(|segment| segment.to_string()),
         }
     }
@@ -284,12 +318,15 @@ impl Archiver {
     pub fn read(target: &Target) -> Result<Archiver> {
         const SQL: &str = "SELECT failed_count > 0 AND (last_archived_time IS NULL OR last_failed_time > last_archived_time), \
              failed_count, last_failed_wal, (extract(epoch FROM last_failed_time) * 1000)::bigint, \
-             (extract(epoch FROM last_archived_time) * 1000)::bigint FROM pg_stat_archiver";
+             (extract(epoch FROM last_archived_time) * 1000)::bigint, current_setting('archive_mode') <> 'off', \
+             CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END FROM pg_stat_archiver";
         let mut session = Session::open(target, QUERY, "the state of the archiver")?;
         let row = session.query(SQL, QUERY)?.into_iter().next().unwrap_or_default();
         let column = |n: usize| row.get(n).cloned().flatten();
         let number = |n: usize| column(n).and_then(|text| text.parse().ok());
         Ok(Archiver {
+            enabled: column(5).as_deref() == Some("t"),
+            wal_end: column(6),
             failing: column(0).as_deref() == Some("t"),
             failed_count: number(1).unwrap_or_default(),
             last_failed: column(2),
@@ -303,9 +340,8 @@ impl Problem {
     /// How bad it is.
     pub fn severity(&self) -> Severity {
         match self {
-            Problem::Overdue(..) | Problem::ArchiverFails(_) | Problem::NoRoom(..) | Problem::WalMissing(_, false) => {
-                Severity::Warning
-            }
+            Problem::Overdue(..) | Problem::ArchiverFails(_) | Problem::NoRoom(..) => Severity::Warning,
+            Problem::NotArchived(..) | Problem::WalMissing(_, false) => Severity::Warning,
             Problem::Unreadable(_) | Problem::Silent(_) | Problem::Damaged(_) | Problem::NoBackup => Severity::Critical,
             Problem::WalMissing(_, true) | Problem::AllAbandoned(_) | Problem::Shared(_) => Severity::Critical,
         }
@@ -336,6 +372,9 @@ impl Problem {
             Problem::Overdue(age_s, limit) => {
                 format!("the newest backup is {} h old; the limit is {limit} h", age_s / 3600)
             }
+            Problem::NotArchived(bytes, age_s) => {
+                format!("{} of WAL is not archived; the last was archived {} min ago", human(*bytes), age_s / 60)
+            }
             Problem::ArchiverFails(Some(file)) => format!("archiving fails, last for \"{file}\""),
             Problem::ArchiverFails(None) => "archiving fails".to_owned(),
             Problem::NoRoom(free, needed) => {
@@ -361,6 +400,7 @@ impl Problem {
                 "run \"mc_ctl backup\" on the primary, and from cron on both servers"
             }
             Problem::ArchiverFails(_) => "see the log of the instance, and repair archive_command",
+            Problem::NotArchived(..) => "see the log of the instance, and whether archive_command ends and can keep up",
             Problem::NoRoom(..) => {
                 "enlarge the file system of backup_destination, or remove a backup with \"mc_ctl backup --delete BACKUP\""
             }
@@ -380,6 +420,7 @@ pub(crate) mod tests {
             ended_ms: 99 * 3_600_000,
             verified_ms: 99 * 3_600_000,
             wal_until: "0/9000000".into(),
+            wal_archived_ms: 100 * 3_600_000 - 300_000,
             wal_missing: None,
         };
         Survey {
@@ -388,7 +429,9 @@ pub(crate) mod tests {
             peer_backups: Some(1),
             newest: Some(newest),
             max_age_hours: 26,
-            archiver: Some(Archiver::default()),
+            archiver: Some(Archiver { enabled: true, ..Archiver::default() }),
+            unarchived_bytes: Some(1 << 20),
+            segment_size: 16 << 20,
             free_bytes: Some(10 << 30),
             needed_bytes: Some(1 << 30),
             next_removed: vec!["19700104T030000Z".into()],
@@ -415,6 +458,15 @@ pub(crate) mod tests {
         check(unknown, &[]);
         check(|of| of.max_age_hours = 1, &[Problem::Overdue(3601, 1)]);
         check(|of| of.free_bytes = Some(1 << 20), &[Problem::NoRoom(1 << 20, 1 << 30)]);
+        let late = |bytes| {
+            move |of: &mut Survey| {
+                of.newest.as_mut().unwrap().wal_archived_ms -= 600_000;
+                of.unarchived_bytes = Some(bytes);
+            }
+        };
+        check(late(16 << 20), &[Problem::NotArchived(16 << 20, 901)]);
+        check(late((16 << 20) - 1), &[]);
+        check(|of| of.unarchived_bytes = Some(1 << 30), &[]);
         check(|of| of.read_ms -= STALE_MS, &[Problem::Silent(301)]);
         check(|of| of.error = Some("not mounted".into()), &[Problem::Unreadable("not mounted".into())]);
         let fails = |of: &mut Survey| {

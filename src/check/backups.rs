@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 /// What there can be found here.
 #[rustfmt::skip]
 pub const CATALOGUE: &[Entry] = &[
-    BACKUP_DESTINATION, BACKUP_SAME_DISK, BACKUP_ONE_SERVER, BACKUP_OVERDUE, BACKUP_DAMAGED, BACKUP_WAL_MISSING, BACKUP_ROOM,
-    BACKUP_SHARED, BACKUP_ABANDONED,
+    BACKUP_DESTINATION, BACKUP_SAME_DISK, BACKUP_ONE_SERVER, BACKUP_OVERDUE, BACKUP_DAMAGED, BACKUP_WAL_MISSING, BACKUP_WAL_LATE,
+    BACKUP_ROOM, BACKUP_SHARED, BACKUP_ABANDONED,
 ];
 
 /// How long the destination may take to be looked at.
@@ -40,6 +40,10 @@ const BACKUP_DAMAGED: Entry =
 const BACKUP_WAL_MISSING: Entry = Entry::warning(
     "backup-wal-missing",
     "WAL that follows the newest backup is missing from the archives, so that a recovery ends before the present.",
+);
+const BACKUP_WAL_LATE: Entry = Entry::warning(
+    "backup-wal-late",
+    "WAL segments that are complete have not been archived for 10 minutes: if both servers are lost, so are their commits.",
 );
 const BACKUP_ROOM: Entry = Entry::warning(
     "backup-destination-space",
@@ -147,6 +151,7 @@ fn surveyed(seen: &Seen, server: &Server, found: &mut Vec<Finding>) {
             Problem::NoRoom(..) => (BACKUP_ROOM, false),
             Problem::NoBackup | Problem::AllAbandoned(_) | Problem::Overdue(..) => (BACKUP_OVERDUE, true),
             Problem::WalMissing(..) => (BACKUP_WAL_MISSING, true),
+            Problem::NotArchived(..) => (BACKUP_WAL_LATE, true),
         };
         if of_pair || !once {
             let member = if once { "" } else { &server.id };

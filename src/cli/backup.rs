@@ -436,7 +436,13 @@ fn judged(survey: &Survey, now_ms: u64) -> (u8, String) {
     }
     let age_s = survey.age_s(now_ms);
     if let (Some(Newest { name, on, wal_until, .. }), Some(age_s)) = (&survey.newest, age_s) {
-        parts.push(format!("backup {name} of {on} is {} old, WAL to {wal_until}", duration(age_s)));
+        let archived = duration(survey.archived_age_s(now_ms).unwrap_or_default());
+        let mut part =
+            format!("backup {name} of {on} is {} old, WAL to {wal_until}, archived {archived} ago", duration(age_s));
+        if let Some(bytes) = survey.unarchived_bytes {
+            let _ = write!(part, ", {} not archived", human(bytes));
+        }
+        parts.push(part);
     }
     parts.extend(survey.abandoned.iter().map(backup::Abandoned::sentence));
     match &survey.archiver {
@@ -463,8 +469,10 @@ fn judged(survey: &Survey, now_ms: u64) -> (u8, String) {
     let limit_s = u64::from(survey.max_age_hours).saturating_mul(3600);
     let failures = survey.archiver.as_ref().map(|archiver| archiver.failed_count);
     let data = format!(
-        "age={};{limit_s} free={};{}: archive_failures={}",
+        "age={};{limit_s} wal_age={} unarchived={} free={};{}: archive_failures={}",
         number(age_s, "s"),
+        number(survey.archived_age_s(now_ms), "s"),
+        number(survey.unarchived_bytes, "B"),
         number(survey.free_bytes, "B"),
         survey.needed_bytes.unwrap_or_default(),
         number(failures, "c")
@@ -486,8 +494,9 @@ mod tests {
 
     #[test]
     fn the_line_for_monitoring() {
-        let all = "backup 19700105T030000Z of nd1 is 1 h 0 min old, WAL to 0/9000000; 10 GB free; the next backup of this \
-                   server removes 19700104T030000Z | age=3600s;93600 free=10737418240B;1073741824: archive_failures=0c";
+        let all = "backup 19700105T030000Z of nd1 is 1 h 0 min old, WAL to 0/9000000, archived 5 min 0 s ago, 1.0 MB \
+                   not archived; 10 GB free; the next backup of this server removes 19700104T030000Z | age=3600s;93600 \
+                   wal_age=300s unarchived=1048576B free=10737418240B;1073741824: archive_failures=0c";
         check(|_| (), 0, all);
         check(|of| of.max_age_hours = 0, 1, "the newest backup is 1 h old; the limit is 0 h; backup 19700105");
         check(|of| of.newest = None, 2, "neither server has a backup; 10 GB free");

@@ -23,6 +23,10 @@ pub struct BackupStatus {
     pub peer_backups: Option<usize>,
     /// The archiver of the answering server's instance; `null` where not known.
     pub archiver: Option<Archiver>,
+    /// What a loss of both servers loses of the WAL of the answering server's instance; `null` where not known.
+    pub unarchived_bytes: Option<u64>,
+    /// For how long the newest WAL has been archived; `null` without a backup.
+    pub archived_age_seconds: Option<u64>,
     /// What can still be written to the destination; `null` where not known.
     pub free_bytes: Option<u64>,
     /// What the next backup is expected to need; `null` where not known.
@@ -47,6 +51,8 @@ impl BackupStatus {
             own_backups: survey.own_backups,
             peer_backups: survey.peer_backups,
             archiver: survey.archiver.clone(),
+            unarchived_bytes: survey.unarchived_bytes,
+            archived_age_seconds: survey.archived_age_s(snapshot.wall_ms),
             free_bytes: survey.free_bytes,
             needed_bytes: survey.needed_bytes,
             next_removed: survey.next_removed.clone(),
@@ -63,7 +69,10 @@ impl BackupStatus {
             None => "this server has no backup, and the other server cannot be asked".to_owned(),
             Some(Newest { name, on, wal_until, .. }) => {
                 let age = duration(survey.age_s(snapshot.wall_ms).unwrap_or_default());
-                format!("backup {name} of {on} is left, which is {age} old, with WAL to {wal_until}")
+                let archived = duration(survey.archived_age_s(snapshot.wall_ms).unwrap_or_default());
+                format!(
+                    "backup {name} of {on} is left, which is {age} old, with WAL to {wal_until}, which was archived {archived} ago"
+                )
             }
         };
         Some(format!("if the data of both servers is lost: {left}"))

@@ -155,6 +155,16 @@ impl Status {
             let missing = newest.wal_missing.is_some();
             to.flag("backup_wal_missing", "A WAL segment after the newest backup is missing.", missing);
         }
+        if let Some(age) = backups.archived_age_seconds {
+            to.one(
+                "wal_archived_age_seconds",
+                "The age of the newest archived WAL after the newest backup.",
+                age as f64,
+            );
+        }
+        if let Some(bytes) = backups.unarchived_bytes {
+            to.one("wal_unarchived_bytes", "The WAL after it, which a loss of both servers loses.", bytes as f64);
+        }
         to.one("backups", "The number of complete backups of this server.", backups.own_backups as f64);
         if let Some(free) = backups.free_bytes {
             to.one("backup_free_bytes", "The bytes that can be written to backup_destination.", free as f64);

@@ -13,6 +13,7 @@ pub fn setup() -> Setup {
         .pg("wal_sender_timeout = 10s")
         .pg("wal_receiver_timeout = 10s")
         .pg("archive_mode = always")
+        .pg("archive_timeout = 5min")
         .pg("archive_command = 'true'")
 }
 

@@ -112,6 +112,38 @@ fn backups_of_a_pair() {
     );
 }
 
+/// An `archive_command` that does not end, which `pg_stat_archiver` does not count as a failure.
+#[test]
+fn wal_that_is_not_archived() {
+    let pair = pair(Setup::default());
+    pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
+    let name = backups(&pair, 0).pop().expect("a backup");
+    archived(&pair, 0);
+    for n in [0, 1] {
+        pair.append(n, "postgresql.conf", "archive_command = 'sleep 3600'\n");
+        pair.sql(n, "SELECT pg_reload_conf()");
+    }
+    pair.fill(0, 40);
+    let line = pair.mc(0, &["backup", "--check"]).expect(0, "mc_ctl backup --check").out;
+    assert!(line.contains(" s ago, ") && line.contains(" MB not archived; "), "{line}");
+    assert_eq!(check(&pair, 0).find("backup-wal-late", ""), None);
+    // Twenty minutes later.
+    for n in [0, 1] {
+        let files = destination(&pair, n).join("archived_wal");
+        pair.as_root(n, &["find", files.to_str().expect("ASCII"), "-exec", "touch", "-d", "20 minutes ago", "{}", "+"]);
+    }
+    let description = destination(&pair, 0).join(&name).join("backup.json");
+    let text = std::fs::read_to_string(&description).expect("a description");
+    let mut json: Value = serde_json::from_str(&text).expect("JSON");
+    let ended = json["ended_ms"].as_u64().expect("a time");
+    json["ended_ms"] = (ended - 20 * 60_000).into();
+    std::fs::write(&description, json.to_string()).expect("a description");
+    let found = check(&pair, 0).find("backup-wal-late", "").expect("a finding");
+    assert!(found.what.contains(" MB of WAL is not archived; the last was archived 20 min ago"), "{found:?}");
+    let line = pair.mc(0, &["backup", "--check"]);
+    assert!(line.code == 1 && line.out.contains("MB of WAL is not archived"), "{line:?}");
+}
+
 /// Both servers use one directory, as of a network file system: nothing is removed, and no backup is made while the other server
 /// responds. While it does not, its backups are kept.
 #[test]

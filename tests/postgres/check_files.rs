@@ -39,6 +39,7 @@ fn settings() {
     conf("wal_receiver_timeout = 60000", "wal-receiver-timeout-long");
     conf("archive_mode = off", "archive-off");
     conf("archive_mode = on", "archive-on");
+    conf("archive_timeout = 0", "archive-timeout");
     conf("restore_command = 'false secret'", "restore-command");
     conf("recovery_target_time = '2026-01-01'", "recovery-target");
     conf("recovery_min_apply_delay = 1h", "recovery-min-apply-delay");

@@ -27,10 +27,11 @@ pub(super) enum Unit {
     Plain,
     Truth,
     Ms,
+    Seconds,
     Mb,
 }
 
-use Unit::{Mb, Ms, Plain, Truth};
+use Unit::{Mb, Ms, Plain, Seconds, Truth};
 
 /// The settings that are looked at: name, PostgreSQL's default (the same from 12 to 18), unit.
 #[rustfmt::skip]
@@ -38,6 +39,7 @@ pub(super) const WANTED: &[(&str, &str, Unit)] = &[
     ("archive_command",                "",          Plain),
     ("archive_library",                "",          Plain),
     ("archive_mode",                   "off",       Truth),
+    ("archive_timeout",                "0",         Seconds),
     ("fsync",                          "on",        Truth),
     ("full_page_writes",               "on",        Truth),
     ("hot_standby",                    "on",        Truth),
@@ -95,6 +97,9 @@ pub(super) fn normal(name: &str, value: &str, unit: Unit) -> String {
         Plain => None,
         Truth => truth().or(Some(word)),
         Ms => scaled(&[("", 1.0), ("us", 0.001), ("ms", 1.0), ("s", 1e3), ("min", 6e4), ("h", 3.6e6), ("d", 8.64e7)]),
+        Seconds => {
+            scaled(&[("", 1.0), ("us", 1e-6), ("ms", 1e-3), ("s", 1.0), ("min", 60.0), ("h", 3600.0), ("d", 86_400.0)])
+        }
         Mb => scaled(&[
             ("", 1.0),
             ("b", 1.0 / 1_048_576.0),
@@ -336,6 +341,7 @@ mod tests {
         check("wal_sender_timeout", "1min", Ms, "60000");
         check("wal_sender_timeout", "5s", Ms, "5000");
         check("wal_sender_timeout", "700", Ms, "700");
+        check("archive_timeout", "5min", Seconds, "300");
         check("wal_keep_size", "1GB", Mb, "1024");
         check("wal_keep_size", "1.5 GB", Mb, "1536");
         check("max_slot_wal_keep_size", "-1", Mb, "-1");

@@ -74,6 +74,7 @@ pub const CATALOGUE: &[Entry] = &[
     settings::ARCHIVE_OFF,
     settings::ARCHIVE_COMMAND,
     settings::ARCHIVE_ON,
+    settings::ARCHIVE_TIMEOUT,
     settings::ARCHIVE_FAILING,
     settings::RESTORE_COMMAND,
     settings::RECOVERY_TARGET,
@@ -212,6 +213,7 @@ mod tests {
             ("wal_sender_timeout", "10000"),
             ("wal_receiver_timeout", "10000"),
             ("archive_mode", "always"),
+            ("archive_timeout", "300"),
             ("archive_command", "(set)"),
             ("wal_log_hints", "on"),
         ] {
@@ -305,6 +307,9 @@ mod tests {
         };
         let off = |server: &mut Server| set(server, "archive_mode", "off");
         assert!(fixes(&off).contains("stores a segment on another host"));
+        assert!(fixes(&off).contains("\"Backups\" in mirroring-controller(7)"));
+        let timeout = fixes(&|server| set(server, "archive_timeout", "0"));
+        assert!(timeout.contains("archive_timeout = '5min'"), "{timeout}");
         let backups = fixes(&|server| {
             off(server);
             server.instance.own.dir = "/srv/mc".into();

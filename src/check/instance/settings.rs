@@ -90,6 +90,11 @@ pub(super) const ARCHIVE_ON: Entry = Entry::warning(
     "With archive_mode = on only the primary archives. Segments that it had not archived when it failed are never archived, \
      and a recovery from the archive ends before them. With archive_mode = always the standby archives them too.",
 );
+pub(super) const ARCHIVE_TIMEOUT: Entry = Entry::notice(
+    "archive-timeout",
+    "With archive_timeout = 0 a segment is archived when it is full: if both servers are lost, so are all commits since the last \
+     archived segment, however old they are.",
+);
 pub(super) const ARCHIVE_FAILING: Entry = Entry::warning(
     "archive-failing",
     "The last attempt to archive failed: WAL accumulates, and a stop of the instance may wait for the archiver.",
@@ -272,6 +277,8 @@ fn archive(server: &Server, found: &mut Vec<Finding>) {
         let what = format!("archive_mode is \"{mode}\" and nothing archives");
         let fix = "set archive_command or archive_library, or archive_mode = off";
         found.push(worded(server, &ARCHIVE_COMMAND, "archive_mode", what, fix));
+    } else if facts.value("archive_timeout") == "0" {
+        found.push(about(server, &ARCHIVE_TIMEOUT, "archive_timeout", "5min", false));
     }
     if let Some(archiver) = facts.told.as_ref().map(|told| &told.archiver).filter(|archiver| archiver.failing) {
         let what = format!("archiving fails, last of \"{}\"", archiver.wal);
