@@ -178,7 +178,10 @@ fn ask(args: &Args, what: &Rebuild) -> Result<(), Failure> {
             format!("The data directory \"{data}\" is replaced by a copy; the old directory is kept beside it.")
         }
         (Chosen::BaseBackup, Old::Delete) => {
-            format!("The data directory \"{data}\" is DELETED before a copy replaces it.")
+            format!(
+                "The data directory \"{data}\" is DELETED before a copy replaces it. If both servers have run alone, or the data of \
+                 the other server was adopted, it can be the only copy of commits."
+            )
         }
     };
     let stopped = match process::postmaster(&process::home(&config.server.db_instance)) {

@@ -87,7 +87,7 @@ fn who_has_served_alone() {
     assert!(type_line(&pair, &confirm[0]).out.contains("(MCA01100)"));
     let page = include_str!("../../man/mirroring-controller.7");
     assert!(page.contains("a history: Li X serves alone Ta yes\n"));
-    assert!(page.contains("history of X: any other state, no WARNING Ta no, except note c\n"));
+    assert!(page.contains("history of X: any other state, no WARNING (c) Ta no\n"));
     assert!(page.contains("arbiter: Li degraded , No primary X Ta yes\n"));
 }
 
@@ -114,8 +114,9 @@ fn forced(section: &str, lost: usize, word: &str) {
             ["mc_ctl", "status", _] => assert!(type_line(&pair, &line).out.contains(word)),
             ["systemctl", "start", "mirroring-arbiter"] => pair.start_arbiter(),
             ["mc_arb", "status", _] => {
-                let (_, wanted) = line.text.rsplit_once(' ').expect("a comment");
-                let shows = || pair.paste_to_arbiter(&line.text).out.contains(wanted).then_some(());
+                let (_, wanted) = line.text.rsplit_once(": ").expect("a comment");
+                let shown = || pair.paste_to_arbiter(&line.text).out;
+                let shows = || wanted.split(' ').all(|word| shown().contains(word)).then_some(());
                 wait_for("the arbiter shows the view", s(20), shows);
                 recorded = true;
             }
