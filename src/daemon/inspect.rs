@@ -13,7 +13,7 @@ use super::watcher::random;
 use super::{backup_watch, connection_probe, lock};
 use crate::check::{self, Arbiter, Clock, Facts, Seen, pace};
 use crate::config::Config;
-use crate::fsm::types::{Member, View};
+use crate::fsm::types::{Durable, Member, View};
 use crate::wire::{Aside, MINOR_OF_ASIDES};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub struct ArbiterTells {
     pub other_online: Option<bool>,
     /// Its durable view of the pair.
     pub view: Option<View>,
+    /// That view is a right that one server took by force, and replaces a right that the other server keeps.
+    pub replaces_right: bool,
 }
 
 /// What the arbiter reports through the controller of this server; `None` if it does not respond.
@@ -450,10 +452,15 @@ fn converse(voice: &Voice, answers: &Receiver<Heard>, mut questions: Vec<&mut Qu
 }
 
 /// What an arbiter answers to a question of one of its servers.
-pub fn arbiter_answer(aside: &Aside, other_online: bool, view: Option<View>) -> Option<Aside> {
+pub fn arbiter_answer(aside: &Aside, other_online: bool, durable: Option<&Durable>) -> Option<Aside> {
     let Aside::Inspect { id, part: 0, .. } = aside else { return None };
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let tells = ArbiterTells { version, other_online: Some(other_online), view };
+    let tells = ArbiterTells {
+        version,
+        other_online: Some(other_online),
+        view: durable.map(|durable| durable.ledger.view),
+        replaces_right: durable.is_some_and(|durable| durable.notes.replaces_right),
+    };
     let text = serde_json::to_string(&tells).unwrap_or_default();
     Some(Aside::Inspected { id: *id, wall_ms: wall_ms(), part: 0, of: 1, text })
 }

@@ -42,7 +42,7 @@ pub struct Arbiter {
     now: Time,
     out: Vec<Action>,
     ledger: Option<Ledger>,
-    /// Only `unmirrored` is used.
+    /// Only `unmirrored` and `replaces_right` are used.
     notes: Notes,
     confirmed: Option<Durable>,
     /// What is being written, in order.
@@ -265,6 +265,7 @@ impl Arbiter {
     /// Writes the view that the ledger holds now, and says so.
     fn entered(&mut self, from: Option<View>, to: View, why: Reason) {
         self.notes.unmirrored = false;
+        self.notes.replaces_right = rules::replaces_right(from.as_ref(), self.notes.replaces_right, &to);
         self.servers.iter_mut().for_each(|seen| seen.said_why = None);
         self.write(Some(why.clone()));
         self.why = Some(why.clone());

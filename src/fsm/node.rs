@@ -257,6 +257,8 @@ impl Node {
         self.own.confirmed = None;
         self.store.notes.unmirrored &= view.is_alone(self.settings.me.other());
         self.store.notes.went_back = None;
+        self.store.notes.replaces_right =
+            rules::replaces_right(from.as_ref(), self.store.notes.replaces_right, &view) && view.primary == self.me();
         self.announced.split &= view.is_alone(self.settings.me);
         if view.primary != self.settings.me && !self.own.is_standby_dir() {
             // Down for good, or until it rejoins: no failure any more.

@@ -47,6 +47,7 @@ impl Reporter<'_> {
             word,
             servers,
             view: self.store.durable.map(|durable| durable.ledger.view),
+            replaces_right: self.store.durable.is_some_and(|durable| durable.notes.replaces_right),
             since: self.announced.since,
             reason: self.announced.reason.as_ref().map_or_else(String::new, Reason::to_string),
             failover: self.store.notes.failover.enabled,

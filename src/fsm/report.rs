@@ -170,6 +170,9 @@ pub struct Report {
     pub servers: [ServerReport; 2],
     /// The durable view.
     pub view: Option<View>,
+    /// It is this server's right to run alone, taken by force, and replaces a right that the other server keeps.
+    #[serde(default)]
+    pub replaces_right: bool,
     /// Since when this process has seen that view (`None`: since before its start).
     pub since: Option<Time>,
     /// Why it was entered, in a sentence; empty where this process did not see it.
@@ -237,6 +240,7 @@ impl Report {
             word: Word::Unknown,
             servers: Server::BOTH.map(ServerReport::blank),
             view: None,
+            replaces_right: false,
             since: None,
             reason: String::new(),
             failover: false,

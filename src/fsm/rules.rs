@@ -148,6 +148,14 @@ pub fn arbiter_adopts(ledger: &Ledger, told: &View) -> bool {
     told.term > ledger.view.term
 }
 
+/// Whether `view` is a right that one server took by force, and replaces a right of the other server, which keeps that (R7).
+/// `replaced`: whether the view `before` did so.
+pub fn replaces_right(before: Option<&View>, replaced: bool, view: &View) -> bool {
+    let from_other = |before: &View| before.is_alone(view.primary.other()) && view.forced;
+    let again = |before: &View| before.is_alone(view.primary) && replaced;
+    view.mode == Mode::Degraded && before.is_some_and(|before| from_other(before) || again(before))
+}
+
 /// Whether this view, told by the other server itself, may begin a standby's ledger (section 2).
 pub fn begins_standby(me: Server, told: &View) -> bool {
     told.is_alone(me.other())

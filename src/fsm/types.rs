@@ -437,6 +437,10 @@ pub struct Notes {
     /// its role keeps it until it has another one, because its data directory may hold commits that no other server has.
     #[serde(default)]
     pub unmirrored: bool,
+    /// The view is a right that one server took by force, and replaces a right of the other server, which keeps that (R7). The
+    /// arbiter keeps this, and the server that took the right.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub replaces_right: bool,
     /// A rebuild of the data directory is under way, or is to be: it is continued after a restart.
     #[serde(default)]
     pub rebuild: Option<RebuildOrder>,

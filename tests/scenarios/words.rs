@@ -2,7 +2,7 @@
 
 use mirroring_controller::fsm::event::{CoreMessage, Job, Message, Purpose, Reply, Request, UserCommand};
 use mirroring_controller::fsm::report::{Progress, Rebuilding, Report};
-use mirroring_controller::fsm::types::{Ledger, Method, Mode, OldData, RebuildOrder, Server, View};
+use mirroring_controller::fsm::types::{Durable, Ledger, Method, Mode, OldData, RebuildOrder, Server, View};
 
 /// What the members are called, by number.
 pub const NAMES: [&str; 3] = ["nd1", "nd2", "arb"];
@@ -146,6 +146,12 @@ pub fn report(report: &Report) -> String {
     };
     let view = report.view.map_or("none".to_owned(), view);
     format!("status: {:?}, {view}, {}, {}, start {start}{rebuild}", report.word, rows[0], rows[1])
+}
+
+/// What an arbiter has recorded.
+pub fn record(durable: &Durable) -> String {
+    let replaces = if durable.notes.replaces_right { ", which replaces a right of the other server" } else { "" };
+    format!("records {}{replaces}", view(durable.ledger.view))
 }
 
 /// An operator's request, as scripts write it.

@@ -121,8 +121,11 @@ impl World {
     }
 
     pub fn status(&mut self, m: usize) {
-        let text =
-            self.node(m).map_or("status: no controller".to_owned(), |node| words::report(&node.report(self.now)));
+        let text = match &self.procs[m].core {
+            Core::Node(node) => words::report(&node.report(self.now)),
+            Core::Arbiter(arbiter) => arbiter.durable().map_or("status: no record".to_owned(), words::record),
+            Core::None => "status: no controller".to_owned(),
+        };
         self.line(m, &text);
     }
 

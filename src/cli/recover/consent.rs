@@ -59,7 +59,9 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
     if arbiter.other_online == Some(true) {
         return Err(elsewhere(config));
     }
-    match arbiter.view {
+    // This server may know of a right that the other server has received from it, and the arbiter not.
+    let newest = arbiter.view.map(|view| report.view.filter(|own| own.term > view.term).unwrap_or(view));
+    match newest {
         Some(view) if arbiter.other_online.is_some() && !view.is_alone(report.me.other()) => Ok(None),
         _ => Ok(Some(format!("server \"{peer}\" does not respond, and may have the right to run alone"))),
     }
@@ -74,14 +76,17 @@ enum Record {
     Lost,
     /// The right of this server; but the other server responds to the arbiter, and may have had a right before this one.
     Doubted,
+    /// The right of this server, which replaces a right that the other server keeps.
+    Replaced,
     /// Nothing yet.
     Awaited,
 }
 
-/// The record of the arbiter. `own`: the view of this server.
-fn of_arbiter(arbiter: &ArbiterTells, own: View) -> Record {
+/// The record of the arbiter, which replaces every earlier view, also one that gives the right to the other server. `replaces`: this
+/// server itself knows that its view `own` does that.
+fn of_arbiter(arbiter: &ArbiterTells, own: View, replaces: bool) -> Record {
     match arbiter.view {
-        // The arbiter replaces every earlier view, also one that gives the right to the other server.
+        Some(theirs) if theirs == own && (replaces || arbiter.replaces_right) => Record::Replaced,
         Some(theirs) if theirs == own && arbiter.other_online == Some(true) => Record::Doubted,
         Some(theirs) if theirs == own => Record::Own,
         Some(theirs) if theirs.term > own.term => Record::Lost,
@@ -101,6 +106,20 @@ fn of_peer(reported: Reported, own: View) -> Option<Record> {
     }
 }
 
+/// What the other server has recorded, or, if it does not report that, the arbiter; `None` if neither responds.
+fn record(config: &Config, report: &Report, own: View) -> Option<Record> {
+    let reported = if report.peer_lives { archive::view_of_peer(config).ok() } else { None };
+    if let Some(record) = reported.and_then(|theirs| of_peer(theirs, own)) {
+        return Some(record);
+    }
+    let arbiter = config.network.arbiter.as_ref().and_then(|_| inspect::arbiter(config));
+    match arbiter.map(|arbiter| of_arbiter(&arbiter, own, report.replaces_right)) {
+        // The other server responds, and has an older version.
+        None | Some(Record::Doubted) if reported.is_some() => Some(Record::Own),
+        record => record,
+    }
+}
+
 /// Waits until the other server or the arbiter has recorded the right of this server, so that the other server has none and gets
 /// none.
 ///
@@ -111,28 +130,16 @@ pub fn await_record(config: &Config, forced: bool) -> Result<(), Failure> {
     loop {
         let report = super::call::snapshot(config)?.report;
         let Some(own) = report.view else { return Err(pair::lost_right(config)) };
-        let reported = if report.peer_lives { archive::view_of_peer(config).ok() } else { None };
-        let by_peer = reported.and_then(|theirs| of_peer(theirs, own));
-        let arbiter =
-            config.network.arbiter.as_ref().filter(|_| by_peer.is_none()).and_then(|_| inspect::arbiter(config));
-        let record = match (by_peer, &arbiter) {
-            (Some(record), _) => record,
-            // The other server responds, and has an older version.
-            (None, None) if reported.is_some() => Record::Own,
-            (None, None) => Record::Awaited,
-            (None, Some(arbiter)) => match of_arbiter(arbiter, own) {
-                Record::Doubted if reported.is_some() => Record::Own,
-                record => record,
-            },
-        };
-        match record {
-            Record::Own => return Ok(()),
-            Record::Lost => return Err(pair::lost_right(config)),
-            Record::Doubted => return Err(elsewhere(config)),
-            Record::Awaited if forced && (by_peer.is_none() && arbiter.is_none()) => return Ok(()),
-            Record::Awaited if forced && begin.elapsed() > RECORDED => return Ok(()),
-            Record::Awaited if begin.elapsed() > RECORDED => return Err(unconfirmed(config)),
-            Record::Awaited => std::thread::sleep(LOOK),
+        let late = begin.elapsed() > RECORDED;
+        match record(config, &report, own) {
+            Some(Record::Own) => return Ok(()),
+            // The operator has confirmed that the other server is down.
+            Some(Record::Replaced) | None if forced => return Ok(()),
+            Some(Record::Awaited) if forced && late => return Ok(()),
+            Some(Record::Lost | Record::Replaced) => return Err(pair::lost_right(config)),
+            Some(Record::Doubted) => return Err(elsewhere(config)),
+            Some(Record::Awaited) | None if late => return Err(unconfirmed(config)),
+            Some(Record::Awaited) | None => std::thread::sleep(LOOK),
         }
     }
 }
@@ -177,12 +184,15 @@ mod tests {
         let own = view(1005, Server::BOTH[0]);
         let (earlier, later) = (view(4, Server::BOTH[1]), view(1006, Server::BOTH[1]));
         let arbiter = |view: Option<View>, other_online| {
-            of_arbiter(&ArbiterTells { view, other_online, ..ArbiterTells::default() }, own)
+            of_arbiter(&ArbiterTells { view, other_online, ..ArbiterTells::default() }, own, false)
         };
         assert_eq!(arbiter(Some(own), Some(false)), Record::Own);
         assert_eq!(arbiter(Some(own), None), Record::Own);
         // The other server may have been given the right before this server took it.
         assert_eq!(arbiter(Some(own), Some(true)), Record::Doubted);
+        let replaces = ArbiterTells { view: Some(own), replaces_right: true, ..ArbiterTells::default() };
+        assert_eq!(of_arbiter(&replaces, own, false), Record::Replaced);
+        assert_eq!(of_arbiter(&ArbiterTells { replaces_right: false, ..replaces }, own, true), Record::Replaced);
         assert_eq!(arbiter(Some(later), Some(true)), Record::Lost);
         assert_eq!(arbiter(Some(earlier), Some(true)), Record::Awaited);
         assert_eq!(arbiter(None, Some(false)), Record::Awaited);

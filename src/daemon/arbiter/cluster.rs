@@ -11,7 +11,7 @@ use crate::daemon::watcher::random;
 use crate::error::{Error, Result};
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::Heartbeat;
-use crate::fsm::types::{Durable, Mode, Server, SystemId, Time, View};
+use crate::fsm::types::{Durable, Mode, Server, SystemId, Time};
 use crate::messages::Names;
 
 /// The longest pause of the loop that is not taken for one, ms (PROTOCOL R12). After a shorter one the hub has taken in
@@ -151,13 +151,9 @@ impl Cluster {
         self.core.as_ref().is_ok_and(|core| core.hears(server))
     }
 
-    fn durable(&self) -> Option<&Durable> {
+    /// What is durable.
+    pub fn durable(&self) -> Option<&Durable> {
         self.core.as_ref().ok().and_then(|core| core.durable())
-    }
-
-    /// The durable view.
-    pub fn view(&self) -> Option<View> {
-        self.durable().map(|durable| durable.ledger.view)
     }
 
     /// For `mc_arb status`.

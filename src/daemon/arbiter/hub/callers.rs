@@ -202,8 +202,8 @@ impl Hub {
             Err(error) => {
                 // A server's `mc_ctl check` asks what this is.
                 let cluster = &self.clusters[index];
-                let (other_online, view) = (cluster.is_online(server.other()), cluster.view());
-                let answer = |aside| inspect::arbiter_answer(&aside, other_online, view);
+                let (other_online, durable) = (cluster.is_online(server.other()), cluster.durable());
+                let answer = |aside| inspect::arbiter_answer(&aside, other_online, durable);
                 match Aside::decode(body).ok().and_then(answer) {
                     Some(answer) => self.send_body(index, server, answer.encode()),
                     None => log::debug!("from \"{}\": {error}", self.clusters[index].names.id(server)),
