@@ -16,6 +16,12 @@ use std::path::{Path, PathBuf};
 /// The name of a directory in which a new copy is made.
 const STAGED: &str = "rebuild-new";
 
+/// What a start of the instance writes to its data directory, bytes: with less space, the disk check reports the disk as full.
+const START: u64 = 1 << 20;
+
+/// What the journal and the copies of this server's configuration files need, bytes.
+const JOURNAL: u64 = 128 << 10;
+
 /// `<location>.rebuild-new`
 fn beside(location: &Path) -> PathBuf {
     let mut name = location.as_os_str().to_owned();
@@ -97,16 +103,20 @@ impl Draft<'_> {
     }
 
     fn needs(&self, trial: &Trial) -> Vec<Need> {
-        let mut needs = vec![Need::new(&self.setup.run_dir, self.kept)];
+        let mut needs = vec![Need::at_least(self.data(), START)];
         match self.chosen {
             // The WAL that it receives may fit into segments that are there.
             Chosen::Follow => needs.push(Need::at_least(self.wal(), 0)),
-            Chosen::Rewind => needs.push(match self.bytes(trial) {
-                Some(bytes) => Need::new(self.data(), bytes),
-                // It copies the segment in which the source writes.
-                None => Need::at_least(self.wal(), self.source.segment),
-            }),
+            Chosen::Rewind => {
+                needs.push(self.notes());
+                needs.push(match self.bytes(trial) {
+                    Some(bytes) => Need::new(self.data(), bytes),
+                    // It copies the segment in which the source writes.
+                    None => Need::at_least(self.wal(), self.source.segment),
+                });
+            }
             Chosen::BaseBackup => {
+                needs.push(self.notes());
                 needs.push(Need::new(self.data(), self.source.bytes));
                 // At least the segments that it begins and ends in.
                 needs.push(Need::new(self.wal(), 2 * self.source.segment));
@@ -114,8 +124,12 @@ impl Draft<'_> {
                 needs.extend(spaces.map(|space| Need::new(self.location(space), space.bytes)));
             }
         }
-        needs.retain(|need| need.bytes > 0 || need.at_least);
         needs
+    }
+
+    /// What is written to the run-time directory before anything of the data directory is changed.
+    fn notes(&self) -> Need {
+        Need::new(&self.setup.run_dir, self.kept + JOURNAL)
     }
 
     /// The room, and what is said where it is not enough.
@@ -130,7 +144,13 @@ impl Draft<'_> {
             return Ok((rooms, Vec::new()));
         }
         // Counting what would be freed is a walk over all files.
-        let mut remedy = "Free space there.";
+        let mut remedy = match self.chosen {
+            Chosen::BaseBackup => "Free space there.",
+            Chosen::Follow | Chosen::Rewind => {
+                "Free space there; or run \"mc_ctl rebuild --method basebackup --old-data delete\", which deletes this server's data \
+                 directory before it copies that of the other server, so that only the other server has the data meanwhile."
+            }
+        };
         let mut rooms = rooms;
         if self.chosen == Chosen::BaseBackup && self.exists() {
             for need in &mut needs {
@@ -142,7 +162,8 @@ impl Draft<'_> {
             }
             let freed = room::rooms(&needs)?;
             if self.deletes() {
-                rooms = freed;
+                let before = room::rooms(&[self.notes()])?;
+                rooms = if small(&before) { before } else { freed };
             } else if !small(&freed) {
                 remedy = "Free space there, for example remove what earlier rebuilds have kept (*.old-*); or run \"mc_ctl rebuild \
                           --old-data delete\", which deletes this server's data directory before the copy, so that only the other \

@@ -251,7 +251,16 @@ fn old_data_on_a_full_disk() {
     }
     pair.mc(1, &["stop"]).expect(0, "mc_ctl stop");
     fill(&pair, 1, &disk);
-    pair.rebuild(1, &["--method", "basebackup", "--old-data", "delete"]);
+    // Nothing would be copied, but no instance starts on this disk.
+    let plan = pair.mc(1, &["rebuild", "--dry-run"]).expect(4, "mc_ctl rebuild --dry-run on a full disk").text();
+    let lacks =
+        "at least 1.0 MB are required, 0 bytes are free. Free space there; or run \"mc_ctl rebuild --method basebackup";
+    assert!(plan.contains("to copy:    nothing") && plan.contains(lacks), "{plan}");
+    let failed = pair.mc(1, &["rebuild", "--yes"]);
+    assert!(failed.code != 0 && failed.err.contains(lacks), "{}", failed.text());
+    let delete = ["--method", "basebackup", "--old-data", "delete"];
+    pair.mc(1, &[&["rebuild", "--dry-run"], &delete[..]].concat()).expect(0, "mc_ctl rebuild --dry-run");
+    pair.rebuild(1, &delete);
     assert_eq!(pair.sql(1, "SELECT x FROM t"), "1");
     pair.as_root(1, &["test", "-e", &format!("{disk}/filler")]);
 }
