@@ -34,7 +34,7 @@ impl ServerStatus {
         ServerStatus {
             server_id: name.id.clone(),
             host: name.host.clone(),
-            host_role: role_text(report.role),
+            host_role: shown_role(report),
             host_status: match report.host {
                 HostStatus::Normal => "normal",
                 HostStatus::Abnormal => "abnormal",
@@ -77,5 +77,40 @@ fn role_text(role: HostRole) -> &'static str {
 
 /// The status word and this server's role, for `systemctl status`.
 pub fn in_short(report: &Report) -> String {
-    format!("{}, {}", report.word.text(), role_text(report.servers[report.me.index()].role))
+    format!("{}, {}", report.word.text(), shown_role(&report.servers[report.me.index()]))
+}
+
+/// The role of a server. Of an instance that runs, it is not known before the first reading; one that has lost its role is stopped.
+fn shown_role(report: &ServerReport) -> &'static str {
+    let inactivated = matches!(report.role, HostRole::InactivatedPrimary | HostRole::InactivatedStandby);
+    let stopped = report.processes.as_ref().is_some_and(|failed| failed.iter().any(|what| what == "postmaster"));
+    role_text(if inactivated && report.host == HostStatus::Normal && !stopped {
+        HostRole::Unknown
+    } else {
+        report.role
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::snapshot;
+    use super::super::{Snapshot, Status};
+    use super::*;
+
+    #[test]
+    fn the_role_of_an_instance_that_was_not_read_is_unknown() {
+        let mut s = snapshot();
+        let role = |s: &Snapshot| (Status::new(s).servers[0].host_role, in_short(&s.report));
+        s.report.servers[0].role = HostRole::InactivatedPrimary;
+        for unread in [None, Some(vec![])] {
+            s.report.servers[0].processes = unread;
+            assert_eq!(role(&s), ("none(unknown)", "switchable, none(unknown)".into()));
+        }
+        s.report.servers[0].processes = Some(vec!["postmaster".into()]);
+        assert_eq!(role(&s).0, "none(inactivated primary)");
+        s.report.servers[0].processes = None;
+        // The last known role of a server that does not respond.
+        s.report.servers[0].host = HostStatus::Abnormal;
+        assert_eq!(role(&s).0, "none(inactivated primary)");
+    }
 }

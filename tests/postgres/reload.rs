@@ -111,3 +111,19 @@ fn a_new_password() {
     pair.wait_word(0, "switchable");
     pair.mc(0, &["switch"]).expect(0, "mc_ctl switch");
 }
+
+/// A controller that is started beside its running instance never shows that as inactivated.
+#[test]
+fn a_controller_beside_a_running_instance() {
+    let pair = Setup::default().up();
+    for (server, role) in [(0, "primary"), (1, "standby")] {
+        pair.mc(server, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+        pair.start(server, &["--mc-only", "-f"]);
+        wait_for("the role is shown", s(30), || {
+            let shown = pair.json(server)?["servers"][server]["host_role"].as_str()?.to_owned();
+            assert!(!shown.contains("inactivated"), "{}", pair.json(server)?["servers"]);
+            (shown == role).then_some(())
+        });
+    }
+    pair.wait_word(0, "switchable");
+}
