@@ -210,6 +210,9 @@ pub struct Facts {
     pub backups: backups::Facts,
     /// What its controller has measured; `None` where none runs.
     pub pace: Option<pace::Facts>,
+    /// Its controller has run before and does not run now; what prevents a start, as far as that is known. Only of the server
+    /// on which the check runs.
+    pub stopped: Option<String>,
 }
 
 /// What is looked at together: what a server sees of itself, of the other, and of the arbiter.
@@ -281,6 +284,7 @@ pub fn collect(config: &Config, deadline: Instant) -> Facts {
         host: host::collect(config, deadline),
         backups: backups::collect(config, deadline),
         pace: None,
+        stopped: None,
     }
 }
 

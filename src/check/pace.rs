@@ -15,6 +15,9 @@ pub const CATALOGUE: &[Entry] = &[
     HEARTBEAT_LATE, ARBITER_LATE, INSTANCE_LATE, DISK_LATE, DETECTION_SLOW,
 ];
 
+/// What a caller reports whose connection is closed because of a different key: mc.key, its own key, or that in network.conf.
+const PROVING: &str = "proving its key";
+
 /// Readings without which nothing is concluded from how long they took.
 const ENOUGH: u64 = 100;
 
@@ -219,6 +222,12 @@ fn examine_peer(seen: &Seen, found: &mut Vec<Finding>) {
 
 fn fix_of_silence(id: &str, heard: &Heard) -> String {
     let why = &heard.unreached;
+    if why.contains(PROVING) {
+        return format!(
+            "compare mc.key and network.conf with those of \"{id}\" (cksum): copy the file that differs from the correct server, and \
+             restart the controller; if none differs, its private key is not the one that network.conf lists: network.conf(5)"
+        );
+    }
     if why.contains("authenticating") {
         return format!(
             "copy the correct mc.key to the other member and restart its controller (\"{id}\" has a different key)"
@@ -262,6 +271,10 @@ fn examine_arbiter(seen: &Seen, found: &mut Vec<Finding>) {
         }
         let what = format!("server \"{from}\" receives no heartbeats from arbiter \"{id}\": {}", heard.silence());
         let fix = match heard.unreached.as_str() {
+            why if why.contains(PROVING) => {
+                "compare mc.key and network.conf with those in the arbiter's directory (cksum), and copy the file that differs; then on \
+                 its host: mc_arb stop; mc_arb start"
+            }
             why if why.contains("authenticating") => {
                 "copy mc.key to the arbiter's directory, then on its host: mc_arb stop; mc_arb start"
             }

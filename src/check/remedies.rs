@@ -7,6 +7,7 @@ use super::{Entry, catalogue};
 #[rustfmt::skip]
 const REMEDIES: &[(&str, &str)] = &[
     ("configuration", "Correct the file that the finding names."),
+    ("controller-down", "Run mc_ctl start -f, which reports why a start fails. Correct that, then run it again."),
     ("peer-not-seen", "Start the controllers of both servers, or run mc_ctl check on the other server as well."),
     ("not-checked", "Examine the disk and the instance, or run mc_ctl check with a longer time limit (-t)."),
     ("configuration-warning", "Follow the advice of the finding, or accept the risk."),

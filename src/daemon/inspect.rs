@@ -8,8 +8,8 @@
 use super::control::{self, Answer, Call, CallError};
 use super::links::Voice;
 use super::pace::Pace;
-use super::store::wall_ms;
-use super::watcher::random;
+use super::store::{self, wall_ms};
+use super::watcher::{self, random};
 use super::{backup_watch, connection_probe, lock};
 use crate::check::{self, Arbiter, Clock, Facts, Seen, pace};
 use crate::config::Config;
@@ -34,6 +34,9 @@ const SILENT: Duration = Duration::from_secs(4);
 
 /// How long the arbiter may take to report its view.
 const LOOK: Duration = Duration::from_secs(6);
+
+/// How long a connection to the arbiter may take if no controller runs.
+const REACH: Duration = Duration::from_secs(3);
 
 /// The longest that this server is looked at for another.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -86,6 +89,9 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
     });
     let mut seen =
         Seen { own, peer: Err(String::new()), peer_id: config.peer().id.clone(), clock: None, arbiter: None };
+    if matches!(asked, Ok(Err(CallError::NotRunning))) {
+        seen.own.stopped = stopped(config, deadline.saturating_duration_since(Instant::now()));
+    }
     let unasked = |why: &str| Err(format!("the controller of server \"{}\" {why}", config.id));
     let checked = match asked {
         Ok(Ok(Answer::Checked(checked))) => Ok(*checked),
@@ -117,6 +123,23 @@ pub fn look(config: &Config, limit: Duration) -> Seen {
         Arbiter { id: line.id.clone(), version }
     });
     seen
+}
+
+/// What prevents a start of this server's controller, which does not run, as far as that is known; `None` if it never ran.
+fn stopped(config: &Config, limit: Duration) -> Option<String> {
+    let run_dir = config.run_dir();
+    let ledger = store::load(&run_dir);
+    if ledger.as_ref().is_ok_and(|loaded| loaded.durable.is_none()) {
+        return None;
+    }
+    let arbiter = || {
+        let (_, why) = *super::reach_arbiter(config, limit.min(REACH)).err()?;
+        let id = config.network.arbiter.as_ref().map(|line| line.id.as_str()).unwrap_or_default();
+        let hint = if why.hint.is_empty() { String::new() } else { format!("; {}", why.hint) };
+        Some(format!("arbiter \"{id}\" is not reached ({}{hint})", why.message))
+    };
+    let watcher = || watcher::failure(&run_dir).map(|why| format!("its watcher cannot start it: {why}"));
+    Some(ledger.err().map(|error| error.message).or_else(watcher).or_else(arbiter).unwrap_or_default())
 }
 
 /// The controller's part. One clone for each thread.

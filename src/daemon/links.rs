@@ -625,6 +625,7 @@ fn receive(shared: &Shared, stream: TcpStream, address: SocketAddr, kind: usize)
     let peer = &shared.settings.peers[index];
     let member = peer.member;
     lock(&shared.proven).insert(member, address.ip().to_canonical());
+    shared.bystander.pace.accepted(address.ip());
     let mut last_beat = None;
     let number = shared.accepted.fetch_add(1, Ordering::SeqCst);
     if let Some((_, old)) = lock(&shared.incoming).insert(member, (number, clone)) {

@@ -99,7 +99,7 @@ pub struct Pace {
     /// How long a disk took to write, sync and read back.
     pub disk: Kept,
     /// The last caller that was refused: when, and why.
-    refused: Mutex<Option<(u64, String)>>,
+    refused: Mutex<Option<(u64, IpAddr, String)>>,
 }
 
 impl Pace {
@@ -144,7 +144,12 @@ impl Pace {
 
     /// A caller was not let in.
     pub fn refused(&self, from: IpAddr, why: &str) {
-        *lock(&self.refused) = Some((now().0, format!("{from}: {why}")));
+        *lock(&self.refused) = Some((now().0, from, why.to_owned()));
+    }
+
+    /// A member has authenticated itself from this address: what was wrong with it is corrected.
+    pub fn accepted(&self, from: IpAddr) {
+        lock(&self.refused).take_if(|(_, refused, _)| *refused == from);
     }
 
     /// What has been measured; the rest of [`Facts`] is filled in by who knows it.
@@ -157,7 +162,9 @@ impl Pace {
             instance: self.instance.read(at),
             session: self.session.read(at),
             disk: self.disk.read(at),
-            refused: refused.filter(|(when, _)| at.saturating_sub(*when) < REFUSED_MS).map(|(_, why)| why),
+            refused: refused
+                .filter(|(when, ..)| at.saturating_sub(*when) < REFUSED_MS)
+                .map(|(_, from, why)| format!("{from}: {why}")),
             ..Facts::default()
         }
     }
@@ -192,6 +199,10 @@ mod tests {
         assert_eq!((told.peer.connections, told.peer.gaps.count(), pace.minor(peer)), (1, 1, Some(2)));
         assert_eq!((told.peer.unreached.as_str(), told.refused.as_deref()), ("so", Some("192.0.2.7: no key")));
         assert!(told.peer.silent_ms.is_some_and(|ms| ms < 60_000) && told.arbiter.is_none());
+        pace.accepted(IpAddr::from([192, 0, 2, 8]));
+        assert!(pace.read(false).refused.is_some());
+        pace.accepted(IpAddr::from([192, 0, 2, 7]));
+        assert_eq!(pace.read(false).refused, None);
         pace.reached(peer);
         assert_eq!(pace.read(true).peer.unreached, "");
         assert_eq!(pace.read(true).arbiter.map(|arbiter| arbiter.silent_ms), Some(None));

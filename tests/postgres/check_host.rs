@@ -80,7 +80,22 @@ fn who_is_heard() {
     expect(&pair, 0, "peer-no-heartbeat", "nd2", &["refuses connections", "mc_ctl start"]);
     let told = check(&pair, 1);
     assert!(is_found(&told, "peer-not-seen", "nd2", &["is not running"]), "{:#}", told.json);
+    assert!(is_found(&told, "controller-down", "nd2", &["is not running", "mc_ctl start -f"]), "{:#}", told.json);
     assert_eq!(told.json["seen"].as_array().map(Vec::len), Some(1), "{:#}", told.json);
+    // Nor can it be started.
+    let key = pair.servers[1].management.join("mc.key");
+    let good = std::fs::read_to_string(&key).expect("could not read");
+    write_private(&key, &new_key());
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(1, "mc_ctl start with another key");
+    let told = check(&pair, 1);
+    assert!(
+        is_found(&told, "controller-down", "nd2", &["arbiter \"arb\" is not reached", "mc.key"]),
+        "{:#}",
+        told.json
+    );
+    write_private(&key, &good);
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start");
+    expect_none(&pair, 1, &["controller-down"]);
 }
 
 /// Both servers report a member that has another key, with the fix.
@@ -92,6 +107,12 @@ fn another_key() {
     pair.mc(1, &["start", "--mc-only", "-W"]).expect(0, "mc_ctl start");
     expect(&pair, 0, "connection-rejected", "nd1", &["192.0.2.110", "mc.key"]);
     expect(&pair, 0, "peer-no-heartbeat", "nd2", &["copy the correct mc.key"]);
+    // Corrected, it is not a stranger any more.
+    let good = std::fs::read_to_string(pair.servers[0].management.join("mc.key")).expect("could not read");
+    write_private(&pair.servers[1].management.join("mc.key"), &good);
+    pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop");
+    pair.mc(1, &["start", "--mc-only", "-f"]).expect(0, "mc_ctl start");
+    expect_none(&pair, 0, &["connection-rejected", "peer-no-heartbeat"]);
 }
 
 /// A file on the server, given to the administrator user.
