@@ -33,11 +33,25 @@ pub(super) fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<St
     let mut connections: Vec<_> = snapshot.connections.iter().filter_map(|failure| failure.hint(&form)).collect();
     connections.dedup();
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
-    let advice = advice_or_next_step(snapshot).into_iter().chain(disconnected);
+    // A standby that lacks space or WAL has one way out. Without that, a start of its instance fails again.
+    let lacks_wal = snapshot.missing_wal().is_some();
+    let lacks_space = snapshot.space.iter().any(|space| space.state == Level::Full);
+    let (advice, remedy) = match disconnected {
+        Some(_) if lacks_wal => (Vec::new(), None),
+        Some(remedy) if lacks_space => (Vec::new(), Some(remedy)),
+        disconnected => (advice_or_next_step(snapshot), disconnected),
+    };
+    let advice = advice.into_iter().chain(remedy);
     // The cause comes before its consequences.
     let causes = scarce(Level::Full).into_iter().chain(relief(snapshot)).chain(full).chain(arbiter).chain(connections);
     let later = scarce(Level::NearlyFull).into_iter().chain(BackupStatus::remedies(snapshot));
-    causes.chain(advice).chain(lost).chain(later).collect()
+    let mut all: Vec<String> = Vec::new();
+    for hint in causes.chain(advice).chain(lost).chain(later) {
+        if !all.contains(&hint) {
+            all.push(hint);
+        }
+    }
+    all
 }
 
 /// What an operator can do about a ledger that cannot be written; `None` if it can.
@@ -78,8 +92,9 @@ fn relief(snapshot: &Snapshot) -> Option<String> {
 mod tests {
     use super::*;
     use crate::fsm::report::Report;
-    use crate::status::Status;
+    use crate::fsm::types::View;
     use crate::status::tests::{failed, snapshot};
+    use crate::status::{ConnectionFailure, Status};
 
     #[test]
     fn a_lost_arbiter_is_told_to_who_did_not_ask() {
@@ -102,6 +117,30 @@ mod tests {
         let first = "the ledger cannot be written: free space on the file system \"/srv\" of \"/srv/management\";";
         assert!(status.advice.len() == 2 && status.advice[0].starts_with(first), "{:?}", status.advice);
         assert!(status.check().1 == 2 && status.check().0.contains(", the ledger of nd1 cannot be written"));
+    }
+
+    /// What the controller of a disconnected standby advises on a start does not help as long as its disk is full, and no start
+    /// helps if WAL is missing.
+    #[test]
+    fn the_hints_of_a_full_standby_agree() {
+        use crate::fsm::report::Disconnected;
+        use crate::fsm::types::{Mode, Server};
+        let mut s = snapshot();
+        s.report.view = s.report.view.map(|view| View { mode: Mode::Degraded, ..view });
+        (s.report.me, s.report.disconnected) = (Server::Second, Some(Disconnected::ByFailure));
+        s.report.servers[1].full = "data".into();
+        s.report.advice = vec!["run \"mc_ctl start -f\" to start it at once".into(); 2];
+        let hints = |s: &Snapshot| Status::new(s).advice;
+        assert_eq!(hints(&s).len(), 2, "duplicates: {:?}", hints(&s));
+        s.space = vec![crate::status::space::tests::space("data", 0, Level::Full)];
+        let shown = hints(&s);
+        assert!(shown.len() == 2 && shown[0].contains("(data) is full"), "{shown:?}");
+        assert!(shown[1].starts_with("free space on server \"nd2\" (data); then"), "{shown:?}");
+        s.connections = vec![ConnectionFailure::missing_wal("000000010000000000000003")];
+        let shown = hints(&s);
+        assert!(shown.len() == 2 && shown[1].ends_with("run \"mc_ctl rebuild\" on this server"), "{shown:?}");
+        let line = Status::new(&s).check().0;
+        assert!(line.contains("run \"mc_ctl rebuild\" on server \"nd2\"") && !line.contains("mc_ctl start"), "{line}");
     }
 
     #[test]

@@ -39,9 +39,21 @@ impl Disconnection {
         let command = snapshot.report.start_command();
         let start = |id: &str| format!("run \"{command}\" on server \"{id}\"");
         let attached = format!("standby \"{server_id}\" is attached again when it streams from the primary");
+        let standby = view.primary.other();
+        let full = Some(&snapshot.report.servers[standby.index()].full).filter(|full| !full.is_empty());
+        let lacks_wal = snapshot.missing_wal().is_some() && snapshot.report.me == standby;
         let remedy = match (by_operator, lost) {
             (true, _) => format!("{} to attach it again", start(&server_id)),
-            (false, false) => format!("{attached}; if its instance is not running, {}", start(&server_id)),
+            (false, _) if lacks_wal => format!("run \"mc_ctl rebuild\" on server \"{server_id}\""),
+            (false, false) => {
+                let instance = format!("if its instance is not running, {}", start(&server_id));
+                match full {
+                    Some(full) => {
+                        format!("free space on server \"{server_id}\" ({full}); then, {instance}; {attached}")
+                    }
+                    None => format!("{attached}; {instance}"),
+                }
+            }
             (false, true) => {
                 let id = &snapshot.servers[other].id;
                 format!(
@@ -106,6 +118,11 @@ mod tests {
                            \"mc_ctl start -f\" on server \"nd2\"",
             })
         );
+        s.report.servers[1].full = "data".into();
+        let text = "free space on server \"nd2\" (data); then, if its instance is not running, run \"mc_ctl start -f\" on server \
+                    \"nd2\"; standby \"nd2\" is attached again when it streams from the primary";
+        assert_eq!(shown(&s)["remedy"], text);
+        s.report.servers[1].full.clear();
         s.report.failover = false;
         assert!(shown(&s)["remedy"].as_str().expect("text").ends_with("run \"mc_ctl start\" on server \"nd2\""));
         s.report.servers[1].host = HostStatus::Abnormal;

@@ -98,6 +98,11 @@ impl Snapshot {
         self.connections.iter().find(rejected).filter(|_| standby)
     }
 
+    /// The primary no longer has WAL that this standby requires.
+    pub fn missing_wal(&self) -> Option<&ConnectionFailure> {
+        self.connections.iter().find(|failure| failure.cause == Cause::MissingWal)
+    }
+
     /// How to stop this server's instance without the checkpoint for which its disk has no space.
     pub fn immediate_shutdown(&self) -> Option<String> {
         let data = self.space.iter().find(|space| space.directory == Directory::Data)?;
