@@ -2,7 +2,7 @@
 
 use super::cause::Cause;
 use super::decide::Decision;
-use super::event::{Action, CoreMessage, Health, Heartbeat, Instance, Message, Role, Settings};
+use super::event::{Action, CoreMessage, Health, Heartbeat, Instance, Message, Role};
 use super::facts::{Peer, Standing};
 use super::node::Node;
 use super::observed::{DownReason, Failure};
@@ -10,7 +10,7 @@ use super::reason::{Reason, clean};
 use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
 /// What was told last, so that changes are told at once and repeats are not.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Announced {
     first_seq: u64,
     seq: u64,
@@ -61,37 +61,6 @@ struct Beat {
 }
 
 impl Announced {
-    pub fn new(_settings: &Settings) -> Announced {
-        Announced {
-            first_seq: 0,
-            seq: 0,
-            beat_at: None,
-            beat: None,
-            introduce: false,
-            decision: None,
-            restart: None,
-            peer: None,
-            reason: None,
-            since: None,
-            mirrored_at: None,
-            split: false,
-            split_elsewhere: None,
-            inactivated: false,
-            rebuild_needed: None,
-            refused: None,
-            will_not_start: false,
-            not_consented: None,
-            proposing: None,
-            awaits_since: None,
-            awaits_said: false,
-            asks_later_said: false,
-            waits_since: None,
-            waits_said: None,
-            failover_set: false,
-            other_system: None,
-        }
-    }
-
     /// Heartbeats are counted from a random number on, so that an echo tells which run of a controller it answers.
     pub fn start_at(&mut self, seed: u64) {
         self.first_seq = (seed >> 24).max(1) << 20;

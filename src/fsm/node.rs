@@ -65,13 +65,13 @@ impl Node {
     /// A node that has not booted yet.
     pub fn new(settings: Settings) -> Node {
         Node {
-            own: OwnSide::new(),
-            peer: PeerSide::new(),
-            arbiter: ArbiterSide::new(),
+            own: OwnSide::default(),
+            peer: PeerSide::default(),
+            arbiter: ArbiterSide::default(),
             wal: super::wal::WalSide::default(),
-            work: Work::new(),
+            work: Work::default(),
             calls: super::calls::Calls::new(settings.seed),
-            announced: super::heartbeat::Announced::new(&settings),
+            announced: super::heartbeat::Announced::default(),
             settings,
             now: Time::default(),
             out: Vec::new(),

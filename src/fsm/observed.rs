@@ -20,9 +20,10 @@ pub(super) enum Failure {
 }
 
 /// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Running {
     /// Not known: the data directory has to be read.
+    #[default]
     Unknown,
     /// No process of it is left.
     Down,
@@ -73,7 +74,7 @@ impl DownReasons {
 }
 
 /// What is known of the own instance and disks.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct OwnSide {
     pub data: Option<DataDir>,
     pub data_at: Time,
@@ -136,45 +137,6 @@ pub(super) struct OwnSide {
 }
 
 impl OwnSide {
-    pub fn new() -> OwnSide {
-        OwnSide {
-            data: None,
-            data_at: Time::default(),
-            read_since: Time::default(),
-            running: Running::Unknown,
-            role: None,
-            answered_at: Time::default(),
-            starting: false,
-            failed: None,
-            signal: None,
-            silent: false,
-            closed: false,
-            disk_good_at: Time::default(),
-            disk_bad: String::new(),
-            disk_full: String::new(),
-            weakened: Vec::new(),
-            starts: Vec::new(),
-            down_reasons: DownReasons::default(),
-            promoting: false,
-            named_while_down: false,
-            freed: false,
-            alien: false,
-            founding: false,
-            for_rebuild: false,
-            data_id: None,
-            flow_at: Time::default(),
-            starting_at: Time::default(),
-            serving_at: Time::default(),
-            caught_up_at: Time::default(),
-            flushed: Lsn::default(),
-            row_flushed: Lsn::default(),
-            crashed: false,
-            may_have_run: false,
-            unheard: false,
-            confirmed: None,
-        }
-    }
-
     pub fn boot(&mut self, now: Time) {
         self.forget(now);
         self.starting = true;
@@ -294,7 +256,7 @@ impl Best {
 }
 
 /// What is known of the other server.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct PeerSide {
     pub heartbeat: Option<Box<Heartbeat>>,
     /// The system identifier of its data directory, if that belongs to another cluster.
@@ -321,28 +283,6 @@ pub(super) struct PeerSide {
 }
 
 impl PeerSide {
-    pub fn new() -> PeerSide {
-        PeerSide {
-            heartbeat: None,
-            foreign: None,
-            recorded: None,
-            heard_at: None,
-            two_way_at: None,
-            echo: 0,
-            best: Best::default(),
-            refused: 0,
-            refused_at: Time::default(),
-            instance_refused: 0,
-            answered_at: None,
-            wal_at: None,
-            followed_at: None,
-            contact: 0,
-            contact_at: Time::default(),
-            watching: false,
-            ill_since: None,
-        }
-    }
-
     pub fn forget(&mut self, now: Time) {
         self.heard_at = self.heard_at.map(|_| now);
         self.two_way_at = self.two_way_at.map(|_| now);
@@ -381,7 +321,7 @@ impl PeerSide {
 }
 
 /// What is known of the arbiter.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct ArbiterSide {
     /// The system identifier of the pair that it records, if that is another cluster's.
     pub foreign: Option<SystemId>,
@@ -400,20 +340,6 @@ pub(super) struct ArbiterSide {
 }
 
 impl ArbiterSide {
-    pub fn new() -> ArbiterSide {
-        ArbiterSide {
-            foreign: None,
-            heard_at: None,
-            best: Best::default(),
-            refused: 0,
-            seq: 0,
-            view: None,
-            would_grant: false,
-            disk: ArbiterDisk::default(),
-            lost: false,
-        }
-    }
-
     pub fn forget(&mut self, now: Time) {
         self.heard_at = self.heard_at.map(|_| now);
     }

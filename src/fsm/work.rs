@@ -21,7 +21,7 @@ const RETRY_MS: u64 = 1_000;
 const STARTS: usize = 3;
 
 /// The runner, as the core sees it.
-#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Work {
     job: Option<(JobId, Job, Time)>,
     nudged_at: Time,
@@ -44,25 +44,6 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub fn new() -> Work {
-        Work {
-            job: None,
-            nudged_at: Time::default(),
-            interrupted: false,
-            next_id: 0,
-            retry_at: Time::default(),
-            stop_failed: false,
-            unread: false,
-            failure: String::new(),
-            hand_over_failure: String::new(),
-            proving: None,
-            rebuilds: super::rebuild::Rebuilds::default(),
-            proof_of: None,
-            proof_wait_ms: 0,
-            next_proof: Time::default(),
-        }
-    }
-
     pub fn busy(&self) -> bool {
         self.job.is_some()
     }
