@@ -50,7 +50,7 @@ pub struct Arbiter {
     store_seq: u64,
     stored_seq: u64,
     store_failed: Option<Time>,
-    /// Why the ledger could not be written, as was last said.
+    /// Why the ledger could not be written, as was last reported.
     unwritten: String,
     held: Vec<(u64, Action)>,
     /// Since when it listens without a pause.
@@ -77,11 +77,11 @@ struct Seen {
     high_water: Option<HighWater>,
     /// The data directory that it last reported.
     data: Option<DataId>,
-    /// It is heard, as was last said.
+    /// Whether heartbeats of it arrive, as was last reported.
     said_heard: bool,
-    /// Why it was last not given what it asked for.
+    /// Why its last proposal was not accepted.
     said_why: Option<Cause>,
-    /// The other cluster that it belongs to, as was last said.
+    /// The other cluster that it belongs to, as was last reported.
     said_system: Option<SystemId>,
 }
 
@@ -174,7 +174,7 @@ impl Arbiter {
         }
         self.stored_seq = seq;
         self.unwritten.clear();
-        // Told in heartbeats as soon as it is durable: a ledger told must never be older than one told before.
+        // Heartbeats contain it as soon as it is durable. They never contain an older ledger than before.
         while let Some((_, durable)) = self.writing.front().filter(|(written, _)| *written <= seq) {
             self.confirmed = Some(*durable);
             self.writing.pop_front();
@@ -224,8 +224,8 @@ impl Arbiter {
         self.greet(from);
     }
 
-    /// A ledger that has promised more than it knows was put back, and may have forgotten to whom the right was given. Under a
-    /// new id no view leans on it, and it grants nothing until the servers have named it anew (PROTOCOL R8, R9).
+    /// A ledger that has promised more than it contains was restored from a copy, and may lack the last grant. No view relies on
+    /// its new id, and it grants nothing until the servers have recorded that id (PROTOCOL R8, R9).
     fn notice_put_back(&mut self, (id, was): (Option<LedgerId>, Term)) {
         let Some(ledger) = self.ledger.as_mut() else { return };
         let now = ledger.promised;
@@ -239,7 +239,7 @@ impl Arbiter {
         self.out.push(Action::Log(CoreMessage::Renamed { was, now }));
     }
 
-    /// The first view that it is told makes its ledger; later ones are adopted where they are newer (R7).
+    /// Its ledger begins with the first view that it receives. Later ones are adopted if they are newer (R7).
     fn learn(&mut self, told: &Ledger, why: &str) {
         let from = self.ledger.map(|ledger| ledger.view);
         match self.ledger.as_mut() {
@@ -262,7 +262,7 @@ impl Arbiter {
         self.entered(from, told.view, Reason::reported(Who::AServer, why));
     }
 
-    /// Writes the view that the ledger holds now, and says so.
+    /// Writes the view that the ledger contains now, and reports it.
     fn entered(&mut self, from: Option<View>, to: View, why: Reason) {
         self.notes.unmirrored = false;
         self.notes.replaces_right = rules::replaces_right(from.as_ref(), self.notes.replaces_right, &to);
@@ -302,8 +302,8 @@ impl Arbiter {
         self.entered(Some(was), view, Reason::requested(Who::ThatServer, why));
     }
 
-    /// The other server is fenced before the right is given away, unless it is heard: then it learns of the new view, and
-    /// gives way by itself.
+    /// The other server is fenced before the right is granted, unless its heartbeats arrive. Then it receives the new view, and
+    /// releases its role by itself.
     fn fence(&mut self, asker: Server, term: Term) -> GateResult {
         let target = asker.other();
         if !self.settings.fencing || self.hears(target) && self.servers[target.index()].refused < REFUSALS {
@@ -353,8 +353,8 @@ impl Arbiter {
         Cause::ProposalIsOld
     }
 
-    /// Why a server would not be given the right to run alone whatever becomes of the other one, or was not given it when it last
-    /// asked under the present view; for people.
+    /// Why a server would not receive the right to run alone whatever happens to the other server, or did not receive it with its
+    /// last proposal under the present view; for people.
     pub fn refusal(&self, server: Server) -> Option<String> {
         if let (Some(theirs), Some(ledger)) = (self.other_system(server), self.ledger) {
             let (theirs, mine) = (theirs.0, ledger.system.0);
@@ -398,13 +398,13 @@ impl Arbiter {
         }
     }
 
-    /// Whether a server was heard within its detection time: what `mc_arb status` calls online.
+    /// Whether a heartbeat of a server has arrived within its detection time. `mc_arb status` calls that online.
     pub fn hears(&self, server: Server) -> bool {
         let seen = &self.servers[server.index()];
         seen.heard_at.is_some_and(|at| self.now.since(at) < self.detection_ms(server))
     }
 
-    /// The longer of both servers' detection times, ms; a server that was not heard yet has none.
+    /// The longer of both servers' detection times, ms. A server has none before its first heartbeat.
     fn detection_ms(&self, server: Server) -> u64 {
         self.servers[server.index()].detection_ms.max(self.servers[server.other().index()].detection_ms)
     }

@@ -1,5 +1,5 @@
 //! Commands of the operator (PROTOCOL section 4, mc_hooks(5)): those that go before an action, fencing and
-//! arbitration, and the hooks, which are told of a change.
+//! arbitration, and the hooks, which receive a change.
 //!
 //! A command that goes before something is called before the right to run alone is asked for, or taken, without the other
 //! server's own consent. Its success counts for the present view, until the target is seen again, and not for long; a
@@ -117,7 +117,7 @@ impl Calls {
         self.hook.as_ref().map(|called| (called.hook, &called.command))
     }
 
-    /// Ends the hook that runs: what it tells is true no more.
+    /// Ends the hook that runs, because the change that it reports is past.
     pub fn call_off(&mut self, out: &mut Vec<Action>) {
         if let Some(called) = self.hook.as_mut()
             && !std::mem::replace(&mut called.called_off, true)
@@ -173,7 +173,7 @@ impl Calls {
         self.ended.clear();
     }
 
-    /// An operator wants it done anew.
+    /// An operator requests it again.
     pub fn forget_operators(&mut self) {
         self.ended.retain(|ended| !ended.command.by_operator);
     }
@@ -186,7 +186,7 @@ impl Calls {
     }
 }
 
-/// What makes two calls the same; the reason is only told.
+/// What makes two calls equal. The reason is only for people.
 fn key(command: &UserCommand) -> (Purpose, bool, Aim, Server, Term) {
     (command.purpose, command.by_operator, command.aim, command.target, command.term)
 }

@@ -79,7 +79,7 @@ impl Node {
             let waited = self.id.booted_at.map_or(0, |at| self.now.since(at));
             let leads = self.view().is_some_and(|view| view.primary == self.me());
             let enough = if leads { detection } else { self.settings.startup_wait_ms.max(detection) };
-            // While WAL flows the other one lives, heard or not.
+            // While WAL flows the other server lives, even if no heartbeat arrives.
             return if waited >= enough && !self.wal_flows() { Peer::NeverSeen } else { Peer::NotSeenYet };
         };
         let silent_ms = self.now.since(up_at);
@@ -95,7 +95,7 @@ impl Node {
         self.talking_peer_fact()
     }
 
-    /// Whether anything of the other server's shows that it lives. Nothing is decided by this, it is only told.
+    /// Whether anything of the other server shows that it lives. It is only reported, and decides nothing.
     pub(super) fn peer_lives(&self) -> bool {
         match self.peer_fact() {
             Peer::Healthy | Peer::Failed | Peer::HandingOver | Peer::NotPromoted | Peer::Suspect | Peer::Alive => true,

@@ -244,7 +244,7 @@ impl Node {
 
     // ------------------------------------------------------------------------------------------------------ adopting
 
-    /// Why a view is entered that a member's answer tells: what was asked for, or what somebody else got.
+    /// Why a view is entered that a member's answer contains: the own proposal, or a view of another proposer.
     pub(super) fn answered_why(&self, view: &View, who: Who) -> Reason {
         match self.proposals.last.as_ref().filter(|(proposed, _)| proposed == view) {
             Some((_, why)) => Reason::own(format!("{why}; {who} consented")),
@@ -262,12 +262,12 @@ impl Node {
         match rules::learns(&ledger, self.me(), self.eligible(), &told.view) {
             Learned::Nothing => {}
             Learned::Adopt => self.enter(told.view, why),
-            // Legal while the other's word is older than this view; whether it is fresh is `split`'s to judge.
+            // Legal while the peer's view is older than this one. `split` judges whether it is fresh.
             Learned::Contest => self.split(told),
         }
     }
 
-    /// The other server itself, and nobody else, tells that it has given way: the split is over.
+    /// Only the report of the other server itself that it has no right any more ends the split.
     pub(super) fn see_split_end(&mut self, told: &Ledger) {
         if self.store.notes.lost_split && Some(told.system) == self.id.system && told.view.is_alone(self.me()) {
             self.store.notes.lost_split = false;
@@ -283,7 +283,7 @@ impl Node {
             return;
         }
         let Some(heartbeat) = &self.peer.heartbeat else { return };
-        // The other's older word is legal; a newer one that this server has not consented to never is.
+        // An older view of the peer is legal. A newer one to which this server has not consented never is.
         if told.view.term < ledger.view.term && !ledger.view.forced && !told.view.forced {
             return;
         }
@@ -331,7 +331,7 @@ impl Node {
         }
     }
 
-    /// Whether the other server still talks, as far as `ms` milliseconds tell.
+    /// Whether both directions of the link to the other server have worked within `ms` milliseconds.
     pub(super) fn peer_talks(&self, ms: u64) -> bool {
         let heard = self.peer.up_at().is_some_and(|at: Time| self.now.since(at) < ms);
         heard && self.peer_fact() != super::facts::Peer::Refused

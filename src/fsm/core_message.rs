@@ -1,4 +1,4 @@
-//! What the cores tell the operator. [`super::event`] shows it as part of what comes out.
+//! What the cores report to the operator. [`super::event`] contains it among the actions.
 
 use super::cause::Cause;
 use super::reason::Reason;
@@ -16,7 +16,7 @@ pub enum Witness {
     Arbiter,
 }
 
-/// What is told to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
+/// What is reported to the operator; the catalogue (`messages.rs`) gives each a number, a type and a text.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum CoreMessage {
     /// The view changed.
@@ -128,14 +128,14 @@ pub enum CoreMessage {
         /// This server is the one that is stopped.
         stopped: bool,
     },
-    /// The arbiter tells that the other server runs alone too, by force; the two do not hear each other. PANIC.
+    /// The arbiter reports that the other server runs alone too, by force. The servers do not communicate. PANIC.
     SplitElsewhere {
         /// This server's view.
         mine: View,
         /// The other's.
         theirs: View,
     },
-    /// The controller was paused; its failure counters start anew.
+    /// The controller was paused; its failure counters are reset.
     Paused {
         /// How long, ms.
         ms: u64,
@@ -160,14 +160,14 @@ pub enum CoreMessage {
         /// The arbiter's.
         theirs: SystemId,
     },
-    /// A data directory was recognised as exchanged or put back, and named anew.
+    /// A data directory was recognised as exchanged or restored, and has a new name.
     DataReplaced {
         /// What differs.
         why: &'static str,
         /// Its new name.
         data: DataIdentity,
     },
-    /// The data directory lacks WAL that it has contained, or that its standby holds (PROTOCOL R13); it was named anew.
+    /// The data directory lacks WAL that it has contained, or that its standby holds (PROTOCOL R13); it has a new name.
     WentBack {
         /// How that is known.
         witness: Witness,
@@ -197,7 +197,7 @@ pub enum CoreMessage {
     Detached(bool),
     /// The primary has been cut off and stops its instance (`isolated_primary_action`).
     Isolated,
-    /// The instance of the mirrored primary crashed, and is not started before a member is heard (`isolated_restart`).
+    /// The instance of the mirrored primary crashed, and is not started before a member responds (`isolated_restart`).
     AwaitsMember,
     /// The standby has received nothing from the primary since its start, and asks the arbiter if that continues.
     AsksArbiterLater {
@@ -221,7 +221,7 @@ pub enum CoreMessage {
     HookCalled(Box<UserCommand>),
     /// A hook has ended with exit status 0.
     HookDone(Box<UserCommand>),
-    /// A hook was ended, since what it was told of is past.
+    /// A hook was ended, because the change that it reports is past.
     HookCalledOff(Box<UserCommand>),
     /// A hook has ended otherwise. Nothing depends on it.
     HookFailed {
@@ -230,13 +230,14 @@ pub enum CoreMessage {
         /// How it ended.
         why: String,
     },
-    /// The arbiter is heard no more. MCA00157.
+    /// Heartbeats of the arbiter are missing. MCA00157.
     ArbiterLost,
-    /// The arbiter is heard (again).
+    /// Heartbeats of the arbiter arrive (again).
     ArbiterBack,
-    /// The arbiter's: a server has heard it promise more than its ledger knows, so that was put back; it continues as a new one.
+    /// The arbiter's: a server has received a promise from it that its ledger lacks. The ledger was restored from a copy. The arbiter
+    /// continues under a new id.
     Renamed {
-        /// What the server has heard.
+        /// What the server has received.
         was: Term,
         /// What the ledger knows.
         now: Term,
@@ -250,11 +251,11 @@ pub enum CoreMessage {
         /// Why not.
         why: Cause,
     },
-    /// A server that was silent is heard by the arbiter, or the reverse.
+    /// The arbiter receives heartbeats of a server again, or no longer.
     ServerHeard {
         /// Which.
         server: Server,
-        /// It is heard.
+        /// They arrive.
         heard: bool,
     },
 }

@@ -28,7 +28,7 @@ pub enum Intent {
     ActByForce,
     /// Prove the standby and write `Mirrored(self)` (R9).
     Mirror,
-    /// Nothing can be done without an operator: say so.
+    /// Nothing can be done without an operator, which is reported.
     Wait,
 }
 
@@ -68,7 +68,7 @@ pub enum Outcome {
 pub enum Sign {
     /// No sign of life past the retries.
     Lost,
-    /// It was not heard since the start, or its instance still responds.
+    /// No heartbeat has arrived since the start, or its instance still responds.
     Unproven,
     /// It reports a failure, and does not hand over.
     Failed,
@@ -171,7 +171,7 @@ pub fn assess(standing: Standing, own: Own, peer: Peer, replication: Replication
     }
 }
 
-/// The table of silence: what a mirrored server does if it cannot agree with the other one. Only the arbiter can be asked if the
+/// The table of silence: what a mirrored server does if it cannot agree with its peer. Only the arbiter can be asked if the
 /// silence is not proven.
 #[rustfmt::skip]
 pub fn on_silence(standing: Standing, policy: Policy) -> OnSign {

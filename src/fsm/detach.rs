@@ -13,7 +13,7 @@ impl Node {
             Stage::Fresh if matches!(op.asker, Asker::Here(_)) && self.standing() == Some(Standing::Standby) => {
                 self.pass_on_if_heard(op);
             }
-            // The command before it is told the term of a view that is durable.
+            // The command receives the term of a view that is durable.
             Stage::Fresh if !self.settled() && !late => {}
             Stage::Fresh => match self.standing() {
                 Some(Standing::Primary) if self.peer_talks(self.settings.heartbeat_detection_ms) => {

@@ -1,6 +1,6 @@
 //! What goes into the core and what comes out of it.
 //!
-//! The contract of whoever runs a [`super::node::Node`]:
+//! The contract of the program that runs a [`super::node::Node`]:
 //!
 //! - Exactly one [`Event::Boot`] first. Then [`Event::Tick`] at least every [`TICK_MS`], late or not.
 //! - Events carry the time at which they were received; the times given to `step` never go down.
@@ -9,7 +9,7 @@
 //! - One [`Job`] at a time: the core never orders a second one while one is out, but for [`Job::Stop`], which cancels
 //!   what runs (whose own answer is then [`Outcome::Failed`], and comes first). Every job answers with [`Event::Done`]
 //!   once nothing of it runs any more; an answer may be late. [`Action::Nudge`] asks for a lost one again.
-//! - Nothing is asserted on what a peer, a disk or PostgreSQL says.
+//! - Input from a peer, a disk or PostgreSQL is validated, never asserted.
 
 pub use super::core_message::{CoreMessage, Witness};
 pub use super::job::*;
@@ -66,7 +66,7 @@ pub struct Boot {
     /// `host:port` under which the other instance reaches this one.
     pub address: String,
     /// The other server's `application_name` as `synchronous_standby_names` has it, commented out or not; where it has
-    /// none, the other's identifier. Used until the other tells its name.
+    /// none, the other's identifier. Used until the other server reports its name.
     pub peer_name: String,
     /// See [`Heartbeat::start_id`].
     pub start_id: u64,

@@ -1,6 +1,6 @@
 //! The facts that decisions are made of: a few small enums, folded from everything that was observed.
 //!
-//! A fact has no age and no identity; whoever folds it has done the counting and the comparing ([`super::observe`]).
+//! A fact has no age and no identity: [`super::observe`] has counted and compared before.
 
 use std::fmt::Debug;
 
@@ -20,7 +20,7 @@ macro_rules! fact {
 }
 
 fact!(
-    /// What the own ledger says, from this server's side.
+    /// What the own ledger contains, from this server's side.
     Standing {
         /// `Degraded(self)`: this server holds the right to run alone.
         Alone,
@@ -64,9 +64,9 @@ fact!(
         Lost,
         /// Its host's kernel refuses both its ports, several times.
         Refused,
-        /// Not heard since the own start, and not for long.
+        /// Nothing received since the own start, which was not long ago.
         NotSeenYet,
-        /// Not heard since the own start, and for long enough to ask the arbiter.
+        /// Nothing received since the own start, for long enough to ask the arbiter.
         NeverSeen,
     }
 );
@@ -96,9 +96,9 @@ fact!(
         Command,
         /// Act alone, by force.
         Fallback,
-        /// Only the standby acts; both servers have said so.
+        /// Only the standby acts; both servers have reported this.
         SwitchHalf,
-        /// Only the primary acts; both servers have said so.
+        /// Only the primary acts; both servers have reported this.
         DisconnectHalf,
         /// Report only: `message`, or halves that do not agree.
         Report,
@@ -120,7 +120,7 @@ fact!(
         StartingPrimary,
         /// Runs from a standby's data directory; it does not answer yet.
         StartingStandby,
-        /// Runs as a primary; commits wait for nobody.
+        /// Runs as a primary, and commits do not wait.
         PrimaryFree,
         /// Runs as a primary; `synchronous_standby_names` is exactly the peer's.
         PrimaryNamed,
@@ -156,7 +156,7 @@ fact!(
 /// One cell of the decision table.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Facts {
-    /// What the own ledger says.
+    /// What the own ledger contains.
     pub standing: Standing,
     /// The own instance and disks.
     pub own: Own,

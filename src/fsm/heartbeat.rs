@@ -9,7 +9,7 @@ use super::observed::{DownReason, Failure};
 use super::reason::{Reason, clean};
 use super::types::{Failover, Ledger, Lsn, Member, Server, SystemId, Time, View};
 
-/// What was told last, so that changes are told at once and repeats are not.
+/// What was reported last, so that changes are reported at once and repeats are not.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct Announced {
     first_seq: u64,
@@ -25,7 +25,7 @@ pub(super) struct Announced {
     pub since: Option<Time>,
     pub mirrored_at: Option<Time>,
     pub split: bool,
-    /// The term of the other's view of which the arbiter told.
+    /// The term of the peer's view that the arbiter reported.
     pub split_elsewhere: Option<super::types::Term>,
     pub inactivated: bool,
     pub rebuild_needed: Option<View>,
@@ -46,7 +46,7 @@ pub(super) struct Announced {
     other_system: Option<SystemId>,
 }
 
-/// What is told at once when it changes.
+/// What is sent at once when it changes.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Beat {
     ledger: Option<Ledger>,
@@ -61,7 +61,7 @@ struct Beat {
 }
 
 impl Announced {
-    /// Heartbeats are counted from a random number on, so that an echo tells which run of a controller it answers.
+    /// Heartbeats are counted from a random number on, so that an echo shows which run of a controller it answers.
     pub fn start_at(&mut self, seed: u64) {
         self.first_seq = (seed >> 24).max(1) << 20;
         self.seq = self.first_seq;
@@ -130,8 +130,8 @@ impl Node {
 
     /// A member whose ledger cannot be written can neither consent nor act. It falls silent, which is always safe, so that
     /// the others do what silence allows. A server that durably holds the right to run alone continues to send: its silence
-    /// would allow nothing but `fallback` and commands of the operator, which lead to a split, and a split ends only if both
-    /// servers hear each other.
+    /// would allow only `fallback` and commands of the operator, which lead to a split, and a split ends only if the servers
+    /// communicate.
     fn is_stuck_writing(&self) -> bool {
         let durable = self.store.durable.map(|durable| durable.ledger.view);
         let alone = [self.view(), durable].iter().all(|view| view.is_some_and(|view| view.is_alone(self.me())));
@@ -140,7 +140,7 @@ impl Node {
         hangs && !alone
     }
 
-    /// A planned switch waits for this standby's word that it has received the shutdown checkpoint: look now.
+    /// A planned switch waits until this standby reports that it has received the shutdown checkpoint: look now.
     fn awaits_checkpoint(&self) -> bool {
         self.standing() == Some(Standing::Standby)
             && self.peer.heartbeat.as_ref().is_some_and(|told| told.take_over)

@@ -1,9 +1,9 @@
 //! The hooks: commands of the operator that receive a change of the pair's state (mc_hooks(5)).
 //!
-//! They are told, and not asked: whatever becomes of one, nothing waits for it but an operator's own command. What is to be
-//! told is noted beside the ledger in the same write as the view, so that a controller that is killed before the command
-//! has ended calls it again after its restart (at least once), and not at every one. One runs at a time, in the order of the
-//! changes; one whose news is not true any more is ended, so that the next one does not wait for it.
+//! They are informed, and not asked: only an operator's own command waits for one. A pending hook is noted beside the ledger in
+//! the same write as the view, so that a controller that is killed before the command has ended calls it again after its restart
+//! (at least once), and not after every restart. One runs at a time, in the order of the changes. A hook whose change is past is
+//! ended, so that the next one does not wait for it.
 
 use super::cause::Cause;
 use super::event::{Aim, Hook, Instance, JobId, Names, Purpose, UserCommand};
@@ -12,7 +12,7 @@ use super::node::Node;
 use super::types::{Mode, PendingHooks, Term, View};
 
 impl Node {
-    /// What is to be told of a view that is entered; what was not told of the one before is past.
+    /// Notes the hooks of a view that is entered. Those of the view before that were not called are past.
     pub(super) fn schedule_hooks(&mut self, from: Option<View>, to: View) {
         let hooks = self.settings.hooks;
         let mine = to.primary == self.me();
@@ -74,8 +74,8 @@ impl Node {
         }
     }
 
-    /// The view that is to be told of is durable, and what it is about has been done, but for a disconnection: there it is to be
-    /// done now. While this server is being stopped, only that is told.
+    /// The hook whose view is durable, and whose change has been made. The hook of a disconnection is called immediately before the
+    /// change. While this server is being stopped, only that hook is called.
     fn due(&self) -> Option<(Hook, Term)> {
         let PendingHooks { switched, detached, attached } = self.store.notes.owed;
         if !self.settled() {
@@ -97,7 +97,7 @@ impl Node {
         )
     }
 
-    /// Whether what a command was told of is not so any more.
+    /// Whether the change that a command received is past.
     fn is_past(&self, hook: Hook, command: &UserCommand) -> bool {
         let Some(view) = self.view() else { return true };
         match hook {
@@ -175,7 +175,7 @@ impl Node {
         }
     }
 
-    /// The standby was not disconnected after all: who was told so is told that it is attached.
+    /// The standby was not disconnected after all. If `pre_detach_command` was called, `post_attach_command` is called.
     pub(super) fn take_back(&mut self) {
         let Some(view) = self.view() else { return };
         if self.requests.announced.take() == Some(view.term) && self.settings.hooks.post_attach {

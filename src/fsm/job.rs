@@ -17,7 +17,7 @@ pub enum Job {
     CompareWal(CompareWal),
     /// Put the mark that names this ledger into the data directory, durably. Answers [`Outcome::Data`].
     Mark(LedgerId),
-    /// Start the instance: first write and sync `synchronous_standby_names` as told (`None`: commented out; `Some`: set to
+    /// Start the instance: first write and sync `synchronous_standby_names` as ordered (`None`: commented out; `Some`: set to
     /// exactly this name), then start it, then answer [`Outcome::Started`] once its postmaster lives (it may still be in
     /// recovery), or [`Outcome::Failed`].
     Start {
@@ -42,7 +42,7 @@ pub enum Job {
     NamesOn(String),
     /// Comment `synchronous_standby_names` out, sync, reload, and verify by effect: a new session shows it empty and no
     /// backend waits for the standby any more. On a standby: a new session shows it empty. Answers [`Outcome::Applied`], or
-    /// [`Outcome::Failed`] saying what is in the way, with file and line.
+    /// [`Outcome::Failed`] with what prevents it, with file and line.
     NamesOff,
     /// Promote. Answers [`Outcome::Promoted`] when it takes writes.
     Promote,

@@ -8,7 +8,7 @@ use super::types::{
 };
 use serde::{Deserialize, Serialize};
 
-/// The state of an instance in one word, as told to the peer and shown by `mc_ctl status`.
+/// The state of an instance in one word, as reported to the peer and shown by `mc_ctl status`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Health {
     /// Not known yet.
@@ -66,7 +66,7 @@ pub struct WalReport {
     pub remembered: Option<HighWater>,
 }
 
-/// The regular message from member to member. Level: it says all that the sender is, every time.
+/// The regular message from member to member. Level-triggered: each contains the whole state of the sender.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Heartbeat {
     /// Counts the sender's heartbeats since its start.
@@ -136,14 +136,14 @@ pub struct Heartbeat {
     pub detection_ms: u64,
     /// It was promoted under the present right to run alone, and its data directory can still be started.
     pub promoted: bool,
-    /// The arbiter's ledger, as it has heard it: its id, if it has heard one, and the highest term promised.
+    /// What it has received of the arbiter's ledger: the id, if there is one, and the highest term promised.
     #[serde(rename = "arbiter_heard", with = "zero::known")]
     pub arbiter: (Option<LedgerId>, Term),
     /// Its `application_name`.
     pub name: String,
-    /// `host:port` under which its instance is reached by the other one.
+    /// `host:port` under which the peer's instance reaches its instance.
     pub address: String,
-    /// `host:port` under which its instance is reached by clients. The core says nothing of it: whoever sends this does.
+    /// `host:port` under which its instance is reached by clients. The core leaves it empty, and the sender adds it.
     pub client_address: String,
     /// The arbiter's: it would give the receiver the right to run alone if it were asked now.
     pub would_grant: bool,
@@ -152,7 +152,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// One that says nothing: what is meant where an older version does not say it.
+    /// One that reports nothing: what the absence of a field in an older version means.
     pub fn blank() -> Heartbeat {
         Heartbeat {
             seq: 0,
@@ -193,7 +193,7 @@ impl Heartbeat {
     }
 }
 
-/// What members say to each other.
+/// What members send to each other.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Message {
     /// See [`Heartbeat`].
@@ -209,7 +209,7 @@ pub enum Message {
         /// The furthest point that the sender's data directory is known to contain (R13).
         #[serde(default)]
         point: Option<WalPoint>,
-        /// The receiver's ledger, as the sender has heard it: its id, and the highest term promised.
+        /// What the sender has received of the receiver's ledger: its id, and the highest term promised.
         #[serde(default, with = "zero::known")]
         known: (Option<LedgerId>, Term),
         /// Why it is asked for, for people.
@@ -311,8 +311,8 @@ pub enum Reply {
     Done,
     /// The present state does not allow it; nothing was changed.
     Refused(String),
-    /// It was tried and did not succeed; the text says how things stand.
+    /// It was tried and did not succeed; the text describes the present state.
     Failed(String),
-    /// It did not end in time; the text says how things stand.
+    /// It did not end in time; the text describes the present state.
     TimedOut(String),
 }

@@ -10,12 +10,12 @@
 //! - [`facts`]: the small enums that decisions are made of; [`decide`] and [`reconcile`]: the tables over them, with
 //!   [`cause`], the reasons for which the core acts.
 //! - [`node`]: one server's state and the order of a step; its parts are `observe` (events into what is `observed`), `classify`
-//!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table says), `calls` and
+//!   (that into facts), `consent` (proposals, R1 to R7), `pursue` (what the decision table orders), `calls` and
 //!   `hooks` (commands of the operator's), `work` (jobs, reconciling), `hand_over`, `rebuild` (R10), `operator` (requests; the commands are in `switch`, `detach`, `force` and
 //!   `stop`), `store` (the ledger), `heartbeat`, `node_report` (the
 //!   report) and `advice` (its hints). `wal` compares positions (R13).
 //! - [`rules`]: the protocol's rules, as functions of plain values; what the model check explores.
-//! - [`report`]: what a node tells of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
+//! - [`report`]: what a node reports of itself; [`present`]: a copy of it to continue from, for `mc_ctl what-if`.
 //!
 //! [`protocol`] specifies what this code does, and why that is safe.
 

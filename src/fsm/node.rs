@@ -1,7 +1,7 @@
 //! One server's side of the protocol: the state, and the order in which one event is worked through.
 //!
 //! `step` folds the event into what is known ([`super::observe`]), answers members ([`super::consent`]), pursues what
-//! the decision table says ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
+//! the decision table orders ([`super::pursue`]), serves operators ([`super::operator`]), and reconciles the instance with
 //! the ledger ([`super::work`]). [`super::heartbeat`] composes heartbeats, and [`super::node_report`] the report.
 
 use super::consent::Proposals;
@@ -165,7 +165,7 @@ impl Node {
         if let Some(data) = boot.data {
             self.found_data(data, self.now);
             self.store.notes.wanted |= data.running;
-            // It may have been stopped because it was cut off; until somebody is heard nobody can say that it was not.
+            // It may have been stopped because it was cut off. That is not known before a member responds.
             let primary = self.view().is_some_and(|view| view.is_mirrored(self.me()));
             self.own
                 .down_reasons
@@ -233,7 +233,7 @@ impl Node {
         self.out.push(Action::Send(to, message));
     }
 
-    /// The smallest own term above everything promised that this server has heard of (PROTOCOL R1).
+    /// The smallest own term above all promises that this server has received (PROTOCOL R1).
     pub(super) fn next_term(&self) -> Term {
         let own = self.store.ledger.map_or_else(Term::default, |ledger| ledger.promised);
         rules::next_term(self.me(), &[own, self.peer.best.promised, self.arbiter.best.promised])
@@ -247,7 +247,7 @@ impl Node {
         self.store.write(self.now, why, &mut self.out);
     }
 
-    /// Enters a view: writes it, and says so.
+    /// Enters a view: writes it, and reports it.
     pub(super) fn enter(&mut self, view: View, why: Reason) {
         let from = self.view();
         let Some(ledger) = self.store.ledger else { return };
@@ -306,7 +306,7 @@ impl Node {
 
     fn stored(&mut self, seq: u64) {
         for mut action in self.store.stored(seq) {
-            // Heartbeats may have reported more meanwhile, and whoever is asked compares.
+            // Heartbeats may have reported more meanwhile, and the receiver compares.
             if let Action::Send(_, Message::Propose { point, .. }) = &mut action {
                 *point = self.wal_point();
             }
@@ -342,7 +342,7 @@ impl Node {
         }
     }
 
-    /// A standby's ledger begins with a `Degraded(other)` told by that other.
+    /// A standby's ledger begins with a `Degraded(other)` that the other server itself reports.
     fn join_as_standby(&mut self) {
         let Some(told) = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms) else { return };
         if Some(told.system) != self.id.system || !rules::begins_standby(self.me(), &told.view) {
@@ -357,7 +357,7 @@ impl Node {
         self.make_ledger(told.view, Term(told.view.term.0 + skipped), why);
     }
 
-    /// The first ledger of a new pair: on the primary, by an operator's start, and only where nobody else has one.
+    /// The first ledger of a new pair: on the primary, by an operator's start, and only if no other member has one.
     fn found_pair(&mut self) {
         let Some(data) = self.own.data else { return };
         // A pair is never founded beside a server of another cluster: its operator has to rebuild one of the two. Nor under an

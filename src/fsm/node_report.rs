@@ -11,7 +11,7 @@ use super::types::{Lsn, Time};
 use std::ops::Deref;
 
 impl Node {
-    /// What is told to operators.
+    /// What operators see.
     pub fn report(&self, now: Time) -> Report {
         Reporter(self).report(now)
     }
@@ -198,7 +198,7 @@ impl Reporter<'_> {
         if self.announced.split && self.announced.split_lasts(self) || self.store.notes.lost_split {
             return Word::SplitBrain;
         }
-        // A proposal that nobody answers, or that is refused, changes nothing.
+        // A proposal that is refused, or not answered, changes nothing.
         let proposing =
             self.announced.proposing.is_some_and(|at| self.now.since(at) < self.settings.heartbeat_detection_ms);
         if self.hand_overs.current.is_some() || proposing || self.work.switches() {

@@ -1,4 +1,4 @@
-//! Observing: what events say is folded into what is known ([`super::observed`]).
+//! Observing: events are folded into what is known ([`super::observed`]).
 //!
 //! Nothing here decides. Silence is judged by age, never by an event of its own.
 
@@ -94,7 +94,7 @@ impl Node {
         }
     }
 
-    /// The arbiter's word ends no split, but the operator, who alone can, should know of it even where the two do not meet.
+    /// A report of the arbiter ends no split. Only the operator can, and must know of it even if the servers do not communicate.
     fn log_split_elsewhere(&mut self, told: &Ledger) {
         let Some(view) = self.view() else { return };
         let contested = view.is_alone(self.me()) && told.view.is_alone(self.other()) && told.view.term > view.term;
@@ -105,7 +105,7 @@ impl Node {
         }
     }
 
-    /// Whether the arbiter was heard within so many milliseconds.
+    /// Whether a message of the arbiter has arrived within so many milliseconds.
     pub(super) fn arbiter_heard(&self, ms: u64) -> bool {
         self.arbiter.heard_at.is_some_and(|at| self.now.since(at) < ms)
     }
@@ -255,7 +255,7 @@ impl Node {
     }
 
     /// A mirrored primary that was started and is still in crash recovery after its detection time counts as silent from then
-    /// on (PROTOCOL section 4), where the standby could serve meanwhile and was not just asked in vain.
+    /// on (PROTOCOL section 4), where the standby could serve meanwhile and has not just refused.
     fn recovers_for_long(&self) -> bool {
         let standby = self.peer.heartbeat.as_ref().is_some_and(|told| told.role == Role::Standby);
         self.store.notes.failover.enabled
@@ -266,7 +266,7 @@ impl Node {
             && self.peer_fact() == Peer::Healthy
     }
 
-    /// The mirrored primary does not come up, and has had time to hand over: whoever is asked may take that for a failure.
+    /// The mirrored primary does not come up, and has had time to hand over: the other members may count that as a failure.
     fn recovers_in_vain(&self) -> bool {
         let ms = self.now.since(self.own.starting_at);
         self.own.starting

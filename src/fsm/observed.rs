@@ -19,7 +19,7 @@ pub(super) enum Failure {
     Silent,
 }
 
-/// Whether the instance runs, as far as jobs and notices tell; readings only add its role.
+/// Whether the instance runs, as far as jobs and notices show; readings only add its role.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) enum Running {
     /// Not known: the data directory has to be read.
@@ -81,7 +81,7 @@ pub(super) struct OwnSide {
     /// When the job that read `data` began: the directory may have changed since.
     pub read_since: Time,
     pub running: Running,
-    /// The last reading that told a role, since the last start.
+    /// The last reading with a role since the last start.
     pub role: Option<Instance>,
     /// Last time that it answered anything.
     pub answered_at: Time,
@@ -91,7 +91,7 @@ pub(super) struct OwnSide {
     pub failed: Option<Failure>,
     /// The signal that terminated the postmaster, if that is how it failed and the signal is known.
     pub signal: Option<u8>,
-    /// It does not answer, and that has been said.
+    /// It does not respond, and that has been reported.
     pub silent: bool,
     pub closed: bool,
     pub disk_good_at: Time,
@@ -130,7 +130,7 @@ pub(super) struct OwnSide {
     pub crashed: bool,
     /// A start was ordered, or a postmaster ended, since it was last found down, so that it may have served clients since.
     pub may_have_run: bool,
-    /// No member was heard since that was found.
+    /// No member has responded since that was found.
     pub unheard: bool,
     /// The last position that the standby has confirmed under the present view, as far as it is known.
     pub confirmed: Option<Lsn>,
@@ -181,7 +181,7 @@ impl OwnSide {
         self.flow_at = now;
     }
 
-    /// Whatever kept it from being started is forgotten: somebody asks for it anew.
+    /// Ends what prevented a start: an operator or a rebuild orders one.
     pub fn revive(&mut self) {
         for reason in [DownReason::DidNotStayUp, DownReason::FailoverDisabled, DownReason::Disconnected] {
             self.down_reasons.end(reason);
@@ -278,7 +278,7 @@ pub(super) struct PeerSide {
     /// When something arrived on the WAL connection that had not before.
     pub contact_at: Time,
     pub watching: bool,
-    /// Since when it says, without a break, that its instance or a disk has failed.
+    /// Since when it reports, without a break, that its instance or a disk has failed.
     pub ill_since: Option<Time>,
 }
 
@@ -291,7 +291,7 @@ impl PeerSide {
         self.ill_since = self.ill_since.map(|_| now);
     }
 
-    /// Whether a heartbeat was sent after the newest that shows what it heard: not by an earlier process, nor to one, and late.
+    /// Whether a heartbeat contains the newest echo. One that arrives late, or was sent by or to an earlier process, does not.
     pub fn is_of_now(&self, told: &Heartbeat) -> bool {
         told.echo == self.echo
     }
@@ -306,7 +306,7 @@ impl PeerSide {
         Some(self.heard_at?.min(self.two_way_at?))
     }
 
-    /// Its ledger, if both directions work and it was told within `ms`.
+    /// Its ledger, if both directions have worked within `ms`.
     pub fn fresh_ledger(&self, now: Time, ms: u64) -> Option<Ledger> {
         if now.since(self.up_at()?) >= ms { None } else { self.heartbeat.as_ref()?.ledger }
     }
@@ -329,13 +329,13 @@ pub(super) struct ArbiterSide {
     pub best: Best,
     pub refused: u32,
     pub seq: u64,
-    /// The view that it told last.
+    /// The view that it reported last.
     pub view: Option<View>,
     /// It would consent if it were asked now.
     pub would_grant: bool,
     /// What it reports of its disk, for people.
     pub disk: ArbiterDisk,
-    /// It is not heard, and that has been said.
+    /// Its heartbeats are missing, and that has been reported.
     pub lost: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What operators ask for: one command at a time, each with a limit, each told how it ended.
+//! What operators request: one command at a time, each with a limit and a reply.
 
 use super::event::{Action, CoreMessage, Message, Reply, Request, Transient};
 use super::facts::Standing;
@@ -58,7 +58,7 @@ pub(super) struct Requests {
     pub stopping: bool,
     /// The start's `-f` or `-F`, until the other server has received it.
     pub failover: Option<bool>,
-    /// The mirrored view of whose end `pre_detach_command` was told before.
+    /// The mirrored view whose end was reported to `pre_detach_command` in advance.
     pub announced: Option<Term>,
 }
 
@@ -140,7 +140,7 @@ impl Node {
         if request == Request::AdoptData {
             self.claim_data();
         }
-        // Whatever number was typed, or told by a peer: a week is "no limit", and can be reckoned with.
+        // An operator or a peer may send any number. A week means "no limit", and does not overflow.
         let limit_ms = limit_ms.min(NO_LIMIT_MS);
         let until = self.now.plus(limit_ms);
         self.requests.current =

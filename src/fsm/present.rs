@@ -1,6 +1,6 @@
 //! The present state of a node, as a copy to continue from in virtual time ([`crate::what_if`]).
 //!
-//! Only reads. The copy is the node itself, with what it knows of the world around it: whoever steps it on has to make up
+//! Only reads. The copy is the node itself, with what it knows of the world around it: the caller that steps it has to make up
 //! that world.
 
 use super::decide::Decision;
@@ -19,7 +19,7 @@ pub struct Present {
     pub now: Time,
     /// Its settings.
     pub settings: Settings,
-    /// What it tells operators.
+    /// What operators see.
     pub report: Report,
     /// Its `application_name`.
     pub name: String,
@@ -37,7 +37,7 @@ pub struct Present {
     pub calls: Vec<(JobId, UserCommand)>,
     /// The other server.
     pub peer: PeerPresent,
-    /// The arbiter; `None` where it was never heard.
+    /// The arbiter; `None` if nothing was ever received from it.
     pub arbiter: Option<ArbiterPresent>,
 }
 
@@ -48,7 +48,7 @@ pub struct OwnPresent {
     pub data: Option<DataDir>,
     /// The postmaster lives.
     pub runs: bool,
-    /// The last reading that told a role.
+    /// The last reading with a role.
     pub role: Option<Instance>,
     /// Names the run of a primary's instance, if it runs as one.
     pub incarnation: Option<u64>,
@@ -64,14 +64,14 @@ pub struct OwnPresent {
     pub disk: String,
 }
 
-/// The other server, as it was last heard.
+/// The other server, as it last reported itself.
 #[derive(Clone, Debug)]
 pub struct PeerPresent {
     /// Its last heartbeat; `None` if none has arrived since this controller was started.
     pub heartbeat: Option<Heartbeat>,
     /// Heartbeats arrive in both directions, and its host has not refused a connection since.
     pub talks: bool,
-    /// It is not heard, but its instance lives.
+    /// Its heartbeats are missing, but its instance lives.
     pub lives: bool,
     /// Its host refuses connections to its controller's port.
     pub refuses: bool,
@@ -79,10 +79,10 @@ pub struct PeerPresent {
     pub instance_refuses: bool,
 }
 
-/// The arbiter, as it was last heard.
+/// The arbiter, as it last reported itself.
 #[derive(Clone, Copy, Debug)]
 pub struct ArbiterPresent {
-    /// It is heard.
+    /// Its heartbeats arrive.
     pub heard: bool,
     /// Its ledger's id, if it has one.
     pub id: Option<LedgerId>,

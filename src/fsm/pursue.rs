@@ -1,4 +1,4 @@
-//! Pursuing: what the decision table says is started, or kept going.
+//! Pursuing: what the decision table orders is started or continued.
 
 use super::calls::GateResult;
 use super::cause::Cause;
@@ -121,12 +121,12 @@ impl Node {
         }
     }
 
-    /// Whether the arbiter has just said that it would give the right.
+    /// Whether the arbiter has just reported that it would grant the right.
     fn arbiter_consents(&self) -> bool {
         self.arbiter.would_grant && self.arbiter_heard(self.patience_ms())
     }
 
-    /// `heartbeat_error_action = command`: the operator's script says that the other server is dead, and fencing sees to it.
+    /// `heartbeat_error_action = command`: the operator's script reports that the other server is dead, and fencing ensures that.
     fn ask_command(&mut self, why: Cause) {
         if self.awaits_comparison() {
             return;
@@ -137,7 +137,7 @@ impl Node {
         }
     }
 
-    /// Calls a command of the operator's, or says what came of it.
+    /// Calls a command of the operator's, or returns its result.
     pub(super) fn clear(&mut self, purpose: Purpose, by_operator: bool, why: Cause) -> GateResult {
         let aim = if self.standing() == Some(Standing::Primary) { Aim::Detach } else { Aim::Switch };
         let term = self.view().map_or_else(super::types::Term::default, |view| view.term);
@@ -158,7 +158,7 @@ impl Node {
             }
             return;
         }
-        // As long as it is failed, the standby can take over as soon as it is heard.
+        // As long as it counts as failed, the standby can take over as soon as it responds.
         if self.own.running == super::observed::Running::Dead || self.awaits_member() {
             return;
         }
@@ -190,7 +190,7 @@ impl Node {
         self.run(Job::Prove(self.id.peer_name.clone()));
     }
 
-    /// PROTOCOL R9, after the last step: the own ledger first; only then is the standby told.
+    /// PROTOCOL R9, after the last step: the own ledger first, and only then the standby.
     pub(super) fn proved(&mut self, position: Lsn) {
         let (Some(data), Some(ledger)) = (self.work.proving.take(), self.store.ledger) else { return };
         self.own.named();
@@ -265,7 +265,7 @@ impl Node {
         }
         let was_lost = matches!(before, Some(Peer::Lost | Peer::Refused));
         let mirrored = matches!(facts.standing, Standing::Primary | Standing::Standby);
-        // A server that was stopped on an operator's order is not expected to be heard.
+        // A server that was stopped on an operator's order is not expected to respond.
         let stopped = self.peer.heartbeat.as_ref().is_some_and(|told| told.instance == Health::Stopped);
         match facts.peer {
             Peer::Alive if mirrored => self.say(CoreMessage::PeerAlive),
@@ -291,7 +291,7 @@ impl Node {
         }
     }
 
-    /// A crashed primary is held back until a member is heard. That is reported once it takes longer than a heartbeat.
+    /// A crashed primary is held back until a member responds. That is reported once it takes longer than a heartbeat.
     fn log_waiting_for_member(&mut self) {
         if !self.awaits_member() || !self.store.notes.wanted || self.own.down_reasons.has(DownReason::Isolated) {
             self.announced.awaits_since = None;
@@ -314,7 +314,7 @@ impl Node {
         self.say(CoreMessage::AsksArbiterLater { seconds });
     }
 
-    /// The arbiter's silence disturbs nothing, but an operator should know that nobody would be asked.
+    /// The arbiter's silence changes nothing, but an operator should know that no third member could consent.
     fn log_arbiter(&mut self) {
         if !self.settings.arbiter {
             return;
@@ -344,7 +344,7 @@ impl Node {
         }
     }
 
-    /// PROTOCOL R11: a lone primary whose commits wait says each minute what an operator can type.
+    /// PROTOCOL R11: a lone primary whose commits wait reports each minute what an operator can run.
     fn log_commits_wait(&mut self) {
         // Where the standby flushes, some commit waits at every look, but none for long.
         let waits = matches!(self.own.role, Some(super::event::Instance::Primary { waiting: true, .. }));
@@ -361,7 +361,7 @@ impl Node {
     }
 }
 
-/// An intent as it is told.
+/// An intent as it is reported.
 fn done(intent: Intent) -> &'static str {
     match intent {
         Intent::Rest => "nothing",

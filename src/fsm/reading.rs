@@ -3,7 +3,7 @@
 use super::types::{DataId, DataIdentity, LedgerId, Lsn, SystemId, Timeline, WalPoint, zero};
 use serde::{Deserialize, Serialize};
 
-/// The state that `pg_control` tells.
+/// The state in `pg_control`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum ControlState {
     /// A primary, shut down cleanly.
@@ -43,7 +43,7 @@ pub struct DataDir {
     /// The ledger that the mark names, if there is a mark.
     #[serde(with = "zero")]
     pub mark: Option<LedgerId>,
-    /// A rebuild has begun and not ended: nothing can be started from it (its `PG_VERSION` says so).
+    /// A rebuild has begun and not ended: nothing can be started from it (its `PG_VERSION` shows that).
     pub incomplete: bool,
     /// Its configuration files set no `synchronous_standby_names`: commits of an instance started from it wait for no standby.
     pub unnamed: bool,
@@ -90,7 +90,7 @@ impl DataDir {
 /// What `synchronous_standby_names` is, as a new session sees it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub enum Names {
-    /// Empty: commits wait for nobody.
+    /// Empty: commits do not wait.
     Unset,
     /// Exactly the peer's name, from the line that the controller owns.
     Peer,
@@ -193,7 +193,7 @@ pub enum Disk {
     Failed(String),
 }
 
-/// What came of an attempt to connect to the other's instance (made only while [`super::event::Action::WatchPeer`] says so).
+/// What came of an attempt to connect to the other's instance (made only while [`super::event::Action::WatchPeer`] orders it).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PeerInstance {
     /// Something there answered in PostgreSQL's protocol.

@@ -26,7 +26,7 @@ pub(super) struct Rebuilds {
     pub rejoin: bool,
     /// The directory is made, and the pair is not mirrored yet: how far the standby was at the last look, and since when.
     made: Option<(Lsn, Time)>,
-    /// Since when it waits for the other server's word.
+    /// Since when it waits for the other server's permission.
     waits: Option<Time>,
     /// Why the last one failed, and when.
     failed: Option<(String, Time)>,
@@ -274,7 +274,7 @@ impl Node {
     }
 
     pub(super) fn rebuild_failed(&mut self, why: String) {
-        // The data directory, or what there is in its place, is looked at anew.
+        // The data directory, or what there is in its place, is read again.
         self.own.running = Running::Unknown;
         if self.requests.stopping {
             return;

@@ -28,9 +28,9 @@ pub enum Step {
     Name,
     /// Promote it.
     Promote,
-    /// A primary's directory without the right to run: rejoin where that is possible, else leave it down and say so.
+    /// A primary's directory without the right to run: rejoin where that is possible, else leave it down and report that.
     Rejoin,
-    /// It must not run; say why.
+    /// It must not run; report why.
     Refuse,
 }
 

@@ -1,4 +1,4 @@
-//! What a node tells of itself: the material of `mc_ctl status`, of the health endpoint and of `start -w`.
+//! What a node reports of itself: the material of `mc_ctl status`, of the health endpoint and of `start -w`.
 //!
 //! Plain values, made by [`super::node::Node::report`]; rendering is `status.rs`'s.
 
@@ -64,7 +64,7 @@ pub enum HostStatus {
     Normal,
     /// It does not, past the retries.
     Abnormal,
-    /// Not heard yet.
+    /// Nothing received yet.
     Unknown,
 }
 
@@ -159,7 +159,7 @@ pub enum Rebuilding {
     Failed(String),
 }
 
-/// All that a node tells.
+/// All that a node reports.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// This server.
@@ -185,9 +185,9 @@ pub struct Report {
     /// Why the standby is disconnected; `None` while the pair is mirrored or switched, or if it never was mirrored.
     #[serde(default)]
     pub disconnected: Option<Disconnected>,
-    /// The arbiter is heard; `None` without one.
+    /// The arbiter's heartbeats arrive; `None` without one.
     pub arbiter: Option<bool>,
-    /// Its disk, while it is heard.
+    /// Its disk, while its heartbeats arrive.
     #[serde(default)]
     pub arbiter_disk: ArbiterDisk,
     /// WAL that the standby has not flushed yet, bytes; `None` where that is not known.
@@ -202,7 +202,7 @@ pub struct Report {
     /// What makes commits less durable on this server, a sentence each.
     #[serde(default)]
     pub weakened: Vec<String>,
-    /// The other server was heard since this process started and is not silent past the retries, or its instance or WAL
+    /// The other server has responded since this process started and is not silent past the retries, or its instance or WAL
     /// from it still shows that it lives.
     #[serde(default)]
     pub peer_lives: bool,

@@ -9,7 +9,7 @@ use super::types::{DataId, Ledger, LedgerId, Member, Mode, Server, Term, View};
 
 // ---------------------------------------------------------------------------------------------------------------- terms
 
-/// R1: the smallest own term above everything that this server has promised, and has heard that others promised.
+/// R1: the smallest own term above everything that this server has promised, and of which it has received that others promised it.
 pub fn next_term(me: Server, promised: &[Term]) -> Term {
     promised.iter().copied().max().unwrap_or_default().next_for(me)
 }
@@ -61,8 +61,8 @@ pub fn may_propose(ledger: &Ledger, me: Server, to: Member, in_recovery: bool) -
 
 // ------------------------------------------------------------------------------------------------------------ consenting
 
-/// R1, R2 and R3, for whoever is asked: `Degraded(from)` after the asked one's own view, in a term of the proposer's above
-/// all that was promised.
+/// R1, R2 and R3, for each receiver: `Degraded(from)` after the receiver's own view, in a term of the proposer's above all that
+/// was promised.
 fn follows(ledger: &Ledger, from: Server, base: &View, view: &View) -> bool {
     view.is_alone(from)
         && !view.forced
@@ -82,7 +82,7 @@ pub struct Instance {
     pub stopped: bool,
     /// It is a standby, or can only be started as one, and no promotion was asked for.
     pub follows: bool,
-    /// This server offers to hand over, and whoever asks has received the shutdown checkpoint where that is waited for.
+    /// This server offers to hand over, and the proposer has received the shutdown checkpoint where that is waited for.
     pub offered: bool,
     /// `pg_control` shows recovery, on the asking server's timeline.
     pub unpromoted: bool,
@@ -92,7 +92,7 @@ pub struct Instance {
     pub asker_is_behind: bool,
 }
 
-/// R1 to R4, R6 and R13: whether a server accepts `view`, proposed by the other one from `base`.
+/// R1 to R4, R6 and R13: whether a server accepts `view`, proposed by its peer from `base`.
 pub fn server_accepts(ledger: &Ledger, me: Server, base: &View, view: &View, own: Instance) -> bool {
     follows(ledger, me.other(), base, view)
         && !own.asker_is_behind
@@ -123,18 +123,18 @@ pub fn arbiter_accepts(
 
 // -------------------------------------------------------------------------------------------------------------- adopting
 
-/// What a server does about a view that it is told.
+/// What a server does about a view that it receives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Learned {
     /// It is nothing new.
     Nothing,
     /// It is adopted.
     Adopt,
-    /// Both say that they hold the right: legal while the word is an old one, else a split (section 6).
+    /// Both report that they hold the right: legal while the peer's report is an old one, else a split (section 6).
     Contest,
 }
 
-/// R7: what a server does about a view that any member tells.
+/// R7: what a server does about a view that any member reports.
 pub fn learns(ledger: &Ledger, me: Server, eligible: bool, told: &View) -> Learned {
     let contest = ledger.view.is_alone(me) && told.is_alone(me.other()) && told.term != ledger.view.term;
     if contest && (told.term < ledger.view.term || eligible) {
@@ -156,14 +156,14 @@ pub fn replaces_right(before: Option<&View>, replaced: bool, view: &View) -> boo
     view.mode == Mode::Degraded && before.is_some_and(|before| from_other(before) || again(before))
 }
 
-/// Whether this view, told by the other server itself, may begin a standby's ledger (section 2).
+/// Whether this view, reported by the other server itself, may begin a standby's ledger (section 2).
 pub fn begins_standby(me: Server, told: &View) -> bool {
     told.is_alone(me.other())
 }
 
 // ---------------------------------------------------------------------------------------------------------- R9 and R10
 
-/// R9: `Mirrored(me)` after a proof; what it leans on: the own data directory, the standby's as it told it, and the arbiter, if
+/// R9: `Mirrored(me)` after a proof; what it leans on: the own data directory, the standby's as it reported it, and the arbiter, if
 /// there is one. Only from `Degraded(me)`.
 pub fn mirrored(ledger: &Ledger, me: Server, term: Term, standby: DataId, arbiter: Option<LedgerId>) -> Option<View> {
     if !ledger.view.is_alone(me) {
@@ -176,15 +176,15 @@ pub fn mirrored(ledger: &Ledger, me: Server, term: Term, standby: DataId, arbite
     Some(view)
 }
 
-/// R10: whether a data directory may be made a copy of the other server's, whose instance runs as a primary and which tells
-/// this view of its own: it says itself that it holds the right, and this server does not, has none yet, or has lost it in a
+/// R10: whether a data directory may be made a copy of the other server's, whose instance runs as a primary and which reports
+/// this view as its own: it reports itself that it holds the right, and this server does not, has none yet, or has lost it in a
 /// split.
 pub fn may_rebuild(ledger: Option<&Ledger>, me: Server, told: &View, lost_split: bool) -> bool {
     told.is_alone(me.other())
         && ledger.is_none_or(|ledger| ledger.view == *told || ledger.view.is_alone(me) && lost_split)
 }
 
-/// R10: whether an intact data directory may be started as the other server's standby: it says itself that it
+/// R10: whether an intact data directory may be started as the other server's standby: it reports itself that it
 /// holds the right under this server's own view, and that its instance runs as a primary.
 pub fn may_follow(ledger: &Ledger, me: Server, told: Option<&View>, runs_as_primary: bool) -> bool {
     runs_as_primary && told == Some(&ledger.view) && ledger.view.is_alone(me.other())

@@ -102,7 +102,7 @@ impl Node {
         }
     }
 
-    /// The last of a stop: noted durably, told, and out.
+    /// The last step of a stop: noted durably, reported, and ended.
     pub(super) fn leave_now(&mut self) {
         self.finish_stop(Reply::Done);
     }

@@ -38,7 +38,7 @@ impl Node {
         }
     }
 
-    /// Nothing is switched after the operator was told that time was over.
+    /// Nothing is switched after the operator has received that the time limit is over.
     pub(super) fn call_off(&mut self) {
         if self.hand_overs.current.as_ref().is_some_and(|hand_over| hand_over.planned) {
             self.hand_over_failed("its time limit was reached");

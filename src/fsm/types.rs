@@ -95,7 +95,7 @@ pub struct Term(pub u64);
 
 impl Term {
     /// The smallest term above this one that `server` may propose with. There is none above the last; what comes back then is
-    /// accepted by nobody.
+    /// never accepted.
     pub fn next_for(self, server: Server) -> Term {
         let next = Term(self.0.saturating_add(1));
         if next.is_of(server) { next } else { Term(next.0.saturating_add(1)) }
@@ -342,7 +342,7 @@ impl View {
 pub struct DataIdentity {
     /// The random name.
     pub id: DataId,
-    /// Inode and birth time of `global/pg_control`, folded into one number by whoever reads the directory.
+    /// Inode and birth time of `global/pg_control`, folded into one number by the reader of the directory.
     pub fingerprint: u64,
     /// The fingerprint without the birth time; 0 in a ledger of an earlier version.
     #[serde(default)]
@@ -369,7 +369,7 @@ pub struct Ledger {
 /// The pair's setting for automatic switch and disconnection; the higher `version` wins.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Failover {
-    /// Counts the changes; made distinct between the servers in the way of terms.
+    /// Counts the changes; distinct between the servers, as terms are.
     pub version: u64,
     /// Whether a failure leads to a switch or a disconnection by itself.
     pub enabled: bool,
@@ -413,7 +413,7 @@ pub struct Notes {
     pub failover: Failover,
     /// The instance is to run (false after a stop that was asked for).
     pub wanted: bool,
-    /// An operator detached the standby: no return to `Mirrored` until the standby's controller is started anew. Holds
+    /// An operator detached the standby: no return to `Mirrored` until the standby's controller is started again. Holds
     /// the other's `start_id` at that time.
     #[serde(with = "zero")]
     pub detached: Option<u64>,
@@ -463,7 +463,7 @@ pub struct Notes {
     pub owed: PendingHooks,
 }
 
-/// The views of whose change a command of the operator's has not been told to its end.
+/// The views of whose change a hook has not been called, or has not ended.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct PendingHooks {
     /// `post_switch_command`: since this view this server has been the primary.

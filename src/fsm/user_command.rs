@@ -7,9 +7,9 @@ use super::types::{Server, Term};
 pub enum Purpose {
     /// `fencing_command`: makes sure that the target acknowledges nothing any more.
     Fencing,
-    /// `arbitration_command`: says whether the target is dead.
+    /// `arbitration_command`: reports whether the target is dead.
     Arbitration,
-    /// Is told of a change of the pair's state, and decides nothing.
+    /// Receives a change of the pair's state, and decides nothing.
     Hook(Hook),
 }
 
@@ -26,7 +26,7 @@ impl Purpose {
     }
 }
 
-/// A command that is told of a change of the pair's state.
+/// A command that receives a change of the pair's state.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Hook {
     /// `post_switch_command`: this server has become the primary, and takes writes.
@@ -70,7 +70,7 @@ pub struct UserCommand {
     pub aim: Aim,
     /// The server that it is done to: who is fenced, promoted, disconnected or connected.
     pub target: Server,
-    /// The term of the present view; of a hook's that of the view that it is told of: `MC_TERM`.
+    /// The term of the present view; of a hook's that of the view that it receives: `MC_TERM`.
     pub term: Term,
     /// Why: `MC_REASON`.
     pub reason: String,

@@ -190,7 +190,7 @@ impl Node {
     }
 
     /// A standby that has just booted does not propose before it has received what the arbiter remembers of it, if the arbiter can
-    /// be heard: its own note may be older (R13 a).
+    /// be reached: its own note may be older (R13 a).
     pub(super) fn awaits_what_members_remember(&self) -> bool {
         self.lacks_arbiter_heartbeat()
     }
@@ -535,7 +535,7 @@ impl Node {
         HighWater::is_missed(self.wal.peer, data, point)
     }
 
-    /// Whether both servers' WAL is known to agree, as far as this one can tell.
+    /// Whether both servers' WAL is known to agree, as far as this server knows.
     pub(super) fn wal_agrees(&self) -> bool {
         // What is only compared again, since a member has reported more, does not change what is known.
         let compared = self.wal.must.is_none() || self.wal.point.is_some();

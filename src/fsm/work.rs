@@ -58,7 +58,7 @@ impl Work {
         matches!(self.job, Some((_, Job::Start { .. } | Job::Stop { .. } | Job::Rebuild(_) | Job::Abandon, _)))
     }
 
-    /// Whether the data directory is being made anew.
+    /// Whether the data directory is being rebuilt.
     pub fn rebuilds(&self) -> bool {
         matches!(self.job, Some((_, Job::Rebuild(_), _)))
     }
@@ -273,7 +273,7 @@ impl Node {
             }
             Job::Checkpoint => {}
             Job::Rebuild(_) | Job::Abandon => self.own.running = Running::Unknown,
-            // An emptied directory is one that can be made anew.
+            // A directory that was emptied can be rebuilt.
             Job::Inspect if self.store.notes.rebuild.is_some() => self.own.data = None,
             Job::Inspect | Job::CompareWal(_) | Job::Mark(_) | Job::NamesOn(_) | Job::NamesOff => {}
         }
@@ -296,7 +296,7 @@ impl Node {
         self.out.push(Action::Look);
     }
 
-    /// Nobody waits on a thread: an answer that is overdue is asked for again.
+    /// No thread is waited for: an answer that is overdue is requested again.
     fn nudge(&mut self) {
         let Some((id, job, since)) = &self.work.job else { return };
         let limit_ms = match job {
@@ -430,7 +430,7 @@ impl Node {
         }
     }
 
-    /// Whether the other server, or the arbiter, says that the other server is the primary.
+    /// Whether the other server, or the arbiter, reports that the other server is the primary.
     fn another_leads(&self) -> bool {
         let told = self.peer.fresh_ledger(self.now, self.settings.heartbeat_detection_ms).map(|ledger| ledger.view);
         let newest = [told, self.arbiter.view].into_iter().flatten().max_by_key(|view| view.term);
@@ -501,7 +501,7 @@ impl Node {
 
     /// Whether the mirrored primary is down and waits for the other server or the arbiter before it starts.
     ///
-    /// - `isolated_restart = off`: it has crashed, and no member was heard since. Commits that waited would become visible, and be
+    /// - `isolated_restart = off`: it has crashed, and no member has responded since. Commits that waited would become visible, and be
     ///   lost if the standby takes over.
     /// - Its commits may not wait for the standby, and no member has learned that: the standby may take over without them.
     pub(super) fn awaits_member(&self) -> bool {
