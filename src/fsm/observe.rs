@@ -324,7 +324,10 @@ impl Node {
         self.forget_failed_rebuild();
     }
 
-    /// Whether the data directory was a primary's when it was last read, and the view has another primary.
+    /// Whether the data directory was a primary's when it was last read, and the view has another primary. A directory that could
+    /// never be read shows no role. Its instance may be the synchronous standby, which must not be stopped on a suspicion. It is
+    /// judged as soon as the directory can be read or the instance accepts the controller's connection. Until then this server counts
+    /// as failed, and takes no right.
     fn is_inactivated_primary(&self) -> bool {
         self.other_is_primary() && self.own.data.is_some_and(|data| !data.is_standby())
     }
