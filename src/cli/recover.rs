@@ -301,7 +301,7 @@ fn begin(work: &Work, order: &Order, yes: bool, force: bool) -> Ended {
         served: standing != Standing::Down,
         primary: standing == Standing::Primary,
         forced: force,
-        rival: snapshot.report.view.is_some_and(|view| view.is_alone(snapshot.report.me.other())),
+        rival: force || snapshot.report.view.is_some_and(|view| view.is_alone(snapshot.report.me.other())),
         failover: snapshot.report.failover,
     };
     let journal = match &work.source {
@@ -373,8 +373,8 @@ fn complete(work: &Work, journal: Journal) -> Ended {
             print(&format!("{target}; server \"{id}\" is the primary, and runs alone\n"));
             let first = match rival {
                 true => format!(
-                    "Server \"{peer}\" had the right to run alone, and its controller would stop this server: before it starts, \
-                     rename the directory \"{peer}\" in the management directory of server \"{peer}\". Then run"
+                    "Server \"{peer}\" may have the right to run alone, and its controller would then stop this server: before \
+                     it starts, rename the directory \"{peer}\" in the management directory of server \"{peer}\". Then run"
                 ),
                 false => "Run".to_owned(),
             };

@@ -59,7 +59,7 @@ pub struct Journal {
     /// The operator has confirmed that the other server is down.
     #[serde(default)]
     pub forced: bool,
-    /// The other server had the right to run alone. If its controller started with its ledger, it would win the split.
+    /// The other server may have the right to run alone: its consent was not required. If its controller started with its ledger, it would win the split.
     #[serde(default)]
     pub rival: bool,
     /// Automatic switch and disconnection were enabled before.

@@ -81,14 +81,13 @@ fn who_has_served_alone() {
     let shown = type_line(&pair, peer_history).out;
     assert!(shown.contains(" -> mirrored, primary nd1"), "{shown}");
     let shown = type_line(&pair, arbiter).out;
-    let shown: Vec<&str> = shown.lines().map(str::trim).collect();
-    assert_eq!(shown, ["\"mode\": \"degraded\",", "\"primary\": \"nd1\","]);
+    assert!(shown.contains("\nview: nd1 serves alone, term "), "{shown}");
     let confirm = self::lines(&block(MANUAL, "has none of these lines:"));
     assert!(type_line(&pair, &confirm[0]).out.contains("(MCA01100)"));
     let page = include_str!("../../man/mirroring-controller.7");
     assert!(page.contains("a history: Li X serves alone Ta yes\n"));
     assert!(page.contains("history of X: any other state, no WARNING (c) Ta no\n"));
-    assert!(page.contains("arbiter: Li degraded , No primary X Ta yes\n"));
+    assert!(page.contains("arbiter: Li X serves alone Ta yes\n"));
 }
 
 /// The arbiter is lost, and then a server: the other one is forced to serve, by the lines of the section for it. The arbiter, which has
@@ -116,7 +115,7 @@ fn forced(section: &str, lost: usize, word: &str) {
             ["mc_arb", "status", _] => {
                 let (_, wanted) = line.text.rsplit_once(": ").expect("a comment");
                 let shown = || pair.paste_to_arbiter(&line.text).out;
-                let shows = || wanted.split(' ').all(|word| shown().contains(word)).then_some(());
+                let shows = || shown().contains(wanted).then_some(());
                 wait_for("the arbiter shows the view", s(20), shows);
                 recorded = true;
             }

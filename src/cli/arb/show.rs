@@ -46,6 +46,14 @@ fn cluster_text(cluster: &ClusterStatus, heading: bool) -> String {
             out += &format!("{} is not given the right to run alone: {why}\n", server.id);
         }
     }
+    if let Some(view) = &cluster.view {
+        let forced = if view.forced { " (forced)" } else { "" };
+        let state = match view.mode.as_str() {
+            "mirrored" => format!("mirrored, primary {}", view.primary),
+            _ => format!("{} serves alone", view.primary),
+        };
+        out += &format!("view: {state}{forced}, term {}\n", view.term);
+    }
     out
 }
 

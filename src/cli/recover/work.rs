@@ -58,7 +58,7 @@ pub struct Before {
     pub primary: bool,
     /// The operator has confirmed that the other server is down.
     pub forced: bool,
-    /// The other server had the right to run alone.
+    /// The other server may have the right to run alone.
     pub rival: bool,
     /// Automatic switch and disconnection were enabled.
     pub failover: bool,
