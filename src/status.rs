@@ -82,6 +82,8 @@ pub struct Status {
     pub durability_warnings: Vec<String>,
     /// Connections that the answering server needs and that fail; empty for none.
     pub connection_failures: Vec<ConnectionFailure>,
+    /// Connections that fail on the other server, as its controller reports them; empty for none.
+    pub peer_connection_failures: Vec<String>,
     /// What an operator should know or do.
     pub advice: Vec<String>,
     /// How far this server's start has come: `waiting`, `running`, `settled`, `refused`.
@@ -160,6 +162,10 @@ impl Status {
             commits_waiting_seconds: report.waits_ms.map(|ms| ms / 1000).filter(|seconds| *seconds > 0),
             durability_warnings: report.weakened.clone(),
             connection_failures: snapshot.connections.clone(),
+            peer_connection_failures: {
+                let peer = id(report.me.other());
+                snapshot.peer_failing.iter().map(|what| format!("server \"{peer}\" reports: {what}")).collect()
+            },
             advice: advice::advice(snapshot, form),
             progress,
             progress_detail,
@@ -268,6 +274,7 @@ pub(crate) mod tests {
             ledger_error: None,
             connections: Vec::new(),
             bin_dir: "/pg/bin".into(),
+            peer_failing: Vec::new(),
             backups: None,
         }
     }
@@ -343,7 +350,7 @@ pub(crate) mod tests {
         names.sort();
         let expected = "advice arbiter backups checkpoint commits_waiting commits_waiting_seconds configuration_error connection_failures controller \
                         disconnection disk_space durability_warnings failover_enabled health heartbeat_error_action \
-                        lag_bytes lag_seconds ledger_error local_server mirroring_status progress progress_detail rebuild \
+                        lag_bytes lag_seconds ledger_error local_server mirroring_status peer_connection_failures progress progress_detail rebuild \
                         servers view";
         assert_eq!(names.join(" "), expected);
     }

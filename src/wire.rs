@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub const MAJOR: u8 = 1;
 
 /// Told in [`Hello`]; grows whenever a field or a kind of message is added.
-pub const MINOR: u16 = 5;
+pub const MINOR: u16 = 6;
 
 /// From this [`MINOR`] on a member answers [`Aside::Inspect`].
 pub const MINOR_OF_ASIDES: u16 = 2;
@@ -131,6 +131,11 @@ pub enum Aside {
         id: u64,
         /// The part.
         part: std::result::Result<Part, String>,
+    },
+    /// Connections that the sender needs and that fail, a sentence each; repeated as long as one fails. An empty list ends it.
+    Failing {
+        /// The sentences.
+        failures: Vec<String>,
     },
 }
 

@@ -92,6 +92,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         ledger_error: None,
         connections: Vec::new(),
         bin_dir: String::new(),
+        peer_failing: Vec::new(),
         backups: None,
         ..snapshot.clone()
     })

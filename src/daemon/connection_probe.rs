@@ -171,6 +171,7 @@ impl Probe {
             connections::note(&self.board, Purpose::Replication, None);
         }
         self.failing = self.board.read().into_iter().map(|failure| failure.purpose).collect();
+        self.status.report_failing();
         if streams(&report) { INTERVAL } else { NOT_STREAMING }
     }
 

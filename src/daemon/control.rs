@@ -18,7 +18,7 @@ use crate::fsm::report::Report;
 use crate::fsm::types::{Member, RebuildOrder, Time};
 use crate::messages;
 use crate::rebuild;
-use crate::status::{self, BackupStatus, Snapshot};
+use crate::status::{self, BackupStatus, ConnectionFailure, Snapshot};
 use crate::what_if::{self, Fault, MOST_FAULTS, Prediction};
 use crate::wire::{Archived, Part};
 use crossbeam_channel::Sender;
@@ -314,6 +314,14 @@ impl Board {
         let _ = self.shared.reloader.set(reloader);
     }
 
+    /// Reports to the other server which connections fail on this one.
+    pub(super) fn report_failing(&self) {
+        if let Some(inspector) = self.shared.inspector.get() {
+            let failing = self.snapshot().connections;
+            inspector.report_failing(failing.iter().map(ConnectionFailure::sentence).collect());
+        }
+    }
+
     /// The decision thread goes round.
     pub fn alive(&self, at: Time) {
         self.shared.alive.store(at.0, Ordering::Relaxed);
@@ -370,6 +378,7 @@ impl Board {
         snapshot.space = self.shared.space.read();
         let role = snapshot.report.servers[snapshot.report.me.index()].role;
         snapshot.connections = connections::of_role(&self.shared.connections, role);
+        snapshot.peer_failing = self.shared.inspector.get().map(Inspector::peer_failing).unwrap_or_default();
         snapshot.backups = self.shared.backups.read();
         snapshot.wall_ms = wall_ms();
         snapshot.alive = Time(self.shared.alive.load(Ordering::Relaxed));
@@ -645,6 +654,7 @@ mod tests {
             ledger_error: None,
             connections: Vec::new(),
             bin_dir: String::new(),
+            peer_failing: Vec::new(),
             backups: None,
         }
     }

@@ -187,6 +187,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         ledger_error: None,
         connections: Vec::new(),
         bin_dir: config.server.bin_dir.display().to_string(),
+        peer_failing: Vec::new(),
         backups: None,
     };
     let backups = backup_watch::Board::default();

@@ -17,6 +17,7 @@ use crate::fsm::types::{Durable, Member, View};
 use crate::wire::{Aside, MINOR_OF_ASIDES};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,13 @@ const LOOK: Duration = Duration::from_secs(6);
 
 /// How long a connection to the arbiter may take if no controller runs.
 const REACH: Duration = Duration::from_secs(3);
+
+/// How long a report of failing connections counts: longer than two checks of them take.
+const FAILURES_HOLD: Duration = Duration::from_secs(70);
+
+/// How many failures are shown, and how many characters of each.
+const MOST_FAILURES: usize = 4;
+const LONGEST_FAILURE: usize = 2000;
 
 /// The longest that this server is looked at for another.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -163,6 +171,10 @@ struct Shared {
     /// The question that is out, and where its answers go.
     asking: Mutex<Option<(u64, Sender<Heard>)>>,
     answering: Mutex<Answering>,
+    /// What the other server has reported, and when.
+    peer_failing: Mutex<(Option<Instant>, Vec<String>)>,
+    /// The last report to the other server named a failure.
+    reported_failing: AtomicBool,
 }
 
 /// An answer: from whom, what, and when it came by this host's clock, ms since the epoch.
@@ -193,6 +205,8 @@ impl Inspector {
             turn: Mutex::default(),
             asking: Mutex::default(),
             answering: Mutex::default(),
+            peer_failing: Mutex::default(),
+            reported_failing: AtomicBool::new(false),
         }))
     }
 
@@ -277,7 +291,27 @@ impl Inspector {
                     let _ = answers.try_send((from, aside, wall_ms()));
                 }
             }
-            Aside::Read { .. } | Aside::Part { .. } => {}
+            Aside::Failing { failures } if from == Member::Server(self.0.config.me.other()) => {
+                let failures =
+                    failures.into_iter().take(MOST_FAILURES).map(|text| text.chars().take(LONGEST_FAILURE).collect());
+                *lock(&self.0.peer_failing) = (Some(Instant::now()), failures.collect());
+            }
+            Aside::Failing { .. } | Aside::Read { .. } | Aside::Part { .. } => {}
+        }
+    }
+
+    /// Connections that fail on the other server, as that has reported a short time ago.
+    pub(super) fn peer_failing(&self) -> Vec<String> {
+        let (heard, failures) = &*lock(&self.0.peer_failing);
+        let recent = heard.is_some_and(|at| at.elapsed() < FAILURES_HOLD);
+        if recent { failures.clone() } else { Vec::new() }
+    }
+
+    /// Reports to the other server which connections fail on this one. Called at each check of them.
+    pub(super) fn report_failing(&self, failures: Vec<String>) {
+        let reported = self.0.reported_failing.swap(!failures.is_empty(), Ordering::Relaxed);
+        if let Some(voice) = self.0.voice.get().filter(|_| reported || !failures.is_empty()) {
+            voice.say(Member::Server(self.0.config.me.other()), &Aside::Failing { failures });
         }
     }
 

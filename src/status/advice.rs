@@ -32,6 +32,10 @@ pub(super) fn advice(snapshot: &Snapshot, form: impl FnOnce() -> Form) -> Vec<St
     let form = if snapshot.connections.is_empty() { Form::Direct } else { form() };
     let mut connections: Vec<_> = snapshot.connections.iter().filter_map(|failure| failure.hint(&form)).collect();
     connections.dedup();
+    if !snapshot.peer_failing.is_empty() {
+        let id = &snapshot.servers[peer].id;
+        connections.push(format!("\"mc_ctl status\" on server \"{id}\" shows what corrects its connections"));
+    }
     let disconnected = Disconnection::new(snapshot).map(|disconnection| disconnection.remedy);
     // A standby that lacks space or WAL has one way out. Without that, a start of its instance fails again.
     let lacks_wal = snapshot.missing_wal().is_some();

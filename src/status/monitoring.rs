@@ -17,6 +17,7 @@ impl Status {
             || arbiter_ill.is_some()
             || !self.durability_warnings.is_empty()
             || !self.connection_failures.is_empty()
+            || !self.peer_connection_failures.is_empty()
             || self.disconnection.is_some()
             || self.configuration_error.is_some()
             || self.commits_waiting_seconds.is_some()
@@ -50,6 +51,9 @@ impl Status {
         }
         for failure in &self.connection_failures {
             let _ = write!(line, ", {}", failure.sentence());
+        }
+        for failure in &self.peer_connection_failures {
+            let _ = write!(line, ", {failure}");
         }
         if let Some(Disconnection { text, remedy, .. }) = &self.disconnection {
             let _ = write!(line, ", {text}; {remedy}");
@@ -197,6 +201,14 @@ mod tests {
         assert!(status.advice[0].starts_with("set db_instance_password in ID.conf of both servers"), "{status:?}");
         let advice = Status::in_form(&s, || Form::Unit("mc".to_owned())).advice.join("\n");
         assert!(advice.contains("run \"systemctl reload mc\" on both") && !advice.contains("mc_ctl"), "{advice}");
+        // The primary shows what its standby reports.
+        let mut primary = snapshot();
+        primary.peer_failing = vec![text.to_owned()];
+        let status = Status::new(&primary);
+        let (line, code) = status.check();
+        assert!(code == 1 && line.contains(&format!(", server \"nd2\" reports: {text} | ")), "{line}");
+        assert!(status.text(false, Colour::Never).contains("\nWARNING: server \"nd2\" reports: "));
+        assert_eq!(status.advice, ["\"mc_ctl status\" on server \"nd2\" shows what corrects its connections"]);
         let mut no_line = s.clone();
         no_line.connections = vec![ConnectionFailure::new(Purpose::Replication, "no pg_hba.conf entry".to_owned())];
         assert!(Status::new(&no_line).advice[0].ends_with("run \"mc_ctl reload\" here"));

@@ -61,6 +61,9 @@ pub struct Snapshot {
     /// Connections that this server needs and that fail.
     #[serde(default)]
     pub connections: Vec<ConnectionFailure>,
+    /// Connections that fail on the other server, a sentence each as that reports it.
+    #[serde(default)]
+    pub peer_failing: Vec<String>,
     /// The backups of both servers; `None` if `backup_destination` is not set, or before they were read.
     #[serde(default)]
     pub backups: Option<Survey>,

@@ -30,6 +30,9 @@ impl Status {
         for failure in &self.connection_failures {
             let _ = writeln!(out, "\nWARNING: {}", failure.sentence());
         }
+        for failure in &self.peer_connection_failures {
+            let _ = writeln!(out, "\nWARNING: {failure}");
+        }
         for problem in self.backups.iter().flat_map(|backups| &backups.problems) {
             let _ = writeln!(out, "\nWARNING: backups: {problem}");
         }

@@ -116,6 +116,7 @@ impl Told {
             ledger_error: None,
             connections: Vec::new(),
             bin_dir: String::new(),
+            peer_failing: Vec::new(),
             backups: None,
         };
         let run_dir = site.dir().join("nd1");

@@ -48,7 +48,8 @@ fn wait_warning(pair: &Pair, server: usize, text: &str) {
     let what = format!("server {server} warns of: {text}");
     let status = wait_for(&what, s(60), || {
         let status = pair.mc(server, &["status"]).text();
-        status.lines().any(|line| line.starts_with("WARNING: ") && line.contains(text)).then_some(status)
+        let own = |line: &&str| line.starts_with("WARNING: ") && !line.starts_with("WARNING: server ");
+        status.lines().filter(own).any(|line| line.contains(text)).then_some(status)
     });
     assert!(status.contains("mc_ctl reload"), "no hint in {}", status);
     let check = pair.mc(server, &["status", "--check"]);
@@ -271,6 +272,10 @@ fn a_certificate_of_another_authority() {
     let new = certify(&pair, 0, "new");
     pair.sql(0, "SELECT pg_reload_conf()");
     wait_warning(&pair, 1, "certificate verify failed");
+    wait_for("the primary warns too", s(60), || {
+        let check = pair.mc(0, &["status", "--check"]);
+        (check.code == 1 && check.out.contains("server \"nd2\" reports: ")).then_some(())
+    });
     assert!(!receiver(&pair, 1).is_empty(), "the old connection has ended");
     write_private(&roots, &format!("{old}{new}"));
     wait_ok(&pair);
