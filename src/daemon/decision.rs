@@ -43,6 +43,9 @@ const SIGNALLED: u64 = 0;
 /// How long the end of the controller may take when a signal asked for it and the instance is left alone.
 const SIGNALLED_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a controller that a signal ends waits for a ledger that cannot be written, ms.
+const LEAVE_MS: u64 = 10_000;
+
 /// How long what is still to be written, and told to clients, may take at the end.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
@@ -230,6 +233,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         published: started,
         signalled: None,
         ask_again: false,
+        stuck_since: None,
         ended: false,
     };
     let (probe, runner, calls) = (decision.probes.instance.clone(), &decision.runner, &decision.calls);
@@ -498,6 +502,8 @@ struct Decision {
     signalled: Option<(Request, u64)>,
     /// It was refused because of another command, or has failed: asked again with the next tick.
     ask_again: bool,
+    /// Since when the instance is down as a signal has ordered, and the ledger cannot be written.
+    stuck_since: Option<Time>,
     ended: bool,
 }
 
@@ -514,6 +520,7 @@ impl Decision {
             if Instant::now() >= next_tick {
                 self.step(now(), Event::Tick);
                 self.repeat_signal();
+                self.leave_without_ledger();
                 next_tick = Instant::now() + tick;
             }
             news |= self.last.since(self.published) >= PUBLISH_MS;
@@ -549,6 +556,21 @@ impl Decision {
             && let Some((request, limit_ms)) = self.signalled
         {
             self.feed(Event::Request { id: SIGNALLED, request, limit_ms });
+        }
+    }
+
+    /// A stop on a signal ends with a note in the ledger. If that cannot be written and the instance is down, as ordered, nothing
+    /// is left to wait for: the next start finds the ledger as after a crash.
+    fn leave_without_ledger(&mut self) {
+        let Some((Request::Stop { instance: true, .. }, _)) = self.signalled else { return };
+        let own = &self.board.snapshot().report.servers[self.names.me.index()];
+        let down = own.processes.as_ref().is_some_and(|failed| failed.iter().any(|what| what == "postmaster"));
+        if self.unwritten.is_empty() || !down {
+            self.stuck_since = None;
+        } else if self.last.since(*self.stuck_since.get_or_insert(self.last)) >= LEAVE_MS {
+            let what = format!("the controller ends without a note of that in its ledger: {}", self.unwritten);
+            messages::tell(&Tell::Warning(Error::new(what)));
+            self.ended = true;
         }
     }
 

@@ -2,10 +2,12 @@
 //! directory, on both servers: in the status, by `--check`, in the metrics, by the health endpoint and in the log.
 
 use crate::check::{check, expect};
-use crate::harness::pair::{Pair, Setup};
-use crate::harness::run::run;
+use crate::harness::host::signal;
+use crate::harness::pair::{Pair, Setup, program};
+use crate::harness::run::{Beside, run};
 use crate::harness::{s, wait_for};
 use crate::health::{ADDRESS, codes};
+use rustix::process::Signal;
 use std::path::Path;
 use std::time::Instant;
 
@@ -425,6 +427,29 @@ fn management_directory_of_a_silent_primary() {
     pair.as_root(0, &["rm", &format!("{dir}/more")]);
     empty(&pair, 0, &dir);
     expect_cause(&pair, 1, at, "no space left on server \"nd1\" (management)");
+}
+
+/// A service manager sends SIGTERM once, to a standby that cannot note the stop in its ledger: its instance is stopped, and the
+/// controller ends.
+#[test]
+fn sigterm_without_space_for_the_ledger() {
+    let pair = Setup::default().make();
+    let dir = pair.servers[1].management.display().to_string();
+    mount(&pair, 1, &dir, 64);
+    pair.bring_up();
+    pair.mc(1, &["stop", "--mc-only"]).expect(0, "mc_ctl stop --mc-only");
+    let mut command = pair.host(1).admin(program().to_str().expect("ASCII"));
+    command.args(["start", "--foreground", "-f", "-M", &dir]).stderr(std::process::Stdio::null());
+    let _service = Beside::start(command);
+    pair.wait_word(0, "switchable");
+    pair.wait_word(1, "switchable");
+    fill(&pair, 1, &dir);
+    let more = "find $1 -name reserve -exec truncate -s 0 {} +; dd if=/dev/zero of=$1/more bs=4k 2>/dev/null; true";
+    pair.as_root(1, &["sh", "-c", more, "sh", &dir]);
+    signal(pair.controller(1).pid, Signal::TERM);
+    wait_for("the controller ends", s(120), || pair.host(1).controllers().is_empty().then_some(()));
+    assert!(!pair.instance_runs(1));
+    pair.sql(0, "CREATE TABLE t (i int)");
 }
 
 /// Moves `postgresql.conf` to a file system of its own.
