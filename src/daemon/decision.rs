@@ -652,7 +652,10 @@ impl Decision {
                     self.unwritten.clone_from(why);
                     self.board.publish_ledger_error(Some(why));
                 }
-                messages::log(&say, &self.names);
+                match self.reasons.cause_of(&say, self.last) {
+                    Some(cause) => messages::log_with_cause(&say, &self.names, &cause),
+                    None => messages::log(&say, &self.names),
+                }
             }
             Action::Exit => self.ended = true,
         }

@@ -7,6 +7,7 @@ use crate::fsm::event::{Action, CoreMessage, Message};
 use crate::fsm::reason::{Reason, Source};
 use crate::fsm::report::Report;
 use crate::fsm::types::{Mode, Server, Time, View};
+use crate::fsm::user_command::{Hook, Purpose};
 use crate::status::Directory;
 
 /// What a server last reported of its disks.
@@ -53,6 +54,17 @@ impl Reasons {
                     *why = whole;
                 }
             }
+            Action::Call(_, command) if !command.by_operator => {
+                let lost = match command.purpose {
+                    Purpose::Hook(Hook::PostSwitch) => command.target.other(),
+                    Purpose::Hook(Hook::PreDetach) | Purpose::Fencing | Purpose::Arbitration => command.target,
+                    // The disk is not the cause of the end of a disconnection.
+                    Purpose::Hook(Hook::PostAttach) => return action,
+                };
+                if let Some(whole) = self.with_full_disk(lost, &command.reason, now) {
+                    command.reason = whole;
+                }
+            }
             Action::Send(_, Message::Heartbeat(heartbeat)) => {
                 let view = heartbeat.ledger.map(|ledger| ledger.view);
                 if let Some((_, why)) = self.explained.as_ref().filter(|(of, _)| Some(*of) == view) {
@@ -91,14 +103,29 @@ impl Reasons {
     /// The reason with a full disk of the server that a mirrored pair loses; `None` if there is none. What the other server has
     /// added stays as it is.
     fn add(&self, from: Option<View>, to: View, why: &str, now: Time) -> Option<String> {
-        let lost = to.primary.other();
         let loses = from.is_some_and(|from| from.mode == Mode::Mirrored) && to.mode == Mode::Degraded;
-        let full = self.full(lost, now);
-        let begin = format!("no space left on server \"{}\"", self.ids[lost.index()]);
-        if !loses || full.is_empty() || why.contains(&begin) {
+        loses.then(|| self.with_full_disk(to.primary.other(), why, now)).flatten()
+    }
+
+    /// The reason with the full disk of this server; `None` if that has none, or the reason names it.
+    fn with_full_disk(&self, server: Server, why: &str, now: Time) -> Option<String> {
+        let full = self.full(server, now);
+        let begin = format!("no space left on server \"{}\"", self.ids[server.index()]);
+        if full.is_empty() || why.contains(&begin) {
             return None;
         }
         Some(if why.is_empty() { format!("{begin} ({full})") } else { format!("{why}; {begin} ({full})") })
+    }
+
+    /// The full disk that can be the cause of what the core says; `None` for none.
+    pub fn cause_of(&self, say: &CoreMessage, now: Time) -> Option<String> {
+        match say {
+            CoreMessage::InstanceFailed { .. } => self.with_full_disk(self.me, "", now),
+            CoreMessage::WouldHave { .. } => {
+                self.with_full_disk(self.me, "", now).or_else(|| self.with_full_disk(self.me.other(), "", now))
+            }
+            _ => None,
+        }
     }
 
     /// The full directories that can be the cause. Without space for its ledger, a server is silent; one that is heard has space
@@ -114,8 +141,11 @@ impl Reasons {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fsm::cause::Cause;
+    use crate::fsm::job::JobId;
     use crate::fsm::reason::Who;
     use crate::fsm::types::Term;
+    use crate::fsm::user_command::{Aim, UserCommand};
 
     fn view(term: u64, mode: Mode, primary: Server) -> View {
         View { term: Term(term), mode, primary, data: Default::default(), arbiter: None, forced: false }
@@ -133,6 +163,33 @@ mod tests {
         };
         assert_eq!(reasons.complete(report).reason, told.to_string());
         told.to_string()
+    }
+
+    #[test]
+    fn hooks_and_messages_name_a_full_disk() {
+        let mut reasons = Reasons::new(["nd1".into(), "nd2".into()], Server::Second, 1_000, None);
+        let reason = |reasons: &mut Reasons, purpose, target, by_operator| {
+            let (aim, term, reason) = (Aim::Switch, Term(4), "so".to_owned());
+            let call =
+                Action::Call(JobId(1), Box::new(UserCommand { purpose, by_operator, aim, target, term, reason }));
+            let Action::Call(_, command) = reasons.explain(call, Time(1_000)) else { panic!("another action") };
+            command.reason
+        };
+        let failed = CoreMessage::InstanceFailed { how: "died" };
+        let would = CoreMessage::WouldHave { what: "switch", why: Cause::StandbyFailed };
+        assert_eq!(reasons.cause_of(&failed, Time(1_000)), None);
+        reasons.reported(Server::First, "data", Time(900));
+        let (whole, hook) = ("so; no space left on server \"nd1\" (data)", Purpose::Hook);
+        assert_eq!(reason(&mut reasons, hook(Hook::PostSwitch), Server::Second, false), whole);
+        assert_eq!(reason(&mut reasons, hook(Hook::PreDetach), Server::First, false), whole);
+        assert_eq!(reason(&mut reasons, Purpose::Fencing, Server::First, false), whole);
+        assert_eq!(reason(&mut reasons, hook(Hook::PostAttach), Server::First, false), "so");
+        assert_eq!(reason(&mut reasons, hook(Hook::PreDetach), Server::First, true), "so");
+        assert_eq!(reasons.cause_of(&failed, Time(1_000)), None, "it is the disk of the other server");
+        assert_eq!(reasons.cause_of(&would, Time(1_000)).as_deref(), Some("no space left on server \"nd1\" (data)"));
+        reasons.reported(Server::Second, "tran_log", Time(900));
+        let own = Some("no space left on server \"nd2\" (tran_log)");
+        assert_eq!(reasons.cause_of(&failed, Time(1_000)).as_deref(), own);
     }
 
     #[test]

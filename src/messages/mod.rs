@@ -140,6 +140,13 @@ pub fn log(say: &CoreMessage, names: &Names) {
     sink::write(&of_say(say, names));
 }
 
+/// As [`log`], with a cause that the core does not know at the end of the text.
+pub fn log_with_cause(say: &CoreMessage, names: &Names, cause: &str) {
+    let mut message = of_say(say, names);
+    message.text = format!("{}; {cause}", message.text);
+    sink::write(&message);
+}
+
 /// As [`log`], for one of several clusters: the text begins with its title.
 pub fn log_for(title: &str, say: &CoreMessage, names: &Names) {
     sink::write(&said::titled(title, of_say(say, names)));
