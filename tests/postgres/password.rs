@@ -288,4 +288,16 @@ fn a_certificate_of_another_authority() {
     reconnect(&pair, 1);
     assert_eq!(client.last_error(), "", "a commit failed");
     client.check(&pair, 0, &[0]);
+    // The procedure of the manual: after a switch, the old primary verifies the new one in the same way.
+    let keys = format!("sslmode=verify-ca sslrootcert={}", roots.display());
+    pair.sql(0, &format!("ALTER SYSTEM SET primary_conninfo = '{keys}'"));
+    switch(&pair, 1);
+    pair.wait_switched(0);
+    pair.rebuild(0, &[]);
+    let written = pair.read(0, "postgresql.auto.conf");
+    assert!(written.contains(&keys) && written.contains("host="), "{written}");
+    assert_eq!(
+        pair.sql(1, "SELECT ssl FROM pg_stat_ssl JOIN pg_stat_replication USING (pid) WHERE state = 'streaming'"),
+        "t"
+    );
 }
