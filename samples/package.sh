@@ -2,11 +2,11 @@
 # Builds a package of Mirroring Controller for Debian or Red Hat and their derivatives: programs, manual pages, units,
 # completions and samples.
 #
-#   sh samples/package.sh deb|rpm [--out DIR] [--programs DIR] [--version VERSION]
+#   sh samples/package.sh deb|rpm [--web] [--out DIR] [--programs DIR] [--version VERSION]
 #
-# DIR: target/package; prints the path of the package. --programs uses existing programs; --version overrides the version in
-# Cargo.toml (1.2.3-1~test). Requires cargo and cc, for deb dpkg-deb, and for rpm rpmbuild (Debian: apt-get install
-# rpm).
+# DIR: target/package; prints the path of the package. --web builds the package of the web console, mirroring-controller-web.
+# --programs uses existing programs; --version overrides the version in Cargo.toml (1.2.3-1~test). Requires cargo and cc, for
+# deb dpkg-deb, and for rpm rpmbuild (Debian: apt-get install rpm).
 #
 # The package is reproducible with the same compiler (SOURCE_DATE_EPOCH, by default the time of the last commit). Its
 # dependencies contain the oldest version of the C library that it requires. Installing, upgrading or removing the package
@@ -23,13 +23,15 @@ kind=${1:-}
 case $kind in
     deb | rpm) shift ;;
     -h | --help) sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 0 ;;
-    *) fail "usage: $0 deb|rpm [--out DIR] [--programs DIR] [--version VERSION]" ;;
+    *) fail "usage: $0 deb|rpm [--web] [--out DIR] [--programs DIR] [--version VERSION]" ;;
 esac
 out=$source/target/package
 programs=
+web=
 version=$(key version)
 while [ $# -gt 0 ]; do
     case $1 in
+        --web) web=-web; shift ;;
         --out) out=${2:?--out wants a directory}; shift 2 ;;
         --programs) programs=${2:?--programs wants a directory}; shift 2 ;;
         --version) version=${2:?--version wants a version}; shift 2 ;;
@@ -40,8 +42,17 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git -C "$source" log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y "$source/Cargo.toml")
 fi
 export SOURCE_DATE_EPOCH
-name=$(key name)
+main=$(key name)
+name=$main$web
 summary=$(key description)
+[ -z "$web" ] || summary="Web console of Mirroring Controller"
+# Whether a file belongs to this package: of the web console, or not.
+ours() {
+    case ${1##*/} in
+        mc_web | mc_web.* | mirroring-web.* | web.conf) [ -n "$web" ] ;;
+        *) [ -z "$web" ] ;;
+    esac
+}
 contact="${DEBFULLNAME:-Mirroring Controller maintainers} <${DEBEMAIL:-maintainers@mirroring-controller.invalid}>"
 case $kind in
     deb) command -v dpkg-deb >/dev/null || fail "dpkg-deb is missing: it comes with Debian" ;;
@@ -63,8 +74,9 @@ work=$out/$kind
 rm -rf "$work"
 root=$work/root
 mkdir -p "$root/usr/bin"
-for main in "$source"/src/bin/*.rs; do
-    program=$(basename "$main" .rs)
+for program in "$source"/src/bin/*.rs; do
+    program=$(basename "$program" .rs)
+    ours "$program" || continue
     [ -x "$programs/$program" ] || fail "there is no program at $programs/$program"
     install -m 755 "$programs/$program" "$root/usr/bin/$program"
     ! command -v strip >/dev/null || strip --strip-unneeded --remove-section=.comment --remove-section=.note \
@@ -73,17 +85,19 @@ done
 
 # ---- files
 put() { # mode file directory [name]: nothing where there is no such file
-    [ -e "$2" ] || return 0
+    [ -e "$2" ] && ours "$2" || return 0
     install -D -m "$1" "$2" "$root/$3/${4:-$(basename "$2")}"
 }
 samples=$source/samples
 doc=usr/share/doc/$name
 for page in "$source"/man/*.[1-9]; do
+    ours "$page" || continue
     at=$root/usr/share/man/man${page##*.}/$(basename "$page").gz
     mkdir -p "$(dirname "$at")"
     gzip -9nc "$page" >"$at"
 done
 for unit in "$samples"/mirroring-*.service; do
+    ours "$unit" || continue
     put 644 "$unit" usr/lib/systemd/system
     sed -i -e 's|/usr/local/bin/|/usr/bin/|g' \
         -e 's|^\(# A systemd unit.*\.\) Copy it to.*|\1 Put your user and management directory into a|' \
@@ -99,6 +113,7 @@ for program in "$root"/usr/bin/*; do
     put 644 "$samples/completions/$program.fish" usr/share/fish/vendor_completions.d
 done
 for file in "$samples"/*; do
+    ours "$file" || continue
     case ${file##*/} in
         package.sh | quickstart.sh | *.tmpfiles | *.logrotate | completions | mirroring-*.service) continue ;;
         *.sh | *.rc) mode=755 ;;
@@ -107,7 +122,7 @@ for file in "$samples"/*; do
     put $mode "$file" "$doc/examples"
     sed -i 's|/usr/local/bin/|/usr/bin/|g' "$root/$doc/examples/${file##*/}"
 done
-put 644 "$source/README.md" "$doc"
+[ -n "$web" ] || put 644 "$source/README.md" "$doc"
 
 # ---- messages on installation, upgrade and removal; running programs continue
 running='
@@ -144,12 +159,21 @@ for link in /etc/systemd/system/*.wants/mirroring-controller.service /etc/system
         rmdir --ignore-fail-on-non-empty "$(dirname "$link")"
     fi
 done'
+if [ -n "$web" ]; then
+    upgraded=$reload
+    removed=
+    purged='
+:'
+fi
 description=" Monitors a primary and its synchronous standby. If the primary fails, the
  standby takes over; if the standby fails, the primary continues alone. With
  an arbiter on a third host, no acknowledged commit is lost, whatever fails.
  .
  This package contains the controller with its command (mc_ctl) and the
  arbiter (mc_arb). The installation neither starts nor enables them."
+[ -z "$web" ] || description=" A page that shows the state of a pair of PostgreSQL servers and runs the
+ commands of mc_ctl, with users, roles and a JSON interface. The installation
+ neither starts nor enables it."
 
 # Every file, and the package, is as old as the source.
 settle() { find "$work" -depth -newermt "@$SOURCE_DATE_EPOCH" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +; }
@@ -185,6 +209,9 @@ make_deb() {
         "$name" "$version" "$(key version)" "$contact" "$(date -R -d "@$SOURCE_DATE_EPOCH")" |
         gzip -9n >"$root/$doc/changelog.gz"
     needed=$(depends)
+    [ -z "$web" ] || needed="$needed, $main (>= $(key version))"
+    recommends="Recommends: postgresql | postgresql-18 | postgresql-17 | postgresql-16 | postgresql-15 | postgresql-14 | postgresql-13"
+    [ -z "$web" ] || recommends="Enhances: $main"
     mkdir "$root/DEBIAN"
     cat >"$root/DEBIAN/control" <<END
 Package: $name
@@ -193,7 +220,7 @@ Architecture: $architecture
 Maintainer: $contact
 Installed-Size: $(du -k -s --apparent-size --exclude=DEBIAN "$root" | cut -f1)
 Depends: $needed
-Recommends: postgresql | postgresql-18 | postgresql-17 | postgresql-16 | postgresql-15 | postgresql-14 | postgresql-13
+$recommends
 Section: database
 Priority: optional
 Description: $summary
@@ -235,7 +262,7 @@ Version: $(printf '%s' "$version" | tr - '~')
 Release: 1
 Summary: $summary
 License: $(key license)
-Recommends: postgresql-server
+$([ -n "$web" ] && echo "Requires: $main >= $(key version)" || echo "Recommends: postgresql-server")
 %description
 $(printf '%s\n' "$description" | sed 's/^ \.$//; s/^ //')
 %install

@@ -37,9 +37,10 @@
 //! - [`check`]: the doctor: what a server is like, and what is wrong with that.
 //! - [`init`]: the files of a management directory, from what a host tells of itself; what PostgreSQL's own files lack.
 //! - [`what_if`]: the cores of all members, stepped from the present state through a fault. Pure.
+//! - [`web`]: the web console, `mc_web`: users, sessions, the JSON interface, and `mc_ctl` as its only means.
 //! - [`error`]: the one error type.
 //!
-//! Arrows: `cli → daemon, recover, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, recover, backup, rebuild, pg, config, messages, status`; `status →
+//! Arrows: `cli → web, daemon, recover, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, recover, backup, rebuild, pg, config, messages, status`; `web → daemon, check, config, messages, status, wire`; `status →
 //! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `backup, check, status → optional_text`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
@@ -76,5 +77,6 @@ pub mod rebuild;
 pub mod recover;
 pub mod shared;
 pub mod status;
+pub mod web;
 pub mod what_if;
 pub mod wire;

@@ -210,7 +210,14 @@ cmp "$work/first" "$first" || fail "the same source gave another package"
 rm "$work/first"
 second=$(sh samples/package.sh deb --programs "$programs" --version "$version+1~test")
 rpm=$(sh samples/package.sh rpm --programs "$programs")
-ls -l "$first" "$second" "$rpm"
+web=$(sh samples/package.sh deb --web --programs "$programs")
+web_rpm=$(sh samples/package.sh rpm --web --programs "$programs")
+ls -l "$first" "$second" "$rpm" "$web" "$web_rpm"
+dpkg-deb -c "$first" | grep -q 'mc_web' && fail "the package contains the web console"
+for file in /usr/bin/mc_web /usr/lib/systemd/system/mirroring-web.service /usr/share/man/man8/mc_web.8.gz; do
+    dpkg-deb -c "$web" | grep -q " \.$file\$" || fail "the package of the web console lacks $file"
+    rpm -qlp "$web_rpm" | grep -qx "$file" || fail "the package of the web console lacks $file"
+done
 if command -v lintian >/dev/null; then
     lintian --allow-root --fail-on error,warning "$first" || fail "lintian has complaints"
 fi

@@ -108,7 +108,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "backup", "check", "config", "daemon", "error", "fsm", "init", "messages", "pg", "rebuild", "recover",
-            "status", "what_if", "wire",
+            "status", "web", "what_if", "wire",
         ],
     ),
     ("config", &["error", "fsm"]),
@@ -130,6 +130,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("recover", &["backup", "error", "fsm", "pg", "rebuild"]),
     ("shared", &[]),
     ("status", &["backup", "fsm", "messages", "optional_text", "rebuild"]),
+    ("web", &["check", "config", "daemon", "error", "fsm", "messages", "status", "wire"]),
     ("what_if", &["fsm"]),
     ("wire", &["error", "fsm"]),
 ];
@@ -215,6 +216,7 @@ fn every_verb_and_flag_is_in_the_manual() {
     mentions_every_verb_and_flag(mirroring_controller::cli::command(), "man/mc_ctl.8", 20);
     mentions_every_verb_and_flag(mirroring_controller::cli::arb::command(), "man/mc_arb.8", 10);
     mentions_every_verb_and_flag(mirroring_controller::cli::mc_std::command(), "man/mc_std.8", 4);
+    mentions_every_verb_and_flag(mirroring_controller::cli::web::command(), "man/mc_web.8", 8);
 }
 
 #[test]

@@ -172,10 +172,10 @@ fn read_password(path: &Path, after_block: bool) -> Result<Secret, Error> {
 }
 
 /// The terminal does not show what is typed, until this is dropped.
-struct Silence(Option<rustix::termios::Termios>);
+pub(super) struct Silence(Option<rustix::termios::Termios>);
 
 impl Silence {
-    fn new() -> Silence {
+    pub(super) fn new() -> Silence {
         use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
         let Ok(before) = tcgetattr(std::io::stdin()) else { return Silence(None) };
         let mut quiet = before.clone();

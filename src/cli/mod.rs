@@ -26,6 +26,7 @@ mod service_form;
 mod start;
 mod status;
 mod stop;
+pub mod web;
 mod what_if;
 
 pub use args::{Cli, command};
@@ -191,6 +192,16 @@ impl Common {
             Err(mistake) => {
                 running::configuration(&directory, local_server, &mistake).map(|config| (config, Some(mistake)))
             }
+        }
+    }
+
+    /// The same without a warning, for a program that repeats it.
+    fn client_config_quietly(&self) -> Result<(Config, Option<Error>), Failure> {
+        let (directory, local_server) = (self.directory()?, self.local_server.as_deref());
+        match Config::load_for_client(&directory, local_server) {
+            Ok(config) => Ok((config, None)),
+            Err(mistake) => running::configuration_quietly(&directory, local_server, &mistake)
+                .map(|(_, config)| (config, Some(mistake))),
         }
     }
 

@@ -12,15 +12,25 @@ use std::path::{Path, PathBuf};
 
 /// The configuration that the running controller uses. `mistake` is the error in the files.
 pub(super) fn configuration(directory: &Path, local_server: Option<&str>, mistake: &Error) -> Result<Config, Failure> {
+    let (id, configuration) = configuration_quietly(directory, local_server, mistake)?;
+    warn(&id, mistake);
+    Ok(configuration)
+}
+
+/// The same without the warning, with the identifier of the server.
+pub(super) fn configuration_quietly(
+    directory: &Path,
+    local_server: Option<&str>,
+    mistake: &Error,
+) -> Result<(String, Config), Failure> {
     let (id, run_dir) = find(directory, local_server, mistake)?;
     let configuration = match call::configuration(&id, &run_dir) {
-        Ok(None) => return Err(Failure::usage(mistake.clone())),
+        Ok(None) => Err(Failure::usage(mistake.clone())),
         Ok(Some(in_effect)) => in_effect.for_client(directory).map_err(|_| Failure::usage(mistake.clone())),
-        Err(failure) if failure.exit == Exit::NotRunning => return Err(watcher_alone(&id, directory, mistake)),
+        Err(failure) if failure.exit == Exit::NotRunning => Err(watcher_alone(&id, directory, mistake)),
         Err(failure) => Err(failure),
     };
-    warn(&id, mistake);
-    configuration
+    configuration.map(|configuration| (id, configuration))
 }
 
 /// The controller has died, and its watcher cannot start it because of the mistake.

@@ -66,7 +66,7 @@ impl Marks {
 }
 
 /// The status that the controller reports. `mistake`: the mistake in the files, which the controller does not know.
-fn status(config: &Config, mistake: Option<&Error>) -> Result<Status, Failure> {
+pub(super) fn status(config: &Config, mistake: Option<&Error>) -> Result<Status, Failure> {
     let configuration_error = mistake.map(|mistake| mistake.message.clone());
     let form = || service_form::when_running(&config.dir);
     let mut snapshot = call::status(config)?;

@@ -13,12 +13,13 @@ pub mod network;
 pub mod params;
 mod perms;
 pub mod server_file;
+pub mod web;
 
 pub use in_effect::InEffect;
 pub use instance::not_for_shell;
 pub use instance::{coming_version, find_bin_dir, find_config_file, is_vacant, major_version};
 pub use key::{Key, PrivateKey, PublicKey, Secret};
-pub use local::{is_local, resolve as which_server};
+pub use local::{is_local, resolve as which_server, resolve_for_client as client_server};
 pub use network::{MemberLine, Network};
 pub use params::Parameter;
 pub use perms::{read_private, running_user};

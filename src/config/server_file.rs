@@ -142,6 +142,10 @@ pub struct ListenAddress {
 }
 
 impl ListenAddress {
+    pub(super) fn new(host: &str, port: u16, file: &Path, line: usize) -> ListenAddress {
+        ListenAddress { host: host.to_owned(), port, file: file.to_owned(), line }
+    }
+
     /// An error about it, which names the file and the line.
     pub fn error(&self, what: impl std::fmt::Display) -> Error {
         in_line(&self.file, self.line, what)
@@ -551,7 +555,7 @@ impl<'a> Values<'a> {
     fn listen_address(&self, name: &str) -> Option<ListenAddress> {
         let text = self.optional(name)?;
         let (host, port) = host_and_port(&text)?;
-        Some(ListenAddress { host: host.to_owned(), port, file: self.path.to_owned(), line: self.line(name) })
+        Some(ListenAddress::new(host, port, self.path, self.line(name)))
     }
 
     fn text(&self, name: &str) -> String {

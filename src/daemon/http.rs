@@ -1,6 +1,7 @@
-//! As much of HTTP/1.1 as the health endpoint needs: the head of a request in, the bytes of an answer out (RFC 9110, 9112).
+//! As much of HTTP/1.1 as the health endpoint and the web console need: the head of a request in, the bytes of an answer out
+//! (RFC 9110, 9112).
 //!
-//! Pure; called by `health.rs`, which bounds what comes in here.
+//! Pure; called by `health.rs` and `web`, which bound what comes in here.
 
 /// Header lines of a request.
 const MAX_HEADERS: usize = 64;
@@ -22,35 +23,106 @@ pub struct Request {
     pub path: String,
 }
 
+/// The head of a request as it came.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Head {
+    /// As written: `GET`.
+    pub method: String,
+    /// Without the query, and without scheme and host where it came with them.
+    pub path: String,
+    /// After the first `?`; empty for none.
+    pub query: String,
+    /// Names in lower case. Bytes that are not UTF-8 come as U+FFFD.
+    pub headers: Vec<(String, String)>,
+    /// How long it is, in bytes.
+    pub length: usize,
+}
+
+impl Head {
+    /// The value of a header; `None` where it is missing.
+    ///
+    /// # Errors
+    /// It is there more than once.
+    pub fn header(&self, name: &str) -> Result<Option<&str>, String> {
+        let mut values = self.headers.iter().filter(|(found, _)| found == name).map(|(_, value)| value.as_str());
+        match (values.next(), values.next()) {
+            (value, None) => Ok(value),
+            _ => Err(format!("bad request: more than one header {name}")),
+        }
+    }
+}
+
 /// Reads the head of a request; `None` where it is not all there yet.
 ///
 /// # Errors
 /// It is not one; why, for its sender.
-pub fn parse(head: &[u8]) -> Option<Result<Request, String>> {
+pub fn head(bytes: &[u8]) -> Option<Result<Head, String>> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    match request.parse(head) {
+    let length = match request.parse(bytes) {
         Ok(httparse::Status::Partial) => return None,
         Err(cause) => return Some(Err(format!("bad request: {cause}"))),
-        Ok(httparse::Status::Complete(_)) => (),
-    }
+        Ok(httparse::Status::Complete(length)) => length,
+    };
     let names_host = request.headers.iter().any(|header| header.name.eq_ignore_ascii_case("host"));
     if request.version == Some(1) && !names_host {
         return Some(Err("bad request: HTTP/1.1 requires a Host header".to_owned()));
     }
-    let method = match request.method {
-        Some("GET") => Method::Get,
-        Some("HEAD") => Method::Head,
-        Some("OPTIONS") => Method::Options,
-        _ => Method::Other,
-    };
     let target = request.path.unwrap_or_default();
-    let path = match target.split_once("://") {
+    let target = match target.split_once("://") {
         Some(("http" | "https", rest)) => rest.find('/').map_or("/", |at| &rest[at..]),
         _ => target,
     };
-    let path = path.split(['?', '#']).next().unwrap_or_default();
-    Some(Ok(Request { method, path: path.to_owned() }))
+    let target = target.split('#').next().unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let header = |header: &httparse::Header<'_>| {
+        (header.name.to_ascii_lowercase(), String::from_utf8_lossy(header.value).trim().to_owned())
+    };
+    Some(Ok(Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        path: path.to_owned(),
+        query: query.to_owned(),
+        headers: request.headers.iter().map(header).collect(),
+        length,
+    }))
+}
+
+/// As [`head`], for a server that needs only the method and the path.
+///
+/// # Errors
+/// As [`head`].
+pub fn parse(bytes: &[u8]) -> Option<Result<Request, String>> {
+    let request = |head: Head| Request {
+        method: match head.method.as_str() {
+            "GET" => Method::Get,
+            "HEAD" => Method::Head,
+            "OPTIONS" => Method::Options,
+            _ => Method::Other,
+        },
+        path: head.path,
+    };
+    head(bytes).map(|head| head.map(request))
+}
+
+/// The reason phrase of a status.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        415 => "Unsupported Media Type",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        504 => "Gateway Timeout",
+        _ => "Service Unavailable",
+    }
 }
 
 /// An answer.
@@ -69,13 +141,7 @@ impl Response {
 
     /// As it goes out, with the close of the connection announced; `head`: without its body.
     pub fn bytes(&self, head: bool) -> Vec<u8> {
-        let reason = match self.status {
-            200 => "OK",
-            400 => "Bad Request",
-            404 => "Not Found",
-            405 => "Method Not Allowed",
-            _ => "Service Unavailable",
-        };
+        let reason = reason(self.status);
         let Response { status, content_type, body } = self;
         let allow = if *status == 405 { "Allow: GET, HEAD, OPTIONS\r\n" } else { "" };
         let length = body.len();
@@ -143,6 +209,7 @@ mod tests {
         #[test]
         fn junk_never_panics(junk in proptest::collection::vec(any::<u8>(), 0..300)) {
             let _ = parse(&junk);
+            let _ = head(&junk);
         }
 
         #[test]

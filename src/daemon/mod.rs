@@ -18,7 +18,7 @@ pub mod disk_space;
 mod full_disk_stop;
 mod health;
 mod high_water;
-mod http;
+pub(crate) mod http;
 pub mod inspect;
 pub mod jobs;
 mod launch;
@@ -29,13 +29,13 @@ pub mod noise;
 mod notify;
 pub mod pace;
 pub mod peer_probe;
-mod pidfile;
+pub(crate) mod pidfile;
 mod reasons;
 pub mod reload;
 mod reserve;
 pub mod resolver;
 pub mod runner;
-mod sockets;
+pub(crate) mod sockets;
 mod startup_log;
 pub mod store;
 mod unit_mark;
@@ -88,7 +88,7 @@ pub fn abort_on_panic() {
 }
 
 /// What a mutex holds, also where a thread has panicked with it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -209,6 +209,24 @@ impl Reader {
         caller(&self.state)
     }
 
+    /// Answers on the same connection, which the arbiter and the web console do.
+    ///
+    /// # Errors
+    /// The connection is broken.
+    pub fn answer(&mut self, body: &[u8]) -> Result<()> {
+        let mut frame = vec![0; body.len() + TAG];
+        let length = self.state.write_message(body, &mut frame).map_err(noise)?;
+        write_frame(&mut self.stream, &frame[..length])
+    }
+
+    /// Waits for one message, at most so long.
+    ///
+    /// # Errors
+    /// As [`Reader::receive`], or none arrives in time.
+    pub fn receive_within(&mut self, longest: usize, limit: Duration) -> Result<Vec<u8>> {
+        self.read(longest, Some(Instant::now() + limit))
+    }
+
     /// Waits for one message.
     ///
     /// # Errors

@@ -74,6 +74,52 @@ pub enum Tell {
         /// How long it was silent, ms.
         ms: u64,
     },
+    /// The web console serves.
+    WebStarted {
+        /// Its address.
+        at: String,
+    },
+    /// A user of the web console has logged in.
+    WebLogin {
+        /// The user's name.
+        user: String,
+        /// The user's address.
+        from: String,
+    },
+    /// A login at the web console has failed.
+    WebLoginFailed {
+        /// The name that was given.
+        user: String,
+        /// From which address.
+        from: String,
+    },
+    /// A user of the web console runs a command.
+    WebAction {
+        /// The user's name.
+        user: String,
+        /// The user's address.
+        from: String,
+        /// The command.
+        command: String,
+        /// The server on which it runs.
+        server: String,
+    },
+    /// Such a command has ended.
+    WebActionEnded {
+        /// The user's name.
+        user: String,
+        /// The command.
+        command: String,
+        /// Its exit status.
+        exit: u8,
+    },
+    /// The web console has rejected a connection to `peer_port`.
+    WebPeerRefused {
+        /// From which address.
+        from: String,
+        /// Why.
+        why: String,
+    },
     /// Automatic switch and disconnection are off (a start with neither -f nor -F, where it was not enabled before).
     FailoverOff,
     /// Something about the configuration; at every start.
@@ -500,6 +546,13 @@ pub(super) fn of_tell(tell: &Tell) -> Message {
         Tell::Stopped { server } => m(1101, &[server]),
         Tell::ControllerDied { server, how } => m(1102, &[server, how]),
         Tell::ControllerHung { server, ms } => m(1103, &[server, &ms.to_string()]),
+        Tell::WebStarted { at } => m(1300, &[at]),
+        Tell::WebLogin { user, from } => m(1301, &[user, from]),
+        Tell::WebLoginFailed { user, from } => m(1302, &[user, from]),
+        Tell::WebAction { user, from, command, server } => m(1303, &[user, from, command, server]),
+        Tell::WebActionEnded { user, command, exit: 0 } => m(1304, &[command, user]),
+        Tell::WebActionEnded { user, command, exit } => m(1305, &[command, user, &exit.to_string()]),
+        Tell::WebPeerRefused { from, why } => m(1306, &[from, why]),
         Tell::FailoverOff => m(1105, &[]),
         Tell::Remark(remark) => {
             let text = one_line(&Error::new(&remark.text).hint(&remark.hint));

@@ -69,5 +69,6 @@ mod switch_paused;
 mod switches;
 mod systemd;
 mod unmirrored;
+mod web;
 mod went_back;
 mod what_if;
