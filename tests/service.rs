@@ -9,10 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-const PROGRAMS: [(&str, &str); 3] = [
+const PROGRAMS: [(&str, &str); 4] = [
     ("mc_ctl", env!("CARGO_BIN_EXE_mc_ctl")),
     ("mc_arb", env!("CARGO_BIN_EXE_mc_arb")),
     ("mc_std", env!("CARGO_BIN_EXE_mc_std")),
+    ("mc_web", env!("CARGO_BIN_EXE_mc_web")),
 ];
 
 fn sample(name: &str) -> PathBuf {
@@ -115,7 +116,7 @@ const UNITS: [&str; 3] = ["mirroring-controller.service", "mirroring-arbiter.ser
 #[test]
 fn units_are_what_systemd_takes() {
     let dir = tempfile::tempdir().unwrap();
-    for unit in UNITS {
+    for unit in UNITS.into_iter().chain(["mirroring-web.service"]) {
         let mut unit_text = text(unit);
         for (name, path) in PROGRAMS {
             unit_text = unit_text.replace(&format!("/usr/local/bin/{name}"), path);
@@ -159,6 +160,8 @@ fn what_units_and_scripts_type_is_understood() {
         (cli::command(), format!("mc_ctl start {} -M /mc", options.trim_matches('"'))),
         (cli::command(), "mc_ctl stop -M /mc".into()),
         (cli::arb::command(), set("mirroring-arbiter.service", "ExecStart=")),
+        (cli::web::command(), set("mirroring-web.service", "ExecStart=")),
+        (cli::web::command(), "mc_web stop -M /mc".into()),
         (cli::mc_std::command(), set("mcoi.service", "ExecStart=")),
         (cli::mc_std::command(), set("mcoi.service", "ExecStop=")),
     ] {
@@ -171,7 +174,7 @@ fn what_units_and_scripts_type_is_understood() {
 
 #[test]
 fn rc_scripts_are_clean() {
-    for name in ["mirroring-controller.rc", "mirroring-arbiter.rc"] {
+    for name in ["mirroring-controller.rc", "mirroring-arbiter.rc", "mirroring-web.rc"] {
         let output = run("shellcheck", "shellcheck", |command| _ = command.arg(sample(name)));
         assert!(output.status.success(), "{}", said(&output));
         let header = text(name);

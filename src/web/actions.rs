@@ -590,18 +590,18 @@ impl Action {
     }
 
     fn process(&self, dir: &Path) -> Command {
-        match self.unit(dir) {
-            Some(unit) => {
-                let mut command = Command::new("systemctl");
-                command.args(["--no-ask-password", "start", &format!("{unit}.service")]);
-                command
-            }
-            None => {
-                let words = self.words();
-                of_mc_ctl(dir, &words.iter().map(String::as_str).collect::<Vec<_>>())
-            }
-        }
+        let words = self.words();
+        process(dir, &words.iter().map(String::as_str).collect::<Vec<_>>())
     }
+}
+
+/// `mc_ctl` with these words, or the unit that starts the controller, for a start without options.
+pub fn process(dir: &Path, words: &[&str]) -> Command {
+    let unit = if words == ["start"] { unit::find(Some(dir)) } else { None };
+    let Some(unit) = unit else { return of_mc_ctl(dir, words) };
+    let mut command = Command::new("systemctl");
+    command.args(["--no-ask-password", "start", &format!("{}.service", unit.name)]);
+    command
 }
 
 fn forced(change: Change) -> Result<Change, String> {

@@ -3,8 +3,9 @@
 //! Noise as between the controllers, with the same keys. The greeting names `web:ID` as the member that is meant, so that a
 //! console is never mistaken for a controller. One order a connection; the answer is its lines and its exit status.
 
+use super::actions::process;
 use super::logs;
-use super::run::{Ended, of_mc_ctl, run};
+use super::run::{Ended, run};
 use crate::config::web::WebConfig;
 use crate::config::{Config, PublicKey};
 use crate::daemon::noise::{Identity, Reader, Refusal, Writer};
@@ -215,8 +216,8 @@ fn receive(config: &WebConfig, stream: TcpStream) -> Result<()> {
     let (from, server) = (peer.id.clone(), pair.id.clone());
     messages::tell(&Tell::WebAction { user: user.clone(), from, command: command.clone(), server });
     let mut send = |answer: Answer| reader.answer(&serde_json::to_vec(&answer).unwrap_or_default());
-    let result = run(of_mc_ctl(&config.dir, &words), b"", None, |line| {
-        // Whoever asked may be gone; the command goes on.
+    let result = run(process(&config.dir, &words), b"", None, |line| {
+        // The caller may be gone; the command continues.
         let _ = send(Answer::Line(line.chars().take(2000).collect()));
     });
     let exit = match result {
