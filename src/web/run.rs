@@ -1,20 +1,22 @@
 //! Runs a command, without a shell, with its lines as they come, a time limit and a limit of its output.
 
 use crate::error::{Error, Result};
-use crossbeam_channel::RecvTimeoutError;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The longest line that is kept whole, in bytes.
-const MAX_LINE: u64 = 64 << 10;
+const MAX_LINE: usize = 64 << 10;
 /// The longest output, in bytes.
 const MAX_OUTPUT: usize = 2 << 20;
-/// How often a child is looked at whose output is quiet, or is held open by a process of its own.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long the end of a command may pass unseen.
+const LOOK: Duration = Duration::from_millis(20);
 /// The exit status of a command that was ended because of its time limit.
 pub const TIMED_OUT: u8 = 5;
 
@@ -52,7 +54,8 @@ pub fn of_mc_ctl(dir: &Path, words: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end. `input` is its standard input; `limit`: how long it may run; `on_line`: each line of its output.
+/// Runs it to its end. `input`, of at most 64 KiB, is its standard input; `limit`: how long it may run; `on_line`: each line of
+/// its output.
 ///
 /// # Errors
 /// It cannot be started.
@@ -66,46 +69,91 @@ pub fn run(
     let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
     command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let program = command.get_program().to_owned();
-    let mut child = command.spawn().map_err(|cause| Error::io("run", Path::new(&program), cause))?;
+    let failed = |cause: std::io::Error| Error::io("run", Path::new(&program), cause);
+    let mut child = command.spawn().map_err(failed)?;
     if let Some(mut to) = child.stdin.take() {
+        // Fits into the pipe.
         let _ = to.write_all(input);
     }
-    let (sender, lines) = crossbeam_channel::bounded::<(bool, String)>(256);
     let mut ended = Ended::default();
-    for (is_err, from) in [(false, child.stdout.take().map(boxed)), (true, child.stderr.take().map(boxed))] {
-        let (sender, Some(from)) = (sender.clone(), from) else { continue };
-        let _ =
-            crate::daemon::spawn("web-output", move || read_lines(from, |line| sender.send((is_err, line)).is_ok()));
-    }
-    drop(sender);
-    let mut take = |ended: &mut Ended, (is_err, line): (bool, String)| {
-        on_line(line.trim_end());
-        let to = if is_err { &mut ended.err } else { &mut ended.out };
-        if to.len() + line.len() <= MAX_OUTPUT {
-            *to += &line;
+    let out = child.stdout.take().map(OwnedFd::from);
+    let err = child.stderr.take().map(OwnedFd::from);
+    let mut streams = [Stream::new(out), Stream::new(err)];
+    let status = loop {
+        wait(&streams);
+        // What it has written before its end is there when its end shows. A process that it has left behind may hold its output
+        // open for longer.
+        let status = child.try_wait().map_err(failed)?;
+        for (stream, to) in streams.iter_mut().zip([&mut ended.out, &mut ended.err]) {
+            stream.read(|line| {
+                on_line(line);
+                if to.len() + line.len() < MAX_OUTPUT {
+                    *to += line;
+                    to.push('\n');
+                }
+            });
+        }
+        match status {
+            Some(status) => break status,
+            None if limit.is_some_and(|limit| begin.elapsed() > limit) => {
+                return Ok(end(child, ended, begin.elapsed()));
+            }
+            None => (),
         }
     };
-    loop {
-        match lines.recv_timeout(LOOK) {
-            Ok(line) => take(&mut ended, line),
-            Err(RecvTimeoutError::Disconnected) => break,
-            // A process that it has left behind may hold its output open.
-            Err(RecvTimeoutError::Timeout) if child.try_wait().is_ok_and(|status| status.is_some()) => break,
-            Err(RecvTimeoutError::Timeout) => (),
-        }
-        if limit.is_some_and(|limit| begin.elapsed() > limit) {
-            return Ok(end(child, ended, begin.elapsed()));
-        }
-    }
-    lines.try_iter().for_each(|line| take(&mut ended, line));
-    let status = child.wait().map_err(|cause| Error::io("wait for", Path::new(&program), cause))?;
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
     ended.exit = u8::try_from(code).unwrap_or(255);
     Ok(ended)
 }
 
-fn boxed(from: impl Read + Send + 'static) -> Box<dyn Read + Send> {
-    Box::new(from)
+/// One output of a command, read without waiting.
+struct Stream {
+    /// `None` at its end.
+    from: Option<File>,
+    /// The begin of a line.
+    rest: Vec<u8>,
+}
+
+impl Stream {
+    fn new(fd: Option<OwnedFd>) -> Stream {
+        let from = fd.filter(|fd| rustix::io::ioctl_fionbio(fd, true).is_ok()).map(File::from);
+        Stream { from, rest: Vec::new() }
+    }
+
+    /// Takes what is there.
+    fn read(&mut self, mut on_line: impl FnMut(&str)) {
+        let mut line = |bytes: &[u8]| {
+            let text = String::from_utf8_lossy(bytes);
+            // The bar of a rebuild returns to the begin of its line.
+            let text = text.trim_end_matches(['\n', '\r']);
+            on_line(text.rsplit('\r').next().unwrap_or_default());
+        };
+        while let Some(from) = &mut self.from {
+            let mut chunk = [0; 8192];
+            match from.read(&mut chunk) {
+                Ok(0) => self.from = None,
+                Ok(length) => self.rest.extend_from_slice(&chunk[..length]),
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => (),
+                Err(_) => self.from = None,
+            }
+            while let Some(at) = self.rest.iter().position(|byte| *byte == b'\n') {
+                line(&self.rest[..at]);
+                self.rest.drain(..=at);
+            }
+            if self.rest.len() > MAX_LINE || self.from.is_none() && !self.rest.is_empty() {
+                line(&std::mem::take(&mut self.rest));
+            }
+        }
+    }
+}
+
+/// Waits for output, or until it is time to see whether the command has ended.
+fn wait(streams: &[Stream]) {
+    let mut fds: Vec<PollFd<'_>> =
+        streams.iter().filter_map(|stream| stream.from.as_ref()).map(|from| PollFd::new(from, PollFlags::IN)).collect();
+    let limit = Timespec { tv_sec: 0, tv_nsec: LOOK.subsec_nanos().into() };
+    let _ = poll(&mut fds, Some(&limit));
 }
 
 fn end(mut child: Child, mut ended: Ended, after: Duration) -> Ended {
@@ -116,23 +164,6 @@ fn end(mut child: Child, mut ended: Ended, after: Duration) -> Ended {
     ended.exit = TIMED_OUT;
     ended.err = format!("the command did not end within {} s", after.as_secs());
     ended
-}
-
-fn read_lines(from: impl Read, mut send: impl FnMut(String) -> bool) {
-    let mut from = BufReader::new(from);
-    loop {
-        let mut line = Vec::new();
-        match from.by_ref().take(MAX_LINE).read_until(b'\n', &mut line) {
-            Ok(length) if length > 0 => (),
-            _ => return,
-        }
-        // The bar of a rebuild returns to the begin of its line.
-        let text = String::from_utf8_lossy(&line);
-        let text = text.trim_end_matches(['\n', '\r']).rsplit('\r').next().unwrap_or_default();
-        if !send(format!("{text}\n")) {
-            return;
-        }
-    }
 }
 
 #[cfg(test)]
@@ -155,6 +186,7 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(sh("sleep 100", Some(Duration::from_millis(10))).0.exit, TIMED_OUT);
         // The output of a process that is left behind is not waited for.
-        assert_eq!(sh("sleep 3 & exit 0", None).0.exit, 0);
+        assert_eq!(sh("sleep 30 & echo done; exit 0", None).0.out, "done\n");
+        assert_eq!(sh("printf 'one\\ntwo'", None).1, ["one", "two"]);
     }
 }
