@@ -781,6 +781,13 @@ mod tests {
             Tell::ClusterNotServed { cluster: s(), why: error() },
             Tell::ClusterChanged { cluster: s(), ours: 1, theirs: 2 },
             Tell::ClusterForgotten { system: 1 },
+            Tell::WebStarted { at: s() },
+            Tell::WebLogin { user: s(), from: s() },
+            Tell::WebLoginFailed { user: s(), from: s() },
+            Tell::WebAction { user: s(), from: s(), command: s(), server: s() },
+            Tell::WebActionEnded { user: s(), command: s(), exit: 0 },
+            Tell::WebActionEnded { user: s(), command: s(), exit: 1 },
+            Tell::WebPeerRefused { from: s(), why: s() },
         ];
         let messages: Vec<_> = said.iter().map(|x| of_say(x, &NAMES())).chain(told.iter().map(of_tell)).collect();
         for message in &messages {
