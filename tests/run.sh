@@ -67,6 +67,19 @@ if [ -n "$missing" ]; then
     # shellcheck disable=SC2086 # a list of packages
     apt-get install -q -y --no-install-recommends -o Dpkg::Options::=--force-confold $missing
 fi
+
+# For the page of the web console. A system may have no such package; only these tests are skipped then, and they report it.
+browser() {
+    if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then return 0; fi
+    [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 1
+    say "installing chromium chromium-driver"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium chromium-driver
+}
+if [ "${1:-}" != quick ]; then
+    browser || { say "Chromium cannot be installed: the tests of the web console's page are skipped"; export MC_TEST_NO_BROWSER=1; }
+    sh tests/axe.sh || { say "axe-core cannot be fetched: the page is not tested for accessibility"; export MC_TEST_NO_AXE=1; }
+fi
 command -v cargo >/dev/null || fail "cargo is missing: see https://rustup.rs"
 
 log=$(mktemp)

@@ -4,8 +4,23 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
-/// The document.
-pub const PAGE: &str = include_str!("page/index.html");
+/// The document: one script and one style, in the order in which their parts use each other.
+pub const PAGE: &str = concat!(
+    include_str!("page/head.html"),
+    "<style>",
+    include_str!("page/style.css"),
+    "</style>\n",
+    include_str!("page/body.html"),
+    "<script>",
+    include_str!("page/base.js"),
+    include_str!("page/live.js"),
+    include_str!("page/dialog.js"),
+    include_str!("page/picture.js"),
+    include_str!("page/panels.js"),
+    include_str!("page/actions.js"),
+    include_str!("page/main.js"),
+    "</script>\n</body>\n</html>\n",
+);
 
 /// The headers of every answer, which name the hashes of the page's script and style.
 pub fn security_headers() -> String {

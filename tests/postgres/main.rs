@@ -70,5 +70,6 @@ mod switches;
 mod systemd;
 mod unmirrored;
 mod web;
+mod web_page;
 mod went_back;
 mod what_if;

@@ -8,9 +8,11 @@
 //! that made it, so nothing outlives a test, however the test ends.
 
 pub mod arbiter;
+pub mod browser;
 pub mod client;
 #[path = "../../common/mod.rs"]
 mod common;
+pub mod console;
 pub mod disk;
 pub mod document;
 pub mod evidence;
