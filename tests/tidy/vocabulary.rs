@@ -240,7 +240,13 @@ fn the_list_has_each_word_once() {
 
 /// Each `"TITLE" in PAGE(N)` of a text, where the page is ours.
 fn sections_named(text: &str) -> Vec<(String, String)> {
-    let text = text.replace("\\\"", "\"").replace("\\&", "").split_whitespace().filter(|word| *word != "#").collect::<Vec<_>>().join(" ");
+    let text = text
+        .replace("\\\"", "\"")
+        .replace("\\&", "")
+        .split_whitespace()
+        .filter(|word| *word != "#")
+        .collect::<Vec<_>>()
+        .join(" ");
     let parts: Vec<&str> = text.split('"').collect();
     let named = parts.windows(2).filter_map(|pair| {
         let (page, rest) = pair[1].strip_prefix(" in ")?.split_once('(')?;
