@@ -462,8 +462,8 @@ impl Action {
             What::Switch(_) => text(
                 "Switch",
                 &["The primary stops cleanly, so that the standby has all commits.", "The standby is promoted."],
-                "Clients are disconnected, and connect to the new primary. The pair is mirrored again after a rebuild, or by \
-                 itself (rebuild_action).",
+                "Clients are disconnected, and connect to the new primary. The pair is mirrored again after a rebuild, or \
+                 automatically (rebuild_action).",
             ),
             What::Detach(change) if change.force => text(
                 "Force the disconnection of the standby",

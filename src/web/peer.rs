@@ -118,10 +118,13 @@ pub fn send(config: &WebConfig, order: &Order, line: &mut dyn FnMut(&str)) -> Re
         }
     }
     let stream = stream.ok_or(failure)?;
-    let limits = stream.set_read_timeout(Some(SILENCE)).and_then(|()| stream.set_write_timeout(Some(LIMIT)));
-    limits.map_err(|cause| Error::new(format!("could not set a time limit: {cause}")))?;
     let hello = Hello { version: MINOR, member: member(pair.me), id: pair.id.clone(), to: format!("web:{}", peer.id) };
     let mut writer = Writer::dial(stream, identity(&pair), peer.key.as_ref(), &hello, LIMIT)?;
+    // After the handshake, which has set a limit of its own.
+    let limits = writer.stream().set_read_timeout(Some(SILENCE));
+    limits
+        .and_then(|()| writer.stream().set_write_timeout(Some(LIMIT)))
+        .map_err(|cause| Error::new(format!("could not set a time limit: {cause}")))?;
     writer.send(&serde_json::to_vec(order).unwrap_or_default())?;
     loop {
         for body in writer.take()? {
