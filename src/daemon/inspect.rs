@@ -13,7 +13,7 @@ use super::watcher::{self, random};
 use super::{backup_watch, connection_probe, lock};
 use crate::check::{self, Arbiter, Clock, Facts, Seen, pace};
 use crate::config::Config;
-use crate::fsm::types::{Durable, Member, View};
+use crate::fsm::types::{Durable, LedgerId, Member, View};
 use crate::wire::{Aside, MINOR_OF_ASIDES};
 use crossbeam_channel::{Receiver, Sender};
 use serde::{Deserialize, Serialize};
@@ -69,6 +69,8 @@ pub struct ArbiterTells {
     pub version: String,
     /// The arbiter receives heartbeats of the other server; `None` if its version does not report it.
     pub other_online: Option<bool>,
+    /// The ledger in which it keeps this view. A view that leans on an arbiter names its ledger; `None` as above.
+    pub ledger: Option<LedgerId>,
     /// Its durable view of the pair.
     pub view: Option<View>,
     /// That view is a right that one server took by force, and replaces a right that the other server keeps.
@@ -515,6 +517,7 @@ pub fn arbiter_answer(aside: &Aside, other_online: bool, durable: Option<&Durabl
     let tells = ArbiterTells {
         version,
         other_online: Some(other_online),
+        ledger: durable.map(|durable| durable.ledger.id),
         view: durable.map(|durable| durable.ledger.view),
         replaces_right: durable.is_some_and(|durable| durable.notes.replaces_right),
     };

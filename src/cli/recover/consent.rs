@@ -61,6 +61,15 @@ pub fn missing(config: &Config, report: &Report) -> Result<Option<String>, Failu
     }
     // This server may know of a right that the other server has received from it, and the arbiter not.
     let newest = arbiter.view.map(|view| report.view.filter(|own| own.term > view.term).unwrap_or(view));
+    // An arbiter that was replaced does not know which right its predecessor has given.
+    if let (Some(view), Some(ledger)) = (newest, arbiter.ledger)
+        && view.arbiter != Some(ledger)
+    {
+        return Ok(Some(format!(
+            "server \"{peer}\" does not respond, and the arbiter is not the one that consented to the present view: its predecessor may \
+             have given server \"{peer}\" the right to run alone"
+        )));
+    }
     match newest {
         Some(view) if arbiter.other_online.is_some() && !view.is_alone(report.me.other()) => Ok(None),
         _ => Ok(Some(format!("server \"{peer}\" does not respond, and may have the right to run alone"))),
