@@ -72,7 +72,7 @@ const REMEDIES: &[(&str, &str)] = &[
     ("conninfo-host", "Correct host and port in primary_conninfo of the standby, and reload it."),
     ("conninfo-unreadable", "Write primary_conninfo as host=... port=... user=... application_name=... in postgresql.auto.conf."),
     ("slot-unlimited", "Set max_slot_wal_keep_size, and reload the instance."),
-    ("slot-inactive", "If no client needs the slot: SELECT pg_drop_replication_slot('NAME')."),
+    ("slot-inactive", "Start the client of the slot (a subscription, a standby, pg_receivewal). Only if it no longer exists: SELECT pg_drop_replication_slot('NAME')."),
     ("password-rejected", "Set db_instance_password in ID.conf of both servers to the password of the database user, and run mc_ctl reload on both: \"Changing the password\" in mirroring-controller(7)."),
     ("replication-fails", "Correct the cause that the error reports (password, certificate, pg_hba.conf of the primary), and run mc_ctl reload on the standby."),
     ("wal-removed", "Run mc_ctl rebuild on the standby. To prevent it, set wal_keep_size higher, or a restore_command."),

@@ -267,6 +267,9 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
         let what = format!("kept configuration file \"{}\", which may differ from the primary's", file.display());
         messages::tell(&Tell::Warning(Error::new(what)));
     }
+    for slot in progress.removed_slots.iter().filter(|_| made) {
+        messages::tell(&slot_removed(slot.clone()));
+    }
     if let Some(chosen) = progress.chosen.filter(|_| made) {
         let copied = match chosen {
             _ if progress.continued => "the complete copy of an earlier attempt was used".to_owned(),
@@ -278,16 +281,17 @@ fn tell_rebuilt(progress: &rebuild::Progress, made: bool) {
     }
 }
 
+fn slot_removed((name, kept): slots::Removed) -> Tell {
+    Tell::SlotRemoved { name, kept: kept.map_or("no WAL".to_owned(), |bytes| format!("{} MB of WAL", bytes >> 20)) }
+}
+
 /// Removes the slots of the server's time as the primary. One that cannot be removed does not keep the standby down.
 fn remove_slots(place: &Place, end: Lsn, cancel: &Cancel) -> Result<()> {
     let of = place.clone();
     let work = move || {
         slots::remove_leftovers(&of, end, |slot| {
             messages::tell(&match slot {
-                Ok((name, kept)) => {
-                    let kept = kept.map_or("no WAL".to_owned(), |bytes| format!("{} MB of WAL", bytes >> 20));
-                    Tell::SlotRemoved { name, kept }
-                }
+                Ok(slot) => slot_removed(slot),
                 Err(error) => Tell::Warning(error),
             });
         })

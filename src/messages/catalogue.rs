@@ -405,8 +405,8 @@ pub static CATALOGUE: &[Entry] = &[
         "The connection was closed without an answer.",
         "If the caller is the member itself, copy the same network.conf to all members and restart its controller (\"mc_ctl stop --mc-only\", \"mc_ctl start --mc-only\"). Otherwise find the caller, and create a new mc.key and new keys for all members."),
     // ---------------------------------------------------------------------------------------- files
-    e(1170, Notice, "removed replication slot \"{name}\", which this server created while it was the primary; it kept {kept}",
-        "The server becomes a standby. On a standby no client advances the slots that it created as the primary, and they would keep WAL until the disk is full.",
+    e(1170, Notice, "removed replication slot \"{name}\", which no client advances on a standby; it kept {kept}",
+        "The server becomes a standby, or a rebuild copied the primary's data directory, which copies no slots. On a standby no client advances the slots that it created as the primary. They would keep WAL until the disk is full. A logical slot would also stop the synchronization of slots (version 17).",
         "The slot is removed before the server starts. Slots that PostgreSQL synchronizes from the primary (version 17) stay, and a restart of a standby removes nothing.",
         "If a client needs the slot, create it on the new primary."),
     e(1171, Error, "the file system of the ledger is full; the ledger uses the space that file \"{path}\" reserves for it",

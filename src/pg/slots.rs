@@ -2,7 +2,8 @@
 //!
 //! A server that becomes a standby keeps the slots of its time as the primary. No client advances them there, so they keep
 //! WAL until the disk is full. They are removed before the server starts as a standby. PostgreSQL restores its slots from
-//! `pg_replslot/NAME/state` when it starts, so a slot whose directory is gone is gone. Called by the runner.
+//! `pg_replslot/NAME/state` when it starts, so a slot whose directory is gone is gone. Called by the runner, and by a rebuild
+//! that copies: PostgreSQL's programs copy no slots, and `pg_rewind` removes those of its target without a message.
 //!
 //! The layout of the `state` file is `ReplicationSlotOnDisk` in `src/backend/replication/slot.c` of PostgreSQL. The fields
 //! up to `restart_lsn` are the same in versions 12 to 18; `synced` exists since version 17.
@@ -51,8 +52,27 @@ pub fn becomes_standby(standby_signal: bool, state: ControlState) -> bool {
 /// # Errors
 /// The directory of the slots cannot be read, or a process of the instance runs.
 pub fn remove_leftovers(place: &Place, end: Lsn, mut report: impl FnMut(Result<Removed>)) -> Result<()> {
+    for (path, slot) in leftovers(place, end)? {
+        match slot {
+            Ok(_) if !process::scan(&place.data)?.is_empty() => {
+                return Err(Error::new("could not remove replication slots: the instance is running"));
+            }
+            Ok(slot) => report(remove(&path).map(|()| slot)),
+            Err(error) => report(Err(error)),
+        }
+    }
+    Ok(())
+}
+
+/// The slots that PostgreSQL neither maintains on a standby nor removes by itself, with their directories. `end` is as for
+/// [`remove_leftovers`].
+///
+/// # Errors
+/// The directory of the slots cannot be read.
+pub fn leftovers(place: &Place, end: Lsn) -> Result<Vec<(PathBuf, Result<Removed>)>> {
     let home = place.data.join("pg_replslot");
     let entries = std::fs::read_dir(&home).map_err(|cause| Error::io("open directory", &home, cause))?;
+    let mut found = Vec::new();
     for entry in entries {
         let path = entry.map_err(|cause| Error::io("read directory", &home, cause))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -61,20 +81,14 @@ pub fn remove_leftovers(place: &Place, end: Lsn, mut report: impl FnMut(Result<R
         if !is_directory || name.ends_with(".tmp") {
             continue;
         }
-        let kept = match read(&path.join("state"), place.major) {
+        let slot = match read(&path.join("state"), place.major) {
             Ok(Slot::Stays) => continue,
-            Ok(Slot::Leftover(from)) => from.map(|from| end.0.saturating_sub(from.0)),
-            Err(error) => {
-                report(Err(error));
-                continue;
-            }
+            Ok(Slot::Leftover(from)) => Ok((name, from.map(|from| end.0.saturating_sub(from.0)))),
+            Err(error) => Err(error),
         };
-        if !process::scan(&place.data)?.is_empty() {
-            return Err(Error::new("could not remove replication slots: the instance is running"));
-        }
-        report(remove(&path).map(|()| (name, kept)));
+        found.push((path, slot));
     }
-    Ok(())
+    Ok(found)
 }
 
 /// The slots that keep WAL, whatever their kind, and the oldest WAL that each keeps; the oldest first. A file that cannot be

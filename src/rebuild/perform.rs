@@ -34,10 +34,10 @@ use super::slot::Slot;
 use super::{Board, Chosen, Plan, Setup, backup, config_copy, keep, lost, plan, rewind, shared, swap, unarchived};
 use crate::error::{Error, Result};
 use crate::fsm::event::Rebuild;
-use crate::fsm::types::{Method, OldData, RebuildOrder};
+use crate::fsm::types::{Lsn, Method, OldData, RebuildOrder};
 use crate::pg::bounded::Cancel;
 use crate::pg::follow::{self, Upstream};
-use crate::pg::{Place, conf, control, files, process};
+use crate::pg::{Place, conf, control, files, process, slots};
 
 /// Makes the data directory a standby's copy of the other server's, or continues that after an interruption.
 ///
@@ -187,6 +187,9 @@ impl Work<'_> {
         tell.update(|progress| (progress.chosen, progress.why) = (Some(plan.chosen), plan.why.clone()));
         if !plan.obstacles.is_empty() {
             return Err(Error::new(plan.obstacles.join("; ")));
+        }
+        if plan.chosen != Chosen::Follow {
+            self.name_slots();
         }
         self.carry_out(&plan, primary)
     }
@@ -405,6 +408,15 @@ impl Work<'_> {
         let told = Journal::load(run_dir)?.is_some_and(|journal| journal.needs_base_backup());
         // A guard that no journal explains: the run-time directory was lost.
         Ok(told || place.data.join("PG_VERSION").exists() && control::is_incomplete(&place.data)?)
+    }
+
+    /// The slots of the data directory go with its other content. Those that cannot be read are not named.
+    fn name_slots(&self) {
+        let place = &self.setup.place;
+        let end = control::inspect(place).map_or(Lsn::default(), |data| data.checkpoint);
+        let found = slots::leftovers(place, end).unwrap_or_default();
+        let found = found.into_iter().filter_map(|(_, slot)| slot.ok()).collect();
+        self.tell.update(|progress| progress.removed_slots = found);
     }
 
     /// What only this server has is kept.

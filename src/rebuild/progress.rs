@@ -2,6 +2,7 @@
 
 use super::Chosen;
 use super::journal::{now_ms, stamp};
+use crate::pg::slots::Removed;
 use crate::shared::Shared;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -36,6 +37,9 @@ pub struct Progress {
     /// Files of this server's configuration that are kept, where `postgresql.conf` was missing and is made.
     #[serde(skip)]
     pub kept_configuration: Vec<PathBuf>,
+    /// Replication slots of the data directory that the copy does not have.
+    #[serde(skip)]
+    pub removed_slots: Vec<Removed>,
 }
 
 /// The progress of a rebuild, for `mc_ctl status`; `None` before the first one.

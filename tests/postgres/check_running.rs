@@ -59,7 +59,8 @@ fn of_a_running_pair() {
     expect_gone(&pair, 0, "invalid-index", "nd1");
     pair.sql(0, "SELECT pg_create_physical_replication_slot('kept', true)");
     expect(&pair, 0, "slot-unlimited", "nd1");
-    expect(&pair, 0, "slot-inactive", "nd1");
+    let advice = expect(&pair, 0, "slot-inactive", "nd1").fix;
+    assert!(advice.starts_with("start the client"), "{advice}");
     pair.sql(0, "SELECT pg_drop_replication_slot('kept')");
     expect_gone(&pair, 0, "slot-unlimited", "nd1");
     expect_gone(&pair, 0, "slot-inactive", "nd1");

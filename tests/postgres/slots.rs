@@ -43,3 +43,24 @@ fn of_its_time_as_the_primary_are_removed() {
     pair.rebuild(1, &[]);
     assert_eq!(pair.sql(1, SLOTS), "", "slots of the new standby");
 }
+
+/// A rebuild that copies has none of the slots of the data directory that it replaces: a message names each of them.
+#[test]
+fn of_a_replaced_data_directory_are_named() {
+    let pair = Setup::default().pg("wal_level = logical").pg("wal_keep_size = 1GB").up();
+    for method in ["rewind", "basebackup"] {
+        pair.sql(0, "SELECT pg_create_physical_replication_slot('archive', true)");
+        pair.sql(0, "SELECT pg_create_logical_replication_slot('changes', 'test_decoding')");
+        pair.sql(0, "SELECT pg_switch_wal()");
+        pair.fail_over_from(0);
+        let since = Instant::now();
+        pair.rebuild(0, &["--method", method]);
+        for slot in ["archive", "changes"] {
+            pair.wait_log(0, since, &format!("removed replication slot \"{slot}\""), s(5));
+        }
+        assert_eq!(pair.sql(0, SLOTS), "", "slots after {method}");
+        pair.mc(1, &["switch"]).expect(0, "mc_ctl switch");
+        pair.wait_switched(1);
+        pair.rebuild(1, &[]);
+    }
+}

@@ -292,6 +292,10 @@ pub struct Slot {
     pub active: bool,
     /// Bytes of WAL that it keeps.
     pub bytes: u64,
+    /// A logical slot.
+    pub logical: bool,
+    /// PostgreSQL maintains it on this standby: it cannot be dropped there, and nothing is to be done about it.
+    pub synced: bool,
 }
 
 /// `pg_stat_archiver`.

@@ -49,7 +49,8 @@ pub(super) const SLOT_UNLIMITED: Entry = Entry::warning(
     "A replication slot retains WAL without limit (max_slot_wal_keep_size = -1): if its client is disconnected, the disk fills \
      up and the primary stops.",
 );
-pub(super) const SLOT_INACTIVE: Entry = Entry::warning("slot-inactive", "An unused replication slot retains WAL.");
+pub(super) const SLOT_INACTIVE: Entry =
+    Entry::warning("slot-inactive", "No client is connected to a replication slot, which retains WAL.");
 
 pub(super) fn examine(server: &Server, other: Option<&Server>, found: &mut Vec<Finding>) {
     names(server, other, found);
@@ -176,9 +177,15 @@ fn slots(server: &Server, found: &mut Vec<Finding>) {
     for slot in facts.told.iter().flat_map(|told| &told.slots) {
         let name = &slot.name;
         let kept = slot.bytes >> 20;
-        if !slot.active {
-            let what = format!("replication slot \"{name}\" is not in use and retains {kept} MiB of WAL");
-            let fix = format!("psql -c \"SELECT pg_drop_replication_slot('{name}')\", if it is not needed");
+        if !slot.active && !slot.synced {
+            let kind = if slot.logical { "logical replication slot" } else { "replication slot" };
+            let what = format!("{kind} \"{name}\" is not in use and retains {kept} MiB of WAL");
+            let client = if slot.logical { "subscription or other client" } else { "client" };
+            let loss = if slot.logical { " (the client cannot continue without it)" } else { "" };
+            let fix = format!(
+                "start the {client} that uses slot \"{name}\"; only if that no longer exists, drop the slot with \
+                 pg_drop_replication_slot{loss}"
+            );
             found.push(SLOT_INACTIVE.found(&server.id, what, fix));
         }
         if unlimited {

@@ -246,15 +246,20 @@ impl Asker<'_> {
     }
 
     fn slots(&mut self) -> Vec<Slot> {
+        // "synced" exists since version 17.
         let sql = format!(
-            "SELECT slot_name, active, coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-             ELSE pg_current_wal_lsn() END - restart_lsn, 0)::bigint FROM pg_replication_slots WHERE NOT temporary \
+            "SELECT slot_name, active, slot_type = 'logical', \
+             pg_is_in_recovery() AND coalesce(to_jsonb(s) ->> 'synced' = 'true', false), \
+             coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+             ELSE pg_current_wal_lsn() END - restart_lsn, 0)::bigint FROM pg_replication_slots s WHERE NOT temporary \
              ORDER BY 1 LIMIT {MAX_ROWS}"
         );
         self.rows("pg_replication_slots", &sql).map(|column| Slot {
             name: column(0),
             active: column(1) == "t",
-            bytes: column(2).parse().unwrap_or(0),
+            logical: column(2) == "t",
+            synced: column(3) == "t",
+            bytes: column(4).parse().unwrap_or(0),
         })
     }
 
