@@ -377,7 +377,7 @@ fn what_an_arbiter_may_not_be_told() {
     check(loading(line("heartbeat_interval = 800")), &["2 clusters", "heartbeat_interval", "has no effect"]);
     check(loading(line("my_address = '0.0.0.0'")), &["2 clusters, []"]);
     let missing = |name: &'static str| move |dir: &Path, _: u16| fs::remove_file(dir.join(name)).unwrap();
-    check(loading(missing("arbitration.conf")), &["could not open file", "samples/arbitration.conf"]);
+    check(loading(missing("arbitration.conf")), &["could not open file", "mc_arb init -M"]);
     let shared = |dir: &Path, _: u16| {
         fs::set_permissions(dir.join("clusters"), fs::Permissions::from_mode(0o775)).unwrap();
     };
