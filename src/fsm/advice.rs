@@ -244,10 +244,13 @@ impl Reporter<'_> {
             format!(
                 "run \"mc_ctl status\" on the other server or \"mc_arb status\" on the arbiter's host: if the other server serves \
                  alone, repair the network and do not use force; run \"mc_ctl {verb} --force\" here only if {who} is down, \
-                 stays down and has not served alone: {risk}"
+                 stays down and has not served alone (see \"Before a forced command\" in mirroring-controller(7)): {risk}"
             )
         } else {
-            format!("if {who} is down and stays down, run \"mc_ctl {verb} --force\" here: {risk}")
+            format!(
+                "only if {who} is down, stays down and has not served alone (see \"Before a forced command\" in \
+                 mirroring-controller(7)), run \"mc_ctl {verb} --force\" here: {risk}"
+            )
         })
     }
 
