@@ -408,10 +408,11 @@ fn abandon(work: &Work, journal: &Journal) -> Ended {
     if journal.phase > Phase::Swapping {
         work.leave()?;
         print("the recovery was ended; the data directory is the recovered one, and the old one is kept\n");
-        say(
-            "HINT: If the other server is the primary, run \"mc_ctl rebuild\" here. Otherwise run \"mc_ctl start --adopt-data -f\" \
-             here.\n",
-        );
+        let peer = &work.config.peer().id;
+        say(&format!(
+            "HINT: Run \"mc_ctl status\" on both servers. If one of them is the primary, run \"mc_ctl rebuild\" on the other server. \
+             Only if neither server \"{peer}\" nor this server serves, see \"Adopting the data\" in mirroring-controller(7).\n"
+        ));
         return Ok(0);
     }
     work.undo(journal)?;

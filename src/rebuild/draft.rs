@@ -153,11 +153,13 @@ impl Draft<'_> {
         };
         let mut rooms = rooms;
         if self.chosen == Chosen::BaseBackup && self.exists() {
+            let mut counted = vec![self.setup.run_dir.clone()];
             for need in &mut needs {
-                // The WAL counts by itself only where it lies elsewhere.
+                // The WAL counts independently only where it lies elsewhere, and several needs can be in one directory.
                 let inside = need.path != self.data() && need.path.starts_with(self.data());
-                if need.path != self.setup.run_dir && need.path.exists() && !inside {
+                if !counted.contains(&need.path) && need.path.exists() && !inside {
                     need.freed = room::used(&need.path, cancel)?;
+                    counted.push(need.path.clone());
                 }
             }
             let freed = room::rooms(&needs)?;

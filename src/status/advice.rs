@@ -154,7 +154,7 @@ mod tests {
         s.report.servers[0].full = "data, tran_log".into();
         let advice = Status::new(&s).advice;
         let both = "of \"/srv/data\" (data) and of \"/srv/tran_log\" (tran_log) is full";
-        assert!(advice.len() == 2 && advice[0].contains(both) && advice[0].contains("\"du -xk"), "{advice:?}");
+        assert!(advice.len() == 2 && advice[0].contains(both) && advice[0].contains("\"du -axk"), "{advice:?}");
         let way = "\"/pg/bin/pg_ctl stop -m immediate -D /srv/data\" here as its owner: server \"nd2\" has space and takes over";
         assert!(advice[1].contains(way), "{advice:?}");
         s.report.servers[1].full = "data".into();

@@ -170,7 +170,7 @@ impl Space {
         let hint = |group: Vec<&Space>| {
             let mount_point = group.first().map(|space| space.mount_point.as_str()).unwrap_or_default();
             let mut hint = Space::sentence_of(&group);
-            hint += &format!("; for the rest, run \"du -xk -d 3 {mount_point} | sort -n\"");
+            hint += &format!("; for the rest, run \"du -axk -d 3 {mount_point} | sort -n\"");
             if group.iter().any(|space| space.directory == Directory::TranLog) {
                 hint += "; never delete files in pg_wal";
             }

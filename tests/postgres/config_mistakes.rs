@@ -43,7 +43,7 @@ fn mistakes(pair: &Pair) -> Vec<Mistake> {
     let missing = |file: &PathBuf| Mistake {
         file: file.clone(),
         text: None,
-        named: vec![file.display().to_string(), "samples/".to_owned()],
+        named: vec![file.display().to_string(), "mc_ctl init".to_owned()],
     };
     let port = read(&network).replace("27540", "275400");
     vec![
