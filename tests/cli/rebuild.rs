@@ -166,6 +166,7 @@ impl Told {
             elapsed_ms: 2_000,
             lost: chosen.map(|_| lost),
             kept_configuration: Vec::new(),
+            removed_slots: Vec::new(),
         }));
         self.now(|report| report.rebuilding = Rebuilding::Copying);
     }
