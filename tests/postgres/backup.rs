@@ -154,7 +154,8 @@ fn killed() {
 fn recovered_by_hand_over_a_failover() {
     let pair = pair(Setup::default());
     pair.mc(0, &["backup", "--fast-checkpoint"]).expect(0, "mc_ctl backup");
-    pair.sql(0, "CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
+    // The standby has it before a crash that follows at once.
+    pair.sql(0, "SET synchronous_commit = on; CREATE TABLE kept AS SELECT generate_series(1, 1000) AS id");
     pair.fail_over_from(0);
     pair.wait_switched(0);
     pair.sql(1, "INSERT INTO kept SELECT generate_series(1001, 2000)");
