@@ -30,6 +30,7 @@
 //! - [`config`]: `network.conf`, `ID.conf`, `arbitration.conf` and `mc.key` into one checked value; who may read them.
 //! - [`wire`]: messages between members as bytes; total and versioned.
 //! - [`messages`]: the catalogue: number, type, text, cause, remedy; syslog and the log file.
+//! - [`random`]: random bytes of the kernel.
 //! - [`shared`]: a value that one thread publishes and others read.
 //! - [`optional_text`]: an optional text in JSON, where an empty text stands for none.
 //! - [`status`]: one model, rendered as text, JSON, a monitoring line and metrics.
@@ -41,7 +42,7 @@
 //! - [`error`]: the one error type.
 //!
 //! Arrows: `cli → web, daemon, recover, backup, rebuild, pg, wire, config, status, messages`; `daemon → fsm, wire, recover, backup, rebuild, pg, config, messages, status`; `web → daemon, check, config, messages, status, wire`; `status →
-//! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `backup, check, status → optional_text`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
+//! backup, fsm, messages, rebuild`; `recover → backup, rebuild, pg, fsm::types, fsm::event`; `backup → rebuild, pg, fsm::types`; `rebuild → pg, fsm::types, fsm::event`; `backup, check, status → optional_text`; `daemon, init, web → random`; `wire, pg, config → fsm::types, fsm::event`; `fsm →` nothing of ours. `tests/tidy.rs` holds them, and the purity of `fsm`.
 //!
 //! # What is absent, and why
 //!
@@ -73,6 +74,7 @@ pub mod init;
 pub mod messages;
 pub mod optional_text;
 pub mod pg;
+pub mod random;
 pub mod rebuild;
 pub mod recover;
 pub mod shared;

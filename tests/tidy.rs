@@ -115,13 +115,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "daemon",
         &[
-            "backup", "check", "config", "error", "fsm", "messages", "pg", "rebuild", "recover", "shared", "status",
-            "what_if", "wire",
+            "backup", "check", "config", "error", "fsm", "messages", "pg", "random", "rebuild", "recover", "shared",
+            "status", "what_if", "wire",
         ],
     ),
     ("error", &[]),
     ("fsm", &[]),
-    ("init", &["config", "error", "fsm", "pg"]),
+    ("init", &["config", "error", "fsm", "pg", "random"]),
+    ("random", &["error"]),
     ("lib", &[]),
     ("messages", &["config", "error", "fsm"]),
     ("optional_text", &[]),
@@ -130,7 +131,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("recover", &["backup", "error", "fsm", "pg", "rebuild"]),
     ("shared", &[]),
     ("status", &["backup", "fsm", "messages", "optional_text", "rebuild"]),
-    ("web", &["check", "config", "daemon", "error", "fsm", "messages", "status", "wire"]),
+    ("web", &["check", "config", "daemon", "error", "fsm", "messages", "random", "status", "wire"]),
     ("what_if", &["fsm"]),
     ("wire", &["error", "fsm"]),
 ];

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::fsm::event::StartedBy;
 use crate::messages::{self, Facility, Output as Sink, Tell};
 use crate::pg::bounded::{self, Cancel};
+use crate::random;
 use crossbeam_channel::{Receiver, Sender};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal};
@@ -149,11 +150,7 @@ fn take_stdout() -> std::io::Result<File> {
 /// # Errors
 /// `/dev/urandom` cannot be read.
 pub fn random() -> Result<u64> {
-    let path = Path::new("/dev/urandom");
-    let mut bytes = [0; 8];
-    let read = File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(|cause| Error::io("read", path, cause))?;
-    Ok(u64::from_ne_bytes(bytes).max(1))
+    Ok(u64::from_ne_bytes(random::bytes()?).max(1))
 }
 
 // -------------------------------------------------------------------------------------------------- start and end it

@@ -21,6 +21,7 @@ use crate::config::{self, Config, Key, MemberLine, Network, Secret};
 use crate::error::{Error, Result};
 use crate::fsm::types::Server;
 use crate::pg::files;
+use crate::random;
 use std::fmt::Write as _;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -256,12 +257,7 @@ fn agree(path: &Path, network: &Network, wanted: &Wanted) -> Result<()> {
 
 /// 64 hexadecimal digits of the kernel's randomness.
 fn new_key() -> Result<String> {
-    let mut bytes = [0; 32];
-    let path = Path::new("/dev/urandom");
-    std::fs::File::open(path)
-        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
-        .map_err(|cause| Error::io("read", path, cause))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n")
+    Ok(random::digits()? + "\n")
 }
 
 /// Makes a file with a new private key, where there is none, and returns the public one.

@@ -36,7 +36,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sessions::{Limits, Sessions};
 use std::collections::HashMap;
-use std::io::Read;
 use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
@@ -66,18 +65,6 @@ impl Failed {
     fn json(&self) -> serde_json::Value {
         serde_json::json!({ "error": self.error.message, "hint": self.error.hint, "exit": self.exit })
     }
-}
-
-/// So many random bytes.
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let path = Path::new("/dev/urandom");
-    let mut bytes = [0; N];
-    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map(|()| bytes).map_err(|cause| Error::io("read", path, cause))
-}
-
-fn random_text() -> Result<String> {
-    Ok(random::<32>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The console, not served yet.
@@ -200,8 +187,8 @@ struct Open {
 }
 
 impl Connections {
-    /// One more. Where there are too many, the oldest that has not sent its request yet makes room: slow clients lock
-    /// nobody out. `None` where there is none.
+    /// One more. Where there are too many, the oldest that has not sent its request yet makes room, so that slow
+    /// clients do not lock out others. `None` if there is no such connection.
     fn add(&mut self, address: IpAddr, tcp: TcpStream) -> Option<u64> {
         let of_address = self.of.values().filter(|open| open.address == address).count();
         if self.of.len() >= MAX_CONNECTIONS || of_address >= MAX_OF_ADDRESS {

@@ -5,13 +5,14 @@ use super::jobs::{self, Job};
 use super::sessions::{LIFE, Session};
 use super::transport::{Connection, Request, Response};
 use super::users::{self, Refused};
-use super::{Shared, feed, logs, page, random, random_text, run};
+use super::{Shared, feed, logs, page, run};
 use crate::check::{self, remedies};
 use crate::config::web::WebConfig;
 use crate::daemon::http::Head;
 use crate::daemon::lock;
 use crate::error::Result;
 use crate::messages::{self, Tell, catalogue, commands, utc};
+use crate::random;
 use crate::status::Form;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -188,7 +189,7 @@ impl Shared {
     }
 
     fn begin(&self, user: users::User) -> Result<Response> {
-        let (token, csrf) = (random_text()?, random_text()?);
+        let (token, csrf) = (random::digits()?, random::digits()?);
         let expires = SystemTime::now() + LIFE;
         let expires_ms = expires.duration_since(UNIX_EPOCH).map_or(0, |time| time.as_millis() as u64);
         lock(&self.sessions).add(&token, csrf, user.clone(), expires_ms, Instant::now());
@@ -365,7 +366,7 @@ impl Shared {
         if name == "delete" && self.jobs.is_any_running() {
             return error(409, "another action is running");
         }
-        let Ok(id) = random::<8>() else { return error(500, "could not read /dev/urandom") };
+        let Ok(id) = random::bytes::<8>() else { return error(500, "could not read /dev/urandom") };
         let job = Job {
             id: id.iter().map(|byte| format!("{byte:02x}")).collect(),
             action: name.to_owned(),

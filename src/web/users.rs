@@ -6,6 +6,7 @@
 use crate::config::read_private;
 use crate::daemon::lock;
 use crate::error::{Error, Result};
+use crate::random;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use argon2::{Algorithm, Argon2, Params, Version};
 use std::io::{Read, Write};
@@ -130,7 +131,7 @@ fn argon2() -> Result<Argon2<'static>> {
 
 fn hash(password: &str) -> Result<String> {
     let failed = |cause: argon2::password_hash::Error| Error::new(format!("could not hash the password: {cause}"));
-    let salt = SaltString::encode_b64(&super::random::<16>()?).map_err(failed)?;
+    let salt = SaltString::encode_b64(&random::bytes::<16>()?).map_err(failed)?;
     Ok(argon2()?.hash_password(password.as_bytes(), &salt).map_err(failed)?.to_string())
 }
 
