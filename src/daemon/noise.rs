@@ -155,9 +155,7 @@ impl Writer {
     /// # Errors
     /// The connection is broken, or the write timeout of the stream has passed: it is of no more use.
     pub fn send(&mut self, body: &[u8]) -> Result<()> {
-        let mut frame = vec![0; body.len() + TAG];
-        let length = self.state.write_message(body, &mut frame).map_err(noise)?;
-        write_frame(&mut self.stream, &frame[..length])
+        seal(&mut self.state, &mut self.stream, body)
     }
 
     /// What the other end has answered, once the connection is readable: at least one read, which then does not wait.
@@ -214,9 +212,7 @@ impl Reader {
     /// # Errors
     /// The connection is broken.
     pub fn answer(&mut self, body: &[u8]) -> Result<()> {
-        let mut frame = vec![0; body.len() + TAG];
-        let length = self.state.write_message(body, &mut frame).map_err(noise)?;
-        write_frame(&mut self.stream, &frame[..length])
+        seal(&mut self.state, &mut self.stream, body)
     }
 
     /// Waits for one message, at most so long.
@@ -445,6 +441,13 @@ fn read_exact(stream: &mut TcpStream, mut buffer: &mut [u8], deadline: Option<In
         }
     }
     Ok(())
+}
+
+/// Encrypts one message and sends its frame.
+fn seal(state: &mut TransportState, stream: &mut TcpStream, body: &[u8]) -> Result<()> {
+    let mut frame = vec![0; body.len() + TAG];
+    let length = state.write_message(body, &mut frame).map_err(noise)?;
+    write_frame(stream, &frame[..length])
 }
 
 fn noise(cause: snow::Error) -> Error {
