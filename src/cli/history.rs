@@ -5,7 +5,7 @@ use super::args::{History, ListFormat};
 use super::{Ended, Failure, print, print_json, say, say_remark};
 use crate::config::Remark;
 use crate::daemon::store::{self, Loaded};
-use crate::fsm::types::{Mode, View};
+use crate::fsm::types::View;
 use crate::messages::{Names, utc};
 use crate::rebuild::{self, Lost};
 use crate::status::Change;
@@ -104,20 +104,13 @@ fn text(event: &Event, names: &Names) -> String {
 
 /// Who serves under a view.
 fn state(view: &View, names: &Names) -> String {
-    let forced = if view.forced { " (forced)" } else { "" };
-    match view.mode {
-        Mode::Mirrored => format!("mirrored, primary {}{forced}", names.id(view.primary)),
-        Mode::Degraded => format!("{} serves alone{forced}", names.id(view.primary)),
-    }
+    view.mode.state(names.id(view.primary), view.forced)
 }
 
 fn row<'a>(event: &'a Event, names: &'a Names) -> Row<'a> {
     let view = |view: &View| RowView {
         term: view.term.0,
-        mode: match view.mode {
-            Mode::Mirrored => "mirrored",
-            Mode::Degraded => "degraded",
-        },
+        mode: view.mode.word(),
         primary: names.id(view.primary),
         forced: view.forced,
     };
@@ -142,7 +135,7 @@ fn row<'a>(event: &'a Event, names: &'a Names) -> Row<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::types::{Server, Term};
+    use crate::fsm::types::{Mode, Server, Term};
 
     fn change(time_ms: u64, term: u64) -> Change {
         let (primary, mode) = (Server::Second, Mode::Degraded);

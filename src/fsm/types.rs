@@ -306,6 +306,25 @@ pub enum Mode {
     Degraded,
 }
 
+impl Mode {
+    /// The word for it in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mode::Mirrored => "mirrored",
+            Mode::Degraded => "degraded",
+        }
+    }
+
+    /// Who serves in this mode, in words. `primary`: its identifier.
+    pub fn state(self, primary: &str, forced: bool) -> String {
+        let forced = if forced { " (forced)" } else { "" };
+        match self {
+            Mode::Mirrored => format!("mirrored, primary {primary}{forced}"),
+            Mode::Degraded => format!("{primary} serves alone{forced}"),
+        }
+    }
+}
+
 /// Who may acknowledge commits (PROTOCOL section 2).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 pub struct View {

@@ -1,7 +1,7 @@
 //! The view in the status.
 
 use super::Snapshot;
-use crate::fsm::types::{Mode, View};
+use crate::fsm::types::View;
 use serde::Serialize;
 
 /// The view (PROTOCOL section 2).
@@ -34,10 +34,7 @@ impl ViewStatus {
         };
         ViewStatus {
             term: view.term.0,
-            mode: match view.mode {
-                Mode::Mirrored => "mirrored",
-                Mode::Degraded => "degraded",
-            },
+            mode: view.mode.word(),
             primary: snapshot.servers[view.primary.index()].id.clone(),
             forced: view.forced,
             arbiter_ledger: view.arbiter.map(|id| format!("{:016x}", id.0)),

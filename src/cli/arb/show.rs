@@ -47,12 +47,7 @@ fn cluster_text(cluster: &ClusterStatus, heading: bool) -> String {
         }
     }
     if let Some(view) = &cluster.view {
-        let forced = if view.forced { " (forced)" } else { "" };
-        let state = match view.mode.as_str() {
-            "mirrored" => format!("mirrored, primary {}", view.primary),
-            _ => format!("{} serves alone", view.primary),
-        };
-        out += &format!("view: {state}{forced}, term {}\n", view.term);
+        out += &format!("view: {}, term {}\n", view.mode.state(&view.primary, view.forced), view.term);
     }
     out
 }

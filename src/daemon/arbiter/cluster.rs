@@ -11,7 +11,7 @@ use crate::daemon::watcher::random;
 use crate::error::{Error, Result};
 use crate::fsm::arbiter::{Arbiter, ArbiterSettings};
 use crate::fsm::event::Heartbeat;
-use crate::fsm::types::{Durable, Mode, Server, SystemId, Time};
+use crate::fsm::types::{Durable, Server, SystemId, Time};
 use crate::messages::Names;
 
 /// The longest pause of the loop that is not taken for one, ms (PROTOCOL R12). After a shorter one the hub has taken in
@@ -161,13 +161,9 @@ impl Cluster {
         let durable = self.durable();
         let view = durable.map(|durable| {
             let view = durable.ledger.view;
-            let mode = match view.mode {
-                Mode::Mirrored => "mirrored",
-                Mode::Degraded => "degraded",
-            };
             ViewStatus {
                 term: view.term.0,
-                mode: mode.to_owned(),
+                mode: view.mode,
                 primary: self.names.id(view.primary).to_owned(),
                 forced: view.forced,
                 promised: durable.ledger.promised.0,

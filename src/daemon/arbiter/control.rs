@@ -7,6 +7,7 @@ use super::{News, Notifier};
 use crate::daemon::control::{CallError, Control, converse, exchange, line};
 use crate::daemon::spawn;
 use crate::error::Result;
+use crate::fsm::types::Mode;
 use crate::status::Space;
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -85,13 +86,22 @@ pub struct ClusterStatus {
     pub servers: [ServerStatus; 2],
 }
 
+/// [`Mode`] as it is written.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Mode", rename_all = "lowercase")]
+enum Word {
+    Mirrored,
+    Degraded,
+}
+
 /// A view.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ViewStatus {
     /// Its number.
     pub term: u64,
     /// `mirrored` or `degraded`.
-    pub mode: String,
+    #[serde(with = "Word")]
+    pub mode: Mode,
     /// The primary's identifier.
     pub primary: String,
     /// It was made without the consent that safety needs.
