@@ -236,8 +236,7 @@ fn start_instance(config: &Config, args: &Start, failover: Option<bool>, limit: 
         );
     }
     let own = &snapshot.report.servers[config.me.index()];
-    let up = matches!(own.role, HostRole::Primary | HostRole::Standby)
-        && own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|p| p == "postmaster"));
+    let up = matches!(own.role, HostRole::Primary | HostRole::Standby) && own.postmaster_runs() == Some(true);
     // The start of a standby that is not mirrored attaches it again after a detach.
     let detached = own.role == HostRole::Standby
         && snapshot.report.view.is_some_and(|view| view.mode == Mode::Degraded && view.primary != config.me);

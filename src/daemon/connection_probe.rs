@@ -301,10 +301,9 @@ impl Probe {
 /// This server is to receive WAL from a primary that runs.
 fn follows(report: &Report) -> bool {
     let primary = &report.servers[report.me.other().index()];
-    let runs = primary.processes.as_ref().is_some_and(|failed| failed.iter().all(|what| what != "postmaster"));
     primary.role == HostRole::Primary
         && primary.host == HostStatus::Normal
-        && runs
+        && primary.postmaster_runs() == Some(true)
         && report.servers[report.me.index()].role != HostRole::Primary
         && !matches!(report.rebuilding, Rebuilding::Waiting(_) | Rebuilding::Copying)
 }

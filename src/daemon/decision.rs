@@ -564,7 +564,7 @@ impl Decision {
     fn leave_without_ledger(&mut self) {
         let Some((Request::Stop { instance: true, .. }, _)) = self.signalled else { return };
         let own = &self.board.snapshot().report.servers[self.names.me.index()];
-        let down = own.processes.as_ref().is_some_and(|failed| failed.iter().any(|what| what == "postmaster"));
+        let down = own.postmaster_runs() == Some(false);
         if self.unwritten.is_empty() || !down {
             self.stuck_since = None;
         } else if self.last.since(*self.stuck_since.get_or_insert(self.last)) >= LEAVE_MS {

@@ -6,7 +6,7 @@ use super::heartbeat::Announced;
 use super::node::Node;
 use super::observed::{DownReason, Running};
 use super::reason::Reason;
-use super::report::{Disconnected, HostRole, HostStatus, Progress, Report, ServerReport, Word};
+use super::report::{Disconnected, HostRole, HostStatus, POSTMASTER, Progress, Report, ServerReport, Word};
 use super::types::{Lsn, Time};
 use std::ops::Deref;
 
@@ -121,7 +121,7 @@ impl Reporter<'_> {
     fn my_row(&self) -> ServerReport {
         let mut bad = Vec::new();
         if matches!(self.own_health(), Health::Failed | Health::Stopped) {
-            bad.push("postmaster".to_owned());
+            bad.push(POSTMASTER.to_owned());
         }
         let mirrored = self.view().is_some_and(|view| view.mode == super::types::Mode::Mirrored);
         match self.own.role {
@@ -173,7 +173,7 @@ impl Reporter<'_> {
         }
         let mut bad = Vec::new();
         if matches!(told.instance, Health::Failed | Health::Stopped) {
-            bad.push("postmaster".to_owned());
+            bad.push(POSTMASTER.to_owned());
         }
         if told.role == Role::Standby && !told.streaming {
             bad.push("wal_receiver".to_owned());

@@ -68,6 +68,9 @@ pub enum HostStatus {
     Unknown,
 }
 
+/// How [`ServerReport::processes`] names a postmaster that does not run or respond.
+pub const POSTMASTER: &str = "postmaster";
+
 /// One row of the table.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct ServerReport {
@@ -90,6 +93,13 @@ pub struct ServerReport {
     pub replayed: Option<Lsn>,
     /// Its timeline.
     pub timeline: Option<Timeline>,
+}
+
+impl ServerReport {
+    /// Whether its postmaster runs and responds; `None` if that is not known.
+    pub fn postmaster_runs(&self) -> Option<bool> {
+        Some(self.processes.as_ref()?.iter().all(|failed| failed != POSTMASTER))
+    }
 }
 
 impl ServerReport {

@@ -91,7 +91,7 @@ fn is_standby(own: &ServerReport, peer_lives: bool) -> Result<(), String> {
 
 /// The instance answers, in this role.
 fn runs(own: &ServerReport, role: HostRole) -> Result<(), String> {
-    let answers = own.processes.as_ref().is_some_and(|failed| !failed.iter().any(|what| what == "postmaster"));
+    let answers = own.postmaster_runs() == Some(true);
     match own.role == role {
         true if answers => Ok(()),
         true => Err("has an instance that does not respond".into()),

@@ -83,7 +83,7 @@ pub fn in_short(report: &Report) -> String {
 /// The role of a server. Of an instance that runs, it is not known before the first reading; one that has lost its role is stopped.
 fn shown_role(report: &ServerReport) -> &'static str {
     let inactivated = matches!(report.role, HostRole::InactivatedPrimary | HostRole::InactivatedStandby);
-    let stopped = report.processes.as_ref().is_some_and(|failed| failed.iter().any(|what| what == "postmaster"));
+    let stopped = report.postmaster_runs() == Some(false);
     role_text(if inactivated && report.host == HostStatus::Normal && !stopped {
         HostRole::Unknown
     } else {
