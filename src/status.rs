@@ -273,7 +273,7 @@ pub(crate) mod tests {
             space: Vec::new(),
             ledger_error: None,
             connections: Vec::new(),
-            bin_dir: "/pg/bin".into(),
+            bin_dir: Some("/pg/bin".into()),
             peer_failing: Vec::new(),
             backups: None,
         }

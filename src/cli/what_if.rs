@@ -91,7 +91,7 @@ fn status(of: &Prediction, snapshot: &Snapshot) -> Status {
         space: Vec::new(),
         ledger_error: None,
         connections: Vec::new(),
-        bin_dir: String::new(),
+        bin_dir: None,
         peer_failing: Vec::new(),
         backups: None,
         ..snapshot.clone()

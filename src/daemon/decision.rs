@@ -189,7 +189,7 @@ fn start_locked(config: &Config, by: StartedBy, start_id: u64, alive: &Alive) ->
         space: Vec::new(),
         ledger_error: None,
         connections: Vec::new(),
-        bin_dir: config.server.bin_dir.display().to_string(),
+        bin_dir: Some(config.server.bin_dir.display().to_string()),
         peer_failing: Vec::new(),
         backups: None,
     };

@@ -49,9 +49,9 @@ pub struct Snapshot {
     /// How far the checkpoint is that the controller waits for.
     #[serde(default)]
     pub checkpoint: Option<Checkpoint>,
-    /// The directory of the instance's programs; empty where an older controller does not report it.
+    /// The directory of the instance's programs; `None` if an older controller does not report it.
     #[serde(default)]
-    pub bin_dir: String,
+    pub bin_dir: Option<String>,
     /// The disk space of this server's directories.
     #[serde(default)]
     pub space: Vec<Space>,
@@ -109,7 +109,7 @@ impl Snapshot {
     /// How to stop this server's instance without the checkpoint for which its disk has no space.
     pub fn immediate_shutdown(&self) -> Option<String> {
         let data = self.space.iter().find(|space| space.directory == Directory::Data)?;
-        let program = Path::new(&self.bin_dir).join("pg_ctl");
+        let program = Path::new(self.bin_dir.as_deref().unwrap_or_default()).join("pg_ctl");
         Some(format!("run \"{} stop -m immediate -D {}\" here as its owner", program.display(), data.path))
     }
 

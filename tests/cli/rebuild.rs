@@ -115,7 +115,7 @@ impl Told {
             space: Vec::new(),
             ledger_error: None,
             connections: Vec::new(),
-            bin_dir: String::new(),
+            bin_dir: None,
             peer_failing: Vec::new(),
             backups: None,
         };
