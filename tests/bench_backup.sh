@@ -99,7 +99,7 @@ tps() {
     took=$(ms "$@")
     echo "$((($(xid) - first) * 1000 / took)) $took"
 }
-# In every second round the other one is the first: what precedes a measurement can slow it down.
+# What precedes a measurement can slow it down: each command is the first in every second round.
 each() { # round ours bare
     if [ $(($1 % 2)) -eq 1 ]; then "$2"; "$3"; else "$3"; "$2"; fi
 }
@@ -145,7 +145,7 @@ part_load() {
     ratio "without a backup" load.none load.bare transactions/s
 }
 
-# Until this server serves with the recovered data; the rebuild of the other one follows.
+# Until this server serves with the recovered data; the rebuild of the other server follows.
 recover() {
     mc nd1 recover --yes --backup "$name" --name bench 2>&1 | while IFS= read -r line; do echo "$(now) $line"; done >"$dir/run/recover.log"
     grep -q 'the pair is mirrored$' "$dir/run/recover.log"

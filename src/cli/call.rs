@@ -194,7 +194,7 @@ pub(super) fn warn_of_unrecorded(config: &Config) {
     say(&format!(
         "mc_ctl: WARNING: arbiter \"{id}\" has not received this change\nHINT: Do not let server \"{other}\" and the arbiter start \
          automatically: the arbiter would let server \"{other}\" serve without the commits of this server. Start the arbiter while \
-         this server serves and reaches it; when \"mc_arb status --format json\" shows this change, start server \"{other}\".\n"
+         this server serves and reaches it; when \"mc_arb status\" shows this change, start server \"{other}\".\n"
     ));
 }
 

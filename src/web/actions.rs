@@ -182,7 +182,7 @@ pub struct Plan {
 
 /// What a plan is made from.
 pub struct Present {
-    /// This server and the other one; `None` before a set-up.
+    /// The identifiers of this server and of the other server; `None` before a set-up.
     pub servers: Option<(String, String)>,
     status: Result<Box<Status>, Failed>,
 }
@@ -456,8 +456,9 @@ impl Action {
             What::Switch(change) if change.force => text(
                 "Force a switch to {}",
                 &["This standby is promoted without the consent of the other server."],
-                "If the other server still runs, both accept writes, and the commits of one of them are lost. Confirm first that \
-                 the other server is down.",
+                "If the other server still runs, both accept writes, and the commits of one of them are lost. Continue only \
+                 if it is confirmed down, stays down and has not served alone: see \"Before a forced command\" in \
+                 mirroring-controller(7).",
             ),
             What::Switch(_) => text(
                 "Switch",
@@ -468,8 +469,9 @@ impl Action {
             What::Detach(change) if change.force => text(
                 "Force the disconnection of the standby",
                 &["This server continues alone without the consent of the other server."],
-                "If the other server was promoted, both accept writes, and the commits of one of them are lost. Confirm first that \
-                 the other server is down.",
+                "If the other server was promoted, both accept writes, and the commits of one of them are lost. Continue only \
+                 if it is confirmed down, stays down and has not served alone: see \"Before a forced command\" in \
+                 mirroring-controller(7).",
             ),
             What::Detach(_) => text(
                 "Detach the standby",

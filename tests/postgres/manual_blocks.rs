@@ -90,7 +90,7 @@ fn who_has_served_alone() {
     assert!(page.contains("arbiter: Li X serves alone Ta yes\n"));
 }
 
-/// The arbiter is lost, and then a server: the other one is forced to serve, by the lines of the section for it. The arbiter, which has
+/// The arbiter is lost, and then a server: the other server is forced to serve, by the lines of its section. The arbiter, which has
 /// not received this, is started before the lost server.
 fn forced(section: &str, lost: usize, word: &str) {
     let mut pair = Setup::default().arbiter().fast_network().up();

@@ -174,7 +174,7 @@ fn users_sessions_and_other_sites() {
         assert!(page.head.contains(header), "{}", page.head);
     }
     try_login(&pair, 0, "dba", "wrong").expect(401);
-    try_login(&pair, 0, "nobody", PASSWORD).expect(401);
+    try_login(&pair, 0, "unknown", PASSWORD).expect(401);
 
     let (dba, eve) = (login(&pair, 0, "dba"), login(&pair, 0, "eve"));
     assert_eq!(dba.get("/api/session").expect(200)["role"], "operator");
@@ -194,7 +194,7 @@ fn users_sessions_and_other_sites() {
     raw(&pair, 0, rebound.as_bytes()).expect("an answer").expect(403);
     assert_eq!(dba.get("/api/jobs").expect(200), json!([]), "nothing was started");
 
-    // A new role ends the sessions of the user, and of nobody else.
+    // A new role ends the sessions of that user only.
     mc_web(&pair, 0, &["passwd", "eve", "--role", "operator"], &format!("{PASSWORD}\n")).expect(0, "mc_web passwd");
     eve.get("/api/session").expect(401);
     dba.post("/api/logout", json!({})).expect(200);
